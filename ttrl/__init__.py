@@ -1,0 +1,1 @@
+"""The method of test-time self-improvement, and the nouns everybody shares."""

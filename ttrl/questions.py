@@ -1,0 +1,127 @@
+"""A question: a chat request's messages and all else that shapes its prompt, without an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+SHAPING_FIELDS = (
+    "messages",
+    "tools",
+    "tool_choice",
+    "response_format",
+    "structured_outputs",
+    "chat_template",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "continue_final_message",
+    "reasoning_effort",
+    "documents",
+)
+"""The fields of a chat request that change the prompt or the form of the answer."""
+
+ROLES = frozenset({"system", "developer", "user", "assistant"})
+
+
+class Unlearnable(StrEnum):
+    """Why a request is answered but not learned from."""
+
+    OPTED_OUT = "opted_out"
+    NOT_CHAT = "not_chat"
+    MALFORMED = "malformed"
+    NO_QUESTION = "no_question"
+    NOT_TEXT = "not_text"
+    TOOL_CALL = "tool_call"
+    TOO_LONG = "too_long"
+    ENGINE_REFUSED = "engine_refused"
+    INCOMPLETE = "incomplete"
+    QUEUE_FULL = "queue_full"
+    STORE_FAILED = "store_failed"
+
+
+@dataclass(frozen=True)
+class Question:
+    """`body` holds the shaping fields, ready to be sent again; `hash` names it: two requests that
+    differ only in white space or Unicode form are one question."""
+
+    body: Mapping[str, Any]
+    hash: str
+
+    @property
+    def text(self) -> str:
+        """The last turn: what is asked."""
+        return message_text(self.body["messages"][-1])
+
+
+def from_prompt(prompt: str) -> Question:
+    """The question that a plain line of text asks."""
+    body = {"messages": [{"role": "user", "content": prompt}]}
+    return Question(body, digest(body))
+
+
+def from_request(request: Mapping[str, Any], *, max_chars: int) -> Question | Unlearnable:
+    """The question in a chat request, or why there is none to learn from."""
+    messages = request.get("messages")
+    if not isinstance(messages, list) or not messages:
+        return Unlearnable.MALFORMED
+    reason = next(filter(None, map(_unlearnable, messages)), None)
+    if reason:
+        return reason
+    if messages[-1]["role"] != "user":
+        return Unlearnable.NO_QUESTION
+    if sum(len(message_text(message)) for message in messages) > max_chars:
+        return Unlearnable.TOO_LONG
+    body = {name: request[name] for name in SHAPING_FIELDS if request.get(name) is not None}
+    return Question(body, digest(body))
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """The name of a question: SHA-256 over its canonical form."""
+    canonical = json.dumps(_normalise(body), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """A message's text, whether its content is a string or a list of text parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content)
+
+
+def _unlearnable(message: object) -> Unlearnable | None:
+    if not isinstance(message, dict):
+        return Unlearnable.MALFORMED
+    role = message.get("role")
+    if message.get("tool_calls") or role == "tool" or role == "function":
+        return Unlearnable.TOOL_CALL
+    if not isinstance(role, str) or role not in ROLES:
+        return Unlearnable.MALFORMED
+    return _unlearnable_content(message.get("content"))
+
+
+def _unlearnable_content(content: object) -> Unlearnable | None:
+    if isinstance(content, str) or content is None:
+        return None
+    if not isinstance(content, list):
+        return Unlearnable.MALFORMED
+    texts = all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        for part in content
+    )
+    return None if texts else Unlearnable.NOT_TEXT
+
+
+def _normalise(value: Any) -> Any:
+    if isinstance(value, str):
+        return " ".join(unicodedata.normalize("NFC", value).split())
+    if isinstance(value, Mapping):
+        return {str(key): _normalise(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_normalise(item) for item in value]
+    return value
