@@ -1,0 +1,175 @@
+"""The store keeps what it was told, and nothing twice."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from ttrl.questions import from_prompt
+from ttrl.store import Store, StoreError
+from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.database import Database
+from ttrl.store.questions import QuestionState, Recorded
+from ttrl.store.runs import RunBusy, RunState, Trigger
+from ttrl.store.schema import metadata
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(tmp_path) as store:
+        yield store
+
+
+def asked(*prompts, at=1.0):
+    return [Recorded(from_prompt(prompt), at) for prompt in prompts]
+
+
+def adapter(name, number=1, state=AdapterState.APPROVED):
+    return AdapterRow(name, "l", number, "d" * 64, None, "base", None, 16, state, "why", 1.0)
+
+
+def test_migrations_make_the_schema_that_the_code_expects(tmp_path):
+    database = Database.in_directory(tmp_path)
+    with database.read() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+    database.close()
+
+
+def test_a_newer_store_is_refused_with_a_sentence(tmp_path):
+    database = Database.in_directory(tmp_path)
+    with database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    with pytest.raises(StoreError, match="newer ttrl"):
+        Store.open(tmp_path)
+
+
+def test_a_damaged_store_is_refused_with_a_sentence(tmp_path):
+    (tmp_path / "store.sqlite").write_bytes(b"not a database, for sure" * 100)
+    with pytest.raises(StoreError, match="cannot be used"):
+        Store.open(tmp_path)
+
+
+def test_identical_questions_are_one_with_a_count(store):
+    store.questions.record(asked("What is 1 + 1?", "what is 1 + 1?"), holdout=0)
+    store.questions.record(asked("What  is 1 + 1? ", at=5.0), holdout=0)
+    rows = store.questions.new(10)
+    assert [(row.question.text, row.count) for row in rows] == [
+        ("What is 1 + 1?", 2),
+        ("what is 1 + 1?", 1),
+    ]
+    assert store.questions.times_asked() == 3
+
+
+def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path):
+    prompts = [f"question {number}" for number in range(400)]
+    store.questions.record(asked(*prompts), holdout=0.25)
+    probes = {row.question.hash for row in store.questions.probes(1000)}
+    offered = {row.question.hash for row in store.questions.new(1000)}
+    assert 60 < len(probes) < 140
+    assert not probes & offered
+    assert len(probes | offered) == 400
+    named = store.questions.named(sorted(probes)[:5], 10)
+    assert named == []
+    other = tmp_path / "other"
+    other.mkdir()
+    with Store.open(other) as second:
+        second.questions.record(asked(*prompts), holdout=0.25)
+        assert {row.question.hash for row in second.questions.probes(1000)} != probes
+
+
+def test_marked_questions_are_not_offered_again(store):
+    store.questions.record(asked("a", "b"), holdout=0)
+    first = store.questions.new(1)[0]
+    store.questions.mark(first.id, QuestionState.NO_LABEL, "tie")
+    assert [row.question.text for row in store.questions.new(10)] == ["a"]
+    assert store.questions.counts() == {"new": 1, "no_label": 1}
+
+
+def test_one_run_at_a_time(store):
+    run = store.runs.create(Trigger.OPERATOR, {})
+    with pytest.raises(RunBusy, match=f"run {run.id} "):
+        store.runs.create(Trigger.SCHEDULE, {})
+    store.runs.start(run.id, parent=None)
+    with pytest.raises(RunBusy):
+        store.runs.start(run.id, parent=None)
+    assert store.runs.end(run.id, RunState.FAILED, "out of memory")
+    assert not store.runs.end(run.id, RunState.PUBLISHED, "too late")
+    assert not store.runs.beat(run.id)
+    ended = store.runs.get(run.id)
+    assert (ended.state, ended.reason) == (RunState.FAILED, "out of memory")
+    assert store.runs.create(Trigger.SCHEDULE, {}).id == run.id + 1
+
+
+def test_observations_are_read_in_order_and_once(store):
+    run = store.runs.create(Trigger.OPERATOR, {})
+    for step in range(3):
+        store.runs.observe(run.id, "step", {"step": step})
+    first, *rest = store.runs.observed()
+    assert [item.numbers["step"] for item in rest] == [1, 2]
+    assert store.runs.observed(after=first.id) == rest
+
+
+@pytest.mark.parametrize(
+    ("published", "rollbacks", "expected"),
+    [
+        ([], 1, None),
+        (["a"], 1, None),
+        (["a", "b"], 1, "a"),
+        (["a", "b"], 2, None),
+        (["a", "b", "c"], 2, "a"),
+    ],
+)
+def test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one(
+    store, published, rollbacks, expected
+):
+    for number, name in enumerate(published):
+        store.adapters.publish(adapter(name, number), [], author="run")
+    for _ in range(rollbacks):
+        store.adapters.roll_back(author="operator", reason="it rambles")
+    assert store.adapters.wanted().adapter == expected
+
+
+def test_a_held_adapter_is_listed_but_not_wanted(store):
+    store.questions.record(asked("a"), holdout=0)
+    key = store.questions.new(1)[0].id
+    store.adapters.publish(adapter("x", state=AdapterState.HELD), [key], author="run")
+    assert store.adapters.wanted().adapter is None
+    assert store.adapters.question_ids("x") == [key]
+    store.adapters.want("x", author="operator", reason="looks right")
+    assert store.adapters.wanted().adapter == "x"
+    assert store.adapters.get("x").state is AdapterState.APPROVED
+
+
+def test_names_are_never_used_twice(store):
+    store.adapters.publish(adapter("x"), [], author="run")
+    with pytest.raises(sa.exc.IntegrityError):
+        store.adapters.publish(adapter("x", 2), [], author="run")
+    assert store.adapters.next_number("l") == 2
+
+
+def _record_some(state_dir: Path, start: int) -> None:
+    with Store.open(state_dir) as store:
+        for number in range(start, start + 40):
+            store.questions.record(asked(f"q{number % 60}"), holdout=0)
+
+
+def test_writers_in_processes_and_threads_lose_nothing(tmp_path):
+    Store.open(tmp_path).close()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_record_some, args=(tmp_path, 0))
+    process.start()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda start: _record_some(tmp_path, start), (0, 10, 20, 30)))
+    process.join(30)
+    assert process.exitcode == 0
+    with Store.open(tmp_path) as store:
+        assert store.questions.times_asked() == 200
+        assert len(store.questions.new(1000)) == 60

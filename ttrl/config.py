@@ -1,0 +1,266 @@
+"""Everything that can be set, as one tree; `ttrl.settings` reads it."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import time, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from apscheduler.triggers.cron import CronTrigger
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
+        if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", value):
+            raise ValueError('a duration is written like "90s", "15m" or "1h30m"')
+        return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
+    return value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(lambda value: f"{value.total_seconds():g}s", when_used="json"),
+]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Settings are read once and never change; a name that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The base model."""
+
+    name: str = ""
+    """A model directory or a hub name, as vLLM takes it."""
+    served_name: str = ""
+    """The name that clients use; `name` when empty."""
+
+
+class EngineKind(StrEnum):
+    """What answers: vLLM, or the embedded engine for trying and testing."""
+
+    VLLM = "vllm"
+    EMBEDDED = "embedded"
+
+
+class EngineConfig(Section):
+    """The inference engine: started by us, or somebody else's at `url`."""
+
+    kind: EngineKind = EngineKind.VLLM
+    url: str | None = None
+    """An engine that is already running; nothing is started then."""
+    api_key: str | None = Field(default=None, repr=False)
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where our own engine listens on loopback; 0 picks a free port."""
+    flags: tuple[str, ...] = ()
+    """Handed to vLLM as they are."""
+    python: str | None = None
+    """The Python that has vLLM, when it is not the one that runs ttrl."""
+    startup_timeout: Duration = timedelta(minutes=15)
+    request_timeout: Duration = timedelta(minutes=10)
+    max_loras: Annotated[int, Field(ge=4)] = 6
+    """Adapters that may be in use at once: live, previous, one draining, two candidates, spare."""
+
+
+class GatewayConfig(Section):
+    """What clients meet."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    routes: tuple[str, ...] = (
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/embeddings",
+        "/tokenize",
+        "/detokenize",
+    )
+    """Further POST routes that are forwarded; nothing else is."""
+    max_body: ByteSize = ByteSize(8 * 1024**2)
+    max_n: Positive = 16
+    drain_timeout: Duration = timedelta(seconds=30)
+
+
+class RecordConfig(Section):
+    """What is kept of the traffic."""
+
+    enabled: bool = True
+    max_chars: Positive = 32_000
+    """Longer questions are answered, not recorded."""
+    queue: Positive = 10_000
+
+
+class VoteConfig(Section):
+    """How agreement is found."""
+
+    samples: Annotated[int, Field(ge=2, le=256)] = 32
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    max_tokens: Positive = 1024
+    floor: Ratio = 0.0
+    """A majority with a smaller share than this is no label."""
+    rewards: dict[str, float] = Field(default_factory=lambda: {"majority": 1.0})
+
+
+RESERVED = frozenset(
+    {
+        "output_dir", "temperature", "num_generations", "generation_batch_size",
+        "steps_per_generation", "per_device_train_batch_size", "gradient_accumulation_steps",
+        "use_vllm", "save_strategy", "max_steps", "num_train_epochs", "report_to", "learning_rate",
+        "beta", "seed", "max_completion_length", "remove_unused_columns", "push_to_hub",
+        "deepspeed", "fsdp", "num_iterations",
+    }
+)  # fmt: skip
+"""Settings of GRPOConfig that ours decide; passing them through would contradict the loop."""
+
+
+class UpdateConfig(Section):
+    """The policy update: GRPO on a LoRA."""
+
+    steps: Positive = 40
+    questions_per_step: Positive = 8
+    keep: Annotated[int, Field(ge=2)] = 16
+    """Samples of each question that go into the update, of `vote.samples`."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    lora_rank: Literal[1, 8, 16, 32, 64, 128, 256] = 16
+    lora_alpha: Positive = 32
+    target_modules: str | tuple[str, ...] = "all-linear"
+    kl: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL term towards the version that the run started from."""
+    micro_batch: Positive = 8
+    """Sequences in one forward pass; only memory and speed depend on it."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    time_limit: Duration = timedelta(hours=4)
+    seed: int = 0
+    grpo: dict[str, Any] = Field(default_factory=dict)
+    """Anything else that trl.GRPOConfig takes."""
+
+    @field_validator("grpo")
+    @classmethod
+    def _not_reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(RESERVED & value.keys()):
+            raise ValueError(
+                f"{', '.join(taken)} cannot be passed through: ttrl's own settings decide it"
+            )
+        return value
+
+
+class ShipPolicy(StrEnum):
+    """What the gate must say before a candidate serves users."""
+
+    BETTER = "better"
+    SHARPER = "sharper"
+
+
+class GateConfig(Section):
+    """The judge of a candidate."""
+
+    ship: ShipPolicy = ShipPolicy.BETTER
+    """`better` asks for labels that say so; `sharper` is content with the model's own consensus."""
+    holdout: Ratio = 0.1
+    """Share of the recorded questions that is never trained on."""
+    probes: Positive = 64
+    """Held-out questions asked at most; the newest."""
+    min_probes: Positive = 16
+    samples: Annotated[int, Field(ge=2, le=256)] = 16
+    labelled: Path | None = None
+    """JSONL of `prompt` and `answers`: the operator's own labelled probes."""
+    flips: Ratio = 0.05
+    """Share of confident probes whose majority answer may change before the candidate is worse."""
+
+
+class SelectionConfig(Section):
+    """Which questions a run learns from."""
+
+    max_questions: Positive = 128
+    """Distinct questions of one run."""
+
+
+class ScheduleConfig(Section):
+    """When runs start by themselves."""
+
+    every: Duration | None = timedelta(hours=6)
+    cron: str | None = None
+    """Five cron fields, instead of `every`."""
+    timezone: str = "UTC"
+    windows: tuple[str, ...] = ()
+    """Hours in which a run may start, such as "22:00-06:00"; none means any time."""
+    min_questions: Positive = 64
+    """New questions without which there is nothing to do."""
+
+    @field_validator("windows")
+    @classmethod
+    def _readable_windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for window in value:
+            parse_window(window)
+        return value
+
+    @field_validator("cron")
+    @classmethod
+    def _readable_cron(cls, value: str | None) -> str | None:
+        if value is not None:
+            CronTrigger.from_crontab(value)
+        return value
+
+
+def parse_window(window: str) -> tuple[time, time]:
+    """ "22:00-06:00" as two times of day. Raises ValueError."""
+    try:
+        start, end = (time.fromisoformat(part.strip()) for part in window.split("-"))
+    except ValueError:
+        raise ValueError(f'a window is written like "22:00-06:00", not {window!r}') from None
+    return start, end
+
+
+def _default_state_dir() -> Path:
+    return Path(os.environ.get("STATE_DIRECTORY") or platformdirs.user_state_path("ttrl"))
+
+
+class Config(Section):
+    """Everything that can be set."""
+
+    state_dir: Path = Field(default_factory=_default_state_dir)
+    """Where all that is recorded and learned lives."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    model: ModelConfig = ModelConfig()
+    engine: EngineConfig = EngineConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    record: RecordConfig = RecordConfig()
+    vote: VoteConfig = VoteConfig()
+    update: UpdateConfig = UpdateConfig()
+    selection: SelectionConfig = SelectionConfig()
+    gate: GateConfig = GateConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    @model_validator(mode="after")
+    def _keep_what_is_drawn(self) -> Config:
+        if self.update.keep > self.vote.samples:
+            raise ValueError(
+                f"update.keep ({self.update.keep}) is more than vote.samples ({self.vote.samples})"
+            )
+        return self
+
+    @property
+    def served_name(self) -> str:
+        """The stable name that clients use."""
+        return self.model.served_name or self.model.name

@@ -1,0 +1,175 @@
+"""Read the configuration: YAML file < environment (`TTRL_...`) < command line.
+
+Not pydantic-settings: it neither tells which layer a value came from nor refuses a misspelt
+environment variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from ttrl.config import Config, Section
+
+ENV_PREFIX = "TTRL_"
+ENV_SEPARATOR = "__"
+
+
+class ConfigError(ValueError):
+    """The configuration says something that cannot be: each line names the setting, what is wrong
+    with it and where it was set."""
+
+
+class Source(StrEnum):
+    """Where a value came from; a later one wins."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration and the source of each of its values, by dotted path."""
+
+    config: Config
+    sources: Mapping[str, Source]
+
+    def rows(self) -> Iterator[tuple[str, Any, Source]]:
+        """Every setting: dotted path, value as JSON has it, source."""
+        dumped = self.config.model_dump(mode="json")
+        if dumped["engine"]["api_key"]:
+            dumped["engine"]["api_key"] = "***"
+        for path, value in _leaves(dumped, Config):
+            yield path, value, self.sources.get(path, Source.DEFAULT)
+
+
+def load(
+    file: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Read and check the whole tree. `overrides` has dotted paths. Raises ConfigError."""
+    layers = (
+        (Source.FILE, _read_file(file) if file else {}),
+        (Source.ENVIRONMENT, _read_environment(environ)),
+        (Source.COMMAND_LINE, _nest(overrides or {})),
+    )
+    merged: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    for source, layer in layers:
+        _merge(merged, layer)
+        sources |= {path: source for path, _ in _leaves(layer, Config)}
+    try:
+        return Resolved(Config.model_validate(merged), sources)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, sources, file)) from None
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not YAML: {error}") from None
+    if not isinstance(tree or {}, dict):
+        raise ConfigError(f"{file} holds no settings: it must be a mapping such as `model: ...`")
+    return tree or {}
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`TTRL_GATEWAY__PORT=8001` sets gateway.port; values are read as YAML, as in the file."""
+    names = sorted(name for name in environ if name.startswith(ENV_PREFIX))
+    paths = {
+        name: name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, ".") for name in names
+    }
+    return _nest({path: _scalar(environ[name]) for name, path in paths.items()})
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in dotted.items():
+        *parents, leaf = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    candidates = (annotation, *get_args(annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
+
+
+def _leaves(
+    tree: Mapping[str, Any], section: type[Section] | None, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        field = section.model_fields.get(key) if section else None
+        child = _section(field.annotation) if field else None
+        if child and isinstance(value, Mapping):
+            yield from _leaves(value, child, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def known_paths(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
+    """Every setting's dotted path."""
+    for name, field in section.model_fields.items():
+        child = _section(field.annotation)
+        if child:
+            yield from known_paths(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _explain(error: ValidationError, sources: Mapping[str, Source], file: Path | None) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        source = next(
+            (s for p, s in sources.items() if path.startswith(p) or p.startswith(path)), None
+        )
+        where = {Source.FILE: f" (in {file})", None: ""}.get(source, f" (from the {source})")
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "there is no such setting" + _suggest(path)
+        lines.append(f"{path or 'configuration'}: {message}{where}")
+    return "\n".join(lines)
+
+
+def _suggest(path: str) -> str:
+    known: Sequence[str] = [*known_paths(), *Config.model_fields]
+    by_name = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(path, known, 1, 0.7) or [
+        by_name[name]
+        for name in difflib.get_close_matches(path.rpartition(".")[2], by_name, 1, 0.6)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""

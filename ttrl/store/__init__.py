@@ -1,0 +1,61 @@
+"""The store: questions, votes, runs, adapters and pointers, in one database.
+
+Import the tables' rooms where they are used: `from ttrl.store import Store`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import sqlalchemy as sa
+
+from ttrl.store.adapters import AdapterTable
+from ttrl.store.database import Database, StoreError
+from ttrl.store.questions import QuestionTable
+from ttrl.store.runs import RunTable
+from ttrl.store.schema import facts
+
+__all__ = ["Store", "StoreError"]
+
+
+class Store:
+    """One state directory's memory."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.questions = QuestionTable(database)
+        self.runs = RunTable(database)
+        self.adapters = AdapterTable(database)
+
+    @classmethod
+    def open(cls, state_dir: Path) -> Store:
+        """The store of a state directory, made when it is not there. Raises StoreError."""
+        return cls(Database.in_directory(state_dir))
+
+    def fact(self, name: str) -> str | None:
+        """A small fact about the whole, such as `paused`."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(facts.c.value).where(facts.c.name == name))
+
+    def set_fact(self, name: str, value: str | None) -> None:
+        """Write a small fact; None forgets it."""
+        with self._database.write() as connection:
+            connection.execute(facts.delete().where(facts.c.name == name))
+            if value is not None:
+                connection.execute(facts.insert().values(name=name, value=value))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,170 @@
+"""Adapters as rows, which one should serve, and which one does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from ttrl.store.database import Database
+from ttrl.store.schema import adapter_questions, adapters, serving, wanted
+
+
+class AdapterState(StrEnum):
+    """What the gate or the operator made of a version."""
+
+    APPROVED = "approved"
+    """It may serve."""
+    HELD = "held"
+    """It waits for the operator."""
+    ROLLED_BACK = "rolled_back"
+    """It served and was taken back; never promoted again by itself."""
+
+
+@dataclass(frozen=True)
+class AdapterRow:
+    """One published version."""
+
+    name: str
+    lineage: str
+    number: int
+    digest: str
+    parent: str | None
+    base_model: str
+    run_id: int | None
+    rank: int
+    state: AdapterState
+    reason: str | None
+    created: float
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Which adapter should serve, or does; `adapter` None is the base model."""
+
+    id: int
+    adapter: str | None
+    reason: str
+    at: float
+
+
+class AdapterTable:
+    """The adapters of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def publish(self, row: AdapterRow, question_ids: Iterable[int], *, author: str) -> None:
+        """Add a version and, when it is approved, want it live: one transaction, so that neither
+        is ever seen without the other."""
+        with self._database.write() as connection:
+            connection.execute(adapters.insert().values(**vars(row)))
+            lineage = [
+                {"adapter": row.name, "question_id": key} for key in sorted(set(question_ids))
+            ]
+            if lineage:
+                connection.execute(adapter_questions.insert(), lineage)
+            if row.state is AdapterState.APPROVED:
+                _want(connection, row.name, author, row.reason or "")
+
+    def get(self, name: str) -> AdapterRow:
+        """One version. Raises KeyError."""
+        query = sa.select(adapters).where(adapters.c.name == name)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise KeyError(f"there is no adapter {name}; `ttrl adapters list` names them")
+        return _from_row(row)
+
+    def all(self) -> list[AdapterRow]:
+        """Every version, newest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(adapters).order_by(adapters.c.created.desc()))
+            return [_from_row(row) for row in rows]
+
+    def question_ids(self, name: str) -> list[int]:
+        """The questions a version learned from."""
+        query = sa.select(adapter_questions.c.question_id).where(
+            adapter_questions.c.adapter == name
+        )
+        with self._database.read() as connection:
+            return list(connection.scalars(query.order_by(adapter_questions.c.question_id)))
+
+    def next_number(self, lineage: str) -> int:
+        """The number of the lineage's next version."""
+        query = sa.select(sa.func.max(adapters.c.number)).where(adapters.c.lineage == lineage)
+        with self._database.read() as connection:
+            return (connection.scalar(query) or 0) + 1
+
+    def want(self, name: str | None, *, author: str, reason: str) -> None:
+        """Say which version should serve; None is the base model."""
+        with self._database.write() as connection:
+            if name is not None:
+                update = adapters.update().where(adapters.c.name == name)
+                connection.execute(update.values(state=AdapterState.APPROVED))
+            _want(connection, name, author, reason)
+
+    def roll_back(self, *, author: str, reason: str) -> Pointer:
+        """Want the version that was wanted before the present one, which is marked."""
+        with self._database.write() as connection:
+            history = _history(connection, wanted, limit=None)
+            present = history[0].adapter if history else None
+            before = next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
+            if present is not None:
+                update = adapters.update().where(adapters.c.name == present)
+                connection.execute(update.values(state=AdapterState.ROLLED_BACK, reason=reason))
+            _want(connection, before, author, reason)
+        return self.wanted()
+
+    def wanted(self) -> Pointer:
+        """Which version should serve."""
+        return self._newest(wanted)
+
+    def served(self, text: str | None, reason: str) -> None:
+        """The daemon's word on which version serves."""
+        row = {"adapter": text, "reason": reason, "at": time.time()}
+        with self._database.write() as connection:
+            connection.execute(serving.insert().values(row))
+
+    def serving(self) -> Pointer:
+        """Which version the daemon last said it serves."""
+        return self._newest(serving)
+
+    def previous(self) -> str | None:
+        """The version wanted before the present one, kept loaded for an instant roll-back."""
+        with self._database.read() as connection:
+            history = _history(connection, wanted, limit=None)
+            present = history[0].adapter if history else None
+            return next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
+
+    def _newest(self, table: sa.Table) -> Pointer:
+        with self._database.read() as connection:
+            history = _history(connection, table, limit=1)
+        return history[0] if history else Pointer(0, None, "nothing has been learned yet", 0.0)
+
+
+def _history(connection: sa.Connection, table: sa.Table, *, limit: int | None) -> list[Pointer]:
+    query = sa.select(table.c.id, table.c.adapter, table.c.reason, table.c.at)
+    rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit))
+    return [Pointer(*row) for row in rows]
+
+
+def _usable(connection: sa.Connection, pointer: Pointer, present: str | None) -> bool:
+    """Whether to go back there: another version, and none that was itself taken back."""
+    if pointer.adapter is None:
+        return present is not None
+    query = sa.select(adapters.c.state).where(adapters.c.name == pointer.adapter)
+    return pointer.adapter != present and connection.scalar(query) == AdapterState.APPROVED
+
+
+def _want(connection: sa.Connection, name: str | None, author: str, reason: str) -> None:
+    row = {"adapter": name, "author": author, "reason": reason, "at": time.time()}
+    connection.execute(wanted.insert().values(row))
+
+
+def _from_row(row: sa.Row[Any]) -> AdapterRow:
+    return AdapterRow(**{**row._mapping, "state": AdapterState(row.state)})

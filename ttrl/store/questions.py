@@ -1,0 +1,191 @@
+"""Questions as rows: recorded by the daemon, chosen and marked by runs."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+from ttrl.questions import Question
+from ttrl.store.database import Database
+from ttrl.store.schema import facts, questions, votes
+
+
+class QuestionState(StrEnum):
+    """What became of a question."""
+
+    NEW = "new"
+    """Not yet asked by a run."""
+    LEARNED_FROM = "learned_from"
+    """Its samples went into an update."""
+    NO_SIGNAL = "no_signal"
+    """Every sample earned the same: there was nothing to learn."""
+    NO_LABEL = "no_label"
+    """The vote gave no label; the reason says why."""
+    REFUSED = "refused"
+    """The engine refused it."""
+
+
+class Origin(StrEnum):
+    """Where a question came from."""
+
+    TRAFFIC = "traffic"
+    FILE = "file"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A question as it came in, `at` in Unix seconds, from a client known by its key's hash."""
+
+    question: Question
+    at: float
+    client: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredQuestion:
+    """A question with its row's facts."""
+
+    id: int
+    question: Question
+    count: int
+    probe: bool
+    state: QuestionState
+    reason: str | None
+
+
+class QuestionTable:
+    """The questions of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(
+        self,
+        recorded: Sequence[Recorded],
+        *,
+        holdout: float,
+        origin: Origin = Origin.TRAFFIC,
+    ) -> None:
+        """Add questions, or count them once more. A `holdout` share becomes probes, chosen by a
+        keyed hash so that no user can choose to be one."""
+        with self._database.write() as connection:
+            key = _secret(connection)
+            for item in recorded:
+                insert = self._database.upsert(questions).values(
+                    hash=item.question.hash,
+                    body=dict(item.question.body),
+                    count=1,
+                    first_seen=item.at,
+                    last_seen=item.at,
+                    client=item.client,
+                    origin=origin,
+                    probe=_held_out(item.question.hash, key, holdout),
+                    state=QuestionState.NEW,
+                )
+                connection.execute(
+                    insert.on_conflict_do_update(
+                        index_elements=[questions.c.hash],
+                        set_={"count": questions.c.count + 1, "last_seen": item.at},
+                    )
+                )
+
+    def new(self, limit: int, *, hashes: Iterable[str] | None = None) -> list[StoredQuestion]:
+        """Questions no run has asked yet, the most asked and then the newest first."""
+        query = _select().where(questions.c.state == QuestionState.NEW, ~questions.c.probe)
+        query = query.order_by(questions.c.count.desc(), questions.c.id.desc()).limit(limit)
+        return self._rows(query if hashes is None else query.where(_among(hashes)))
+
+    def named(self, hashes: Iterable[str], limit: int) -> list[StoredQuestion]:
+        """The given questions that are no probes, whatever became of them."""
+        query = _select().where(_among(hashes), ~questions.c.probe).order_by(questions.c.id)
+        return self._rows(query.limit(limit))
+
+    def probes(self, limit: int) -> list[StoredQuestion]:
+        """The newest held-out questions."""
+        query = _select().where(questions.c.probe).order_by(questions.c.id.desc())
+        return self._rows(query.limit(limit))
+
+    def page(self, limit: int, *, before: int | None = None) -> list[StoredQuestion]:
+        """Questions, newest first; `before` is an id to go on from."""
+        query = _select().order_by(questions.c.id.desc()).limit(limit)
+        return self._rows(query if before is None else query.where(questions.c.id < before))
+
+    def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
+        """Say what became of a question."""
+        with self._database.write() as connection:
+            connection.execute(
+                questions.update()
+                .where(questions.c.id == question_id)
+                .values(state=state, reason=reason)
+            )
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """Forget questions, their votes and samples; how many there were."""
+        with self._database.write() as connection:
+            found = connection.execute(questions.delete().where(questions.c.id.in_(ids)))
+            return found.rowcount
+
+    def counts(self) -> dict[str, int]:
+        """How many are in each state, with `probe` for the held-out ones."""
+        kind = sa.case((questions.c.probe, "probe"), else_=questions.c.state)
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(kind, sa.func.count()).group_by(kind))
+            return {row[0]: row[1] for row in rows}
+
+    def times_asked(self) -> int:
+        """How often questions came in, repetitions included."""
+        with self._database.read() as connection:
+            return (
+                connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(questions.c.count), 0)))
+                or 0
+            )
+
+    def last_votes(self, question_id: int, limit: int = 5) -> list[dict[str, object]]:
+        """The newest votes on a question, as JSON has them."""
+        query = sa.select(votes).where(votes.c.question_id == question_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(votes.c.id.desc()).limit(limit))
+            return [dict(row._mapping) for row in rows]
+
+    def _rows(self, query: sa.Select[tuple[object, ...]]) -> list[StoredQuestion]:
+        with self._database.read() as connection:
+            return [_from_row(row) for row in connection.execute(query)]
+
+
+def _select() -> sa.Select[tuple[object, ...]]:
+    return sa.select(questions)
+
+
+def _among(hashes: Iterable[str]) -> sa.ColumnElement[bool]:
+    return questions.c.hash.in_(list(hashes))
+
+
+def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:
+    values = row._mapping
+    return StoredQuestion(
+        values["id"],
+        Question(values["body"], values["hash"]),
+        values["count"],
+        values["probe"],
+        QuestionState(values["state"]),
+        values["reason"],
+    )
+
+
+def _secret(connection: sa.Connection) -> bytes:
+    """This store's own key, made at first use."""
+    found = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "holdout_key"))
+    if found is None:
+        found = secrets.token_hex(32)
+        connection.execute(facts.insert().values(name="holdout_key", value=found))
+    return bytes.fromhex(found)
+
+
+def _held_out(question_hash: str, key: bytes, share: float) -> bool:
+    keyed = hmac.digest(key, question_hash.encode(), "sha256")
+    return int.from_bytes(keyed[:8]) < share * 2**64

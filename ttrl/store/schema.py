@@ -1,0 +1,173 @@
+"""The tables. Who writes what: the daemon writes questions and `serving`; a run writes its votes,
+samples, verdicts, adapters and observations; `wanted` is appended to by runs and operators. Ids of
+questions and runs are never used twice (`autoincrement`), because adapters are named for runs."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+questions = Table(
+    "questions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("body", JSON, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_seen", Float, nullable=False),
+    Column("last_seen", Float, nullable=False),
+    Column("client", String(64)),
+    Column("origin", String(16), nullable=False),
+    Column("probe", Boolean, nullable=False),
+    Column("state", String(24), nullable=False),
+    Column("reason", Text),
+    Index("ix_questions_selection", "state", "probe", "id"),
+    sqlite_autoincrement=True,
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("trigger", String(16), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason", Text),
+    Column("created", Float, nullable=False),
+    Column("started", Float),
+    Column("finished", Float),
+    Column("heartbeat", Float),
+    Column("pid", Integer),
+    Column("request", JSON, nullable=False),
+    Column("parent", String(128)),
+    Column("adapter", String(128)),
+    Column("steps", Integer, nullable=False),
+    Column("questions", Integer, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column(
+        "question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("version", String(128), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("label", Text),
+    Column("share", Float, nullable=False),
+    Column("entropy", Float, nullable=False),
+    Column("counts", JSON, nullable=False),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("vote_id", ForeignKey("votes.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("answer", Text),
+    Column("finish", String(16), nullable=False),
+    Column("reward", Float, nullable=False),
+    Column("kept", Boolean, nullable=False),
+    Column("token_ids", LargeBinary, nullable=False, comment="int32"),
+    Column("logprobs", LargeBinary, nullable=False, comment="float32"),
+)
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("lineage", String(32), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("parent", String(128)),
+    Column("base_model", Text, nullable=False),
+    Column("run_id", ForeignKey("runs.id", ondelete="SET NULL")),
+    Column("rank", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("created", Float, nullable=False),
+)
+
+adapter_questions = Table(
+    "adapter_questions",
+    metadata,
+    Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), primary_key=True),
+    Column("question_id", ForeignKey("questions.id", ondelete="CASCADE"), primary_key=True),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("adapter", String(128)),
+    Column("against", String(128), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+wanted = Table(
+    "wanted",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("adapter", String(128), comment="null is the base model"),
+    Column("author", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+serving = Table(
+    "serving",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("adapter", String(128), comment="null is the base model"),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("numbers", JSON, nullable=False),
+)
