@@ -1,0 +1,208 @@
+"""Makes the demo's model from scratch: `python -m ttrl.demo.maker --out DIR`.
+
+The same seed, steps and number of threads give the same bytes on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import random
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tokenizers
+import torch
+import transformers
+from tokenizers import decoders, models, pre_tokenizers
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    get_cosine_schedule_with_warmup,
+)
+
+from ttrl.demo.lessons import draw_lesson
+from ttrl.demo.measure import measure
+
+END, PAD = "<|end|>", "<|pad|>"
+MARKS = (PAD, END, "<|system|>", "<|user|>", "<|assistant|>")
+BOX = "\\boxed{"
+TEMPLATE = """\
+{%- for message in messages -%}
+{{- '<|' + message.role + '|>' -}}
+{%- if message.content is string -%}
+{{- message.content -}}
+{%- else -%}
+{%- for part in message.content -%}{{- part.text -}}{%- endfor -%}
+{%- endif -%}
+{{- '<|end|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
+"""
+BATCH, PEAK_RATE = 64, 4e-3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the weights on one machine, beside the versions of the libraries."""
+
+    seed: int = 1
+    steps: int = 1200
+    threads: int = 2
+
+
+def make(out: Path, recipe: Recipe) -> None:
+    """Writes the model, its tokenizer and `maker.json` to `out`."""
+    torch.set_num_threads(recipe.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(recipe.seed)
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    teach(model, tokenizer, recipe)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    r"""One token a byte, but one for all of `\boxed{`: any text comes back exactly, and the answer
+    costs six tokens less."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    prefixes = [BOX[:end] for end in range(2, len(BOX) + 1)]
+    vocabulary = {token: index for index, token in enumerate([*MARKS, *alphabet, *prefixes])}
+    merges = [(BOX[:end], BOX[end]) for end in range(1, len(BOX))]
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(MARKS))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        additional_special_tokens=list(MARKS[2:]),
+        chat_template=TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
+    )
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """An untaught model. vLLM on the CPU needs heads of 32 or more."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        head_dim=32,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        dtype="float32",
+    )
+    model = Qwen3ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model
+
+
+def teach(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> None:
+    """Supervised learning of the answers, from lessons that are never seen twice."""
+    rng = random.Random(recipe.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98))
+    schedule = get_cosine_schedule_with_warmup(optimizer, recipe.steps // 20, recipe.steps)
+    for step in range(recipe.steps):
+        ids, labels = lesson_batch(tokenizer, rng)
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % 100 == 0:
+            sys.stderr.write(f"step {step} of {recipe.steps}: loss {loss.item():.3f}\n")
+
+
+def lesson_batch(
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and labels, (BATCH, longest), padded on the right; only answers are learned."""
+    rows = [_lesson_ids(tokenizer, rng) for _ in range(BATCH)]
+    longest = max(len(asked) + len(answered) for asked, answered in rows)
+    ids = torch.full((BATCH, longest), tokenizer.pad_token_id)
+    labels = torch.full((BATCH, longest), -100)
+    for row, (asked, answered) in enumerate(rows):
+        both = torch.tensor(asked + answered)
+        ids[row, : len(both)] = both
+        labels[row, len(asked) : len(both)] = both[len(asked) :]
+    return ids, labels
+
+
+def _lesson_ids(
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random
+) -> tuple[list[int], list[int]]:
+    lesson = draw_lesson(rng)
+    asked = f"<|user|>{lesson.prompt}{END}<|assistant|>"
+    return tokenizer.encode(asked), tokenizer.encode(lesson.answer + END)
+
+
+def digest(directory: Path) -> str:
+    """SHA-256 of the weights."""
+    return hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+
+
+def describe(out: Path, recipe: Recipe, measured: dict[str, float]) -> None:
+    """Writes how the model was made and what it can do beside the weights."""
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "tokenizers": tokenizers.__version__,
+    }
+    record = {
+        "recipe": asdict(recipe),
+        "versions": versions,
+        "sha256": digest(out),
+        "measured": measured,
+    }
+    (out / "maker.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ttrl.demo.maker", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="make a model and write it here")
+    what.add_argument("--evaluate", type=Path, help="measure the model that is here")
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--threads", type=int, default=Recipe.threads)
+    parser.add_argument("--questions", type=int, default=100, help="0 measures nothing")
+    parser.add_argument("--votes", type=int, default=64)
+    options = parser.parse_args()
+    recipe = Recipe(options.seed, options.steps, options.threads)
+    if options.out:
+        make(options.out, recipe)
+    torch.set_num_threads(options.threads)
+    measured: dict[str, float] = {}
+    if options.questions:
+        measured = measure(options.evaluate or options.out, options.questions, options.votes)
+        sys.stdout.write(json.dumps(measured) + "\n")
+    if options.out:
+        describe(options.out, recipe, measured)
+
+
+if __name__ == "__main__":
+    main()

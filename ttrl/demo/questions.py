@@ -1,0 +1,120 @@
+"""Sums and differences in words, with their answers: the demo's questions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Operation(StrEnum):
+    PLUS = "plus"
+    MINUS = "minus"
+
+
+PHRASINGS = {
+    Operation.PLUS: (
+        "What is {a} plus {b}?",
+        "Add {a} and {b}.",
+        "{a} + {b} = ?",
+        "Find the sum of {a} and {b}.",
+    ),
+    Operation.MINUS: (
+        "What is {a} minus {b}?",
+        "Subtract {b} from {a}.",
+        "{a} - {b} = ?",
+        "Take {b} away from {a}.",
+    ),
+}
+
+KEPT_BACK = 13
+"""One pair of numbers in thirteen is never taught, and questions are made of those alone. Thirteen
+has nothing to do with ten: which pairs are kept back cannot be seen from their digits."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """Two numbers and what to do with them; the result is at least 100."""
+
+    operation: Operation
+    a: int
+    b: int
+
+    @property
+    def result(self) -> int:
+        return self.a + self.b if self.operation is Operation.PLUS else self.a - self.b
+
+    @property
+    def kept_back(self) -> bool:
+        return (5 * self.a + self.b) % KEPT_BACK == 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question, its right answer, and whether it is outside what the model was taught."""
+
+    prompt: str
+    answer: str
+    hard: bool
+
+
+def make_problems(count: int, *, seed: int, hard_share: float = 0.0) -> tuple[Problem, ...]:
+    """`count` questions, no two of them about the same numbers; the same for the same seed."""
+    rng = random.Random(seed)
+    hard_count = round(count * hard_share)
+    draws: tuple[tuple[int, Callable[[random.Random], Exercise]], ...] = (
+        (count - hard_count, _draw_kept_back),
+        (hard_count, _draw_hard),
+    )
+    exercises = [exercise for number, draw in draws for exercise in _distinct(number, draw, rng)]
+    rng.shuffle(exercises)
+    return tuple(_problem(exercise, rng) for exercise in exercises)
+
+
+def make_disjoint(
+    asked: int, held_out: int, *, seed: int, hard_share: float = 0.0
+) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Questions to ask and questions to hold out, none of them about the same numbers."""
+    problems = make_problems(asked + held_out, seed=seed, hard_share=hard_share)
+    return problems[:asked], problems[asked:]
+
+
+def draw_exercise(rng: random.Random, *, digits: int = 3) -> Exercise:
+    """A sum, or a difference with a result of at least 100, of two numbers of `digits` digits."""
+    low, high = 10 ** (digits - 1), 10**digits - 1
+    if rng.random() < 0.5:
+        return Exercise(Operation.PLUS, rng.randint(low, high), rng.randint(low, high))
+    b = rng.randint(low, high - 100)
+    return Exercise(Operation.MINUS, rng.randint(b + 100, high), b)
+
+
+def phrase(exercise: Exercise, rng: random.Random) -> str:
+    """The exercise as a question, in one of its phrasings."""
+    template = rng.choice(PHRASINGS[exercise.operation])
+    return template.format(a=exercise.a, b=exercise.b)
+
+
+def _draw_kept_back(rng: random.Random) -> Exercise:
+    while not (exercise := draw_exercise(rng)).kept_back:
+        pass
+    return exercise
+
+
+def _draw_hard(rng: random.Random) -> Exercise:
+    return draw_exercise(rng, digits=rng.randint(4, 6))
+
+
+def _distinct(
+    count: int, draw: Callable[[random.Random], Exercise], rng: random.Random
+) -> list[Exercise]:
+    found: dict[tuple[Operation, frozenset[int]], Exercise] = {}
+    while len(found) < count:
+        exercise = draw(rng)
+        found[exercise.operation, frozenset((exercise.a, exercise.b))] = exercise
+    return list(found.values())
+
+
+def _problem(exercise: Exercise, rng: random.Random) -> Problem:
+    hard = max(exercise.a, exercise.b) > 999
+    return Problem(phrase(exercise, rng), str(exercise.result), hard)
