@@ -1,0 +1,244 @@
+"""One forwarded route: from a client's request to the engine's answer, to the recorder."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx2
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from serve import request
+from serve.counts import Counts, UpstreamError
+from serve.errors import Refused
+from serve.live import BASE, Live, Route
+from serve.recorder import Recorder
+from serve.request import ClientGone, Request
+from serve.upstream import Engine, failure, media_type, relay
+from ttrl.questions import Question, Unlearnable, from_request
+
+CHAT = "/v1/chat/completions"
+
+REQUEST_HEADERS = ("accept", "anthropic-version", "traceparent", "tracestate", "x-request-id")
+"""What the engine is told of a client's headers: not the client's key, nothing of X-Vllm-*, which
+would set priorities, and no Accept-Encoding."""
+
+ADAPTER_HEADER = "x-ttrl-adapter"
+NO_LEARN_HEADER = "x-ttrl-no-learn"
+FALSE = frozenset({"", "0", "false", "no", "off"})
+
+CLIENT_LEFT = 499
+"""nginx's status for a client that hung up; counted, never sent."""
+
+FAILURES = {
+    UpstreamError.UNREACHABLE: (503, "The engine cannot be reached."),
+    UpstreamError.BROKE_OFF: (502, "The engine hung up without an answer."),
+    UpstreamError.TIMED_OUT: (504, "The engine took too long to answer."),
+}
+
+ANSWERS = frozenset({"application/json", "text/event-stream"})
+"""The media types of answers to a chat request."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`max_chars` bounds the questions learned from, not those answered. `deadline_seconds` is for
+    a whole answer, from request to last byte."""
+
+    max_body_bytes: int = 8 * 2**20
+    max_n: int = 16
+    max_chars: int = 16_000
+    body_seconds: float = 60.0
+    deadline_seconds: float = 3600.0
+    retry_after_seconds: int = 5
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every forwarded route works with."""
+
+    limits: Limits
+    live: Live
+    engine: Engine
+    recorder: Recorder
+    counts: Counts
+
+
+class Answer:
+    """`send`, remembering what was sent and when."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._began = time.perf_counter()
+        self.begun = False
+        self.status = 500
+        self.first_byte: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            self.status = message["status"]
+        elif self.first_byte is None:
+            self.first_byte = self.seconds
+        await self._send(message)
+
+
+class Forwarded:
+    """An ASGI application that answers one route. The engine is asked at `path`, whatever the
+    client wrote in its URL."""
+
+    def __init__(self, path: str, parts: Parts) -> None:
+        self.path = path
+        self.limits = parts.limits
+        self.live = parts.live
+        self.engine = parts.engine
+        self.recorder = parts.recorder
+        self.counts = parts.counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = Answer(send)
+        self.counts.in_flight(1)
+        try:
+            await self._serve(Headers(scope=scope), receive, answer)
+        except Refused as refused:
+            await refused.response()(scope, receive, answer)
+        except ClientGone:
+            answer.status = CLIENT_LEFT
+            self.counts.aborted()
+        finally:
+            self.counts.in_flight(-1)
+            self.counts.request(self.path, answer.status, answer.seconds, answer.first_byte)
+
+    async def _serve(self, headers: Headers, receive: Receive, answer: Answer) -> None:
+        asked = await self._read(headers, receive)
+        route = self.live.route(asked.get("model"))
+        if route is None:
+            message = "There is no such model here: GET /v1/models lists what there is."
+            raise Refused(404, message, param="model", code="model_not_found")
+        reason: Unlearnable | None = Unlearnable.INCOMPLETE
+        try:
+            work = self._answer(asked, route, for_engine(headers), answer)
+            reason = await unless_gone(receive, work)
+        finally:
+            self._learn(asked, headers, reason)
+
+    async def _read(self, headers: Headers, receive: Receive) -> Request:
+        limits = self.limits
+        body = await request.read(
+            headers, receive, limit=limits.max_body_bytes, seconds=limits.body_seconds
+        )
+        asked = request.parse(body)
+        request.check(asked, max_n=limits.max_n)
+        if self.path == CHAT:
+            request.check_messages(asked)
+        return asked
+
+    async def _answer(
+        self, asked: Request, route: Route, headers: Mapping[str, str], answer: Answer
+    ) -> Unlearnable | None:
+        """Answers the client. Why the question is not for learning, if so. Raises Refused when the
+        engine gives no answer."""
+        try:
+            async with asyncio.timeout(self.limits.deadline_seconds):
+                return await self._ask(asked, route, headers, answer)
+        except (TimeoutError, httpx2.HTTPError) as error:
+            kind = failure(error)
+        if answer.begun:
+            # The answer is left without an end: the server closes the connection, and the client
+            # sees that it was cut.
+            timed_out = kind is UpstreamError.TIMED_OUT
+            self.counts.upstream_error(kind if timed_out else UpstreamError.CUT)
+            return Unlearnable.INCOMPLETE
+        self.counts.upstream_error(kind)
+        status, message = FAILURES[kind]
+        retry = {"retry-after": str(self.limits.retry_after_seconds)}
+        raise Refused(status, message, code=kind, headers={ADAPTER_HEADER: route.version, **retry})
+
+    async def _ask(
+        self, asked: Request, route: Route, headers: Mapping[str, str], answer: Answer
+    ) -> Unlearnable | None:
+        body = request.for_engine(asked, route.model)
+        with self.live.hold(route.version):
+            async with self.engine.ask(self.path, body, headers) as response:
+                if response.status_code != 404 or route.version == BASE:
+                    return await self._pass_on(response, route, answer)
+        # An engine that was restarted has forgotten its adapters. Until it has them again, the base
+        # answers.
+        self.counts.upstream_error(UpstreamError.ADAPTER_MISSING)
+        return await self._ask(asked, self.live.base, headers, answer)
+
+    async def _pass_on(
+        self, response: httpx2.Response, route: Route, answer: Answer
+    ) -> Unlearnable | None:
+        status, kind = response.status_code, media_type(response)
+        extra = {ADAPTER_HEADER: route.version}
+        if status >= 300 and kind != "application/json":
+            self.counts.upstream_error(UpstreamError.NOT_JSON)
+            message = "The engine answered with an error that is not JSON."
+            raise Refused(max(status, 400), message, code=UpstreamError.NOT_JSON, headers=extra)
+        await relay(response, answer, extra)
+        return None if status == 200 and kind in ANSWERS else Unlearnable.ENGINE_REFUSED
+
+    def _learn(self, asked: Request, headers: Headers, reason: Unlearnable | None) -> None:
+        """Hands the question to the recorder, now that the answer is out, or counts why not."""
+        question = self._question(asked, headers, reason)
+        if isinstance(question, Unlearnable):
+            self.counts.skipped(question)
+        else:
+            self.recorder.offer(question, client(headers))
+
+    def _question(
+        self, asked: Request, headers: Headers, reason: Unlearnable | None
+    ) -> Question | Unlearnable:
+        if headers.get(NO_LEARN_HEADER, "").strip().lower() not in FALSE:
+            return Unlearnable.OPTED_OUT
+        if self.path != CHAT:
+            return Unlearnable.NOT_CHAT
+        return reason or from_request(asked, max_chars=self.limits.max_chars)
+
+
+def for_engine(headers: Headers) -> dict[str, str]:
+    """The part of a client's headers that the engine gets."""
+    passed = {name: headers[name] for name in REQUEST_HEADERS if name in headers}
+    return {"content-type": "application/json", **passed}
+
+
+def client(headers: Headers) -> str | None:
+    """Who asks: the SHA-256 of the client's key, in hexadecimal; None without a key."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        return None
+    return hashlib.sha256(key.strip().encode()).hexdigest()
+
+
+T = TypeVar("T")
+
+
+async def unless_gone(receive: Receive, work: Coroutine[object, object, T]) -> T:
+    """The result of `work`; if the client hangs up meanwhile, `work` is cancelled, its connection
+    to the engine closed, and ClientGone raised."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(hung_up(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def hung_up(receive: Receive) -> None:
+    """Returns when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

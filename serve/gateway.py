@@ -1,0 +1,103 @@
+"""The gateway: OpenAI's protocol in front, the engine behind, the live adapter in between.
+
+Answers pass byte for byte, each piece as it comes; the one thing rewritten is `model`. Questions
+are recorded after their answers have gone out. Only listed routes are forwarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from serve.counts import Counts, Uncounted
+from serve.errors import Refused, Unexpected, from_http_exception
+from serve.forward import CHAT, Forwarded, Limits, Parts
+from serve.live import Live
+from serve.recorder import Recorder
+from serve.upstream import Engine
+
+COMPLETIONS = "/v1/completions"
+OTHER_ROUTES = ("/v1/responses", "/v1/messages", "/v1/embeddings", "/tokenize", "/detokenize")
+NEVER_FORWARDED = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """Where the engine is, what is forwarded to it beside chat and completions, and the bounds."""
+
+    engine_url: str
+    engine_api_key: str | None = field(default=None, repr=False)
+    routes: tuple[str, ...] = OTHER_ROUTES
+    connect_seconds: float = 5.0
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        wrong = [path for path in self.routes if path in NEVER_FORWARDED or path[:1] != "/"]
+        if wrong:
+            raise ValueError(f"these routes cannot be forwarded: {', '.join(wrong)}")
+
+
+def app(
+    settings: GatewaySettings,
+    live: Live,
+    recorder: Recorder,
+    *,
+    counts: Counts | None = None,
+    ready: Callable[[], Awaitable[bool]] | None = None,
+    extra_routes: Sequence[BaseRoute] = (),
+    lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> Starlette:
+    """The whole ASGI application. `ready` says whether users can be served (by default, what the
+    engine's /health says); `lifespan` is entered for as long as the server runs."""
+    engine = Engine(settings.engine_url, settings.engine_api_key, settings.connect_seconds)
+    parts = Parts(settings.limits, live, engine, recorder, counts or Uncounted())
+
+    @asynccontextmanager
+    async def running(_: Starlette) -> AsyncIterator[None]:
+        async with engine, lifespan():
+            yield
+
+    paths = dict.fromkeys((CHAT, COMPLETIONS, *settings.routes))
+    forwarded = [Route(path, Forwarded(path, parts), methods=["POST"]) for path in paths]
+    starlette = Starlette(
+        routes=[*forwarded, *own_routes(live, ready or engine.healthy), *extra_routes],
+        middleware=[Middleware(Unexpected)],
+        exception_handlers={HTTPException: from_http_exception},
+        lifespan=running,
+    )
+    starlette.router.redirect_slashes = False
+    return starlette
+
+
+def own_routes(live: Live, ready: Callable[[], Awaitable[bool]]) -> list[BaseRoute]:
+    """The routes that we answer ourselves."""
+
+    async def models(_: Request) -> Response:
+        return JSONResponse({"object": "list", "data": cards(live)})
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(_: Request) -> Response:
+        if await ready():
+            return PlainTextResponse("ok")
+        return Refused(503, "The engine is not ready.", code="not_ready").response()
+
+    return [Route("/v1/models", models), Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+def cards(live: Live) -> list[dict[str, object]]:
+    """What clients may ask for, in OpenAI's shape: the stable names, no adapters."""
+    length = {} if live.max_model_len is None else {"max_model_len": live.max_model_len}
+    return [
+        {"id": name, "object": "model", "created": live.since, "owned_by": "ttrl", **length}
+        for name in live.served_names
+    ]

@@ -1,0 +1,155 @@
+"""Questions on their way to the store: a bounded queue and one writer.
+
+Offering never waits and never raises. What does not fit is dropped and counted. A store that is
+locked, full or gone costs users nothing: the writer keeps its batch and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from serve.counts import Counts, Uncounted
+from ttrl.questions import Question, Unlearnable
+
+log = logging.getLogger(__name__)
+
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, OSError)
+"""The store cannot be written now: the same batch may well be written later."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A question that was answered: who asked (the hash of their key) and when (unix seconds)."""
+
+    question: Question
+    client: str | None
+    at: float
+
+
+class Recorder:
+    """`write` commits all of a batch or raises; it runs in a thread, one call at a time."""
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Recorded]], None],
+        *,
+        capacity: int = 10_000,
+        batch: int = 500,
+        interval: float = 0.2,
+        retry: tuple[float, float] = (0.1, 5.0),
+        counts: Counts | None = None,
+    ) -> None:
+        self._write = write
+        self._queue: asyncio.Queue[Recorded] = asyncio.Queue(capacity)
+        self._batch = batch
+        self._interval = interval
+        self._first_wait, self._longest_wait = retry
+        self._counts = counts or Uncounted()
+        self._closing = asyncio.Event()
+        self._unwritten = 0
+        self._failing = False
+
+    @property
+    def pending(self) -> int:
+        """How many questions are not committed yet."""
+        return self._unwritten
+
+    def offer(self, question: Question, client: str | None = None) -> bool:
+        """Takes a question if there is room. Never waits."""
+        try:
+            self._queue.put_nowait(Recorded(question, client, time.time()))
+        except asyncio.QueueFull:
+            full = Unlearnable.STORE_FAILED if self._failing else Unlearnable.QUEUE_FULL
+            self._counts.skipped(full)
+            return False
+        self._unwritten += 1
+        return True
+
+    async def run(self) -> None:
+        """The writer, until it is cancelled (after `drain`)."""
+        while True:
+            await self._commit(await self._next_batch())
+
+    async def drain(self, seconds: float) -> int:
+        """Hurries the writer, for at most so many seconds. How many questions it leaves."""
+        self._closing.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._queue.join()
+        return self._unwritten
+
+    async def _next_batch(self) -> list[Recorded]:
+        batch = [await self._queue.get()]
+        if self._queue.qsize() < self._batch - 1:
+            await self._pause(self._interval)
+        while len(batch) < self._batch and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return batch
+
+    async def _commit(self, batch: Sequence[Recorded]) -> None:
+        wait = self._first_wait
+        while True:
+            try:
+                await asyncio.to_thread(self._write, batch)
+            except UNAVAILABLE as error:
+                self._unavailable(error)
+                await self._pause(wait)
+                wait = min(2 * wait, self._longest_wait)
+            except Exception as error:  # noqa: BLE001 - a defect in one row must not end all recording
+                await self._isolate(batch, error)
+                return
+            else:
+                self._written(len(batch))
+                return
+
+    async def _isolate(self, batch: Sequence[Recorded], error: Exception) -> None:
+        """Halves a batch that can never be written until only what spoils it is dropped."""
+        if len(batch) == 1:
+            log.error("one question cannot be stored and is dropped: %s", cause(error))
+            self._counts.skipped(Unlearnable.STORE_FAILED)
+            self._settle(1)
+            return
+        middle = len(batch) // 2
+        await self._commit(batch[:middle])
+        await self._commit(batch[middle:])
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, but not long once we are closing."""
+        if self._closing.is_set():
+            await asyncio.sleep(min(seconds, self._first_wait))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
+    def _unavailable(self, error: Exception) -> None:
+        if not self._failing:
+            log.warning("the store cannot be written, answering goes on: %s", cause(error))
+        self._failing = True
+
+    def _written(self, questions: int) -> None:
+        if self._failing:
+            log.info("the store can be written again")
+        self._failing = False
+        self._counts.recorded(questions)
+        self._settle(questions)
+
+    def _settle(self, questions: int) -> None:
+        self._unwritten -= questions
+        for _ in range(questions):
+            self._queue.task_done()
+
+
+def cause(error: Exception) -> str:
+    """What failed, without the statement and its parameters, which are users' words."""
+    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    detail = getattr(inner, "sqlite_errorname", None) or getattr(inner, "strerror", None)
+    return f"{type(inner).__name__} ({detail})" if detail else type(inner).__name__
