@@ -76,7 +76,7 @@ def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path):
     assert 60 < len(probes) < 140
     assert not probes & offered
     assert len(probes | offered) == 400
-    named = store.questions.named(sorted(probes)[:5], 10)
+    named = store.questions.named(sorted(probes)[:5])
     assert named == []
     other = tmp_path / "other"
     other.mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,6 +13,10 @@ import sqlalchemy as sa
 from ttrl.questions import Question
 from ttrl.store.database import Database
 from ttrl.store.schema import facts, questions, votes
+
+
+PARAMETERS = 10_000
+"""Values in one statement; SQLite takes 32,766."""
 
 
 class QuestionState(StrEnum):
@@ -94,16 +98,19 @@ class QuestionTable:
                     )
                 )
 
-    def new(self, limit: int, *, hashes: Iterable[str] | None = None) -> list[StoredQuestion]:
+    def new(self, limit: int) -> list[StoredQuestion]:
         """Questions no run has asked yet, the most asked and then the newest first."""
         query = _select().where(questions.c.state == QuestionState.NEW, ~questions.c.probe)
-        query = query.order_by(questions.c.count.desc(), questions.c.id.desc()).limit(limit)
-        return self._rows(query if hashes is None else query.where(_among(hashes)))
-
-    def named(self, hashes: Iterable[str], limit: int) -> list[StoredQuestion]:
-        """The given questions that are no probes, whatever became of them."""
-        query = _select().where(_among(hashes), ~questions.c.probe).order_by(questions.c.id)
+        query = query.order_by(questions.c.count.desc(), questions.c.id.desc())
         return self._rows(query.limit(limit))
+
+    def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
+        """The given questions that are no probes, whatever became of them before."""
+        found = []
+        for start in range(0, len(hashes), PARAMETERS):
+            among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
+            found += self._rows(_select().where(among, ~questions.c.probe))
+        return sorted(found, key=lambda row: row.id)
 
     def probes(self, limit: int) -> list[StoredQuestion]:
         """The newest held-out questions."""
@@ -159,10 +166,6 @@ class QuestionTable:
 
 def _select() -> sa.Select[tuple[object, ...]]:
     return sa.select(questions)
-
-
-def _among(hashes: Iterable[str]) -> sa.ColumnElement[bool]:
-    return questions.c.hash.in_(list(hashes))
 
 
 def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:

@@ -1,0 +1,1 @@
+"""What runs on a clock or by hand; each job is a module with one `run()`."""

@@ -1,0 +1,254 @@
+"""One pass of adaptation: select, sample, vote, update, judge, publish.
+
+Runs as a process of its own, `python -m jobs.adapt`, with the configuration on standard input: its
+death leaves the daemon serving.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from jobs import probe
+from jobs.candidate import Candidate
+from jobs.lesson import Lesson
+from ttrl import adapters, gate
+from ttrl.adapters import Manifest
+from ttrl.config import Config
+from ttrl.engine.client import EngineClient, EngineError
+from ttrl.gate import Judgement
+from ttrl.policy import NothingLeft, UpdateDiverged
+from ttrl.store import Store
+from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.questions import StoredQuestion
+from ttrl.store.runs import RunState
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 5.0
+
+
+class Stopped(Exception):
+    """Somebody asked the run to stop."""
+
+
+def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunState:
+    """Take the queued run through to its end, and say how it ended. Every failure is an end with
+    a reason in the store; only what nobody foresaw is raised as well."""
+    state, reason, adapter = RunState.FAILED, "an unforeseen fault; the run's log has it", None
+    try:
+        state, reason, adapter = _adapt(config, store, client, run_id)
+    except Stopped:
+        state, reason = RunState.ABORTED, "it was stopped"
+    except (EngineError, probe.ProbesUnreadable, adapters.AdapterDamaged) as error:
+        reason = str(error)
+    except MemoryError:
+        reason = "out of memory; a smaller update.micro_batch or update.keep needs less"
+    except OSError as error:
+        reason = f"{error.strerror or error} ({error.filename})"
+    finally:
+        store.runs.end(run_id, state, reason, adapter=adapter)
+        shutil.rmtree(_scratch(config, run_id), ignore_errors=True)
+    return state
+
+
+def _adapt(
+    config: Config, store: Store, client: EngineClient, run_id: int
+) -> tuple[RunState, str, str | None]:
+    parent = _parent(config, store)
+    store.runs.start(run_id, parent=parent.name if parent else None)
+    questions = _select(config, store, run_id)
+    if not questions:
+        return RunState.NOTHING, "there are no new questions to learn from", None
+    store.runs.enter(run_id, RunState.UPDATING)
+    served = parent.name if parent else client.base_model().name
+    with Candidate(client, _scratch(config, run_id), run_id, served) as candidate:
+        lesson = Lesson(config, store, client, run_id, questions, candidate)
+        trained, why = _update(config, lesson, parent, run_id)
+        if not trained:
+            return RunState.NOTHING, why, None
+        store.runs.enter(run_id, RunState.JUDGING)
+        judgement = _judge(config, store, client, run_id, candidate)
+        if judgement.verdict in (gate.Verdict.WORSE, gate.Verdict.UNPROVEN):
+            return RunState.REJECTED, f"{judgement.verdict}: {judgement.reason}", None
+        store.runs.enter(run_id, RunState.PUBLISHING)
+        row = _publish(config, store, run_id, parent, candidate.directory, judgement, lesson)
+    ships = row.state is AdapterState.APPROVED
+    return RunState.PUBLISHED if ships else RunState.HELD, row.reason or "", row.name
+
+
+def _parent(config: Config, store: Store) -> Manifest | None:
+    """The version to go on from: what serves, if it belongs to this base model and rank."""
+    name = store.adapters.serving().adapter
+    if name is None:
+        return None
+    manifest = adapters.verify(config.state_dir / "adapters" / name)
+    same = (manifest.base_model, manifest.rank) == (config.model.name, config.update.lora_rank)
+    if not same:
+        log.info("base model or rank changed: a new lineage begins", extra={"adapter": name})
+    return manifest if same else None
+
+
+def _select(config: Config, store: Store, run_id: int) -> list[StoredQuestion]:
+    hashes = store.runs.get(run_id).request.get("hashes")
+    if hashes is not None:
+        return store.questions.named(hashes)
+    return store.questions.new(config.selection.max_questions)
+
+
+def _update(
+    config: Config, lesson: Lesson, parent: Manifest | None, run_id: int
+) -> tuple[bool, str]:
+    """Train; torch is imported here, in the run's own process, and nowhere before."""
+    import torch
+
+    from ttrl import grpo
+
+    directory = config.state_dir / "adapters" / parent.name if parent else None
+    try:
+        steps = grpo.update(
+            lesson,
+            base_model=config.model.name,
+            parent=directory,
+            settings=config.update,
+            temperature=config.vote.temperature,
+            max_tokens=config.vote.max_tokens,
+            scratch=_scratch(config, run_id),
+        )
+    except NothingLeft:
+        return False, "no question left a majority that could teach anything"
+    except UpdateDiverged as error:
+        return False, str(error)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError from error
+    finally:
+        lesson.close()
+    return steps > 0, "no step was done"
+
+
+def _judge(
+    config: Config, store: Store, client: EngineClient, run_id: int, candidate: Candidate
+) -> Judgement:
+    probes = probe.run(
+        client,
+        store,
+        config,
+        live=candidate.served,
+        candidate=candidate.version,
+        progress=lambda done, of: store.runs.observe(run_id, "probe", {"done": done, "of": of}),
+    )
+    judgement = gate.judge(probes, config.gate)
+    store.runs.add_verdict(
+        {
+            "run_id": run_id,
+            "adapter": candidate.version,
+            "against": candidate.served,
+            "verdict": judgement.verdict,
+            "evidence": judgement.numbers(),
+        }
+    )
+    return judgement
+
+
+def _publish(
+    config: Config,
+    store: Store,
+    run_id: int,
+    parent: Manifest | None,
+    source: Path,
+    judgement: Judgement,
+    lesson: Lesson,
+) -> AdapterRow:
+    lineage = parent.lineage if parent else secrets.token_hex(3)
+    number, digest = store.adapters.next_number(lineage), adapters.digest_of(source)
+    manifest = Manifest(
+        name=adapters.version_name(lineage, number, digest),
+        lineage=lineage,
+        number=number,
+        digest=digest,
+        base_model=config.model.name,
+        parent=parent.name if parent else None,
+        run_id=run_id,
+        rank=config.update.lora_rank,
+        target_modules=_target_modules(source),
+        created=time.time(),
+    )
+    adapters.publish(source, config.state_dir / "adapters", manifest)
+    ships = judgement.ships(config.gate.ship)
+    row = AdapterRow(
+        name=manifest.name,
+        lineage=lineage,
+        number=number,
+        digest=digest,
+        parent=manifest.parent,
+        base_model=manifest.base_model,
+        run_id=run_id,
+        rank=manifest.rank,
+        state=AdapterState.APPROVED if ships else AdapterState.HELD,
+        reason=f"{judgement.verdict}: {judgement.reason}",
+        created=manifest.created,
+    )
+    store.adapters.publish(row, lesson.learned_from, author="run")
+    return row
+
+
+def _target_modules(source: Path) -> tuple[str, ...]:
+    targets = json.loads((source / adapters.CONFIG).read_text())["target_modules"]
+    return tuple(sorted([targets] if isinstance(targets, str) else targets))
+
+
+def _scratch(config: Config, run_id: int) -> Path:
+    return config.state_dir / "runs" / str(run_id)
+
+
+def main() -> int:
+    """The process: arguments say where, standard input says how."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    config = Config.model_validate_json(sys.stdin.read())
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    client = EngineClient(
+        arguments.engine_url,
+        api_key=config.engine.api_key,
+        timeout=config.engine.request_timeout.total_seconds(),
+    )
+    with Store.open(config.state_dir) as store, client:
+        threading.Thread(target=_keep_beating, args=(store, arguments.run), daemon=True).start()
+        state = run(config, store, client, arguments.run)
+    log.info("run %d ended: %s", arguments.run, state)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jobs.adapt")
+    parser.add_argument("--run", type=int, required=True)
+    parser.add_argument("--engine-url", required=True)
+    return parser
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is already on its way
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise Stopped
+
+
+def _keep_beating(store: Store, run_id: int) -> None:
+    """Show that the run lives; stop it when somebody has ended it in the store."""
+    while store.runs.beat(run_id):
+        time.sleep(BEAT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""What a run teaches: questions drawn from the engine, voted on, kept, and written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from jobs.candidate import Candidate
+from ttrl.config import Config
+from ttrl.engine.client import EngineClient, EngineRefused
+from ttrl.policy import Drawn, NothingLeft
+from ttrl.rollouts import Group, Roller, rows
+from ttrl.selection import Rounds
+from ttrl.store import Store
+from ttrl.store.questions import QuestionState, StoredQuestion
+
+DRAWS_PER_STEP = 4
+"""Times that a step asks further questions in place of those that teach nothing."""
+
+
+class Lesson:
+    """The policy that `ttrl.grpo` updates (see ttrl.policy.Policy)."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        client: EngineClient,
+        run_id: int,
+        questions: Sequence[StoredQuestion],
+        candidate: Candidate,
+    ) -> None:
+        self.learned_from: set[int] = set()
+        self._config = config
+        self._store = store
+        self._run_id = run_id
+        self._candidate = candidate
+        self._rounds = Rounds(questions, seed=config.update.seed)
+        self._roller = Roller(
+            client, config.vote, config.update, in_flight=config.update.questions_per_step
+        )
+        self._asked: set[int] = set()
+        self._drawn: list[Group] = []
+        self._draws = self._samples = self._tokens = 0
+        self._since = time.monotonic()
+
+    def deploy(self, save: Callable[[Path], None], step: int) -> None:
+        """Load the present weights into the engine."""
+        self._candidate.deploy(save, step)
+
+    def draw(self) -> Sequence[Drawn]:
+        """The sequences of the next step. Where fewer questions than a step needs can teach, those
+        that cannot fill its fixed number of rows with an advantage of zero. Raises NothingLeft."""
+        needed = self._config.update.questions_per_step
+        self._drawn = []
+        for _ in range(DRAWS_PER_STEP):
+            self._drawn += self._roll(needed - self._count_informative())
+            if self._count_informative() >= needed or not len(self._rounds):
+                break
+        if not self._count_informative():
+            raise NothingLeft
+        best_first = sorted(self._drawn, key=lambda group: not group.informative)
+        used = [best_first[position % len(best_first)] for position in range(needed)]
+        self._note_fates(used)
+        return [row for group in used for row in _rows(group)]
+
+    def stepped(self, step: int, numbers: Mapping[str, float]) -> bool:
+        """Write down what the step was like."""
+        now = time.monotonic()
+        shares = [group.vote.share for group in self._drawn]
+        entropies = [group.vote.entropy for group in self._drawn]
+        self._store.runs.count(
+            self._run_id,
+            steps=step,
+            questions=len(self._asked),
+            samples=self._samples,
+            tokens=self._tokens,
+        )
+        ours = {
+            "step": step,
+            "steps": self._config.update.steps,
+            "share": fmean(shares),
+            "vote_entropy": fmean(entropies),
+            "informative": self._count_informative() / len(self._drawn),
+            "seconds": now - self._since,
+            "samples": self._samples,
+            "tokens": self._tokens,
+        }
+        self._store.runs.observe(self._run_id, "step", {**numbers, **ours})
+        self._since = now
+        return True
+
+    def close(self) -> None:
+        """Let no further request out."""
+        self._roller.close()
+
+    def _roll(self, count: int) -> list[Group]:
+        self._draws += 1
+        groups = self._roller.roll(
+            self._rounds.take(count),
+            version=self._candidate.version,
+            draw=self._draws,
+            refused=self._refuse,
+        )
+        self._store.runs.add_votes(
+            [rows(group, run_id=self._run_id, step=self._draws) for group in groups]
+        )
+        for group in groups:
+            self._asked.add(group.question.id)
+            self._samples += len(group.drawn.samples)
+            self._tokens += group.tokens
+            if group.fate[0] is QuestionState.NO_SIGNAL:
+                self._rounds.drop(group.question.id)
+        return groups
+
+    def _refuse(self, question: StoredQuestion, error: EngineRefused) -> None:
+        self._rounds.drop(question.id)
+        self._store.questions.mark(question.id, QuestionState.REFUSED, f"status {error.status}")
+
+    def _note_fates(self, used: Sequence[Group]) -> None:
+        """What a question taught once is not forgotten when it has nothing more to teach."""
+        for group in self._drawn:
+            state, reason = group.fate
+            if group.question.id in self.learned_from:
+                continue
+            if state is QuestionState.LEARNED_FROM:
+                if group not in used:
+                    continue
+                self.learned_from.add(group.question.id)
+            self._store.questions.mark(group.question.id, state, reason)
+
+    def _count_informative(self) -> int:
+        return sum(group.informative for group in self._drawn)
+
+
+def _rows(group: Group) -> Iterator[Drawn]:
+    for position in group.kept:
+        sample = group.drawn.samples[position]
+        yield Drawn(
+            prompt_ids=group.drawn.prompt_ids,
+            completion_ids=sample.token_ids,
+            logprobs=sample.logprobs,
+            reward=group.rewards[position],
+        )

@@ -1,0 +1,145 @@
+"""The judge of a candidate: answers to the same probes in, a verdict out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from statistics import fmean, stdev
+from typing import Any
+
+from ttrl.config import GateConfig, ShipPolicy
+from ttrl.votes import take_vote
+
+Z = 1.645
+"""One-sided 95%."""
+
+
+class Verdict(StrEnum):
+    """What the evidence says of a candidate, against the live version."""
+
+    BETTER = "better"
+    """Labels say that it answers more probes rightly."""
+    SHARPER = "sharper"
+    """It agrees with itself more often; only its own consensus says so."""
+    UNPROVEN = "unproven"
+    """Too little evidence either way."""
+    WORSE = "worse"
+    """Labels say so, or its majority answers changed more than chance changes them."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The canonical answers of both versions to one probe; with `right` for a labelled one:
+    whether each answer is accepted."""
+
+    live: tuple[str | None, ...]
+    candidate: tuple[str | None, ...]
+    live_right: tuple[bool, ...] | None = None
+    candidate_right: tuple[bool, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired mean over probes, with a one-sided 95% interval of the difference."""
+
+    probes: int
+    live: float
+    candidate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict, why, and the numbers it rests on."""
+
+    verdict: Verdict
+    reason: str
+    labelled: Comparison | None
+    agreement: Comparison | None
+    kept_labels: float | None
+    """Share of probes on which the candidate's majority is that of half of the live answers."""
+    kept_by_chance: float | None
+    """The same share for the other half of the live answers: what resampling alone changes."""
+
+    def ships(self, policy: ShipPolicy) -> bool:
+        """Whether the operator's policy lets it serve."""
+        enough = {Verdict.BETTER}
+        if policy is ShipPolicy.SHARPER:
+            enough.add(Verdict.SHARPER)
+        return self.verdict in enough
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything but the verdict, for the store."""
+        return {key: value for key, value in asdict(self).items() if key != "verdict"}
+
+
+def judge(probes: Sequence[Probe], settings: GateConfig) -> Judgement:
+    """Labels decide when there are enough; else the model's own consensus may say `sharper` or
+    veto, never `better`: what it was trained towards and what judges it have the same author."""
+    labelled = _compare(_labelled_pairs(probes))
+    agreement = _compare([(_share(probe.live), _share(probe.candidate)) for probe in probes])
+    kept, by_chance = _kept_labels(probes)
+
+    def say(verdict: Verdict, reason: str) -> Judgement:
+        return Judgement(verdict, reason, labelled, agreement, kept, by_chance)
+
+    if labelled and labelled.high < 0:
+        return say(Verdict.WORSE, f"labelled probes: {_words(labelled)}")
+    if agreement is None or len(probes) < settings.min_probes:
+        few = f"{len(probes)} probes; gate.min_probes asks for {settings.min_probes}"
+        return say(Verdict.UNPROVEN, few)
+    if kept is not None and by_chance is not None and kept < by_chance - settings.flips:
+        changed = f"keeps {kept:.0%} of the live majorities, resampling alone {by_chance:.0%}"
+        return say(Verdict.WORSE, changed)
+    if labelled and labelled.probes >= settings.min_probes and labelled.low > 0:
+        return say(Verdict.BETTER, f"labelled probes: {_words(labelled)}")
+    if agreement.low > 0:
+        return say(Verdict.SHARPER, f"agreement with itself: {_words(agreement)}")
+    if agreement.high < 0:
+        return say(Verdict.WORSE, f"agreement with itself: {_words(agreement)}")
+    return say(Verdict.UNPROVEN, f"agreement with itself: {_words(agreement)}")
+
+
+def _labelled_pairs(probes: Sequence[Probe]) -> list[tuple[float, float]]:
+    return [
+        (fmean(probe.live_right), fmean(probe.candidate_right))
+        for probe in probes
+        if probe.live_right and probe.candidate_right
+    ]
+
+
+def _share(answers: Sequence[str | None]) -> float:
+    return take_vote(answers).share
+
+
+def _kept_labels(probes: Sequence[Probe]) -> tuple[float | None, float | None]:
+    """Compare with one half of the live answers, once the candidate's as many answers and once
+    the live version's other half; probes without a majority in that half say nothing."""
+    kept, by_chance = [], []
+    for probe in probes:
+        half = len(probe.live) // 2
+        reference = take_vote(probe.live[:half]).label
+        if reference is not None:
+            kept.append(take_vote(probe.candidate[:half]).label == reference)
+            by_chance.append(take_vote(probe.live[half : 2 * half]).label == reference)
+    return (fmean(kept), fmean(by_chance)) if kept else (None, None)
+
+
+def _compare(pairs: Sequence[tuple[float, float]]) -> Comparison | None:
+    if len(pairs) < 2:
+        return None
+    differences = [candidate - live for live, candidate in pairs]
+    margin = Z * stdev(differences) / math.sqrt(len(pairs))
+    mean = fmean(differences)
+    live, candidate = (fmean(side) for side in zip(*pairs, strict=True))
+    return Comparison(len(pairs), live, candidate, mean - margin, mean + margin)
+
+
+def _words(compared: Comparison) -> str:
+    return (
+        f"{compared.live:.1%} to {compared.candidate:.1%} on {compared.probes} probes "
+        f"(difference between {compared.low:+.1%} and {compared.high:+.1%})"
+    )

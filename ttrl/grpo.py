@@ -1,0 +1,191 @@
+"""The policy update: TRL's GRPO on a LoRA, with samples that the serving engine drew.
+
+TRL's own vLLM modes merge the LoRA and push whole weights into the engine; pointed at the engine
+that serves, that would overwrite what users get. Here the weights leave as a small adapter instead,
+saved and deployed under a new name before each draw.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    TrainerCallback,
+    set_seed,
+)
+from trl import GRPOConfig, GRPOTrainer
+
+from ttrl.config import UpdateConfig
+from ttrl.policy import NothingLeft, Policy, UpdateDiverged
+
+
+def update(
+    policy: Policy,
+    *,
+    base_model: str,
+    parent: Path | None,
+    settings: UpdateConfig,
+    temperature: float,
+    max_tokens: int,
+    scratch: Path,
+) -> int:
+    """Run the whole update from `parent` (a version's directory; None is the base model) and
+    deploy the result; returns the optimizer steps done.
+
+    Raises UpdateDiverged, and whatever the policy raises but NothingLeft, which ends the update.
+    """
+    set_seed(settings.seed)
+    trainer = _EngineTrainer(
+        policy,
+        model=_lora_model(base_model, parent, settings),
+        args=_arguments(settings, temperature, max_tokens, scratch),
+        train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions_per_step}),
+        processing_class=AutoTokenizer.from_pretrained(base_model),
+        callbacks=[_Watch(policy, settings)],
+    )
+    try:
+        trainer.train()
+    except NothingLeft:
+        if not trainer.state.global_step:
+            raise
+    trainer.sync_weights()
+    return int(trainer.state.global_step)
+
+
+class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPOTrainer that believes it uses vLLM.
+
+    The importance-sampling correction between engine and trainer runs only with `use_vllm`, and
+    then expects an object with `sync_weights()`; that object is the trainer itself. Constructing
+    with `use_vllm` would open TRL's own process group.
+    """
+
+    def __init__(self, policy: Policy, **arguments: Any) -> None:
+        self._policy = policy
+        super().__init__(reward_funcs=[_reward], rollout_func=self._rollout, **arguments)
+        self.use_vllm = True
+        self.vllm_generation = self
+        self._last_loaded_step = -1
+
+    def sync_weights(self) -> None:
+        """Deploy the present weights; TRL calls it before each draw."""
+        if not self.state.global_step:
+            return  # a fresh LoRA is its parent, which is already served
+        self._policy.deploy(self._save_adapter, self.state.global_step)
+
+    def _save_adapter(self, directory: Path) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        model.save_pretrained(
+            directory,
+            selected_adapters=["default"],  # with a KL term there is a copy named `ref` as well
+            save_embedding_layers=False,  # else PEFT may ask a hub about the vocabulary
+        )
+        (directory / "README.md").unlink(missing_ok=True)
+
+    def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
+        """The drawn sequences in place of the placeholder prompts."""
+        rows = self._policy.draw()
+        assert len(rows) == len(prompts)
+        return {
+            "prompt_ids": [list(row.prompt_ids) for row in rows],
+            "completion_ids": [list(row.completion_ids) for row in rows],
+            "logprobs": [list(row.logprobs) for row in rows],
+            "worth": [row.reward for row in rows],
+        }
+
+
+def _reward(worth: list[float], **_: Any) -> list[float]:
+    """TRL shows reward functions only their own process's slice, so the vote is taken before."""
+    return worth
+
+
+class _Watch(TrainerCallback):
+    """Reports each step and stops when it is time."""
+
+    def __init__(self, policy: Policy, settings: UpdateConfig) -> None:
+        self._policy = policy
+        self._deadline = time.monotonic() + settings.time_limit.total_seconds()
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        logs = kwargs["logs"]
+        if "grad_norm" not in logs:  # the summary at the end
+            return
+        numbers = {key: float(value) for key, value in logs.items() if _is_number(value)}
+        if not math.isfinite(numbers["grad_norm"] + numbers["loss"]):
+            raise UpdateDiverged(f"loss or gradient is not finite at step {state.global_step}")
+        go_on = self._policy.stepped(state.global_step, numbers)
+        if not go_on or time.monotonic() > self._deadline:
+            control.should_training_stop = True
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _arguments(
+    settings: UpdateConfig, temperature: float, max_tokens: int, scratch: Path
+) -> GRPOConfig:
+    rows = settings.questions_per_step * settings.keep
+    micro = max(size for size in range(1, settings.micro_batch + 1) if rows % size == 0)
+    on_gpu = torch.cuda.is_available()
+    ours: dict[str, Any] = {
+        "output_dir": str(scratch / "trainer"),
+        "max_steps": settings.steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": rows // micro,
+        "num_generations": settings.keep,
+        "temperature": temperature,
+        "max_completion_length": max_tokens,
+        "learning_rate": settings.learning_rate,
+        "beta": settings.kl,
+        "seed": settings.seed,
+        "save_strategy": "no",
+        "report_to": "none",
+    }
+    defaults: dict[str, Any] = {
+        "lr_scheduler_type": "constant",
+        "bf16": on_gpu and settings.dtype != "float32",
+        "gradient_checkpointing": on_gpu,
+        "use_cpu": not on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "shuffle_dataset": False,
+    }
+    return GRPOConfig(**(defaults | settings.grpo | ours))
+
+
+def _lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=_dtype(settings))
+    if parent is not None:
+        return PeftModel.from_pretrained(model, parent, is_trainable=True)
+    targets = settings.target_modules
+    lora = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def _dtype(settings: UpdateConfig) -> torch.dtype:
+    if settings.dtype == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32

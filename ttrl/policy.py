@@ -1,0 +1,42 @@
+"""What the update needs from outside: a policy that is deployed, drawn from and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One sampled answer of an update: token ids, the engine's log-probability of each completion
+    token, and what the answer is worth."""
+
+    prompt_ids: Sequence[int]
+    completion_ids: Sequence[int]
+    logprobs: Sequence[float]
+    reward: float
+
+
+class Policy(Protocol):
+    """What an update needs from outside."""
+
+    def deploy(self, save: Callable[[Path], None], step: int) -> None:
+        """Make the weights after `step` optimizer steps the ones that are sampled from."""
+
+    def draw(self) -> Sequence[Drawn]:
+        """The next `questions_per_step * keep` sequences, a question's together. Raises
+        NothingLeft."""
+
+    def stepped(self, step: int, numbers: Mapping[str, float]) -> bool:
+        """A step is done; False stops the update."""
+
+
+class NothingLeft(Exception):
+    """No question is left that could teach anything."""
+
+
+class UpdateDiverged(Exception):
+    """The loss or the gradient is no longer a number; the update was stopped. A lower
+    `update.learning_rate` helps."""

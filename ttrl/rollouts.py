@@ -1,0 +1,153 @@
+"""Question → samples → vote → rewards → group."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ttrl import answers, groups, rewards
+from ttrl.config import UpdateConfig, VoteConfig
+from ttrl.engine.client import EngineClient, EngineRefused
+from ttrl.samples import Finish, SampleSet, Sampling
+from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.votes import Vote, VoteOutcome, take_vote
+
+PRIORITY = 100
+"""Of our own requests: users' have 0 and go first."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The samples of one question with their vote and rewards; `kept` are the positions that go
+    into the update."""
+
+    question: StoredQuestion
+    drawn: SampleSet
+    vote: Vote
+    rewards: tuple[float, ...]
+    kept: tuple[int, ...]
+
+    @property
+    def informative(self) -> bool:
+        """Whether its kept samples differ in worth, so that there is something to learn."""
+        return groups.informative([self.rewards[position] for position in self.kept])
+
+    @property
+    def tokens(self) -> int:
+        """Sampled tokens."""
+        return sum(len(sample.token_ids) for sample in self.drawn.samples)
+
+    @property
+    def fate(self) -> tuple[QuestionState, str | None]:
+        """What to say of the question afterwards."""
+        if self.vote.outcome is not VoteOutcome.LABEL:
+            return QuestionState.NO_LABEL, self.vote.outcome
+        if not self.informative:
+            return QuestionState.NO_SIGNAL, f"{self.vote.share:.0%} agree"
+        return QuestionState.LEARNED_FROM, None
+
+
+class Roller:
+    """Asks the engine for the samples of many questions at once."""
+
+    def __init__(
+        self,
+        client: EngineClient,
+        vote: VoteConfig,
+        update: UpdateConfig,
+        *,
+        in_flight: int,
+    ) -> None:
+        self._client = client
+        self._vote = vote
+        self._update = update
+        self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="rollout")
+
+    def roll(
+        self,
+        questions: Sequence[StoredQuestion],
+        *,
+        version: str,
+        draw: int,
+        refused: Callable[[StoredQuestion, EngineRefused], None],
+    ) -> list[Group]:
+        """A group for each question the engine answers; one that it refuses (too long, say) is
+        handed to `refused`. `draw` makes the seeds of one draw differ from another's.
+
+        Raises EngineError when the engine fails: a vote is taken over all samples or not at all.
+        """
+
+        def one(question: StoredQuestion) -> Group | EngineRefused:
+            seed = hash((self._update.seed, draw, question.id)) % 2**31
+            try:
+                return self._group(question, version, seed)
+            except EngineRefused as error:
+                if error.status >= 500 or error.status in (404, 429):
+                    raise
+                return error
+
+        rolled = list(self._pool.map(one, questions))
+        for question, outcome in zip(questions, rolled, strict=True):
+            if isinstance(outcome, EngineRefused):
+                refused(question, outcome)
+        return [outcome for outcome in rolled if isinstance(outcome, Group)]
+
+    def close(self) -> None:
+        """Let no further request out."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
+        sampling = Sampling(self._vote.temperature, self._vote.max_tokens, seed)
+        drawn = self._client.sample(
+            question.question,
+            model=version,
+            n=self._vote.samples,
+            sampling=sampling,
+            priority=PRIORITY,
+        )
+        vote = take_vote(read_answers(question.question.text, drawn), floor=self._vote.floor)
+        worth = rewards.total(vote, drawn.samples, self._vote.rewards)
+        kept = groups.keep(worth, self._update.keep, seed)
+        return Group(question, drawn, vote, worth, kept)
+
+
+def read_answers(question_text: str, drawn: SampleSet) -> list[str | None]:
+    """The canonical answer of each sample. One that was cut off has none, even if something in
+    it looks like one."""
+    texts = ["" if s.finish is Finish.LENGTH else s.text for s in drawn.samples]
+    return answers.canonical(texts, answers.kind_of(question_text, texts))
+
+
+def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """A group as the store keeps it: the vote's row and its samples' rows."""
+    vote = {
+        "run_id": run_id,
+        "question_id": group.question.id,
+        "version": group.drawn.version,
+        "step": step,
+        "at": time.time(),
+        "outcome": group.vote.outcome,
+        "label": group.vote.label,
+        "share": group.vote.share,
+        "entropy": group.vote.entropy,
+        "counts": [list(pair) for pair in group.vote.counts],
+    }
+    return vote, list(_sample_rows(group))
+
+
+def _sample_rows(group: Group) -> Iterable[dict[str, Any]]:
+    for position, sample in enumerate(group.drawn.samples):
+        yield {
+            "position": position,
+            "text": sample.text,
+            "answer": group.vote.answers[position],
+            "finish": sample.finish,
+            "reward": group.rewards[position],
+            "kept": position in group.kept,
+            "token_ids": array("i", sample.token_ids).tobytes(),
+            "logprobs": array("f", sample.logprobs).tobytes(),
+        }
