@@ -1,0 +1,70 @@
+"""Which samples go into the update."""
+
+import statistics
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttrl.groups import informative, keep
+
+BINARY = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "differ"),
+    [([1.0, 0.0], True), ([1.0, 1.0], False), ([0.0], False), ([], False), ([0.5, 0.25], True)],
+)
+def test_informative(rewards, differ):
+    assert informative(rewards) is differ
+
+
+@pytest.mark.parametrize(
+    ("ones", "zeros", "count", "kept_ones"),
+    [(3, 61, 32, 3), (20, 44, 32, 16), (60, 4, 32, 28), (64, 0, 32, 32), (0, 64, 32, 0)],
+)
+def test_half_of_each_topped_up_from_the_other(ones, zeros, count, kept_ones):
+    rewards = [1.0] * ones + [0.0] * zeros
+    kept = keep(rewards, count, seed=1)
+    assert len(kept) == count
+    assert sum(rewards[place] for place in kept) == kept_ones
+
+
+@given(BINARY, st.integers(1, 50), st.integers(0, 2**31))
+def test_kept_are_places_in_order_and_the_same_for_the_same_seed(rewards, count, seed):
+    kept = keep(rewards, count, seed)
+    assert kept == keep(rewards, count, seed)
+    assert list(kept) == sorted(set(kept))
+    assert len(kept) == min(count, len(rewards))
+    assert all(0 <= place < len(rewards) for place in kept)
+
+
+@given(BINARY, st.integers(2, 50))
+def test_what_differs_still_differs_among_the_kept(rewards, count):
+    kept = [rewards[place] for place in keep(rewards, count, seed=0)]
+    assert informative(kept) is informative(rewards)
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=9), st.integers(2, 8))
+def test_binary_rewards_keep_the_largest_variance(rewards, count):
+    count = min(count, len(rewards))
+    kept = [rewards[place] for place in keep(rewards, count, seed=3)]
+    best = max(map(statistics.pvariance, combinations(rewards, count)))
+    assert statistics.pvariance(kept) == pytest.approx(best)
+
+
+def test_which_of_a_class_are_kept_is_drawn():
+    rewards = [1.0] * 32 + [0.0] * 32
+    assert len({keep(rewards, 8, seed) for seed in range(20)}) > 15
+
+
+def test_rewards_that_are_not_binary_are_split_at_their_mean():
+    assert keep([0.9, 0.1, 0.8, 0.2], 4, seed=0) == (0, 1, 2, 3)
+    kept = keep([0.9, 0.1, 0.11, 0.12, 0.13, 0.8], 4, seed=0)
+    assert {0, 5} < set(kept)
+
+
+def test_keeping_none_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        keep([1.0, 0.0], 0, seed=0)

@@ -1,0 +1,111 @@
+"""One spelling for what LaTeX, Unicode and keyboards write in many ways. Nothing is decided
+here: text goes in, text that means the same comes out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_FUNCTIONS = """
+sqrt sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp lim max min gcd lcm det
+mod deg arg sgn frac infty inf pi
+"""
+FUNCTIONS = frozenset(_FUNCTIONS.split())
+"""Names in running letters that are mathematics and no words."""
+
+DOLLAR = "＄"
+"""Stands for a dollar of money while those of math mode are taken off."""
+
+_SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_ROOT = re.compile(r"√ ?(\d+|\w|\([^()]*\))")
+_SYMBOLS = {
+    "−": "-",
+    "–": "-",
+    "‐": "-",
+    "‑": "-",
+    "⁄": "/",
+    "÷": "/",
+    "×": r"\times ",
+    "·": r"\cdot ",
+    "⋅": r"\cdot ",
+    "√": r"\sqrt ",
+    "π": r"\pi ",
+    "∞": r"\infty ",
+    "≤": r"\le ",
+    "≥": r"\ge ",
+    "≠": r"\ne ",
+    "±": r"\pm ",
+    "∓": r"\mp ",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "∈": r"\in ",
+    "∅": r"\emptyset ",
+    "°": r"^\circ ",
+    "θ": r"\theta ",
+    "’": "'",
+    "：": ":",
+}
+_SYMBOL = re.compile("|".join(_SYMBOLS))
+_VULGAR = re.compile("([¼-¾⅐-⅞])")
+
+_REWRITES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
+        (r"\\(?:displaystyle|textstyle|limits|nolimits)(?![A-Za-z])", ""),
+        (r"\{,\}", ","),
+        (r"(?<!\\)\\!\s*", ""),
+        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))|~", " "),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\frac\s*([0-9A-Za-z])\s*(?=[0-9A-Za-z{\\])", r"\\frac{\1}"),
+        (r"(\\frac\{[^{}]*\})\s*([0-9A-Za-z])", r"\1{\2}"),
+        (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
+        (r"(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"(?<![\\A-Za-z])(pi|sin|cos|tan|cot|log|ln|infty)(?![A-Za-z])", r"\\\1 "),
+        (r"\\(?:mbox|hbox|mathrm|mathbf|textbf|textit|textrm|mathit|bf|rm|operatorname)\s*\{",
+         r"\\text{"),
+        (r"\\(?:leq|leqslant|leqq)(?![A-Za-z])|<=", r"\\le "),
+        (r"\\(?:geq|geqslant|geqq)(?![A-Za-z])|>=", r"\\ge "),
+        (r"\\lbrace(?![A-Za-z])", r"\\{"),
+        (r"\\rbrace(?![A-Za-z])", r"\\}"),
+        (r"\\text\s*\{\s*(and|or)\s*\}", r" \1 "),
+        (r"\^\s*\{\s*\\circ\s*\}|\\degree(?![A-Za-z])|\^\s*\\circ(?![A-Za-z])", r"^\\circ "),
+        (r"([_^])\s*\{\s*(\w)\s*\}", r"\1\2"),
+        (r"\\colon(?![A-Za-z])", ":"),
+        (r"\\[cl]?dots(?![A-Za-z])|…", "..."),
+        (r"\\%", "%"),
+        (r"\*\*", "^"),
+        (r"\s+", " "),
+    )
+)  # fmt: skip
+_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_DISPLAY = re.compile(r"\\[()\[\]]")
+
+
+def clean(text: str) -> str:
+    """The answer without mark-up, math mode, spacing commands and other ways to write the same."""
+    text = _SUPERSCRIPTS.sub(lambda raised: f"^{{{_normal(raised[0])}}}", _VULGAR.sub(r" \1", text))
+    text = _ROOT.sub(r"\\sqrt{\1}", text)
+    text = _SYMBOL.sub(lambda symbol: _SYMBOLS[symbol[0]], _normal(text))
+    text = _outside_math_mode(text).strip(" *`_")
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = text.strip().removesuffix(".").strip()
+    whole = _TEXT.fullmatch(text)
+    return whole[1].strip() if whole else text
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
+def unwrap_text(text: str) -> str:
+    r"""The text without the \text{} around its words."""
+    return _TEXT.sub(r"\1", text)
+
+
+def _outside_math_mode(text: str) -> str:
+    """Dollars in pairs and \\(...\\) are mark-up; a dollar of its own is money."""
+    text = _DISPLAY.sub("", text.replace(r"\$", DOLLAR))
+    text = text.replace("$$", "$").strip()
+    return text.replace("$", DOLLAR if text.count("$") % 2 else "")

@@ -1,0 +1,145 @@
+"""Which answers of one question are the same answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from ttrl.answers.forms import Expression, Form, Leaf, Number, Word, form, leaves, words, write
+from ttrl.answers.judge import judge
+from ttrl.answers.quantities import PERCENT
+from ttrl.answers.reading import MAX_ANSWER_CHARS, AnswerKind, lone_letter, read
+
+QUESTION_SECONDS = 10.0
+"""How long the answers of one question may be compared; what is undecided then is different."""
+
+
+def canonical(texts: Sequence[str], kind: AnswerKind) -> list[str | None]:
+    """For each sample of one question its final answer in canonical form: equal strings for
+    equivalent answers, None where nothing can be read.
+
+    Units count only where the samples differ in them ("5 km", "5 cm"; "5" and "5 cm" are one).
+    "50%" is 50 where the other samples say 50 and not 1/2, else it is 1/2. An assignment is its
+    value, "x = 5" is "5"; a bare list is a set, "1, 2" is "2, 1". What cannot be compared within
+    `QUESTION_SECONDS` is different.
+    """
+    return keys([read(text, kind) for text in texts], kind)
+
+
+def same(left: str, right: str, kind: AnswerKind) -> bool:
+    """Whether two final answers, as written, are equivalent."""
+    one, other = keys([left, right], kind)
+    return one is not None and one == other
+
+
+def matches(text: str, accepted: Sequence[str], kind: AnswerKind) -> bool:
+    """Whether a sample's final answer is equivalent to one of the accepted answers."""
+    found = read(text, kind)
+    return found is not None and any(same(found, answer, kind) for answer in accepted)
+
+
+def keys(answers: Sequence[str | None], kind: AnswerKind) -> list[str | None]:
+    """The canonical form of each final answer as written."""
+    distinct = {answer for answer in answers if answer and len(answer) <= MAX_ANSWER_CHARS}
+    if kind is AnswerKind.CHOICE:
+        known: Mapping[str, str | None] = {answer: lone_letter(answer) for answer in distinct}
+    elif kind is AnswerKind.TEXT:
+        known = {answer: _text_key(answer) for answer in distinct}
+    else:
+        known = _math_keys(distinct)
+    return [known.get(answer) if answer else None for answer in answers]
+
+
+def _text_key(answer: str) -> str | None:
+    """A plain number by its value, all else word by word."""
+    meaning = form(answer)
+    if isinstance(meaning, Number) and not meaning.unit:
+        return str(meaning.value)
+    return words(answer) or None
+
+
+def _math_keys(answers: Iterable[str]) -> dict[str, str | None]:
+    meanings = {answer: form(answer) for answer in answers}
+    names = _name(leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning))
+    return {answer: _written(meaning, names) for answer, meaning in meanings.items()}
+
+
+def _written(meaning: Form | None, names: Mapping[Leaf, str]) -> str | None:
+    return None if meaning is None else write(meaning, names)
+
+
+def _name(found: Iterable[Leaf]) -> dict[Leaf, str]:
+    """One name for all leaves that mean the same."""
+    settled = _settle_units(set(found))
+    names = _cluster(set(settled.values()))
+    return {leaf: names[meant] for leaf, meant in settled.items()}
+
+
+def _settle_units(found: set[Leaf]) -> dict[Leaf, Leaf]:
+    """Each leaf as it is meant among the others: without its unit where all units are one."""
+    values = {leaf.value for leaf in found if isinstance(leaf, Number) and not leaf.unit}
+    units = {leaf.unit for leaf in found if not isinstance(leaf, Word)} - {"", PERCENT}
+    return {leaf: _settled(leaf, values, units) for leaf in found}
+
+
+def _settled(leaf: Leaf, values: set[Fraction], units: set[str]) -> Leaf:
+    match leaf:
+        case Number(value=value, unit="%"):
+            as_said = value in values and value / 100 not in values
+            return Number(value if as_said else value / 100)
+        case Number() | Expression() if len(units) < 2 and leaf.unit != PERCENT:
+            return replace(leaf, unit="")
+        case _:
+            return leaf
+
+
+def _cluster(found: set[Leaf]) -> dict[Leaf, str]:
+    """Names for leaves. Numbers and words name themselves; expressions, shortest first, take the
+    name of the first leaf of their unit that the judge calls equal."""
+    names = {leaf: _own_name(leaf) for leaf in found}
+    heads: list[Number | Expression] = [leaf for leaf in found if isinstance(leaf, Number)]
+    heads.sort(key=_own_name)
+    expressions = [leaf for leaf in found if isinstance(leaf, Expression)]
+    with judge.turn:  # The time of other questions is not counted as this one's.
+        deadline = time.monotonic() + QUESTION_SECONDS
+        for expression in sorted(expressions, key=lambda leaf: (len(leaf.latex), _own_name(leaf))):
+            head = _head(expression, heads, deadline)
+            if head is None:
+                heads.append(expression)
+            else:
+                names[expression] = names[head]
+    return names
+
+
+def _head(
+    expression: Expression, heads: Sequence[Number | Expression], deadline: float
+) -> Number | Expression | None:
+    for head in heads:
+        if head.unit != expression.unit:
+            continue
+        if time.monotonic() > deadline:
+            return None
+        answer = judge.equal(_latex(head), expression.latex)
+        if answer is None:  # It overran once and would again.
+            return None
+        if answer:
+            return head
+    return None
+
+
+def _latex(leaf: Number | Expression) -> str:
+    if isinstance(leaf, Expression):
+        return leaf.latex
+    return rf"\frac{{{leaf.value.numerator}}}{{{leaf.value.denominator}}}"
+
+
+def _own_name(leaf: Leaf) -> str:
+    match leaf:
+        case Word():
+            return leaf.text
+        case Expression():
+            return f"{leaf.latex} \\text{{{leaf.unit}}}" if leaf.unit else leaf.latex
+        case Number():
+            return f"{leaf.value} \\text{{{leaf.unit}}}" if leaf.unit else str(leaf.value)

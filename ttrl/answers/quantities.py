@@ -1,0 +1,162 @@
+"""Plain numbers and the units behind them, exactly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from ttrl.answers.cleaning import DOLLAR, FUNCTIONS
+
+PERCENT = "%"
+
+_DIGITS = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+)"
+_BRACED = rf"\{{ ?(-?{_DIGITS}) ?\}}"
+_DECIMAL = re.compile(rf"({_DIGITS})")
+_QUOTIENT = re.compile(rf"({_DIGITS}) ?/ ?({_DIGITS})")
+_FRACTION = re.compile(rf"\\frac ?{_BRACED} ?{_BRACED}")
+_MIXED = re.compile(r"(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}")
+_MIXED_PLAIN = re.compile(r"(\d+) (\d+) ?/ ?(\d+)")
+_POWER_OF_TEN = re.compile(
+    rf"({_DIGITS}) ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?"
+)
+_EXPONENT = re.compile(rf"({_DIGITS})[eE]([-+]?\d{{1,3}})")
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
+
+_SCALES = {
+    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "dozen": 12, "tausend": 10**3, "millionen": 10**6, "milliarden": 10**9,
+    "百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8,
+}  # fmt: skip
+_SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![A-Za-z])"
+_SCALED = re.compile(rf"(.*\S)\s*({_SCALE})", re.IGNORECASE)
+
+_NAME = r"[^\W\d_]+(?:[ /][^\W\d_]+){0,2}(?:\^[23])?"
+_MARKED = re.compile(
+    rf"(?P<body>.*\S)\s*\\text\s*\{{\s*(?P<unit>{_NAME})\.?\s*\}}(?P<power>\^[23])?"
+)
+_PLAIN = re.compile(
+    rf"(?P<body>.*[\d.}}](?:\s*{_SCALE})?)(?P<gap>\s*)(?P<unit>{_NAME})\.?", re.IGNORECASE
+)
+_SIGNED = re.compile(r"(?P<body>.*\S)\s*(?P<unit>%|\^\\circ ?[CF]?|[€£¥＄])")
+_SHORT = "mm cm dm km kg mg ml ft in lb oz hr mi yd am pm kw mph kmh"
+_SHORT_UNITS = frozenset(_SHORT.split())
+_CHANGING = """
+choose over plus minus times divided squared cubed factorial half halves third thirds fourth fourths
+quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths
+hundredth hundredths thousandth thousandths or and to less more than below above of by negative if
+for when with mod modulo base und oder mal geteilt 分之
+"""
+_NOT_UNITS = frozenset(_CHANGING.split()) | FUNCTIONS | _SCALES.keys()
+_ALIASES = {
+    "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km",
+    "kilometre": "km", "millimeter": "mm", "gram": "g", "kilogram": "kg", "hr": "hour",
+    "min": "minute", "sec": "second", "usd": "dollar", "inches": "inch", "in": "inch",
+    "feet": "foot", "ft": "foot", "percent": PERCENT, "prozent": PERCENT, "元": "yuan",
+    "美元": "dollar", "欧元": "euro", r"\circ": "degree",
+}  # fmt: skip
+_CURRENCIES = {DOLLAR: "dollar", "€": "euro", "£": "pound", "¥": "yen"}
+
+
+def to_fraction(text: str) -> Fraction | None:
+    r"""The exact value of a plain number: "-1,000", "0.5", "1/2", "\frac{1}{2}", "1 1/2",
+    "1.5 \times 10^{3}", "0.\overline{3}", "5 million"; None for anything else."""
+    text = text.strip()
+    if text[:1] in ("-", "+"):
+        value = _unsigned(text[1:].strip())
+        return -value if value is not None and text[0] == "-" else value
+    return _unsigned(text)
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """A value and the unit written with it, "" if none. Words that change a value ("million")
+    stay with it; words that might ("over", "thirds") are no units."""
+    sign = "-" if text[:1] == "-" else ""
+    rest = text[len(sign) :].strip()
+    if rest[:1] in _CURRENCIES:
+        return sign + _without_sign(rest[1:]), _CURRENCIES[rest[0]]
+    signed = _SIGNED.fullmatch(text)
+    if signed:
+        return signed["body"], _unit(signed["unit"])
+    marked = _MARKED.fullmatch(text)
+    if marked and _may_be_unit(marked["unit"]):
+        return marked["body"], _unit(marked["unit"] + (marked["power"] or ""))
+    unmarked = text if marked is None else f"{marked['body']} {marked['unit']}"
+    plain = _PLAIN.fullmatch(unmarked)
+    if plain and _may_be_unit(plain["unit"]) and _stands_apart(plain["gap"], plain["unit"]):
+        return plain["body"], _unit(plain["unit"])
+    return unmarked if to_fraction(unmarked) is not None else text, ""
+
+
+def _without_sign(text: str) -> str:
+    """An amount behind a currency sign; "$5 dollars" says the currency twice."""
+    body, unit = split_unit(text.strip())
+    return body if unit in _CURRENCIES.values() else text.strip()
+
+
+def _unsigned(text: str) -> Fraction | None:
+    for pattern, read in _READERS:
+        match = pattern.fullmatch(text)
+        if match:
+            return read(*match.groups())
+    scaled = _SCALED.fullmatch(text)
+    value = _unsigned(scaled[1]) if scaled else None
+    return value * _SCALES[scaled[2].lower()] if scaled and value is not None else None
+
+
+def _decimal(digits: str) -> Fraction:
+    return Fraction(digits.replace(",", "").replace(" ", "").rstrip("."))
+
+
+def _quotient(above: str, below: str) -> Fraction | None:
+    divisor = _decimal(below)
+    return _decimal(above) / divisor if divisor else None
+
+
+def _mixed(whole: str, above: str, below: str) -> Fraction | None:
+    part = _quotient(above, below)
+    return None if part is None else int(whole) + part
+
+
+def _scientific(digits: str, power: str) -> Fraction:
+    scale = Fraction(10 ** abs(int(power)))
+    return _decimal(digits) * scale if int(power) > 0 else _decimal(digits) / scale
+
+
+def _repeating(whole: str, once: str, again: str) -> Fraction:
+    """0.1(6) = (16 - 1) / 90."""
+    shift = Fraction(10 ** len(once))
+    before = int(whole + once or "0")
+    period = Fraction(int(again), 10 ** len(again) - 1)
+    return (before + period) / shift
+
+
+_READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = (
+    (_DECIMAL, _decimal),
+    (_MIXED_PLAIN, _mixed),
+    (_QUOTIENT, _quotient),
+    (_FRACTION, _quotient),
+    (_MIXED, _mixed),
+    (_POWER_OF_TEN, _scientific),
+    (_EXPONENT, _scientific),
+    (_REPEATING, _repeating),
+)
+
+
+def _may_be_unit(name: str) -> bool:
+    return not _NOT_UNITS & set(re.split(r"[ /^]", name.lower()))
+
+
+def _stands_apart(gap: str, name: str) -> bool:
+    """Whether letters behind a number are words and no variables: "5 apples", "5cm", "5元"."""
+    first = re.split(r"[ /^]", name.lower())[0]
+    return first in _SHORT_UNITS or not first.isascii() or (bool(gap) and len(first) > 2)
+
+
+def _unit(name: str) -> str:
+    """One name for a unit: singular, short, in small letters, with its power."""
+    if name in _CURRENCIES:
+        return _CURRENCIES[name]
+    name, power, exponent = name.strip().removeprefix("^").casefold().partition("^")
+    singular = name[:-1] if len(name) > 3 and name.endswith("s") else name
+    return _ALIASES.get(name, _ALIASES.get(singular, singular)) + power + exponent

@@ -1,0 +1,219 @@
+"""From a model's whole answer to the words of its final answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+from ttrl.answers.forms import is_number, is_prose
+
+MAX_ANSWER_CHARS = 500
+"""A longer final answer is no short answer: it is unreadable."""
+
+
+class AnswerKind(StrEnum):
+    """How the final answers of a question are read and compared."""
+
+    MATH = "math"
+    """A value, an expression, a set, an interval: equal when they mean the same."""
+    CHOICE = "choice"
+    """The letter of one of the options that the question lists."""
+    TEXT = "text"
+    """Words: equal when they are the same but for case, spaces and final punctuation."""
+
+
+_OPTION = re.compile(r"(?:^|[\s{*])\(?([A-J])[.):]\**\s", re.MULTILINE)
+_LATEX = re.compile(r"\$[^$\n]+\$|\\(?:frac|sqrt|\(|\[)")
+_SUM = re.compile(r"\d\s*[-+*/^×÷]\s*\(?\d")
+_ASKS_VALUE = re.compile(
+    r"how (?:many|much)|\b(?:calculate|compute|evaluate|solve|simplify|find)\b"
+    r"|what is the (?:\w+ )?(?:value|sum|difference|product|quotient|remainder|probability"
+    r"|area|volume|perimeter|number|total|average|mean)\b",
+    re.IGNORECASE,
+)
+
+_PHRASE = re.compile(
+    r"(?:\banswers?|\bantwort|\blösung|答案|\bcorrect (?:option|choice))[*_]*\s*"
+    r"(?:(?:is|are|ist|lautet)(?!\w|n't|\s+(?:not|nicht)\b)|[是为=:：])[\s*_:：]*"
+    r"|\bi (?:choose|pick|select)\b\s*|####\s*",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"\.(?=\s|$)|。|\n")
+_MATH_MODE = re.compile(r"\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_REASON = re.compile(r"[\s,]+(?:because|since|as|which|so|weil|da)\b")
+
+_LETTER = re.compile(r"[\s*_$({\[]*(?:\\text\{\s*\(?)?([A-Ja-j])(?![\w'])[\s*_$)}\].:]*")
+_ANNOUNCED_LETTER = re.compile(
+    r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-Ja-j])\)|([A-J])(?![\w'’]))"
+)
+_JUDGED_LETTER = re.compile(r"\(?\b([A-J])\)?\s+is\s+(?:the\s+)?(?:right|correct|best)\b")
+_MARKUP = re.compile(r"\\(?:text|math)\w*|[$*_{}]")
+_PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
+_LETTER_LINE = re.compile(r"[\s*_>]*(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
+
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def kind_of(question: str, answers: Sequence[str] = ()) -> AnswerKind:
+    """The kind of a question, from its text and, if given, samples of its answers.
+
+    Choice: the question lists options from A on, such as "(A) ... (B) ..." or lines "A. ...",
+    and at least half of the answers name a letter. Mathematics: the question holds LaTeX, a sum
+    in digits, or digits and words that ask for a value; or most answers hold a box or announce
+    a number. All else is text.
+    """
+    answers = [answer for answer in answers if answer.strip()]
+    if _lists_options(question) and (not answers or _share(answers, _names_letter) >= 0.5):
+        return AnswerKind.CHOICE
+    if _asks_mathematics(question) or _share(answers, _looks_mathematical) > 0.5:
+        return AnswerKind.MATH
+    return AnswerKind.TEXT
+
+
+def read(text: str, kind: AnswerKind) -> str | None:
+    """The final answer in `text` as it is written there; None where nothing can be read.
+
+    The last balanced box decides, an empty one included; then the last "the answer is ...";
+    then, for mathematics, a last line that is a lone number, for choices a line that is or
+    starts with a letter, for text the whole. Thinking is not read.
+    """
+    spoken = _spoken(text)
+    if spoken is None or _SURROGATE.search(spoken):
+        return None
+    answer = _READERS[kind](spoken)
+    if answer is None or len(answer) > MAX_ANSWER_CHARS or not any(map(str.isalnum, answer)):
+        return None
+    return answer.strip()
+
+
+def _spoken(text: str) -> str | None:
+    """What is said after thinking; None if the thinking never ended."""
+    _, end, spoken = text.rpartition("</think>")
+    if end:
+        return spoken
+    return None if "<think>" in text else text
+
+
+def _read_math(text: str) -> str | None:
+    boxed = last_box(text)
+    if boxed is not None:
+        return boxed
+    announced = _announced(text)
+    if announced is not None:
+        return None if is_prose(announced) else announced
+    lines = text.strip().splitlines()
+    last = lines[-1].strip(" *_") if lines else ""
+    return last if len(last) <= MAX_ANSWER_CHARS and is_number(last) else None
+
+
+def _read_choice(text: str) -> str | None:
+    boxed = last_box(text)
+    if boxed is not None:
+        return lone_letter(boxed)
+    alone = None if "\n" in text.strip() else lone_letter(text)
+    return _announced_letter(text) or alone or _letter_line(text)
+
+
+def _read_text(text: str) -> str | None:
+    boxed = last_box(text)
+    return boxed if boxed is not None else _announced(text) or text
+
+
+_READERS: dict[AnswerKind, Callable[[str], str | None]] = {
+    AnswerKind.MATH: _read_math,
+    AnswerKind.CHOICE: _read_choice,
+    AnswerKind.TEXT: _read_text,
+}
+
+
+def last_box(text: str) -> str | None:
+    r"""What the last balanced \boxed{} or \fbox{} holds; the inner one of two nested."""
+    opened: list[int | None] = []
+    best: tuple[int, int] | None = None
+    for token in _BRACES.finditer(text):
+        if token[0] == "}":
+            start = opened.pop() if opened else None
+            if start is not None and (best is None or start > best[0]):
+                best = start, token.start()
+        elif token[0].endswith("{") and token[0] != r"\{":
+            opened.append(None if token[0] == "{" else token.end())
+    return None if best is None else text[best[0] : best[1]]
+
+
+def _announcements(text: str) -> list[str]:
+    """What stands behind each "the answer is", up to the end of its sentence."""
+    found = []
+    for phrase in _PHRASE.finditer(text):
+        rest = text[phrase.end() : phrase.end() + MAX_ANSWER_CHARS + 1]
+        found.append(_SENTENCE.split(rest, maxsplit=1)[0].strip(" *_"))
+    return [tail for tail in found if tail]
+
+
+def _announced(text: str) -> str | None:
+    tails = _announcements(text)
+    if not tails:
+        return None
+    mode = _MATH_MODE.match(tails[-1])
+    if mode:
+        return str(next(filter(None, mode.groups())))
+    return _REASON.split(tails[-1], maxsplit=1)[0]
+
+
+def lone_letter(text: str) -> str | None:
+    """The letter that the whole text is: "B", "(b)", "\\text{(B)}" or "B. Paris" in a box."""
+    letter = _LETTER.match(text)
+    if letter is None:
+        return None
+    alone = letter.end() == len(text)
+    punctuated = text[letter.end(1) : letter.end(1) + 1] in (".", ")", ":")
+    return letter[1].upper() if alone or (punctuated and len(text) < 200) else None
+
+
+def _announced_letter(text: str) -> str | None:
+    for tail in reversed(_announcements(text)):
+        tail = _MARKUP.sub("", tail)
+        letter = _ANNOUNCED_LETTER.match(tail)
+        if letter is None:
+            continue
+        # "The answer is A planet", "... is I think": words, no options.
+        if letter[1] or not _PROSE_FOLLOWS.match(tail, letter.end()):
+            return (letter[1] or letter[2]).upper()
+    judged = _JUDGED_LETTER.findall(text)
+    return judged[-1] if judged else None
+
+
+def _letter_line(text: str) -> str | None:
+    """The letter of the only option that a line starts with; several are the options repeated."""
+    found = {
+        next(filter(None, match.groups())).upper()
+        for match in map(_LETTER_LINE.match, text.splitlines())
+        if match
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _lists_options(question: str) -> bool:
+    letters = _OPTION.findall(question + " ")
+    return {"A", "B"} <= set(letters)
+
+
+def _asks_mathematics(question: str) -> bool:
+    asks = any(map(str.isdigit, question)) and _ASKS_VALUE.search(question)
+    return bool(asks or _LATEX.search(question) or _SUM.search(question))
+
+
+def _share(answers: Sequence[str], holds: Callable[[str], bool]) -> float:
+    return sum(map(holds, answers)) / len(answers) if answers else 0.0
+
+
+def _names_letter(answer: str) -> bool:
+    return read(answer, AnswerKind.CHOICE) is not None
+
+
+def _looks_mathematical(answer: str) -> bool:
+    if last_box(answer) is not None:
+        return True
+    found = read(answer, AnswerKind.MATH)
+    return found is not None and is_number(found)
