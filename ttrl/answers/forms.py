@@ -183,7 +183,9 @@ def _bracketed(text: str) -> Form | None:
 def _listed(text: str) -> Form:
     r"""A bare list, "x = 1 or x = 2", "x = 1, y = 2", where a \pm is two values; or a leaf."""
     items = _items(text)
-    return _leaf(_assigned(text)) if len(items) < 2 else _set(items)
+    if len(items) > 1:
+        return _set(items)
+    return _leaf(_assigned(items[0] if items else text))
 
 
 def _items(text: str) -> list[str]:
@@ -242,12 +244,12 @@ def _leaf(text: str) -> Form:
     if len(union) > 1 or _MATRIX.fullmatch(text):
         return _form(text)
     body, unit = split_unit(text)
-    if _iswords(body):
+    if _is_words(body):
         return Word(words(text))
     return Expression(re.sub(r"(?<!\w)\s+|\s+(?!\w)", "", body), unit)
 
 
-def _iswords(text: str) -> bool:
+def _is_words(text: str) -> bool:
     """Words are never given to a mathematics library, which takes them for products of letters
     and calls anagrams equal."""
     if _VERBATIM.fullmatch(text) or r"\text" in text:
