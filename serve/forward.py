@@ -9,7 +9,6 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-import httpx2
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
@@ -19,7 +18,7 @@ from serve.errors import Refused
 from serve.live import BASE, Live, Route
 from serve.recorder import Recorder
 from serve.request import ClientGone, Request
-from serve.upstream import Engine, failure, media_type, relay
+from serve.upstream import Engine, EngineFailed, Reply, relay
 from ttrl.questions import Question, Unlearnable, from_request
 
 CHAT = "/v1/chat/completions"
@@ -115,8 +114,8 @@ class Forwarded:
             answer.status = CLIENT_LEFT
             self.counts.aborted()
         finally:
-            self.counts.in_flight(-1)
             self.counts.request(self.path, answer.status, answer.seconds, answer.first_byte)
+            self.counts.in_flight(-1)
 
     async def _serve(self, headers: Headers, receive: Receive, answer: Answer) -> None:
         asked = await self._read(headers, receive)
@@ -150,8 +149,10 @@ class Forwarded:
         try:
             async with asyncio.timeout(self.limits.deadline_seconds):
                 return await self._ask(asked, route, headers, answer)
-        except (TimeoutError, httpx2.HTTPError) as error:
-            kind = failure(error)
+        except TimeoutError:
+            kind = UpstreamError.TIMED_OUT
+        except EngineFailed as failed:
+            kind = failed.kind
         if answer.begun:
             # The answer is left without an end: the server closes the connection, and the client
             # sees that it was cut.
@@ -168,24 +169,22 @@ class Forwarded:
     ) -> Unlearnable | None:
         body = request.for_engine(asked, route.model)
         with self.live.hold(route.version):
-            async with self.engine.ask(self.path, body, headers) as response:
-                if response.status_code != 404 or route.version == BASE:
-                    return await self._pass_on(response, route, answer)
+            async with self.engine.ask(self.path, body, headers) as reply:
+                if reply.status != 404 or route.version == BASE:
+                    return await self._pass_on(reply, route, answer)
         # An engine that was restarted has forgotten its adapters. Until it has them again, the base
         # answers.
         self.counts.upstream_error(UpstreamError.ADAPTER_MISSING)
         return await self._ask(asked, self.live.base, headers, answer)
 
-    async def _pass_on(
-        self, response: httpx2.Response, route: Route, answer: Answer
-    ) -> Unlearnable | None:
-        status, kind = response.status_code, media_type(response)
+    async def _pass_on(self, reply: Reply, route: Route, answer: Answer) -> Unlearnable | None:
+        status, kind = reply.status, reply.media_type
         extra = {ADAPTER_HEADER: route.version}
         if status >= 300 and kind != "application/json":
             self.counts.upstream_error(UpstreamError.NOT_JSON)
             message = "The engine answered with an error that is not JSON."
             raise Refused(max(status, 400), message, code=UpstreamError.NOT_JSON, headers=extra)
-        await relay(response, answer, extra)
+        await relay(reply, answer, extra)
         return None if status == 200 and kind in ANSWERS else Unlearnable.ENGINE_REFUSED
 
     def _learn(self, asked: Request, headers: Headers, reason: Unlearnable | None) -> None:

@@ -11,27 +11,18 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve.counts import Counts, Uncounted
 from ttrl.questions import Question, Unlearnable
+from ttrl.store.questions import Recorded
 
 log = logging.getLogger(__name__)
 
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, OSError)
 """The store cannot be written now: the same batch may well be written later."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A question that was answered: who asked (the hash of their key) and when (unix seconds)."""
-
-    question: Question
-    client: str | None
-    at: float
 
 
 class Recorder:
@@ -65,7 +56,7 @@ class Recorder:
     def offer(self, question: Question, client: str | None = None) -> bool:
         """Takes a question if there is room. Never waits."""
         try:
-            self._queue.put_nowait(Recorded(question, client, time.time()))
+            self._queue.put_nowait(Recorded(question, time.time(), client))
         except asyncio.QueueFull:
             full = Unlearnable.STORE_FAILED if self._failing else Unlearnable.QUEUE_FULL
             self._counts.skipped(full)

@@ -1,9 +1,13 @@
-"""The engine, asked on a client's behalf: one pooled client, answers passed on as they come."""
+"""The engine, asked on a client's behalf: one pooled client, answers passed on as they come.
+
+The only module of the gateway that knows which HTTP client is used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Self
 
 import httpx2
@@ -28,6 +32,28 @@ IDLE_SECONDS = 2.0
 HEALTH_SECONDS = 5.0
 
 
+class EngineFailed(Exception):
+    """The engine gave no answer, or only a part of one."""
+
+    def __init__(self, kind: UpstreamError) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The engine's answer: its head, and its bytes as they arrive."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 class Engine:
     """The pooled client. No limit on connections: the engine keeps the queue, not we."""
 
@@ -48,13 +74,17 @@ class Engine:
         )
 
     @asynccontextmanager
-    async def ask(
-        self, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> AsyncIterator[httpx2.Response]:
+    async def ask(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Reply]:
         """The engine's answer, from its head on. Leaving the block before the answer is through
-        closes the connection, and that ends the engine's work. Raises httpx2.HTTPError."""
-        async with self._client.stream("POST", path, content=body, headers=headers) as response:
-            yield response
+        closes the connection, and that ends the engine's work. Raises EngineFailed, also while
+        the pieces are read."""
+        try:
+            async with self._client.stream("POST", path, content=body, headers=headers) as response:
+                yield Reply(response.status_code, response.headers, response.aiter_raw())
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise EngineFailed(UpstreamError.UNREACHABLE) from error
+        except httpx2.HTTPError as error:
+            raise EngineFailed(UpstreamError.BROKE_OFF) from error
 
     async def healthy(self) -> bool:
         """Whether the engine says that it is well."""
@@ -71,30 +101,17 @@ class Engine:
         await self._client.aclose()
 
 
-async def relay(response: httpx2.Response, send: Send, extra: Mapping[str, str]) -> None:
+async def relay(reply: Reply, send: Send, extra: Mapping[str, str]) -> None:
     """Sends an answer on, byte for byte, each piece as it arrives."""
-    await send(head(response, extra))
-    async for piece in response.aiter_raw():
+    await send(head(reply, extra))
+    async for piece in reply.pieces:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
-def head(response: httpx2.Response, extra: Mapping[str, str]) -> Message:
+def head(reply: Reply, extra: Mapping[str, str]) -> Message:
     """The status and the headers of an answer that is passed on."""
-    passed = {name: response.headers[name] for name in RESPONSE_HEADERS if name in response.headers}
-    headers = [
-        (name.encode(), value.encode("latin-1")) for name, value in {**passed, **extra}.items()
-    ]
-    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
-
-
-def media_type(response: httpx2.Response) -> str:
-    """The content type without its parameters."""
-    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def failure(error: TimeoutError | httpx2.HTTPError) -> UpstreamError:
-    """What it means that the engine gave no answer."""
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return UpstreamError.UNREACHABLE
-    return UpstreamError.TIMED_OUT if isinstance(error, TimeoutError) else UpstreamError.BROKE_OFF
+    passed = {name: reply.headers[name] for name in RESPONSE_HEADERS if name in reply.headers}
+    told = {**passed, **extra}
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in told.items()]
+    return {"type": "http.response.start", "status": reply.status, "headers": headers}

@@ -37,7 +37,7 @@ class Gate:
         self._open.set()
 
     async def passed(self) -> None:
-        while not self._open.is_set():
+        while not self._open.is_set():  # noqa: ASYNC110 - opened from a test's thread
             await asyncio.sleep(0.002)
 
 
@@ -183,11 +183,16 @@ async def hanging(body: dict[str, Any], receive: Receive, send: Send) -> None:
     await asyncio.Event().wait()
 
 
+async def echoing(body: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answers with the question itself, streamed if asked to."""
+    await at_once(body["messages"][-1]["content"])(body, receive, send)
+
+
 @contextmanager
-def serving(app: ASGIApp, **options: Any) -> Iterator[str]:
+def serving(app: ASGIApp) -> Iterator[str]:
     """Runs an ASGI app on a free loopback port, in a thread with a loop of its own: its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", lifespan="on", **options)
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
     server = Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -196,7 +201,6 @@ def serving(app: ASGIApp, **options: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
-        server.force_exit = True
         thread.join(DEADLINE)
         listening.close()
         assert not thread.is_alive(), "the server did not end"
@@ -212,6 +216,30 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """An engine that hangs up on everybody before it says anything: its URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            connection.recv(65536)
+            connection.close()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join(DEADLINE)
 
 
 def free_port() -> int:

@@ -1,0 +1,142 @@
+"""A gateway in front of a stand-in engine, for tests: real servers, real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+import openai
+
+from serve.counts import Uncounted, UpstreamError
+from serve.forward import Limits
+from serve.gateway import GatewaySettings, app
+from serve.live import Live
+from serve.recorder import Recorder
+from tests.standin import DEADLINE, Standin, at_once, serving
+from ttrl.questions import Unlearnable
+from ttrl.store.questions import Recorded
+
+Write = Callable[[Sequence[Recorded]], None]
+
+
+@dataclass
+class Tally(Uncounted):
+    """Counts, kept for a test to look at."""
+
+    requests: list[tuple[str, int]] = field(default_factory=list)
+    skips: Counter[Unlearnable] = field(default_factory=Counter)
+    errors: Counter[UpstreamError] = field(default_factory=Counter)
+    written: int = 0
+    aborts: int = 0
+    under_way: int = 0
+
+    def request(self, route: str, status: int, seconds: float, first: float | None) -> None:
+        assert first is None or 0 < first <= seconds
+        self.requests.append((route, status))
+
+    def recorded(self, questions: int) -> None:
+        self.written += questions
+
+    def skipped(self, reason: Unlearnable) -> None:
+        self.skips[reason] += 1
+
+    def upstream_error(self, kind: UpstreamError) -> None:
+        self.errors[kind] += 1
+
+    def aborted(self) -> None:
+        self.aborts += 1
+
+    def in_flight(self, change: int) -> None:
+        self.under_way += change
+
+
+@dataclass
+class House:
+    """The gateway's URL, and what is around it."""
+
+    url: str
+    engine: Standin
+    live: Live
+    tally: Tally
+    recorder: Recorder
+    stored: list[Recorded]
+
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="key", max_retries=0)
+
+    def async_client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="key", max_retries=0)
+
+    def http(self) -> httpx2.Client:
+        # No TLS here: loading certificates would take longer than most tests.
+        return httpx2.Client(base_url=self.url, verify=False, timeout=DEADLINE)
+
+    def settle(self) -> None:
+        """Waits until nothing is on its way any more: an answer is out before it is counted."""
+        until(lambda: not self.tally.under_way and not self.recorder.pending, "all has ended")
+
+    def texts(self) -> list[str]:
+        """What was recorded."""
+        self.settle()
+        return [recorded.question.text for recorded in self.stored]
+
+    def clear(self) -> None:
+        """As new, for the next test."""
+        self.settle()
+        self.engine.received.clear()
+        self.engine.aborted.clear()
+        self.engine.arrived.clear()
+        self.engine.behave = at_once()
+        self.engine.healthy = True
+        self.live.flip(None)
+        self.stored.clear()
+        vars(self.tally).update(vars(Tally()))
+
+
+@contextmanager
+def house(
+    *,
+    limits: Limits | None = None,
+    engine_url: str | None = None,
+    write: Write | None = None,
+    capacity: int = 10_000,
+) -> Iterator[House]:
+    """Starts all of it. Another `engine_url` stands for an engine that is none."""
+    engine, live, tally = Standin(at_once()), Live(["demo", "other-name"], "base-model"), Tally()
+    stored: list[Recorded] = []
+    recorder = Recorder(
+        write or stored.extend, interval=0.001, capacity=capacity, retry=(0.001, 0.01), counts=tally
+    )
+
+    @asynccontextmanager
+    async def recording() -> AsyncIterator[None]:
+        writer = asyncio.create_task(recorder.run())
+        yield
+        await recorder.drain(DEADLINE)
+        writer.cancel()
+
+    with serving(engine.app()) as url:
+        settings = GatewaySettings(
+            engine_url or url, engine_api_key="engine-key", limits=limits or Limits()
+        )
+        gateway = app(settings, live, recorder, counts=tally, lifespan=recording)
+        with serving(gateway) as gateway_url:
+            yield House(gateway_url, engine, live, tally, recorder, stored)
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Waits for what must come true before the deadline."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.002)
+
+
+def asking(text: str = "What is 2 plus 2?") -> list[dict[str, str]]:
+    """Messages that ask this."""
+    return [{"role": "user", "content": text}]

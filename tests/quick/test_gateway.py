@@ -1,0 +1,304 @@
+"""The gateway with the real OpenAI clients: answers, streams, names, headers, what is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+import pytest
+
+from serve.gateway import OTHER_ROUTES, GatewaySettings
+from tests.house import House, asking, house, until
+from tests.standin import Gate, at_once, completion, echoing, saying, streaming
+from ttrl.questions import Unlearnable
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[House]:
+    with house() as started:
+        yield started
+
+
+@pytest.fixture
+def home(running: House) -> House:
+    running.clear()
+    return running
+
+
+def test_an_answer_passes_and_its_question_is_recorded(home: House) -> None:
+    with home.client() as client:
+        raw = client.chat.completions.with_raw_response.create(model="demo", messages=asking())
+    assert raw.parse().choices[0].message.content == "4"
+    assert raw.headers["x-ttrl-adapter"] == "base"
+    assert home.engine.received[0].body["model"] == "base-model"
+    assert home.texts() == ["What is 2 plus 2?"]
+    assert home.tally.requests == [(CHAT, 200)]
+    assert home.tally.written == 1
+
+
+def test_the_live_adapter_answers_behind_every_served_name(home: House) -> None:
+    home.live.flip("ttrl-1")
+    with home.client() as client:
+        for name in ("demo", "other-name"):
+            raw = client.chat.completions.with_raw_response.create(model=name, messages=asking())
+            assert raw.headers["x-ttrl-adapter"] == "ttrl-1"
+    assert [received.body["model"] for received in home.engine.received] == ["ttrl-1", "ttrl-1"]
+
+
+def test_a_request_without_a_model_gets_what_is_served(home: House) -> None:
+    with home.http() as client:
+        assert client.post(CHAT, json={"messages": asking()}).status_code == 200
+    assert home.engine.received[0].body["model"] == "base-model"
+
+
+def test_only_stable_names_are_listed(home: House) -> None:
+    home.live.flip("ttrl-1")
+    home.live.max_model_len = 512
+    with home.client() as client:
+        models = client.models.list().data
+    assert [model.id for model in models] == ["demo", "other-name"]
+    assert models[0].model_extra == {"max_model_len": 512}
+
+
+def test_pieces_leave_as_they_come(home: House) -> None:
+    gates = [Gate(), Gate(), Gate()]
+    home.engine.behave = streaming(["one", "two", "three"], gates)
+    with home.client() as client:
+        stream = client.chat.completions.create(model="demo", messages=asking(), stream=True)
+        pieces = []
+        for gate, chunk in zip(gates, stream, strict=False):
+            # The engine has not said more than this yet: it waits for the gate.
+            pieces.append(chunk.choices[0].delta.content)
+            gate.open()
+        assert pieces == ["one", "two", "three"]
+        assert list(stream) == []
+    assert len(home.texts()) == 1
+
+
+def test_nothing_is_recorded_before_the_answer_is_out(home: House) -> None:
+    gate = Gate()
+    home.engine.behave = streaming(["one"], [gate])
+    with home.client() as client:
+        stream = client.chat.completions.create(model="demo", messages=asking(), stream=True)
+        next(stream)
+        assert home.recorder.pending == 0
+        assert home.stored == []
+        gate.open()
+        list(stream)
+    assert len(home.texts()) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_64_at_once_with_the_sync_client(home: House, stream: bool) -> None:
+    home.engine.behave = echoing
+    texts = [f"What is {n} plus {n}?" for n in range(64)]
+    with home.client() as client, ThreadPoolExecutor(64) as pool:
+
+        def ask(text: str) -> str | None:
+            if stream:
+                chunks = client.chat.completions.create(
+                    model="demo", messages=asking(text), stream=True
+                )
+                return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+            answer = client.chat.completions.create(model="demo", messages=asking(text))
+            return answer.choices[0].message.content
+
+        assert list(pool.map(ask, texts)) == texts
+    assert sorted(home.texts()) == sorted(texts)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_64_at_once_with_the_async_client(home: House, stream: bool) -> None:
+    home.engine.behave = echoing
+    texts = [f"What is {n} minus {n}?" for n in range(64)]
+
+    async def ask(client: openai.AsyncOpenAI, text: str) -> str | None:
+        if stream:
+            chunks = await client.chat.completions.create(
+                model="demo", messages=asking(text), stream=True
+            )
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+        answer = await client.chat.completions.create(model="demo", messages=asking(text))
+        return answer.choices[0].message.content
+
+    async def ask_all() -> list[str | None]:
+        async with home.async_client() as client:
+            return await asyncio.gather(*(ask(client, text) for text in texts))
+
+    assert asyncio.run(ask_all()) == texts
+    assert sorted(home.texts()) == sorted(texts)
+
+
+def test_bytes_are_the_engines_own(home: House) -> None:
+    odd = '{ "choices" :[],\n "text": "\\u00fc ü \\/",  "x": 1.0e+2 }\n'.encode()
+    home.engine.behave = saying(200, odd, "application/json; charset=utf-8")
+    with home.http() as client:
+        answer = client.post(CHAT, json={"messages": asking()})
+    assert answer.content == odd
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+
+
+def test_what_we_do_not_know_reaches_the_engine(home: House) -> None:
+    known = {"return_token_ids": True, "top_k": 5, "stop": ["x"], "vendor": {"a": [1, None, "ü"]}}
+    with home.http() as client:
+        client.post(CHAT, json={"messages": asking(), "priority": -1, **known})
+    sent = home.engine.received[0].body
+    assert {name: sent[name] for name in known} == known
+    assert "priority" not in sent
+
+
+def test_the_engine_gets_its_own_key_and_only_listed_headers(home: House) -> None:
+    headers = {
+        "authorization": "Bearer users-key",
+        "x-vllm-priority": "-5",
+        "x-request-id": "r1",
+        "accept-encoding": "gzip",
+        "cookie": "a=b",
+    }
+    with home.http() as client:
+        client.post(CHAT, json={"messages": asking()}, headers=headers)
+    got = home.engine.received[0].headers
+    assert got["authorization"] == "Bearer engine-key"
+    assert got["accept-encoding"] == "identity"
+    assert got["x-request-id"] == "r1"
+    assert not {"x-vllm-priority", "cookie"} & got.keys()
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", *OTHER_ROUTES])
+def test_other_listed_routes_are_forwarded_and_not_learned_from(home: House, path: str) -> None:
+    home.live.flip("ttrl-1")
+    with home.http() as client:
+        answer = client.post(f"{path}?a=b", json={"model": "demo", "prompt": "2+2="})
+    assert answer.headers["x-ttrl-adapter"] == "ttrl-1"
+    assert home.engine.received[0].path == path
+    assert home.engine.received[0].body == {"model": "ttrl-1", "prompt": "2+2="}
+    assert home.texts() == []
+    assert home.tally.skips == {Unlearnable.NOT_CHAT: 1}
+
+
+def test_the_completions_client_works(home: House) -> None:
+    body = {"id": "c", "object": "text_completion", "created": 1, "model": "m"}
+    choice = {"index": 0, "text": "4", "finish_reason": "stop", "logprobs": None}
+    said = json.dumps({**body, "choices": [choice]}).encode()
+    home.engine.behave = saying(200, said, "application/json")
+    with home.client() as client:
+        assert client.completions.create(model="demo", prompt="2+2=").choices[0].text == "4"
+
+
+@pytest.mark.parametrize("value", ["1", "true", "Yes"])
+def test_who_does_not_want_to_teach_is_answered_all_the_same(home: House, value: str) -> None:
+    with home.http() as client:
+        headers = {"X-TTRL-No-Learn": value}
+        assert client.post(CHAT, json={"messages": asking()}, headers=headers).is_success
+    assert home.texts() == []
+    assert home.tally.skips == {Unlearnable.OPTED_OUT: 1}
+
+
+def test_a_no_to_no_learn_is_a_yes(home: House) -> None:
+    with home.http() as client:
+        client.post(CHAT, json={"messages": asking()}, headers={"X-TTRL-No-Learn": "0"})
+    assert len(home.texts()) == 1
+
+
+image = [{"type": "image_url", "image_url": {"url": "data:,"}}]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([{"role": "user", "content": image}], Unlearnable.NOT_TEXT),
+        ([{"role": "tool", "content": "4", "tool_call_id": "1"}], Unlearnable.TOOL_CALL),
+        ([{"role": "assistant", "content": "4"}], Unlearnable.NO_QUESTION),
+        ([{"role": "user", "content": "x" * 16_001}], Unlearnable.TOO_LONG),
+    ],
+)
+def test_what_cannot_be_learned_from_is_answered_and_counted(
+    home: House, messages: list[object], reason: Unlearnable
+) -> None:
+    with home.http() as client:
+        assert client.post(CHAT, json={"messages": messages}).status_code == 200
+    assert home.texts() == []
+    assert home.tally.skips == {reason: 1}
+
+
+def test_all_that_shapes_the_prompt_is_recorded(home: House) -> None:
+    shaping = {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "low"}
+    turns = [{"role": "system", "content": "Be short."}, *asking()]
+    with home.http() as client:
+        client.post(CHAT, json={"messages": turns, **shaping, "temperature": 0.3})
+    home.texts()
+    assert home.stored[0].question.body == {"messages": turns, **shaping}
+
+
+def test_clients_are_known_by_the_hash_of_their_key(home: House) -> None:
+    with home.http() as client:
+        for key in ("a", "b", "a"):
+            headers = {"authorization": f"Bearer {key}"}
+            client.post(CHAT, json={"messages": asking()}, headers=headers)
+        client.post(CHAT, json={"messages": asking()})
+    home.texts()
+    first, second, third, nobody = (recorded.client for recorded in home.stored)
+    assert first == third != second
+    assert nobody is None
+    assert first is not None
+    assert len(first) == 64
+
+
+def test_a_flip_lets_a_stream_end_where_it_began(home: House) -> None:
+    gate = Gate()
+    home.live.flip("ttrl-1")
+    home.engine.behave = streaming(["one", "two"], [gate])
+    with home.client() as client:
+        stream = client.chat.completions.create(model="demo", messages=asking(), stream=True)
+        assert next(stream).model == "ttrl-1"
+        home.live.flip("ttrl-2")
+        home.engine.behave = at_once()
+        assert client.chat.completions.create(model="demo", messages=asking()).model == "ttrl-2"
+        assert home.live.in_flight("ttrl-1") == 1
+        gate.open()
+        assert [chunk.model for chunk in stream] == ["ttrl-1"]
+    until(lambda: home.live.in_flight("ttrl-1") == 0, "the old version is let go")
+    assert home.live.in_flight("ttrl-2") == 0
+
+
+def test_an_adapter_that_the_engine_forgot_is_replaced_by_the_base(home: House) -> None:
+    async def forgetful(body: dict[str, object], receive: object, send: object) -> None:
+        known = body["model"] == "base-model"
+        text = json.dumps(completion(body) if known else {"error": {"message": "no model"}})
+        status = 200 if known else 404
+        await saying(status, text.encode(), "application/json")(body, receive, send)  # type: ignore[arg-type]
+
+    home.live.flip("ttrl-1")
+    home.engine.behave = forgetful
+    with home.client() as client:
+        raw = client.chat.completions.with_raw_response.create(model="demo", messages=asking())
+    assert raw.headers["x-ttrl-adapter"] == "base"
+    assert raw.parse().choices[0].message.content == "4"
+    assert home.tally.errors == {"adapter_missing": 1}
+    assert len(home.texts()) == 1
+
+
+def test_healthy_whatever_the_engine_does_ready_only_with_it(home: House) -> None:
+    with home.http() as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        home.engine.healthy = False
+        assert client.get("/healthz").status_code == 200
+        not_ready = client.get("/readyz")
+    assert not_ready.status_code == 503
+    assert not_ready.json()["error"]["code"] == "not_ready"
+
+
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "v1/responses"])
+def test_some_routes_cannot_be_configured(path: str) -> None:
+    with pytest.raises(ValueError, match="cannot be forwarded"):
+        GatewaySettings("http://engine", routes=(path,))
+
+
+def test_the_engines_key_is_not_shown() -> None:
+    assert "secret" not in repr(GatewaySettings("http://engine", engine_api_key="secret"))

@@ -1,0 +1,231 @@
+"""Engines that fail, clients that leave, stores that hang: each side sees only what it must."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+
+import httpx2
+import openai
+import pytest
+from starlette.testclient import TestClient
+
+from serve.counts import UpstreamError
+from serve.forward import Limits
+from serve.gateway import GatewaySettings, app
+from serve.live import Live, Route
+from serve.recorder import Recorder
+from tests.house import House, asking, house, until
+from tests.standin import (
+    DEADLINE,
+    Gate,
+    at_once,
+    dying_after,
+    event,
+    free_port,
+    hanging,
+    hanging_up,
+    saying,
+    streaming,
+)
+from ttrl.questions import Unlearnable
+from ttrl.store.questions import Recorded
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[House]:
+    with house() as started:
+        yield started
+
+
+@pytest.fixture
+def home(running: House) -> House:
+    running.clear()
+    running.live.flip("ttrl-1")
+    return running
+
+
+def nothing_learned(home: House, reason: Unlearnable) -> None:
+    assert home.texts() == []
+    assert home.tally.skips == {reason: 1}
+
+
+def test_no_engine_is_a_503_that_says_when_to_come_back() -> None:
+    with house(engine_url=f"http://127.0.0.1:{free_port()}") as home, home.http() as client:
+        answer = client.post(CHAT, json={"messages": asking()})
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "5"
+        assert answer.headers["x-ttrl-adapter"] == "base"
+        assert answer.json()["error"]["type"] == "server_error"
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        assert home.tally.errors == {UpstreamError.UNREACHABLE: 1}
+        nothing_learned(home, Unlearnable.INCOMPLETE)
+
+
+def test_an_engine_that_hangs_up_is_a_502() -> None:
+    with hanging_up() as url, house(engine_url=url) as home, home.client() as client:
+        with pytest.raises(openai.InternalServerError) as error:
+            client.chat.completions.create(model="demo", messages=asking())
+        assert error.value.status_code == 502
+        assert home.tally.errors == {UpstreamError.BROKE_OFF: 1}
+        nothing_learned(home, Unlearnable.INCOMPLETE)
+
+
+def test_an_engine_that_dies_mid_stream_cuts_the_stream(home: House) -> None:
+    home.engine.behave = dying_after(["one", "two"])
+    got: list[bytes] = []
+    with home.http() as client, client.stream("POST", CHAT, json={"messages": asking()}) as answer:
+        assert answer.status_code == 200
+        with pytest.raises(httpx2.RemoteProtocolError):
+            got.extend(answer.iter_raw())
+    model = {"model": "ttrl-1"}
+    assert b"".join(got) == event(model, "one") + event(model, "two")
+    assert home.tally.errors == {UpstreamError.CUT: 1}
+    nothing_learned(home, Unlearnable.INCOMPLETE)
+
+
+def test_the_real_client_notices_a_cut_stream(home: House) -> None:
+    home.engine.behave = dying_after(["one"])
+    with home.client() as client:
+        stream = client.chat.completions.create(model="demo", messages=asking(), stream=True)
+        assert next(stream).choices[0].delta.content == "one"
+        with pytest.raises((openai.APIError, httpx2.RemoteProtocolError)):
+            list(stream)
+
+
+def test_the_engines_own_errors_pass_unchanged(home: House) -> None:
+    said = b'{"error": {"message": "too long",  "type": "x", "param": null, "code": 400}}'
+    home.engine.behave = saying(400, said, "application/json")
+    with home.http() as client:
+        answer = client.post(CHAT, json={"messages": asking()})
+    assert (answer.status_code, answer.content) == (400, said)
+    assert answer.headers["x-ttrl-adapter"] == "ttrl-1"
+    nothing_learned(home, Unlearnable.ENGINE_REFUSED)
+
+
+@pytest.mark.parametrize(("status", "seen"), [(500, 500), (418, 418), (302, 400)])
+def test_errors_that_are_not_json_are_put_in_shape(home: House, status: int, seen: int) -> None:
+    home.engine.behave = saying(status, b"<h1>Ouch: 2 plus 2</h1>", "text/html")
+    with home.http() as client:
+        answer = client.post(CHAT, json={"messages": asking()})
+    assert answer.status_code == seen
+    assert answer.json()["error"]["code"] == "not_json"
+    assert b"Ouch" not in answer.content
+    assert home.tally.errors == {UpstreamError.NOT_JSON: 1}
+
+
+def test_a_page_instead_of_an_answer_teaches_nothing(home: House) -> None:
+    home.engine.behave = saying(200, b"<h1>Welcome</h1>", "text/html")
+    with home.http() as client:
+        assert client.post(CHAT, json={"messages": asking()}).content == b"<h1>Welcome</h1>"
+    nothing_learned(home, Unlearnable.ENGINE_REFUSED)
+
+
+def test_a_client_that_leaves_before_the_answer_ends_the_engines_work(home: House) -> None:
+    home.engine.behave = hanging
+    with home.client() as client, pytest.raises(openai.APITimeoutError):
+        client.chat.completions.create(model="demo", messages=asking(), timeout=0.2)
+    assert home.engine.aborted.wait(DEADLINE)
+    nothing_learned(home, Unlearnable.INCOMPLETE)
+    assert home.tally.requests == [(CHAT, 499)]
+    assert home.tally.aborts == 1
+    assert home.live.in_flight("ttrl-1") == 0
+
+
+def test_a_client_that_leaves_mid_stream_ends_the_engines_work(home: House) -> None:
+    home.engine.behave = streaming(["one", "two"], [Gate()])
+    with home.client() as client:
+        stream = client.chat.completions.create(model="demo", messages=asking(), stream=True)
+        next(stream)
+        assert home.live.in_flight("ttrl-1") == 1
+        stream.close()
+    assert home.engine.aborted.wait(DEADLINE)
+    nothing_learned(home, Unlearnable.INCOMPLETE)
+    assert home.live.in_flight("ttrl-1") == 0
+
+
+def test_an_engine_that_hangs_is_given_up_at_the_deadline() -> None:
+    with house(limits=Limits(deadline_seconds=0.2)) as home, home.http() as client:
+        home.engine.behave = hanging
+        answer = client.post(CHAT, json={"messages": asking()})
+        assert answer.status_code == 504
+        assert answer.json()["error"]["code"] == "timed_out"
+        assert home.engine.aborted.wait(DEADLINE)
+
+        home.engine.behave = streaming(["one", "two"], [Gate()])
+        with client.stream("POST", CHAT, json={"messages": asking()}) as answer:
+            assert answer.status_code == 200
+            with pytest.raises(httpx2.RemoteProtocolError):
+                answer.read()
+        assert home.texts() == []
+        assert home.tally.errors == {UpstreamError.TIMED_OUT: 2}
+
+
+def test_a_slow_reader_gets_everything(home: House) -> None:
+    pieces = ["x" * 60_000] * 400
+    home.engine.behave = streaming(pieces)
+    with home.http() as client, client.stream("POST", CHAT, json={"messages": asking()}) as answer:
+        assert home.engine.arrived.wait(DEADLINE)
+        chunks = answer.iter_raw()
+        next(chunks)
+        assert home.tally.under_way == 1
+        rest = b"".join(chunks)
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert len(home.texts()) == 1
+
+
+def test_a_stuck_store_delays_nobody() -> None:
+    stuck = threading.Event()
+    stored: list[Recorded] = []
+
+    def write(batch: Sequence[Recorded]) -> None:
+        assert stuck.wait(DEADLINE)
+        stored.extend(batch)
+
+    with house(write=write, capacity=5) as home, home.client() as client:
+        for number in range(20):
+            client.chat.completions.create(model="demo", messages=asking(str(number)), timeout=5)
+        until(lambda: len(home.tally.requests) == 20, "all answers are out")
+        dropped = home.tally.skips[Unlearnable.QUEUE_FULL]
+        assert not stored
+        assert dropped
+        stuck.set()
+        home.settle()
+    assert len(stored) == 20 - dropped
+    assert len(stored) >= 5
+
+
+class Broken(Live):
+    """Has a defect that talks about the user's words."""
+
+    def route(self, requested_model: str | None) -> Route | None:
+        raise KeyError("the user's secret")
+
+
+def test_a_defect_of_ours_is_a_500_without_the_users_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gateway = app(GatewaySettings("http://engine"), Broken(["demo"], "m"), Recorder(list))
+    with TestClient(gateway) as client, caplog.at_level(logging.INFO):
+        answer = client.post(CHAT, json={"messages": asking()})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["type"] == "server_error"
+    said = answer.text + "\n".join(record.getMessage() for record in caplog.records)
+    assert "KeyError" in said
+    assert "test_gateway_faults.py" in said
+    assert "secret" not in said
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+def test_after_every_fault_it_still_answers(home: House) -> None:
+    home.engine.behave = dying_after([])
+    with home.client() as client:
+        with pytest.raises(openai.APIError):
+            client.chat.completions.create(model="demo", messages=asking())
+        home.engine.behave = at_once()
+        answer = client.chat.completions.create(model="demo", messages=asking())
+    assert answer.choices[0].message.content == "4"
