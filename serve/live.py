@@ -39,6 +39,14 @@ class Live:
         self.since = int(time.time())
         self._in_flight: Counter[str] = Counter()
 
+    def found(self, base_model: str, max_model_len: int | None) -> None:
+        """What the engine, now that it is up, calls its base model, and how long it reads."""
+        on_base = self.current == self.base
+        self.base = Route(BASE, base_model)
+        self.max_model_len = max_model_len
+        if on_base:
+            self.current = self.base
+
     def route(self, requested_model: str | None) -> Route | None:
         """Who answers for this name. None asks for whatever is served, as in vLLM; an unknown name
         (an adapter's own name is one) has no route."""

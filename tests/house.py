@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2
 import openai
@@ -137,6 +138,6 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.002)
 
 
-def asking(text: str = "What is 2 plus 2?") -> list[dict[str, str]]:
+def asking(text: str = "What is 2 plus 2?") -> Any:
     """Messages that ask this."""
     return [{"role": "user", "content": text}]

@@ -6,9 +6,11 @@ import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 import pytest
+from starlette.types import Receive, Send
 
 from serve.gateway import OTHER_ROUTES, GatewaySettings
 from tests.house import House, asking, house, until
@@ -267,11 +269,11 @@ def test_a_flip_lets_a_stream_end_where_it_began(home: House) -> None:
 
 
 def test_an_adapter_that_the_engine_forgot_is_replaced_by_the_base(home: House) -> None:
-    async def forgetful(body: dict[str, object], receive: object, send: object) -> None:
+    async def forgetful(body: dict[str, Any], receive: Receive, send: Send) -> None:
         known = body["model"] == "base-model"
         text = json.dumps(completion(body) if known else {"error": {"message": "no model"}})
         status = 200 if known else 404
-        await saying(status, text.encode(), "application/json")(body, receive, send)  # type: ignore[arg-type]
+        await saying(status, text.encode(), "application/json")(body, receive, send)
 
     home.live.flip("ttrl-1")
     home.engine.behave = forgetful

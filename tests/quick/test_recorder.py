@@ -199,6 +199,18 @@ def test_routes_follow_the_flip() -> None:
     assert live.route("demo") == live.base
 
 
+def test_the_base_gets_its_name_from_the_engine_whoever_answers() -> None:
+    live = Live(["demo"], "demo")
+    live.found("base-model", 512)
+    assert live.route("demo") == Route("base", "base-model")
+    assert live.max_model_len == 512
+    live.flip("ttrl-1")
+    live.found("other-model", None)
+    assert live.route("demo") == Route("ttrl-1", "ttrl-1")
+    live.flip(None)
+    assert live.route("demo") == Route("base", "other-model")
+
+
 def test_requests_in_flight_are_counted_by_version() -> None:
     live = Live(["demo"], "base-model")
     with live.hold("a"), live.hold("a"), live.hold("b"):
