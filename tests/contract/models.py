@@ -1,7 +1,11 @@
-"""A tiny random model and adapters for it: quick to make, and no two answer alike."""
+"""A tiny random model and adapters for it: quick to make, and no two answer alike.
+
+A program of its own (`python models.py FOLDER`), so that torch stays out of the tests' process.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 TEMPLATE = (
@@ -12,7 +16,17 @@ MARKS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHARACTERS = "\nabcdefghijklmnopqrstuvwxyz0123456789 .,?+-=\\{}"
 
 
-def make_model(folder: Path) -> Path:
+def make_all(folder: Path) -> None:
+    """`model`, its adapters `a`, `b` and `wide` (rank 64), and `foreign`, which is another's."""
+    make_model(folder / "model")
+    make_adapter(folder / "model", folder / "a", seed=1)
+    make_adapter(folder / "model", folder / "b", seed=2)
+    make_adapter(folder / "model", folder / "wide", seed=3, rank=64)
+    make_model(folder / "stranger", hidden_size=64)
+    make_adapter(folder / "stranger", folder / "foreign", seed=4)
+
+
+def make_model(folder: Path, *, hidden_size: int = 96) -> Path:
     """A random Qwen3 of 0.3 million parameters with a character tokenizer, saved in `folder`."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -21,7 +35,7 @@ def make_model(folder: Path) -> Path:
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=96,
+        hidden_size=hidden_size,
         intermediate_size=256,
         num_hidden_layers=3,
         num_attention_heads=4,
@@ -75,3 +89,7 @@ def _tokenizer():  # type: ignore[no-untyped-def]
         extra_special_tokens=list(MARKS[2:]),
         chat_template=TEMPLATE,
     )
+
+
+if __name__ == "__main__":
+    make_all(Path(sys.argv[1]))

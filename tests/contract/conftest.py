@@ -1,0 +1,65 @@
+"""The engines that must keep the contract: ours, and the real vLLM when asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.served import BASE, MAX_MODEL_LEN, Served
+from ttrl.engine.client import EngineClient
+from ttrl.engine.process import (
+    EngineProcess,
+    embedded_command,
+    free_port,
+    vllm_command,
+    vllm_environment,
+)
+
+VLLM_FLAGS = ("--dtype", "float32", "--enforce-eager", "--max-model-len", str(MAX_MODEL_LEN))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("models")
+    script = Path(__file__).with_name("models.py")
+    subprocess.run([sys.executable, str(script), str(made)], check=True, capture_output=True)
+    return made
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param("embedded", marks=pytest.mark.integration),
+        pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.timeout(400)]),
+    ],
+)
+def engine(
+    request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    if request.param == "vllm" and os.environ.get("TTRL_TEST_ENGINE") != "vllm":
+        pytest.skip("TTRL_TEST_ENGINE=vllm runs these against a real vLLM")
+    port = free_port()
+    served = Served(f"http://127.0.0.1:{port}", folder)
+    log = tmp_path_factory.mktemp("log") / "engine.log"
+    if request.param == "vllm":
+        python = os.environ.get("TTRL_TEST_VLLM_PYTHON", sys.executable)
+        command = vllm_command(served.model, port, BASE, extra_flags=VLLM_FLAGS, python=python)
+        environment = vllm_environment(cpu_cache_gib=1)
+    else:
+        command, environment = embedded_command(served.model, port, BASE), {}
+    with EngineProcess(command, url=served.url, env=environment, log=log, startup_timeout=300):
+        yield served
+
+
+@pytest.fixture
+def client(engine: Served) -> Iterator[EngineClient]:
+    with EngineClient(engine.url, timeout=60) as client:
+        yield client
+        for card in client.models():
+            if card.parent is not None:
+                client.unload_adapter(card.name)

@@ -1,0 +1,253 @@
+"""An engine as our child process: how it is called, started, watched and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ttrl.engine import tether
+from ttrl.engine.client import EngineClient, EngineError
+
+POLL_SECONDS = 0.1
+LAST_LINES = 20
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM has room for: others are rounded up."""
+
+CPU_LORAS_PER_SLOT = 4
+"""Adapters kept in vLLM's memory for each one that can run at once. Those beyond are read from
+their path again when asked for, inside the engine's loop."""
+
+
+class EngineProcess:
+    """Starts the engine in a process group of its own, tied to this process's life.
+
+    `env` is added to our environment; `log` gets each line that the engine writes. Starting it
+    again after it ended is the caller's decision, with a new object.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        url: str,
+        env: Mapping[str, str] | None = None,
+        log: Callable[[str], None] | Path,
+        startup_timeout: float = 600.0,
+    ) -> None:
+        self.url = url
+        self._command = list(command)
+        self._env = {**os.environ, **(env or {})}
+        self._log = log
+        self._startup_timeout = startup_timeout
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._child: subprocess.Popen[str] | None = None
+        self._failure: OSError | None = None
+        self._begun, self._ended = threading.Event(), threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="engine-child", daemon=True)
+        self._reader = threading.Thread(target=self._read_log, name="engine-log", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    def start(self, waiting: Callable[[float], None] | None = None) -> None:
+        """Start it and wait until it answers, telling `waiting` the seconds so far.
+
+        Raises EngineError when it ends before that, with the last lines it wrote, or is too slow;
+        then nothing is left running.
+        """
+        try:
+            self._watcher.start()
+            self._begun.wait()
+            self._wait_until_healthy(waiting)
+        except BaseException:
+            self.stop(grace=1.0)
+            raise
+
+    def alive(self) -> bool:
+        """Whether the process is there. Whether it can answer is for its /health to say."""
+        return self._child is not None and not self._ended.is_set()
+
+    def stop(self, grace: float = 10.0) -> None:
+        """SIGTERM to the whole group, SIGKILL to what is left of it after `grace` seconds."""
+        if self._child is None:
+            return
+        self._signal(signal.SIGTERM)
+        if not self._ended.wait(grace):
+            self._signal(signal.SIGKILL)
+            self._ended.wait()
+        self._reader.join(grace)
+
+    def _wait_until_healthy(self, waiting: Callable[[float], None] | None) -> None:
+        began = time.monotonic()
+        with EngineClient(self.url, timeout=5.0) as client:
+            while (seconds := time.monotonic() - began) < self._startup_timeout:
+                if not self.alive():
+                    raise EngineError(self._explain_end())
+                if client.healthy():
+                    return
+                if waiting:
+                    waiting(seconds)
+                time.sleep(POLL_SECONDS)
+        raise EngineError(f"the engine did not answer within {self._startup_timeout:g} s")
+
+    def _explain_end(self) -> str:
+        if self._failure:
+            return f"the engine could not be started: {self._failure}"
+        assert self._child is not None
+        self._reader.join(1.0)
+        said = "\n".join(self._last_lines) or "(nothing)"
+        return (
+            f"the engine ended with {self._child.returncode} before it answered; it said:\n{said}"
+        )
+
+    def _watch(self) -> None:
+        """Starts the child and stays until it ends: Linux ties its life to this very thread."""
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *self._command],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._failure = error
+            return
+        finally:
+            self._begun.set()
+        self._reader.start()
+        self._child.wait()
+        # At once, while nobody else can have got its number: what it left may hold the GPU.
+        self._kill_group(signal.SIGKILL)
+        self._ended.set()
+
+    def _read_log(self) -> None:
+        assert self._child is not None
+        assert self._child.stdout is not None
+        with self._child.stdout as lines, _sink(self._log) as write:
+            for line in lines:
+                self._last_lines.append(line.rstrip("\n"))
+                write(line.rstrip("\n"))
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.alive():
+            self._kill_group(number)
+
+    def _kill_group(self, number: signal.Signals) -> None:
+        assert self._child is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._child.pid, number)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def embedded_command(
+    model: str | Path,
+    port: int,
+    served_name: str,
+    *,
+    max_lora_rank: int = 16,
+    max_model_len: int | None = None,
+    threads: int | None = None,
+) -> list[str]:
+    """The embedded engine's command line, in this Python."""
+    command = [sys.executable, "-m", "ttrl.engine.embedded", "--model", str(model)]
+    command += ["--port", str(port), "--served-model-name", served_name]
+    command += ["--max-lora-rank", str(max_lora_rank)]
+    if max_model_len is not None:
+        command += ["--max-model-len", str(max_model_len)]
+    if threads is not None:
+        command += ["--threads", str(threads)]
+    return command
+
+
+def vllm_command(
+    model: str | Path,
+    port: int,
+    served_name: str,
+    *,
+    max_lora_rank: int = 16,
+    max_loras: int = 8,
+    extra_flags: Sequence[str] = (),
+    python: str = sys.executable,
+) -> list[str]:
+    """vLLM's command line. What the user's own flags say is not said twice."""
+    ours = {
+        "--model": str(model),
+        "--served-model-name": served_name,
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--enable-lora": None,
+        "--max-lora-rank": str(_rounded_rank(max_lora_rank)),
+        "--max-loras": str(max_loras),
+        "--max-cpu-loras": str(CPU_LORAS_PER_SLOT * max_loras),
+        "--logprobs-mode": "processed_logprobs",
+        "--scheduling-policy": "priority",
+    }
+    theirs = {_flag_name(word) for word in extra_flags if word.startswith("--")}
+    kept = [
+        word
+        for flag, value in ours.items()
+        if flag not in theirs
+        for word in (flag, value)
+        if word is not None
+    ]
+    # Not the `vllm` script: the CPU build's does not work.
+    return [python, "-m", "vllm.entrypoints.openai.api_server", *kept, *extra_flags]
+
+
+def vllm_environment(*, cpu_cache_gib: int | None = None) -> dict[str, str]:
+    """What vLLM must find in its environment; the cache's size matters to its CPU build only."""
+    env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
+    if cpu_cache_gib is not None:
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(cpu_cache_gib)
+    return env
+
+
+@contextlib.contextmanager
+def _sink(log: Callable[[str], None] | Path) -> Iterator[Callable[[str], None]]:
+    if not isinstance(log, Path):
+        yield log
+        return
+    with log.open("a", encoding="utf-8", buffering=1) as file:
+        yield lambda line: print(line, file=file)
+
+
+def _rounded_rank(rank: int) -> int:
+    return next((room for room in LORA_RANKS if room >= rank), rank)
+
+
+def _flag_name(word: str) -> str:
+    return word.partition("=")[0].replace("_", "-")
