@@ -87,6 +87,7 @@ class Lesson:
             "seconds": now - self._since,
             "samples": self._samples,
             "tokens": self._tokens,
+            "step_samples": sum(len(group.drawn.samples) for group in self._drawn),
         }
         self._store.runs.observe(self._run_id, "step", {**numbers, **ours})
         self._since = now

@@ -22,6 +22,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PrinterCallback,
     TrainerCallback,
     set_seed,
 )
@@ -55,6 +56,7 @@ def update(
         processing_class=AutoTokenizer.from_pretrained(base_model),
         callbacks=[_Watch(policy, settings)],
     )
+    trainer.remove_callback(PrinterCallback)  # steps are reported by the policy
     try:
         trainer.train()
     except NothingLeft:

@@ -173,3 +173,14 @@ def _suggest(path: str) -> str:
         for name in difflib.get_close_matches(path.rpartition(".")[2], by_name, 1, 0.6)
     ]
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def override(config: Config, dotted: Mapping[str, Any]) -> Config:
+    """The same configuration with other values for some dotted paths. Raises ConfigError."""
+    tree = config.model_dump()
+    _merge(tree, _nest(dotted))
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        sources = dict.fromkeys(dotted, Source.COMMAND_LINE)
+        raise ConfigError(_explain(error, sources, None)) from None

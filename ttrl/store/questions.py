@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 
 from ttrl.questions import Question
 from ttrl.store.database import Database
 from ttrl.store.schema import facts, questions, votes
-
 
 PARAMETERS = 10_000
 """Values in one statement; SQLite takes 32,766."""
@@ -77,26 +77,16 @@ class QuestionTable:
     ) -> None:
         """Add questions, or count them once more. A `holdout` share becomes probes, chosen by a
         keyed hash so that no user can choose to be one."""
+        if not recorded:
+            return
+        insert = self._database.upsert(questions)
+        upsert = insert.on_conflict_do_update(
+            index_elements=[questions.c.hash],
+            set_={"count": questions.c.count + 1, "last_seen": insert.excluded.last_seen},
+        )
         with self._database.write() as connection:
             key = _secret(connection)
-            for item in recorded:
-                insert = self._database.upsert(questions).values(
-                    hash=item.question.hash,
-                    body=dict(item.question.body),
-                    count=1,
-                    first_seen=item.at,
-                    last_seen=item.at,
-                    client=item.client,
-                    origin=origin,
-                    probe=_held_out(item.question.hash, key, holdout),
-                    state=QuestionState.NEW,
-                )
-                connection.execute(
-                    insert.on_conflict_do_update(
-                        index_elements=[questions.c.hash],
-                        set_={"count": questions.c.count + 1, "last_seen": item.at},
-                    )
-                )
+            connection.execute(upsert, [_to_row(item, key, holdout, origin) for item in recorded])
 
     def new(self, limit: int) -> list[StoredQuestion]:
         """Questions no run has asked yet, the most asked and then the newest first."""
@@ -131,10 +121,13 @@ class QuestionTable:
                 .values(state=state, reason=reason)
             )
 
-    def delete(self, ids: Sequence[int]) -> int:
-        """Forget questions, their votes and samples; how many there were."""
+    def delete(self, ids: Sequence[int] | None) -> int:
+        """Forget questions (None: all), their votes and samples; how many there were."""
+        query = questions.delete()
         with self._database.write() as connection:
-            found = connection.execute(questions.delete().where(questions.c.id.in_(ids)))
+            found = connection.execute(
+                query if ids is None else query.where(questions.c.id.in_(ids))
+            )
             return found.rowcount
 
     def counts(self) -> dict[str, int]:
@@ -166,6 +159,20 @@ class QuestionTable:
 
 def _select() -> sa.Select[tuple[object, ...]]:
     return sa.select(questions)
+
+
+def _to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[str, Any]:
+    return {
+        "hash": item.question.hash,
+        "body": dict(item.question.body),
+        "count": 1,
+        "first_seen": item.at,
+        "last_seen": item.at,
+        "client": item.client,
+        "origin": origin,
+        "probe": _held_out(item.question.hash, key, holdout),
+        "state": QuestionState.NEW,
+    }
 
 
 def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:

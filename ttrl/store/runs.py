@@ -199,6 +199,11 @@ class RunTable:
             rows = connection.execute(query.order_by(observations.c.id))
             return [Observation(row.id, row.run_id, row.kind, row.at, row.numbers) for row in rows]
 
+    def last_observation(self) -> int:
+        """The id of the newest observation; 0 when there is none."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(sa.func.max(observations.c.id))) or 0
+
     def add_votes(
         self, rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
     ) -> None:

@@ -1,0 +1,60 @@
+"""`ttrl`: the command line. Commands are imported when they are called, so that help is quick.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no daemon is running, 4 the gate
+did not let the candidate ship, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+import click
+
+COMMANDS = {
+    "serve": ("serve.cli.daemon", "serve", "Run the daemon in front of an engine."),
+    "adapt": ("serve.cli.adapt", "adapt", "Adapt once, by hand."),
+    "assess": ("serve.cli.assess", "assess", "Say what a vote could teach; train nothing."),
+    "status": ("serve.cli.status", "status", "Show queue, live adapter, last and next run."),
+    "pause": ("serve.cli.status", "pause", "Start no more scheduled runs."),
+    "resume": ("serve.cli.status", "resume", "Start scheduled runs again."),
+    "runs": ("serve.cli.runs", "runs", "List runs, show one, stop one."),
+    "adapters": ("serve.cli.adapters", "adapters", "List, show, promote, roll back, export."),
+    "questions": ("serve.cli.questions", "questions", "List, show and delete what was recorded."),
+    "config": ("serve.cli.config", "config", "Show or check the configuration."),
+    "demo": ("serve.cli.demo", "demo", "See the whole thing work, in minutes, on a laptop."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' one-line help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ttrl")
+def main() -> None:
+    """Make a self-hosted model better from the questions it is asked, without labels.
+
+    \b
+    ttrl serve --model NAME      in front of a vLLM of its own
+    ttrl serve --engine-url URL  in front of yours
+    ttrl demo                    see it work on this machine
+    """
+    logging.captureWarnings(True)
+    if not sys.stderr.isatty():
+        sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -1,0 +1,184 @@
+"""`ttrl adapt`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serve.cli.common import (
+    Resolve,
+    ask_daemon,
+    config_options,
+    fail,
+    json_option,
+    log_to_stderr,
+    open_store,
+    print_json,
+    sentences,
+)
+from serve.cli.daemon import check_model, waiting
+from serve.follow import Follower, screen
+from serve.status import run_report
+from ttrl.config import Config
+from ttrl.store import Store
+from ttrl.store.questions import Origin, Recorded
+from ttrl.store.runs import Run, RunState, Trigger
+
+LOOK_SECONDS = 0.25
+NOT_SHIPPED = 4
+CODES = {
+    RunState.PUBLISHED: 0,
+    RunState.NOTHING: 0,
+    RunState.HELD: NOT_SHIPPED,
+    RunState.REJECTED: NOT_SHIPPED,
+}
+
+
+@click.command()
+@click.option(
+    "--questions",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Learn from these (JSONL or plain lines) instead of what was recorded.",
+)
+@click.option("--model", help="The base model, when no daemon runs.")
+@click.option("--steps", type=int, help="Optimizer steps at most.")
+@click.option("--dry-run", is_flag=True, help="Say what would be selected, sampled and spent.")
+@json_option
+@config_options
+def adapt(
+    resolve: Resolve,
+    file: Path | None,
+    model: str | None,
+    steps: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Adapt once: by the daemon if one runs on the state directory, else alone.
+
+    Interrupting stops the run; users are served all the while.
+    """
+    config = resolve({"model.name": model, "update.steps": steps}).config
+    with open_store(config) as store:
+        request = _request(config, store, file, steps)
+        if dry_run:
+            _say_plan(_plan(config, store, request), as_json)
+            return
+        with sentences():
+            answer = ask_daemon(config, "POST", "/admin/runs", request)
+            if answer is not None:
+                run = _follow_daemon(config, store, answer["run"], as_json)
+            else:
+                check_model(config)
+                log_to_stderr("warning")
+                run = asyncio.run(_alone(config, request, as_json))
+    _say_end(run, as_json)
+    raise SystemExit(CODES.get(run.state, 1))
+
+
+def _request(config: Config, store: Store, file: Path | None, steps: int | None) -> dict[str, Any]:
+    overrides = {} if steps is None else {"overrides": {"update.steps": steps}}
+    if file is None:
+        return overrides
+    from ttrl import questionfile
+
+    try:
+        questions = questionfile.read(file, max_chars=config.record.max_chars)
+    except questionfile.QuestionsUnreadable as error:
+        fail(str(error))
+    now = time.time()
+    store.questions.record(
+        [Recorded(question, now) for question in questions],
+        holdout=config.gate.holdout,
+        origin=Origin.FILE,
+    )
+    return {**overrides, "hashes": [question.hash for question in questions]}
+
+
+def _plan(config: Config, store: Store, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run would do, from the store alone."""
+    hashes = request.get("hashes")
+    chosen = (
+        store.questions.new(config.selection.max_questions)
+        if hashes is None
+        else store.questions.named(hashes)
+    )
+    steps = config.update.steps if chosen else 0
+    samples = steps * min(config.update.questions_per_step, len(chosen)) * config.vote.samples
+    probes = len(store.questions.probes(config.gate.probes))
+    return {
+        "questions": len(chosen),
+        "probes": probes,
+        "steps": steps,
+        "samples": samples,
+        "probe_samples": 2 * probes * config.gate.samples,
+        "tokens_at_most": (samples + 2 * probes * config.gate.samples) * config.vote.max_tokens,
+        "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
+        "ships_if": config.gate.ship,
+        "live": store.adapters.serving().adapter or "base",
+    }
+
+
+def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(plan)
+        return
+    if not plan["questions"]:
+        click.echo("There are no new questions to learn from.")
+        return
+    click.echo(
+        f"{plan['questions']} questions would be learned from in up to {plan['steps']} steps, "
+        f"starting from {plan['live']}:\n"
+        f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
+        f"on,\n"
+        f"  {plan['probe_samples']} samples to judge the result on {plan['probes']} held-out "
+        f"questions,\n  {plan['tokens_at_most']} tokens at the very most.\n"
+        f"It would ship if the gate finds it {plan['ships_if']}. Nothing was sampled."
+    )
+
+
+def _follow_daemon(config: Config, store: Store, run_id: int, as_json: bool) -> Run:
+    follower = Follower(store, run_id)
+    try:
+        with screen(silent=as_json) as shown:
+            while not (news := follower.look()).run.state.ended:
+                shown.show(news)
+                time.sleep(LOOK_SECONDS)
+            shown.show(news)
+    except KeyboardInterrupt:
+        ask_daemon(config, "POST", "/admin/runs/stop")
+        raise
+    return news.run
+
+
+async def _alone(config: Config, request: Mapping[str, Any], as_json: bool) -> Run:
+    """Own the state directory and an engine for as long as the run takes."""
+    from serve.core import core
+
+    async with core(config) as parts:
+        await parts.start(waiting("the engine is starting"))
+        run = await parts.runs.start(Trigger.OPERATOR, request)
+        follower = Follower(parts.store, run.id)
+        with screen(silent=as_json) as shown:
+            while not (news := follower.look()).run.state.ended:
+                shown.show(news)
+                await asyncio.sleep(LOOK_SECONDS)
+            shown.show(news)
+        await parts.runs.wait()
+        await parts.reconciler.settle()
+    return news.run
+
+
+def _say_end(run: Run, as_json: bool) -> None:
+    if as_json:
+        print_json(run_report(run))
+    else:
+        click.echo(f"Run {run.id} ended: {run.state}. {run.reason}")
+        if run.state is RunState.HELD:
+            click.echo(f"Look at it with `ttrl adapters show {run.adapter}`, ", nl=False)
+            click.echo(f"let it serve with `ttrl adapters promote {run.adapter}`.")

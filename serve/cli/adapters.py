@@ -1,0 +1,162 @@
+"""`ttrl adapters`."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from serve.cli.common import (
+    Resolve,
+    ask_daemon,
+    config_options,
+    fail,
+    json_option,
+    open_store,
+    print_json,
+)
+from ttrl.adapters import AdapterDamaged, verify
+from ttrl.config import Config
+from ttrl.store import Store
+from ttrl.store.adapters import AdapterRow
+
+SETTLE_SECONDS = 30.0
+
+
+@click.group()
+def adapters() -> None:
+    """Adapters: every version, which one serves, and which one should."""
+
+
+@adapters.command("list")
+@json_option
+@config_options
+def list_(resolve: Resolve, as_json: bool) -> None:
+    """Every version, newest first."""
+    config = resolve().config
+    with open_store(config) as store:
+        found = [_row(store, row) for row in store.adapters.all()]
+    if as_json:
+        print_json(found)
+        return
+    table = Table(box=None)
+    for heading in ("name", "role", "state", "parent", "run", "reason"):
+        table.add_column(heading, overflow="fold" if heading == "name" else "ellipsis")
+    for row in found:
+        table.add_row(
+            *(
+                str(row[key] or "")
+                for key in ("name", "role", "state", "parent", "run_id", "reason")
+            )
+        )
+    Console().print(table) if found else click.echo("Nothing has been learned yet.")
+
+
+@adapters.command()
+@click.argument("name")
+@json_option
+@config_options
+def show(resolve: Resolve, name: str, as_json: bool) -> None:
+    """One version: where it comes from, what it learned from, what the gate said, whether its
+    files are whole."""
+    config = resolve().config
+    with open_store(config) as store:
+        row = _row(store, _get(store, name))
+        row["questions"] = store.adapters.question_ids(name)
+        row["verdicts"] = store.runs.verdicts(row["run_id"]) if row["run_id"] else []
+    row["path"] = str(config.state_dir / "adapters" / name)
+    row["files"] = _files(config, name)
+    if as_json:
+        print_json(row)
+        return
+    for key, value in row.items():
+        click.echo(f"{key:12} {value}")
+
+
+@adapters.command()
+@click.argument("name")
+@config_options
+def promote(resolve: Resolve, name: str) -> None:
+    """Let a version serve, whatever the gate said. `base` is the base model."""
+    config = resolve().config
+    with open_store(config) as store:
+        chosen = None if name == "base" else _get(store, name).name
+        if chosen is not None and (damage := _files(config, chosen)) != "whole":
+            fail(damage)
+        store.adapters.want(chosen, author="operator", reason="promoted by hand")
+        _settle(config, store, chosen)
+
+
+@adapters.command()
+@click.option("--reason", default="rolled back by hand", show_default=True)
+@config_options
+def rollback(resolve: Resolve, reason: str) -> None:
+    """Go back to the version before; the present one is not promoted again by itself."""
+    config = resolve().config
+    with open_store(config) as store:
+        if store.adapters.wanted().adapter is None:
+            fail("the base model serves: there is nothing to roll back")
+        chosen = store.adapters.roll_back(author="operator", reason=reason).adapter
+        _settle(config, store, chosen)
+
+
+@adapters.command()
+@click.argument("name")
+@click.argument("directory", type=click.Path(path_type=Path))
+@config_options
+def export(resolve: Resolve, name: str, directory: Path) -> None:
+    """Copy a version, verified, to a new DIRECTORY, as PEFT and vLLM read it."""
+    config = resolve().config
+    with open_store(config) as store:
+        _get(store, name)
+    if (damage := _files(config, name)) != "whole":
+        fail(damage)
+    if directory.exists():
+        fail(f"{directory} is already there; choose a new directory")
+    shutil.copytree(config.state_dir / "adapters" / name, directory)
+    click.echo(f"{name} was copied to {directory}.")
+
+
+def _get(store: Store, name: str) -> AdapterRow:
+    try:
+        return store.adapters.get(name)
+    except KeyError as error:
+        fail(error.args[0])
+
+
+def _row(store: Store, row: AdapterRow) -> dict[str, Any]:
+    roles: Mapping[str | None, str] = {
+        store.adapters.previous(): "previous",
+        store.adapters.serving().adapter: "live",
+    }
+    return {**vars(row), "role": roles.get(row.name, "")}
+
+
+def _files(config: Config, name: str) -> str:
+    try:
+        verify(config.state_dir / "adapters" / name)
+    except AdapterDamaged as error:
+        return str(error)
+    return "whole"
+
+
+def _settle(config: Config, store: Store, wanted: str | None) -> None:
+    """Tell the daemon, and wait until users get what the store now says."""
+    name = wanted or "the base model"
+    if ask_daemon(config, "POST", "/admin/reconcile") is None:
+        click.echo(f"{name} will serve when a daemon runs.")
+        return
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        found = ask_daemon(config, "GET", "/admin/status") or {}
+        if found.get("answering") == (wanted or "base"):
+            click.echo(f"{name} is live.")
+            return
+        time.sleep(0.1)
+    fail(f"{name} could not be served: {store.adapters.serving().reason}")

@@ -1,0 +1,162 @@
+"""What commands share: the configuration's options, errors as sentences, JSON, the daemon."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+import httpx2
+
+from serve.state import Owner, StateDirError, owner_of, prepare
+from ttrl.config import Config
+from ttrl.settings import ConfigError, Resolved, load
+from ttrl.store import Store, StoreError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NOT_RUNNING = 3
+
+
+def config_options(command: Callable[..., R]) -> Callable[..., R]:
+    """--config, --state-dir and --set, handed over as one `resolved` configuration."""
+
+    @click.option("--config", "-c", "file", type=click.Path(path_type=Path), help="A YAML file.")
+    @click.option("--state-dir", type=click.Path(path_type=Path), help="Where everything is kept.")
+    @click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Any setting, such as update.steps=20; `ttrl config show` names them.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        file: Path | None,
+        state_dir: Path | None,
+        settings: tuple[str, ...],
+        **rest: Any,
+    ) -> R:
+        overrides = dict(map(_parse_setting, settings))
+        if state_dir is not None:
+            overrides["state_dir"] = str(state_dir)
+        return command(*args, resolve=functools.partial(_resolve, file, overrides), **rest)
+
+    return wrapped
+
+
+def json_option(command: Callable[..., R]) -> Callable[..., R]:
+    """--json, as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON value, for programs.")(
+        command
+    )
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
+    import yaml
+
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(
+            f"{text!r} is not written like update.steps=20", param_hint="--set"
+        )
+    return path.strip(), yaml.safe_load(value)
+
+
+def _resolve(
+    file: Path | None, overrides: Mapping[str, Any], more: Mapping[str, Any] | None = None
+) -> Resolved:
+    given = {key: value for key, value in (more or {}).items() if value is not None}
+    try:
+        return load(file, overrides={**overrides, **given})
+    except ConfigError as error:
+        fail(str(error), code=2)
+
+
+Resolve = Callable[..., Resolved]
+
+
+class Failure(click.ClickException):
+    """A sentence on standard error and an exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # click means it to be set
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """End with a sentence and an exit code."""
+    raise Failure(message, code)
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Known failures become a sentence and an exit code, without a traceback."""
+    from serve.daemon import PortInUse
+    from ttrl.engine.client import EngineError
+    from ttrl.store.runs import RunBusy
+
+    known = (StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy)
+    try:
+        yield
+    except known as error:
+        fail(str(error))
+
+
+@contextmanager
+def open_store(config: Config) -> Iterator[Store]:
+    """The store of the configured state directory."""
+    try:
+        prepare(config.state_dir)
+        with Store.open(config.state_dir) as store:
+            yield store
+    except (StateDirError, StoreError) as error:
+        fail(str(error))
+
+
+def log_to_stderr(level: str) -> None:
+    """One line an event."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def print_json(value: object) -> None:
+    """One line of JSON on standard output."""
+    click.echo(json.dumps(value, default=str))
+
+
+def ask_daemon(
+    config: Config, method: str, path: str, body: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """The running daemon's answer; None when none is running. A refusal ends the command."""
+    owner = owner_of(config.state_dir)
+    if owner is None or owner.url is None:
+        return None
+    try:
+        answer = _request(owner, method, path, body)
+    except httpx2.HTTPError as error:
+        fail(f"the daemon (process {owner.pid}) does not answer: {error}")
+    if answer.is_error:
+        fail(answer.json()["error"]["message"])
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _request(
+    owner: Owner, method: str, path: str, body: Mapping[str, Any] | None
+) -> httpx2.Response:
+    headers = {"Authorization": f"Bearer {owner.token}"}
+    with httpx2.Client(headers=headers, timeout=30, trust_env=False) as client:
+        return client.request(method, f"{owner.url}{path}", json=body)

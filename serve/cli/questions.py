@@ -1,0 +1,65 @@
+"""`ttrl questions`."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from serve.cli.common import Resolve, config_options, json_option, open_store, print_json
+from ttrl.store.questions import StoredQuestion
+
+
+@click.group()
+def questions() -> None:
+    """Questions: what was recorded, and what became of it."""
+
+
+@questions.command("list")
+@click.option("--limit", default=20, show_default=True)
+@click.option("--before", type=int, help="An id to go on from.")
+@json_option
+@config_options
+def list_(resolve: Resolve, limit: int, before: int | None, as_json: bool) -> None:
+    """The newest first."""
+    with open_store(resolve().config) as store:
+        found = store.questions.page(limit, before=before)
+    if as_json:
+        print_json([_row(question) for question in found])
+        return
+    table = Table(box=None)
+    for heading in ("id", "asked", "state", "reason", "question"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for question in found:
+        state = "probe" if question.probe else question.state
+        text = " ".join(question.question.text.split())
+        cells = (str(question.id), str(question.count), state, question.reason or "", text)
+        table.add_row(*cells)
+    Console().print(table)
+
+
+@questions.command()
+@click.argument("ids", type=int, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every question.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_options
+def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) -> None:
+    """Forget questions, with their votes and samples. What adapters learned from them stays in
+    the adapters: `ttrl adapters list` and `show` name those."""
+    if bool(ids) == everything:
+        raise click.UsageError("name the ids of the questions, or --all")
+    with open_store(resolve().config) as store:
+        if everything and not yes:
+            click.confirm("Forget every question, vote and sample?", abort=True)
+        click.echo(f"{store.questions.delete(None if everything else ids)} questions forgotten.")
+
+
+def _row(question: StoredQuestion) -> dict[str, object]:
+    return {
+        "id": question.id,
+        "count": question.count,
+        "state": question.state,
+        "probe": question.probe,
+        "reason": question.reason,
+        "body": question.question.body,
+    }

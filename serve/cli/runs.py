@@ -1,0 +1,73 @@
+"""`ttrl runs`."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from serve.cli.common import (
+    NOT_RUNNING,
+    Resolve,
+    ask_daemon,
+    config_options,
+    fail,
+    json_option,
+    open_store,
+    print_json,
+)
+from serve.status import run_report
+
+
+@click.group()
+def runs() -> None:
+    """Runs: what was tried, and how it ended."""
+
+
+@runs.command("list")
+@click.option("--limit", default=20, show_default=True)
+@json_option
+@config_options
+def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
+    """The newest runs first."""
+    with open_store(resolve().config) as store:
+        found = store.runs.newest(limit)
+    if as_json:
+        print_json([run_report(run) for run in found])
+        return
+    table = Table(box=None)
+    for heading in ("run", "trigger", "state", "steps", "samples", "adapter", "reason"):
+        table.add_column(heading)
+    for run in found:
+        cells = (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter, run.reason)
+        table.add_row(*("" if cell is None else str(cell) for cell in cells))
+    Console().print(table)
+
+
+@runs.command()
+@click.argument("run_id", type=int)
+@json_option
+@config_options
+def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
+    """One run with the gate's evidence."""
+    with open_store(resolve().config) as store:
+        try:
+            run = run_report(store.runs.get(run_id))
+        except KeyError as error:
+            fail(error.args[0])
+        run["verdicts"] = store.runs.verdicts(run_id)
+    if as_json:
+        print_json(run)
+        return
+    for name, value in run.items():
+        click.echo(f"{name:10} {value}")
+
+
+@runs.command()
+@config_options
+def stop(resolve: Resolve) -> None:
+    """Stop the run under way; users are served as before."""
+    answer = ask_daemon(resolve().config, "POST", "/admin/runs/stop")
+    if answer is None:
+        fail("no daemon is running on this state directory", code=NOT_RUNNING)
+    click.echo("Stopped." if answer["stopped"] else "There was no run under way.")

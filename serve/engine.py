@@ -1,0 +1,155 @@
+"""The engine under the daemon: started, watched and started again, or somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ttrl.config import Config, EngineKind
+from ttrl.engine.client import EngineClient, EngineError
+from ttrl.engine.process import (
+    EngineProcess,
+    embedded_command,
+    free_port,
+    vllm_command,
+    vllm_environment,
+)
+from ttrl.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 2.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+STEADY_SECONDS = 60.0
+"""An engine that ran for so long starts again without a pause."""
+
+
+class EngineKeeper:
+    """Keeps one engine up. `on_up` is called whenever it has become ready."""
+
+    def __init__(self, config: Config, metrics: Metrics, *, on_up: Callable[[], None]) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._on_up = on_up
+        self._process: EngineProcess | None = None
+        port = config.engine.port or free_port()
+        self.url = config.engine.url or f"http://127.0.0.1:{port}"
+        self._port = port
+        self.client = EngineClient(
+            self.url,
+            api_key=config.engine.api_key,
+            timeout=config.engine.request_timeout.total_seconds(),
+        )
+        self.up = asyncio.Event()
+
+    @property
+    def log_file(self) -> Path:
+        """Where the engine's own output goes."""
+        return self._config.state_dir / "logs" / "engine.log"
+
+    async def start(self, progress: Callable[[float], None]) -> None:
+        """Bring the engine up for the first time; `progress` gets the seconds waited so far.
+        Raises EngineError."""
+        if self._config.engine.url is None:
+            await self._launch(progress)
+        else:
+            await self._find(progress)
+        self._ready()
+
+    async def watch(self) -> None:
+        """Start it again whenever it dies, until cancelled."""
+        pause, since = FIRST_PAUSE_SECONDS, time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if await self._well():
+                self._metrics.engine_up.set(1)
+                if not self.up.is_set():
+                    self._ready()
+                continue
+            self.up.clear()
+            self._metrics.engine_up.set(0)
+            if self._config.engine.url is not None or self._process_lives():
+                continue
+            if time.monotonic() - since > STEADY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            log.error("the engine died; starting it again in %.0f s, see %s", pause, self.log_file)
+            await asyncio.sleep(pause)
+            pause, since = min(2 * pause, LONGEST_PAUSE_SECONDS), time.monotonic()
+            await self._restart()
+
+    async def stop(self) -> None:
+        """Stop our engine; somebody else's is left alone."""
+        if self._process is not None:
+            await asyncio.to_thread(self._process.stop)
+        self.client.close()
+
+    async def _restart(self) -> None:
+        self._metrics.engine_restarts.inc()
+        try:
+            await self._launch(lambda _: None)
+        except EngineError as error:
+            log.error("%s", error)
+
+    async def _launch(self, progress: Callable[[float], None]) -> None:
+        if self._process is not None:
+            await asyncio.to_thread(self._process.stop)
+        self.log_file.parent.mkdir(exist_ok=True, mode=0o700)
+        self._process = EngineProcess(
+            self._command(),
+            url=self.url,
+            env=vllm_environment(),
+            log=self.log_file,
+            startup_timeout=self._config.engine.startup_timeout.total_seconds(),
+        )
+        await asyncio.to_thread(self._process.start, progress)
+
+    def _command(self) -> list[str]:
+        config = self._config
+        if config.engine.kind is EngineKind.EMBEDDED:
+            return embedded_command(
+                config.model.name,
+                self._port,
+                config.served_name,
+                max_lora_rank=config.update.lora_rank,
+            )
+        return vllm_command(
+            config.model.name,
+            self._port,
+            config.served_name,
+            max_lora_rank=config.update.lora_rank,
+            max_loras=config.engine.max_loras,
+            extra_flags=config.engine.flags,
+            python=config.engine.python or sys.executable,
+        )
+
+    async def _find(self, progress: Callable[[float], None]) -> None:
+        """Wait for somebody else's engine."""
+        began = time.monotonic()
+        limit = self._config.engine.startup_timeout.total_seconds()
+        while not await asyncio.to_thread(self.client.healthy):
+            waited = time.monotonic() - began
+            if waited > limit:
+                raise EngineError(
+                    f"no engine answered at {self.url} within {limit:.0f} s; is it up, and is "
+                    "engine.url right?"
+                )
+            progress(waited)
+            await asyncio.sleep(0.5)
+
+    async def _well(self) -> bool:
+        return self._process_lives() and await asyncio.to_thread(self.client.healthy)
+
+    def _process_lives(self) -> bool:
+        return self._config.engine.url is not None or (
+            self._process is not None and self._process.alive()
+        )
+
+    def _ready(self) -> None:
+        self._metrics.engine_up.set(1)
+        self.up.set()
+        self._on_up()

@@ -1,0 +1,138 @@
+"""Keeps the engine at what the store says: looks, plans, acts, and looks again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from serve.live import BASE, Live
+from ttrl import adapters
+from ttrl.adapters import AdapterDamaged
+from ttrl.config import Config
+from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
+from ttrl.engine.reconcile import CANDIDATE, Action, Flip, Load, Situation, Unload, plan
+from ttrl.metrics import Metrics
+from ttrl.store import Store
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 2.0
+LOAD_TRIES = 3
+ROUNDS = 5
+"""Looks in a row; more are needed only when loads fail, and those are tried again later."""
+
+
+class Reconciler:
+    """The only one that loads, flips and unloads published versions."""
+
+    def __init__(
+        self, config: Config, store: Store, client: EngineClient, live: Live, metrics: Metrics
+    ) -> None:
+        self._root = config.state_dir / "adapters"
+        self._store = store
+        self._client = client
+        self._live = live
+        self._metrics = metrics
+        self._failures: dict[str, int] = {}
+        self._said: tuple[str | None, str | None] | None = None
+        self._wake = asyncio.Event()
+
+    @property
+    def live(self) -> str | None:
+        """The version that new requests go to; None is the base model."""
+        version = self._live.current.version
+        return None if version == BASE else version
+
+    def wake(self) -> None:
+        """Look now; what could not be loaded before is tried again."""
+        self._failures.clear()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.settle()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), INTERVAL_SECONDS)
+            self._wake.clear()
+
+    async def settle(self) -> bool:
+        """Act until there is nothing left to do; whether users get what they should."""
+        try:
+            for _ in range(ROUNDS):
+                actions = plan(await asyncio.to_thread(self._look))
+                if not actions:
+                    break
+                for action in actions:
+                    await self._act(action)
+        except EngineError as error:
+            log.warning("the engine cannot be reconciled now: %s", error)
+            self._metrics.live_is_wanted.set(0)
+            return False
+        return await asyncio.to_thread(self._say)
+
+    def _look(self) -> Situation:
+        active = self._store.runs.active()
+        loaded = {card.name for card in self._client.models() if card.parent is not None}
+        return Situation(
+            wanted=self._store.adapters.wanted().adapter,
+            previous=self._store.adapters.previous(),
+            live=self.live,
+            loaded=loaded,
+            broken={name for name, count in self._failures.items() if count >= LOAD_TRIES},
+            leases={f"{CANDIDATE}{active.id}-"} if active else set(),
+            in_flight={name: self._live.in_flight(name) for name in loaded},
+        )
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case Load(version):
+                await asyncio.to_thread(self._load, version)
+            case Unload(version):
+                await asyncio.to_thread(self._unload, version)
+            case Flip(version) if version is None or version not in self._failures:
+                self._live.flip(version)
+                self._metrics.flips.inc()
+                self._metrics.live.info({"version": version or BASE})
+                log.info("%s is live", version or "the base model")
+
+    def _load(self, version: str) -> None:
+        try:
+            manifest = adapters.verify(self._root / version)
+            if manifest.digest != self._store.adapters.get(version).digest:
+                raise AdapterDamaged(f"{version}: these are not the weights that the store knows")
+            self._client.load_adapter(version, self._root / version)
+        except (AdapterDamaged, EngineRefused, KeyError) as error:
+            self._failed(version, error)
+            return
+        self._failures.pop(version, None)
+        self._metrics.loads.labels("loaded").inc()
+        log.info("loaded %s", version)
+
+    def _failed(self, version: str, error: Exception) -> None:
+        damaged = isinstance(error, AdapterDamaged)
+        self._failures[version] = LOAD_TRIES if damaged else self._failures.get(version, 0) + 1
+        self._metrics.loads.labels("damaged" if damaged else "refused").inc()
+        log.error("cannot load %s: %s", version, error)
+
+    def _unload(self, version: str) -> None:
+        try:
+            self._client.unload_adapter(version)
+        except EngineUnreachable:
+            raise
+        except EngineError as error:
+            log.warning("cannot unload %s: %s", version, error)
+            return
+        log.info("unloaded %s", version)
+
+    def _say(self) -> bool:
+        """Tell the store and the metrics which version is live, when that has changed."""
+        wanted = self._store.adapters.wanted().adapter
+        if self._said != (self.live, wanted):
+            ok = self.live == wanted
+            reason = "as wanted" if ok else f"{wanted or 'the base model'} could not be served"
+            self._store.adapters.served(self.live, reason)
+            self._said = (self.live, wanted)
+        self._metrics.live_is_wanted.set(self.live == wanted)
+        return self.live == wanted

@@ -1,0 +1,100 @@
+"""The clock in the daemon: looks every few seconds whether a run is due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from jobs.schedule import Decision, Facts, decide, next_due
+from ttrl.config import ScheduleConfig
+from ttrl.metrics import Metrics
+from ttrl.store import Store
+from ttrl.store.questions import QuestionState
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 5
+FIRED = "schedule_fired"
+PAUSED = "paused"
+
+
+class Clock:
+    """Starts scheduled runs. APScheduler only ticks; what is due comes from the store."""
+
+    def __init__(
+        self,
+        schedule: ScheduleConfig,
+        store: Store,
+        start: Callable[[], Awaitable[object]],
+        metrics: Metrics,
+    ) -> None:
+        self._schedule = schedule
+        self._store = store
+        self._start = start
+        self._metrics = metrics
+        self._said: Decision | None = None
+        self._ticker = AsyncIOScheduler(timezone=UTC)
+
+    def run(self) -> None:
+        """Begin to tick."""
+        self._ticker.add_job(
+            self.tick,
+            "interval",
+            seconds=TICK_SECONDS,
+            next_run_time=datetime.now(UTC),
+            misfire_grace_time=None,  # by default a tick one second late is dropped
+            coalesce=True,
+            max_instances=1,
+        )
+        self._ticker.add_listener(self._late, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+        self._ticker.start()
+
+    def stop(self) -> None:
+        """Tick no more; a run that was started goes on."""
+        self._ticker.shutdown(wait=False)
+
+    async def tick(self) -> None:
+        """Look once, and start a run if it is time."""
+        facts = await asyncio.to_thread(self._facts)
+        decision = decide(self._schedule, facts)
+        self._metrics.decisions.labels(decision).inc()
+        self._metrics.paused.set(facts.paused)
+        due = next_due(self._schedule, facts.fired)
+        self._metrics.next_run.set(due.timestamp() if due else 0)
+        if decision is Decision.START:
+            await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
+            await self._start()
+        if decision is not self._said:
+            log.info("schedule: %s", decision)
+            self._said = decision
+
+    def next_run(self) -> str | None:
+        """When the next run is due, in ISO 8601; None when nothing is scheduled."""
+        due = next_due(self._schedule, self._fired(datetime.now(UTC)))
+        return due.isoformat(timespec="seconds") if due else None
+
+    def _facts(self) -> Facts:
+        now = datetime.now(UTC)
+        return Facts(
+            now=now,
+            fired=self._fired(now),
+            paused=self._store.fact(PAUSED) is not None,
+            busy=self._store.runs.active() is not None,
+            new_questions=self._store.questions.counts().get(QuestionState.NEW, 0),
+        )
+
+    def _fired(self, now: datetime) -> datetime:
+        """When the schedule last fired; a clock that was set back does not stall it."""
+        written = self._store.fact(FIRED)
+        if written is None or datetime.fromisoformat(written) > now:
+            self._store.set_fact(FIRED, now.isoformat())
+            return now
+        return datetime.fromisoformat(written)
+
+    def _late(self, _: JobEvent) -> None:
+        self._metrics.ticks_missed.inc()

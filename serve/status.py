@@ -1,0 +1,33 @@
+"""The state of everything in one object, read from the store: for `ttrl status` and the daemon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serve.schedule import PAUSED
+from ttrl.config import Config
+from ttrl.store import Store
+from ttrl.store.runs import Run
+
+
+def report(store: Store, config: Config) -> dict[str, Any]:
+    """What the store knows, as JSON has it; times in Unix seconds."""
+    newest = store.runs.newest()
+    return {
+        "model": config.served_name,
+        "state_dir": str(config.state_dir),
+        "paused": store.fact(PAUSED) is not None,
+        "questions": store.questions.counts(),
+        "times_asked": store.questions.times_asked(),
+        "wanted": store.adapters.wanted().adapter or "base",
+        "live": store.adapters.serving().adapter or "base",
+        "live_since": store.adapters.serving().at or None,
+        "live_reason": store.adapters.serving().reason,
+        "previous": store.adapters.previous() or "base",
+        "last_run": run_report(newest[0]) if newest else None,
+    }
+
+
+def run_report(run: Run) -> dict[str, Any]:
+    """One run, as JSON has it."""
+    return {key: value for key, value in vars(run).items() if key != "request"}

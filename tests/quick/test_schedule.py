@@ -1,0 +1,72 @@
+"""A run that is due is started once, in its window, when there is something to learn."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobs.schedule import Decision, Facts, decide, in_window, next_due
+from ttrl.config import ScheduleConfig
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+HOURLY = ScheduleConfig(every="1h", min_questions=10)
+
+
+def facts(**changes):
+    ready = {"now": NOON, "fired": NOON - timedelta(hours=2), "paused": False, "busy": False}
+    return Facts(**{**ready, "new_questions": 50, **changes})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "changes", "decision"),
+    [
+        (HOURLY, {}, Decision.START),
+        (HOURLY, {"fired": NOON - timedelta(minutes=59)}, Decision.NOT_DUE),
+        (HOURLY, {"fired": NOON - timedelta(days=9)}, Decision.START),
+        (HOURLY, {"fired": NOON + timedelta(days=1)}, Decision.NOT_DUE),
+        (HOURLY, {"paused": True}, Decision.PAUSED),
+        (HOURLY, {"busy": True}, Decision.RUN_UNDER_WAY),
+        (HOURLY, {"new_questions": 9}, Decision.TOO_FEW_QUESTIONS),
+        (HOURLY.model_copy(update={"windows": ("22:00-06:00",)}), {}, Decision.OUTSIDE_WINDOW),
+        (ScheduleConfig(every=None), {}, Decision.NO_SCHEDULE),
+        (ScheduleConfig(cron="0 3 * * *", min_questions=1), {}, Decision.NOT_DUE),
+        (
+            ScheduleConfig(cron="0 3 * * *", min_questions=1),
+            {"fired": NOON - timedelta(days=3)},
+            Decision.START,
+        ),
+    ],
+)
+def test_decisions(schedule, changes, decision):
+    assert decide(schedule, facts(**changes)) is decision
+
+
+def test_ten_missed_times_are_one_catch_up():
+    fired = NOON - timedelta(hours=10)
+    assert decide(HOURLY, facts(fired=fired)) is Decision.START
+    assert decide(HOURLY, facts(fired=NOON)) is Decision.NOT_DUE
+
+
+@pytest.mark.parametrize(
+    ("clock", "inside"), [("21:59", False), ("22:00", True), ("02:00", True), ("06:00", False)]
+)
+def test_a_window_over_midnight(clock, inside):
+    schedule = ScheduleConfig(windows=("22:00-06:00",))
+    hour, minute = map(int, clock.split(":"))
+    assert in_window(schedule, NOON.replace(hour=hour, minute=minute)) is inside
+
+
+def test_a_cron_time_that_summer_time_skips_is_not_lost():
+    schedule = ScheduleConfig(cron="30 2 * * *", timezone="Europe/Berlin")
+    due = next_due(schedule, datetime(2026, 3, 28, 12, tzinfo=UTC))
+    assert due is not None
+    assert due <= datetime(2026, 3, 30, 0, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"windows": ["8-"]}, {"cron": "every day"}, {"every": "soon"}, {"min_questions": 0}]
+)
+def test_unreadable_schedules_are_refused(wrong):
+    with pytest.raises(ValueError, match="1 validation error"):
+        ScheduleConfig(**wrong)

@@ -1,0 +1,148 @@
+"""Every Prometheus series, defined once. The daemon alone exports them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+disable_created_metrics()  # a series for each series, and nobody looks at them
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """One registry and its series; names follow Prometheus' own rules."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._serving()
+        self._recording()
+        self._learning()
+        self._engine()
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)
+
+    def _serving(self) -> None:
+        r = self.registry
+        self.build = Info("ttrl_build", "The running version of ttrl.", registry=r)
+        self.build.info({"version": version("ttrl")})
+        self.requests = Counter(
+            "ttrl_http_requests_total", "Requests, by route and status.", ["route", "code"],
+            registry=r,
+        )  # fmt: skip
+        self.request_seconds = Histogram(
+            "ttrl_http_request_duration_seconds", "From a request to the end of its answer.",
+            ["route"], buckets=SECONDS, registry=r,
+        )  # fmt: skip
+        self.first_byte_seconds = Histogram(
+            "ttrl_http_first_byte_seconds", "From a request to the first byte of its answer.",
+            ["route"], buckets=SECONDS, registry=r,
+        )  # fmt: skip
+        self.requests_in_flight = Gauge(
+            "ttrl_http_requests_in_flight", "Requests under way.", registry=r
+        )
+        self.requests_aborted = Counter(
+            "ttrl_http_requests_aborted_total", "Requests whose client went away.", registry=r
+        )
+        self.upstream_errors = Counter(
+            "ttrl_upstream_errors_total", "Requests that the engine failed, by kind.", ["kind"],
+            registry=r,
+        )  # fmt: skip
+
+    def _recording(self) -> None:
+        r = self.registry
+        self.questions_recorded = Counter(
+            "ttrl_questions_recorded_total", "Questions written to the store.", registry=r
+        )
+        self.questions_skipped = Counter(
+            "ttrl_questions_skipped_total", "Requests that are no question to learn from.",
+            ["reason"], registry=r,
+        )  # fmt: skip
+        self.questions = Gauge(
+            "ttrl_questions", "Distinct questions in the store, by state.", ["state"], registry=r
+        )
+
+    def _learning(self) -> None:
+        r = self.registry
+        self.runs = Counter("ttrl_runs_total", "Runs that ended, by how.", ["state"], registry=r)
+        self.run_active = Gauge("ttrl_run_active", "1 while a run is under way.", registry=r)
+        self.run_step = Gauge("ttrl_run_steps", "Optimizer steps of the newest run.", registry=r)
+        self.vote_share = Gauge(
+            "ttrl_vote_share_ratio", "Mean share of the majority answer in the newest step.",
+            registry=r,
+        )  # fmt: skip
+        self.vote_entropy = Gauge(
+            "ttrl_vote_entropy_nats", "Mean entropy of the votes in the newest step.", registry=r
+        )
+        self.informative = Gauge(
+            "ttrl_groups_informative_ratio",
+            "Share of the newest step's questions that could teach.", registry=r,
+        )  # fmt: skip
+        self.samples = Counter("ttrl_samples_total", "Answers drawn for runs.", registry=r)
+        self.steps = Counter("ttrl_update_steps_total", "Optimizer steps.", registry=r)
+        self.reward = Gauge(
+            "ttrl_update_reward_ratio", "Mean pseudo-reward of the newest step.", registry=r
+        )
+        self.mismatch = Gauge(
+            "ttrl_update_logprob_mismatch_nats",
+            "Mean difference between the engine's and the trainer's log-probabilities.",
+            registry=r,
+        )
+        self.paused = Gauge("ttrl_learning_paused", "1 while learning is paused.", registry=r)
+        self.next_run = Gauge(
+            "ttrl_next_run_timestamp_seconds", "When the next scheduled run is due.", registry=r
+        )
+        self.decisions = Counter(
+            "ttrl_schedule_decisions_total", "Looks at the schedule, by outcome.", ["decision"],
+            registry=r,
+        )  # fmt: skip
+        self.ticks_missed = Counter(
+            "ttrl_schedule_ticks_missed_total", "Looks at the schedule that came late.", registry=r
+        )
+
+    def _engine(self) -> None:
+        r = self.registry
+        self.engine_up = Gauge("ttrl_engine_up", "1 while the engine answers.", registry=r)
+        self.engine_restarts = Counter(
+            "ttrl_engine_restarts_total", "Times that the engine was started again.", registry=r
+        )
+        self.live = Info("ttrl_live_adapter", "The version that answers users.", registry=r)
+        self.live.info({"version": "base"})
+        self.live_is_wanted = Gauge(
+            "ttrl_live_adapter_is_wanted",
+            "1 while users get the version that the store says they should.", registry=r,
+        )  # fmt: skip
+        self.loads = Counter(
+            "ttrl_adapter_loads_total", "Adapter loads, by outcome.", ["outcome"], registry=r
+        )
+        self.flips = Counter(
+            "ttrl_live_flips_total", "Times that another version went live.", registry=r
+        )
+
+    def step(self, numbers: Mapping[str, Any]) -> None:
+        """One step of a run, as its observation has it."""
+        self.steps.inc()
+        self.run_step.set(numbers["step"])
+        self.vote_share.set(numbers["share"])
+        self.vote_entropy.set(numbers["vote_entropy"])
+        self.informative.set(numbers["informative"])
+        self.samples.inc(numbers["step_samples"])
+        self.reward.set(numbers.get("reward", 0.0))
+        self.mismatch.set(numbers.get("sampling/sampling_logp_difference/mean", 0.0))
