@@ -1,0 +1,291 @@
+"""The engine's client against a scripted server: what it sends, what it makes of the answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from ttrl.engine.client import (
+    EngineClient,
+    EngineError,
+    EngineRefused,
+    EngineUnreachable,
+    ModelCard,
+)
+from ttrl.engine.process import free_port
+from ttrl.questions import from_prompt, from_request
+from ttrl.samples import Finish, Sample, Sampling
+
+SECRET = "my account number is 4711"
+QUESTION = from_prompt(SECRET)
+
+
+@dataclass
+class Script:
+    """What the server is to answer, and what it was asked."""
+
+    status: int = 200
+    answer: Any = field(default_factory=dict)
+    hang_up: int = 0
+    delay: float = 0.0
+    asked: list[tuple[str, str, Any, str | None]] = field(default_factory=list)
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("content-length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            script.asked.append((self.command, self.path, body, self.headers.get("authorization")))
+            if script.hang_up:
+                script.hang_up -= 1
+                return
+            time.sleep(script.delay)
+            answer = script.answer
+            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(script.status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def choice(index: int = 0, **changes: Any) -> dict[str, Any]:
+    entries = [{"token": "7", "logprob": -0.5}, {"token": "", "logprob": -0.25}]
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": "7"},
+        "logprobs": {"content": entries},
+        "finish_reason": "stop",
+        "token_ids": [9, 1],
+    } | changes
+
+
+def chat_answer(*choices: dict[str, Any]) -> dict[str, Any]:
+    return {"prompt_token_ids": [3, 4, 5], "choices": list(choices)}
+
+
+def draw(script: Script, n: int = 1, **settings: Any) -> Any:
+    with serving(script) as url, EngineClient(url, timeout=5) as client:
+        return client.sample(QUESTION, model="m", n=n, sampling=Sampling(**settings), priority=0)
+
+
+def test_sampling_says_everything_explicitly() -> None:
+    script = Script(answer=chat_answer(choice(0), choice(1)))
+    request = {
+        "messages": [{"role": "user", "content": "hello"}],
+        "chat_template_kwargs": {"enable_thinking": False},
+        "temperature": 0.2,
+    }
+    question = from_request(request, max_chars=100)
+    with serving(script) as url, EngineClient(url, api_key="key", timeout=5) as client:
+        client.sample(
+            question,
+            model="m",
+            n=2,
+            sampling=Sampling(temperature=0.7, max_tokens=50, seed=3),
+            priority=10,
+        )
+    ((method, path, body, authorization),) = script.asked
+    assert (method, path, authorization) == ("POST", "/v1/chat/completions", "Bearer key")
+    assert body == {
+        "messages": request["messages"],
+        "chat_template_kwargs": {"enable_thinking": False},
+        "model": "m",
+        "n": 2,
+        "temperature": 0.7,
+        "top_p": 1,
+        "top_k": 0,
+        "min_p": 0,
+        "repetition_penalty": 1,
+        "max_tokens": 50,
+        "seed": 3,
+        "priority": 10,
+        "logprobs": True,
+        "top_logprobs": 0,
+        "return_token_ids": True,
+        "stream": False,
+    }
+
+
+def test_samples_come_in_the_order_of_their_index() -> None:
+    late = choice(1, message={"content": "8"}, finish_reason="length")
+    drawn = draw(Script(answer=chat_answer(late, choice(0))), n=2)
+    assert (drawn.version, drawn.prompt_ids) == ("m", (3, 4, 5))
+    assert drawn.samples == (
+        Sample("7", (9, 1), (-0.5, -0.25), Finish.STOP),
+        Sample("8", (9, 1), (-0.5, -0.25), Finish.LENGTH),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "finish"),
+    [
+        ({"message": {"content": None}}, "", Finish.STOP),
+        ({"message": {"content": "x", "tool_calls": [{}]}}, "", Finish.OTHER),
+        ({"message": {"content": "x", "tool_calls": []}}, "x", Finish.STOP),
+        ({"finish_reason": "abort"}, "7", Finish.OTHER),
+        ({"finish_reason": None}, "7", Finish.OTHER),
+    ],
+)
+def test_unusual_choices(changes: dict[str, Any], text: str, finish: Finish) -> None:
+    (sample,) = draw(Script(answer=chat_answer(choice(**changes)))).samples
+    assert (sample.text, sample.finish) == (text, finish)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no json " + SECRET.encode(),
+        [],
+        {},
+        {"choices": []},
+        {"choices": [choice()]},
+        chat_answer(),
+        chat_answer(choice(), choice(1)),
+        chat_answer(choice(token_ids=None)),
+        chat_answer(choice(token_ids=[1])),
+        chat_answer(choice(token_ids=[SECRET])),
+        chat_answer(choice(logprobs=None)),
+        chat_answer(choice(logprobs={"content": [{"logprob": SECRET}] * 2})),
+    ],
+)
+def test_what_cannot_be_learned_from_is_an_error_that_quotes_nothing(answer: Any) -> None:
+    with pytest.raises(EngineError) as caught:
+        draw(Script(answer=answer))
+    shown = "".join(map(str, (caught.value, caught.value.__context__)))
+    assert "/v1/chat/completions" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__suppress_context__ or SECRET not in shown
+
+
+def test_a_refused_chat_does_not_quote_the_engine() -> None:
+    answer = {"error": {"message": f"bad: {SECRET}", "type": "BadRequestError", "code": 400}}
+    with pytest.raises(EngineRefused) as caught:
+        draw(Script(status=400, answer=answer))
+    assert caught.value.status == 400
+    assert SECRET not in str(caught.value)
+
+
+def test_a_refused_load_says_the_engines_reason() -> None:
+    script = Script(status=404, answer={"error": {"message": "no adapter there"}})
+    with (
+        serving(script) as url,
+        EngineClient(url, timeout=5) as client,
+        pytest.raises(
+            EngineRefused, match=r"load_lora_adapter.*'a'.*404.*no adapter there"
+        ) as caught,
+    ):
+        client.load_adapter("a", "/adapters/a")
+    assert caught.value.status == 404
+    assert script.asked[0][2] == {"lora_name": "a", "lora_path": "/adapters/a"}
+
+
+@pytest.mark.parametrize("answer", [b"", b"plain", [], {"error": "Unauthorized"}])
+def test_a_refusal_in_another_form_is_a_refusal(answer: Any) -> None:
+    with (
+        serving(Script(status=401, answer=answer)) as url,
+        EngineClient(url, timeout=5) as client,
+        pytest.raises(EngineRefused),
+    ):
+        client.unload_adapter("a")
+
+
+def test_models_and_the_base_among_them() -> None:
+    cards = [
+        {"id": "a", "parent": "base", "root": "/a", "max_model_len": None},
+        {"id": "base", "parent": None, "root": "org/base", "max_model_len": 512, "extra": 1},
+    ]
+    with serving(Script(answer={"data": cards})) as url, EngineClient(url, timeout=5) as client:
+        assert client.models()[0] == ModelCard("a", "base", "/a", None)
+        assert client.base_model() == ModelCard("base", None, "org/base", 512)
+
+
+def test_an_engine_without_a_base_model() -> None:
+    with (
+        serving(Script(answer={"data": []})) as url,
+        EngineClient(url, timeout=5) as client,
+        pytest.raises(EngineError, match="no base model"),
+    ):
+        client.base_model()
+
+
+def test_prompt_logprobs_are_those_of_the_tokens() -> None:
+    entries = [None, {"8": {"logprob": -2.0}, "5": {"logprob": -1.0}}, {"6": {"logprob": -3.0}}]
+    script = Script(answer={"choices": [{"prompt_logprobs": entries}]})
+    with serving(script) as url, EngineClient(url, timeout=5) as client:
+        assert client.prompt_logprobs([4, 5, 6], model="m") == (None, -1.0, -3.0)
+    body = script.asked[0][2]
+    assert (body["prompt"], body["max_tokens"]) == ([4, 5, 6], 1)
+
+
+def test_asking_is_greedy() -> None:
+    script = Script(answer=chat_answer(choice()))
+    with serving(script) as url, EngineClient(url, timeout=5) as client:
+        assert client.ask(QUESTION, model="m", max_tokens=9) == "7"
+    assert (script.asked[0][2]["temperature"], script.asked[0][2]["max_tokens"]) == (0, 9)
+
+
+CALLS: list[Callable[[EngineClient], object]] = [
+    lambda client: client.models(),
+    lambda client: client.ask(QUESTION, model="m", max_tokens=5),
+    lambda client: client.load_adapter("a", "/a"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_nobody_there(call: Callable[[EngineClient], object]) -> None:
+    with EngineClient(f"http://127.0.0.1:{free_port()}", timeout=5) as client:
+        assert not client.healthy()
+        with pytest.raises(EngineUnreachable, match=r"127\.0\.0\.1"):
+            call(client)
+
+
+def test_reading_is_tried_again_but_sampling_is_not() -> None:
+    script = Script(answer={"data": []}, hang_up=2)
+    with serving(script) as url, EngineClient(url, timeout=5) as client:
+        assert client.models() == ()
+        assert len(script.asked) == 3
+        script.hang_up = 1
+        with pytest.raises(EngineUnreachable):
+            client.sample(QUESTION, model="m", n=1, sampling=Sampling())
+        assert len(script.asked) == 4
+
+
+def test_too_late_is_unreachable() -> None:
+    script = Script(answer=chat_answer(choice()), delay=0.5)
+    with (
+        serving(script) as url,
+        EngineClient(url, timeout=0.1) as client,
+        pytest.raises(EngineUnreachable, match="ReadTimeout"),
+    ):
+        client.ask(QUESTION, model="m", max_tokens=5)
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_health(status: int, healthy: bool) -> None:
+    with serving(Script(status=status)) as url, EngineClient(url, timeout=5) as client:
+        assert client.healthy() is healthy
