@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Self
 
-import httpx2
+import aiohttp
 from starlette.types import Message, Send
 
 from serve.counts import UpstreamError
@@ -55,23 +56,18 @@ class Reply:
 
 
 class Engine:
-    """The pooled client. No limit on connections: the engine keeps the queue, not we."""
+    """The pooled client, open within `async with`. No limit on connections: the engine keeps the
+    queue, not we."""
 
     def __init__(self, url: str, api_key: str | None, connect_seconds: float) -> None:
-        # No encoding is asked for, so that bytes stay plain; reading has no time limit of its own,
-        # because a long prompt is silent for long: the gateway's deadline is for the whole answer.
-        headers = {"accept-encoding": "identity", "user-agent": "ttrl"}
+        self._url = url.rstrip("/")
+        # No encoding is asked for, so that bytes stay plain.
+        self._headers = {"accept-encoding": "identity", "user-agent": "ttrl"}
         if api_key:
-            headers["authorization"] = f"Bearer {api_key}"
-        self._client = httpx2.AsyncClient(
-            base_url=url,
-            headers=headers,
-            timeout=httpx2.Timeout(None, connect=connect_seconds),
-            limits=httpx2.Limits(
-                max_connections=None, max_keepalive_connections=256, keepalive_expiry=IDLE_SECONDS
-            ),
-            trust_env=False,
-        )
+            self._headers["authorization"] = f"Bearer {api_key}"
+        # Reading has no time limit of its own, because a long prompt is silent for long: the
+        # gateway's deadline is for the whole answer.
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds)
 
     @asynccontextmanager
     async def ask(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Reply]:
@@ -79,26 +75,41 @@ class Engine:
         closes the connection, and that ends the engine's work. Raises EngineFailed, also while
         the pieces are read."""
         try:
-            async with self._client.stream("POST", path, content=body, headers=headers) as response:
-                yield Reply(response.status_code, response.headers, response.aiter_raw())
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            # A file, because a long body of bytes would be written in one go.
+            asked = self._session.post(
+                self._url + path, data=BytesIO(body), headers=headers, allow_redirects=False
+            )
+            async with asked as response:
+                yield Reply(response.status, response.headers, response.content.iter_any())
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise EngineFailed(UpstreamError.UNREACHABLE) from error
-        except httpx2.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise EngineFailed(UpstreamError.BROKE_OFF) from error
 
     async def healthy(self) -> bool:
         """Whether the engine says that it is well."""
+        limit = aiohttp.ClientTimeout(total=HEALTH_SECONDS)
+        asked = self._session.get(f"{self._url}/health", timeout=limit, allow_redirects=False)
         try:
-            response = await self._client.get("/health", timeout=HEALTH_SECONDS)
-        except httpx2.HTTPError:
+            async with asked as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
             return False
-        return response.status_code == 200
 
     async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=self._timeout,
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
+            # What the engine tells one client must not reach another.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        await self._session.close()
 
 
 async def relay(reply: Reply, send: Send, extra: Mapping[str, str]) -> None:
@@ -113,5 +124,8 @@ def head(reply: Reply, extra: Mapping[str, str]) -> Message:
     """The status and the headers of an answer that is passed on."""
     passed = {name: reply.headers[name] for name in RESPONSE_HEADERS if name in reply.headers}
     told = {**passed, **extra}
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in told.items()]
+    # As aiohttp decoded them, so that the bytes are the engine's.
+    headers = [
+        (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in told.items()
+    ]
     return {"type": "http.response.start", "status": reply.status, "headers": headers}

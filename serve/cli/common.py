@@ -28,7 +28,9 @@ NOT_RUNNING = 3
 def config_options(command: Callable[..., R]) -> Callable[..., R]:
     """--config, --state-dir and --set, handed over as one `resolved` configuration."""
 
-    @click.option("--config", "-c", "file", type=click.Path(path_type=Path), help="A YAML file.")
+    @click.option(
+        "--config", "-c", "config_file", type=click.Path(path_type=Path), help="A YAML file."
+    )
     @click.option("--state-dir", type=click.Path(path_type=Path), help="Where everything is kept.")
     @click.option(
         "--set",
@@ -40,7 +42,7 @@ def config_options(command: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(command)
     def wrapped(
         *args: Any,
-        file: Path | None,
+        config_file: Path | None,
         state_dir: Path | None,
         settings: tuple[str, ...],
         **rest: Any,
@@ -48,7 +50,7 @@ def config_options(command: Callable[..., R]) -> Callable[..., R]:
         overrides = dict(map(_parse_setting, settings))
         if state_dir is not None:
             overrides["state_dir"] = str(state_dir)
-        return command(*args, resolve=functools.partial(_resolve, file, overrides), **rest)
+        return command(*args, resolve=functools.partial(_resolve, config_file, overrides), **rest)
 
     return wrapped
 

@@ -16,7 +16,11 @@ from ttrl.config import Config, EngineKind
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--model", help="The base model: a directory, or a hub name as vLLM takes it.")
 @click.option("--served-name", help="The name that clients use, if not the model's.")
-@click.option("--engine", type=click.Choice([kind.value for kind in EngineKind]), help="Which engine to start.")
+@click.option(
+    "--engine",
+    type=click.Choice([kind.value for kind in EngineKind]),
+    help="Which engine to start.",
+)
 @click.option("--engine-url", help="Use an engine that is already running.")
 @click.option("--host", help="Where to listen; loopback by default.")
 @click.option("--port", type=int, help="Where to listen; 8000 by default.")

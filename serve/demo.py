@@ -1,0 +1,239 @@
+"""The demo: the real daemon, real questions over HTTP, a real run, and the same questions again.
+
+Right answers are used for the table at the end, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from statistics import fmean
+from typing import TypeVar
+
+import httpx2
+
+from serve.state import owner_of
+from ttrl import answers
+from ttrl.answers import AnswerKind
+from ttrl.demo import model_dir
+from ttrl.demo.questions import Problem, make_disjoint
+from ttrl.votes import take_vote
+
+SETTINGS = Path(str(files("ttrl.demo") / "demo.yaml"))
+MODEL = "ttrl-demo"
+ASKED, HELD_OUT = 200, 100
+VOTES = 64
+AT_ONCE = 16
+"""Requests in flight, and answers to one of them."""
+TEMPERATURES = (0.3, 0.6, 0.8, 1.2)
+SAMPLES_PER_TEMPERATURE = 8
+MAX_TOKENS = 96
+START_SECONDS = 120.0
+
+
+T = TypeVar("T")
+
+
+class DemoFailed(Exception):
+    """Something in the demo did not work; the message says what, and where its log is."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the endpoint answers the held-out questions; all are shares."""
+
+    greedy: tuple[bool, ...]
+    pass_at_1: float
+    majority: float
+
+    @property
+    def greedy_share(self) -> float:
+        """Of questions that the most likely answer gets right."""
+        return fmean(self.greedy)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running `ttrl serve`."""
+
+    url: str
+    state_dir: Path
+    options: tuple[str, ...]
+
+
+def problems(seed: int) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """The questions to ask and learn from, and the held-out ones."""
+    return make_disjoint(ASKED, HELD_OUT, seed=seed)
+
+
+@contextmanager
+def daemon(state_dir: Path, settings: Sequence[str]) -> Iterator[Daemon]:
+    """`ttrl serve` as anybody would start it, stopped at the end. Raises DemoFailed."""
+    all_settings = (f"model.name={model_dir()}", *settings)
+    options = (
+        *("--config", str(SETTINGS), "--state-dir", str(state_dir)),
+        *(word for setting in all_settings for word in ("--set", setting)),
+    )
+    log_file = state_dir / "demo-daemon.log"
+    with log_file.open("wb") as log:
+        child = subprocess.Popen(
+            [*ttrl(), "serve", *options], stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield Daemon(_wait_until_ready(child, state_dir, log_file), state_dir, options)
+    finally:
+        child.terminate()
+        child.wait(30)
+
+
+def ttrl() -> list[str]:
+    """The command line of this very installation."""
+    return [sys.executable, "-c", "from serve.cli import main; main()"]
+
+
+def adapt(daemon: Daemon, seed: int, *, silent: bool) -> None:
+    """`ttrl adapt`, with its progress on this terminal."""
+    command = [*ttrl(), "adapt", *daemon.options, "--set", f"update.seed={seed}"]
+    command += ["--json"] if silent else []
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL if silent else None)
+
+
+async def ask_all(daemon: Daemon, asked: Sequence[Problem]) -> tuple[float, str]:
+    """Ask each question once, as users do; the share of right answers, and which version gave
+    them. These are recorded."""
+    async with _client(daemon) as client:
+        answered = await _each(asked, lambda p: _ask(client, p.prompt, learn=True))
+    right = [_right(texts[0], problem) for (texts, _), problem in zip(answered, asked, strict=True)]
+    return fmean(right), answered[-1][1]
+
+
+async def examples(daemon: Daemon, some: Sequence[Problem]) -> list[tuple[Problem, str]]:
+    """A few questions with their most likely answers, to look at."""
+    async with _client(daemon) as client:
+        answered = await _each(some, lambda p: _ask(client, p.prompt, temperature=0.0))
+    return [(problem, texts[0]) for problem, (texts, _) in zip(some, answered, strict=True)]
+
+
+async def score(daemon: Daemon, held_out: Sequence[Problem]) -> Score:
+    """Ask the held-out questions, unrecorded: greedily, and `VOTES` times."""
+    async with _client(daemon) as client:
+        greedy = await _each(held_out, lambda p: _ask(client, p.prompt, temperature=0.0))
+        drawn = await _each(held_out, partial(_draw, client, count=VOTES, heat=1.0))
+    pairs = list(zip(drawn, held_out, strict=True))
+    return Score(
+        greedy=tuple(_right(t[0], p) for (t, _), p in zip(greedy, held_out, strict=True)),
+        pass_at_1=fmean(_share_right(texts, problem) for texts, problem in pairs),
+        majority=fmean(_majority_right(texts, problem) for texts, problem in pairs),
+    )
+
+
+async def best_temperature(
+    daemon: Daemon, held_out: Sequence[Problem], so_far: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """The temperature, and its share of right answers, at which the endpoint does best; `so_far`
+    holds those already known."""
+    found = list(so_far)
+    async with _client(daemon) as client:
+        for heat in TEMPERATURES:
+            draw = partial(_draw, client, count=SAMPLES_PER_TEMPERATURE, heat=heat)
+            drawn = await _each(held_out, draw)
+            shares = [_share_right(texts, p) for texts, p in zip(drawn, held_out, strict=True)]
+            found.append((heat, fmean(shares)))
+    return max(found, key=lambda pair: pair[1])
+
+
+def changed(before: Score, after: Score) -> Counter[str]:
+    """Held-out questions whose greedy answer became right (`learned`) or wrong (`corrupted`)."""
+    pairs = zip(before.greedy, after.greedy, strict=True)
+    names = {(False, True): "learned", (True, False): "corrupted"}
+    return Counter(names[pair] for pair in pairs if pair in names)
+
+
+def _wait_until_ready(child: subprocess.Popen[bytes], state_dir: Path, log_file: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        owner = owner_of(state_dir)
+        if owner and owner.url and _ready(owner.url):
+            return owner.url
+        time.sleep(0.1)
+    raise DemoFailed(f"the daemon did not start; its log is {log_file}")
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", trust_env=False).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def _client(daemon: Daemon) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=daemon.url, timeout=120, trust_env=False)
+
+
+async def _each(
+    asked: Sequence[Problem], ask: Callable[[Problem], Coroutine[object, object, T]]
+) -> list[T]:
+    """The answer to each, a few under way at once."""
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def one(problem: Problem) -> T:
+        async with free:
+            return await ask(problem)
+
+    return await asyncio.gather(*map(one, asked))
+
+
+async def _ask(
+    client: httpx2.AsyncClient,
+    prompt: str,
+    *,
+    temperature: float = 1.0,
+    n: int = 1,
+    learn: bool = False,
+) -> tuple[list[str], str]:
+    """The answers and the version that gave them. Raises DemoFailed."""
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": prompt}],
+        "temperature": temperature,
+        "n": n,
+        "max_tokens": MAX_TOKENS,
+    }
+    headers = {} if learn else {"X-TTRL-No-Learn": "1"}
+    answer = await client.post("/v1/chat/completions", json=body, headers=headers)
+    if answer.is_error:
+        raise DemoFailed(f"the daemon answered {answer.status_code}: {answer.text}")
+    texts = [choice["message"]["content"] for choice in answer.json()["choices"]]
+    return texts, answer.headers["x-ttrl-adapter"]
+
+
+async def _draw(
+    client: httpx2.AsyncClient, problem: Problem, *, count: int, heat: float
+) -> list[str]:
+    texts: list[str] = []
+    while len(texts) < count:
+        n = min(AT_ONCE, count - len(texts))
+        texts += (await _ask(client, problem.prompt, temperature=heat, n=n))[0]
+    return texts
+
+
+def _right(text: str, problem: Problem) -> bool:
+    return answers.matches(text, [problem.answer], AnswerKind.MATH)
+
+
+def _share_right(texts: Sequence[str], problem: Problem) -> float:
+    return fmean(_right(text, problem) for text in texts)
+
+
+def _majority_right(texts: Sequence[str], problem: Problem) -> bool:
+    label = take_vote(answers.canonical(texts, AnswerKind.MATH)).label
+    return label is not None and answers.same(label, problem.answer, AnswerKind.MATH)
