@@ -40,6 +40,8 @@ BAD_REQUESTS = [
     (CHAT, {"messages": [7]}, 400),
     (CHAT, {"messages": [{"content": "hello"}]}, 400),
     (CHAT, {}, 400),
+    (CHAT, {"messages": MESSAGES, "chat_template": "{{ messages }}"}, 400),
+    (CHAT, {"messages": MESSAGES, "chat_template_kwargs": {"chat_template": "{{ 1 }}"}}, 400),
     (CHAT, {"messages": LONG}, 400),
     (CHAT, {"messages": HUGE}, 400),
     (COMPLETION, {"prompt": [1] * (MAX_MODEL_LEN + 1)}, 400),

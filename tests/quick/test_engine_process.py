@@ -93,7 +93,8 @@ def test_one_that_will_not_end_is_killed() -> None:
 def test_its_children_end_with_it(end: signal.Signals) -> None:
     lines: list[str] = []
     with engine("parent", log=lines.append) as process:
-        child = int(next(line for line in lines if line.startswith("child")).split()[1])
+        until(lambda: len(lines) == 2)
+        child = int(lines[0].removeprefix("child "))
         assert process.pid
         os.kill(process.pid, end)
         until(lambda: not process.alive() and gone(child))
@@ -155,6 +156,22 @@ PARENT = """
     print(process.pid, process.alive(), flush=True)
     time.sleep(600)
 """
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_the_engine() -> None:
+    def full(line: str) -> None:
+        raise OSError("no space left")
+
+    with engine(log=full) as process:
+        assert process.alive()
+        process.stop()
+
+
+def test_a_log_that_cannot_be_opened_is_said_before_anything_starts(tmp_path: Path) -> None:
+    process = engine(log=tmp_path / "nowhere" / "engine.log")
+    with pytest.raises(FileNotFoundError):
+        process.start()
+    assert process.pid is None
 
 
 def test_stopping_from_another_thread_ends_the_wait() -> None:

@@ -84,7 +84,7 @@ class EngineClient:
         """Whether the engine says, now, that it can answer."""
         try:
             return self._client.get("/health", timeout=CONNECT_SECONDS).is_success
-        except httpx2.TransportError:
+        except httpx2.RequestError:
             return False
 
     def models(self) -> tuple[ModelCard, ...]:
@@ -181,7 +181,7 @@ class EngineClient:
     ) -> httpx2.Response:
         try:
             return self._client.request(method, path, json=body)
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             kind = type(error).__name__
             raise EngineUnreachable(f"{method} {self.url}{path}: {kind}") from error
 

@@ -11,10 +11,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from ttrl.engine import tether
 from ttrl.engine.client import EngineClient, EngineError
@@ -50,6 +50,7 @@ class EngineProcess:
         self._env = {**os.environ, **(env or {})}
         self._log = log
         self._startup_timeout = startup_timeout
+        self._log_file: IO[str] | None = None
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._child: subprocess.Popen[str] | None = None
         self._failure: OSError | None = None
@@ -77,8 +78,10 @@ class EngineProcess:
         """Start it and wait until it answers, telling `waiting` the seconds so far.
 
         Raises EngineError when it ends before that, with the last lines it wrote, or is too slow;
-        then nothing is left running.
+        then nothing is left running. Raises OSError when the log cannot be opened.
         """
+        if isinstance(self._log, Path):
+            self._log_file = self._log.open("a", encoding="utf-8", buffering=1)
         try:
             self._watcher.start()
             self._begun.wait()
@@ -133,12 +136,13 @@ class EngineProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
             )
         except OSError as error:
             self._failure = error
+            self._close_log()
             return
         finally:
             self._begun.set()
@@ -151,10 +155,24 @@ class EngineProcess:
     def _read_log(self) -> None:
         assert self._child is not None
         assert self._child.stdout is not None
-        with self._child.stdout as lines, _sink(self._log) as write:
+        with self._child.stdout as lines:
             for line in lines:
                 self._last_lines.append(line.rstrip("\n"))
-                write(line.rstrip("\n"))
+                # A full disk must not end the reading: the engine would hang on a full pipe.
+                with contextlib.suppress(OSError):
+                    self._write(line.rstrip("\n"))
+        self._close_log()
+
+    def _write(self, line: str) -> None:
+        if self._log_file:
+            print(line, file=self._log_file)
+        elif not isinstance(self._log, Path):
+            self._log(line)
+
+    def _close_log(self) -> None:
+        if self._log_file:
+            with contextlib.suppress(OSError):
+                self._log_file.close()
 
     def _signal(self, number: signal.Signals) -> None:
         if self.alive():
@@ -234,15 +252,6 @@ def vllm_environment(*, cpu_cache_gib: int | None = None) -> dict[str, str]:
     if cpu_cache_gib is not None:
         env["VLLM_CPU_KVCACHE_SPACE"] = str(cpu_cache_gib)
     return env
-
-
-@contextlib.contextmanager
-def _sink(log: Callable[[str], None] | Path) -> Iterator[Callable[[str], None]]:
-    if not isinstance(log, Path):
-        yield log
-        return
-    with log.open("a", encoding="utf-8", buffering=1) as file:
-        yield lambda line: print(line, file=file)
 
 
 def _rounded_rank(rank: int) -> int:

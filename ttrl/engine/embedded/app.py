@@ -18,16 +18,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ttrl.engine.embedded.fields import Refusal, read_json, text_field
 from ttrl.engine.embedded.lora import Adapter, AdapterMissing, AdapterUnfit, read_adapter
-from ttrl.engine.embedded.protocol import (
-    Ask,
-    Limits,
-    Refusal,
-    chat_ask,
-    completion_ask,
-    read_json,
-    text_field,
-)
+from ttrl.engine.embedded.protocol import Ask, Limits, chat_ask, completion_ask
 from ttrl.engine.embedded.replies import ChatReply, CompletionReply, Cursor, Reply
 from ttrl.engine.embedded.text import Language
 from ttrl.engine.embedded.work import Job
@@ -71,7 +64,12 @@ def make_app(engine: Engine, *, api_key: str | None = None) -> Starlette:
             Route("/v1/load_lora_adapter", load_adapter, methods=["POST"]),
             Route("/v1/unload_lora_adapter", unload_adapter, methods=["POST"]),
         ],
-        exception_handlers={Refusal: _refused, HTTPException: _http_error},
+        exception_handlers={
+            Refusal: _refused,
+            HTTPException: _http_error,
+            # Logged with its traceback all the same.
+            Exception: _unexpected,
+        },
         middleware=[Middleware(KeyCheck, api_key=api_key)] if api_key else [],
     )
     app.state.engine = engine
@@ -263,4 +261,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refusal = Refusal(error.detail, status=error.status_code, kind=error.detail)
+    return JSONResponse(refusal.body, status_code=refusal.status)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    refusal = Refusal("Something unexpected went wrong.", status=500, kind="InternalServerError")
     return JSONResponse(refusal.body, status_code=refusal.status)

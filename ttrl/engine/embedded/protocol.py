@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 
+from ttrl.engine.embedded.fields import Refusal, flag, is_whole, real, whole
 from ttrl.engine.embedded.text import Language
 from ttrl.engine.embedded.work import Order
 
@@ -21,6 +20,9 @@ SMALLEST = 1e-9
 
 SHAPING = ("tools", "documents", "add_generation_prompt", "continue_final_message")
 """Fields of a chat request that go to the template as they are."""
+
+TEMPLATE_OURS = frozenset({"chat_template", "tokenize", "return_dict", "return_tensors"})
+"""What a client must not slip to the tokenizer: a template is a program."""
 
 NEUTRAL: Mapping[str, Sequence[Any]] = {
     "allowed_token_ids": (),
@@ -47,24 +49,6 @@ NEUTRAL: Mapping[str, Sequence[Any]] = {
 ignored: a client would take the answer for what it asked."""
 
 
-class Refusal(Exception):
-    """An error answer in vLLM's shape."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        kind: str = "BadRequestError",
-        param: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {
-            "error": {"message": message, "type": kind, "param": param, "code": status},
-        }
-
-
 @dataclass(frozen=True)
 class Limits:
     """What the model can take and what it does by default: the positions it has, the tokens that
@@ -86,27 +70,16 @@ class Ask:
     return_token_ids: bool
 
 
-def read_json(body: bytes) -> dict[str, Any]:
-    """The object in a request body. Raises Refusal."""
-    try:
-        found = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise Refusal("The body is not valid JSON.", kind="Bad Request") from error
-    if not isinstance(found, dict):
-        raise Refusal("The body must be a JSON object.", kind="Bad Request")
-    return found
-
-
 def chat_ask(body: Mapping[str, Any], language: Language, limits: Limits) -> Ask:
     """Read a chat request. Raises Refusal."""
     _refuse_unsupported(body)
     wanted = "max_completion_tokens" if body.get("max_completion_tokens") else "max_tokens"
-    logprobs = _whole(body, "top_logprobs", 0, 0, MAX_ALTERNATIVES)
+    logprobs = whole(body, "top_logprobs", 0, 0, MAX_ALTERNATIVES)
     if logprobs and not body.get("logprobs"):
         raise Refusal("When using `top_logprobs`, `logprobs` must be true.", param="top_logprobs")
     knobs = _knobs(body, limits) | {
-        "logprobs": logprobs if _flag(body, "logprobs") else None,
-        "max_tokens": _whole(body, wanted, None, 1, limits.max_model_len),
+        "logprobs": logprobs if flag(body, "logprobs") else None,
+        "max_tokens": whole(body, wanted, None, 1, limits.max_model_len),
     }
     text = _render(body, language)
     _check_characters(text, language, limits)
@@ -118,19 +91,11 @@ def completion_ask(body: Mapping[str, Any], language: Language, limits: Limits) 
     """Read a completion request: one or several prompts, as text or as token ids."""
     _refuse_unsupported(body)
     knobs = _knobs(body, limits) | {
-        "logprobs": _whole(body, "logprobs", None, 0, MAX_ALTERNATIVES),
-        "max_tokens": _whole(body, "max_tokens", 16, 1, limits.max_model_len),
+        "logprobs": whole(body, "logprobs", None, 0, MAX_ALTERNATIVES),
+        "max_tokens": whole(body, "max_tokens", 16, 1, limits.max_model_len),
     }
     prompts = [_prompt_ids(prompt, language, limits) for prompt in _prompts(body)]
     return _ask(body, [_order(ids, knobs, limits) for ids in prompts])
-
-
-def text_field(body: Mapping[str, Any], name: str) -> str:
-    """A string that must be there."""
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise Refusal(f"`{name}` must be a non-empty string.", kind="Bad Request", param=name)
-    return value
 
 
 def _ask(body: Mapping[str, Any], orders: Sequence[Order]) -> Ask:
@@ -147,39 +112,39 @@ def _ask(body: Mapping[str, Any], orders: Sequence[Order]) -> Ask:
     return Ask(
         model=model,
         orders=tuple(orders),
-        stream=_flag(body, "stream"),
-        include_usage=_flag(options, "include_usage"),
-        return_token_ids=_flag(body, "return_token_ids"),
+        stream=flag(body, "stream"),
+        include_usage=flag(options, "include_usage"),
+        return_token_ids=flag(body, "return_token_ids"),
     )
 
 
 def _knobs(body: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     defaults = limits.defaults
     n, stop_ids, stream = (
-        _whole(body, "n", 1, 1, MAX_ANSWERS),
+        whole(body, "n", 1, 1, MAX_ANSWERS),
         _stop_ids(body),
-        _flag(body, "stream"),
+        flag(body, "stream"),
     )
-    temperature = _real(body, "temperature", defaults.get("temperature", 1.0), 0.0, 2.0)
-    prompt_logprobs = _whole(body, "prompt_logprobs", None, 0, MAX_ALTERNATIVES)
+    temperature = real(body, "temperature", defaults.get("temperature", 1.0), 0.0, 2.0)
+    prompt_logprobs = whole(body, "prompt_logprobs", None, 0, MAX_ALTERNATIVES)
     if temperature == 0 and n and n > 1:
         raise Refusal(f"n must be 1 when using greedy sampling, got {n}.", param="n")
     if prompt_logprobs is not None and stream:
         raise Refusal("`prompt_logprobs` are not available in a stream.", param="prompt_logprobs")
-    ends = frozenset() if _flag(body, "ignore_eos") else limits.end_ids
+    ends = frozenset() if flag(body, "ignore_eos") else limits.end_ids
     return {
         "n": n,
         "temperature": temperature,
-        "top_p": _real(body, "top_p", defaults.get("top_p", 1.0), SMALLEST, 1.0),
-        "top_k": _whole(body, "top_k", int(defaults.get("top_k", 0)), -1, INT64 - 1),
-        "min_p": _real(body, "min_p", defaults.get("min_p", 0.0), 0.0, 1.0),
-        "seed": _whole(body, "seed", None, -INT64, INT64 - 1),
+        "top_p": real(body, "top_p", defaults.get("top_p", 1.0), SMALLEST, 1.0),
+        "top_k": whole(body, "top_k", int(defaults.get("top_k", 0)), -1, INT64 - 1),
+        "min_p": real(body, "min_p", defaults.get("min_p", 0.0), 0.0, 1.0),
+        "seed": whole(body, "seed", None, -INT64, INT64 - 1),
         "stop": _stop(body),
         "stop_ids": stop_ids,
         "end_ids": ends | stop_ids,
         "prompt_logprobs": prompt_logprobs,
         "stream": stream,
-        "priority": _whole(body, "priority", 0, -INT64, INT64 - 1),
+        "priority": whole(body, "priority", 0, -INT64, INT64 - 1),
     }
 
 
@@ -210,6 +175,8 @@ def _render(body: Mapping[str, Any], language: Language) -> str:
     extra = body.get("chat_template_kwargs") or {}
     if not isinstance(extra, dict):
         raise Refusal("`chat_template_kwargs` must be an object.", param="chat_template_kwargs")
+    if extra.keys() & TEMPLATE_OURS:
+        raise Refusal("`chat_template_kwargs` may not replace the template.")
     if not shaping.get("continue_final_message"):
         shaping.setdefault("add_generation_prompt", True)
     turns = [_message(message) for message in messages]
@@ -241,7 +208,7 @@ def _prompts(body: Mapping[str, Any]) -> list[Any]:
     prompt = body.get("prompt")
     if not prompt or not isinstance(prompt, str | list):
         raise Refusal("`prompt` must be provided and non-empty.", param="prompt")
-    if isinstance(prompt, str) or all(_is_whole(item) for item in prompt):
+    if isinstance(prompt, str) or all(is_whole(item) for item in prompt):
         return [prompt]
     if len(prompt) > MAX_PROMPTS:
         raise Refusal(f"At most {MAX_PROMPTS} prompts at once.", param="prompt")
@@ -253,7 +220,7 @@ def _prompt_ids(prompt: Any, language: Language, limits: Limits) -> list[int]:
         _check_characters(prompt, language, limits)
         return language.encode(prompt, special=True)
     known = range(language.size)
-    if isinstance(prompt, list) and prompt and all(_is_whole(x) and x in known for x in prompt):
+    if isinstance(prompt, list) and prompt and all(is_whole(x) and x in known for x in prompt):
         return prompt
     raise Refusal("A prompt must be text or the model's token ids.", param="prompt")
 
@@ -278,45 +245,6 @@ def _stop(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _stop_ids(body: Mapping[str, Any]) -> frozenset[int]:
     ids = body.get("stop_token_ids") or []
-    if not isinstance(ids, list) or not all(map(_is_whole, ids)):
+    if not isinstance(ids, list) or not all(map(is_whole, ids)):
         raise Refusal("`stop_token_ids` must be a list of integers.", param="stop_token_ids")
     return frozenset(ids)
-
-
-def _flag(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise Refusal(f"`{name}` must be true or false.", kind="Bad Request", param=name)
-    return bool(value)
-
-
-def _whole(
-    body: Mapping[str, Any], name: str, default: int | None, low: int, high: int
-) -> int | None:
-    value = body.get(name)
-    if value is None:
-        return default
-    if not _is_whole(value):
-        raise Refusal(f"`{name}` must be an integer.", kind="Bad Request", param=name)
-    if not low <= value <= high:
-        raise Refusal(f"{name} must be in [{low}, {high}], got {value}.", param=name)
-    return int(value)
-
-
-def _real(body: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
-    value = body.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Refusal(f"`{name}` must be a number.", kind="Bad Request", param=name)
-    if not low <= value <= high:
-        raise Refusal(f"{name} must be in [{low}, {high}], got {value}.", param=name)
-    return float(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
