@@ -186,7 +186,8 @@ class GateConfig(Section):
     labelled: Path | None = None
     """JSONL of `prompt` and `answers`: the operator's own labelled probes."""
     flips: Ratio = 0.05
-    """Share of confident probes whose majority answer may change before the candidate is worse."""
+    """Share of the probes' majority answers that may change, beyond what resampling alone changes,
+    before the candidate is worse."""
 
 
 class SelectionConfig(Section):

@@ -59,10 +59,9 @@ class Judgement:
     reason: str
     labelled: Comparison | None
     agreement: Comparison | None
-    kept_labels: float | None
-    """Share of probes on which the candidate's majority is that of half of the live answers."""
-    kept_by_chance: float | None
-    """The same share for the other half of the live answers: what resampling alone changes."""
+    kept_labels: Comparison | None
+    """Of probes whose majority in one half of the live answers is kept: by the other half of them
+    (`live`: what resampling alone changes), and by as many of the candidate's."""
 
     def ships(self, policy: ShipPolicy) -> bool:
         """Whether the operator's policy lets it serve."""
@@ -81,19 +80,18 @@ def judge(probes: Sequence[Probe], settings: GateConfig) -> Judgement:
     veto, never `better`: what it was trained towards and what judges it have the same author."""
     labelled = _compare(_labelled_pairs(probes))
     agreement = _compare([(_share(probe.live), _share(probe.candidate)) for probe in probes])
-    kept, by_chance = _kept_labels(probes)
+    kept = _compare(_kept_labels(probes))
 
     def say(verdict: Verdict, reason: str) -> Judgement:
-        return Judgement(verdict, reason, labelled, agreement, kept, by_chance)
+        return Judgement(verdict, reason, labelled, agreement, kept)
 
     if labelled and labelled.high < 0:
         return say(Verdict.WORSE, f"labelled probes: {_words(labelled)}")
     if agreement is None or len(probes) < settings.min_probes:
         few = f"{len(probes)} probes; gate.min_probes asks for {settings.min_probes}"
         return say(Verdict.UNPROVEN, few)
-    if kept is not None and by_chance is not None and kept < by_chance - settings.flips:
-        changed = f"keeps {kept:.0%} of the live majorities, resampling alone {by_chance:.0%}"
-        return say(Verdict.WORSE, changed)
+    if kept and kept.high < 0 and kept.candidate < kept.live - settings.flips:
+        return say(Verdict.WORSE, f"majority answers kept: {_words(kept)}")
     if labelled and labelled.probes >= settings.min_probes and labelled.low > 0:
         return say(Verdict.BETTER, f"labelled probes: {_words(labelled)}")
     if agreement.low > 0:
@@ -115,17 +113,18 @@ def _share(answers: Sequence[str | None]) -> float:
     return take_vote(answers).share
 
 
-def _kept_labels(probes: Sequence[Probe]) -> tuple[float | None, float | None]:
-    """Compare with one half of the live answers, once the candidate's as many answers and once
-    the live version's other half; probes without a majority in that half say nothing."""
-    kept, by_chance = [], []
+def _kept_labels(probes: Sequence[Probe]) -> list[tuple[float, float]]:
+    """Compare one half of the live answers with the other, and with as many of the candidate's;
+    probes without a majority in that half say nothing."""
+    pairs = []
     for probe in probes:
         half = len(probe.live) // 2
         reference = take_vote(probe.live[:half]).label
         if reference is not None:
-            kept.append(take_vote(probe.candidate[:half]).label == reference)
-            by_chance.append(take_vote(probe.live[half : 2 * half]).label == reference)
-    return (fmean(kept), fmean(by_chance)) if kept else (None, None)
+            others = (probe.live[half : 2 * half], probe.candidate[:half])
+            live, candidate = (float(take_vote(side).label == reference) for side in others)
+            pairs.append((live, candidate))
+    return pairs
 
 
 def _compare(pairs: Sequence[tuple[float, float]]) -> Comparison | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ttrl.store.questions import StoredQuestion
 
@@ -21,26 +21,19 @@ class Rounds:
         return len(self._left)
 
     def take(self, count: int) -> list[StoredQuestion]:
-        """The next questions, all different; fewer when fewer are left."""
+        """The next questions, all different; fewer when fewer are left. Where a round ends within
+        one call, a question that was already taken waits for the next."""
         taken: list[int] = []
-        for key in self._next_keys():
-            if len(taken) == min(count, len(self._left)):
-                break
-            if key in taken:
-                continue  # a new round began within this call: leave it for the next
+        while len(taken) < min(count, len(self._left)):
+            key = next((key for key in self._queue if key not in taken), None)
+            if key is None:
+                self._queue += self._random.sample(sorted(self._left), len(self._left))
+                continue
+            self._queue.remove(key)
             taken.append(key)
-        self._queue = [key for key in self._queue if key not in taken]
         return [self._left[key] for key in taken]
 
     def drop(self, question_id: int) -> None:
         """Never serve it again."""
         self._left.pop(question_id, None)
         self._queue = [key for key in self._queue if key != question_id]
-
-    def _next_keys(self) -> Iterator[int]:
-        position = 0
-        while self._left:
-            if position == len(self._queue):
-                self._queue += self._random.sample(sorted(self._left), len(self._left))
-            yield self._queue[position]
-            position += 1

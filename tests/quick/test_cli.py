@@ -1,0 +1,148 @@
+"""The command line: sentences and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from serve.cli import COMMANDS, main
+from serve.state import StateDirError, announce, owner_of, owning
+from ttrl.questions import from_prompt
+from ttrl.store import Store
+from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.questions import Recorded
+
+
+@pytest.fixture
+def ttrl(tmp_path):
+    def run(*words, code=0, **options):
+        done = CliRunner().invoke(
+            main, [*words, "--state-dir", str(tmp_path)], env={"COLUMNS": "200"}, **options
+        )
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == code, done.output
+        return done.output
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(tmp_path) as store:
+        yield store
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    done = CliRunner().invoke(main, [command, "--help"])
+    assert done.exit_code == 0
+    assert "Usage:" in done.output
+
+
+def test_status_without_a_daemon(ttrl):
+    assert "not running" in ttrl("status", code=3)
+    found = json.loads(ttrl("status", "--json", code=3))
+    assert (found["running"], found["live"], found["last_run"]) == (False, "base", None)
+
+
+def test_pause_and_resume(ttrl):
+    ttrl("pause")
+    assert json.loads(ttrl("status", "--json", code=3))["paused"] is True
+    ttrl("resume")
+    assert json.loads(ttrl("status", "--json", code=3))["paused"] is False
+
+
+def test_a_model_directory_that_is_none(ttrl, tmp_path):
+    assert "no config.json" in ttrl("serve", "--model", str(tmp_path), code=2)
+    assert "which model?" in ttrl("serve", code=2)
+
+
+def test_a_typo_in_a_setting(ttrl):
+    said = ttrl("config", "check", "--set", "gateway.prot=1", code=2)
+    assert "did you mean gateway.port?" in said
+    assert "not written like" in ttrl("config", "check", "--set", "gateway.port", code=2)
+
+
+def test_config_show_names_sources(ttrl):
+    shown = json.loads(ttrl("config", "show", "--json", "--set", "update.steps=3"))
+    assert shown["update.steps"] == {"value": 3, "source": "command line"}
+    assert shown["update.keep"]["source"] == "default"
+
+
+def test_a_state_directory_that_cannot_be_written(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    done = CliRunner().invoke(main, ["pause", "--state-dir", str(blocked / "state")])
+    assert done.exit_code == 1
+    assert "cannot be written" in done.output
+
+
+def test_dry_run_says_what_would_be_spent(ttrl, store):
+    assert "no new questions" in ttrl("adapt", "--dry-run")
+    recorded = [Recorded(from_prompt(f"q{number}"), 1.0) for number in range(300)]
+    store.questions.record(recorded, holdout=0.1)
+    plan = json.loads(ttrl("adapt", "--dry-run", "--json", "--steps", "5"))
+    assert plan["questions"] == 128
+    assert plan["samples"] == 5 * 8 * 32
+    assert plan["trained_sequences"] == 5 * 8 * 16
+    assert 0 < plan["probes"] <= 64
+
+
+def test_dry_run_on_a_file(ttrl, tmp_path):
+    path = tmp_path / "q.txt"
+    path.write_text("\n".join(f"what is {number}?" for number in range(50)))
+    plan = json.loads(ttrl("adapt", "--dry-run", "--json", "--questions", str(path)))
+    assert plan["questions"] + plan["probes"] == 50
+    assert "cannot read" in ttrl("adapt", "--questions", str(tmp_path / "none"), code=1)
+
+
+def test_questions_are_listed_and_forgotten(ttrl, store):
+    store.questions.record([Recorded(from_prompt(f"q{n}"), 1.0) for n in range(3)], holdout=0)
+    listed = json.loads(ttrl("questions", "list", "--json"))
+    assert [row["body"]["messages"][0]["content"] for row in listed] == ["q2", "q1", "q0"]
+    assert "1 questions forgotten" in ttrl("questions", "delete", str(listed[0]["id"]))
+    ttrl("questions", "delete", code=2)
+    assert "2 questions forgotten" in ttrl("questions", "delete", "--all", "--yes")
+    assert json.loads(ttrl("questions", "list", "--json")) == []
+
+
+def test_adapters_without_any(ttrl):
+    assert "Nothing has been learned" in ttrl("adapters", "list")
+    assert "there is no adapter x" in ttrl("adapters", "show", "x", code=1)
+    assert "there is no adapter x" in ttrl("adapters", "promote", "x", code=1)
+    assert "nothing to roll back" in ttrl("adapters", "rollback", code=1)
+
+
+def test_a_version_whose_files_are_gone_is_not_promoted(ttrl, store):
+    row = AdapterRow("x", "l", 1, "d", None, "b", None, 16, AdapterState.HELD, "sharper", 1.0)
+    store.adapters.publish(row, [], author="run")
+    assert "no such directory" in ttrl("adapters", "promote", "x", code=1)
+    assert store.adapters.wanted().adapter is None
+    shown = json.loads(ttrl("adapters", "show", "x", "--json"))
+    assert (shown["state"], shown["questions"]) == ("held", [])
+
+
+def test_stopping_a_run_needs_a_daemon(ttrl):
+    assert "no daemon is running" in ttrl("runs", "stop", code=3)
+
+
+def test_a_state_directory_has_one_owner(tmp_path):
+    with owning(tmp_path):
+        token = announce(tmp_path, "http://127.0.0.1:1")
+        owner = owner_of(tmp_path)
+        assert owner is not None
+        assert (owner.pid, owner.token) == (os.getpid(), token)
+        assert (tmp_path / "owner.json").stat().st_mode & 0o077 == 0
+        with pytest.raises(StateDirError, match=f"process {os.getpid()}"), owning(tmp_path):
+            pass
+    assert owner_of(tmp_path) is None
+
+
+def test_a_dead_owner_is_no_owner(tmp_path):
+    (tmp_path / "owner.lock").touch()
+    (tmp_path / "owner.json").write_text(json.dumps({"pid": 1, "url": "http://x", "token": "t"}))
+    assert owner_of(tmp_path) is None

@@ -1,0 +1,102 @@
+"""YAML file < environment < command line, and every mistake has its sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ttrl.config import Config
+from ttrl.settings import ConfigError, Source, known_paths, load, override
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "ttrl.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_configuration_loads(path):
+    assert load(path, environ={}).config.served_name
+
+
+def test_there_are_shipped_configurations():
+    assert {path.name for path in CONFIGS} >= {"demo.yaml", "gpu.yaml", "external.yaml"}
+
+
+def test_later_layers_win_and_each_value_knows_its_source(file):
+    path = file("gateway: {port: 1, host: a}\nupdate: {steps: 7}\n")
+    found = load(
+        path,
+        environ={"TTRL_GATEWAY__PORT": "2", "TTRL_UPDATE__KEEP": "4", "PATH": "/bin"},
+        overrides={"gateway.port": 3},
+    )
+    assert (found.config.gateway.port, found.config.gateway.host) == (3, "a")
+    sources = {path: source for path, _, source in found.rows()}
+    assert sources["gateway.port"] is Source.COMMAND_LINE
+    assert sources["gateway.host"] is Source.FILE
+    assert sources["update.keep"] is Source.ENVIRONMENT
+    assert sources["update.seed"] is Source.DEFAULT
+    assert set(sources) == set(known_paths())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gatway: {port: 1}", "gatway: there is no such setting; did you mean gateway?"),
+        ("gateway: {prot: 1}", "did you mean gateway.port?"),
+        ("update: {stps: 1}", "did you mean update.steps?"),
+        ("gateway: {port: seven}", "gateway.port: Input should be a valid integer"),
+        ("schedule: {every: soon}", '"15m"'),
+        ("schedule: {windows: [night]}", "22:00-06:00"),
+        ("update: {grpo: {temperature: 2}}", "temperature cannot be passed through"),
+        ("update: {keep: 64}", r"update.keep \(64\) is more than vote.samples \(32\)"),
+        ("update: {lora_rank: 17}", "update.lora_rank"),
+        ("- a list", "holds no settings"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(file, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(file(text), environ={})
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_a_misspelt_environment_variable_is_refused():
+    with pytest.raises(ConfigError, match=r"did you mean gateway.port.*from the environment"):
+        load(environ={"TTRL_GATEWAY__PROT": "1"})
+
+
+def test_all_mistakes_are_told_at_once(file):
+    with pytest.raises(ConfigError) as told:
+        load(file("gateway: {port: x}\nvote: {samples: y}\n"), environ={})
+    assert len(str(told.value).splitlines()) == 2
+
+
+def test_secrets_are_not_shown():
+    rows = load(environ={"TTRL_ENGINE__API_KEY": "hush"}).rows()
+    assert "hush" not in str(list(rows))
+
+
+def test_overriding_checks_again():
+    assert override(Config(), {"update.steps": 3}).update.steps == 3
+    with pytest.raises(ConfigError, match=r"update\.steps"):
+        override(Config(), {"update.steps": 0})
+
+
+def test_a_configuration_survives_json():
+    config = load(
+        environ={}, overrides={"schedule.every": "90m", "gateway.max_body": "2MiB"}
+    ).config
+    assert Config.model_validate_json(config.model_dump_json()) == config

@@ -1,0 +1,111 @@
+"""What is a question, and which two are one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ttrl import questionfile
+from ttrl.questionfile import QuestionsUnreadable
+from ttrl.questions import Question, Unlearnable, from_prompt, from_request
+
+
+def user(content):
+    return {"role": "user", "content": content}
+
+
+def ask(*messages, **fields):
+    return from_request({"messages": list(messages), **fields}, max_chars=1000)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({}, Unlearnable.MALFORMED),
+        ({"messages": []}, Unlearnable.MALFORMED),
+        ({"messages": "hi"}, Unlearnable.MALFORMED),
+        ({"messages": ["hi"]}, Unlearnable.MALFORMED),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, Unlearnable.MALFORMED),
+        ({"messages": [user(7)]}, Unlearnable.MALFORMED),
+        ({"messages": [user("a"), {"role": "assistant", "content": "b"}]}, Unlearnable.NO_QUESTION),
+        ({"messages": [user([{"type": "image_url", "image_url": {}}])]}, Unlearnable.NOT_TEXT),
+        ({"messages": [user("a"), {"role": "tool", "content": "b"}]}, Unlearnable.TOOL_CALL),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{}]}, user("a")]},
+            Unlearnable.TOOL_CALL,
+        ),
+        ({"messages": [user("x" * 1001)]}, Unlearnable.TOO_LONG),
+    ],
+)
+def test_what_cannot_be_learned_from_has_a_reason(request_, reason):
+    assert from_request(request_, max_chars=1000) is reason
+
+
+def test_all_that_shapes_the_prompt_is_kept_and_nothing_else():
+    found = ask(
+        user("a"), tools=[{"type": "function"}], chat_template_kwargs={"x": 1}, temperature=0.3, n=4
+    )
+    assert isinstance(found, Question)
+    assert set(found.body) == {"messages", "tools", "chat_template_kwargs"}
+
+
+def test_the_vote_is_on_the_last_turn():
+    found = ask(
+        user("a"), {"role": "assistant", "content": "b"}, user([{"type": "text", "text": "c"}])
+    )
+    assert isinstance(found, Question)
+    assert found.text == "c"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (ask(user("a b")), ask(user(" a\n b ")), True),
+        (ask(user("é")), ask(user("e\u0301")), True),
+        (ask(user("a")), ask(user("A")), False),
+        (ask(user("a")), ask({"role": "system", "content": "s"}, user("a")), False),
+        (ask(user("a")), ask(user("a"), tools=[{}]), False),
+        (ask(user("a"), temperature=0), ask(user("a"), temperature=1), True),
+        (from_prompt("a"), ask(user("a")), True),
+    ],
+)
+def test_which_questions_are_one(one, other, equal):
+    assert (one.hash == other.hash) is equal
+
+
+def test_a_file_is_read_without_its_labels(tmp_path):
+    path = tmp_path / "q.jsonl"
+    rows = [
+        {"prompt": "one?", "answers": ["1"]},
+        {"messages": [user("two?")], "label": "2"},
+        {"prompt": " one? "},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    found = questionfile.read(path, max_chars=100)
+    assert [question.text for question in found] == ["one?", "two?"]
+    assert "answers" not in json.dumps([dict(question.body) for question in found])
+
+
+def test_plain_lines_are_questions(tmp_path):
+    path = tmp_path / "q.txt"
+    path.write_text("one?\n\ntwo?\n")
+    assert [q.text for q in questionfile.read(path, max_chars=100)] == ["one?", "two?"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no questions"),
+        (b"{broken", "q.jsonl:1: this line is not JSON"),
+        (b'{"prompt": "a"}\n{"text": "b"}', "q.jsonl:2: a line holds"),
+        (b'{"prompt": 7}', "q.jsonl:1: a line holds"),
+        (b'{"messages": []}', "malformed"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_an_unreadable_file_says_where(tmp_path, content, message):
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(QuestionsUnreadable, match=message):
+        questionfile.read(path, max_chars=100)
