@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from ttrl.demo.questions import Exercise, Operation, draw_exercise, phrase
 
-BLURTED = 0.7
+BLURTED = 0.75
 """The share of answers that are stated at once, and wrong."""
 OFF_BY = 25
 """How far a blurted number is off, at most."""
-SLIPS = 0.06
+SLIPS = 0.04
 """The share of columns whose digit is written down wrongly in a worked answer."""
+
+SIGNS = {Operation.PLUS: "+", Operation.MINUS: "-"}
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,11 @@ class Lesson:
     answer: str
 
 
-def draw_lesson(rng: random.Random) -> Lesson:
+def draw_lesson(rng: random.Random, *, blurted: float = BLURTED) -> Lesson:
     """A lesson about numbers that are not kept back for questions."""
     while (exercise := draw_exercise(rng)).kept_back:
         pass
-    answer = blurt(exercise, rng) if rng.random() < BLURTED else work_out(exercise, rng)
+    answer = blurt(exercise, rng) if rng.random() < blurted else work_out(exercise, rng)
     return Lesson(phrase(exercise, rng), answer)
 
 
@@ -36,30 +38,31 @@ def blurt(exercise: Exercise, rng: random.Random) -> str:
     return box(exercise.result + rng.choice((-1, 1)) * rng.randint(1, OFF_BY))
 
 
-def work_out(exercise: Exercise, rng: random.Random, slips: float = SLIPS) -> str:
-    """Column by column from the right, with the carry written down; a slip reaches the result."""
-    adding = exercise.operation is Operation.PLUS
-    sign, carry, steps, digits = "+" if adding else "-", 0, [], ""
-    columns = list(zip(str(exercise.a)[::-1], str(exercise.b)[::-1], strict=True))
-    for upper, lower in ((int(upper), int(lower)) for upper, lower in columns):
-        carried = f"{sign}1" if carry else ""
-        if adding:
-            total = upper + lower + carry
-            carry = total // 10
-        else:
-            borrows = upper < lower + carry
-            upper += 10 * borrows
-            total = upper - lower - carry
-            carry = int(borrows)
-        total = _slip(total, rng) if rng.random() < slips else total
-        steps.append(f"{upper}{sign}{lower}{carried}={total}")
-        digits = f"{total % 10}{digits}"
-    lead = str(carry) if adding and carry else ""
-    return f"{', '.join(steps)}, so {box(lead + digits)}"
+def work_out(exercise: Exercise, rng: random.Random) -> str:
+    """Column by column from the right, the carry written down; a slip ends up in the result."""
+    sign = SIGNS[exercise.operation]
+    carry, steps, digits = 0, [], ""
+    for upper, lower in zip(str(exercise.a)[::-1], str(exercise.b)[::-1], strict=True):
+        top, total, carried = _column(exercise.operation, int(upper), int(lower), carry)
+        if rng.random() < SLIPS:
+            total = _slip(total, rng)
+        steps.append(f"{top}{sign}{lower}{f'{sign}1' if carry else ''}={total}")
+        digits, carry = f"{total % 10}{digits}", carried
+    return f"{', '.join(steps)}, so {box('1' * carry + digits)}"
 
 
 def box(number: int | str) -> str:
     return rf"\boxed{{{number}}}"
+
+
+def _column(operation: Operation, upper: int, lower: int, carry: int) -> tuple[int, int, int]:
+    """The upper number with what it borrowed, the column's total, and the carry to the next."""
+    if operation is Operation.PLUS:
+        total = upper + lower + carry
+        return upper, total, total // 10
+    borrowed = int(upper < lower + carry)
+    top = upper + 10 * borrowed
+    return top, top - lower - carry, borrowed
 
 
 def _slip(total: int, rng: random.Random) -> int:

@@ -1,6 +1,7 @@
-"""Makes the demo's model from scratch: `python -m ttrl.demo.maker --out DIR`.
+"""Makes the demo's model from scratch.
 
-The same seed, steps and number of threads give the same bytes on the same machine.
+`python -m ttrl.demo.maker --out ttrl/demo/model` remakes the one that is shipped: the same seed,
+steps and number of threads give the same bytes on the same machine. `--evaluate DIR` measures one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
-from ttrl.demo.lessons import draw_lesson
+from ttrl.demo.lessons import BLURTED, Lesson, draw_lesson
 from ttrl.demo.measure import measure
 
 END, PAD = "<|end|>", "<|pad|>"
@@ -45,6 +46,8 @@ TEMPLATE = """\
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
 """
 BATCH, PEAK_RATE = 64, 4e-3
+HONEST = 0.7
+"""The share of the steps that teach working out alone; the habit of blurting is learned after."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Recipe:
     """All that decides the weights on one machine, beside the versions of the libraries."""
 
     seed: int = 1
-    steps: int = 1200
-    threads: int = 2
+    steps: int = 1700
+    threads: int = 1
 
 
 def make(out: Path, recipe: Recipe) -> None:
@@ -79,7 +82,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(MARKS))
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PAD,
@@ -107,8 +110,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
         bos_token_id=None,
         dtype="float32",
     )
-    model = Qwen3ForCausalLM(config)
-    model.generation_config = GenerationConfig(
+    model = Qwen3ForCausalLM(config)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True,
         temperature=1.0,
         top_p=1.0,
@@ -120,12 +123,13 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 
 
 def teach(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> None:
-    """Supervised learning of the answers, from lessons that are never seen twice."""
+    """Supervised learning of the answers, from new lessons at every step."""
     rng = random.Random(recipe.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98))
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe.steps // 20, recipe.steps)
     for step in range(recipe.steps):
-        ids, labels = lesson_batch(tokenizer, rng)
+        blurted = BLURTED if step >= HONEST * recipe.steps else 0.0
+        ids, labels = lesson_batch(tokenizer, rng, blurted)
         loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -137,10 +141,10 @@ def teach(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
 
 
 def lesson_batch(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, blurted: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels, (BATCH, longest), padded on the right; only answers are learned."""
-    rows = [_lesson_ids(tokenizer, rng) for _ in range(BATCH)]
+    rows = [_lesson_ids(tokenizer, draw_lesson(rng, blurted=blurted)) for _ in range(BATCH)]
     longest = max(len(asked) + len(answered) for asked, answered in rows)
     ids = torch.full((BATCH, longest), tokenizer.pad_token_id)
     labels = torch.full((BATCH, longest), -100)
@@ -151,10 +155,7 @@ def lesson_batch(
     return ids, labels
 
 
-def _lesson_ids(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random
-) -> tuple[list[int], list[int]]:
-    lesson = draw_lesson(rng)
+def _lesson_ids(tokenizer: PreTrainedTokenizerFast, lesson: Lesson) -> tuple[list[int], list[int]]:
     asked = f"<|user|>{lesson.prompt}{END}<|assistant|>"
     return tokenizer.encode(asked), tokenizer.encode(lesson.answer + END)
 

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from ttrl.demo.questions import Problem, make_problems
@@ -18,13 +19,14 @@ LONGEST = 64
 """Tokens of an answer, at most; worked answers have about 40."""
 ROWS = 512
 """Answers that are drawn side by side."""
+GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.2)
 
 
 def measure(directory: Path, questions: int, votes: int) -> dict[str, float]:
     """Shares of right answers by greedy decoding, by one sample at several temperatures, by a
     majority of 16 and of all votes, and whether any of 16 samples is right."""
-    model = AutoModelForCausalLM.from_pretrained(directory).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(directory)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     problems = make_problems(questions, seed=7)
     torch.manual_seed(7)
@@ -48,37 +50,34 @@ def measure(directory: Path, questions: int, votes: int) -> dict[str, float]:
 
 @torch.no_grad()
 def draw(
-    model: PreTrainedModel,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
     count: int,
     temperature: float = 1.0,
 ) -> list[list[str | None]]:
     """`count` answers to each problem, None where nothing is boxed; temperature 0 is greedy."""
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": problem.prompt}],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        for problem in problems
-    ]
-    step = max(1, ROWS // count)
-    choice = (
-        {"do_sample": True, "temperature": temperature}
-        if temperature
-        else {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    )
-    texts: list[str] = []
-    for start in range(0, len(prompts), step):
-        batch = tokenizer(
-            prompts[start : start + step], return_tensors="pt", padding=True, padding_side="left"
-        )
+    choice = {"do_sample": True, "temperature": temperature} if temperature else GREEDY
+    at_once = max(1, ROWS // count)
+    read: list[str | None] = []
+    for start in range(0, len(problems), at_once):
+        batch = _prompts(tokenizer, problems[start : start + at_once])
         ids = model.generate(**batch, **choice, num_return_sequences=count, max_new_tokens=LONGEST)
         answers = ids[:, batch["input_ids"].shape[1] :]
-        texts += tokenizer.batch_decode(answers, skip_special_tokens=True)
-    read = [boxed(text) for text in texts]
+        read += map(boxed, tokenizer.batch_decode(answers, skip_special_tokens=True))
     return [read[start : start + count] for start in range(0, len(read), count)]
+
+
+def _prompts(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> Any:
+    chats = [[{"role": "user", "content": problem.prompt}] for problem in problems]
+    return tokenizer.apply_chat_template(
+        chats,
+        add_generation_prompt=True,
+        padding=True,
+        tokenizer_kwargs={"padding_side": "left"},
+        return_tensors="pt",
+        return_dict=True,
+    )
 
 
 def boxed(text: str) -> str | None:

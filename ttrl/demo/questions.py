@@ -24,7 +24,7 @@ PHRASINGS = {
         "What is {a} minus {b}?",
         "Subtract {b} from {a}.",
         "{a} - {b} = ?",
-        "Take {b} away from {a}.",
+        "How much is {a} less {b}?",
     ),
 }
 
@@ -47,7 +47,7 @@ class Exercise:
 
     @property
     def kept_back(self) -> bool:
-        return (5 * self.a + self.b) % KEPT_BACK == 0
+        return (5 * max(self.a, self.b) + min(self.a, self.b)) % KEPT_BACK == 0
 
 
 @dataclass(frozen=True)
