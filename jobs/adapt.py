@@ -36,6 +36,7 @@ from ttrl.store.runs import RunState
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
+PARENT = os.getppid()
 
 
 class Stopped(Exception):
@@ -49,7 +50,9 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
     try:
         state, reason, adapter = _adapt(config, store, client, run_id)
     except Stopped:
-        state, reason = RunState.ABORTED, "it was stopped"
+        orphaned = os.getppid() != PARENT
+        why = "the process that owned it died" if orphaned else "it was stopped"
+        state, reason = RunState.ABORTED, why
     except (EngineError, probe.ProbesUnreadable, adapters.AdapterDamaged) as error:
         reason = str(error)
     except MemoryError:
@@ -224,8 +227,12 @@ def main() -> int:
         timeout=config.engine.request_timeout.total_seconds(),
     )
     with Store.open(config.state_dir) as store, client:
-        threading.Thread(target=_keep_beating, args=(store, arguments.run), daemon=True).start()
+        over = threading.Event()
+        threading.Thread(
+            target=_keep_beating, args=(store, arguments.run, over), daemon=True
+        ).start()
         state = run(config, store, client, arguments.run)
+        over.set()
     log.info("run %d ended: %s", arguments.run, state)
     return 0
 
@@ -243,11 +250,12 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _keep_beating(store: Store, run_id: int) -> None:
-    """Show that the run lives; stop it when somebody has ended it in the store."""
+def _keep_beating(store: Store, run_id: int, over: threading.Event) -> None:
+    """Show that the run lives; stop it when somebody else has ended it in the store."""
     while store.runs.beat(run_id):
-        time.sleep(BEAT_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+        over.wait(BEAT_SECONDS)
+    if not over.wait(BEAT_SECONDS):  # it may just be ending by itself
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,106 @@
+"""kill -9 of any process: the state before or the state after, and users are served again."""
+
+from __future__ import annotations
+
+import openai
+import pytest
+
+from tests.integration.daemon import Daemon, alive, record_questions, wait_until
+from ttrl.engine.client import EngineClient
+from ttrl.store.runs import RunState, Trigger
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
+
+PROMPT = "What is 417 plus 286?"
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A daemon in the middle of an update."""
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    record_questions(state_dir)
+    settings = ("schedule.every=1s", "schedule.min_questions=20", "update.steps=500")
+    with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
+        run = wait_until(store.runs.active, "a run is started")
+        wait_until(lambda: store.runs.get(run.id).steps > 1, "it is in the middle", 120)
+        yield daemon
+
+
+def test_the_run_is_killed(training):
+    training.ttrl("pause")
+    with training.store() as store:
+        run = store.runs.active()
+        training.kill(training.run_pid())
+        assert training.ask(PROMPT)[1] == "base"
+        wait_until(lambda: store.runs.get(run.id).state is RunState.FAILED, "it is marked")
+        assert "killed" in store.runs.get(run.id).reason
+        engine_url = training.status()["engine_url"]
+        with EngineClient(engine_url) as engine:
+            wait_until(lambda: len(engine.models()) == 1, "its candidate is cleared away")
+        training.ttrl("resume")
+        again = wait_until(store.runs.active, "another run can start")
+        assert again.id > run.id
+
+
+def test_the_daemon_is_killed_in_the_middle_of_a_run(training):
+    children = [pid for pid, _ in training.children()]
+    with training.store() as store:
+        run, asked = store.runs.active(), store.questions.counts()
+        training.kill()
+        wait_until(lambda: not any(map(alive, children)), "engine and run die with it", 30)
+        training.start("--set", "schedule.every=null")
+        ended = store.runs.get(run.id)
+        assert (ended.state, store.runs.active()) == (RunState.ABORTED, None)
+        assert "died" in ended.reason
+        assert sum(store.questions.counts().values()) == sum(asked.values())
+        assert store.adapters.all() == []
+    assert training.ask(PROMPT)[1] == "base"
+
+
+def test_the_daemon_is_killed_while_it_serves(learned):
+    before = learned.ask(PROMPT)
+    learned.kill()
+    learned.start()
+    learned.wait_live(learned.versions[1])
+    assert learned.ask(PROMPT) == before
+    with learned.store() as store:
+        wait_until(lambda: store.questions.times_asked() >= 1, "what was recorded is there")
+
+
+def test_the_engine_is_killed(learned):
+    """Users get an OpenAI-shaped 503 while no engine is up; then what was live is live again."""
+    before = learned.ask(PROMPT)
+    assert before[1] == learned.versions[1]
+    learned.kill(learned.engine_pid())
+    refusals, answers = [], []
+
+    def back_again():
+        try:
+            answers.append(learned.ask(PROMPT))
+        except openai.APIStatusError as error:
+            refusals.append(error)
+        return answers and answers[-1] == before
+
+    wait_until(back_again, "the live version answers again")
+    assert refusals, "it was down for a while"
+    assert {error.status_code for error in refusals} <= {502, 503}
+    assert all(
+        error.response.headers["retry-after"] for error in refusals if error.status_code == 503
+    )
+    assert {version for _, version in answers} <= {"base", *learned.versions}
+    assert learned.metric("ttrl_engine_restarts_total") == 1
+
+
+def test_a_dead_run_cannot_come_back(tmp_path):
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    record_questions(state_dir, 20)
+    daemon = Daemon(state_dir, start=False)
+    with daemon.store() as store:
+        run = store.runs.create(Trigger.SCHEDULE, {})
+        store.runs.start(run.id, parent=None)
+        with daemon:
+            daemon.start()
+            assert store.runs.get(run.id).state is RunState.ABORTED
+        assert not store.runs.end(run.id, RunState.PUBLISHED, "too late", adapter="x")

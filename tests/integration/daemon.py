@@ -1,0 +1,201 @@
+"""Starting `ttrl serve`, talking to it, and ending it in every way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+
+from serve.state import owner_of
+from ttrl import adapters
+from ttrl.adapters import Manifest
+from ttrl.demo import model_dir
+from ttrl.demo.questions import make_problems
+from ttrl.questions import from_prompt
+from ttrl.store import Store
+from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.questions import Recorded
+
+TTRL = [sys.executable, "-c", "from serve.cli import main; main()"]
+MODEL = "ttrl-demo"
+SETTINGS = Path(__file__).parents[2] / "configs" / "demo.yaml"
+DEADLINE_SECONDS = 60.0
+
+
+def wait_until(true: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
+    """Look until it is so; fail when it does not come to be in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := true():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+class Daemon:
+    """`ttrl serve` on the demo's settings, in a process of its own."""
+
+    def __init__(self, state_dir: Path, *settings: str, start: bool = True) -> None:
+        self.state_dir = state_dir
+        self.versions: list[str] = []
+        self.child: subprocess.Popen[bytes] | None = None
+        self._settings = [f"model.name={model_dir()}", *settings]
+        state_dir.mkdir(exist_ok=True)
+        if start:
+            self.start()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.child is not None and self.child.poll() is None:
+            self.child.terminate()
+            self.child.wait(30)
+
+    @property
+    def options(self) -> list[str]:
+        sets = [word for setting in self._settings for word in ("--set", setting)]
+        return ["--config", str(SETTINGS), "--state-dir", str(self.state_dir), *sets]
+
+    @property
+    def url(self) -> str:
+        owner = owner_of(self.state_dir)
+        assert owner is not None
+        assert owner.url is not None
+        return owner.url
+
+    @property
+    def log(self) -> str:
+        return (self.state_dir / "daemon.log").read_text()
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="anybody", max_retries=0)
+
+    def start(self, *more: str) -> None:
+        with (self.state_dir / "daemon.log").open("ab") as log:
+            command = [*TTRL, "serve", *self.options, *more]
+            self.child = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(self._ready_or_dead, f"the daemon is ready\n{self.log}")
+
+    def ready(self) -> bool:
+        owner = owner_of(self.state_dir)
+        if owner is None or owner.url is None:
+            return False
+        try:
+            return httpx2.get(f"{owner.url}/readyz", trust_env=False).is_success
+        except httpx2.TransportError:
+            return False
+
+    def ttrl(self, *words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [*TTRL, *words, *self.options], capture_output=True, text=True, timeout=280
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ttrl("status", "--json"))
+        return found
+
+    def store(self) -> Store:
+        return Store.open(self.state_dir)
+
+    def metric(self, name: str) -> float:
+        """The value of a series, written as Prometheus has it."""
+        text = httpx2.get(f"{self.url}/metrics", trust_env=False).text
+        line = next(line for line in text.splitlines() if line.startswith(f"{name} "))
+        return float(line.split()[-1])
+
+    def ask(self, prompt: str, **more: Any) -> tuple[str, str]:
+        """The greedy answer, and the version that gave it."""
+        raw = self.client.chat.completions.with_raw_response.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": prompt}],
+            temperature=0,
+            max_tokens=48,
+            **more,
+        )
+        return raw.parse().choices[0].message.content or "", raw.headers["x-ttrl-adapter"]
+
+    def wait_live(self, version: str) -> None:
+        def live() -> bool:
+            with self.store() as store:
+                return (store.adapters.serving().adapter or "base") == version
+
+        wait_until(live, f"{version} is live\n{self.log}")
+
+    def engine_pid(self) -> int:
+        """The engine's process: the daemon's child that is no run."""
+        return next(pid for pid, words in self.children() if "ttrl.engine.embedded" in words)
+
+    def run_pid(self) -> int | None:
+        return next((pid for pid, words in self.children() if "jobs.adapt" in words), None)
+
+    def children(self) -> list[tuple[int, str]]:
+        assert self.child is not None
+        found = []
+        for task in Path(f"/proc/{self.child.pid}/task").iterdir():
+            for pid in (task / "children").read_text().split():
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found.append((int(pid), words))
+        return found
+
+    def kill(self, pid: int | None = None) -> None:
+        """kill -9, and wait until the process is gone."""
+        assert self.child is not None
+        os.kill(pid or self.child.pid, signal.SIGKILL)
+        if pid is None:
+            self.child.wait(10)
+        else:
+            wait_until(lambda: not alive(pid), f"{pid} is gone", 10)
+
+    def _ready_or_dead(self) -> bool:
+        assert self.child is not None
+        return self.ready() or self.child.poll() is not None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and not a zombie."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def record_questions(state_dir: Path, count: int = 120) -> None:
+    """Questions as the gateway would have recorded them."""
+    with Store.open(state_dir) as store:
+        asked = [Recorded(from_prompt(p.prompt), 1.0) for p in make_problems(count, seed=5)]
+        store.questions.record(asked, holdout=0.2)
+
+
+def publish_random(state_dir: Path, sources: Sequence[Path]) -> list[str]:
+    """Versions as a run would have published them, from any adapters."""
+    names: list[str] = []
+    with Store.open(state_dir) as store:
+        for number, source in enumerate(sources, 1):
+            digest = adapters.digest_of(source)
+            name = adapters.version_name("test", number, digest)
+            parent = names[-1] if names else None
+            base, targets = str(model_dir()), ("all",)
+            manifest = Manifest(
+                name, "test", number, digest, base, parent, 0, 16, targets, float(number)
+            )
+            adapters.publish(source, state_dir / "adapters", manifest)
+            row = AdapterRow(
+                name, "test", number, digest, parent, base, None, 16,
+                AdapterState.APPROVED, "made for a test", float(number),
+            )  # fmt: skip
+            store.adapters.publish(row, [], author="test")
+            names.append(name)
+    return names

@@ -1,0 +1,117 @@
+"""Questions in, a better model out: by the daemon, alone, and on the clock."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from tests.integration.daemon import TTRL, Daemon, record_questions, wait_until
+from ttrl.demo.questions import make_problems
+from ttrl.store import Store
+from ttrl.store.runs import RunState, Trigger
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def question_file(tmp_path):
+    path = tmp_path / "questions.jsonl"
+    rows = [{"prompt": p.prompt, "answers": ["a trap"]} for p in make_problems(60, seed=9)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_the_main_job_end_to_end(tmp_path):
+    """A short demo: recorded, voted on, updated, judged, hot-loaded, and measurably better."""
+    words = ["demo", "--json", "--state-dir", str(tmp_path / "state"), "--set", "update.steps=12"]
+    done = subprocess.run([*TTRL, *words], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["run"], found["questions"], found["steps"]) == ("published", 200, 12)
+    assert found["adapter"].startswith("ttrl-")
+    assert found["greedy_after"] > found["greedy_before"] + 0.2
+    assert found["pass_at_1_after"] > found["pass_at_1_before"] + 0.05
+    with Store.open(tmp_path / "state") as store:
+        (run,) = store.runs.newest(5)
+        assert run.samples == found["samples"] >= 12 * 8 * 32
+        (row,) = store.adapters.all()
+        taught = set(store.adapters.question_ids(row.name))
+        probes = {probe.id for probe in store.questions.probes(1000)}
+        assert len(taught) > 40
+        assert not taught & probes, "a probe was trained on"
+        assert store.runs.verdicts(run.id)[0]["verdict"] == "sharper"
+        votes = store.questions.last_votes(min(taught))
+        assert sum(count for _, count in votes[0]["counts"]) <= 32
+    assert not list((tmp_path / "state" / "runs").iterdir()), "candidates are cleared away"
+
+
+def test_alone_on_a_file_of_questions(tmp_path, question_file):
+    """No daemon: an engine is started for the run, and nothing is left behind."""
+    alone = Daemon(tmp_path / "state", "gate.ship=better", "gate.min_probes=4", start=False)
+    words = [*TTRL, "adapt", "--questions", str(question_file), "--steps", "8", "--json"]
+    done = subprocess.run([*words, *alone.options], capture_output=True, text=True, timeout=280)
+    run = json.loads(done.stdout)
+    assert done.returncode == 4, "consensus alone does not ship where labels are asked for"
+    assert run["state"] in ("held", "rejected")
+    with alone.store() as store:
+        assert store.adapters.wanted().adapter is None
+        assert {row.state for row in store.adapters.all()} <= {"held"}
+        assert store.questions.times_asked() == 60
+    assert not (alone.state_dir / "owner.json").exists()
+
+
+def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    record_questions(state_dir)
+    settings = ("schedule.every=1s", "schedule.min_questions=20", "update.steps=500")
+    with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
+        run = wait_until(store.runs.active, "the schedule starts a run")
+        assert run.trigger is Trigger.SCHEDULE
+        wait_until(lambda: store.runs.get(run.id).steps > 0, "a step is done", 120)
+        assert daemon.ask("What is 1 plus 1?")[1] == "base", "users are served meanwhile"
+        assert "already under way" in daemon_error(daemon, "adapt")
+        daemon.ttrl("pause")
+        assert "Stopped" in daemon.ttrl("runs", "stop")
+        ended = store.runs.get(run.id)
+        assert (ended.state, ended.reason) == (RunState.ABORTED, "it was stopped")
+        assert daemon.status()["paused"] is True
+        assert daemon.metric("ttrl_update_steps_total") >= 1
+        assert daemon.metric('ttrl_runs_total{state="aborted"}') == 1
+
+
+def test_interrupting_adapt_stops_the_run_and_nothing_else(tmp_path):
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    record_questions(state_dir)
+    with Daemon(state_dir, "update.steps=500") as daemon, daemon.store() as store:
+        child = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.DEVNULL)
+        run = wait_until(store.runs.active, "a run is started")
+        wait_until(lambda: store.runs.get(run.id).started, "its process is at work")
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) != 0
+        wait_until(lambda: store.runs.get(run.id).state is RunState.ABORTED, "it is stopped")
+        assert daemon.ask("What is 1 plus 1?")[1] == "base"
+
+
+def test_assess_trains_and_records_nothing(shared, question_file):
+    with shared.store() as store:
+        before = store.questions.times_asked()
+        found = json.loads(shared.ttrl("assess", str(question_file), "--limit", "16", "--json"))
+        assert (found["questions"], found["asked"]) == (60, 16)
+        assert found["teachable"] + found["unanimous"] + found["no_label"] == pytest.approx(1)
+        assert found["worth_it"] is True
+        assert store.questions.times_asked() == before
+        assert store.runs.newest() == []
+
+
+def daemon_error(daemon, *words):
+    done = subprocess.run(
+        [*TTRL, *words, *daemon.options], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr

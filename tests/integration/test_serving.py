@@ -1,0 +1,172 @@
+"""The daemon answers OpenAI's clients, records, and swaps versions that nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import threading
+import time
+
+import httpx2
+import openai
+import pytest
+
+from tests.integration.daemon import MODEL, TTRL, Daemon, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+QUESTION = [{"role": "user", "content": "What is 417 plus 286?"}]
+
+
+def test_openai_clients_streaming_and_not_sync_and_async(shared):
+    with shared.store() as store:
+        before = store.questions.times_asked()
+    whole = shared.client.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, max_tokens=48
+    )
+    stream = shared.client.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, max_tokens=48, stream=True
+    )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+    assert "".join(pieces) == whole.choices[0].message.content != ""
+    assert len([piece for piece in pieces if piece]) > 2
+    assert [model.id for model in shared.client.models.list()] == [MODEL]
+
+    async def many():
+        async with openai.AsyncOpenAI(base_url=f"{shared.url}/v1", api_key="x") as client:
+            asks = [
+                client.chat.completions.create(
+                    model=MODEL,
+                    messages=[{"role": "user", "content": f"What is {100 + n} plus 286?"}],
+                    max_tokens=48,
+                )
+                for n in range(64)
+            ]
+            return await asyncio.gather(*asks)
+
+    answers = asyncio.run(many())
+    assert all(answer.choices[0].message.content for answer in answers)
+    with shared.store() as store:
+        wait_until(lambda: store.questions.times_asked() == before + 66, "all are recorded")
+
+
+def test_what_a_user_may_not_reach(shared):
+    for path in ("/v1/load_lora_adapter", "/admin/status", "//v1/load_lora_adapter"):
+        answer = httpx2.post(f"{shared.url}{path}", json={}, trust_env=False)
+        assert answer.status_code in (401, 404, 405)
+        assert "message" in answer.json()["error"]
+    wrong = httpx2.get(
+        f"{shared.url}/admin/status",
+        headers={"Authorization": "Bearer é".encode()},
+        trust_env=False,
+    )
+    assert wrong.status_code == 401
+
+
+def test_no_learn_is_honoured_and_counted(shared):
+    with shared.store() as store:
+        before = store.questions.times_asked()
+    shared.ask("What is 1 plus 1?", extra_headers={"X-TTRL-No-Learn": "1"})
+    shared.ask("What is 2 plus 2?")
+    with shared.store() as store:
+        wait_until(lambda: store.questions.times_asked() == before + 1, "one is recorded")
+    assert shared.metric('ttrl_questions_skipped_total{reason="opted_out"}') == 1
+
+
+def test_swaps_and_roll_backs_under_traffic(learned):
+    """No request fails, and the header never names another version than the one that answered."""
+    first, second = learned.versions
+    prompt = "What is 417 plus 286?"
+    expected = {second: learned.ask(prompt)[0]}
+    learned.ttrl("adapters", "promote", first)
+    expected[first] = learned.ask(prompt)[0]
+    learned.ttrl("adapters", "promote", "base")
+    expected["base"] = learned.ask(prompt)[0]
+    assert len(set(expected.values())) == 3, (
+        "the versions must differ for this test to say anything"
+    )
+
+    done, seen, failures = threading.Event(), [], []
+
+    def keep_asking():
+        while not done.is_set():
+            try:
+                seen.append(learned.ask(prompt))
+            except openai.OpenAIError as error:
+                failures.append(error)
+
+    askers = [threading.Thread(target=keep_asking) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    for version in (first, second, first, second):
+        learned.ttrl("adapters", "promote", version)
+    learned.ttrl("adapters", "rollback")
+    wait_until(lambda: (expected[first], first) in seen[-20:], "the roll-back is seen")
+    done.set()
+    for asker in askers:
+        asker.join(30)
+    assert failures == []
+    assert {version for _, version in seen} >= {first, second}
+    assert [pair for pair in seen if expected[pair[1]] != pair[0]] == []
+    assert learned.metric("ttrl_live_adapter_is_wanted") == 1
+
+
+def test_a_damaged_version_does_not_serve_the_previous_one_does(learned):
+    first, second = learned.versions
+    learned.child.send_signal(signal.SIGTERM)
+    assert learned.child.wait(30) == 0
+    weights = learned.state_dir / "adapters" / second / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    learned.start()
+    learned.wait_live(first)
+    assert learned.ask("What is 1 plus 1?")[1] == first
+    status = learned.status()
+    assert (status["live"], status["wanted"]) == (first, second)
+    assert second in status["live_reason"]
+    assert learned.metric("ttrl_live_adapter_is_wanted") == 0
+    learned.ttrl("adapters", "promote", second, code=1)
+    learned.ttrl("adapters", "rollback")
+    assert learned.status()["wanted"] == first
+
+
+def test_sigterm_lets_a_stream_end_and_exits_0(daemon):
+    stream = daemon.client.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, max_tokens=48, stream=True
+    )
+    pieces = [next(stream).choices[0].delta.content]
+    daemon.child.send_signal(signal.SIGTERM)
+    pieces += [chunk.choices[0].delta.content for chunk in stream]
+    assert "boxed" in "".join(piece or "" for piece in pieces)
+    assert daemon.child.wait(30) == 0
+    with daemon.store() as store:
+        assert store.questions.times_asked() == 1, "what was asked last is recorded as well"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "in use by process"),
+        (("--state-dir", "{tmp}/other", "--port", "{port}"), "Address already in use"),
+        (("--state-dir", "{tmp}/other", "--model", "{tmp}"), "not a model directory"),
+    ],
+)
+def test_a_second_daemon_gets_a_sentence(shared, tmp_path, more, message):
+    port = shared.url.rpartition(":")[2]
+    words = [word.format(tmp=tmp_path, port=port) for word in more]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*TTRL, "serve", *shared.options, *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - began < 30
+
+
+def test_an_engine_that_does_not_start_is_explained(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    daemon = Daemon(tmp_path / "state", f"model.name={tmp_path / 'model'}")
+    assert daemon.child.wait(60) == 1
+    assert "the engine ended" in daemon.log
