@@ -218,6 +218,7 @@ def main() -> int:
     """The process: arguments say where, standard input says how."""
     arguments = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     config = Config.model_validate_json(sys.stdin.read())
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)

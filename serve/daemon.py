@@ -97,6 +97,7 @@ def _app(parts: Core, recorder: Recorder, clock: Clock, counts: Counting, token:
             max_body_bytes=config.gateway.max_body,
             max_n=config.gateway.max_n,
             max_chars=config.record.max_chars,
+            record=config.record.enabled,
         ),
     )
 
@@ -113,8 +114,7 @@ def _app(parts: Core, recorder: Recorder, clock: Clock, counts: Counting, token:
 
 
 def _record(parts: Core, batch: Sequence[Recorded]) -> None:
-    if parts.config.record.enabled:
-        parts.store.questions.record(batch, holdout=parts.config.gate.holdout)
+    parts.store.questions.record(batch, holdout=parts.config.gate.holdout)
 
 
 async def _start_scheduled(parts: Core) -> None:

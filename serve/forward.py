@@ -52,6 +52,7 @@ class Limits:
     max_body_bytes: int = 8 * 2**20
     max_n: int = 16
     max_chars: int = 16_000
+    record: bool = True
     body_seconds: float = 60.0
     deadline_seconds: float = 3600.0
     retry_after_seconds: int = 5
@@ -198,6 +199,8 @@ class Forwarded:
     def _question(
         self, asked: Request, headers: Headers, reason: Unlearnable | None
     ) -> Question | Unlearnable:
+        if not self.limits.record:
+            return Unlearnable.RECORDING_OFF
         if headers.get(NO_LEARN_HEADER, "").strip().lower() not in FALSE:
             return Unlearnable.OPTED_OUT
         if self.path != CHAT:

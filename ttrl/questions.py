@@ -32,6 +32,7 @@ class Unlearnable(StrEnum):
     """Why a request is answered but not learned from."""
 
     OPTED_OUT = "opted_out"
+    RECORDING_OFF = "recording_off"
     NOT_CHAT = "not_chat"
     MALFORMED = "malformed"
     NO_QUESTION = "no_question"

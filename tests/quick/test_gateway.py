@@ -12,6 +12,7 @@ import openai
 import pytest
 from starlette.types import Receive, Send
 
+from serve.forward import Limits
 from serve.gateway import OTHER_ROUTES, GatewaySettings
 from tests.house import House, asking, house, until
 from tests.standin import Gate, at_once, completion, echoing, saying, streaming
@@ -205,6 +206,13 @@ def test_a_no_to_no_learn_is_a_yes(home: House) -> None:
     with home.http() as client:
         client.post(CHAT, json={"messages": asking()}, headers={"X-TTRL-No-Learn": "0"})
     assert len(home.texts()) == 1
+
+
+def test_recording_can_be_switched_off() -> None:
+    with house(limits=Limits(record=False)) as home, home.http() as client:
+        assert client.post(CHAT, json={"messages": asking()}).is_success
+        assert home.texts() == []
+        assert home.tally.skips == {Unlearnable.RECORDING_OFF: 1}
 
 
 image = [{"type": "image_url", "image_url": {"url": "data:,"}}]
