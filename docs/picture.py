@@ -1,6 +1,6 @@
 """The README's picture: runs `ttrl demo` on a terminal of its own and draws what it ended with.
 
-    python docs/picture.py docs/demo.svg
+python docs/picture.py docs/demo.svg
 """
 
 from __future__ import annotations
