@@ -44,7 +44,7 @@ def engine(
     if request.param == "vllm" and os.environ.get("TTRL_TEST_ENGINE") != "vllm":
         pytest.skip("TTRL_TEST_ENGINE=vllm runs these against a real vLLM")
     port = free_port()
-    served = Served(f"http://127.0.0.1:{port}", folder)
+    served = Served(request.param, f"http://127.0.0.1:{port}", folder)
     log = tmp_path_factory.mktemp("log") / "engine.log"
     if request.param == "vllm":
         python = os.environ.get("TTRL_TEST_VLLM_PYTHON", sys.executable)

@@ -5,6 +5,7 @@ A program of its own (`python models.py FOLDER`), so that torch stays out of the
 
 from __future__ import annotations
 
+import string
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ TEMPLATE = (
     "{%- endfor -%}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
 MARKS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-CHARACTERS = "\nabcdefghijklmnopqrstuvwxyz0123456789 .,?+-=\\{}"
+CHARACTERS = string.printable[:-2]
+"""All of them: vLLM tries the tokenizer on words of its own when it starts."""
 
 
 def make_all(folder: Path) -> None:
@@ -22,7 +24,7 @@ def make_all(folder: Path) -> None:
     make_adapter(folder / "model", folder / "a", seed=1)
     make_adapter(folder / "model", folder / "b", seed=2)
     make_adapter(folder / "model", folder / "wide", seed=3, rank=64)
-    make_model(folder / "stranger", hidden_size=64)
+    make_model(folder / "stranger", hidden_size=128)
     make_adapter(folder / "stranger", folder / "foreign", seed=4)
 
 

@@ -13,6 +13,7 @@ MAX_MODEL_LEN = 256
 class Served:
     """An engine that answers at `url` and serves `model` as BASE; `folder` has adapters for it."""
 
+    kind: str
     url: str
     folder: Path
 

@@ -121,12 +121,31 @@ def check_refused(client: EngineClient, path: Path) -> None:
 def test_adapters_answer_side_by_side(client: EngineClient, engine: Served) -> None:
     for name in ("a", "b"):
         client.load_adapter(name, engine.folder / name)
-    models = (BASE, "a", "b")
+    check_side_by_side(client, ["a", "b"])
+
+
+def test_the_base_answers_beside_adapters_as_if_alone(
+    client: EngineClient, engine: Served, request: pytest.FixtureRequest
+) -> None:
+    if engine.kind == "vllm":
+        # Its CPU build gives rows without an adapter the one in the last slot when they share a
+        # batch with rows that have one (vllm-project/vllm pull requests 48421 and 49656).
+        request.applymarker(
+            pytest.mark.xfail(strict=False, reason="known defect of vLLM's CPU build")
+        )
+    names = [f"slot-{number}" for number in range(8)]
+    for name in names:
+        client.load_adapter(name, engine.folder / "b")
+    check_side_by_side(client, [BASE, names[0]])
+
+
+def check_side_by_side(client: EngineClient, models: list[str]) -> None:
     alone = {model: tokens(client, model) for model in models}
-    assert len(set(alone.values())) == 3
+    assert len(set(alone.values())) == len(models)
+    turns = models * 10
     with ThreadPoolExecutor(12) as pool:
-        mixed = list(pool.map(lambda number: tokens(client, models[number % 3]), range(24)))
-    assert mixed == [alone[models[number % 3]] for number in range(24)]
+        mixed = list(pool.map(lambda model: tokens(client, model), turns))
+    assert mixed == [alone[model] for model in turns]
 
 
 def test_a_swap_under_load_cuts_nobody_off(client: EngineClient, engine: Served) -> None:
@@ -157,8 +176,9 @@ def test_a_swap_under_load_cuts_nobody_off(client: EngineClient, engine: Served)
         client.load_adapter("new", engine.folder / "b")
         client.unload_adapter("old")
         assert [card.name for card in client.models()] == [BASE, "new"]
-        assert tokens(client, "new") != tokens(client, BASE)
+        during = tokens(client, "new")
         ended = [stream.result() for stream in streams]
+    assert during == tokens(client, "new") != tokens(client, BASE)
     for lines in ended:
         assert lines[-1] == "data: [DONE]"
         last = json.loads(lines[-2].removeprefix("data: "))
