@@ -102,11 +102,15 @@ class EngineKeeper:
         self._process = EngineProcess(
             self._command(),
             url=self.url,
-            env=vllm_environment(),
+            env=self._environment(),
             log=self.log_file,
             startup_timeout=self._config.engine.startup_timeout.total_seconds(),
         )
         await asyncio.to_thread(self._process.start, progress)
+
+    def _environment(self) -> dict[str, str]:
+        key = self._config.engine.api_key
+        return vllm_environment() | ({"VLLM_API_KEY": key} if key else {})
 
     def _command(self) -> list[str]:
         config = self._config

@@ -92,6 +92,8 @@ class RunKeeper:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
+                # Threads that spin while they wait take the cores from the engine beside us.
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
                 start_new_session=True,
             )
         assert child.stdin is not None

@@ -82,7 +82,7 @@ def test_the_engine_is_killed(learned):
             refusals.append(error)
         return answers and answers[-1] == before
 
-    wait_until(back_again, "the live version answers again")
+    wait_until(back_again, f"{before} is answered again, {answers}")
     assert refusals, "it was down for a while"
     assert {error.status_code for error in refusals} <= {502, 503}
     assert all(

@@ -48,6 +48,7 @@ class Daemon:
         self.state_dir = state_dir
         self.versions: list[str] = []
         self.child: subprocess.Popen[bytes] | None = None
+        self._clients: dict[str, openai.OpenAI] = {}
         self._settings = [f"model.name={model_dir()}", *settings]
         state_dir.mkdir(exist_ok=True)
         if start:
@@ -57,6 +58,8 @@ class Daemon:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for client in self._clients.values():
+            client.close()
         if self.child is not None and self.child.poll() is None:
             self.child.terminate()
             self.child.wait(30)
@@ -79,7 +82,13 @@ class Daemon:
 
     @property
     def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="anybody", max_retries=0)
+        """One for each address that the daemon has had."""
+        url = self.url
+        if url not in self._clients:
+            self._clients[url] = openai.OpenAI(
+                base_url=f"{url}/v1", api_key="anybody", max_retries=0
+            )
+        return self._clients[url]
 
     def start(self, *more: str) -> None:
         with (self.state_dir / "daemon.log").open("ab") as log:
