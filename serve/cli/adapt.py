@@ -20,6 +20,7 @@ from serve.cli.common import (
     open_store,
     print_json,
     sentences,
+    settle,
 )
 from serve.cli.daemon import check_model, waiting
 from serve.follow import Follower, screen
@@ -153,6 +154,8 @@ def _follow_daemon(config: Config, store: Store, run_id: int, as_json: bool) -> 
     except KeyboardInterrupt:
         ask_daemon(config, "POST", "/admin/runs/stop")
         raise
+    if news.run.state is RunState.PUBLISHED:
+        settle(config, store, news.run.adapter)
     return news.run
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,17 @@ from rich.table import Table
 
 from serve.cli.common import (
     Resolve,
-    ask_daemon,
     config_options,
     fail,
     json_option,
     open_store,
     print_json,
+    settle,
 )
 from ttrl.adapters import AdapterDamaged, verify
 from ttrl.config import Config
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow
-
-SETTLE_SECONDS = 30.0
 
 
 @click.group()
@@ -90,7 +87,7 @@ def promote(resolve: Resolve, name: str) -> None:
         if chosen is not None and (damage := _files(config, chosen)) != "whole":
             fail(damage)
         store.adapters.want(chosen, author="operator", reason="promoted by hand")
-        _settle(config, store, chosen)
+        settle(config, store, chosen)
 
 
 @adapters.command()
@@ -103,7 +100,7 @@ def rollback(resolve: Resolve, reason: str) -> None:
         if store.adapters.wanted().adapter is None:
             fail("the base model serves: there is nothing to roll back")
         chosen = store.adapters.roll_back(author="operator", reason=reason).adapter
-        _settle(config, store, chosen)
+        settle(config, store, chosen)
 
 
 @adapters.command()
@@ -144,19 +141,3 @@ def _files(config: Config, name: str) -> str:
     except AdapterDamaged as error:
         return str(error)
     return "whole"
-
-
-def _settle(config: Config, store: Store, wanted: str | None) -> None:
-    """Tell the daemon, and wait until users get what the store now says."""
-    name = wanted or "the base model"
-    if ask_daemon(config, "POST", "/admin/reconcile") is None:
-        click.echo(f"{name} will serve when a daemon runs.")
-        return
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while time.monotonic() < deadline:
-        found = ask_daemon(config, "GET", "/admin/status") or {}
-        if found.get("answering") == (wanted or "base"):
-            click.echo(f"{name} is live.")
-            return
-        time.sleep(0.1)
-    fail(f"{name} could not be served: {store.adapters.serving().reason}")

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 NOT_RUNNING = 3
+SETTLE_SECONDS = 30.0
 
 
 def config_options(command: Callable[..., R]) -> Callable[..., R]:
@@ -154,6 +156,22 @@ def ask_daemon(
         fail(answer.json()["error"]["message"])
     found: dict[str, Any] = answer.json()
     return found
+
+
+def settle(config: Config, store: Store, wanted: str | None) -> None:
+    """Tell the daemon, and wait until users get what the store now says."""
+    name = wanted or "the base model"
+    if ask_daemon(config, "POST", "/admin/reconcile") is None:
+        click.echo(f"{name} will serve when a daemon runs.", err=True)
+        return
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        found = ask_daemon(config, "GET", "/admin/status") or {}
+        if found.get("answering") == (wanted or "base"):
+            click.echo(f"{name} is live.", err=True)
+            return
+        time.sleep(0.1)
+    fail(f"{name} could not be served: {store.adapters.serving().reason}")
 
 
 def _request(
