@@ -27,7 +27,7 @@ from ttrl.adapters import Manifest
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.gate import Judgement
-from ttrl.policy import NothingLeft, UpdateDiverged
+from ttrl.policy import NothingLeft, SettingRefused, UpdateDiverged
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import StoredQuestion
@@ -37,6 +37,14 @@ log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 PARENT = os.getppid()
+FORESEEN = (
+    EngineError,
+    probe.ProbesUnreadable,
+    adapters.AdapterDamaged,
+    SettingRefused,
+    UpdateDiverged,
+)
+"""Failures whose own words are the run's reason; none of them quotes a user or a model."""
 
 
 class Stopped(Exception):
@@ -53,7 +61,7 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
         orphaned = os.getppid() != PARENT
         why = "the process that owned it died" if orphaned else "it was stopped"
         state, reason = RunState.ABORTED, why
-    except (EngineError, probe.ProbesUnreadable, adapters.AdapterDamaged) as error:
+    except FORESEEN as error:
         reason = str(error)
     except MemoryError:
         reason = "out of memory; a smaller update.micro_batch or update.keep needs less"
@@ -130,8 +138,6 @@ def _update(
         )
     except NothingLeft:
         return False, "no question left a majority that could teach anything"
-    except UpdateDiverged as error:
-        return False, str(error)
     except torch.OutOfMemoryError as error:
         raise MemoryError from error
     finally:

@@ -29,7 +29,7 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from ttrl.config import UpdateConfig
-from ttrl.policy import NothingLeft, Policy, UpdateDiverged
+from ttrl.policy import NothingLeft, Policy, SettingRefused, UpdateDiverged
 
 
 def update(
@@ -45,7 +45,8 @@ def update(
     """Run the whole update from `parent` (a version's directory; None is the base model) and
     deploy the result; returns the optimizer steps done.
 
-    Raises UpdateDiverged, and whatever the policy raises but NothingLeft, which ends the update.
+    Raises SettingRefused, UpdateDiverged, and whatever the policy raises; after the first step,
+    NothingLeft only ends the update.
     """
     set_seed(settings.seed)
     trainer = _EngineTrainer(
@@ -170,7 +171,10 @@ def _arguments(
         "disable_tqdm": True,
         "shuffle_dataset": False,
     }
-    return GRPOConfig(**(defaults | settings.grpo | ours))
+    try:
+        return GRPOConfig(**(defaults | settings.grpo | ours))
+    except (TypeError, ValueError) as error:
+        raise SettingRefused(f"update.grpo: trl.GRPOConfig says: {error}") from error
 
 
 def _lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:

@@ -40,3 +40,7 @@ class NothingLeft(Exception):
 class UpdateDiverged(Exception):
     """The loss or the gradient is no longer a number; the update was stopped. A lower
     `update.learning_rate` helps."""
+
+
+class SettingRefused(ValueError):
+    """The trainer does not take a setting that was passed through in `update.grpo`."""

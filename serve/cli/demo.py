@@ -20,7 +20,7 @@ from serve.demo import Daemon, DemoFailed, Score
 from serve.state import StateDirError, prepare
 from ttrl.demo.questions import Problem
 from ttrl.store import Store
-from ttrl.store.runs import Run
+from ttrl.store.runs import Run, RunState
 
 
 @click.command()
@@ -45,6 +45,8 @@ def demo(seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: 
     console.print(_table(result))
     if as_json:
         print_json(result)
+    if result["run"] != RunState.PUBLISHED:
+        fail(f"the run did not publish anything, it ended {result['run']}: {result['reason']}")
 
 
 def _run(daemon: Daemon, seed: int, console: Console, *, as_json: bool) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def _result(
         "steps": run.steps,
         "samples": run.samples,
         "run": run.state,
+        "reason": run.reason,
         "adapter": version,
     }
 
