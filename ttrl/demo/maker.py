@@ -46,7 +46,7 @@ TEMPLATE = """\
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
 """
 BATCH, PEAK_RATE = 64, 4e-3
-HONEST = 0.7
+HONEST = 0.75
 """The share of the steps that teach working out alone; the habit of blurting is learned after."""
 
 
@@ -55,8 +55,8 @@ class Recipe:
     """All that decides the weights on one machine, beside the versions of the libraries."""
 
     seed: int = 1
-    steps: int = 1700
-    threads: int = 1
+    steps: int = 2200
+    threads: int = 2
 
 
 def make(out: Path, recipe: Recipe) -> None:
