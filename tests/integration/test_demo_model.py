@@ -66,8 +66,9 @@ def test_the_shipped_model_fits_the_engines() -> None:
     assert json.loads((model_dir() / "maker.json").read_text())["sha256"] == digest(model_dir())
 
 
+@pytest.mark.timeout(180)
 def test_the_shipped_model_blurts_and_its_majority_knows_better() -> None:
-    measured = measure(model_dir(), questions=40, votes=64)
+    measured = measure(model_dir(), questions=24, votes=64)
     assert measured["greedy"] < 0.3
     assert 0.1 < measured["pass_at_1"] < 0.3
     assert measured["pass_at_1_t0.3"] < measured["pass_at_1"]
