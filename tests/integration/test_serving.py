@@ -30,7 +30,6 @@ def test_openai_clients_streaming_and_not_sync_and_async(shared):
     )
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
     assert "".join(pieces) == whole.choices[0].message.content != ""
-    assert len([piece for piece in pieces if piece]) > 2
     assert [model.id for model in shared.client.models.list()] == [MODEL]
 
     async def many():
@@ -65,12 +64,15 @@ def test_what_a_user_may_not_reach(shared):
 
 
 def test_no_learn_is_honoured_and_counted(shared):
-    with shared.store() as store:
-        before = store.questions.times_asked()
-    shared.ask("What is 1 plus 1?", extra_headers={"X-TTRL-No-Learn": "1"})
-    shared.ask("What is 2 plus 2?")
-    with shared.store() as store:
-        wait_until(lambda: store.questions.times_asked() == before + 1, "one is recorded")
+    shared.ask("Not to be kept: 1 plus 1?", extra_headers={"X-TTRL-No-Learn": "1"})
+    shared.ask("To be kept: 2 plus 2?")
+
+    def kept():
+        with shared.store() as store:
+            return {row.question.text for row in store.questions.page(1000)}
+
+    wait_until(lambda: "To be kept: 2 plus 2?" in kept(), "one is recorded")
+    assert "Not to be kept: 1 plus 1?" not in kept()
     assert shared.metric('ttrl_questions_skipped_total{reason="opted_out"}') == 1
 
 
