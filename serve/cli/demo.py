@@ -43,6 +43,10 @@ def demo(seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: 
         fail(str(error))
     result["seconds"] = round(time.monotonic() - began, 1)
     console.print(_table(result))
+    console.print(
+        f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
+        f"{result['samples']} samples; {result['seconds']:.0f} s in all; adapter {result['adapter']}"
+    )
     if as_json:
         print_json(result)
     if result["run"] != RunState.PUBLISHED:
@@ -101,7 +105,7 @@ def _result(
 
 
 def _table(result: dict[str, Any]) -> Table:
-    table = Table(title=f"held-out questions, before and after (adapter {result['adapter']})")
+    table = Table(title="held-out questions, before and after")
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
     rows = (
@@ -112,10 +116,6 @@ def _table(result: dict[str, Any]) -> Table:
     for name, key in rows:
         table.add_row(name, f"{result[f'{key}_before']:.0%}", f"{result[f'{key}_after']:.0%}")
     table.add_row("best at any temperature", f"{result['best_temperature_before']:.0%}", "")
-    table.caption = (
-        f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
-        f"{result['samples']} samples; {result['seconds']:.0f} s in all"
-    )
     return table
 
 
