@@ -45,7 +45,8 @@ def demo(seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: 
     console.print(_table(result))
     console.print(
         f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
-        f"{result['samples']} samples; {result['seconds']:.0f} s in all; adapter {result['adapter']}"
+        f"{result['samples']} samples; {result['seconds']:.0f} s in all; "
+        f"adapter {result['adapter']}"
     )
     if as_json:
         print_json(result)
