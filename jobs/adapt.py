@@ -36,7 +36,11 @@ from ttrl.store.runs import RunState
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
-PARENT = os.getppid()
+WHY_STOPPED = {
+    signal.SIGINT: "it was stopped",
+    signal.SIGTERM: "its process was ended, as when the one that owned it died",
+}
+"""The daemon stops a run with SIGINT; the kernel sends SIGTERM when the daemon is gone."""
 FORESEEN = (
     EngineError,
     probe.ProbesUnreadable,
@@ -57,10 +61,8 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
     state, reason, adapter = RunState.FAILED, "an unforeseen fault; the run's log has it", None
     try:
         state, reason, adapter = _adapt(config, store, client, run_id)
-    except Stopped:
-        orphaned = os.getppid() != PARENT
-        why = "the process that owned it died" if orphaned else "it was stopped"
-        state, reason = RunState.ABORTED, why
+    except Stopped as stopped:
+        state, reason = RunState.ABORTED, str(stopped)
     except FORESEEN as error:
         reason = str(error)
     except MemoryError:
@@ -251,10 +253,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
+def _stop(number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is already on its way
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise Stopped
+    raise Stopped(WHY_STOPPED[signal.Signals(number)])
 
 
 def _keep_beating(store: Store, run_id: int, over: threading.Event) -> None:

@@ -67,7 +67,7 @@ class RunKeeper:
         """Stop the run under way; whether there was one."""
         if self._child is None or self._watch is None or self._watch.done():
             return False
-        self._child.send_signal(signal.SIGTERM)
+        self._child.send_signal(signal.SIGINT)
         try:
             await asyncio.wait_for(asyncio.shield(self._watch), STOP_SECONDS)
         except TimeoutError:
