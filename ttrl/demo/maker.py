@@ -55,7 +55,7 @@ class Recipe:
     """All that decides the weights on one machine, beside the versions of the libraries."""
 
     seed: int = 1
-    steps: int = 2200
+    steps: int = 2000
     threads: int = 2
 
 
