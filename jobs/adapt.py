@@ -58,7 +58,7 @@ class Stopped(Exception):
 def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunState:
     """Take the queued run through to its end, and say how it ended. Every failure is an end with
     a reason in the store; only what nobody foresaw is raised as well."""
-    state, reason, adapter = RunState.FAILED, "an unforeseen fault; the run's log has it", None
+    state, reason, adapter = RunState.FAILED, "", None
     try:
         state, reason, adapter = _adapt(config, store, client, run_id)
     except Stopped as stopped:
@@ -69,6 +69,9 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
         reason = "out of memory; a smaller update.micro_batch or update.keep needs less"
     except OSError as error:
         reason = f"{error.strerror or error} ({error.filename})"
+    except BaseException as error:
+        reason = f"an unforeseen fault, {type(error).__name__}; the run's log has it"
+        raise
     finally:
         store.runs.end(run_id, state, reason, adapter=adapter)
         shutil.rmtree(_scratch(config, run_id), ignore_errors=True)
@@ -78,6 +81,7 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
 def _adapt(
     config: Config, store: Store, client: EngineClient, run_id: int
 ) -> tuple[RunState, str, str | None]:
+    _check_probes(config)
     parent = _parent(config, store)
     store.runs.start(run_id, parent=parent.name if parent else None)
     questions = _select(config, store, run_id)
@@ -98,6 +102,12 @@ def _adapt(
         row = _publish(config, store, run_id, parent, candidate.directory, judgement, lesson)
     ships = row.state is AdapterState.APPROVED
     return RunState.PUBLISHED if ships else RunState.HELD, row.reason or "", row.name
+
+
+def _check_probes(config: Config) -> None:
+    """Now rather than when all the work is done."""
+    for _ in probe.labelled(config.gate.labelled):
+        pass
 
 
 def _parent(config: Config, store: Store) -> Manifest | None:

@@ -60,7 +60,7 @@ def labelled(file: Path | None) -> Iterator[Asked]:
     if file is None:
         return
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise ProbesUnreadable(f"cannot read {file}: {error.strerror}") from None
     for number, line in enumerate(lines, 1):

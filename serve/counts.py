@@ -1,9 +1,8 @@
-"""What the gateway and the recorder report. Metrics implement it; without any, `Uncounted`."""
+"""What the gateway and the recorder report."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
 
 from ttrl.questions import Unlearnable
 
@@ -25,26 +24,9 @@ class UpstreamError(StrEnum):
     """An error that was not JSON, put into the shape that clients expect."""
 
 
-class Counts(Protocol):
-    """Called from the event loop; must be quick and never raise."""
-
-    def request(
-        self, route: str, status: int, seconds: float, first_byte_seconds: float | None
-    ) -> None: ...
-
-    def recorded(self, questions: int) -> None: ...
-
-    def skipped(self, reason: Unlearnable) -> None: ...
-
-    def upstream_error(self, kind: UpstreamError) -> None: ...
-
-    def aborted(self) -> None: ...
-
-    def in_flight(self, change: int) -> None: ...
-
-
-class Uncounted:
-    """Counts nothing."""
+class Counts:
+    """Counts nothing; `serve.counting` does. Called from the event loop: must be quick and never
+    raise."""
 
     def request(
         self, route: str, status: int, seconds: float, first_byte_seconds: float | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -44,11 +43,10 @@ async def serve(config: Config, progress: Callable[[float], None]) -> None:
 
     Raises PortInUse, StateDirError, StoreError, EngineError.
     """
-    listener = _listen(config)
+    listener = listen(config)
     with listener:
         async with core(config) as parts:
-            port = listener.getsockname()[1]
-            token = announce(config.state_dir, f"http://127.0.0.1:{port}")
+            token = announce(config.state_dir, own_url(listener))
             await _serve(parts, listener, token, progress)
 
 
@@ -124,15 +122,23 @@ async def _start_scheduled(parts: Core) -> None:
         log.info("%s", error)
 
 
-def _listen(config: Config) -> socket.socket:
+def listen(config: Config) -> socket.socket:
     where = (config.gateway.host, config.gateway.port)
+    family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
     try:
-        return socket.create_server(where, backlog=1024)
+        return socket.create_server(where, family=family, backlog=1024)
     except OSError as error:
         raise PortInUse(
-            f"cannot listen on {where[0]}:{where[1]} ({os.strerror(error.errno or 0)}); "
+            f"cannot listen on {where[0]}:{where[1]} ({error.strerror}); "
             "choose another with --port or --host"
         ) from None
+
+
+def own_url(listener: socket.socket) -> str:
+    """Where this machine reaches the daemon. One that listens everywhere listens on loopback."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Server(uvicorn.Server):

@@ -26,6 +26,7 @@ from ttrl import answers
 from ttrl.answers import AnswerKind
 from ttrl.demo import model_dir
 from ttrl.demo.questions import Problem, make_disjoint
+from ttrl.engine import tether
 from ttrl.votes import take_vote
 
 SETTINGS = Path(str(files("ttrl.demo") / "demo.yaml"))
@@ -86,13 +87,16 @@ def daemon(state_dir: Path, settings: Sequence[str]) -> Iterator[Daemon]:
     log_file = state_dir / "demo-daemon.log"
     with log_file.open("wb") as log:
         child = subprocess.Popen(
-            [*ttrl(), "serve", *options], stdout=log, stderr=log, start_new_session=True
+            [*tether.command(), *ttrl(), "serve", *options],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         yield Daemon(_wait_until_ready(child, state_dir, log_file), state_dir, options)
     finally:
         child.terminate()
-        child.wait(30)
+        child.wait()
 
 
 def ttrl() -> list[str]:

@@ -7,10 +7,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from ttrl.config import Config, EngineKind
 from ttrl.engine.client import EngineClient, EngineError
+from ttrl.engine.log import LineFile
 from ttrl.engine.process import (
     EngineProcess,
     embedded_command,
@@ -46,11 +46,10 @@ class EngineKeeper:
             timeout=config.engine.request_timeout.total_seconds(),
         )
         self.up = asyncio.Event()
-
-    @property
-    def log_file(self) -> Path:
+        self.log_file = config.state_dir / "logs" / "engine.log"
         """Where the engine's own output goes."""
-        return self._config.state_dir / "logs" / "engine.log"
+        self.log_file.parent.mkdir(exist_ok=True, mode=0o700)
+        self._log = LineFile(self.log_file)
 
     async def start(self, progress: Callable[[float], None]) -> None:
         """Bring the engine up for the first time; `progress` gets the seconds waited so far.
@@ -87,6 +86,7 @@ class EngineKeeper:
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
         self.client.close()
+        self._log.close()
 
     async def _restart(self) -> None:
         self._metrics.engine_restarts.inc()
@@ -98,12 +98,11 @@ class EngineKeeper:
     async def _launch(self, progress: Callable[[float], None]) -> None:
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
-        self.log_file.parent.mkdir(exist_ok=True, mode=0o700)
         self._process = EngineProcess(
             self._command(),
             url=self.url,
             env=self._environment(),
-            log=self.log_file,
+            log=self._log,
             startup_timeout=self._config.engine.startup_timeout.total_seconds(),
         )
         await asyncio.to_thread(self._process.start, progress)

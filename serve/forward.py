@@ -110,7 +110,8 @@ class Forwarded:
         try:
             await self._serve(Headers(scope=scope), receive, answer)
         except Refused as refused:
-            await refused.response()(scope, receive, answer)
+            headers = {ADAPTER_HEADER: self.live.current.version, **(refused.headers or {})}
+            await refused.response(headers)(scope, receive, answer)
         except ClientGone:
             answer.status = CLIENT_LEFT
             self.counts.aborted()

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from serve.counts import Counts, Uncounted
+from serve.counts import Counts
 from serve.errors import Refused, Unexpected, from_http_exception
 from serve.forward import CHAT, Forwarded, Limits, Parts
 from serve.live import Live
@@ -58,7 +58,7 @@ def app(
     """The whole ASGI application. `ready` says whether users can be served (by default, what the
     engine's /health says); `lifespan` is entered for as long as the server runs."""
     engine = Engine(settings.engine_url, settings.engine_api_key, settings.connect_seconds)
-    parts = Parts(settings.limits, live, engine, recorder, counts or Uncounted())
+    parts = Parts(settings.limits, live, engine, recorder, counts or Counts())
 
     @asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from serve.counts import Counts, Uncounted
+from serve.counts import Counts
 from ttrl.questions import Question, Unlearnable
 from ttrl.store.questions import Recorded
 
@@ -43,7 +43,7 @@ class Recorder:
         self._batch = batch
         self._interval = interval
         self._first_wait, self._longest_wait = retry
-        self._counts = counts or Uncounted()
+        self._counts = counts or Counts()
         self._closing = asyncio.Event()
         self._unwritten = 0
         self._failing = False

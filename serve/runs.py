@@ -81,8 +81,7 @@ class RunKeeper:
             await self._watch
 
     async def _spawn(self, run: Run, config: Config) -> asyncio.subprocess.Process:
-        command = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid())]
-        command += [sys.executable, "-m", "jobs.adapt", "--run", str(run.id)]
+        command = [*tether.command(), sys.executable, "-m", "jobs.adapt", "--run", str(run.id)]
         command += ["--engine-url", self._engine_url]
         log_file = self.log_file(run.id)
         log_file.parent.mkdir(exist_ok=True, mode=0o700)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import openai
 
-from serve.counts import Uncounted, UpstreamError
+from serve.counts import Counts, UpstreamError
 from serve.forward import Limits
 from serve.gateway import GatewaySettings, app
 from serve.live import Live
@@ -26,7 +26,7 @@ Write = Callable[[Sequence[Recorded]], None]
 
 
 @dataclass
-class Tally(Uncounted):
+class Tally(Counts):
     """Counts, kept for a test to look at."""
 
     requests: list[tuple[str, int]] = field(default_factory=list)

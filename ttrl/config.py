@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from ttrl import rewards
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -46,7 +48,9 @@ Positive = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """Settings are read once and never change; a name that is not known is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class ModelConfig(Section):
@@ -120,6 +124,16 @@ class VoteConfig(Section):
     floor: Ratio = 0.0
     """A majority with a smaller share than this is no label."""
     rewards: dict[str, float] = Field(default_factory=lambda: {"majority": 1.0})
+    """The weight of each reward in the sum."""
+
+    @field_validator("rewards")
+    @classmethod
+    def _known_rewards(cls, value: dict[str, float]) -> dict[str, float]:
+        for name in value:
+            rewards.find(name)
+        if not any(value.values()):
+            raise ValueError("at least one reward needs a weight other than 0")
+        return value
 
 
 RESERVED = frozenset(

@@ -49,14 +49,18 @@ def update(
     NothingLeft only ends the update.
     """
     set_seed(settings.seed)
-    trainer = _EngineTrainer(
-        policy,
-        model=_lora_model(base_model, parent, settings),
-        args=_arguments(settings, temperature, max_tokens, scratch),
-        train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions_per_step}),
-        processing_class=AutoTokenizer.from_pretrained(base_model),
-        callbacks=[_Watch(policy, settings)],
-    )
+    model = _lora_model(base_model, parent, settings)
+    try:
+        trainer = _EngineTrainer(
+            policy,
+            model=model,
+            args=_arguments(settings, temperature, max_tokens, scratch),
+            train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions_per_step}),
+            processing_class=AutoTokenizer.from_pretrained(base_model),
+            callbacks=[_Watch(policy, settings)],
+        )
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise SettingRefused(f"update.grpo: trl says: {error}") from error
     trainer.remove_callback(PrinterCallback)  # steps are reported by the policy
     try:
         trainer.train()
@@ -171,10 +175,7 @@ def _arguments(
         "disable_tqdm": True,
         "shuffle_dataset": False,
     }
-    try:
-        return GRPOConfig(**(defaults | settings.grpo | ours))
-    except (TypeError, ValueError) as error:
-        raise SettingRefused(f"update.grpo: trl.GRPOConfig says: {error}") from error
+    return GRPOConfig(**(defaults | settings.grpo | ours))
 
 
 def _lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:

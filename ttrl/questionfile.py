@@ -17,7 +17,7 @@ class QuestionsUnreadable(ValueError):
 def read(file: Path, *, max_chars: int) -> list[Question]:
     """The distinct questions of a file, in its order. Raises QuestionsUnreadable."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise QuestionsUnreadable(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -94,10 +94,11 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     paths = {
         name: name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, ".") for name in names
     }
-    return _nest({path: _scalar(environ[name]) for name, path in paths.items()})
+    return _nest({path: scalar(environ[name]) for name, path in paths.items()})
 
 
-def _scalar(text: str) -> Any:
+def scalar(text: str) -> Any:
+    """A value written as in the file; what is not YAML is text."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from serve.cli.daemon import check_model, waiting
 from serve.follow import Follower, screen
 from serve.status import run_report
 from ttrl.config import Config
+from ttrl.questions import Question
 from ttrl.store import Store
 from ttrl.store.questions import Origin, Recorded
 from ttrl.store.runs import Run, RunState, Trigger
@@ -66,10 +67,11 @@ def adapt(
     """
     config = resolve({"model.name": model, "update.steps": steps}).config
     with open_store(config) as store:
-        request = _request(config, store, file, steps)
+        questions = None if file is None else _read(file, config)
         if dry_run:
-            _say_plan(_plan(config, store, request), as_json)
+            _say_plan(_plan(config, store, questions), as_json)
             return
+        request = _request(config, store, questions, steps)
         with sentences():
             answer = ask_daemon(config, "POST", "/admin/runs", request)
             if answer is not None:
@@ -82,16 +84,21 @@ def adapt(
     raise SystemExit(CODES.get(run.state, 1))
 
 
-def _request(config: Config, store: Store, file: Path | None, steps: int | None) -> dict[str, Any]:
-    overrides = {} if steps is None else {"overrides": {"update.steps": steps}}
-    if file is None:
-        return overrides
+def _read(file: Path, config: Config) -> list[Question]:
     from ttrl import questionfile
 
     try:
-        questions = questionfile.read(file, max_chars=config.record.max_chars)
+        return questionfile.read(file, max_chars=config.record.max_chars)
     except questionfile.QuestionsUnreadable as error:
         fail(str(error))
+
+
+def _request(
+    config: Config, store: Store, questions: Sequence[Question] | None, steps: int | None
+) -> dict[str, Any]:
+    overrides = {} if steps is None else {"overrides": {"update.steps": steps}}
+    if questions is None:
+        return overrides
     now = time.time()
     store.questions.record(
         [Recorded(question, now) for question in questions],
@@ -101,19 +108,19 @@ def _request(config: Config, store: Store, file: Path | None, steps: int | None)
     return {**overrides, "hashes": [question.hash for question in questions]}
 
 
-def _plan(config: Config, store: Store, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run would do, from the store alone."""
-    hashes = request.get("hashes")
-    chosen = (
-        store.questions.new(config.selection.max_questions)
-        if hashes is None
-        else store.questions.named(hashes)
-    )
-    steps = config.update.steps if chosen else 0
-    samples = steps * min(config.update.questions_per_step, len(chosen)) * config.vote.samples
-    probes = len(store.questions.probes(config.gate.probes))
+def _plan(config: Config, store: Store, questions: Sequence[Question] | None) -> dict[str, Any]:
+    """What a run would do; nothing is sampled or recorded."""
+    probing = {row.question.hash for row in store.questions.probes(config.gate.probes)}
+    if questions is None:
+        chosen = len(store.questions.new(config.selection.max_questions))
+    else:
+        hashes = [question.hash for question in questions]
+        held_out = store.questions.held_out(hashes, holdout=config.gate.holdout)
+        chosen, probing = len(hashes) - len(held_out), probing | held_out
+    steps, probes = config.update.steps if chosen else 0, min(len(probing), config.gate.probes)
+    samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
     return {
-        "questions": len(chosen),
+        "questions": chosen,
         "probes": probes,
         "steps": steps,
         "samples": samples,
@@ -149,6 +156,8 @@ def _follow_daemon(config: Config, store: Store, run_id: int, as_json: bool) -> 
         with screen(silent=as_json) as shown:
             while not (news := follower.look()).run.state.ended:
                 shown.show(news)
+                if news.run.stale(time.time()):
+                    fail(f"run {run_id} fell silent; `ttrl status` says whether a daemon is up")
                 time.sleep(LOOK_SECONDS)
             shown.show(news)
     except KeyboardInterrupt:

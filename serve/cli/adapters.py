@@ -114,9 +114,12 @@ def export(resolve: Resolve, name: str, directory: Path) -> None:
         _get(store, name)
     if (damage := _files(config, name)) != "whole":
         fail(damage)
-    if directory.exists():
+    try:
+        shutil.copytree(config.state_dir / "adapters" / name, directory)
+    except FileExistsError:
         fail(f"{directory} is already there; choose a new directory")
-    shutil.copytree(config.state_dir / "adapters" / name, directory)
+    except OSError as error:
+        fail(f"cannot write {directory}: {error.strerror or error}")
     click.echo(f"{name} was copied to {directory}.")
 
 

@@ -17,7 +17,7 @@ import httpx2
 
 from serve.state import Owner, StateDirError, owner_of, prepare
 from ttrl.config import Config
-from ttrl.settings import ConfigError, Resolved, load
+from ttrl.settings import ConfigError, Resolved, load, scalar
 from ttrl.store import Store, StoreError
 
 P = ParamSpec("P")
@@ -65,14 +65,12 @@ def json_option(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def _parse_setting(text: str) -> tuple[str, Any]:
-    import yaml
-
     path, equals, value = text.partition("=")
     if not equals:
         raise click.BadParameter(
             f"{text!r} is not written like update.steps=20", param_hint="--set"
         )
-    return path.strip(), yaml.safe_load(value)
+    return path.strip(), scalar(value)
 
 
 def _resolve(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +36,8 @@ def demo(seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: 
     Starts the daemon, asks it 200 questions over HTTP, adapts on them without any label, and asks
     held-out questions before and after. The right answers are for the table at the end only.
     """
+    # So that the daemon is stopped and the directory removed, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     began = time.monotonic()
     console = Console(stderr=as_json, quiet=as_json, highlight=False)
     try:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.contract.served import BASE, MAX_MODEL_LEN, Served
 from ttrl.engine.client import EngineClient
+from ttrl.engine.log import LineFile
 from ttrl.engine.process import (
     EngineProcess,
     embedded_command,
@@ -45,7 +46,7 @@ def engine(
         pytest.skip("TTRL_TEST_ENGINE=vllm runs these against a real vLLM")
     port = free_port()
     served = Served(request.param, f"http://127.0.0.1:{port}", folder)
-    log = tmp_path_factory.mktemp("log") / "engine.log"
+    log = LineFile(tmp_path_factory.mktemp("log") / "engine.log")
     if request.param == "vllm":
         python = os.environ.get("TTRL_TEST_VLLM_PYTHON", sys.executable)
         command = vllm_command(served.model, port, BASE, extra_flags=VLLM_FLAGS, python=python)
@@ -54,6 +55,7 @@ def engine(
         command, environment = embedded_command(served.model, port, BASE), {}
     with EngineProcess(command, url=served.url, env=environment, log=log, startup_timeout=300):
         yield served
+    log.close()
 
 
 @pytest.fixture

@@ -17,9 +17,7 @@ PROMPT = "What is 417 plus 286?"
 @pytest.fixture
 def training(tmp_path):
     """A daemon in the middle of an update."""
-    state_dir = tmp_path / "state"
-    state_dir.mkdir()
-    record_questions(state_dir)
+    state_dir = record_questions(tmp_path / "state")
     settings = ("schedule.every=1s", "schedule.min_questions=20", "update.steps=500")
     with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
         run = wait_until(store.runs.active, "a run is started")
@@ -93,9 +91,7 @@ def test_the_engine_is_killed(learned):
 
 
 def test_a_dead_run_cannot_come_back(tmp_path):
-    state_dir = tmp_path / "state"
-    state_dir.mkdir()
-    record_questions(state_dir, 20)
+    state_dir = record_questions(tmp_path / "state", 20)
     daemon = Daemon(state_dir, start=False)
     with daemon.store() as store:
         run = store.runs.create(Trigger.SCHEDULE, {})

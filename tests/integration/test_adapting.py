@@ -64,9 +64,7 @@ def test_alone_on_a_file_of_questions(tmp_path, question_file):
 
 
 def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
-    state_dir = tmp_path / "state"
-    state_dir.mkdir()
-    record_questions(state_dir)
+    state_dir = record_questions(tmp_path / "state")
     settings = ("schedule.every=1s", "schedule.min_questions=20", "update.steps=500")
     with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
         run = wait_until(store.runs.active, "the schedule starts a run")
@@ -84,9 +82,7 @@ def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
 
 
 def test_interrupting_adapt_stops_the_run_and_nothing_else(tmp_path):
-    state_dir = tmp_path / "state"
-    state_dir.mkdir()
-    record_questions(state_dir)
+    state_dir = record_questions(tmp_path / "state")
     with Daemon(state_dir, "update.steps=500") as daemon, daemon.store() as store:
         child = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.DEVNULL)
         run = wait_until(store.runs.active, "a run is started")

@@ -43,7 +43,7 @@ def parts(folder: Path) -> Iterator[SimpleNamespace]:
         name: read_adapter(name, str(folder / name), shapes, max_rank=16) for name in ("a", "b")
     }
     language = Language(AutoTokenizer.from_pretrained(folder / "model"))
-    worker = Worker(model, switch, lambda: None)
+    worker = Worker(model, switch)
     worker.start()
     yield SimpleNamespace(worker=worker, adapters=adapters, language=language, shapes=shapes)
     worker.stop()
@@ -157,7 +157,8 @@ def test_a_worker_that_dies_fails_its_jobs(parts: SimpleNamespace, folder: Path)
     from ttrl.engine.embedded.worker import Worker
 
     died = threading.Event()
-    worker = Worker(None, Switch(), died.set)  # type: ignore[arg-type]
+    worker = Worker(None, Switch())  # type: ignore[arg-type]
+    worker.on_death = died.set
     broken = SimpleNamespace(worker=worker, adapters={}, language=parts.language)
     early, early_done = submit(broken, None, PROMPTS[0])
     with pytest.raises(AttributeError):

@@ -8,9 +8,11 @@ import os
 import pytest
 from click.testing import CliRunner
 
+from serve import daemon
 from serve.cli import COMMANDS, main
 from serve.state import StateDirError, announce, owner_of, owning
 from ttrl.questions import from_prompt
+from ttrl.settings import load
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
@@ -92,11 +94,12 @@ def test_dry_run_says_what_would_be_spent(ttrl, store):
     assert 0 < plan["probes"] <= 64
 
 
-def test_dry_run_on_a_file(ttrl, tmp_path):
+def test_dry_run_on_a_file(ttrl, store, tmp_path):
     path = tmp_path / "q.txt"
     path.write_text("\n".join(f"what is {number}?" for number in range(50)))
     plan = json.loads(ttrl("adapt", "--dry-run", "--json", "--questions", str(path)))
     assert plan["questions"] + plan["probes"] == 50
+    assert store.questions.times_asked() == 0, "nothing is recorded"
     assert "cannot read" in ttrl("adapt", "--questions", str(tmp_path / "none"), code=1)
 
 
@@ -146,3 +149,28 @@ def test_a_dead_owner_is_no_owner(tmp_path):
     (tmp_path / "owner.lock").touch()
     (tmp_path / "owner.json").write_text(json.dumps({"pid": 1, "url": "http://x", "token": "t"}))
     assert owner_of(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:"),
+        ("0.0.0.0", "http://127.0.0.1:"),
+        ("127.0.0.2", "http://127.0.0.2:"),
+        ("::1", "http://[::1]:"),
+    ],
+)
+def test_the_daemon_knows_its_own_url(host, url):
+    config = load(environ={}, overrides={"gateway.host": host, "gateway.port": 0}).config
+    with daemon.listen(config) as listener:
+        assert daemon.own_url(listener).startswith(url)
+
+
+def test_an_address_that_cannot_be_listened_on_is_said():
+    config = load(environ={}, overrides={"gateway.host": "192.0.2.1"}).config
+    with pytest.raises(daemon.PortInUse, match=r"192\.0\.2\.1:8000"):
+        daemon.listen(config)
+
+
+def test_a_setting_that_is_no_yaml_is_a_sentence(ttrl):
+    assert "Traceback" not in ttrl("config", "check", "--set", "vote.rewards={x", code=2)

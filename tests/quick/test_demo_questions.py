@@ -61,6 +61,11 @@ def test_what_is_held_out_is_never_asked() -> None:
     assert not {numbers(problem) for problem in asked} & {numbers(problem) for problem in held_out}
 
 
+def test_more_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most"):
+        make_problems(1_000_000, seed=0)
+
+
 def test_what_is_taught_is_never_asked() -> None:
     rng = random.Random(1)
     taught = {frozenset(re.findall(r"\d+", draw_lesson(rng).prompt)) for _ in range(5000)}

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from ttrl.engine.client import EngineError
+from ttrl.engine.log import LineFile
 from ttrl.engine.process import (
     EngineProcess,
     embedded_command,
@@ -60,7 +61,8 @@ def gone(pid: int) -> bool:
 
 
 def test_it_starts_answers_and_stops(tmp_path: Path) -> None:
-    log = tmp_path / "engine.log"
+    file = tmp_path / "engine.log"
+    log = LineFile(file)
     waited: list[float] = []
     process = engine(log=log, env={"MARK": "marked"})
     assert not process.alive()
@@ -71,7 +73,8 @@ def test_it_starts_answers_and_stops(tmp_path: Path) -> None:
     process.stop()
     assert not process.alive()
     assert gone(process.pid)
-    assert log.read_text() == "hello marked\n"
+    log.close()
+    assert file.read_text() == "hello marked\n"
     assert waited == sorted(waited)
     process.stop()
 
@@ -167,11 +170,21 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_engine() -> None:
         process.stop()
 
 
-def test_a_log_that_cannot_be_opened_is_said_before_anything_starts(tmp_path: Path) -> None:
-    process = engine(log=tmp_path / "nowhere" / "engine.log")
-    with pytest.raises(FileNotFoundError):
-        process.start()
-    assert process.pid is None
+def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ttrl.engine.log.MAX_BYTES", 1000)
+    log = LineFile(tmp_path / "engine.log")
+    for number in range(1000):
+        log(f"line {number} of 100%s")
+    log.close()
+    assert "line 999 of 100%s\n" in (tmp_path / "engine.log").read_text()
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 3000
+
+
+def test_a_full_disk_is_nothing_to_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    log = LineFile(Path("/dev/full"))
+    log("lost")
+    log.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_stopping_from_another_thread_ends_the_wait() -> None:

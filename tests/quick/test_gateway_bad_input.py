@@ -84,6 +84,7 @@ def test_a_bad_body(home: House, body: bytes, status: int, code: str, param: str
     with home.http() as client:
         answer = client.post(CHAT, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == status
+    assert answer.headers["x-ttrl-adapter"] == "base"
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == (code, param)
     assert error["type"] == "invalid_request_error"

@@ -80,10 +80,12 @@ def test_a_file_is_read_without_its_labels(tmp_path):
         {"prompt": "one?", "answers": ["1"]},
         {"messages": [user("two?")], "label": "2"},
         {"prompt": " one? "},
+        {"prompt": "three\u2028lines\x85?"},
     ]
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\r\n".join(lines) + "\n\n", encoding="utf-8")
     found = questionfile.read(path, max_chars=100)
-    assert [question.text for question in found] == ["one?", "two?"]
+    assert [question.text for question in found] == ["one?", "two?", "three\u2028lines\x85?"]
     assert "answers" not in json.dumps([dict(question.body) for question in found])
 
 

@@ -33,6 +33,10 @@ KEPT_BACK = 13
 has nothing to do with ten: which pairs are kept back cannot be seen from their digits."""
 
 
+MOST = 20_000
+"""Questions in one draw: there are some 55,000 pairs to draw from."""
+
+
 @dataclass(frozen=True)
 class Exercise:
     """Two numbers and what to do with them; the result is at least 100."""
@@ -60,7 +64,11 @@ class Problem:
 
 
 def make_problems(count: int, *, seed: int, hard_share: float = 0.0) -> tuple[Problem, ...]:
-    """`count` questions, no two of them about the same numbers; the same for the same seed."""
+    """`count` questions, no two of them about the same numbers; the same for the same seed.
+
+    Raises ValueError for more than there are many of."""
+    if count > MOST:
+        raise ValueError(f"at most {MOST:,} questions can be made, not {count:,}")
     rng = random.Random(seed)
     hard_count = round(count * hard_share)
     draws: tuple[tuple[int, Callable[[random.Random], Exercise]], ...] = (

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from ttrl.engine import tether
 from ttrl.engine.client import EngineClient, EngineError
@@ -42,7 +42,7 @@ class EngineProcess:
         *,
         url: str,
         env: Mapping[str, str] | None = None,
-        log: Callable[[str], None] | Path,
+        log: Callable[[str], None],
         startup_timeout: float = 600.0,
     ) -> None:
         self.url = url
@@ -50,7 +50,6 @@ class EngineProcess:
         self._env = {**os.environ, **(env or {})}
         self._log = log
         self._startup_timeout = startup_timeout
-        self._log_file: IO[str] | None = None
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._child: subprocess.Popen[str] | None = None
         self._failure: OSError | None = None
@@ -78,10 +77,8 @@ class EngineProcess:
         """Start it and wait until it answers, telling `waiting` the seconds so far.
 
         Raises EngineError when it ends before that, with the last lines it wrote, or is too slow;
-        then nothing is left running. Raises OSError when the log cannot be opened.
+        then nothing is left running.
         """
-        if isinstance(self._log, Path):
-            self._log_file = self._log.open("a", encoding="utf-8", buffering=1)
         try:
             self._watcher.start()
             self._begun.wait()
@@ -131,7 +128,7 @@ class EngineProcess:
         """Starts the child and stays until it ends: Linux ties its life to this very thread."""
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *self._command],
+                [*tether.command(), *self._command],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -142,7 +139,6 @@ class EngineProcess:
             )
         except OSError as error:
             self._failure = error
-            self._close_log()
             return
         finally:
             self._begun.set()
@@ -160,19 +156,7 @@ class EngineProcess:
                 self._last_lines.append(line.rstrip("\n"))
                 # A full disk must not end the reading: the engine would hang on a full pipe.
                 with contextlib.suppress(OSError):
-                    self._write(line.rstrip("\n"))
-        self._close_log()
-
-    def _write(self, line: str) -> None:
-        if self._log_file:
-            print(line, file=self._log_file)
-        elif not isinstance(self._log, Path):
-            self._log(line)
-
-    def _close_log(self) -> None:
-        if self._log_file:
-            with contextlib.suppress(OSError):
-                self._log_file.close()
+                    self._log(line.rstrip("\n"))
 
     def _signal(self, number: signal.Signals) -> None:
         if self.alive():

@@ -102,6 +102,17 @@ class QuestionTable:
             found += self._rows(_select().where(among, ~questions.c.probe))
         return sorted(found, key=lambda row: row.id)
 
+    def held_out(self, hashes: Sequence[str], *, holdout: float) -> frozenset[str]:
+        """Which of these are probes, or would be if they were recorded."""
+        columns = sa.select(questions.c.hash, questions.c.probe)
+        known: dict[str, bool] = {}
+        with self._database.write() as connection:
+            key = _secret(connection)
+            for start in range(0, len(hashes), PARAMETERS):
+                among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
+                known |= {row.hash: row.probe for row in connection.execute(columns.where(among))}
+        return frozenset(name for name in hashes if known.get(name, _held_out(name, key, holdout)))
+
     def probes(self, limit: int) -> list[StoredQuestion]:
         """The newest held-out questions."""
         query = _select().where(questions.c.probe).order_by(questions.c.id.desc())

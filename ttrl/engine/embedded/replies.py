@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ FLOOR = -9999.0
 
 
 @dataclass
-class Reply:
+class Reply(ABC):
     """What chats and completions have in common; `model` is the name that was asked for."""
 
     ask: Ask
@@ -76,11 +77,13 @@ class Reply:
             "token_ids": row.token_ids if self.ask.return_token_ids else None,
         }
 
+    @abstractmethod
     def _piece(self, text: str) -> dict[str, Any]:
-        raise NotImplementedError
+        """A choice's text in a chunk."""
 
+    @abstractmethod
     def _logprobs(self, row: Row, start: int, end: int) -> dict[str, Any] | None:
-        raise NotImplementedError
+        """Those of the tokens from `start` to `end`; None if they were not asked for."""
 
     def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import uvicorn
+from starlette.applications import Starlette
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -45,13 +46,7 @@ def serve(
     if reason:
         _say(f"cannot serve {model_dir}: {reason}")
         return 2
-    died: list[bool] = []
-
-    def stop_serving() -> None:
-        died.append(True)
-        server.should_exit = True
-
-    worker = Worker(model, make_switchable(model), stop_serving)
+    worker = Worker(model, make_switchable(model))
     engine = Engine(
         name=name,
         root=model_dir,
@@ -61,9 +56,15 @@ def serve(
         shapes=target_shapes(model),
         max_rank=max_rank,
     )
+    _say(f"embedded engine, for trying and testing only, serves {name} at http://{host}:{port}")
+    return _run(worker, make_app(engine, api_key=api_key), host, port)
+
+
+def _run(worker: Worker, app: Starlette, host: str, port: int) -> int:
+    """The server and the worker; when one ends, so does the other."""
     server = uvicorn.Server(
         uvicorn.Config(
-            make_app(engine, api_key=api_key),
+            app,
             host=host,
             port=port,
             log_level="warning",
@@ -72,12 +73,13 @@ def serve(
             timeout_keep_alive=30,
         )
     )
-    worker.start()
-    _say(f"embedded engine, for trying and testing only, serves {name} at http://{host}:{port}")
     # The server sends itself the signal again once it has shut down: let it pass.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    worker.on_death = lambda: setattr(server, "should_exit", True)
+    worker.start()
     server.run()
+    died = not worker.is_alive()
     worker.stop()
     worker.join(STOP_SECONDS)
     return 1 if died or not server.started else 0

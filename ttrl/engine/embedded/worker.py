@@ -62,9 +62,10 @@ class Worker(threading.Thread):
     the one that has waited longest. So a newcomer waits for one step, never for a batch, and low
     priorities stand still while higher ones have work."""
 
-    def __init__(self, model: PreTrainedModel, switch: Switch, died: Callable[[], None]) -> None:
+    def __init__(self, model: PreTrainedModel, switch: Switch) -> None:
         super().__init__(name="model", daemon=True)
-        self._model, self._switch, self._died = model, switch, died
+        self.on_death: Callable[[], None] = lambda: None
+        self._model, self._switch = model, switch
         self._lanes: dict[tuple[int, Adapter | None], Lane] = {}
         self._open: set[Job] = set()
         self._changed = threading.Condition()
@@ -137,7 +138,7 @@ class Worker(threading.Thread):
         for job in unfinished:
             _fail(job)
         if not self._stopping:
-            self._died()
+            self.on_death()
 
 
 def _fail(job: Job) -> None:
