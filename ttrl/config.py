@@ -84,7 +84,10 @@ class EngineConfig(Section):
     """The Python that has vLLM, when it is not the one that runs ttrl."""
     startup_timeout: Duration = timedelta(minutes=15)
     request_timeout: Duration = timedelta(minutes=10)
-    max_loras: Annotated[int, Field(ge=4)] = 6
+    proof_interval: Duration = timedelta(minutes=10)
+    """How often the live version's log-probabilities are read back and compared with what the
+    trainer computed for its weights."""
+    max_loras: Annotated[int, Field(ge=5)] = 6
     """Adapters that may be in use at once: live, previous, one draining, two candidates, spare."""
 
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from ttrl.proof import Pin, Pinned
 from ttrl.questions import from_prompt
 from ttrl.store import Store, StoreError
 from ttrl.store.adapters import AdapterRow, AdapterState
@@ -146,6 +147,19 @@ def test_a_held_adapter_is_listed_but_not_wanted(store):
     store.adapters.want("x", author="operator", reason="looks right")
     assert store.adapters.wanted().adapter == "x"
     assert store.adapters.get("x").state is AdapterState.APPROVED
+
+
+def test_what_proves_a_version_goes_with_its_question(store):
+    store.questions.record(asked("a", "b"), holdout=0)
+    first, second = (row.id for row in store.questions.new(2))
+    measured = [
+        Pinned(Pin(first, (1, 70_000, 3), 1), "bfloat16", (-0.5, -1.0), (-0.25, -2.0), None),
+        Pinned(Pin(second, (4, 5), 1), "float32", (-0.5,), (-0.25,), (-4.0,)),
+    ]
+    store.adapters.publish(adapter("x"), [first, second], measured, author="run")
+    assert store.adapters.pinned("x") == measured
+    store.questions.delete([first])
+    assert store.adapters.pinned("x") == measured[1:]
 
 
 def test_names_are_never_used_twice(store):

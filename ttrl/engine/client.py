@@ -17,6 +17,8 @@ from ttrl.samples import Finish, Sample, SampleSet, Sampling
 CONNECT_SECONDS = 5.0
 READ_RETRIES = 3
 RETRY_PAUSE_SECONDS = 0.2
+MANAGE_SECONDS = 60.0
+"""In which an adapter is loaded or unloaded."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
@@ -157,7 +159,7 @@ class EngineClient:
         self._manage("/v1/unload_lora_adapter", {"lora_name": name}, name)
 
     def _manage(self, path: str, body: Mapping[str, Any], name: str) -> None:
-        response = self._send("POST", path, body)
+        response = self._send("POST", path, body, timeout=MANAGE_SECONDS)
         if not response.is_success:
             what = f"POST {self.url}{path} for {name!r}: {response.status_code}"
             raise EngineRefused(response.status_code, f"{what}, {_reason(response)}")
@@ -177,10 +179,16 @@ class EngineClient:
         return self._json(self._checked(self._send("POST", path, body), what), what)
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> httpx2.Response:
+        limit = self._client.timeout if timeout is None else timeout
         try:
-            return self._client.request(method, path, json=body)
+            return self._client.request(method, path, json=body, timeout=limit)
         except httpx2.RequestError as error:
             kind = type(error).__name__
             raise EngineUnreachable(f"{method} {self.url}{path}: {kind}") from error

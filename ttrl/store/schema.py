@@ -131,6 +131,22 @@ adapter_questions = Table(
     Column("question_id", ForeignKey("questions.id", ondelete="CASCADE"), primary_key=True),
 )
 
+pinned = Table(
+    "pinned",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), nullable=False, index=True),
+    Column(
+        "question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("dtype", String(16), nullable=False),
+    Column("start", Integer, nullable=False),
+    Column("token_ids", LargeBinary, nullable=False, comment="int32"),
+    Column("own", LargeBinary, nullable=False, comment="float32"),
+    Column("base", LargeBinary, nullable=False, comment="float32"),
+    Column("parent", LargeBinary, comment="float32"),
+)
+
 verdicts = Table(
     "verdicts",
     metadata,
