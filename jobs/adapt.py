@@ -241,7 +241,7 @@ def main() -> int:
         api_key=config.engine.api_key,
         timeout=config.engine.request_timeout.total_seconds(),
     )
-    with Store.open(config.state_dir) as store, client:
+    with Store.open(config.state_dir, config.store.url) as store, client:
         over = threading.Event()
         threading.Thread(
             target=_keep_beating, args=(store, arguments.run, over), daemon=True

@@ -45,9 +45,13 @@ class Core:
 
 @asynccontextmanager
 async def core(config: Config) -> AsyncIterator[Core]:
-    """Own the state directory and hold its parts. On leaving, the run under way is stopped, then
-    the engine. Raises StateDirError, StoreError."""
-    with owning(config.state_dir), Store.open(config.state_dir) as store:
+    """Own the state directory and the store, and hold the parts. On leaving, the run under way is
+    stopped, then the engine. Raises StateDirError, StoreError."""
+    with (
+        owning(config.state_dir),
+        Store.open(config.state_dir, config.store.url) as store,
+        store.owning(),
+    ):
         adapters.sweep(config.state_dir / "adapters")
         parts = _assemble(config, store)
         parts.runs.bury_the_dead()

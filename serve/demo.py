@@ -79,7 +79,8 @@ def problems(seed: int) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
 @contextmanager
 def daemon(state_dir: Path, settings: Sequence[str]) -> Iterator[Daemon]:
     """`ttrl serve` as anybody would start it, stopped at the end. Raises DemoFailed."""
-    all_settings = (f"model.name={model_dir()}", *settings)
+    # Not the store that the environment may name: the demo must leave that alone.
+    all_settings = (f"model.name={model_dir()}", *settings, "store.url=null")
     options = (
         *("--config", str(SETTINGS), "--state-dir", str(state_dir)),
         *(word for setting in all_settings for word in ("--set", setting)),

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from ttrl import rewards
+from ttrl.store.url import parse
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -89,6 +90,21 @@ class EngineConfig(Section):
     trainer computed for its weights."""
     max_loras: Annotated[int, Field(ge=5)] = 6
     """Adapters that may be in use at once: live, previous, one draining, two candidates, spare."""
+
+
+class StoreConfig(Section):
+    """Where questions, votes, runs and adapters are written down."""
+
+    url: str | None = Field(default=None, repr=False)
+    """A SQLAlchemy URL such as postgresql+psycopg://user@host/db; without one, SQLite in the state
+    directory."""
+
+    @field_validator("url")
+    @classmethod
+    def _usable_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse(value)
+        return value
 
 
 class GatewayConfig(Section):
@@ -261,6 +277,7 @@ class Config(Section):
     """Where all that is recorded and learned lives."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     model: ModelConfig = ModelConfig()
+    store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
     gateway: GatewayConfig = GatewayConfig()
     record: RecordConfig = RecordConfig()

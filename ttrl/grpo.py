@@ -159,7 +159,8 @@ class _Watch(TrainerCallback):
         numbers = {key: float(value) for key, value in logs.items() if _is_number(value)}
         if not math.isfinite(numbers["grad_norm"] + numbers["loss"]):
             raise UpdateDiverged(f"loss or gradient is not finite at step {state.global_step}")
-        go_on = self._policy.stepped(state.global_step, numbers)
+        known = {key: value for key, value in numbers.items() if math.isfinite(value)}
+        go_on = self._policy.stepped(state.global_step, known)
         if not go_on or time.monotonic() > self._deadline:
             control.should_training_stop = True
 

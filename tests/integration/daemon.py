@@ -191,10 +191,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def record_questions(state_dir: Path, count: int = 120) -> Path:
+def record_questions(state_dir: Path, count: int = 120, url: str | None = None) -> Path:
     """A state directory with questions as the gateway would have recorded them."""
     state_dir.mkdir(exist_ok=True)
-    with Store.open(state_dir) as store:
+    with Store.open(state_dir, url) as store:
         asked = [Recorded(from_prompt(p.prompt), 1.0) for p in make_problems(count, seed=5)]
         store.questions.record(asked, holdout=0.2)
     return state_dir
