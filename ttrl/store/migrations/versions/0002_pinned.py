@@ -12,7 +12,9 @@ def upgrade() -> None:
         "pinned",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("adapter", sa.String(length=128), nullable=False),
-        sa.Column("question_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "question_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("dtype", sa.String(length=16), nullable=False),
         sa.Column("start", sa.Integer(), nullable=False),
         sa.Column("token_ids", sa.LargeBinary(), nullable=False, comment="int32"),
