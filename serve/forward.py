@@ -131,6 +131,8 @@ class Forwarded:
         if route is None:
             message = "There is no such model here: GET /v1/models lists what there is."
             raise Refused(404, message, param="model", code="model_not_found")
+        if not self.live.open:
+            raise self._failed(UpstreamError.UNREACHABLE, route)
         reason: Unlearnable | None = Unlearnable.INCOMPLETE
         try:
             work = self._answer(asked, route, for_engine(headers), answer)
@@ -167,10 +169,14 @@ class Forwarded:
             timed_out = kind is UpstreamError.TIMED_OUT
             self.counts.upstream_error(kind if timed_out else UpstreamError.CUT)
             return Unlearnable.INCOMPLETE
+        raise self._failed(kind, route)
+
+    def _failed(self, kind: UpstreamError, route: Route) -> Refused:
+        """The error for an engine that gives no answer."""
         self.counts.upstream_error(kind)
         status, message = FAILURES[kind]
         retry = {"retry-after": str(self.limits.retry_after_seconds)}
-        raise Refused(status, message, code=kind, headers={ADAPTER_HEADER: route.version, **retry})
+        return Refused(status, message, code=kind, headers={ADAPTER_HEADER: route.version, **retry})
 
     async def _ask(
         self, asked: Request, route: Route, headers: Mapping[str, str], answer: Answer

@@ -42,6 +42,8 @@ class Reconciler:
         self._proven: dict[str, float] = {}
         self._said: tuple[str | None, str | None] | None = None
         self._wake = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._failing = False
 
     @property
     def live(self) -> str | None:
@@ -64,18 +66,25 @@ class Reconciler:
 
     async def settle(self) -> bool:
         """Act until there is nothing left to do; whether users get what they should."""
-        try:
-            for _ in range(ROUNDS):
-                actions = plan(await asyncio.to_thread(self._look))
-                if not actions:
-                    break
-                for action in actions:
-                    await self._act(action)
-        except EngineError as error:
-            log.warning("the engine cannot be reconciled now: %s", error)
-            self._metrics.live_is_wanted.set(0)
-            return False
-        return await asyncio.to_thread(self._say)
+        async with self._one_at_a_time:
+            try:
+                await self._carry_out()
+            except EngineError as error:
+                if not self._failing:
+                    log.warning("the engine cannot be reconciled now: %s", error)
+                self._failing = True
+                self._metrics.live_is_wanted.set(0)
+                return False
+            self._failing = False
+            return await asyncio.to_thread(self._say)
+
+    async def _carry_out(self) -> None:
+        for _ in range(ROUNDS):
+            actions = plan(await asyncio.to_thread(self._look))
+            if not actions:
+                break
+            for action in actions:
+                await self._act(action)
 
     def _look(self) -> Situation:
         active = self._store.runs.active()

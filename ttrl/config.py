@@ -85,6 +85,9 @@ class EngineConfig(Section):
     """The Python that has vLLM, when it is not the one that runs ttrl."""
     startup_timeout: Duration = timedelta(minutes=15)
     request_timeout: Duration = timedelta(minutes=10)
+    canary_timeout: Duration = timedelta(seconds=60)
+    """In which an engine must give one token, or generate for others; else it hangs and is started
+    again."""
     proof_interval: Duration = timedelta(minutes=10)
     """How often the live version's log-probabilities are read back and compared with what the
     trainer computed for its weights."""

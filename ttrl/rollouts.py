@@ -101,7 +101,9 @@ class Roller:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
-        sampling = Sampling(self._vote.temperature, self._vote.max_tokens, seed)
+        # No seed for the engine: its batches make the draws differ all the same, vLLM draws seeded
+        # rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read in parts.
+        sampling = Sampling(self._vote.temperature, self._vote.max_tokens)
         drawn = self._client.sample(
             question.question,
             model=version,
