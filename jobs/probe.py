@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ttrl import answers
 from ttrl.config import Config
+from ttrl.engine import crew
 from ttrl.engine.client import EngineClient
+from ttrl.engine.pacer import Pacer
 from ttrl.gate import Probe
 from ttrl.questions import Question, from_prompt
 from ttrl.rollouts import PRIORITY
@@ -37,21 +38,26 @@ def run(
     *,
     live: str,
     candidate: str,
+    pacer: Pacer,
     progress: Callable[[int, int], None],
 ) -> list[Probe]:
-    """The answers of both versions to the newest held-out questions and the labelled probes.
-    `progress` gets how many are done, of how many. Raises EngineError, ProbesUnreadable."""
+    """The answers of both versions to the newest held-out questions and the labelled probes, asked
+    as fast as `pacer` lets them. `progress` gets how many are done, of how many. Raises
+    EngineError, ProbesUnreadable, PacerClosed."""
     held_out = store.questions.probes(config.gate.probes)
     asked = [*labelled(config.gate.labelled), *(Asked(row.question) for row in held_out)]
 
     def one(probe: Asked) -> Probe:
-        return _ask(client, config, probe, live, candidate)
+        def texts(version: str) -> Sequence[str]:
+            with pacer.slot():
+                return _texts(client, config, probe.question, version)
+
+        return _compare(probe, texts(live), texts(candidate))
 
     done = []
-    with ThreadPoolExecutor(config.update.questions_per_step) as pool:
-        for answered in pool.map(one, asked):
-            done.append(answered)
-            progress(len(done), len(asked))
+    for compared in crew.each(one, asked, width=pacer.maximum):
+        done.append(compared)
+        progress(len(done), len(asked))
     return done
 
 
@@ -79,9 +85,7 @@ def _labelled_line(line: str, where: str) -> Asked:
         ) from None
 
 
-def _ask(client: EngineClient, config: Config, probe: Asked, live: str, candidate: str) -> Probe:
-    of_live = _texts(client, config, probe.question, live)
-    of_candidate = _texts(client, config, probe.question, candidate)
+def _compare(probe: Asked, of_live: Sequence[str], of_candidate: Sequence[str]) -> Probe:
     texts = [*of_live, *of_candidate]
     kind = answers.kind_of(probe.question.text, texts)
     canonical = answers.canonical(texts, kind)

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
+from ttrl.engine.load import Load, read_load
 from ttrl.questions import Question
 from ttrl.samples import Finish, Sample, SampleSet, Sampling
 
@@ -86,6 +87,13 @@ class EngineClient:
             return self._client.get("/health", timeout=CONNECT_SECONDS).is_success
         except httpx2.RequestError:
             return False
+
+    def load(self) -> Load | None:
+        """How busy the engine is, now; None when it answers but does not say: its owner may have
+        switched that off, or a proxy may keep it back, and neither is a fault that ends a run.
+        Raises EngineUnreachable when no answer comes within 5 s."""
+        response = self._send("GET", "/metrics", timeout=CONNECT_SECONDS)
+        return read_load(response.text) if response.is_success else None
 
     def models(self) -> tuple[ModelCard, ...]:
         """The base model and the adapters that are loaded, in the engine's order."""
@@ -177,10 +185,16 @@ class EngineClient:
         return self._json(self._checked(self._send("POST", path, body), what), what)
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> httpx2.Response:
+        bound = httpx2.USE_CLIENT_DEFAULT if timeout is None else timeout
         try:
-            return self._client.request(method, path, json=body)
+            return self._client.request(method, path, json=body, timeout=bound)
         except httpx2.RequestError as error:
             kind = type(error).__name__
             raise EngineUnreachable(f"{method} {self.url}{path}: {kind}") from error
