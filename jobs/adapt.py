@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -26,8 +27,10 @@ from ttrl import adapters, gate
 from ttrl.adapters import Manifest
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError
+from ttrl.engine.pacer import Pacer
 from ttrl.gate import Judgement
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
+from ttrl.rollouts import pacer_for
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import StoredQuestion
@@ -89,13 +92,17 @@ def _adapt(
         return RunState.NOTHING, "there are no new questions to learn from", None
     store.runs.enter(run_id, RunState.UPDATING)
     served = parent.name if parent else client.base_model().name
-    with Candidate(client, _scratch(config, run_id), run_id, served) as candidate:
-        lesson = Lesson(config, store, client, run_id, questions, candidate)
+    tell = partial(store.runs.observe, run_id)
+    with (
+        Candidate(client, _scratch(config, run_id), run_id, served) as candidate,
+        pacer_for(client, config.vote, tell) as pacer,
+    ):
+        lesson = Lesson(config, store, client, run_id, questions, candidate, pacer)
         updated = _update(config, lesson, parent, run_id)
         if not updated.steps:
             return RunState.NOTHING, "no question left a majority that could teach anything", None
         store.runs.enter(run_id, RunState.JUDGING)
-        judgement = _judge(config, store, client, run_id, candidate)
+        judgement = _judge(config, store, client, run_id, candidate, pacer)
         if judgement.verdict in (gate.Verdict.WORSE, gate.Verdict.UNPROVEN):
             return RunState.REJECTED, f"{judgement.verdict}: {judgement.reason}", None
         store.runs.enter(run_id, RunState.PUBLISHING)
@@ -151,12 +158,15 @@ def _update(config: Config, lesson: Lesson, parent: Manifest | None, run_id: int
         return Updated(0, ())
     except torch.OutOfMemoryError as error:
         raise MemoryError from error
-    finally:
-        lesson.close()
 
 
 def _judge(
-    config: Config, store: Store, client: EngineClient, run_id: int, candidate: Candidate
+    config: Config,
+    store: Store,
+    client: EngineClient,
+    run_id: int,
+    candidate: Candidate,
+    pacer: Pacer,
 ) -> Judgement:
     probes = probe.run(
         client,
@@ -164,6 +174,7 @@ def _judge(
         config,
         live=candidate.served,
         candidate=candidate.version,
+        pacer=pacer,
         progress=lambda done, of: store.runs.observe(run_id, "probe", {"done": done, "of": of}),
     )
     judgement = gate.judge(probes, config.gate)

@@ -10,6 +10,7 @@ from statistics import fmean
 from jobs.candidate import Candidate
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineRefused
+from ttrl.engine.pacer import Pacer
 from ttrl.policy import Drawn, NothingLeft
 from ttrl.proof import Pin
 from ttrl.rollouts import Group, Roller, rows
@@ -36,6 +37,7 @@ class Lesson:
         run_id: int,
         questions: Sequence[StoredQuestion],
         candidate: Candidate,
+        pacer: Pacer,
     ) -> None:
         self.learned_from: set[int] = set()
         self._config = config
@@ -43,9 +45,8 @@ class Lesson:
         self._run_id = run_id
         self._candidate = candidate
         self._rounds = Rounds(questions, seed=config.update.seed)
-        self._roller = Roller(
-            client, config.vote, config.update, in_flight=config.update.questions_per_step
-        )
+        self._pacer = pacer
+        self._roller = Roller(client, config.vote, config.update, pacer)
         self._asked: set[int] = set()
         self._drawn: list[Group] = []
         self._draws = self._samples = self._tokens = 0
@@ -76,6 +77,7 @@ class Lesson:
         now = time.monotonic()
         shares = [group.vote.share for group in self._drawn]
         entropies = [group.vote.entropy for group in self._drawn]
+        paced = self._pacer.take()
         self._store.runs.count(
             self._run_id,
             steps=step,
@@ -93,6 +95,8 @@ class Lesson:
             "samples": self._samples,
             "tokens": self._tokens,
             "step_samples": sum(len(group.drawn.samples) for group in self._drawn),
+            "in_flight_limit": paced.mean_bound,
+            "paused_seconds": paced.paused_seconds,
         }
         self._store.runs.observe(self._run_id, "step", {**numbers, **ours})
         self._since = now
@@ -101,10 +105,6 @@ class Lesson:
     def pins(self) -> Sequence[Pin]:
         """A sequence of each question of the last draw, where the weights must differ most."""
         return [_pin(group) for group in self._drawn[:PINS]]
-
-    def close(self) -> None:
-        """Let no further request out."""
-        self._roller.close()
 
     def _roll(self, count: int) -> list[Group]:
         self._draws += 1

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ttrl import answers
 from ttrl.config import Config
+from ttrl.engine import crew
 from ttrl.engine.client import EngineClient
+from ttrl.engine.pacer import Pacer
 from ttrl.gate import Probe
 from ttrl.questions import Question, from_prompt
 from ttrl.rollouts import PRIORITY
@@ -38,23 +39,26 @@ def run(
     *,
     live: str,
     candidate: str,
+    pacer: Pacer,
     progress: Callable[[int, int], None],
 ) -> list[Probe]:
-    """The answers of both versions to the newest held-out questions and the labelled probes, one
-    version after the other: vLLM's CPU build (0.32) answers the base model with an adapter that
-    shares its batch (vLLM pull request 48421). `progress` gets how many answers are done, of how
-    many. Raises EngineError, ProbesUnreadable."""
+    """The answers of both versions to the newest held-out questions and the labelled probes, asked
+    as fast as `pacer` lets them, one version after the other: vLLM's CPU build (0.32) answers the
+    base model with an adapter that shares its batch (vLLM pull request 48421). `progress` gets how
+    many answers are done, of how many. Raises EngineError, ProbesUnreadable, PacerClosed."""
     held_out = store.questions.probes(config.gate.probes)
     asked = [*labelled(config.gate.labelled), *(Asked(row.question) for row in held_out)]
 
+    def texts(version: str, probe: Asked) -> Sequence[str]:
+        with pacer.slot():
+            return _texts(client, config, version, probe)
+
     done: dict[str, list[Sequence[str]]] = {live: [], candidate: []}
-    with ThreadPoolExecutor(config.update.questions_per_step) as pool:
-        for version, texts in done.items():
-            ask = partial(_texts, client, config, version)
-            for answered in pool.map(ask, asked):
-                texts.append(answered)
-                progress(sum(map(len, done.values())), 2 * len(asked))
-    return [_read(*row) for row in zip(asked, done[live], done[candidate], strict=True)]
+    for version, answered in done.items():
+        for one in crew.each(partial(texts, version), asked, width=pacer.maximum):
+            answered.append(one)
+            progress(sum(map(len, done.values())), 2 * len(asked))
+    return [_compare(*row) for row in zip(asked, done[live], done[candidate], strict=True)]
 
 
 def labelled(file: Path | None) -> Iterator[Asked]:
@@ -81,7 +85,7 @@ def _labelled_line(line: str, where: str) -> Asked:
         ) from None
 
 
-def _read(probe: Asked, of_live: Sequence[str], of_candidate: Sequence[str]) -> Probe:
+def _compare(probe: Asked, of_live: Sequence[str], of_candidate: Sequence[str]) -> Probe:
     texts = [*of_live, *of_candidate]
     kind = answers.kind_of(probe.question.text, texts)
     canonical = answers.canonical(texts, kind)

@@ -33,7 +33,8 @@ class Canary:
         except EngineRefused as refused:
             return refused.status < 500
         except EngineUnreachable:
-            return before is not None and self._generated() != before
+            after = self._generated()
+            return before is not None and after is not None and after != before
         self._due = time.monotonic() + EVERY_SECONDS
         return True
 

@@ -131,8 +131,6 @@ class Forwarded:
         if route is None:
             message = "There is no such model here: GET /v1/models lists what there is."
             raise Refused(404, message, param="model", code="model_not_found")
-        if not self.live.open:
-            raise self._failed(UpstreamError.UNREACHABLE, route)
         reason: Unlearnable | None = Unlearnable.INCOMPLETE
         try:
             work = self._answer(asked, route, for_engine(headers), answer)
@@ -156,6 +154,8 @@ class Forwarded:
     ) -> Unlearnable | None:
         """Answers the client. Why the question is not for learning, if so. Raises Refused when the
         engine gives no answer."""
+        if not self.live.open:
+            raise self._failed(UpstreamError.UNREACHABLE, route)
         try:
             async with asyncio.timeout(self.limits.deadline_seconds):
                 return await self._ask(asked, route, headers, answer)

@@ -145,6 +145,12 @@ class VoteConfig(Section):
     max_tokens: Positive = 1024
     floor: Ratio = 0.0
     """A majority with a smaller share than this is no label."""
+    in_flight: Positive = 16
+    """Requests of a run that the engine may have at once, each for `samples` answers, while none
+    of its users waits; fewer as soon as any does."""
+    pause_waiting: Positive = 64
+    """Answers waiting in the engine, users' and ours, at which a run asks for no more until there
+    are fewer. Below `samples`, one request of ours on a small engine can be enough."""
     rewards: dict[str, float] = Field(default_factory=lambda: {"majority": 1.0})
     """The weight of each reward in the sum."""
 

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import subprocess
 import threading
-import time
 
 import httpx2
 import openai
@@ -182,14 +181,12 @@ def test_sigterm_lets_a_stream_end_and_exits_0(daemon):
 def test_a_second_daemon_gets_a_sentence(shared, tmp_path, more, message):
     port = shared.url.rpartition(":")[2]
     words = [word.format(tmp=tmp_path, port=port) for word in more]
-    began = time.monotonic()
     done = subprocess.run(
         [*TTRL, "serve", *shared.options, *words], capture_output=True, text=True, timeout=60
     )
     assert done.returncode in (1, 2)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert time.monotonic() - began < 30
 
 
 def test_an_engine_that_does_not_start_is_explained(tmp_path):

@@ -56,6 +56,18 @@ def nothing_learned(home: House, reason: Unlearnable) -> None:
     assert home.tally.skips == {reason: 1}
 
 
+def test_nothing_goes_to_an_engine_that_has_not_got_the_live_version_again(home: House) -> None:
+    home.live.open = False
+    try:
+        with home.http() as client:
+            answer = client.post(CHAT, json={"messages": asking()})
+    finally:
+        home.live.open = True
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert home.engine.received == []
+    nothing_learned(home, Unlearnable.INCOMPLETE)
+
+
 def test_no_engine_is_a_503_that_says_when_to_come_back() -> None:
     with house(engine_url=f"http://127.0.0.1:{free_port()}") as home, home.http() as client:
         answer = client.post(CHAT, json={"messages": asking()})

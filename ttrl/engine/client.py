@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
+from ttrl.engine.load import Load, read_load
 from ttrl.questions import Question
 from ttrl.samples import Finish, Sample, SampleSet, Sampling
 
@@ -19,6 +20,8 @@ READ_RETRIES = 3
 RETRY_PAUSE_SECONDS = 0.2
 MANAGE_SECONDS = 60.0
 """In which an adapter is loaded or unloaded."""
+FIRST = -1000
+"""A priority; users have 0."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
@@ -89,6 +92,13 @@ class EngineClient:
         except httpx2.RequestError:
             return False
 
+    def load(self) -> Load | None:
+        """How busy the engine is, now; None when it answers but does not say: its owner may have
+        switched that off, or a proxy may keep it back, and neither is a fault that ends a run.
+        Raises EngineUnreachable when no answer comes within 5 s."""
+        response = self._send("GET", "/metrics", timeout=CONNECT_SECONDS)
+        return read_load(response.text) if response.is_success else None
+
     def models(self) -> tuple[ModelCard, ...]:
         """The base model and the adapters that are loaded, in the engine's order."""
         answer = self._json(self._get("/v1/models"), "GET /v1/models")
@@ -130,6 +140,12 @@ class EngineClient:
             answer,
             lambda a: str(a["choices"][0]["message"].get("content") or ""),
         )
+
+    def pulse(self, timeout: float) -> None:
+        """Generate one token of the base model, before everybody else's, within `timeout` seconds.
+        Raises EngineError."""
+        body = {"prompt": [1], "max_tokens": 1, "temperature": 0.0, "priority": FIRST}
+        self._checked(self._send("POST", "/v1/completions", body, timeout=timeout), "a pulse")
 
     def prompt_logprobs(self, token_ids: Sequence[int], *, model: str) -> tuple[float | None, ...]:
         """Each token's log-probability given those before it, at temperature 1; the first has
@@ -186,9 +202,9 @@ class EngineClient:
         *,
         timeout: float | None = None,
     ) -> httpx2.Response:
-        limit = self._client.timeout if timeout is None else timeout
+        bound = httpx2.USE_CLIENT_DEFAULT if timeout is None else timeout
         try:
-            return self._client.request(method, path, json=body, timeout=limit)
+            return self._client.request(method, path, json=body, timeout=bound)
         except httpx2.RequestError as error:
             kind = type(error).__name__
             raise EngineUnreachable(f"{method} {self.url}{path}: {kind}") from error

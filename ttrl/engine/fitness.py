@@ -15,13 +15,13 @@ from ttrl.engine.client import EngineClient, EngineError, EngineRefused, ModelCa
 
 FLAGS = {
     "LoRA is not enabled": "it serves no LoRA adapters; start it with --enable-lora",
-    "greater than max_lora_rank": "its adapters are too narrow; start it with --max-lora-rank {rank}",
+    "greater than max_lora_rank": "its adapters are narrower; start it with --max-lora-rank {rank}",
     "No adapter found": "it does not see {path}; let it run where that directory is, or share it",
 }
 """What vLLM (0.32) says to an adapter that it cannot load, and what is to be done about it."""
 NO_ROUTE = (
-    "adapters cannot be loaded while it runs; start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in "
-    "its environment"
+    "adapters cannot be loaded while it runs; start it with "
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment"
 )
 
 
