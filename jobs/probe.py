@@ -55,7 +55,7 @@ def run(
         return _compare(probe, texts(live), texts(candidate))
 
     done = []
-    for compared in crew.each(one, asked, width=pacer.maximum):
+    for compared in crew.each(one, asked, width=pacer.width):
         done.append(compared)
         progress(len(done), len(asked))
     return done

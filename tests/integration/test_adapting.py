@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -87,29 +88,30 @@ def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
 def test_sampling_gives_way_to_users(tmp_path):
     """While users fill the engine a run asks for less, and then for nothing; then it goes on."""
     state_dir = record_questions(tmp_path / "state")
-    settings = ("update.steps=500", "vote.in_flight=4")
+    settings = ("update.steps=500", "update.keep=4", "vote.in_flight=4", "vote.pause_waiting=16")
     with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
-        child = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.PIPE)
-        run = wait_until(store.runs.active, "a run is started")
-
-        def seen(kind, after=0):
-            found = store.runs.observed(after=after, run_id=run.id)
-            return [one for one in found if one.kind == kind]
-
-        (before,) = wait_until(lambda: seen("step")[:1], "a step is done", 120)
-        assert before.numbers["in_flight_limit"] == 4
         with crowd(daemon):
-            (pause,) = wait_until(lambda: seen("pause")[:1], "it pauses for users")
-            assert pause.numbers["waiting"] >= 64
-            wait_until(lambda: daemon.metric("ttrl_sampling_in_flight_limit") == 0, "it shows")
-            assert daemon.ask("What is 1 plus 1?")[1] == "base"
+            child = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.PIPE)
+            run = wait_until(store.runs.active, "a run is started")
+
+            def seen(kind, after=0):
+                found = store.runs.observed(after=after, run_id=run.id)
+                return [one for one in found if one.kind == kind]
+
+            # Its first requests stand still while users have work, and it wants more of them.
+            pause = wait_until(lambda: seen("pause"), "it pauses for users", 120)[0]
+            assert pause.numbers["waiting"] >= 16
         wait_until(lambda: seen("resume", pause.id), "it goes on")
-        (step,) = wait_until(lambda: seen("step", pause.id)[:1], "the step is done")
-        assert step.numbers["in_flight_limit"] < 4
+        step = wait_until(lambda: seen("step", pause.id), "the step is done")[0]
+        assert 0 < step.numbers["in_flight_limit"] < 4
         assert step.numbers["paused_seconds"] > 0
         wait_until(lambda: daemon.metric("ttrl_sampling_paused_seconds_total"), "it is counted")
-        assert not store.runs.get(run.id).state.ended
-        child.send_signal(signal.SIGINT)
+        with crowd(daemon):
+            wait_until(lambda: seen("pause", step.id), "it pauses once more")
+            assert not store.runs.get(run.id).stale(time.time())
+            assert "Stopped" in daemon.ttrl("runs", "stop"), "its requests hold it up"
+        ended = store.runs.get(run.id)
+        assert (ended.state, ended.reason) == (RunState.ABORTED, "it was stopped")
         said = child.communicate(timeout=60)[1].decode()
     assert "pausing for users" in said
     assert "going on after" in said

@@ -1,0 +1,36 @@
+"""What becomes of a run's observations in the metrics."""
+
+from __future__ import annotations
+
+import pytest
+
+from ttrl.metrics import Metrics
+
+STEP = {
+    "step": 1, "share": 0.5, "vote_entropy": 1.0, "informative": 0.5, "step_samples": 32,
+    "in_flight_limit": 2.5, "paused_seconds": 3.0,
+}  # fmt: skip
+
+
+def value(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(name)
+
+
+@pytest.mark.parametrize(
+    ("observed", "limit", "paused"),
+    [
+        ([("step", STEP)], 2.5, 0),
+        ([("pause", {"waiting": 70})], 0, 0),
+        ([("pause", {"waiting": 70}), ("resume", {"seconds": 1.5})], 1, 1.5),
+        ([("resume", {"seconds": 1.5}), ("resume", {"seconds": 2}), ("step", STEP)], 2.5, 3.5),
+        ([("probe", {"done": 1, "of": 2})], 0, 0),
+    ],
+)
+def test_a_pause_shows(
+    observed: list[tuple[str, dict[str, float]]], limit: float, paused: float
+) -> None:
+    metrics = Metrics()
+    for kind, numbers in observed:
+        metrics.observed(kind, numbers)
+    assert value(metrics, "ttrl_sampling_in_flight_limit") == limit
+    assert value(metrics, "ttrl_sampling_paused_seconds_total") == paused
