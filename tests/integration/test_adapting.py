@@ -113,7 +113,7 @@ def test_sampling_gives_way_to_users(tmp_path):
         ended = store.runs.get(run.id)
         assert (ended.state, ended.reason) == (RunState.ABORTED, "it was stopped")
         said = child.communicate(timeout=60)[1].decode()
-    assert "pausing for users" in said
+    assert "answers wait in the engine" in said
     assert "going on after" in said
 
 
