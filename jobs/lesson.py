@@ -12,6 +12,7 @@ from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.engine.pacer import Pacer
 from ttrl.policy import Drawn, NothingLeft
+from ttrl.proof import Pin
 from ttrl.rollouts import Group, Roller, rows
 from ttrl.selection import Rounds
 from ttrl.store import Store
@@ -19,6 +20,10 @@ from ttrl.store.questions import QuestionState, StoredQuestion
 
 DRAWS_PER_STEP = 4
 """Times that a step asks further questions in place of those that teach nothing."""
+
+PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
+"""Sequences kept to prove what the engine serves, and what of them at most: the end of the prompt
+and the beginning of the answer."""
 
 
 class Lesson:
@@ -97,6 +102,10 @@ class Lesson:
         self._since = now
         return True
 
+    def pins(self) -> Sequence[Pin]:
+        """A sequence of each question of the last draw, where the weights must differ most."""
+        return [_pin(group) for group in self._drawn[:PINS]]
+
     def _roll(self, count: int) -> list[Group]:
         self._draws += 1
         groups = self._roller.roll(
@@ -145,3 +154,9 @@ def _rows(group: Group) -> Iterator[Drawn]:
             logprobs=sample.logprobs,
             reward=group.rewards[position],
         )
+
+
+def _pin(group: Group) -> Pin:
+    prompt = group.drawn.prompt_ids[-PIN_PROMPT_TOKENS:]
+    answer = group.drawn.samples[group.kept[0]].token_ids[:PIN_ANSWER_TOKENS]
+    return Pin(group.question.id, prompt + answer, len(prompt))

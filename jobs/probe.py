@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ttrl import answers
@@ -42,23 +43,22 @@ def run(
     progress: Callable[[int, int], None],
 ) -> list[Probe]:
     """The answers of both versions to the newest held-out questions and the labelled probes, asked
-    as fast as `pacer` lets them. `progress` gets how many are done, of how many. Raises
-    EngineError, ProbesUnreadable, PacerClosed."""
+    as fast as `pacer` lets them, one version after the other: vLLM's CPU build (0.32) answers the
+    base model with an adapter that shares its batch (vLLM pull request 48421). `progress` gets how
+    many answers are done, of how many. Raises EngineError, ProbesUnreadable, PacerClosed."""
     held_out = store.questions.probes(config.gate.probes)
     asked = [*labelled(config.gate.labelled), *(Asked(row.question) for row in held_out)]
 
-    def one(probe: Asked) -> Probe:
-        def texts(version: str) -> Sequence[str]:
-            with pacer.slot():
-                return _texts(client, config, probe.question, version)
+    def texts(version: str, probe: Asked) -> Sequence[str]:
+        with pacer.slot():
+            return _texts(client, config, version, probe)
 
-        return _compare(probe, texts(live), texts(candidate))
-
-    done = []
-    for compared in crew.each(one, asked, width=pacer.width):
-        done.append(compared)
-        progress(len(done), len(asked))
-    return done
+    done: dict[str, list[Sequence[str]]] = {live: [], candidate: []}
+    for version, answered in done.items():
+        for one in crew.each(partial(texts, version), asked, width=pacer.width):
+            answered.append(one)
+            progress(sum(map(len, done.values())), 2 * len(asked))
+    return [_compare(*row) for row in zip(asked, done[live], done[candidate], strict=True)]
 
 
 def labelled(file: Path | None) -> Iterator[Asked]:
@@ -99,9 +99,9 @@ def _compare(probe: Asked, of_live: Sequence[str], of_candidate: Sequence[str]) 
     return Probe(tuple(canonical[:count]), tuple(canonical[count:]), right[0], right[1])
 
 
-def _texts(client: EngineClient, config: Config, question: Question, version: str) -> Sequence[str]:
+def _texts(client: EngineClient, config: Config, version: str, probe: Asked) -> Sequence[str]:
     sampling = Sampling(config.vote.temperature, config.vote.max_tokens)
     drawn = client.sample(
-        question, model=version, n=config.gate.samples, sampling=sampling, priority=PRIORITY
+        probe.question, model=version, n=config.gate.samples, sampling=sampling, priority=PRIORITY
     )
     return ["" if s.finish is Finish.LENGTH else s.text for s in drawn.samples]

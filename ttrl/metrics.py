@@ -142,6 +142,11 @@ class Metrics:
         self.loads = Counter(
             "ttrl_adapter_loads_total", "Adapter loads, by outcome.", ["outcome"], registry=r
         )
+        self.proofs = Counter(
+            "ttrl_adapter_proofs_total",
+            "Comparisons of served log-probabilities with the trainer's, by outcome.",
+            ["outcome"], registry=r,
+        )  # fmt: skip
         self.flips = Counter(
             "ttrl_live_flips_total", "Times that another version went live.", registry=r
         )

@@ -99,7 +99,9 @@ class Roller:
         return [outcome for outcome in rolled if isinstance(outcome, Group)]
 
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
-        sampling = Sampling(self._vote.temperature, self._vote.max_tokens, seed)
+        # No seed for the engine: its batches make the draws differ all the same, vLLM draws seeded
+        # rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read in parts.
+        sampling = Sampling(self._vote.temperature, self._vote.max_tokens)
         with self._pacer.slot():
             drawn = self._client.sample(
                 question.question,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+
 import openai
 import pytest
 
-from tests.integration.daemon import Daemon, alive, record_questions, wait_until
+from serve.state import owner_of
+from tests.integration.daemon import TTRL, Daemon, alive, record_questions, wait_until
 from ttrl.engine.client import EngineClient
 from ttrl.store.runs import RunState, Trigger
 
@@ -88,6 +93,28 @@ def test_the_engine_is_killed(learned):
     )
     assert {version for _, version in answers} <= {"base", *learned.versions}
     assert learned.metric("ttrl_engine_restarts_total") == 1
+
+
+def test_an_engine_that_hangs_is_started_again(tmp_path):
+    """Stopped, it neither dies nor answers."""
+    with Daemon(tmp_path / "state", "engine.canary_timeout=2s") as daemon:
+        os.kill(daemon.engine_pid(), signal.SIGSTOP)
+        wait_until(lambda: daemon.metric("ttrl_engine_restarts_total") == 1, "it is noticed")
+        wait_until(daemon.ready, "another one is there")
+        assert daemon.ask(PROMPT)[1] == "base"
+        assert "the engine hangs" in daemon.log
+
+
+def test_the_demo_takes_its_daemon_with_it(tmp_path):
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    demo = subprocess.Popen(
+        [*TTRL, "demo", "--json", "--state-dir", str(state_dir)], stdout=subprocess.DEVNULL
+    )
+    owner = wait_until(lambda: owner_of(state_dir), "its daemon is up")
+    demo.kill()
+    demo.wait(10)
+    wait_until(lambda: not alive(owner.pid), "it is gone")
 
 
 def test_a_dead_run_cannot_come_back(tmp_path):

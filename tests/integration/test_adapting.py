@@ -49,7 +49,12 @@ def test_the_main_job_end_to_end(tmp_path):
         assert store.runs.verdicts(run.id)[0]["verdict"] == "sharper"
         votes = store.questions.last_votes(min(taught))
         assert sum(count for _, count in votes[0]["counts"]) <= 32
+        pinned = store.adapters.pinned(row.name)
+        assert len(pinned) == 8
+        assert all(each.own != each.base for each in pinned)
     assert not list((tmp_path / "state" / "runs").iterdir()), "candidates are cleared away"
+    log = (tmp_path / "state" / "demo-daemon.log").read_text()
+    assert f"{row.name} is served: proven" in log
 
 
 def test_alone_on_a_file_of_questions(tmp_path, question_file):

@@ -18,6 +18,10 @@ from ttrl.samples import Finish, Sample, SampleSet, Sampling
 CONNECT_SECONDS = 5.0
 READ_RETRIES = 3
 RETRY_PAUSE_SECONDS = 0.2
+MANAGE_SECONDS = 60.0
+"""In which an adapter is loaded or unloaded."""
+FIRST = -1000
+"""A priority; users have 0."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
@@ -137,6 +141,12 @@ class EngineClient:
             lambda a: str(a["choices"][0]["message"].get("content") or ""),
         )
 
+    def pulse(self, timeout: float) -> None:
+        """Generate one token of the base model, before everybody else's, within `timeout` seconds.
+        Raises EngineError."""
+        body = {"prompt": [1], "max_tokens": 1, "temperature": 0.0, "priority": FIRST}
+        self._checked(self._send("POST", "/v1/completions", body, timeout=timeout), "a pulse")
+
     def prompt_logprobs(self, token_ids: Sequence[int], *, model: str) -> tuple[float | None, ...]:
         """Each token's log-probability given those before it, at temperature 1; the first has
         none. One token is generated and thrown away: the API gives no prompt without one."""
@@ -165,7 +175,7 @@ class EngineClient:
         self._manage("/v1/unload_lora_adapter", {"lora_name": name}, name)
 
     def _manage(self, path: str, body: Mapping[str, Any], name: str) -> None:
-        response = self._send("POST", path, body)
+        response = self._send("POST", path, body, timeout=MANAGE_SECONDS)
         if not response.is_success:
             what = f"POST {self.url}{path} for {name!r}: {response.status_code}"
             raise EngineRefused(response.status_code, f"{what}, {_reason(response)}")
