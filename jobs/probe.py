@@ -55,7 +55,7 @@ def run(
 
     done: dict[str, list[Sequence[str]]] = {live: [], candidate: []}
     for version, answered in done.items():
-        for one in crew.each(partial(texts, version), asked, width=pacer.maximum):
+        for one in crew.each(partial(texts, version), asked, width=pacer.width):
             answered.append(one)
             progress(sum(map(len, done.values())), 2 * len(asked))
     return [_compare(*row) for row in zip(asked, done[live], done[candidate], strict=True)]

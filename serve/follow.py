@@ -91,7 +91,7 @@ class Board:
         whole = Table.grid(padding=(0, 1))
         whole.add_row(_step_table(self._steps[-SHOWN_STEPS:]))
         whole.add_row(self._progress)
-        state = f"{run.state}, pausing for users" if self._paused else run.state
+        state = f"{run.state}, pausing" if self._paused else run.state
         return Panel(whole, title=f"run {run.id}: {state}", border_style=_colour(run.state))
 
 
@@ -118,7 +118,7 @@ def _cells(observation: Observation) -> Iterator[str]:
 def _pausing(observation: Observation) -> str:
     numbers = observation.numbers
     if observation.kind == "pause":
-        return f"pausing for users: {numbers['waiting']:.0f} answers wait in the engine"
+        return f"pausing: {numbers['waiting']:.0f} answers wait in the engine"
     return f"going on after {numbers['seconds']:.0f} s"
 
 

@@ -97,12 +97,13 @@ class Metrics:
         )  # fmt: skip
         self.in_flight_limit = Gauge(
             "ttrl_sampling_in_flight_limit",
-            "Requests that a run may have in the engine at once; 0 while it pauses for users.",
+            "Requests that a run may have in the engine at once; 0 while it pauses.",
             registry=r,
         )
         self.paused_seconds = Counter(
             "ttrl_sampling_paused_seconds_total",
-            "Time that runs paused for users, counted when a pause ends.", registry=r,
+            "Time that runs asked for nothing because many waited, counted when a pause ends.",
+            registry=r,
         )  # fmt: skip
         self.samples = Counter("ttrl_samples_total", "Answers drawn for runs.", registry=r)
         self.steps = Counter("ttrl_update_steps_total", "Optimizer steps.", registry=r)

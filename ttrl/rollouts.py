@@ -92,7 +92,7 @@ class Roller:
                     raise
                 return error
 
-        rolled = list(crew.each(one, questions, width=self._pacer.maximum))
+        rolled = list(crew.each(one, questions, width=self._pacer.width))
         for question, outcome in zip(questions, rolled, strict=True):
             if isinstance(outcome, EngineRefused):
                 refused(question, outcome)

@@ -111,10 +111,14 @@ def test_sampling_gives_way_to_users(tmp_path):
         assert 0 < step.numbers["in_flight_limit"] < 4
         assert step.numbers["paused_seconds"] > 0
         wait_until(lambda: daemon.metric("ttrl_sampling_paused_seconds_total"), "it is counted")
-        assert not store.runs.get(run.id).stale(time.time())
-        child.send_signal(signal.SIGINT)
+        with crowd(daemon):
+            wait_until(lambda: seen("pause", step.id), "it pauses once more")
+            assert not store.runs.get(run.id).stale(time.time())
+            assert "Stopped" in daemon.ttrl("runs", "stop"), "its requests hold it up"
+        ended = store.runs.get(run.id)
+        assert (ended.state, ended.reason) == (RunState.ABORTED, "it was stopped")
         said = child.communicate(timeout=60)[1].decode()
-    assert "pausing for users" in said
+    assert "answers wait in the engine" in said
     assert "going on after" in said
 
 

@@ -134,6 +134,14 @@ def test_no_more_go_out_than_the_bound(scene: Scene) -> None:
     assert scene.told == []
 
 
+def test_somebody_looks_while_all_wait_for_the_engine(scene: Scene) -> None:
+    scene.ask(scene.pacer.width)
+    for bound in (5, 6, 7, 8):
+        scene.show(IDLE, bound=bound)
+    scene.wait_inside(8)
+    scene.show(CROWDED, bound=0)
+
+
 def test_a_pause_and_its_end(scene: Scene) -> None:
     scene.ask(7)
     scene.show(IDLE, bound=5)

@@ -56,7 +56,9 @@ class Pacer:
     looks at the engine when it is time, so nobody looks while nothing is wanted.
 
     `look` says how busy the engine is and may raise EngineError, as EngineClient.load does; `tell`
-    gets the events, from any thread. `maximum` and `pause_waiting` as in ttrl.pace.
+    gets the events, from any thread. `maximum` and `pause_waiting` as in ttrl.pace. `width` is how
+    many threads should ask: one more than may be out, so that somebody looks while all the others
+    wait for the engine.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Pacer:
         interval: float = LOOK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.maximum = maximum
+        self.width = maximum + 1
         self._see = look
         self._tell = tell
         self._interval = interval
