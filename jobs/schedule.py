@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 
-from ttrl.config import ScheduleConfig, parse_window
+from ttrl.config import ScheduleConfig
+from ttrl.times import parse_window
 
 
 class Decision(StrEnum):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from datetime import time, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,35 +12,17 @@ import platformdirs
 from apscheduler.triggers.cron import CronTrigger
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
-    PlainSerializer,
     field_validator,
     model_validator,
 )
 
 from ttrl import rewards
 from ttrl.store.url import parse
+from ttrl.times import Duration, parse_window
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
-        if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", value):
-            raise ValueError('a duration is written like "90s", "15m" or "1h30m"')
-        return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
-    return value
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(lambda value: f"{value.total_seconds():g}s", when_used="json"),
-]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -264,15 +245,6 @@ class ScheduleConfig(Section):
         if value is not None:
             CronTrigger.from_crontab(value)
         return value
-
-
-def parse_window(window: str) -> tuple[time, time]:
-    """ "22:00-06:00" as two times of day. Raises ValueError."""
-    try:
-        start, end = (time.fromisoformat(part.strip()) for part in window.split("-"))
-    except ValueError:
-        raise ValueError(f'a window is written like "22:00-06:00", not {window!r}') from None
-    return start, end
 
 
 def _default_state_dir() -> Path:

@@ -113,7 +113,7 @@ def test_the_demo_takes_its_daemon_with_it(tmp_path):
     )
     owner = wait_until(lambda: owner_of(state_dir), "its daemon is up")
     demo.kill()
-    demo.wait(10)
+    assert demo.wait(10) == -signal.SIGKILL
     wait_until(lambda: not alive(owner.pid), "it is gone")
 
 

@@ -140,6 +140,7 @@ def test_somebody_looks_while_all_wait_for_the_engine(scene: Scene) -> None:
         scene.show(IDLE, bound=bound)
     scene.wait_inside(8)
     scene.show(CROWDED, bound=0)
+    assert (scene.looks, scene.inside) == (5, 8)
 
 
 def test_a_pause_and_its_end(scene: Scene) -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean
-from types import TracebackType
 from typing import Self
 
 from ttrl.engine.client import EngineError
@@ -86,12 +85,7 @@ class Pacer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

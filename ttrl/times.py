@@ -1,0 +1,36 @@
+"""Times as people write them in settings."""
+
+from __future__ import annotations
+
+import re
+from datetime import time, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
+        if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", value):
+            raise ValueError('a duration is written like "90s", "15m" or "1h30m"')
+        return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
+    return value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(lambda value: f"{value.total_seconds():g}s", when_used="json"),
+]
+
+
+def parse_window(window: str) -> tuple[time, time]:
+    """ "22:00-06:00" as two times of day. Raises ValueError."""
+    try:
+        start, end = (time.fromisoformat(part.strip()) for part in window.split("-"))
+    except ValueError:
+        raise ValueError(f'a window is written like "22:00-06:00", not {window!r}') from None
+    return start, end
