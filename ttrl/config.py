@@ -86,6 +86,8 @@ class EngineConfig(Section):
     request_timeout: Duration = timedelta(minutes=10)
     max_loras: Annotated[int, Field(ge=4)] = 6
     """Adapters that may be in use at once: live, previous, one draining, two candidates, spare."""
+    memory_plan: bool = True
+    """Reckon before anything starts whether engine and trainer fit on the GPU; refuse if not."""
 
 
 class GatewayConfig(Section):
