@@ -27,6 +27,7 @@ from ttrl.adapters import Manifest
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.gate import Judgement
+from ttrl.memory.check import MemoryRefused, refuse_what_cannot_fit
 from ttrl.policy import NothingLeft, SettingRefused, UpdateDiverged
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
@@ -47,6 +48,7 @@ FORESEEN = (
     adapters.AdapterDamaged,
     SettingRefused,
     UpdateDiverged,
+    MemoryRefused,
 )
 """Failures whose own words are the run's reason; none of them quotes a user or a model."""
 
@@ -82,6 +84,8 @@ def _adapt(
     config: Config, store: Store, client: EngineClient, run_id: int
 ) -> tuple[RunState, str, str | None]:
     _check_probes(config)
+    if config.engine.url is not None:  # our own was reckoned with before it was started
+        refuse_what_cannot_fit(config)
     parent = _parent(config, store)
     store.runs.start(run_id, parent=parent.name if parent else None)
     questions = _select(config, store, run_id)

@@ -22,7 +22,7 @@ from serve.cli.common import (
     sentences,
     settle,
 )
-from serve.cli.daemon import check_model, waiting
+from serve.cli.daemon import check_memory, check_model, waiting
 from serve.follow import Follower, screen
 from serve.status import run_report
 from ttrl.config import Config
@@ -79,6 +79,7 @@ def adapt(
             else:
                 check_model(config)
                 log_to_stderr("warning")
+                check_memory(config)
                 run = asyncio.run(_alone(config, request, as_json))
     _say_end(run, as_json)
     raise SystemExit(CODES.get(run.state, 1))

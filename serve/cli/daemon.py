@@ -57,6 +57,7 @@ def serve(
     ).config
     check_model(config)
     log_to_stderr(config.log_level)
+    check_memory(config)
     with sentences():
         _run(config)
 
@@ -69,6 +70,19 @@ def check_model(config: Config) -> None:
     path = Path(name)
     if (path.is_absolute() or path.exists()) and not (path / "config.json").is_file():
         fail(f"{name} is not a model directory: there is no config.json in it", code=2)
+
+
+def check_memory(config: Config) -> None:
+    """Refuse an engine of ours that would not fit on the GPU together with the trainer. Beside
+    somebody else's, each run looks for itself at what is free."""
+    from ttrl.memory.check import MemoryRefused, refuse_what_cannot_fit
+
+    if config.engine.url is not None:
+        return
+    try:
+        refuse_what_cannot_fit(config)
+    except MemoryRefused as error:
+        fail(str(error), code=2)
 
 
 def _run(config: Config) -> None:
