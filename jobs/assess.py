@@ -12,7 +12,7 @@ from statistics import fmean
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.questions import Question
-from ttrl.rollouts import Group, Roller
+from ttrl.rollouts import Group, Roller, pacer_for
 from ttrl.store.questions import QuestionState, StoredQuestion
 
 WORTH_IT = 0.1
@@ -57,12 +57,12 @@ def run(
         StoredQuestion(number, question, 1, False, QuestionState.NEW, None)
         for number, question in enumerate(chosen)
     ]
-    model, width = client.base_model().name, config.update.questions_per_step
-    roller = Roller(client, config.vote, config.update, in_flight=width)
+    model, width = client.base_model().name, config.vote.in_flight
     refused: list[StoredQuestion] = []
     groups: list[Group] = []
     began = time.monotonic()
-    try:
+    with pacer_for(client, config.vote) as pacer:
+        roller = Roller(client, config.vote, config.update, pacer)
         for start in range(0, len(rows), width):
             groups += roller.roll(
                 rows[start : start + width],
@@ -71,8 +71,6 @@ def run(
                 refused=lambda question, _: refused.append(question),
             )
             progress(min(start + width, len(rows)), len(rows))
-    finally:
-        roller.close()
     return _assess(config, len(questions), groups, len(refused), time.monotonic() - began)
 
 

@@ -10,7 +10,9 @@ from statistics import fmean
 from jobs.candidate import Candidate
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineRefused
+from ttrl.engine.pacer import Pacer
 from ttrl.policy import Drawn, NothingLeft
+from ttrl.proof import Pin
 from ttrl.rollouts import Group, Roller, rows
 from ttrl.selection import Rounds
 from ttrl.store import Store
@@ -18,6 +20,10 @@ from ttrl.store.questions import QuestionState, StoredQuestion
 
 DRAWS_PER_STEP = 4
 """Times that a step asks further questions in place of those that teach nothing."""
+
+PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
+"""Sequences kept to prove what the engine serves, and what of them at most: the end of the prompt
+and the beginning of the answer."""
 
 
 class Lesson:
@@ -31,6 +37,7 @@ class Lesson:
         run_id: int,
         questions: Sequence[StoredQuestion],
         candidate: Candidate,
+        pacer: Pacer,
     ) -> None:
         self.learned_from: set[int] = set()
         self._config = config
@@ -38,9 +45,8 @@ class Lesson:
         self._run_id = run_id
         self._candidate = candidate
         self._rounds = Rounds(questions, seed=config.update.seed)
-        self._roller = Roller(
-            client, config.vote, config.update, in_flight=config.update.questions_per_step
-        )
+        self._pacer = pacer
+        self._roller = Roller(client, config.vote, config.update, pacer)
         self._asked: set[int] = set()
         self._drawn: list[Group] = []
         self._draws = self._samples = self._tokens = 0
@@ -71,6 +77,7 @@ class Lesson:
         now = time.monotonic()
         shares = [group.vote.share for group in self._drawn]
         entropies = [group.vote.entropy for group in self._drawn]
+        paced = self._pacer.take()
         self._store.runs.count(
             self._run_id,
             steps=step,
@@ -88,14 +95,16 @@ class Lesson:
             "samples": self._samples,
             "tokens": self._tokens,
             "step_samples": sum(len(group.drawn.samples) for group in self._drawn),
+            "in_flight_limit": paced.mean_bound,
+            "paused_seconds": paced.paused_seconds,
         }
         self._store.runs.observe(self._run_id, "step", {**numbers, **ours})
         self._since = now
         return True
 
-    def close(self) -> None:
-        """Let no further request out."""
-        self._roller.close()
+    def pins(self) -> Sequence[Pin]:
+        """A sequence of each question of the last draw, where the weights must differ most."""
+        return [_pin(group) for group in self._drawn[:PINS]]
 
     def _roll(self, count: int) -> list[Group]:
         self._draws += 1
@@ -145,3 +154,9 @@ def _rows(group: Group) -> Iterator[Drawn]:
             logprobs=sample.logprobs,
             reward=group.rewards[position],
         )
+
+
+def _pin(group: Group) -> Pin:
+    prompt = group.drawn.prompt_ids[-PIN_PROMPT_TOKENS:]
+    answer = group.drawn.samples[group.kept[0]].token_ids[:PIN_ANSWER_TOKENS]
+    return Pin(group.question.id, prompt + answer, len(prompt))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ttrl import answers
 from ttrl.config import Config
+from ttrl.engine import crew
 from ttrl.engine.client import EngineClient
+from ttrl.engine.pacer import Pacer
 from ttrl.gate import Probe
 from ttrl.questions import Question, from_prompt
 from ttrl.rollouts import PRIORITY
@@ -37,22 +39,26 @@ def run(
     *,
     live: str,
     candidate: str,
+    pacer: Pacer,
     progress: Callable[[int, int], None],
 ) -> list[Probe]:
-    """The answers of both versions to the newest held-out questions and the labelled probes.
-    `progress` gets how many are done, of how many. Raises EngineError, ProbesUnreadable."""
+    """The answers of both versions to the newest held-out questions and the labelled probes, asked
+    as fast as `pacer` lets them, one version after the other: vLLM's CPU build (0.32) answers the
+    base model with an adapter that shares its batch (vLLM pull request 48421). `progress` gets how
+    many answers are done, of how many. Raises EngineError, ProbesUnreadable, PacerClosed."""
     held_out = store.questions.probes(config.gate.probes)
     asked = [*labelled(config.gate.labelled), *(Asked(row.question) for row in held_out)]
 
-    def one(probe: Asked) -> Probe:
-        return _ask(client, config, probe, live, candidate)
+    def texts(version: str, probe: Asked) -> Sequence[str]:
+        with pacer.slot():
+            return _texts(client, config, version, probe)
 
-    done = []
-    with ThreadPoolExecutor(config.update.questions_per_step) as pool:
-        for answered in pool.map(one, asked):
-            done.append(answered)
-            progress(len(done), len(asked))
-    return done
+    done: dict[str, list[Sequence[str]]] = {live: [], candidate: []}
+    for version, answered in done.items():
+        for one in crew.each(partial(texts, version), asked, width=pacer.maximum):
+            answered.append(one)
+            progress(sum(map(len, done.values())), 2 * len(asked))
+    return [_compare(*row) for row in zip(asked, done[live], done[candidate], strict=True)]
 
 
 def labelled(file: Path | None) -> Iterator[Asked]:
@@ -79,9 +85,7 @@ def _labelled_line(line: str, where: str) -> Asked:
         ) from None
 
 
-def _ask(client: EngineClient, config: Config, probe: Asked, live: str, candidate: str) -> Probe:
-    of_live = _texts(client, config, probe.question, live)
-    of_candidate = _texts(client, config, probe.question, candidate)
+def _compare(probe: Asked, of_live: Sequence[str], of_candidate: Sequence[str]) -> Probe:
     texts = [*of_live, *of_candidate]
     kind = answers.kind_of(probe.question.text, texts)
     canonical = answers.canonical(texts, kind)
@@ -95,9 +99,9 @@ def _ask(client: EngineClient, config: Config, probe: Asked, live: str, candidat
     return Probe(tuple(canonical[:count]), tuple(canonical[count:]), right[0], right[1])
 
 
-def _texts(client: EngineClient, config: Config, question: Question, version: str) -> Sequence[str]:
+def _texts(client: EngineClient, config: Config, version: str, probe: Asked) -> Sequence[str]:
     sampling = Sampling(config.vote.temperature, config.vote.max_tokens)
     drawn = client.sample(
-        question, model=version, n=config.gate.samples, sampling=sampling, priority=PRIORITY
+        probe.question, model=version, n=config.gate.samples, sampling=sampling, priority=PRIORITY
     )
     return ["" if s.finish is Finish.LENGTH else s.text for s in drawn.samples]

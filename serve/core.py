@@ -38,16 +38,17 @@ class Core:
     async def start(self, progress: Callable[[float], None]) -> None:
         """Bring the engine up and let the wanted version serve. Raises EngineError."""
         await self.engine.start(progress)
-        card = await asyncio.to_thread(self.engine.client.base_model)
-        self.live.found(card.name, card.max_model_len)
-        await self.reconciler.settle()
 
 
 @asynccontextmanager
 async def core(config: Config) -> AsyncIterator[Core]:
-    """Own the state directory and hold its parts. On leaving, the run under way is stopped, then
-    the engine. Raises StateDirError, StoreError."""
-    with owning(config.state_dir), Store.open(config.state_dir) as store:
+    """Own the state directory and the store, and hold the parts. On leaving, the run under way is
+    stopped, then the engine. Raises StateDirError, StoreError."""
+    with (
+        owning(config.state_dir),
+        Store.open(config.state_dir, config.store.url) as store,
+        store.owning(),
+    ):
         adapters.sweep(config.state_dir / "adapters")
         parts = _assemble(config, store)
         parts.runs.bury_the_dead()
@@ -61,7 +62,19 @@ async def core(config: Config) -> AsyncIterator[Core]:
 def _assemble(config: Config, store: Store) -> Core:
     metrics = Metrics()
     live = Live([config.served_name], config.served_name)
-    engine = EngineKeeper(config, metrics, on_up=lambda: reconciler.wake())
+    live.open = False
+
+    async def on_up() -> None:
+        card = await asyncio.to_thread(engine.client.base_model)
+        live.found(card.name, card.max_model_len)
+        reconciler.wake()
+        await reconciler.settle()
+        live.open = True
+
+    def on_down() -> None:
+        live.open = False
+
+    engine = EngineKeeper(config, metrics, on_down=on_down, on_up=on_up)
     reconciler = Reconciler(config, store, engine.client, live, metrics)
     runs = RunKeeper(config, store, engine.url, metrics, ended=reconciler.wake)
     return Core(config, store, metrics, live, engine, reconciler, runs)

@@ -24,6 +24,7 @@ import httpx2
 from serve.state import owner_of
 from ttrl import answers
 from ttrl.answers import AnswerKind
+from ttrl.config import EngineKind
 from ttrl.demo import model_dir
 from ttrl.demo.questions import Problem, make_disjoint
 from ttrl.engine import tether
@@ -38,7 +39,17 @@ AT_ONCE = 16
 TEMPERATURES = (0.3, 0.6, 0.8, 1.2)
 SAMPLES_PER_TEMPERATURE = 8
 MAX_TOKENS = 96
-START_SECONDS = 120.0
+START_SECONDS = 600.0
+"""vLLM takes its time."""
+ENGINES = {
+    EngineKind.EMBEDDED: (),
+    EngineKind.VLLM: (
+        "engine.kind=vllm",
+        "engine.flags=[--dtype, float32, --enforce-eager, --max-model-len, '256', "
+        "--no-enable-chunked-prefill]",
+    ),
+}
+"""Settings of each engine for a model this small."""
 
 
 T = TypeVar("T")
@@ -79,7 +90,8 @@ def problems(seed: int) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
 @contextmanager
 def daemon(state_dir: Path, settings: Sequence[str]) -> Iterator[Daemon]:
     """`ttrl serve` as anybody would start it, stopped at the end. Raises DemoFailed."""
-    all_settings = (f"model.name={model_dir()}", *settings)
+    # Not the store that the environment may name: the demo must leave that alone.
+    all_settings = (f"model.name={model_dir()}", *settings, "store.url=null")
     options = (
         *("--config", str(SETTINGS), "--state-dir", str(state_dir)),
         *(word for setting in all_settings for word in ("--set", setting)),

@@ -6,9 +6,11 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from serve.canary import Canary
 from ttrl.config import Config, EngineKind
+from ttrl.engine import fitness
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.engine.log import LineFile
 from ttrl.engine.process import (
@@ -30,11 +32,20 @@ STEADY_SECONDS = 60.0
 
 
 class EngineKeeper:
-    """Keeps one engine up. `on_up` is called whenever it has become ready."""
+    """Keeps one engine up. `on_down` is called when ours is lost, `on_up` when one answers again,
+    before it counts as ready."""
 
-    def __init__(self, config: Config, metrics: Metrics, *, on_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        metrics: Metrics,
+        *,
+        on_down: Callable[[], None],
+        on_up: Callable[[], Awaitable[None]],
+    ) -> None:
         self._config = config
         self._metrics = metrics
+        self._on_down = on_down
         self._on_up = on_up
         self._process: EngineProcess | None = None
         port = config.engine.port or free_port()
@@ -46,6 +57,9 @@ class EngineKeeper:
             timeout=config.engine.request_timeout.total_seconds(),
         )
         self.up = asyncio.Event()
+        self._patience = config.engine.canary_timeout.total_seconds()
+        self._canary = Canary(self.client, self._patience)
+        self._well_at = 0.0
         self.log_file = config.state_dir / "logs" / "engine.log"
         """Where the engine's own output goes."""
         self.log_file.parent.mkdir(exist_ok=True, mode=0o700)
@@ -58,25 +72,29 @@ class EngineKeeper:
             await self._launch(progress)
         else:
             await self._find(progress)
-        self._ready()
+        await self._ready()
 
     async def watch(self) -> None:
-        """Start it again whenever it dies, until cancelled."""
+        """Start it again whenever it dies or hangs, until cancelled. Somebody else's is watched
+        only."""
         pause, since = FIRST_PAUSE_SECONDS, time.monotonic()
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if await self._well():
-                self._metrics.engine_up.set(1)
+                self._well_at = time.monotonic()
                 if not self.up.is_set():
-                    self._ready()
+                    await self._ready()
                 continue
-            self.up.clear()
-            self._metrics.engine_up.set(0)
-            if self._config.engine.url is not None or self._process_lives():
+            self._unwell()
+            if self._config.engine.url is not None or not self._lost():
                 continue
             if time.monotonic() - since > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            log.error("the engine died; starting it again in %.0f s, see %s", pause, self.log_file)
+            self._on_down()
+            what = "hangs" if self._process_lives() else "died"
+            log.error(
+                "the engine %s; starting it again in %.0f s, see %s", what, pause, self.log_file
+            )
             await asyncio.sleep(pause)
             pause, since = min(2 * pause, LONGEST_PAUSE_SECONDS), time.monotonic()
             await self._restart()
@@ -131,7 +149,7 @@ class EngineKeeper:
         )
 
     async def _find(self, progress: Callable[[float], None]) -> None:
-        """Wait for somebody else's engine."""
+        """Wait for somebody else's engine, and see whether it has what we need."""
         began = time.monotonic()
         limit = self._config.engine.startup_timeout.total_seconds()
         while not await asyncio.to_thread(self.client.healthy):
@@ -143,16 +161,37 @@ class EngineKeeper:
                 )
             progress(waited)
             await asyncio.sleep(0.5)
+        await asyncio.to_thread(
+            fitness.check,
+            self.client,
+            model=self._config.model.name,
+            rank=self._config.update.lora_rank,
+            root=self._config.state_dir / "adapters",
+        )
 
     async def _well(self) -> bool:
-        return self._process_lives() and await asyncio.to_thread(self.client.healthy)
+        return (
+            self._process_lives()
+            and await asyncio.to_thread(self.client.healthy)
+            and await asyncio.to_thread(self._canary.sings)
+        )
+
+    def _unwell(self) -> None:
+        self.up.clear()
+        self._canary.doubt()
+        self._metrics.engine_up.set(0)
+
+    def _lost(self) -> bool:
+        """Whether it is gone, or has not been well for so long that it will not be by itself."""
+        return not self._process_lives() or time.monotonic() - self._well_at > self._patience
 
     def _process_lives(self) -> bool:
         return self._config.engine.url is not None or (
             self._process is not None and self._process.alive()
         )
 
-    def _ready(self) -> None:
+    async def _ready(self) -> None:
+        self._well_at = time.monotonic()
+        await self._on_up()
         self._metrics.engine_up.set(1)
         self.up.set()
-        self._on_up()

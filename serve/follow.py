@@ -17,6 +17,7 @@ from ttrl.store import Store
 from ttrl.store.runs import Observation, Run, RunState
 
 SHOWN_STEPS = 12
+PAUSING = ("pause", "resume")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Board:
             console=console,
         )
         self._bars: dict[str, TaskID] = {}
+        self._paused = False
         self._live = Live(console=console, refresh_per_second=4)
 
     def __enter__(self) -> Board:
@@ -76,6 +78,8 @@ class Board:
                 self._bar("update", numbers["step"], numbers["steps"])
             elif observation.kind == "probe":
                 self._bar("probes", numbers["done"], numbers["of"])
+            elif observation.kind in PAUSING:
+                self._paused = observation.kind == "pause"
         self._live.update(self._draw(news.run))
 
     def _bar(self, name: str, done: float, of: float) -> None:
@@ -87,7 +91,8 @@ class Board:
         whole = Table.grid(padding=(0, 1))
         whole.add_row(_step_table(self._steps[-SHOWN_STEPS:]))
         whole.add_row(self._progress)
-        return Panel(whole, title=f"run {run.id}: {run.state}", border_style=_colour(run.state))
+        state = f"{run.state}, pausing for users" if self._paused else run.state
+        return Panel(whole, title=f"run {run.id}: {state}", border_style=_colour(run.state))
 
 
 def _step_table(steps: list[Observation]) -> Table:
@@ -110,8 +115,15 @@ def _cells(observation: Observation) -> Iterator[str]:
     yield f"{numbers['seconds']:.1f}"
 
 
+def _pausing(observation: Observation) -> str:
+    numbers = observation.numbers
+    if observation.kind == "pause":
+        return f"pausing for users: {numbers['waiting']:.0f} answers wait in the engine"
+    return f"going on after {numbers['seconds']:.0f} s"
+
+
 class Lines(AbstractContextManager["Lines"]):
-    """A run where there is no terminal: one line a step."""
+    """A run where there is no terminal: one line a step, and for each pause."""
 
     def __exit__(self, *_: object) -> None:
         """Nothing is held."""
@@ -122,6 +134,8 @@ class Lines(AbstractContextManager["Lines"]):
             if observation.kind == "step":
                 step, agree, reward, *_, seconds = _cells(observation)
                 click.echo(f"step {step}: {agree} agree, reward {reward}, {seconds} s", err=True)
+            elif observation.kind in PAUSING:
+                click.echo(_pausing(observation), err=True)
 
 
 class Silence(Lines):

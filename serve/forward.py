@@ -34,6 +34,8 @@ FALSE = frozenset({"", "0", "false", "no", "off"})
 CLIENT_LEFT = 499
 """nginx's status for a client that hung up; counted, never sent."""
 
+DONE = b"data: [DONE]"
+
 FAILURES = {
     UpstreamError.UNREACHABLE: (503, "The engine cannot be reached."),
     UpstreamError.BROKE_OFF: (502, "The engine hung up without an answer."),
@@ -70,12 +72,14 @@ class Parts:
 
 
 class Answer:
-    """`send`, remembering what was sent and when."""
+    """`send`, remembering what was sent and when. `complete` once the client has all of the answer:
+    its last byte, or the mark that ends a stream, after which clients hang up."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._began = time.perf_counter()
         self.begun = False
+        self.complete = False
         self.status = 500
         self.first_byte: float | None = None
 
@@ -87,8 +91,10 @@ class Answer:
         if message["type"] == "http.response.start":
             self.begun = True
             self.status = message["status"]
-        elif self.first_byte is None:
-            self.first_byte = self.seconds
+        else:
+            self.first_byte = self.first_byte or self.seconds
+            ended = not message.get("more_body") or message["body"].rstrip().endswith(DONE)
+            self.complete = self.complete or ended
         await self._send(message)
 
 
@@ -128,7 +134,7 @@ class Forwarded:
         reason: Unlearnable | None = Unlearnable.INCOMPLETE
         try:
             work = self._answer(asked, route, for_engine(headers), answer)
-            reason = await unless_gone(receive, work)
+            reason = await unless_gone(receive, work, answer)
         finally:
             self._learn(asked, headers, reason)
 
@@ -148,6 +154,8 @@ class Forwarded:
     ) -> Unlearnable | None:
         """Answers the client. Why the question is not for learning, if so. Raises Refused when the
         engine gives no answer."""
+        if not self.live.open:
+            raise self._failed(UpstreamError.UNREACHABLE, route)
         try:
             async with asyncio.timeout(self.limits.deadline_seconds):
                 return await self._ask(asked, route, headers, answer)
@@ -161,10 +169,14 @@ class Forwarded:
             timed_out = kind is UpstreamError.TIMED_OUT
             self.counts.upstream_error(kind if timed_out else UpstreamError.CUT)
             return Unlearnable.INCOMPLETE
+        raise self._failed(kind, route)
+
+    def _failed(self, kind: UpstreamError, route: Route) -> Refused:
+        """The error for an engine that gives no answer."""
         self.counts.upstream_error(kind)
         status, message = FAILURES[kind]
         retry = {"retry-after": str(self.limits.retry_after_seconds)}
-        raise Refused(status, message, code=kind, headers={ADAPTER_HEADER: route.version, **retry})
+        return Refused(status, message, code=kind, headers={ADAPTER_HEADER: route.version, **retry})
 
     async def _ask(
         self, asked: Request, route: Route, headers: Mapping[str, str], answer: Answer
@@ -226,15 +238,15 @@ def client(headers: Headers) -> str | None:
 T = TypeVar("T")
 
 
-async def unless_gone(receive: Receive, work: Coroutine[object, object, T]) -> T:
-    """The result of `work`; if the client hangs up meanwhile, `work` is cancelled, its connection
-    to the engine closed, and ClientGone raised."""
+async def unless_gone(receive: Receive, work: Coroutine[object, object, T], answer: Answer) -> T:
+    """The result of `work`; if the client hangs up before its answer is complete, `work` is
+    cancelled, its connection to the engine closed, and ClientGone raised."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(hung_up(receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        if not task.done() and not answer.complete:
             raise ClientGone
-        return task.result()
+        return await task
     finally:
         task.cancel()
         gone.cancel()

@@ -36,6 +36,9 @@ class Live:
         self.base = Route(BASE, base_model)
         self.current = self.base
         self.max_model_len: int | None = None
+        self.open = True
+        """Whether requests may go to the engine: not to one that was started again, before it has
+        what was live."""
         self.since = int(time.time())
         self._in_flight: Counter[str] = Counter()
 

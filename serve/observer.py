@@ -29,8 +29,7 @@ class Observer:
         """Take in what is new."""
         for observation in self._store.runs.observed(after=self._last):
             self._last = observation.id
-            if observation.kind == "step":
-                self._metrics.step(observation.numbers)
+            self._metrics.observed(observation.kind, observation.numbers)
         self._metrics.run_active.set(self._store.runs.active() is not None)
         for state, count in self._store.questions.counts().items():
             self._metrics.questions.labels(state).set(count)

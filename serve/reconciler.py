@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from contextlib import suppress
 
 from serve.live import BASE, Live
@@ -11,15 +13,16 @@ from ttrl import adapters
 from ttrl.adapters import AdapterDamaged
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
-from ttrl.engine.reconcile import CANDIDATE, Action, Flip, Load, Situation, Unload, plan
+from ttrl.engine.reconcile import CANDIDATE, Action, Flip, Load, Prove, Situation, Unload, plan
 from ttrl.metrics import Metrics
+from ttrl.proof import Pin, prove
 from ttrl.store import Store
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 2.0
-LOAD_TRIES = 3
-ROUNDS = 5
+TRIES = 3
+ROUNDS = 8
 """Looks in a row; more are needed only when loads fail, and those are tried again later."""
 
 
@@ -34,9 +37,13 @@ class Reconciler:
         self._client = client
         self._live = live
         self._metrics = metrics
+        self._proof_interval = config.engine.proof_interval.total_seconds()
         self._failures: dict[str, int] = {}
+        self._proven: dict[str, float] = {}
         self._said: tuple[str | None, str | None] | None = None
         self._wake = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._failing = False
 
     @property
     def live(self) -> str | None:
@@ -59,18 +66,25 @@ class Reconciler:
 
     async def settle(self) -> bool:
         """Act until there is nothing left to do; whether users get what they should."""
-        try:
-            for _ in range(ROUNDS):
-                actions = plan(await asyncio.to_thread(self._look))
-                if not actions:
-                    break
-                for action in actions:
-                    await self._act(action)
-        except EngineError as error:
-            log.warning("the engine cannot be reconciled now: %s", error)
-            self._metrics.live_is_wanted.set(0)
-            return False
-        return await asyncio.to_thread(self._say)
+        async with self._one_at_a_time:
+            try:
+                await self._carry_out()
+            except EngineError as error:
+                if not self._failing:
+                    log.warning("the engine cannot be reconciled now: %s", error)
+                self._failing = True
+                self._metrics.live_is_wanted.set(0)
+                return False
+            self._failing = False
+            return await asyncio.to_thread(self._say)
+
+    async def _carry_out(self) -> None:
+        for _ in range(ROUNDS):
+            actions = plan(await asyncio.to_thread(self._look))
+            if not actions:
+                break
+            for action in actions:
+                await self._act(action)
 
     def _look(self) -> Situation:
         active = self._store.runs.active()
@@ -80,7 +94,8 @@ class Reconciler:
             previous=self._store.adapters.previous(),
             live=self.live,
             loaded=loaded,
-            broken={name for name, count in self._failures.items() if count >= LOAD_TRIES},
+            proven=self._recently_proven(),
+            broken={name for name, count in self._failures.items() if count >= TRIES},
             leases={f"{CANDIDATE}{active.id}-"} if active else set(),
             in_flight={name: self._live.in_flight(name) for name in loaded},
         )
@@ -89,9 +104,11 @@ class Reconciler:
         match action:
             case Load(version):
                 await asyncio.to_thread(self._load, version)
+            case Prove(version):
+                await asyncio.to_thread(self._prove, version)
             case Unload(version):
                 await asyncio.to_thread(self._unload, version)
-            case Flip(version) if version is None or version not in self._failures:
+            case Flip(version):
                 self._live.flip(version)
                 self._metrics.flips.inc()
                 self._metrics.live.info({"version": version or BASE})
@@ -106,15 +123,40 @@ class Reconciler:
         except (AdapterDamaged, EngineRefused, KeyError) as error:
             self._failed(version, error)
             return
-        self._failures.pop(version, None)
+        self._proven.pop(version, None)
         self._metrics.loads.labels("loaded").inc()
         log.info("loaded %s", version)
 
     def _failed(self, version: str, error: Exception) -> None:
         damaged = isinstance(error, AdapterDamaged)
-        self._failures[version] = LOAD_TRIES if damaged else self._failures.get(version, 0) + 1
+        self._failures[version] = TRIES if damaged else self._failures.get(version, 0) + 1
         self._metrics.loads.labels("damaged" if damaged else "refused").inc()
         log.error("cannot load %s: %s", version, error)
+
+    def _prove(self, version: str) -> None:
+        pinned = self._store.adapters.pinned(version)
+        try:
+            served = [self._read_back(version, each.pin) for each in pinned]
+        except EngineRefused as error:
+            self._failed(version, error)
+            return
+        evidence = prove(pinned, served)
+        self._metrics.proofs.labels(evidence.proof).inc()
+        if evidence.proof.may_serve:
+            self._proven[version] = time.monotonic()
+            self._failures.pop(version, None)
+            log.info("%s is served: %s", version, evidence.words())
+        else:
+            self._failures[version] = self._failures.get(version, 0) + 1
+            log.error("%s is not what the engine serves: %s", version, evidence.words())
+
+    def _read_back(self, version: str, pin: Pin) -> list[float]:
+        values = self._client.prompt_logprobs(pin.token_ids, model=version)
+        return [math.nan if value is None else value for value in values[pin.start :]]
+
+    def _recently_proven(self) -> set[str]:
+        since = time.monotonic() - self._proof_interval
+        return {version for version, at in self._proven.items() if at > since}
 
     def _unload(self, version: str) -> None:
         try:

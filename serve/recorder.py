@@ -12,16 +12,24 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve.counts import Counts
 from ttrl.questions import Question, Unlearnable
+from ttrl.store import StoreError
 from ttrl.store.questions import Recorded
 
 log = logging.getLogger(__name__)
 
-UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, OSError)
+UNAVAILABLE = (
+    OperationalError,
+    InterfaceError,
+    InternalError,  # such as PostgreSQL's "read-only transaction", of a server that stands by
+    PoolTimeout,
+    StoreError,
+    OSError,
+)
 """The store cannot be written now: the same batch may well be written later."""
 
 

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from ttrl import rewards
+from ttrl.store.url import parse
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -84,10 +85,31 @@ class EngineConfig(Section):
     """The Python that has vLLM, when it is not the one that runs ttrl."""
     startup_timeout: Duration = timedelta(minutes=15)
     request_timeout: Duration = timedelta(minutes=10)
-    max_loras: Annotated[int, Field(ge=4)] = 6
+    canary_timeout: Duration = timedelta(seconds=60)
+    """In which an engine must give one token, or generate for others; else it hangs and is started
+    again."""
+    proof_interval: Duration = timedelta(minutes=10)
+    """How often the live version's log-probabilities are read back and compared with what the
+    trainer computed for its weights."""
+    max_loras: Annotated[int, Field(ge=5)] = 6
     """Adapters that may be in use at once: live, previous, one draining, two candidates, spare."""
     memory_plan: bool = True
     """Reckon before anything starts whether engine and trainer fit on the GPU; refuse if not."""
+
+
+class StoreConfig(Section):
+    """Where questions, votes, runs and adapters are written down."""
+
+    url: str | None = Field(default=None, repr=False)
+    """A SQLAlchemy URL such as postgresql+psycopg://user@host/db; without one, SQLite in the state
+    directory."""
+
+    @field_validator("url")
+    @classmethod
+    def _usable_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse(value)
+        return value
 
 
 class GatewayConfig(Section):
@@ -125,6 +147,12 @@ class VoteConfig(Section):
     max_tokens: Positive = 1024
     floor: Ratio = 0.0
     """A majority with a smaller share than this is no label."""
+    in_flight: Positive = 16
+    """Requests of a run that the engine may have at once, each for `samples` answers, while none
+    of its users waits; fewer as soon as any does."""
+    pause_waiting: Positive = 64
+    """Answers waiting in the engine, users' and ours, at which a run asks for no more until there
+    are fewer. Below `samples`, one request of ours on a small engine can be enough."""
     rewards: dict[str, float] = Field(default_factory=lambda: {"majority": 1.0})
     """The weight of each reward in the sum."""
 
@@ -260,6 +288,7 @@ class Config(Section):
     """Where all that is recorded and learned lives."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     model: ModelConfig = ModelConfig()
+    store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
     gateway: GatewayConfig = GatewayConfig()
     record: RecordConfig = RecordConfig()

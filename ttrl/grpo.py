@@ -30,7 +30,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ttrl.config import UpdateConfig
 from ttrl.memory.asked import rows_at_once
-from ttrl.policy import NothingLeft, Policy, SettingRefused, UpdateDiverged
+from ttrl.policy import NothingLeft, Policy, SettingRefused, Updated, UpdateDiverged
+from ttrl.proof import Pin, Pinned
 
 
 def update(
@@ -42,9 +43,9 @@ def update(
     temperature: float,
     max_tokens: int,
     scratch: Path,
-) -> int:
+) -> Updated:
     """Run the whole update from `parent` (a version's directory; None is the base model) and
-    deploy the result; returns the optimizer steps done.
+    deploy the result.
 
     Raises SettingRefused, UpdateDiverged, and whatever the policy raises; after the first step,
     NothingLeft only ends the update.
@@ -69,7 +70,7 @@ def update(
         if not trainer.state.global_step:
             raise
     trainer.sync_weights()
-    return int(trainer.state.global_step)
+    return Updated(int(trainer.state.global_step), trainer.measure(policy.pins(), parent))
 
 
 class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -102,6 +103,32 @@ class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         (directory / "README.md").unlink(missing_ok=True)
 
+    def measure(self, pins: Sequence[Pin], parent: Path | None) -> tuple[Pinned, ...]:
+        """The log-probabilities of the pins under the trained weights, the base and the parent."""
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        own = [self._logprobs(model, pin) for pin in pins]
+        with model.disable_adapter():
+            base = [self._logprobs(model, pin) for pin in pins]
+        before: list[tuple[float, ...] | None] = [None] * len(pins)
+        if parent is not None:
+            model.load_adapter(parent, "parent")
+            model.set_adapter("parent")
+            before = [self._logprobs(model, pin) for pin in pins]
+        dtype = str(model.dtype).removeprefix("torch.")
+        return tuple(
+            Pinned(pin, dtype, *under)
+            for pin, under in zip(pins, zip(own, base, before, strict=True), strict=True)
+        )
+
+    @torch.no_grad()
+    def _logprobs(self, model: PeftModel, pin: Pin) -> tuple[float, ...]:
+        ids = torch.tensor([pin.token_ids], device=model.device)
+        with self.accelerator.autocast():
+            logits = model(ids, logits_to_keep=ids.shape[1] - pin.start + 1).logits[0, :-1]
+        every = logits.float().log_softmax(-1)
+        return tuple(every.gather(1, ids[0, pin.start :, None])[:, 0].tolist())
+
     def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """The drawn sequences in place of the placeholder prompts."""
         rows = self._policy.draw()
@@ -133,7 +160,8 @@ class _Watch(TrainerCallback):
         numbers = {key: float(value) for key, value in logs.items() if _is_number(value)}
         if not math.isfinite(numbers["grad_norm"] + numbers["loss"]):
             raise UpdateDiverged(f"loss or gradient is not finite at step {state.global_step}")
-        go_on = self._policy.stepped(state.global_step, numbers)
+        known = {key: value for key, value in numbers.items() if math.isfinite(value)}
+        go_on = self._policy.stepped(state.global_step, known)
         if not go_on or time.monotonic() > self._deadline:
             control.should_training_stop = True
 

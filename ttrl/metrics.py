@@ -95,6 +95,15 @@ class Metrics:
             "ttrl_groups_informative_ratio",
             "Share of the newest step's questions that could teach.", registry=r,
         )  # fmt: skip
+        self.in_flight_limit = Gauge(
+            "ttrl_sampling_in_flight_limit",
+            "Requests that a run may have in the engine at once; 0 while it pauses for users.",
+            registry=r,
+        )
+        self.paused_seconds = Counter(
+            "ttrl_sampling_paused_seconds_total",
+            "Time that runs paused for users, counted when a pause ends.", registry=r,
+        )  # fmt: skip
         self.samples = Counter("ttrl_samples_total", "Answers drawn for runs.", registry=r)
         self.steps = Counter("ttrl_update_steps_total", "Optimizer steps.", registry=r)
         self.reward = Gauge(
@@ -132,12 +141,26 @@ class Metrics:
         self.loads = Counter(
             "ttrl_adapter_loads_total", "Adapter loads, by outcome.", ["outcome"], registry=r
         )
+        self.proofs = Counter(
+            "ttrl_adapter_proofs_total",
+            "Comparisons of served log-probabilities with the trainer's, by outcome.",
+            ["outcome"], registry=r,
+        )  # fmt: skip
         self.flips = Counter(
             "ttrl_live_flips_total", "Times that another version went live.", registry=r
         )
 
-    def step(self, numbers: Mapping[str, Any]) -> None:
-        """One step of a run, as its observation has it."""
+    def observed(self, kind: str, numbers: Mapping[str, Any]) -> None:
+        """Take in one observation of a run."""
+        if kind == "step":
+            self._step(numbers)
+        elif kind == "pause":
+            self.in_flight_limit.set(0)
+        elif kind == "resume":
+            self.in_flight_limit.set(1)
+            self.paused_seconds.inc(numbers["seconds"])
+
+    def _step(self, numbers: Mapping[str, Any]) -> None:
         self.steps.inc()
         self.run_step.set(numbers["step"])
         self.vote_share.set(numbers["share"])
@@ -146,3 +169,4 @@ class Metrics:
         self.samples.inc(numbers["step_samples"])
         self.reward.set(numbers.get("reward", 0.0))
         self.mismatch.set(numbers.get("sampling/sampling_logp_difference/mean", 0.0))
+        self.in_flight_limit.set(numbers["in_flight_limit"])

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ttrl.proof import Pin, Pinned
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -17,6 +19,15 @@ class Drawn:
     completion_ids: Sequence[int]
     logprobs: Sequence[float]
     reward: float
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update did: its optimizer steps, and the log-probabilities by which its result can be
+    told from other weights."""
+
+    steps: int
+    pinned: tuple[Pinned, ...]
 
 
 class Policy(Protocol):
@@ -31,6 +42,9 @@ class Policy(Protocol):
 
     def stepped(self, step: int, numbers: Mapping[str, float]) -> bool:
         """A step is done; False stops the update."""
+
+    def pins(self) -> Sequence[Pin]:
+        """Sequences by which the result is to be told from other weights."""
 
 
 class NothingLeft(Exception):

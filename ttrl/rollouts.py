@@ -5,19 +5,25 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from ttrl import answers, groups, rewards
 from ttrl.config import UpdateConfig, VoteConfig
+from ttrl.engine import crew
 from ttrl.engine.client import EngineClient, EngineRefused
+from ttrl.engine.pacer import Pacer, Tell, tell_nobody
 from ttrl.samples import Finish, SampleSet, Sampling
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Vote, VoteOutcome, take_vote
 
 PRIORITY = 100
 """Of our own requests: users' have 0 and go first."""
+
+
+def pacer_for(client: EngineClient, vote: VoteConfig, tell: Tell = tell_nobody) -> Pacer:
+    """What paces all requests of one run; `tell` gets its events (see ttrl.engine.pacer)."""
+    return Pacer(client.load, maximum=vote.in_flight, pause_waiting=vote.pause_waiting, tell=tell)
 
 
 @dataclass(frozen=True)
@@ -52,20 +58,15 @@ class Group:
 
 
 class Roller:
-    """Asks the engine for the samples of many questions at once."""
+    """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it."""
 
     def __init__(
-        self,
-        client: EngineClient,
-        vote: VoteConfig,
-        update: UpdateConfig,
-        *,
-        in_flight: int,
+        self, client: EngineClient, vote: VoteConfig, update: UpdateConfig, pacer: Pacer
     ) -> None:
         self._client = client
         self._vote = vote
         self._update = update
-        self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="rollout")
+        self._pacer = pacer
 
     def roll(
         self,
@@ -78,7 +79,8 @@ class Roller:
         """A group for each question the engine answers; one that it refuses (too long, say) is
         handed to `refused`. `draw` makes the seeds of one draw differ from another's.
 
-        Raises EngineError when the engine fails: a vote is taken over all samples or not at all.
+        Raises EngineError when the engine fails: a vote is taken over all samples or not at all;
+        PacerClosed.
         """
 
         def one(question: StoredQuestion) -> Group | EngineRefused:
@@ -90,25 +92,24 @@ class Roller:
                     raise
                 return error
 
-        rolled = list(self._pool.map(one, questions))
+        rolled = list(crew.each(one, questions, width=self._pacer.maximum))
         for question, outcome in zip(questions, rolled, strict=True):
             if isinstance(outcome, EngineRefused):
                 refused(question, outcome)
         return [outcome for outcome in rolled if isinstance(outcome, Group)]
 
-    def close(self) -> None:
-        """Let no further request out."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
-        sampling = Sampling(self._vote.temperature, self._vote.max_tokens, seed)
-        drawn = self._client.sample(
-            question.question,
-            model=version,
-            n=self._vote.samples,
-            sampling=sampling,
-            priority=PRIORITY,
-        )
+        # No seed for the engine: its batches make the draws differ all the same, vLLM draws seeded
+        # rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read in parts.
+        sampling = Sampling(self._vote.temperature, self._vote.max_tokens)
+        with self._pacer.slot():
+            drawn = self._client.sample(
+                question.question,
+                model=version,
+                n=self._vote.samples,
+                sampling=sampling,
+                priority=PRIORITY,
+            )
         vote = take_vote(read_answers(question.question.text, drawn), floor=self._vote.floor)
         worth = rewards.total(vote, drawn.samples, self._vote.rewards)
         kept = groups.keep(worth, self._update.keep, seed)

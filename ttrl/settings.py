@@ -18,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from ttrl.config import Config, Section
+from ttrl.store.url import parse, shown
 
 ENV_PREFIX = "TTRL_"
 ENV_SEPARATOR = "__"
@@ -49,6 +50,8 @@ class Resolved:
         dumped = self.config.model_dump(mode="json")
         if dumped["engine"]["api_key"]:
             dumped["engine"]["api_key"] = "***"
+        if url := self.config.store.url:
+            dumped["store"]["url"] = shown(parse(url))
         for path, value in _leaves(dumped, Config):
             yield path, value, self.sources.get(path, Source.DEFAULT)
 

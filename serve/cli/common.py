@@ -115,10 +115,10 @@ def sentences() -> Iterator[None]:
 
 @contextmanager
 def open_store(config: Config) -> Iterator[Store]:
-    """The store of the configured state directory."""
+    """The configured store."""
     try:
         prepare(config.state_dir)
-        with Store.open(config.state_dir) as store:
+        with Store.open(config.state_dir, config.store.url) as store:
             yield store
     except (StateDirError, StoreError) as error:
         fail(str(error))

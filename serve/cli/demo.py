@@ -20,17 +20,27 @@ from serve import demo as steps
 from serve.cli.common import fail, json_option, print_json
 from serve.demo import Daemon, DemoFailed, Score
 from serve.state import StateDirError, prepare
+from ttrl.config import EngineKind
 from ttrl.demo.questions import Problem
 from ttrl.store import Store
 from ttrl.store.runs import Run, RunState
 
 
 @click.command()
+@click.option(
+    "--engine",
+    type=click.Choice([kind.value for kind in EngineKind]),
+    default=EngineKind.EMBEDDED.value,
+    show_default=True,
+    help="What answers. vLLM must be installed, or engine.python name a Python that has it.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of the questions and of the run.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Keep what happens here.")
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="As in `ttrl serve`.")
 @json_option
-def demo(seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
+def demo(
+    engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: bool
+) -> None:
     """See the whole thing work on this machine, in minutes, on a small model.
 
     Starts the daemon, asks it 200 questions over HTTP, adapts on them without any label, and asks
@@ -41,7 +51,8 @@ def demo(seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: 
     began = time.monotonic()
     console = Console(stderr=as_json, quiet=as_json, highlight=False)
     try:
-        with _directory(state_dir) as directory, steps.daemon(directory, settings) as daemon:
+        all_settings = (*steps.ENGINES[EngineKind(engine)], *settings)
+        with _directory(state_dir) as directory, steps.daemon(directory, all_settings) as daemon:
             result = _run(daemon, seed, console, as_json=as_json)
     except (DemoFailed, StateDirError) as error:
         fail(str(error))

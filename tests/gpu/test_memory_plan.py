@@ -15,6 +15,7 @@ from ttrl.memory.asked import GIB, Card, ask  # noqa: E402
 from ttrl.memory.plan import trainer_plan  # noqa: E402
 from ttrl.memory.shape import read  # noqa: E402
 from ttrl.policy import Drawn  # noqa: E402
+from ttrl.proof import Pin  # noqa: E402
 from ttrl.settings import override  # noqa: E402
 
 TOKENS = 512
@@ -35,6 +36,9 @@ class Drill:
 
     def stepped(self, step, numbers):
         return True
+
+    def pins(self):
+        return [Pin(1, tuple(range(5, 55)), 20)]
 
 
 def a_model(directory, **sizes):

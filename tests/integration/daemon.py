@@ -20,6 +20,8 @@ from ttrl import adapters
 from ttrl.adapters import Manifest
 from ttrl.demo import model_dir
 from ttrl.demo.questions import make_problems
+from ttrl.engine.client import EngineClient
+from ttrl.proof import Pinned
 from ttrl.questions import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
@@ -119,10 +121,13 @@ class Daemon:
     def store(self) -> Store:
         return Store.open(self.state_dir)
 
+    def metrics(self) -> str:
+        return httpx2.get(f"{self.url}/metrics", trust_env=False).text
+
     def metric(self, name: str) -> float:
         """The value of a series, written as Prometheus has it."""
-        text = httpx2.get(f"{self.url}/metrics", trust_env=False).text
-        line = next(line for line in text.splitlines() if line.startswith(f"{name} "))
+        lines = self.metrics().splitlines()
+        line = next(line for line in lines if line.startswith(f"{name} "))
         return float(line.split()[-1])
 
     def ask(self, prompt: str, **more: Any) -> tuple[str, str]:
@@ -135,6 +140,11 @@ class Daemon:
             **more,
         )
         return raw.parse().choices[0].message.content or "", raw.headers["x-ttrl-adapter"]
+
+    def logprobs(self, token_ids: Sequence[int]) -> tuple[float | None, ...]:
+        """What the engine says of each token, under the base model."""
+        with EngineClient(self.status()["engine_url"]) as engine:
+            return engine.prompt_logprobs(token_ids, model=MODEL)
 
     def wait_live(self, version: str) -> None:
         def live() -> bool:
@@ -181,16 +191,18 @@ def alive(pid: int) -> bool:
         return False
 
 
-def record_questions(state_dir: Path, count: int = 120) -> Path:
+def record_questions(state_dir: Path, count: int = 120, url: str | None = None) -> Path:
     """A state directory with questions as the gateway would have recorded them."""
     state_dir.mkdir(exist_ok=True)
-    with Store.open(state_dir) as store:
+    with Store.open(state_dir, url) as store:
         asked = [Recorded(from_prompt(p.prompt), 1.0) for p in make_problems(count, seed=5)]
         store.questions.record(asked, holdout=0.2)
     return state_dir
 
 
-def publish_random(state_dir: Path, sources: Sequence[Path]) -> list[str]:
+def publish_random(
+    state_dir: Path, sources: Sequence[Path], measured: Sequence[Pinned] = ()
+) -> list[str]:
     """Versions as a run would have published them, from any adapters."""
     names: list[str] = []
     with Store.open(state_dir) as store:
@@ -207,6 +219,6 @@ def publish_random(state_dir: Path, sources: Sequence[Path]) -> list[str]:
                 name, "test", number, digest, parent, base, None, 16,
                 AdapterState.APPROVED, "made for a test", float(number),
             )  # fmt: skip
-            store.adapters.publish(row, [], author="test")
+            store.adapters.publish(row, [], measured, author="test")
             names.append(name)
     return names

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.daemon import TTRL, Daemon, record_questions, wait_until
+from tests.integration.daemon import MODEL, TTRL, Daemon, record_questions, wait_until
 from ttrl.demo.questions import make_problems
 from ttrl.store import Store
 from ttrl.store.runs import RunState, Trigger
@@ -45,7 +48,12 @@ def test_the_main_job_end_to_end(tmp_path):
         assert store.runs.verdicts(run.id)[0]["verdict"] == "sharper"
         votes = store.questions.last_votes(min(taught))
         assert sum(count for _, count in votes[0]["counts"]) <= 32
+        pinned = store.adapters.pinned(row.name)
+        assert len(pinned) == 8
+        assert all(each.own != each.base for each in pinned)
     assert not list((tmp_path / "state" / "runs").iterdir()), "candidates are cleared away"
+    log = (tmp_path / "state" / "demo-daemon.log").read_text()
+    assert f"{row.name} is served: proven" in log
 
 
 def test_alone_on_a_file_of_questions(tmp_path, question_file):
@@ -79,6 +87,61 @@ def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
         assert daemon.status()["paused"] is True
         assert daemon.metric("ttrl_update_steps_total") >= 1
         assert daemon.metric('ttrl_runs_total{state="aborted"}') == 1
+
+
+def test_sampling_gives_way_to_users(tmp_path):
+    """While users fill the engine a run asks for less, and then for nothing; then it goes on."""
+    state_dir = record_questions(tmp_path / "state")
+    settings = ("update.steps=500", "vote.in_flight=4")
+    with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
+        child = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.PIPE)
+        run = wait_until(store.runs.active, "a run is started")
+
+        def seen(kind, after=0):
+            found = store.runs.observed(after=after, run_id=run.id)
+            return [one for one in found if one.kind == kind]
+
+        (before,) = wait_until(lambda: seen("step")[:1], "a step is done", 120)
+        assert before.numbers["in_flight_limit"] == 4
+        with crowd(daemon):
+            (pause,) = wait_until(lambda: seen("pause")[:1], "it pauses for users")
+            assert pause.numbers["waiting"] >= 64
+            wait_until(lambda: daemon.metric("ttrl_sampling_in_flight_limit") == 0, "it shows")
+            assert daemon.ask("What is 1 plus 1?")[1] == "base"
+        wait_until(lambda: seen("resume", pause.id), "it goes on")
+        (step,) = wait_until(lambda: seen("step", pause.id)[:1], "the step is done")
+        assert step.numbers["in_flight_limit"] < 4
+        assert step.numbers["paused_seconds"] > 0
+        wait_until(lambda: daemon.metric("ttrl_sampling_paused_seconds_total"), "it is counted")
+        assert not store.runs.get(run.id).state.ended
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=60)[1].decode()
+    assert "pausing for users" in said
+    assert "going on after" in said
+
+
+@contextmanager
+def crowd(daemon):
+    """Users who leave the engine no rest; all are answered."""
+    over, client = threading.Event(), daemon.client
+    messages = [{"role": "user", "content": "What is 12 plus 13?"}]
+
+    def ask():
+        while not over.is_set():
+            answer = client.chat.completions.create(
+                model=MODEL, messages=messages, n=8, max_tokens=80,
+                extra_body={"ignore_eos": True},
+            )  # fmt: skip
+            assert len(answer.choices) == 8
+
+    with ThreadPoolExecutor(4) as pool:
+        users = [pool.submit(ask) for _ in range(4)]
+        try:
+            yield
+        finally:
+            over.set()
+        for user in users:
+            user.result()
 
 
 def test_interrupting_adapt_stops_the_run_and_nothing_else(tmp_path):

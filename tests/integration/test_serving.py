@@ -6,13 +6,20 @@ import asyncio
 import signal
 import subprocess
 import threading
-import time
 
 import httpx2
 import openai
 import pytest
 
-from tests.integration.daemon import MODEL, TTRL, Daemon, wait_until
+from tests.integration.daemon import (
+    MODEL,
+    TTRL,
+    Daemon,
+    publish_random,
+    record_questions,
+    wait_until,
+)
+from ttrl.proof import Pin, Pinned
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -132,6 +139,24 @@ def test_a_damaged_version_does_not_serve_the_previous_one_does(learned):
     assert learned.status()["wanted"] == first
 
 
+def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(daemon, random_adapters):
+    """As when an engine mixes up its slots: the log-probabilities are another version's."""
+    record_questions(daemon.state_dir, 1)
+    with daemon.store() as store:
+        pin = Pin(store.questions.page(1)[0].id, tuple(range(8, 40)), 1)
+        own = daemon.logprobs(pin.token_ids)[pin.start :]
+        elsewhere = tuple(value - 0.5 for value in own)
+        measured = [Pinned(pin, "float32", elsewhere, own)]
+        (version,) = publish_random(daemon.state_dir, random_adapters[:1], measured)
+        mismatches = 'ttrl_adapter_proofs_total{outcome="mismatch"}'
+        wait_until(lambda: f"{mismatches} 3.0" in daemon.metrics(), "it was looked at")
+        assert daemon.ask("What is 1 plus 1?")[1] == "base"
+        wait_until(lambda: store.adapters.serving().id > 1, "the daemon says so")
+        assert "could not be served" in store.adapters.serving().reason
+        assert daemon.metric("ttrl_live_adapter_is_wanted") == 0
+    assert f"{version} is not what the engine serves: mismatch" in daemon.log
+
+
 def test_sigterm_lets_a_stream_end_and_exits_0(daemon):
     stream = daemon.client.chat.completions.create(
         model=MODEL, messages=QUESTION, temperature=0, max_tokens=48, stream=True
@@ -156,14 +181,12 @@ def test_sigterm_lets_a_stream_end_and_exits_0(daemon):
 def test_a_second_daemon_gets_a_sentence(shared, tmp_path, more, message):
     port = shared.url.rpartition(":")[2]
     words = [word.format(tmp=tmp_path, port=port) for word in more]
-    began = time.monotonic()
     done = subprocess.run(
         [*TTRL, "serve", *shared.options, *words], capture_output=True, text=True, timeout=60
     )
     assert done.returncode in (1, 2)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert time.monotonic() - began < 30
 
 
 def test_an_engine_that_does_not_start_is_explained(tmp_path):

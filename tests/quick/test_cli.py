@@ -13,7 +13,6 @@ from serve.cli import COMMANDS, main
 from serve.state import StateDirError, announce, owner_of, owning
 from ttrl.questions import from_prompt
 from ttrl.settings import load
-from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
 
@@ -30,12 +29,6 @@ def ttrl(tmp_path):
         return done.output
 
     return run
-
-
-@pytest.fixture
-def store(tmp_path):
-    with Store.open(tmp_path) as store:
-        yield store
 
 
 @pytest.mark.parametrize("command", COMMANDS)

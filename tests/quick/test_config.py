@@ -92,6 +92,33 @@ def test_secrets_are_not_shown():
     assert "hush" not in str(list(rows))
 
 
+def test_the_password_of_the_store_is_not_shown():
+    url = "postgresql://me:hush@db:1/ttrl?sslpassword=hush"
+    found = load(environ={"TTRL_STORE__URL": url})
+    assert "hush" not in repr(found.config)
+    shown = {path: value for path, value, _ in found.rows()}
+    assert shown["store.url"] == "postgresql+psycopg://me:***@db:1/ttrl"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("hush", "not the URL of a database"),
+        ("postgresql://db:hush/ttrl", "not the URL of a database"),
+        ("postgresql://me:p@hush@db/ttrl", "%40"),
+        ("mysql://me:hush@db/ttrl", r"can be SQLite .* or PostgreSQL"),
+        ("postgresql+asyncpg://me:hush@db/ttrl", r"can be SQLite .* or PostgreSQL"),
+        ("sqlite://", "sqlite:///file"),
+        ("sqlite:///:memory:", "sqlite:///file"),
+        ("sqlite:///x?hush=1", "sqlite:///file"),
+    ],
+)
+def test_a_store_that_cannot_be_is_named_without_its_password(url, message):
+    with pytest.raises(ConfigError, match=rf"^store\.url: .*{message}.*\(from the ") as told:
+        load(environ={}, overrides={"store.url": url})
+    assert "hush" not in str(told.value)
+
+
 def test_overriding_checks_again():
     assert override(Config(), {"update.steps": 3}).update.steps == 3
     with pytest.raises(ConfigError, match=r"update\.steps"):

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ttrl.engine.client import (
     EngineClient,
@@ -20,6 +22,7 @@ from ttrl.engine.client import (
     EngineUnreachable,
     ModelCard,
 )
+from ttrl.engine.load import Load, read_load
 from ttrl.engine.process import free_port
 from ttrl.questions import from_prompt, from_request
 from ttrl.samples import Finish, Sample, Sampling
@@ -289,3 +292,62 @@ def test_too_late_is_unreachable() -> None:
 def test_health(status: int, healthy: bool) -> None:
     with serving(Script(status=status)) as url, EngineClient(url, timeout=5) as client:
         assert client.healthy() is healthy
+
+
+PAGE = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 5.0
+vllm:num_requests_running{engine="1",model_name="m"} 2.0
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine="0",model_name="m"} 3.0
+vllm:num_requests_waiting{engine="1",model_name="m"} 0.0
+# TYPE vllm:num_requests_waiting_by_reason gauge
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"} 3.0
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total{engine="0",model_name="m"} 1e+06
+vllm:prompt_tokens_created{engine="0",model_name="m"} 1.7e+09
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine="0",model_name="m"} 20.0
+python_info{version="3.12"} 1.0
+"""
+
+
+def test_the_load_of_all_engines_together() -> None:
+    script = Script(answer=PAGE.encode())
+    with serving(script) as url, EngineClient(url, timeout=5) as client:
+        assert client.load() == Load(running=7, waiting=3, tokens=1_000_020)
+    assert script.asked[0][:2] == ("GET", "/metrics")
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (404, PAGE.encode()),
+        (200, b""),
+        (200, b"<html>metrics</html>"),
+        (200, {"error": "no"}),
+        (200, PAGE.replace("vllm:generation", "other:generation").encode()),
+        (200, PAGE.replace("20.0", "NaN").encode()),
+        (200, PAGE.replace("5.0", "+Inf").encode()),
+        (200, PAGE.replace("5.0", "many").encode()),
+        (200, PAGE[:90].encode() + b"\xff"),
+    ],
+)
+def test_an_engine_that_does_not_say_how_busy_it_is(status: int, answer: Any) -> None:
+    with serving(Script(status, answer)) as url, EngineClient(url, timeout=5) as client:
+        assert client.load() is None
+
+
+@given(st.text(st.sampled_from('{}"=,\\ #\n\t1aN_:+-.')))
+def test_whatever_stands_there_it_is_a_load_or_none(rest: str) -> None:
+    load = read_load(f"{PAGE}vllm:num_requests_running{rest}")
+    assert load is None or load.waiting == 3
+
+
+def test_the_load_of_an_engine_that_is_gone() -> None:
+    with (
+        EngineClient(f"http://127.0.0.1:{free_port()}", timeout=5) as client,
+        pytest.raises(EngineUnreachable, match="/metrics"),
+    ):
+        client.load()

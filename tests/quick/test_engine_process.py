@@ -235,6 +235,7 @@ def test_vllm_is_told_all_that_learning_needs() -> None:
         "--max-cpu-loras": "16",
         "--logprobs-mode": "processed_logprobs",
         "--scheduling-policy": "priority",
+        "--disable-uvicorn-access-log": "",
     }
 
 

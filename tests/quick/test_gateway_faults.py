@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import httpx2
 import openai
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Receive, Send
 
 from serve.counts import UpstreamError
 from serve.forward import Limits
@@ -26,6 +28,7 @@ from tests.standin import (
     free_port,
     hanging,
     hanging_up,
+    head,
     saying,
     streaming,
 )
@@ -51,6 +54,18 @@ def home(running: House) -> House:
 def nothing_learned(home: House, reason: Unlearnable) -> None:
     assert home.texts() == []
     assert home.tally.skips == {reason: 1}
+
+
+def test_nothing_goes_to_an_engine_that_has_not_got_the_live_version_again(home: House) -> None:
+    home.live.open = False
+    try:
+        with home.http() as client:
+            answer = client.post(CHAT, json={"messages": asking()})
+    finally:
+        home.live.open = True
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert home.engine.received == []
+    nothing_learned(home, Unlearnable.INCOMPLETE)
 
 
 def test_no_engine_is_a_503_that_says_when_to_come_back() -> None:
@@ -134,6 +149,30 @@ def test_a_client_that_leaves_before_the_answer_ends_the_engines_work(home: Hous
     assert home.tally.requests == [(CHAT, 499)]
     assert home.tally.aborts == 1
     assert home.live.in_flight("ttrl-1") == 0
+
+
+def test_a_client_that_leaves_when_its_stream_has_said_that_it_is_done_was_answered(
+    home: House,
+) -> None:
+    """The real client does: it does not wait for the end of the connection's message."""
+    gate = Gate()
+
+    async def behave(body: dict[str, Any], receive: Receive, send: Send) -> None:
+        await head(send, 200, "text/event-stream")
+        last = event(body, "4") + b"data: [DONE]\n\n"
+        await send({"type": "http.response.body", "body": last, "more_body": True})
+        await gate.passed()
+        await send({"type": "http.response.body", "body": b""})
+
+    home.engine.behave = behave
+    with home.http() as client:
+        with client.stream("POST", CHAT, json={"messages": asking(), "stream": True}) as answer:
+            assert b"[DONE]" in next(answer.iter_raw())
+        for _ in range(5):  # by then the gateway has seen that the client is gone
+            assert client.get("/healthz").is_success
+    gate.open()
+    assert home.texts() == [asking()[0]["content"]]
+    assert (home.tally.aborts, home.tally.requests) == (0, [(CHAT, 200)])
 
 
 def test_a_client_that_leaves_mid_stream_ends_the_engines_work(home: House) -> None:

@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ttrl.engine.reconcile import Flip, Load, Situation, Unload, plan
+from ttrl.engine.reconcile import Flip, Load, Prove, Situation, Unload, plan
 
 A, B, C = "ttrl-x-1-aaaaaaaa", "ttrl-x-2-bbbbbbbb", "ttrl-cand-7-123456-3"
+AB = {A, B}
 
 
 @pytest.mark.parametrize(
     ("now", "actions"),
     [
         pytest.param(Situation(None, None, None), [], id="nothing learned yet"),
-        pytest.param(Situation(A, None, None), [Load(A), Flip(A)], id="first publication"),
-        pytest.param(Situation(A, None, A, {A}), [], id="steady"),
-        pytest.param(Situation(B, A, A, {A}), [Load(B), Flip(B)], id="second publication"),
-        pytest.param(Situation(B, A, B, {A, B}), [], id="the previous one stays loaded"),
+        pytest.param(Situation(A, None, None), [Load(A)], id="first publication"),
+        pytest.param(Situation(A, None, None, {A}), [Prove(A)], id="loaded, not proven"),
+        pytest.param(Situation(A, None, None, {A}, {A}), [Flip(A)], id="loaded and proven"),
+        pytest.param(Situation(A, None, A, {A}, {A}), [], id="steady"),
+        pytest.param(Situation(A, None, A, {A}), [Prove(A)], id="the live one's proof is old"),
+        pytest.param(Situation(B, A, A, {A}, {A}), [Load(B)], id="second publication"),
+        pytest.param(Situation(B, A, B, AB, AB), [], id="the previous one stays loaded"),
         pytest.param(
             Situation(B, A, B, set()), [Flip(None), Load(B), Load(A)], id="the engine restarted"
         ),
         pytest.param(
-            Situation(B, A, B, {A}), [Flip(A), Load(B)], id="the engine lost the live one only"
+            Situation(B, A, B, {A}, {A}), [Flip(A), Load(B)], id="the engine lost the live one only"
         ),
         pytest.param(
-            Situation(B, A, None, {A}, broken={B}), [Flip(A)], id="broken: the previous serves"
+            Situation(B, A, None, {A}, {A}, {B}), [Flip(A)], id="broken: the previous serves"
         ),
         pytest.param(
-            Situation(B, A, None, set(), broken={A, B}), [], id="both broken: the base serves"
+            Situation(B, A, B, AB, {A}, {B}), [Flip(A)], id="the live one answers wrongly"
         ),
-        pytest.param(Situation(None, A, A, {A}), [Flip(None)], id="rolled back to the base"),
+        pytest.param(
+            Situation(B, A, None, set(), broken=AB), [], id="both broken: the base serves"
+        ),
+        pytest.param(Situation(None, A, A, {A}, {A}), [Flip(None)], id="rolled back to the base"),
         pytest.param(
             Situation(None, None, None, {A}, in_flight={A: 2}), [], id="requests end where they are"
         ),
         pytest.param(Situation(None, None, None, {A}), [Unload(A)], id="nobody needs it"),
         pytest.param(
-            Situation(A, None, A, {A, C}, leases={"ttrl-cand-7-"}), [], id="a run's candidate"
+            Situation(A, None, A, {A, C}, {A}, leases={"ttrl-cand-7-"}), [], id="a run's candidate"
         ),
-        pytest.param(Situation(A, None, A, {A, C}), [Unload(C)], id="a dead run's candidate"),
+        pytest.param(Situation(A, None, A, {A, C}, {A}), [Unload(C)], id="a dead run's candidate"),
         pytest.param(Situation(None, None, None, {"other"}), [], id="somebody else's adapter"),
     ],
 )
@@ -47,28 +54,113 @@ def test_the_plan(now, actions):
     assert plan(now) == actions
 
 
-names = st.sampled_from([None, A, B])
-some = st.frozensets(st.sampled_from([A, B, C]))
+class World(RuleBasedStateMachine):
+    """An engine, a store and a gateway; between any two actions anything may happen."""
+
+    def __init__(self):
+        super().__init__()
+        self.wanted = self.previous = self.live = None
+        self.loaded: set[str] = set()
+        self.proven: set[str] = set()
+        self.broken: set[str] = set()
+        self.unservable: set[str] = set()
+        self.in_flight: dict[str, int] = {}
+        self.published = 0
+
+    @rule()
+    def publish(self):
+        self.published += 1
+        self.previous, self.wanted = self.wanted, f"ttrl-x-{self.published}-00000000"
+
+    @rule()
+    def roll_back(self):
+        self.wanted, self.previous = self.previous, None
+
+    @rule()
+    def engine_dies(self):
+        self.loaded.clear()
+        self.in_flight.clear()
+
+    @rule()
+    def daemon_dies(self):
+        """The engine, somebody else's, keeps what it has; the daemon has seen nothing of it."""
+        self.live = None
+        self.proven.clear()
+        self.broken.clear()
+        self.in_flight.clear()
+
+    @rule()
+    def files_are_damaged(self):
+        if self.wanted:
+            self.unservable.add(self.wanted)
+
+    @rule()
+    def proofs_grow_old(self):
+        self.proven.clear()
+
+    @rule(version=st.sampled_from([C, "somebody-elses"]))
+    def others_load(self, version):
+        self.loaded.add(version)
+
+    @rule()
+    def a_user_asks(self):
+        if self.live in self.loaded:
+            self.in_flight[self.live] = 1
+
+    @rule()
+    def users_are_answered(self):
+        self.in_flight.clear()
+
+    @rule(actions=st.integers(0, 3))
+    def reconcile_for_a_moment(self, actions):
+        """Interrupted after some actions of a plan."""
+        for action in plan(self.situation())[:actions]:
+            self.act(action)
+
+    @rule()
+    def reconcile_until_nothing_is_left(self):
+        for _ in range(12):
+            if not (actions := plan(self.situation())):
+                break
+            for action in actions:
+                self.act(action)
+        assert plan(self.situation()) == [], "it never settles"
+        if self.live not in self.unservable:  # else its last proof has not grown old yet
+            usable = [v for v in (self.wanted, self.previous) if v not in self.broken]
+            assert self.live == next(iter(usable), None), "users do not get the best there is"
+        needed = {self.live, self.wanted, self.previous, *self.in_flight, "somebody-elses"}
+        assert self.loaded <= needed, "what nobody needs stays in the engine"
+
+    def situation(self):
+        return Situation(
+            self.wanted, self.previous, self.live, frozenset(self.loaded),
+            frozenset(self.proven & self.loaded), frozenset(self.broken), in_flight=self.in_flight,
+        )  # fmt: skip
+
+    def act(self, action):
+        match action:
+            case Load(version):
+                assert version not in self.loaded | self.broken
+                self.proven.discard(version)
+                if version in self.unservable:
+                    self.broken.add(version)
+                else:
+                    self.loaded.add(version)
+            case Prove(version):
+                assert version in self.loaded
+                (self.broken if version in self.unservable else self.proven).add(version)
+            case Flip(version):
+                assert version is None or version in self.loaded & self.proven, "flipped blindly"
+                self.live = version
+            case Unload(version):
+                assert version != self.live, "unloaded what users get"
+                assert not self.in_flight.get(version), "cut an answer short"
+                assert version != "somebody-elses"
+                self.loaded.remove(version)
+
+    @invariant()
+    def users_get_the_base_or_a_version(self):
+        assert self.live is None or self.live.startswith("ttrl-x-")
 
 
-@given(wanted=names, previous=names, live=names, loaded=some, broken=some)
-def test_carrying_out_plans_settles_on_the_best_version_that_can_be_loaded(
-    wanted, previous, live, loaded, broken
-):
-    loaded = set(loaded)
-    for _ in range(4):
-        actions = plan(Situation(wanted, previous, live, loaded, broken))
-        for action in actions:
-            match action:
-                case Load(version):
-                    assert version not in broken
-                    loaded.add(version)
-                case Flip(version):
-                    assert version is None or version in loaded, "flipped to what is not there"
-                    live = version
-                case Unload(version):
-                    assert version != live, "unloaded what users get"
-                    loaded.remove(version)
-    assert actions == []
-    expected = next((v for v in (wanted, previous) if v is None or v not in broken), None)
-    assert live == expected
+TestWorld = World.TestCase

@@ -138,23 +138,22 @@ def test_draining_says_how_much_a_stuck_store_leaves() -> None:
     assert asyncio.run(scenario()) == 7
 
 
-def test_into_a_real_store(tmp_path: Path) -> None:
+def test_into_a_real_store(store: Store) -> None:
     odd = [from_prompt(text) for text in ("same", " same ", "nul \0 byte", "\N{GRINNING FACE}")]
-    with Store.open(tmp_path) as store:
 
-        async def scenario() -> int:
-            recorder = Recorder(lambda batch: store.questions.record(batch, holdout=0.0))
-            async with writing(recorder):
-                for question in odd:
-                    recorder.offer(question, "client")
-                return await recorder.drain(DEADLINE)
+    async def scenario() -> int:
+        recorder = Recorder(lambda batch: store.questions.record(batch, holdout=0.0))
+        async with writing(recorder):
+            for question in odd:
+                recorder.offer(question, "client")
+            return await recorder.drain(DEADLINE)
 
-        assert asyncio.run(scenario()) == 0
-        assert {row.question.text: row.count for row in store.questions.page(10)} == {
-            "same": 2,
-            "nul \0 byte": 1,
-            "\N{GRINNING FACE}": 1,
-        }
+    assert asyncio.run(scenario()) == 0
+    assert {row.question.text: row.count for row in store.questions.page(10)} == {
+        "same": 2,
+        "nul \0 byte": 1,
+        "\N{GRINNING FACE}": 1,
+    }
 
 
 def test_a_store_locked_by_another_only_delays_the_writer(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,19 +12,14 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from ttrl.proof import Pin, Pinned
 from ttrl.questions import from_prompt
 from ttrl.store import Store, StoreError
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.database import Database
 from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunBusy, RunState, Trigger
-from ttrl.store.schema import metadata
-
-
-@pytest.fixture
-def store(tmp_path):
-    with Store.open(tmp_path) as store:
-        yield store
+from ttrl.store.schema import facts, metadata
 
 
 def asked(*prompts, at=1.0):
@@ -34,27 +30,34 @@ def adapter(name, number=1, state=AdapterState.APPROVED):
     return AdapterRow(name, "l", number, "d" * 64, None, "base", None, 16, state, "why", 1.0)
 
 
-def test_migrations_make_the_schema_that_the_code_expects(tmp_path):
-    database = Database.in_directory(tmp_path)
+def test_migrations_make_the_schema_that_the_code_expects(tmp_path, fresh_url):
+    database = Database.open(tmp_path, fresh_url())
     with database.read() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, metadata) == []
     database.close()
 
 
-def test_a_newer_store_is_refused_with_a_sentence(tmp_path):
-    database = Database.in_directory(tmp_path)
+def test_a_newer_store_is_refused_with_a_sentence(tmp_path, fresh_url):
+    url = fresh_url()
+    database = Database.open(tmp_path, url)
     with database.write() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
     with pytest.raises(StoreError, match="newer ttrl"):
-        Store.open(tmp_path)
+        Store.open(tmp_path, url)
 
 
 def test_a_damaged_store_is_refused_with_a_sentence(tmp_path):
     (tmp_path / "store.sqlite").write_bytes(b"not a database, for sure" * 100)
     with pytest.raises(StoreError, match="cannot be used"):
         Store.open(tmp_path)
+
+
+def test_a_missing_driver_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=r"pip install 'ttrl\[postgres\]'"):
+        Store.open(tmp_path, "postgresql://me:hush@db/ttrl")
 
 
 def test_identical_questions_are_one_with_a_count(store):
@@ -68,7 +71,7 @@ def test_identical_questions_are_one_with_a_count(store):
     assert store.questions.times_asked() == 3
 
 
-def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path):
+def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path, fresh_url):
     prompts = [f"question {number}" for number in range(400)]
     store.questions.record(asked(*prompts), holdout=0.25)
     probes = {row.question.hash for row in store.questions.probes(1000)}
@@ -80,9 +83,71 @@ def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path):
     assert named == []
     other = tmp_path / "other"
     other.mkdir()
-    with Store.open(other) as second:
+    with Store.open(other, fresh_url()) as second:
         second.questions.record(asked(*prompts), holdout=0.25)
         assert {row.question.hash for row in second.questions.probes(1000)} != probes
+
+
+def test_a_store_has_one_owner_whatever_the_state_directory(tmp_path, fresh_url):
+    url = fresh_url() or f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    with Store.open(tmp_path / "a", url) as first, Store.open(tmp_path / "b", url) as second:
+        with first.owning():
+            first.set_fact("mine", "yes")
+            second.set_fact("yours", "too")  # as a run or the command line does
+            with pytest.raises(StoreError, match="in use by another process"), second.owning():
+                pass
+        with second.owning():
+            assert second.fact("mine") == "yes"
+
+
+def test_a_reader_sees_one_moment(tmp_path, fresh_url):
+    database = Database.open(tmp_path, fresh_url())
+    count = sa.select(sa.func.count()).select_from(facts)
+    with database.read() as reader:
+        assert reader.scalar(count) == 0
+        with database.write() as writer:
+            writer.execute(facts.insert().values(name="a", value="b"))
+        assert reader.scalar(count) == 0
+    with database.read() as reader:
+        assert reader.scalar(count) == 1
+    database.close()
+
+
+def test_what_is_read_before_a_write_still_holds(tmp_path, fresh_url):
+    url = fresh_url()
+
+    def count_up(_):
+        database = Database.open(tmp_path, url)
+        for _ in range(20):
+            with database.write() as connection:
+                seen = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "n"))
+                connection.execute(facts.delete())
+                connection.execute(facts.insert().values(name="n", value=str(int(seen or 0) + 1)))
+        database.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count_up, range(4)))
+    with Store.open(tmp_path, url) as store:
+        assert store.fact("n") == "80"
+
+
+def test_votes_are_kept_with_whatever_a_model_said(store):
+    store.questions.record(asked("a"), holdout=0)
+    key = store.questions.new(1)[0].id
+    run = store.runs.create(Trigger.OPERATOR, {})
+    vote = {
+        "run_id": run.id, "question_id": key, "version": "base", "step": 1, "at": 1.0,
+        "outcome": "label", "label": "4", "share": 1.0, "entropy": 0.0, "counts": [["4", 1]],
+    }  # fmt: skip
+    sample = {
+        "position": 0, "text": "so \0 \N{GRINNING FACE}", "answer": "4", "finish": "stop",
+        "reward": 1.0, "kept": True, "token_ids": b"\0\1", "logprobs": b"\0\0",
+    }  # fmt: skip
+    store.runs.add_votes([(vote, [sample, {**sample, "position": 1}])])
+    (kept,) = store.questions.last_votes(key)
+    assert (kept["label"], kept["counts"]) == ("4", [["4", 1]])
+    assert store.questions.delete(None) == 1
+    assert store.questions.last_votes(key) == []
 
 
 def test_marked_questions_are_not_offered_again(store):
@@ -148,6 +213,19 @@ def test_a_held_adapter_is_listed_but_not_wanted(store):
     assert store.adapters.get("x").state is AdapterState.APPROVED
 
 
+def test_what_proves_a_version_goes_with_its_question(store):
+    store.questions.record(asked("a", "b"), holdout=0)
+    first, second = (row.id for row in store.questions.new(2))
+    measured = [
+        Pinned(Pin(first, (1, 70_000, 3), 1), "bfloat16", (-0.5, -1.0), (-0.25, -2.0), None),
+        Pinned(Pin(second, (4, 5), 1), "float32", (-0.5,), (-0.25,), (-4.0,)),
+    ]
+    store.adapters.publish(adapter("x"), [first, second], measured, author="run")
+    assert store.adapters.pinned("x") == measured
+    store.questions.delete([first])
+    assert store.adapters.pinned("x") == measured[1:]
+
+
 def test_names_are_never_used_twice(store):
     store.adapters.publish(adapter("x"), [], author="run")
     with pytest.raises(sa.exc.IntegrityError):
@@ -155,21 +233,22 @@ def test_names_are_never_used_twice(store):
     assert store.adapters.next_number("l") == 2
 
 
-def _record_some(state_dir: Path, start: int) -> None:
-    with Store.open(state_dir) as store:
+def _record_some(state_dir: Path, url: str | None, start: int) -> None:
+    with Store.open(state_dir, url) as store:
         for number in range(start, start + 40):
             store.questions.record(asked(f"q{number % 60}"), holdout=0)
 
 
-def test_writers_in_processes_and_threads_lose_nothing(tmp_path):
-    Store.open(tmp_path).close()
+def test_writers_in_processes_and_threads_lose_nothing(tmp_path, fresh_url):
+    """Nor do they race for the migration: none has been there before."""
+    url = fresh_url()
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_record_some, args=(tmp_path, 0))
+    process = context.Process(target=_record_some, args=(tmp_path, url, 0))
     process.start()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda start: _record_some(tmp_path, start), (0, 10, 20, 30)))
+        list(pool.map(lambda start: _record_some(tmp_path, url, start), (0, 10, 20, 30)))
     process.join(30)
     assert process.exitcode == 0
-    with Store.open(tmp_path) as store:
+    with Store.open(tmp_path, url) as store:
         assert store.questions.times_asked() == 200
         assert len(store.questions.new(1000)) == 60

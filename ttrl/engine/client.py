@@ -11,12 +11,17 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
+from ttrl.engine.load import Load, read_load
 from ttrl.questions import Question
 from ttrl.samples import Finish, Sample, SampleSet, Sampling
 
 CONNECT_SECONDS = 5.0
 READ_RETRIES = 3
 RETRY_PAUSE_SECONDS = 0.2
+MANAGE_SECONDS = 60.0
+"""In which an adapter is loaded or unloaded."""
+FIRST = -1000
+"""A priority; users have 0."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
@@ -87,6 +92,13 @@ class EngineClient:
         except httpx2.RequestError:
             return False
 
+    def load(self) -> Load | None:
+        """How busy the engine is, now; None when it answers but does not say: its owner may have
+        switched that off, or a proxy may keep it back, and neither is a fault that ends a run.
+        Raises EngineUnreachable when no answer comes within 5 s."""
+        response = self._send("GET", "/metrics", timeout=CONNECT_SECONDS)
+        return read_load(response.text) if response.is_success else None
+
     def models(self) -> tuple[ModelCard, ...]:
         """The base model and the adapters that are loaded, in the engine's order."""
         answer = self._json(self._get("/v1/models"), "GET /v1/models")
@@ -129,6 +141,12 @@ class EngineClient:
             lambda a: str(a["choices"][0]["message"].get("content") or ""),
         )
 
+    def pulse(self, timeout: float) -> None:
+        """Generate one token of the base model, before everybody else's, within `timeout` seconds.
+        Raises EngineError."""
+        body = {"prompt": [1], "max_tokens": 1, "temperature": 0.0, "priority": FIRST}
+        self._checked(self._send("POST", "/v1/completions", body, timeout=timeout), "a pulse")
+
     def prompt_logprobs(self, token_ids: Sequence[int], *, model: str) -> tuple[float | None, ...]:
         """Each token's log-probability given those before it, at temperature 1; the first has
         none. One token is generated and thrown away: the API gives no prompt without one."""
@@ -157,7 +175,7 @@ class EngineClient:
         self._manage("/v1/unload_lora_adapter", {"lora_name": name}, name)
 
     def _manage(self, path: str, body: Mapping[str, Any], name: str) -> None:
-        response = self._send("POST", path, body)
+        response = self._send("POST", path, body, timeout=MANAGE_SECONDS)
         if not response.is_success:
             what = f"POST {self.url}{path} for {name!r}: {response.status_code}"
             raise EngineRefused(response.status_code, f"{what}, {_reason(response)}")
@@ -177,10 +195,16 @@ class EngineClient:
         return self._json(self._checked(self._send("POST", path, body), what), what)
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> httpx2.Response:
+        bound = httpx2.USE_CLIENT_DEFAULT if timeout is None else timeout
         try:
-            return self._client.request(method, path, json=body)
+            return self._client.request(method, path, json=body, timeout=bound)
         except httpx2.RequestError as error:
             kind = type(error).__name__
             raise EngineUnreachable(f"{method} {self.url}{path}: {kind}") from error

@@ -217,6 +217,7 @@ def vllm_command(
         "--max-cpu-loras": str(CPU_LORAS_PER_SLOT * max_loras),
         "--logprobs-mode": "processed_logprobs",
         "--scheduling-policy": "priority",
+        "--disable-uvicorn-access-log": None,
     }
     theirs = {_flag_name(word) for word in extra_flags if word.startswith("--")}
     kept = [

@@ -18,6 +18,13 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Prove:
+    """Check that the engine answers with this version's weights under its name."""
+
+    version: str
+
+
+@dataclass(frozen=True)
 class Flip:
     """Let a version, None for the base model, answer from the next request on."""
 
@@ -31,7 +38,7 @@ class Unload:
     version: str
 
 
-Action = Load | Flip | Unload
+Action = Load | Prove | Flip | Unload
 
 
 @dataclass(frozen=True)
@@ -43,22 +50,28 @@ class Situation:
     live: str | None
     """The version that new requests go to now; None is the base model."""
     loaded: AbstractSet[str] = frozenset()
+    proven: AbstractSet[str] = frozenset()
+    """Versions that the engine was seen to serve, not too long ago."""
     broken: AbstractSet[str] = frozenset()
-    """Versions that could not be loaded; not tried again by themselves."""
+    """Versions that could not be loaded or proven; not tried again by themselves."""
     leases: AbstractSet[str] = frozenset()
     """Name prefixes of the candidates of runs that live."""
     in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
 def plan(now: Situation) -> list[Action]:
-    """The next actions, in order. Users never wait for a load: until the wanted version is there,
-    the previous one answers, and before that the base model."""
+    """The next actions, in order; what follows from their success is planned when it is known.
+    Users never wait for a load: until the wanted version is there and proven, what is live goes on
+    answering, or the previous version, or the base model."""
     actions: list[Action] = []
-    if now.live is not None and now.live not in now.loaded:
-        actions.append(Flip(_best_loaded(now)))  # the engine has forgotten it
+    live = now.live
+    if live is not None and (live not in now.loaded or live in now.broken):
+        live = _best_ready(now)  # the engine has forgotten it, or answers with other weights
+        actions.append(Flip(live))
     target = _target(now)
     actions += [Load(version) for version in _missing(now, target)]
-    if now.live != target:
+    actions += [Prove(version) for version in _unproven(now, target)]
+    if live != target and _ready(now, target):
         actions.append(Flip(target))
     actions += [
         Unload(version) for version in sorted(now.loaded) if _unneeded(now, version, target)
@@ -73,9 +86,15 @@ def _target(now: Situation) -> str | None:
     return next(usable, None)
 
 
-def _best_loaded(now: Situation) -> str | None:
-    choices = (now.wanted, now.previous)
-    return next((version for version in choices if version in now.loaded), None)
+def _ready(now: Situation, version: str | None) -> bool:
+    """Whether it may answer at once."""
+    return version is None or (
+        version in now.loaded and version in now.proven and version not in now.broken
+    )
+
+
+def _best_ready(now: Situation) -> str | None:
+    return next(version for version in (now.wanted, now.previous, None) if _ready(now, version))
 
 
 def _missing(now: Situation, target: str | None) -> list[str]:
@@ -85,6 +104,15 @@ def _missing(now: Situation, target: str | None) -> list[str]:
         version
         for version in needed
         if version is not None and version not in now.loaded and version not in now.broken
+    ]
+
+
+def _unproven(now: Situation, target: str | None) -> list[str]:
+    """In the same order."""
+    return [
+        version
+        for version in dict.fromkeys((target, now.previous))
+        if version is not None and version in now.loaded and version not in now.proven | now.broken
     ]
 
 

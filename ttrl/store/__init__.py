@@ -5,13 +5,15 @@ Import the tables' rooms where they are used: `from ttrl.store import Store`.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
 import sqlalchemy as sa
 
 from ttrl.store.adapters import AdapterTable
-from ttrl.store.database import Database, StoreError
+from ttrl.store.backends import StoreError
+from ttrl.store.database import Database
 from ttrl.store.questions import QuestionTable
 from ttrl.store.runs import RunTable
 from ttrl.store.schema import facts
@@ -20,7 +22,7 @@ __all__ = ["Store", "StoreError"]
 
 
 class Store:
-    """One state directory's memory."""
+    """What one daemon remembers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,9 +31,15 @@ class Store:
         self.adapters = AdapterTable(database)
 
     @classmethod
-    def open(cls, state_dir: Path) -> Store:
-        """The store of a state directory, made when it is not there. Raises StoreError."""
-        return cls(Database.in_directory(state_dir))
+    def open(cls, state_dir: Path, url: str | None = None) -> Store:
+        """The store at a URL (`store.url`), or else in the state directory; made when it is not
+        there. Raises StoreError."""
+        return cls(Database.open(state_dir, url))
+
+    def owning(self) -> AbstractContextManager[None]:
+        """Be the store's only owner, whatever the state directory. Raises StoreError when another
+        process is."""
+        return self._database.owning()
 
     def fact(self, name: str) -> str | None:
         """A small fact about the whole, such as `paused`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,8 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.proof import Pin, Pinned
 from ttrl.store.database import Database
-from ttrl.store.schema import adapter_questions, adapters, serving, wanted
+from ttrl.store.schema import adapter_questions, adapters, pinned, serving, wanted
 
 
 class AdapterState(StrEnum):
@@ -58,7 +60,14 @@ class AdapterTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def publish(self, row: AdapterRow, question_ids: Iterable[int], *, author: str) -> None:
+    def publish(
+        self,
+        row: AdapterRow,
+        question_ids: Iterable[int],
+        measured: Iterable[Pinned] = (),
+        *,
+        author: str,
+    ) -> None:
         """Add a version and, when it is approved, want it live: one transaction, so that neither
         is ever seen without the other."""
         with self._database.write() as connection:
@@ -68,6 +77,8 @@ class AdapterTable:
             ]
             if lineage:
                 connection.execute(adapter_questions.insert(), lineage)
+            for each in measured:
+                connection.execute(pinned.insert().values(_pinned_row(row.name, each)))
             if row.state is AdapterState.APPROVED:
                 _want(connection, row.name, author, row.reason or "")
 
@@ -93,6 +104,12 @@ class AdapterTable:
         )
         with self._database.read() as connection:
             return list(connection.scalars(query.order_by(adapter_questions.c.question_id)))
+
+    def pinned(self, name: str) -> list[Pinned]:
+        """What the trainer computed for a version, to prove that it is served."""
+        query = sa.select(pinned).where(pinned.c.adapter == name).order_by(pinned.c.id)
+        with self._database.read() as connection:
+            return [_from_pinned_row(row) for row in connection.execute(query)]
 
     def next_number(self, lineage: str) -> int:
         """The number of the lineage's next version."""
@@ -168,3 +185,22 @@ def _want(connection: sa.Connection, name: str | None, author: str, reason: str)
 
 def _from_row(row: sa.Row[Any]) -> AdapterRow:
     return AdapterRow(**{**row._mapping, "state": AdapterState(row.state)})
+
+
+def _pinned_row(name: str, each: Pinned) -> dict[str, Any]:
+    return {
+        "adapter": name,
+        "question_id": each.pin.question_id,
+        "dtype": each.dtype,
+        "start": each.pin.start,
+        "token_ids": array("i", each.pin.token_ids).tobytes(),
+        "own": array("f", each.own).tobytes(),
+        "base": array("f", each.base).tobytes(),
+        "parent": None if each.parent is None else array("f", each.parent).tobytes(),
+    }
+
+
+def _from_pinned_row(row: sa.Row[Any]) -> Pinned:
+    pin = Pin(row.question_id, tuple(array("i", row.token_ids)), row.start)
+    parent = None if row.parent is None else tuple(array("f", row.parent))
+    return Pinned(pin, row.dtype, tuple(array("f", row.own)), tuple(array("f", row.base)), parent)

@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-BUSY_MS = 10_000
+from ttrl.store.backends import StoreError, backend
+from ttrl.store.url import parse, shown
 
-
-class StoreError(Exception):
-    """The store cannot be opened or used; the message says what to do."""
+FILE = "store.sqlite"
 
 
 class Database:
-    """One database. SQLite is opened in WAL mode with full synchronisation, so that a committed
-    row survives the death of any process and of the machine."""
+    """One database. A committed row survives the death of any process of ours."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _prepare_sqlite)
-            sa.event.listen(self._engine, "begin", _begin_sqlite)
+    def __init__(self, url: sa.URL) -> None:
+        self._backend = backend(url)
 
     @classmethod
-    def in_directory(cls, state_dir: Path) -> Database:
-        """The SQLite store of a state directory, migrated. Raises StoreError."""
-        database = cls(f"sqlite:///{state_dir / 'store.sqlite'}")
-        try:
-            database.migrate()
-        except sa.exc.DatabaseError as error:
-            database.close()
-            raise StoreError(
-                f"the store {state_dir / 'store.sqlite'} cannot be used: {error.orig}"
-            ) from error
+    def open(cls, state_dir: Path, url: str | None = None) -> Database:
+        """The database at a URL, migrated; SQLite in the state directory when there is none.
+        Raises StoreError."""
+        place = sa.URL.create("sqlite", database=str(state_dir / FILE))
+        if url is not None:
+            try:
+                place = parse(url)
+            except ValueError as error:
+                raise StoreError(f"the store cannot be used: {error}") from None
+        database = cls(place)
+        with ExitStack() as undo:
+            undo.callback(database.close)
+            try:
+                database.migrate()
+            except sa.exc.DBAPIError as error:
+                said = " ".join(str(error.orig).split())
+                raise StoreError(f"the store {shown(place)} cannot be used: {said}") from error
+            undo.pop_all()
         return database
 
     def migrate(self) -> None:
-        """Bring the schema up to date."""
+        """Bring the schema up to date. Others who open it meanwhile wait, as for any writer."""
         from alembic import command
         from alembic.config import Config
         from alembic.util import CommandError
@@ -55,44 +58,30 @@ class Database:
             except CommandError as error:
                 raise StoreError(
                     "the store was written by a newer ttrl than this one; install that version, "
-                    f"or use another state directory ({error})"
+                    f"or use another state directory or store.url ({error})"
                 ) from error
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent view; never waits for a writer."""
-        with self._engine.connect().execution_options(ttrl_read=True) as connection:
+        with self._backend.reading.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A short transaction that commits at its end. It takes SQLite's write lock at once: a
-        transaction that reads first and then writes fails despite any busy time-out."""
-        with self._engine.begin() as connection:
+        """A short transaction that commits at its end; no other writes meanwhile. Raises StoreError
+        when we owned the store and another process does now."""
+        with self._backend.engine.begin() as connection:
             yield connection
+
+    def owning(self) -> AbstractContextManager[None]:
+        """Be the only owner. Raises StoreError when there is one already."""
+        return self._backend.owning()
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self._backend.engine.dispose()
 
     def upsert(self, table: sa.Table) -> Any:
         """INSERT with ON CONFLICT, in this database's dialect."""
-        from sqlalchemy.dialects import postgresql, sqlite
-
-        return (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert(table)
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves
-    for pragma in (
-        f"busy_timeout = {BUSY_MS}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get("ttrl_read")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        return self._backend.insert(table)

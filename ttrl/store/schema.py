@@ -4,8 +4,11 @@ questions and runs are never used twice (`autoincrement`), because adapters are 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -17,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
 )
 
 metadata = MetaData(
@@ -28,6 +32,23 @@ metadata = MetaData(
     }
 )
 
+QuestionId = BigInteger().with_variant(Integer, "sqlite")
+"""PostgreSQL uses up a number each time that a question comes in, new or not."""
+
+
+class AnyText(TypeDecorator[str]):
+    """Text of models. PostgreSQL keeps no NUL characters."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        """As it can be kept."""
+        if value is None or dialect.name == "sqlite":
+            return value
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 facts = Table(
     "facts",
     metadata,
@@ -38,7 +59,7 @@ facts = Table(
 questions = Table(
     "questions",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", QuestionId, primary_key=True),
     Column("hash", String(64), nullable=False, unique=True),
     Column("body", JSON, nullable=False),
     Column("count", Integer, nullable=False),
@@ -87,7 +108,7 @@ votes = Table(
     Column("step", Integer, nullable=False),
     Column("at", Float, nullable=False),
     Column("outcome", String(16), nullable=False),
-    Column("label", Text),
+    Column("label", AnyText),
     Column("share", Float, nullable=False),
     Column("entropy", Float, nullable=False),
     Column("counts", JSON, nullable=False),
@@ -99,8 +120,8 @@ samples = Table(
     Column("id", Integer, primary_key=True),
     Column("vote_id", ForeignKey("votes.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("position", Integer, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("answer", Text),
+    Column("text", AnyText, nullable=False),
+    Column("answer", AnyText),
     Column("finish", String(16), nullable=False),
     Column("reward", Float, nullable=False),
     Column("kept", Boolean, nullable=False),
@@ -129,6 +150,22 @@ adapter_questions = Table(
     metadata,
     Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), primary_key=True),
     Column("question_id", ForeignKey("questions.id", ondelete="CASCADE"), primary_key=True),
+)
+
+pinned = Table(
+    "pinned",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), nullable=False, index=True),
+    Column(
+        "question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("dtype", String(16), nullable=False),
+    Column("start", Integer, nullable=False),
+    Column("token_ids", LargeBinary, nullable=False, comment="int32"),
+    Column("own", LargeBinary, nullable=False, comment="float32"),
+    Column("base", LargeBinary, nullable=False, comment="float32"),
+    Column("parent", LargeBinary, comment="float32"),
 )
 
 verdicts = Table(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ttrl.engine.embedded.fields import Refusal, read_json, text_field
+from ttrl.engine.embedded.figures import registry
 from ttrl.engine.embedded.lora import Adapter, AdapterMissing, AdapterUnfit, read_adapter
 from ttrl.engine.embedded.protocol import Ask, Limits, chat_ask, completion_ask
 from ttrl.engine.embedded.replies import ChatReply, CompletionReply, Cursor, Reply
@@ -58,6 +60,7 @@ def make_app(engine: Engine, *, api_key: str | None = None) -> Starlette:
     app = Starlette(
         routes=[
             Route("/health", health),
+            Route("/metrics", metrics),
             Route("/v1/models", models),
             Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
@@ -78,6 +81,11 @@ def make_app(engine: Engine, *, api_key: str | None = None) -> Starlette:
 
 async def health(request: Request) -> Response:
     return Response(status_code=200 if _engine(request).worker.is_alive() else 503)
+
+
+async def metrics(request: Request) -> Response:
+    text = generate_latest(registry(_engine(request).worker.figures))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 async def models(request: Request) -> Response:

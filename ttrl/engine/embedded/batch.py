@@ -73,6 +73,11 @@ class Batch:
         """Whose rows these are, each once."""
         return dict.fromkeys(row.job for row in self.rows)
 
+    @property
+    def alive(self) -> int:
+        """Rows that go on and that somebody waits for."""
+        return sum(_alive(row) for row in self.rows)
+
     def step(self) -> None:
         """One more token for every row."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=-1)
@@ -88,8 +93,7 @@ class Batch:
 
     def tidy(self) -> None:
         """Let the rows go that are done, when enough are."""
-        alive = sum(_alive(row) for row in self.rows)
-        if alive < len(self) * KEEP_SHARE:
+        if self.alive < len(self) * KEEP_SHARE:
             self._keep_alive()
 
     def join(self, newer: Batch) -> Batch:

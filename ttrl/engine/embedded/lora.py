@@ -114,6 +114,8 @@ def read_adapter(
     if not all((folder / file).is_file() for file in (CONFIG_FILE, WEIGHTS_FILE)):
         raise AdapterMissing(f"no {CONFIG_FILE} with {WEIGHTS_FILE} at that path")
     config = _read_config(folder / CONFIG_FILE)
+    if config["r"] > max_rank:
+        raise AdapterUnfit(f"LoRA rank {config['r']} is greater than max_lora_rank {max_rank}")
     tensors = _read_tensors(folder / WEIGHTS_FILE)
     sides = _sort_tensors(tensors)
     _check_shapes(sides, shapes, max_rank)

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ttrl.engine.embedded.batch import Batch
+from ttrl.engine.embedded.figures import Figures, count
 from ttrl.engine.embedded.lora import Adapter, Switch
 from ttrl.engine.embedded.work import Job
 
@@ -71,6 +72,7 @@ class Worker(threading.Thread):
         self._changed = threading.Condition()
         self._stopping = self._ended = False
         self._turn = 0
+        self._prompt_tokens = self._generation_tokens = 0
 
     def submit(self, job: Job) -> None:
         """Queue a job; it fails at once when the worker has ended. Safe from any thread."""
@@ -83,6 +85,13 @@ class Worker(threading.Thread):
             lane = self._lanes.setdefault(key, Lane(job.adapter, job.order.priority))
             lane.waiting.append(job)
             self._changed.notify()
+
+    def figures(self) -> Figures:
+        """How busy it is. Safe from any thread."""
+        with self._changed:
+            queued = {job for lane in self._lanes.values() for job in lane.waiting}
+            running, waiting = count(self._open, queued)
+            return Figures(running, waiting, self._prompt_tokens, self._generation_tokens)
 
     def stop(self) -> None:
         """End after the current step. Unfinished jobs fail."""
@@ -115,8 +124,11 @@ class Worker(threading.Thread):
             jobs = lane.admit()
         if jobs:
             fresh = Batch.prefill(self._model, jobs)
+            self._prompt_tokens += sum(len(job.order.prompt_ids) for job in jobs)
+            self._generation_tokens += len(fresh)
             lane.batch = lane.batch.join(fresh) if lane.batch else fresh
         elif lane.batch:
+            self._generation_tokens += lane.batch.alive
             lane.batch.step()
         if lane.batch:
             self._tell(lane.batch.jobs)
@@ -129,7 +141,8 @@ class Worker(threading.Thread):
             if job in self._open and (job.done or job.order.stream):
                 job.notify()
                 if job.done:
-                    self._open.discard(job)
+                    with self._changed:
+                        self._open.discard(job)
 
     def _end(self) -> None:
         with self._changed:

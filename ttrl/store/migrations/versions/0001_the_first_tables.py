@@ -6,6 +6,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+QUESTION_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -16,7 +18,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "questions",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", QUESTION_ID, nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
@@ -133,7 +135,7 @@ def upgrade() -> None:
         "votes",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("run_id", sa.Integer(), nullable=False),
-        sa.Column("question_id", sa.Integer(), nullable=False),
+        sa.Column("question_id", QUESTION_ID, nullable=False),
         sa.Column("version", sa.String(length=128), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
@@ -157,7 +159,7 @@ def upgrade() -> None:
     op.create_table(
         "adapter_questions",
         sa.Column("adapter", sa.String(length=128), nullable=False),
-        sa.Column("question_id", sa.Integer(), nullable=False),
+        sa.Column("question_id", QUESTION_ID, nullable=False),
         sa.ForeignKeyConstraint(
             ["adapter"],
             ["adapters.name"],

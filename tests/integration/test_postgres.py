@@ -1,0 +1,172 @@
+"""The store in PostgreSQL keeps what the one in SQLite does, and outlives its server's death."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from serve.core import core
+from serve.recorder import Recorder
+from tests.house import Tally
+from tests.integration.daemon import Daemon, record_questions, wait_until
+from tests.postgres import server
+from tests.quick.conftest import store
+from tests.quick.test_recorder import test_into_a_real_store, until, writing
+from tests.quick.test_store import (
+    adapter,
+    asked,
+    test_a_held_adapter_is_listed_but_not_wanted,
+    test_a_newer_store_is_refused_with_a_sentence,
+    test_a_reader_sees_one_moment,
+    test_a_store_has_one_owner_whatever_the_state_directory,
+    test_identical_questions_are_one_with_a_count,
+    test_marked_questions_are_not_offered_again,
+    test_migrations_make_the_schema_that_the_code_expects,
+    test_names_are_never_used_twice,
+    test_observations_are_read_in_order_and_once,
+    test_one_run_at_a_time,
+    test_probes_are_held_out_by_a_key_and_never_offered,
+    test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one,
+    test_votes_are_kept_with_whatever_a_model_said,
+    test_what_is_read_before_a_write_still_holds,
+    test_writers_in_processes_and_threads_lose_nothing,
+)
+from ttrl.config import Config
+from ttrl.questions import from_prompt
+from ttrl.settings import override
+from ttrl.store import Store, StoreError
+from ttrl.store.runs import Trigger
+
+__all__ = [
+    "store",
+    "test_a_held_adapter_is_listed_but_not_wanted",
+    "test_a_newer_store_is_refused_with_a_sentence",
+    "test_a_reader_sees_one_moment",
+    "test_a_store_has_one_owner_whatever_the_state_directory",
+    "test_identical_questions_are_one_with_a_count",
+    "test_into_a_real_store",
+    "test_marked_questions_are_not_offered_again",
+    "test_migrations_make_the_schema_that_the_code_expects",
+    "test_names_are_never_used_twice",
+    "test_observations_are_read_in_order_and_once",
+    "test_one_run_at_a_time",
+    "test_probes_are_held_out_by_a_key_and_never_offered",
+    "test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one",
+    "test_votes_are_kept_with_whatever_a_model_said",
+    "test_what_is_read_before_a_write_still_holds",
+    "test_writers_in_processes_and_threads_lose_nothing",
+]
+
+pytestmark = pytest.mark.integration
+
+DEADLINE = 30.0
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with server() as started:
+        yield started
+
+
+@pytest.fixture
+def fresh_url(postgres):
+    return postgres.url
+
+
+def test_what_is_wrong_is_said_without_the_password(postgres, tmp_path):
+    with pytest.raises(StoreError, match=r"ENCODING 'UTF8'") as told:
+        Store.open(tmp_path, postgres.url("SQL_ASCII"))
+    assert "hush" not in str(told.value)
+    with pytest.raises(StoreError, match=r"//ttrl:\*\*\*@/nowhere cannot be used: ") as told:
+        Store.open(tmp_path, f"postgresql://ttrl:hush@/nowhere?host={tmp_path}")
+    assert "hush" not in str(told.value)
+
+
+def test_two_state_directories_do_not_share_a_database(fresh_url, tmp_path):
+    url = fresh_url()
+
+    async def own(state_dir: Path) -> None:
+        async with core(override(Config(), {"state_dir": state_dir, "store.url": url})) as parts:
+            if state_dir.name == "a":
+                await own(tmp_path / "b")
+            assert parts.store.questions.times_asked() == 0
+
+    with pytest.raises(StoreError, match=r"ttrl:\*\*\*@.* in use by another process"):
+        asyncio.run(own(tmp_path / "a"))
+    asyncio.run(own(tmp_path / "b"))
+
+
+def test_a_dead_server_delays_the_recorder_and_loses_nothing(postgres, fresh_url, tmp_path):
+    tally = Tally()
+    with Store.open(tmp_path, fresh_url()) as store, store.owning():
+
+        async def scenario() -> None:
+            recorder = Recorder(
+                lambda batch: store.questions.record(batch, holdout=0.0), counts=tally
+            )
+            async with writing(recorder):
+                recorder.offer(from_prompt("before"))
+                await until(lambda: not recorder.pending)
+                await asyncio.to_thread(postgres.stop)
+                recorder.offer(from_prompt("meanwhile"))
+                await until(lambda: recorder._failing)
+                await asyncio.to_thread(postgres.start)
+                assert await recorder.drain(DEADLINE) == 0
+
+        asyncio.run(scenario())
+        texts = [row.question.text for row in store.questions.page(10)]
+    assert texts == ["meanwhile", "before"]
+    assert (tally.written, tally.skips) == (2, {})
+
+
+def test_an_owner_that_lost_its_place_writes_no_more(postgres, fresh_url, tmp_path):
+    url = fresh_url()
+    with Store.open(tmp_path, url) as first, Store.open(tmp_path, url) as second:
+        with first.owning():
+            postgres.stop()
+            postgres.start()
+            first.set_fact("still", "mine")
+            with pytest.raises(StoreError, match="in use"), second.owning():
+                pass
+            postgres.stop()
+            postgres.start()
+            with second.owning():
+                with pytest.raises(StoreError, match="in use"):
+                    first.set_fact("still", "mine?")
+                second.set_fact("now", "mine")
+            first.set_fact("again", "mine")
+        assert (second.fact("still"), second.fact("again")) == ("mine", "mine")
+
+
+def test_ids_of_questions_outlast_an_integer(fresh_url, tmp_path):
+    """Each time that a question comes in uses one up."""
+    url = fresh_url()
+    with Store.open(tmp_path, url) as store:
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            connection.execute("SELECT setval('questions_id_seq', 3000000000)")
+        store.questions.record(asked("late"), holdout=0)
+        (late,) = store.questions.new(1)
+        assert late.id == 3_000_000_001
+        store.adapters.publish(adapter("x"), [late.id], author="run")
+        assert store.adapters.question_ids("x") == [late.id]
+
+
+@pytest.mark.timeout(240)
+def test_a_daemon_and_its_run(fresh_url, tmp_path):
+    """All three processes use it, and the state directory holds none."""
+    url = fresh_url()
+    settings = (f"store.url={url}", "gate.ship=better")
+    state_dir = record_questions(tmp_path / "state", url=url)
+    with Store.open(tmp_path, url) as store, Daemon(state_dir, *settings) as daemon:
+        assert daemon.ask("What is 1 plus 1?")[1] == "base"
+        wait_until(lambda: store.questions.times_asked() == 121, "it is recorded")
+        daemon.ttrl("adapt", "--steps", "1", code=4)  # nobody labelled anything
+        (run,) = store.runs.newest()
+        assert (run.trigger, run.steps) == (Trigger.OPERATOR, 1)
+        assert json.loads(daemon.ttrl("status", "--json"))["last_run"]["id"] == run.id
+    assert not list(state_dir.glob("*.sqlite*"))
+    assert "hush" not in daemon.log

@@ -1,0 +1,19 @@
+"""A store, in SQLite; tests/integration/test_postgres.py has another `fresh_url`."""
+
+from __future__ import annotations
+
+import pytest
+
+from ttrl.store import Store
+
+
+@pytest.fixture
+def fresh_url():
+    """Gives the URL of a new database; None is SQLite in the state directory."""
+    return lambda: None
+
+
+@pytest.fixture
+def store(tmp_path, fresh_url):
+    with Store.open(tmp_path, fresh_url()) as store:
+        yield store
