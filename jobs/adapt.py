@@ -29,6 +29,7 @@ from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.engine.pacer import Pacer
 from ttrl.gate import Judgement
+from ttrl.memory.check import MemoryRefused, fit_to_card
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
 from ttrl.rollouts import pacer_for
 from ttrl.store import Store
@@ -50,6 +51,7 @@ FORESEEN = (
     adapters.AdapterDamaged,
     SettingRefused,
     UpdateDiverged,
+    MemoryRefused,
 )
 """Failures whose own words are the run's reason; none of them quotes a user or a model."""
 
@@ -85,6 +87,8 @@ def _adapt(
     config: Config, store: Store, client: EngineClient, run_id: int
 ) -> tuple[RunState, str, str | None]:
     _check_probes(config)
+    if config.engine.url is not None:  # our own was reckoned with before it was started
+        fit_to_card(config)
     parent = _parent(config, store)
     store.runs.start(run_id, parent=parent.name if parent else None)
     questions = _select(config, store, run_id)

@@ -64,6 +64,7 @@ class EngineKeeper:
         """Where the engine's own output goes."""
         self.log_file.parent.mkdir(exist_ok=True, mode=0o700)
         self._log = LineFile(self.log_file)
+        self._starting = False
 
     async def start(self, progress: Callable[[float], None]) -> None:
         """Bring the engine up for the first time; `progress` gets the seconds waited so far.
@@ -120,10 +121,20 @@ class EngineKeeper:
             self._command(),
             url=self.url,
             env=self._environment(),
-            log=self._log,
+            log=self._hear,
             startup_timeout=self._config.engine.startup_timeout.total_seconds(),
         )
-        await asyncio.to_thread(self._process.start, progress)
+        self._starting = True
+        try:
+            await asyncio.to_thread(self._process.start, progress)
+        finally:
+            self._starting = False
+
+    def _hear(self, line: str) -> None:
+        """What it says goes to its file, and to ours while people wait for it to start."""
+        if self._starting:
+            log.info("engine: %s", line)
+        self._log(line)
 
     def _environment(self) -> dict[str, str]:
         key = self._config.engine.api_key

@@ -119,7 +119,9 @@ class Reconciler:
             manifest = adapters.verify(self._root / version)
             if manifest.digest != self._store.adapters.get(version).digest:
                 raise AdapterDamaged(f"{version}: these are not the weights that the store knows")
-            self._client.load_adapter(version, self._root / version)
+            log.info("loading %s", version)
+            with self._metrics.load_seconds.time():
+                self._client.load_adapter(version, self._root / version)
         except (AdapterDamaged, EngineRefused, KeyError) as error:
             self._failed(version, error)
             return
@@ -136,7 +138,8 @@ class Reconciler:
     def _prove(self, version: str) -> None:
         pinned = self._store.adapters.pinned(version)
         try:
-            served = [self._read_back(version, each.pin) for each in pinned]
+            with self._metrics.proof_seconds.time():
+                served = [self._read_back(version, each.pin) for each in pinned]
         except EngineRefused as error:
             self._failed(version, error)
             return

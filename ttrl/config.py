@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from apscheduler.triggers.cron import CronTrigger
@@ -58,6 +59,7 @@ class EngineConfig(Section):
     url: str | None = None
     """An engine that is already running; nothing is started then."""
     api_key: str | None = Field(default=None, repr=False)
+    """The engine's own key, for us; clients never see it."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Where our own engine listens on loopback; 0 picks a free port."""
     flags: tuple[str, ...] = ()
@@ -74,6 +76,19 @@ class EngineConfig(Section):
     trainer computed for its weights."""
     max_loras: Annotated[int, Field(ge=5)] = 6
     """Adapters that may be in use at once: live, previous, one draining, two candidates, spare."""
+    memory_plan: bool = True
+    """Reckon before anything starts whether engine and trainer fit on the GPU; refuse if not."""
+
+    @field_validator("url")
+    @classmethod
+    def _usable_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("an engine's address is written like http://127.0.0.1:8001")
+            if parts.username is not None:
+                raise ValueError("an engine's key goes into engine.api_key, not into its address")
+        return value
 
 
 class StoreConfig(Section):

@@ -29,6 +29,7 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from ttrl.config import UpdateConfig
+from ttrl.memory.asked import rows_at_once
 from ttrl.policy import NothingLeft, Policy, SettingRefused, Updated, UpdateDiverged
 from ttrl.proof import Pin, Pinned
 
@@ -177,7 +178,7 @@ def _arguments(
     settings: UpdateConfig, temperature: float, max_tokens: int, scratch: Path
 ) -> GRPOConfig:
     rows = settings.questions_per_step * settings.keep
-    micro = max(size for size in range(1, settings.micro_batch + 1) if rows % size == 0)
+    micro = rows_at_once(settings)
     on_gpu = torch.cuda.is_available()
     ours: dict[str, Any] = {
         "output_dir": str(scratch / "trainer"),

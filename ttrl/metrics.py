@@ -142,6 +142,14 @@ class Metrics:
         self.loads = Counter(
             "ttrl_adapter_loads_total", "Adapter loads, by outcome.", ["outcome"], registry=r
         )
+        self.load_seconds = Histogram(
+            "ttrl_adapter_load_duration_seconds", "What the engine took to load a version.",
+            buckets=SECONDS, registry=r,
+        )  # fmt: skip
+        self.proof_seconds = Histogram(
+            "ttrl_adapter_proof_duration_seconds", "Reading a version's log-probabilities back.",
+            buckets=SECONDS, registry=r,
+        )  # fmt: skip
         self.proofs = Counter(
             "ttrl_adapter_proofs_total",
             "Comparisons of served log-probabilities with the trainer's, by outcome.",

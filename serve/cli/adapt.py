@@ -22,7 +22,7 @@ from serve.cli.common import (
     sentences,
     settle,
 )
-from serve.cli.daemon import check_model, waiting
+from serve.cli.daemon import share_card, waiting, with_model
 from serve.follow import Follower, screen
 from serve.status import run_report
 from ttrl.config import Config
@@ -77,8 +77,9 @@ def adapt(
             if answer is not None:
                 run = _follow_daemon(config, store, answer["run"], as_json)
             else:
-                check_model(config)
+                config = with_model(config)
                 log_to_stderr("warning")
+                config = share_card(config)
                 run = asyncio.run(_alone(config, request, as_json))
     _say_end(run, as_json)
     raise SystemExit(CODES.get(run.state, 1))

@@ -22,7 +22,7 @@ from serve.cli.common import (
     print_json,
     sentences,
 )
-from serve.cli.daemon import check_model, waiting
+from serve.cli.daemon import waiting, with_model
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.questions import Question
@@ -50,7 +50,7 @@ def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json:
             with EngineClient(status["engine_url"], api_key=config.engine.api_key) as client:
                 _assess(client, config, questions, limit, as_json)
         else:
-            check_model(config)
+            config = with_model(config)
             log_to_stderr("warning")
             asyncio.run(_alone(config, questions, limit, as_json))
 

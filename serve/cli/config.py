@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 from rich.console import Console
 from rich.table import Table
 
-from serve.cli.common import Resolve, config_options, json_option, print_json
+from serve.cli.common import Resolve, config_options, fail, json_option, print_json
+from ttrl.config import Config
 
 
 @click.group()
@@ -32,8 +35,36 @@ def show(resolve: Resolve, as_json: bool) -> None:
 
 
 @config.command()
+@click.option(
+    "--card-gib", type=click.FloatRange(min=1), help="Plan for a GPU with so much memory."
+)
 @config_options
-def check(resolve: Resolve) -> None:
-    """Say whether the configuration can be used; exit code 2 when it cannot."""
-    resolve()
+def check(resolve: Resolve, card_gib: float | None) -> None:
+    """Say whether the configuration can be used, and how its engine and trainer share the GPU's
+    memory; exit code 2 when it cannot."""
+    config = resolve().config
+    refused = _plan_memory(config, card_gib)
+    if refused:
+        fail("The configuration asks for more memory than there is.", code=2)
     click.echo("The configuration is good.")
+
+
+def _plan_memory(config: Config, card_gib: float | None) -> bool:
+    """Show the plan, if there is a card to plan for; whether it does not fit."""
+    from ttrl.engine.card import first_card
+    from ttrl.memory.asked import GIB, Card
+    from ttrl.memory.check import plannable, planned
+    from ttrl.memory.judge import Outcome
+
+    if card_gib is not None:
+        size = int(card_gib * GIB)
+        card: Card | None = Card("a GPU", size, size)
+    else:
+        card = first_card()
+    if card is None or not plannable(config):
+        return False
+    if config.engine.url is None:  # as if nothing ran yet: our own engine may
+        card = replace(card, free=card.total)
+    fit = planned(config, card)
+    click.echo(str(fit))
+    return fit.outcome not in (Outcome.FITS, Outcome.UNKNOWN) and config.engine.memory_plan

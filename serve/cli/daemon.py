@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from serve.cli.common import Resolve, config_options, fail, log_to_stderr, sentences
-from ttrl.config import Config, EngineKind
+from ttrl.config import Config, EngineKind, ModelConfig
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -21,7 +21,7 @@ from ttrl.config import Config, EngineKind
     type=click.Choice([kind.value for kind in EngineKind]),
     help="Which engine to start.",
 )
-@click.option("--engine-url", help="Use an engine that is already running.")
+@click.option("--engine-url", help="Use an engine that is already running, and its model.")
 @click.option("--host", help="Where to listen; loopback by default.")
 @click.option("--port", type=int, help="Where to listen; 8000 by default.")
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
@@ -42,7 +42,7 @@ def serve(
 
     \b
     ttrl serve --model Qwen/Qwen3-8B -- --max-model-len 8192
-    ttrl serve --engine-url http://127.0.0.1:8001 --model Qwen/Qwen3-8B
+    ttrl serve --engine-url http://127.0.0.1:8001
     """
     config = resolve(
         {
@@ -55,20 +55,52 @@ def serve(
             "gateway.port": port,
         }
     ).config
-    check_model(config)
+    config = with_model(config)
     log_to_stderr(config.log_level)
+    config = share_card(config)
     with sentences():
         _run(config)
 
 
-def check_model(config: Config) -> None:
-    """Refuse a model that is none, before anything starts."""
+def with_model(config: Config) -> Config:
+    """With the model of the engine that is already running, if none was named. Refuse a model that
+    is none, before anything starts."""
+    if config.engine.url is not None and not config.model.name:
+        config = _with_engines_model(config, config.engine.url)
     name = config.model.name
     if not name:
         fail("which model? Give --model NAME, or model.name in the configuration", code=2)
     path = Path(name)
     if (path.is_absolute() or path.exists()) and not (path / "config.json").is_file():
         fail(f"{name} is not a model directory: there is no config.json in it", code=2)
+    return config
+
+
+def _with_engines_model(config: Config, url: str) -> Config:
+    """What the engine serves, under the name that its clients know."""
+    from ttrl.engine.client import EngineClient, EngineError
+
+    try:
+        with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
+            served = client.base_model()
+    except EngineError as error:
+        fail(f"which model? Give --model NAME; asked, the engine did not say: {error}", code=2)
+    known_as = config.model.served_name or served.name
+    model = ModelConfig(name=served.root or served.name, served_name=known_as)
+    return config.model_copy(update={"model": model})
+
+
+def share_card(config: Config) -> Config:
+    """Share the GPU between an engine of ours and the trainer, or refuse if they do not fit. Beside
+    somebody else's, each run looks for itself at what is free."""
+    from ttrl.memory.check import MemoryRefused, fit_to_card
+
+    if config.engine.url is not None:
+        return config
+    try:
+        return fit_to_card(config)
+    except MemoryRefused as error:
+        fail(str(error), code=2)
 
 
 def _run(config: Config) -> None:

@@ -1,5 +1,5 @@
 """The daemons that are killed."""
 
-from tests.integration.conftest import learned, random_adapters
+from tests.integration.conftest import engine_settings, learned, random_adapters
 
-__all__ = ["learned", "random_adapters"]
+__all__ = ["engine_settings", "learned", "random_adapters"]

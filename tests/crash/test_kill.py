@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 
 import openai
 import pytest
 
 from serve.state import owner_of
-from tests.integration.daemon import TTRL, Daemon, alive, record_questions, wait_until
+from tests.integration.daemon import (
+    START_SECONDS,
+    TTRL,
+    Daemon,
+    alive,
+    both_engines,
+    publish_random,
+    record_questions,
+    wait_until,
+)
 from ttrl.engine.client import EngineClient
 from ttrl.store.runs import RunState, Trigger
 
@@ -71,36 +82,95 @@ def test_the_daemon_is_killed_while_it_serves(learned):
         wait_until(lambda: store.questions.times_asked() >= 1, "what was recorded is there")
 
 
-def test_the_engine_is_killed(learned):
-    """Users get an OpenAI-shaped 503 while no engine is up; then what was live is live again."""
-    before = learned.ask(PROMPT)
-    assert before[1] == learned.versions[1]
-    learned.kill(learned.engine_pid())
+def answers_until(daemon, last):
+    """What users get until `last` is answered: refusals at first, of which they are told when to
+    try again, and nothing but whole answers of versions that were live."""
     refusals, answers = [], []
 
-    def back_again():
+    def asked_again():
         try:
-            answers.append(learned.ask(PROMPT))
+            answers.append(daemon.ask(PROMPT))
         except openai.APIStatusError as error:
             refusals.append(error)
-        return answers and answers[-1] == before
+        return answers and answers[-1][1] == last
 
-    wait_until(back_again, f"{before} is answered again, {answers}")
+    wait_until(asked_again, f"{last} answers again, {answers}", START_SECONDS)
     assert refusals, "it was down for a while"
     assert {error.status_code for error in refusals} <= {502, 503}
     assert all(
         error.response.headers["retry-after"] for error in refusals if error.status_code == 503
     )
-    assert {version for _, version in answers} <= {"base", *learned.versions}
-    assert learned.metric("ttrl_engine_restarts_total") == 1
+    assert daemon.metric("ttrl_engine_restarts_total") == 1
+    return answers
 
 
-def test_an_engine_that_hangs_is_started_again(tmp_path):
-    """Stopped, it neither dies nor answers."""
-    with Daemon(tmp_path / "state", "engine.canary_timeout=2s") as daemon:
-        os.kill(daemon.engine_pid(), signal.SIGSTOP)
-        wait_until(lambda: daemon.metric("ttrl_engine_restarts_total") == 1, "it is noticed")
-        wait_until(daemon.ready, "another one is there")
+@both_engines
+def test_the_engine_is_killed(learned):
+    """Users get an OpenAI-shaped 503 while no engine is up; then what was live is live again."""
+    before = learned.ask(PROMPT)
+    assert before[1] == learned.versions[1]
+    learned.kill(learned.engine_pid())
+    assert set(answers_until(learned, learned.versions[1])) == {before}
+
+
+@both_engines
+def test_the_engine_is_killed_while_a_run_samples(learned):
+    """The run ends with its reason and without half a group; users get what was live before."""
+    before = learned.ask(PROMPT)
+    record_questions(learned.state_dir)
+    command = [*TTRL, "adapt", "--steps", "500", *learned.options]
+    adapt = subprocess.Popen(command, stderr=subprocess.PIPE)
+    with learned.store() as store, EngineClient(learned.status()["engine_url"]) as engine:
+        run = wait_until(store.runs.active, "a run is started")
+        wait_until(lambda: store.runs.get(run.id).steps > 0, "a step is done", 120)
+        wait_until(lambda: engine.load().running, "it asks for answers")
+        learned.kill(learned.engine_pid())
+        assert set(answers_until(learned, before[1])) == {before}
+        said = adapt.communicate(timeout=60)[1].decode()
+        ended = store.runs.get(run.id)
+        assert (adapt.returncode, ended.state) == (1, RunState.FAILED)
+        assert "engine" in ended.reason
+        assert ended.reason in " ".join(said.split())
+        asked = set(learned.versions)
+        wait_until(
+            lambda: {card.name for card in engine.models() if card.parent} == asked,
+            "nothing else is loaded",
+        )
+    with closing(sqlite3.connect(learned.state_dir / "store.sqlite")) as database:
+        groups = database.execute("SELECT count(*) FROM samples GROUP BY vote_id").fetchall()
+        votes = database.execute("SELECT count(*) FROM votes").fetchone()
+    assert set(groups) == {(32,)}
+    assert (len(groups),) == votes
+
+
+@both_engines
+@pytest.mark.parametrize("moment", ["loading", "loaded"])
+def test_the_engine_is_killed_in_a_swap(tmp_path, random_adapters, engine_settings, moment):
+    """While it loads a version, or just as that goes live: users get the one before or after."""
+    with Daemon(tmp_path / "state", *engine_settings, start=False) as daemon:
+        (old,) = publish_random(daemon.state_dir, random_adapters[:1])
+        daemon.start()
+        daemon.wait_live(old)
+        before = daemon.ask(PROMPT)
+        engine = daemon.engine_pid()
+        (new,) = publish_random(daemon.state_dir, random_adapters[1:], first=2)
+        wait_until(lambda: f"{moment} {new}" in daemon.log, "the moment has come", pause=0)
+        daemon.kill(engine)
+        answers = set(answers_until(daemon, new))
+        assert answers <= {before, daemon.ask(PROMPT)}
+        assert daemon.metric("ttrl_live_adapter_is_wanted") == 1
+
+
+@both_engines
+def test_an_engine_that_hangs_is_started_again(tmp_path, engine_settings):
+    """Stopped, what generates neither dies nor answers; vLLM's API goes on saying that it is
+    healthy."""
+    settings = (*engine_settings, "engine.canary_timeout=5s")
+    with Daemon(tmp_path / "state", *settings) as daemon:
+        os.kill(daemon.generator_pid(), signal.SIGSTOP)
+        restarted = "ttrl_engine_restarts_total"
+        wait_until(lambda: daemon.metric(restarted) == 1, "it is noticed", START_SECONDS)
+        wait_until(daemon.ready, "another one is there", START_SECONDS)
         assert daemon.ask(PROMPT)[1] == "base"
         assert "the engine hangs" in daemon.log
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemon import Daemon, publish_random
+from tests.integration.daemon import Daemon, publish_random, settings_for
+from ttrl.config import EngineKind
 from ttrl.demo import model_dir
 
 
@@ -27,6 +29,19 @@ def random_adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / "1", folder / "2"]
 
 
+@pytest.fixture
+def engine_settings(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, ...]:
+    """What makes a daemon start the engine that `both_engines` names; else the embedded one."""
+    kind = getattr(request, "param", EngineKind.EMBEDDED)
+    if kind is EngineKind.VLLM:
+        if os.environ.get("TTRL_TEST_ENGINE") != "vllm":
+            pytest.skip("TTRL_TEST_ENGINE=vllm runs these against a real vLLM")
+        monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    return settings_for(kind)
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon for tests that leave it as it was."""
@@ -35,16 +50,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
+def daemon(tmp_path: Path, engine_settings: tuple[str, ...]) -> Iterator[Daemon]:
     """A daemon with nothing learned yet."""
-    with Daemon(tmp_path / "state") as started:
+    with Daemon(tmp_path / "state", *engine_settings) as started:
         yield started
 
 
 @pytest.fixture
-def learned(tmp_path: Path, random_adapters: list[Path]) -> Iterator[Daemon]:
+def learned(
+    tmp_path: Path, random_adapters: list[Path], engine_settings: tuple[str, ...]
+) -> Iterator[Daemon]:
     """A daemon with two versions published; `versions` names them, the second is live."""
-    daemon = Daemon(tmp_path / "state", start=False)
+    daemon = Daemon(tmp_path / "state", *engine_settings, start=False)
     daemon.versions = publish_random(daemon.state_dir, random_adapters)
     with daemon:
         daemon.start()

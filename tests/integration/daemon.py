@@ -14,10 +14,14 @@ from typing import Any
 
 import httpx2
 import openai
+import psutil
+import pytest
 
+from serve.demo import ENGINES
 from serve.state import owner_of
 from ttrl import adapters
 from ttrl.adapters import Manifest
+from ttrl.config import EngineKind
 from ttrl.demo import model_dir
 from ttrl.demo.questions import make_problems
 from ttrl.engine.client import EngineClient
@@ -31,15 +35,39 @@ TTRL = [sys.executable, "-c", "from serve.cli import main; main()"]
 MODEL = "ttrl-demo"
 SETTINGS = Path(__file__).parents[2] / "configs" / "demo.yaml"
 DEADLINE_SECONDS = 60.0
+START_SECONDS = 300.0
+"""vLLM takes its time."""
+
+both_engines = pytest.mark.parametrize(
+    "engine_settings",
+    [
+        pytest.param(EngineKind.EMBEDDED, id="embedded"),
+        pytest.param(
+            EngineKind.VLLM, id="vllm", marks=[pytest.mark.vllm, pytest.mark.timeout(900)]
+        ),
+    ],
+    indirect=True,
+)
+"""For tests that say the same of a real vLLM."""
 
 
-def wait_until(true: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
+def settings_for(kind: EngineKind) -> tuple[str, ...]:
+    """What makes the daemon start such an engine; the embedded one is the default here."""
+    if kind is EngineKind.EMBEDDED:
+        return ()
+    python = os.environ.get("TTRL_TEST_VLLM_PYTHON", sys.executable)
+    return (*ENGINES[kind], f"engine.python={python}")
+
+
+def wait_until(
+    true: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS, *, pause: float = 0.05
+) -> Any:
     """Look until it is so; fail when it does not come to be in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := true():
             return found
-        time.sleep(0.05)
+        time.sleep(pause)
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
@@ -96,7 +124,7 @@ class Daemon:
         with (self.state_dir / "daemon.log").open("ab") as log:
             command = [*TTRL, "serve", *self.options, *more]
             self.child = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(self._ready_or_dead, f"the daemon is ready\n{self.log}")
+        wait_until(self._ready_or_dead, f"the daemon is ready\n{self.log}", START_SECONDS)
 
     def ready(self) -> bool:
         owner = owner_of(self.state_dir)
@@ -155,7 +183,17 @@ class Daemon:
 
     def engine_pid(self) -> int:
         """The engine's process: the daemon's child that is no run."""
-        return next(pid for pid, words in self.children() if "ttrl.engine.embedded" in words)
+        return next(
+            pid
+            for pid, words in self.children()
+            if "ttrl.engine.embedded" in words or "vllm.entrypoints" in words
+        )
+
+    def generator_pid(self) -> int:
+        """The process that generates: vLLM's API server has it as a child."""
+        family = psutil.Process(self.engine_pid()).children(recursive=True)
+        cores = (child.pid for child in family if "EngineCore" in " ".join(child.cmdline()))
+        return next(cores, self.engine_pid())
 
     def run_pid(self) -> int | None:
         return next((pid for pid, words in self.children() if "jobs.adapt" in words), None)
@@ -201,12 +239,12 @@ def record_questions(state_dir: Path, count: int = 120, url: str | None = None) 
 
 
 def publish_random(
-    state_dir: Path, sources: Sequence[Path], measured: Sequence[Pinned] = ()
+    state_dir: Path, sources: Sequence[Path], measured: Sequence[Pinned] = (), *, first: int = 1
 ) -> list[str]:
-    """Versions as a run would have published them, from any adapters."""
+    """Versions as a run would have published them, from any adapters, numbered from `first`."""
     names: list[str] = []
     with Store.open(state_dir) as store:
-        for number, source in enumerate(sources, 1):
+        for number, source in enumerate(sources, first):
             digest = adapters.digest_of(source)
             name = adapters.version_name("test", number, digest)
             parent = names[-1] if names else None

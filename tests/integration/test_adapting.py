@@ -12,7 +12,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.daemon import MODEL, TTRL, Daemon, record_questions, wait_until
+from tests.integration.daemon import (
+    MODEL,
+    TTRL,
+    Daemon,
+    both_engines,
+    record_questions,
+    wait_until,
+)
 from ttrl.demo.questions import make_problems
 from ttrl.store import Store
 from ttrl.store.runs import RunState, Trigger
@@ -28,10 +35,13 @@ def question_file(tmp_path):
     return path
 
 
-def test_the_main_job_end_to_end(tmp_path):
+@both_engines
+def test_the_main_job_end_to_end(tmp_path, engine_settings):
     """A short demo: recorded, voted on, updated, judged, hot-loaded, and measurably better."""
-    words = ["demo", "--json", "--state-dir", str(tmp_path / "state"), "--set", "update.steps=12"]
-    done = subprocess.run([*TTRL, *words], capture_output=True, text=True, timeout=280)
+    words = ["demo", "--json", "--state-dir", str(tmp_path / "state")]
+    for setting in ("update.steps=12", *engine_settings):
+        words += ["--set", setting]
+    done = subprocess.run([*TTRL, *words], capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["run"], found["questions"], found["steps"]) == ("published", 200, 12)

@@ -15,6 +15,7 @@ from tests.integration.daemon import (
     MODEL,
     TTRL,
     Daemon,
+    both_engines,
     publish_random,
     record_questions,
     wait_until,
@@ -83,6 +84,7 @@ def test_no_learn_is_honoured_and_counted(shared):
     assert shared.metric('ttrl_questions_skipped_total{reason="opted_out"}') == 1
 
 
+@both_engines
 def test_swaps_and_roll_backs_under_traffic(learned):
     """No request fails, and the header never names another version than the one that answered."""
     first, second = learned.versions

@@ -7,10 +7,16 @@ import os
 
 import pytest
 from click.testing import CliRunner
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from serve import daemon
 from serve.cli import COMMANDS, main
+from serve.cli.daemon import with_model
 from serve.state import StateDirError, announce, owner_of, owning
+from tests.standin import serving
 from ttrl.questions import from_prompt
 from ttrl.settings import load
 from ttrl.store.adapters import AdapterRow, AdapterState
@@ -54,6 +60,26 @@ def test_pause_and_resume(ttrl):
 def test_a_model_directory_that_is_none(ttrl, tmp_path):
     assert "no config.json" in ttrl("serve", "--model", str(tmp_path), code=2)
     assert "which model?" in ttrl("serve", code=2)
+
+
+async def models(request: Request) -> JSONResponse:
+    """What vLLM says of a base model and its adapter, with a key only."""
+    if request.headers.get("authorization") != "Bearer key":
+        return JSONResponse({"error": {"message": "no"}}, 401)
+    base = {"id": "assistant", "parent": None, "root": "org/model", "max_model_len": 4096}
+    return JSONResponse({"data": [base, {"id": "a", "parent": "assistant", "root": "/a"}]})
+
+
+def test_the_model_of_a_running_engine_is_adopted(ttrl):
+    with serving(Starlette(routes=[Route("/v1/models", models)])) as url:
+        engine = {"engine.url": url, "engine.api_key": "key"}
+        adopted = with_model(load(None, overrides=engine).config).model
+        assert (adopted.name, adopted.served_name) == ("org/model", "assistant")
+        named = load(None, overrides={**engine, "model.served_name": "mine"}).config
+        assert with_model(named).served_name == "mine"
+        said = ttrl("serve", "--engine-url", url, code=2)
+    assert "which model? Give --model NAME; asked, the engine did not say: " in said
+    assert "which model?" in ttrl("serve", "--engine-url", url, code=2)
 
 
 def test_a_typo_in_a_setting(ttrl):

@@ -54,6 +54,8 @@ def test_later_layers_win_and_each_value_knows_its_source(file):
         ("gateway: {prot: 1}", "did you mean gateway.port?"),
         ("update: {stps: 1}", "did you mean update.steps?"),
         ("gateway: {port: seven}", "gateway.port: Input should be a valid integer"),
+        ("engine: {url: 127.0.0.1:8001}", "written like http://127.0.0.1:8001"),
+        ("engine: {url: 'http://me:secret@host'}", "goes into engine.api_key"),
         ("schedule: {every: soon}", '"15m"'),
         ("schedule: {windows: [night]}", "22:00-06:00"),
         ("update: {grpo: {temperature: 2}}", "temperature cannot be passed through"),

@@ -1,0 +1,97 @@
+"""The trainer's part of the memory plan, against a real update on a real card."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402
+
+from ttrl.config import Config  # noqa: E402
+from ttrl.demo import model_dir  # noqa: E402
+from ttrl.memory.asked import GIB, Card, ask  # noqa: E402
+from ttrl.memory.plan import trainer_plan  # noqa: E402
+from ttrl.memory.shape import read  # noqa: E402
+from ttrl.policy import Drawn  # noqa: E402
+from ttrl.proof import Pin  # noqa: E402
+from ttrl.settings import override  # noqa: E402
+
+TOKENS = 512
+
+
+class Drill:
+    """A policy whose every sequence is as long as the plan allows for."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def deploy(self, save, step):
+        pass
+
+    def draw(self):
+        ids = [5 + position % 50 for position in range(TOKENS)]
+        return [Drawn(ids, ids, [-5.0] * TOKENS, float(row % 2)) for row in range(self.rows)]
+
+    def stepped(self, step, numbers):
+        return True
+
+    def pins(self):
+        return [Pin(1, tuple(range(5, 55)), 20)]
+
+
+def a_model(directory, **sizes):
+    """A random one, with the demo's tokenizer."""
+    config = Qwen3Config(
+        **sizes, num_attention_heads=16, num_key_value_heads=8, head_dim=64, vocab_size=50000
+    )
+    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
+    for file in model_dir().glob("*token*"):
+        shutil.copy(file, directory)
+    shutil.copy(model_dir() / "chat_template.jinja", directory)
+    return directory
+
+
+def one_update(directory, scratch, **settings):
+    """The real thing; returns the configuration that it ran under."""
+    from ttrl import grpo
+
+    config = override(
+        Config(),
+        {
+            "update.steps": 2,
+            "update.questions_per_step": 2,
+            "update.keep": 8,
+            "vote.max_tokens": TOKENS,
+            "record.max_chars": TOKENS,
+            "engine.flags": [f"--max-model-len={2 * TOKENS}"],
+        }
+        | settings,
+    )
+    grpo.update(
+        Drill(rows=16),
+        base_model=str(directory),
+        parent=None,
+        settings=config.update,
+        temperature=1.0,
+        max_tokens=TOKENS,
+        scratch=scratch,
+    )
+    return config
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("settings", [{}, {"update.dtype": "float32"}, {"update.micro_batch": 2}])
+def test_the_plan_is_an_upper_estimate_and_a_near_one(tmp_path, settings):
+    directory = a_model(
+        tmp_path / "model", hidden_size=1024, intermediate_size=3072, num_hidden_layers=12
+    )
+    torch.cuda.reset_peak_memory_stats()
+    config = one_update(directory, tmp_path, **settings)
+    taken = torch.cuda.max_memory_allocated()
+    shape = read(directory)
+    plan = trainer_plan(shape, ask(config, shape, Card("this one", 80 * GIB, 80 * GIB)))
+    assert taken <= plan.total - plan.context <= 1.5 * taken
