@@ -283,7 +283,7 @@ def test_too_late_is_unreachable() -> None:
     with (
         serving(script) as url,
         EngineClient(url, timeout=0.1) as client,
-        pytest.raises(EngineUnreachable, match="ReadTimeout"),
+        pytest.raises(EngineUnreachable, match="did not answer in time"),
     ):
         client.ask(QUESTION, model="m", max_tokens=5)
 

@@ -200,8 +200,9 @@ class EngineClient:
         try:
             return self._client.request(method, path, json=body, timeout=bound)
         except httpx2.RequestError as error:
-            kind = type(error).__name__
-            raise EngineUnreachable(f"{method} {self.url}{path}: {kind}") from error
+            raise EngineUnreachable(
+                f"the engine at {self.url} {_what_became(error)} ({method} {path})"
+            ) from error
 
     def _checked(self, response: httpx2.Response, what: str) -> httpx2.Response:
         # The engine's own words are left out: about a chat they may quote the user.
@@ -285,3 +286,11 @@ def _reason(response: httpx2.Response) -> str:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return "no reason given"
+
+
+def _what_became(error: httpx2.RequestError) -> str:
+    if isinstance(error, httpx2.TimeoutException):
+        return "did not answer in time"
+    if isinstance(error, httpx2.ConnectError):
+        return "cannot be reached"
+    return f"broke off before it had answered: {type(error).__name__}"
