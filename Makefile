@@ -56,7 +56,7 @@ test-quick: setup ## The quick tier
 	$(BIN)/python -m pytest tests/quick
 
 test-vllm: setup setup-vllm ## The engine's contract and the end-to-end tests on a real vLLM
-	TTRL_TEST_ENGINE=vllm TTRL_TEST_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python \
+	TEST_ENGINE=vllm TEST_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python \
 	  $(BIN)/python -m pytest -m vllm
 
 lint: setup ## ruff and mypy

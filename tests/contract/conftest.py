@@ -42,13 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(
     request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    if request.param == "vllm" and os.environ.get("TTRL_TEST_ENGINE") != "vllm":
-        pytest.skip("TTRL_TEST_ENGINE=vllm runs these against a real vLLM")
+    if request.param == "vllm" and os.environ.get("TEST_ENGINE") != "vllm":
+        pytest.skip("TEST_ENGINE=vllm runs these against a real vLLM")
     port = free_port()
     served = Served(request.param, f"http://127.0.0.1:{port}", folder)
     log = LineFile(tmp_path_factory.mktemp("log") / "engine.log")
     if request.param == "vllm":
-        python = os.environ.get("TTRL_TEST_VLLM_PYTHON", sys.executable)
+        python = os.environ.get("TEST_VLLM_PYTHON", sys.executable)
         command = vllm_command(served.model, port, BASE, extra_flags=VLLM_FLAGS, python=python)
         environment = vllm_environment(cpu_cache_gib=1)
     else:

@@ -36,8 +36,8 @@ def engine_settings(
     """What makes a daemon start the engine that `both_engines` names; else the embedded one."""
     kind = getattr(request, "param", EngineKind.EMBEDDED)
     if kind is EngineKind.VLLM:
-        if os.environ.get("TTRL_TEST_ENGINE") != "vllm":
-            pytest.skip("TTRL_TEST_ENGINE=vllm runs these against a real vLLM")
+        if os.environ.get("TEST_ENGINE") != "vllm":
+            pytest.skip("TEST_ENGINE=vllm runs these against a real vLLM")
         monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     return settings_for(kind)
 

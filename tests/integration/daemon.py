@@ -55,7 +55,7 @@ def settings_for(kind: EngineKind) -> tuple[str, ...]:
     """What makes the daemon start such an engine; the embedded one is the default here."""
     if kind is EngineKind.EMBEDDED:
         return ()
-    python = os.environ.get("TTRL_TEST_VLLM_PYTHON", sys.executable)
+    python = os.environ.get("TEST_VLLM_PYTHON", sys.executable)
     return (*ENGINES[kind], f"engine.python={python}")
 
 
