@@ -33,6 +33,7 @@ from serve.demo import ENGINES, MODEL, Daemon, daemon, ttrl
 from serve.state import owner_of
 from ttrl.config import EngineKind
 from ttrl.demo.questions import make_problems
+from ttrl.engine.client import EngineClient
 from ttrl.store import Store
 
 MARK = 1.1
@@ -60,16 +61,22 @@ class Scene:
         """The number of the weights that a version has."""
         return self.published.index(version) % VERSIONS
 
+    def admin(self, method: str, path: str) -> dict[str, Any]:
+        """The answer of one of the daemon's own routes."""
+        owner = owner_of(self.served.state_dir)
+        assert owner is not None
+        headers = {"Authorization": f"Bearer {owner.token}"}
+        url = f"{self.served.url}/admin/{path}"
+        found: dict[str, Any] = httpx2.request(method, url, headers=headers, trust_env=False).json()
+        return found
+
     def publish(self) -> str:
         """The next version; none has the weights of the one before it."""
         number = len(self.published)
         directory = self.served.state_dir
         name = publish(self.store, directory, self.made, number % VERSIONS, number + 1)
         self.published.append(name)
-        owner = owner_of(directory)
-        assert owner is not None
-        headers = {"Authorization": f"Bearer {owner.token}"}
-        httpx2.post(f"{self.served.url}/admin/reconcile", headers=headers, trust_env=False)
+        self.admin("POST", "reconcile")
         return name
 
     def roll_back(self) -> None:
@@ -199,9 +206,19 @@ async def swap_under_load(
     return seconds
 
 
-async def first_tokens(client: openai.AsyncOpenAI, seconds: float) -> list[float]:
-    """Seconds to the first token, of a few users who stream."""
-    found: list[float] = []
+@dataclass
+class Watched:
+    """Seconds to users' first tokens, and how many answers the engine gave at once meanwhile."""
+
+    seconds: list[float] = field(default_factory=list)
+    running: list[int] = field(default_factory=list)
+
+
+async def watch_first_tokens(
+    scene: Scene, client: openai.AsyncOpenAI, seconds: float, found: Watched
+) -> None:
+    """Of a few users who stream."""
+    engine = EngineClient(scene.admin("GET", "status")["engine_url"])
 
     async def watch(number: int) -> None:
         for turn in itertools.count(number):
@@ -214,12 +231,18 @@ async def first_tokens(client: openai.AsyncOpenAI, seconds: float) -> list[float
             async for chunk in stream:
                 if first is None and chunk.choices and chunk.choices[0].delta.content:
                     first = time.perf_counter() - began
-                    found.append(first)
+                    found.seconds.append(first)
 
-    with suppress(TimeoutError):
+    async def count() -> None:
+        while True:
+            load = await asyncio.to_thread(engine.load)
+            assert load is not None
+            found.running.append(load.running)
+            await asyncio.sleep(0.5)
+
+    with suppress(TimeoutError), engine:
         async with asyncio.timeout(seconds):
-            await asyncio.gather(*map(watch, range(WATCHERS)))
-    return found
+            await asyncio.gather(count(), *map(watch, range(WATCHERS)))
 
 
 @asynccontextmanager
@@ -246,14 +269,17 @@ async def compare_first_tokens(
     scene: Scene, client: openai.AsyncOpenAI, seconds: float
 ) -> dict[str, float]:
     """The p95 with and without, in turns."""
-    quiet: list[float] = []
-    busy: list[float] = []
+    quiet, busy, turn = Watched(), Watched(), seconds / TURNS / 2
     for _ in range(TURNS):
-        quiet += await first_tokens(client, seconds / TURNS / 2)
+        await watch_first_tokens(scene, client, turn, quiet)
         async with sampling(scene):
-            busy += await first_tokens(client, seconds / TURNS / 2)
-    table = {"quiet": p95(quiet), "sampling": p95(busy)}
-    return {f"first_token_p95_{name}_ms": round(value * 1000, 1) for name, value in table.items()}
+            await watch_first_tokens(scene, client, turn, busy)
+    found: dict[str, float] = {"first_token_mark": MARK}
+    for name, seen in (("quiet", quiet), ("sampling", busy)):
+        found[f"first_token_p95_{name}_ms"] = round(p95(seen.seconds) * 1000, 1)
+        found[f"answers_at_once_{name}"] = round(statistics.fmean(seen.running), 1)
+    found["first_token_ratio"] = round(p95(busy.seconds) / p95(quiet.seconds), 2)
+    return found
 
 
 def p95(values: Sequence[float]) -> float:
@@ -287,7 +313,6 @@ async def measure(scene: Scene, plan: Plan) -> dict[str, Any]:
         took = time.perf_counter() - began
         after = scene.parts()
         tokens = await compare_first_tokens(scene, client, plan.seconds / 2)
-    ratio = tokens["first_token_p95_sampling_ms"] / tokens["first_token_p95_quiet_ms"]
     return {
         "users": plan.users,
         "swaps": plan.swaps,
@@ -302,8 +327,6 @@ async def measure(scene: Scene, plan: Plan) -> dict[str, Any]:
         **_publishing("alone", alone, dict.fromkeys(PARTS, (0.0, 0.0)), before),
         **_publishing("under_load", loaded, before, after),
         **tokens,
-        "first_token_ratio": round(ratio, 2),
-        "first_token_mark": MARK,
         "failures": book.failures[:5],
     }
 
