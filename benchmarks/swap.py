@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -276,6 +276,7 @@ async def compare_first_tokens(
             await watch_first_tokens(scene, client, turn, busy)
     found: dict[str, float] = {"first_token_mark": MARK}
     for name, seen in (("quiet", quiet), ("sampling", busy)):
+        found[f"first_token_p50_{name}_ms"] = round(statistics.median(seen.seconds) * 1000, 1)
         found[f"first_token_p95_{name}_ms"] = round(p95(seen.seconds) * 1000, 1)
         found[f"answers_at_once_{name}"] = round(statistics.fmean(seen.running), 1)
     found["first_token_ratio"] = round(p95(busy.seconds) / p95(quiet.seconds), 2)
@@ -352,19 +353,27 @@ def _publishing(
 @click.option("--swaps", default=20)
 @click.option("--rollbacks", default=3)
 @click.option("--seconds", default=180.0, help="Under load; half as long for first tokens.")
+@click.option("--directory", type=click.Path(path_type=Path), help="A new one, to keep the logs.")
 def main(
-    engine: str, python: str | None, users: int, swaps: int, rollbacks: int, seconds: float
+    engine: str,
+    python: str | None,
+    users: int,
+    swaps: int,
+    rollbacks: int,
+    seconds: float,
+    directory: Path | None,
 ) -> None:
     """Measure what users notice of a swap."""
     settings = [*ENGINES[EngineKind(engine)], *([f"engine.python={python}"] if python else [])]
-    with tempfile.TemporaryDirectory() as directory:
-        state_dir = Path(directory) / "state"
-        state_dir.mkdir()
-        with Store.open(state_dir) as store, daemon(state_dir, settings) as served:
-            click.echo("making versions ...", err=True)
-            made = make(Path(directory) / "versions", VERSIONS, store)
-            scene = Scene(served, store, made)
-            result = asyncio.run(measure(scene, Plan(users, swaps, rollbacks, seconds)))
+    with ExitStack() as ending:
+        place = directory or Path(ending.enter_context(tempfile.TemporaryDirectory()))
+        state_dir = place / "state"
+        state_dir.mkdir(parents=True)
+        store = ending.enter_context(Store.open(state_dir))
+        served = ending.enter_context(daemon(state_dir, settings))
+        click.echo("making versions ...", err=True)
+        scene = Scene(served, store, make(place / "versions", VERSIONS, store))
+        result = asyncio.run(measure(scene, Plan(users, swaps, rollbacks, seconds)))
     print(json.dumps({"engine": engine, **result}))
     sys.exit(bool(result["failed"] or result["cut_off"] or result["wrong_header"]))
 

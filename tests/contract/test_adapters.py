@@ -54,6 +54,19 @@ def test_an_adapters_logprobs_are_its_own(client: EngineClient, engine: Served) 
         )
 
 
+def test_logprobs_are_read_back_while_others_ask(client: EngineClient, engine: Served) -> None:
+    for name in ("a", "b"):
+        client.load_adapter(name, engine.folder / name)
+    drawn = client.sample(QUESTION, model="a", n=1, sampling=GREEDY)
+    ids = drawn.prompt_ids + drawn.samples[0].token_ids
+    alone = client.prompt_logprobs(ids, model="a")[1:]
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(tokens, client, name) for name in ("a", "b") * 10]
+        beside = [client.prompt_logprobs(ids, model="a")[1:] for _ in range(5)]
+        assert all(other.result() for other in others)
+    assert beside == [pytest.approx(alone, abs=1e-3)] * 5
+
+
 def test_a_name_is_taken_once(client: EngineClient, engine: Served) -> None:
     client.load_adapter("a", engine.folder / "a")
     before = tokens(client, "a")
