@@ -2,13 +2,12 @@
 
     python -m benchmarks.traffic FILE [--concurrency 32]
 
-FILE is JSONL with `prompt`. The daemon runs on the embedded engine and the demo's model. Ends with
+The daemon runs on the embedded engine and the demo's model. Ends with
 one line of JSON.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import tempfile
@@ -16,11 +15,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import openai
 import psutil
 
 from serve.demo import MODEL, Daemon, daemon
 from serve.state import owner_of
+from ttrl import questionfile
+from ttrl.config import RecordConfig
 from ttrl.questions import from_prompt
 from ttrl.store import Store
 
@@ -77,13 +79,17 @@ def measure(prompts: Sequence[str], concurrency: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.traffic")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--concurrency", type=int, default=32)
-    given = parser.parse_args()
-    prompts = [json.loads(line)["prompt"] for line in given.file.read_text().splitlines()]
-    print(json.dumps(measure(prompts, given.concurrency)))
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--concurrency", default=32, show_default=True, help="Requests in flight.")
+def main(file: Path, concurrency: int) -> None:
+    """Ask a daemon on the demo's model all questions in FILE (JSONL with `prompt`, or plain lines),
+    and see whether each is recorded once."""
+    try:
+        questions = questionfile.read(file, max_chars=RecordConfig().max_chars)
+    except questionfile.QuestionsUnreadable as error:
+        raise click.ClickException(str(error)) from None
+    print(json.dumps(measure([question.text for question in questions], concurrency)))
 
 
 if __name__ == "__main__":

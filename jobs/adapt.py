@@ -105,15 +105,17 @@ def _adapt(
         updated = _update(config, lesson, parent, run_id)
         if not updated.steps:
             return RunState.NOTHING, "no question left a majority that could teach anything", None
+        steps = f"{updated.steps} of {config.update.steps} steps"
+        early = f" (after {steps}: {updated.ended})" if updated.ended else ""
         store.runs.enter(run_id, RunState.JUDGING)
         judgement = _judge(config, store, client, run_id, candidate, pacer)
         if judgement.verdict in (gate.Verdict.WORSE, gate.Verdict.UNPROVEN):
-            return RunState.REJECTED, f"{judgement.verdict}: {judgement.reason}", None
+            return RunState.REJECTED, f"{judgement.verdict}: {judgement.reason}{early}", None
         store.runs.enter(run_id, RunState.PUBLISHING)
         row = _publish(config, store, run_id, parent, candidate.directory, judgement)
         store.adapters.publish(row, lesson.learned_from, updated.pinned, author="run")
     ships = row.state is AdapterState.APPROVED
-    return RunState.PUBLISHED if ships else RunState.HELD, row.reason or "", row.name
+    return RunState.PUBLISHED if ships else RunState.HELD, f"{row.reason}{early}", row.name
 
 
 def _check_probes(config: Config) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ttrl.config import Config
-from ttrl.engine.client import EngineClient
+from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.questions import Question
 from ttrl.rollouts import Group, Roller, pacer_for
 from ttrl.store.questions import QuestionState, StoredQuestion
@@ -48,17 +48,19 @@ def run(
     config: Config,
     questions: Sequence[Question],
     *,
+    version: str | None,
     limit: int,
     progress: Callable[[int, int], None],
 ) -> Assessment:
-    """Vote on at most `limit` of the questions, drawn at random. Raises EngineError."""
+    """Vote on at most `limit` of the questions, drawn at random, with the answers of a version
+    (None: the base model). Raises EngineError, also when the engine refuses every one of them."""
     chosen = random.Random(config.update.seed).sample(questions, min(limit, len(questions)))
     rows = [
         StoredQuestion(number, question, 1, False, QuestionState.NEW, None)
         for number, question in enumerate(chosen)
     ]
-    model, width = client.base_model().name, config.vote.in_flight
-    refused: list[StoredQuestion] = []
+    model, width = version or client.base_model().name, config.vote.in_flight
+    refused: list[EngineRefused] = []
     groups: list[Group] = []
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:
@@ -68,9 +70,11 @@ def run(
                 rows[start : start + width],
                 version=model,
                 draw=0,
-                refused=lambda question, _: refused.append(question),
+                refused=lambda _, error: refused.append(error),
             )
             progress(min(start + width, len(rows)), len(rows))
+    if refused and not groups:
+        raise refused[0]
     return _assess(config, len(questions), groups, len(refused), time.monotonic() - began)
 
 

@@ -4,7 +4,7 @@ out from when the schedule last fired, so that nothing is lost while the daemon 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
@@ -63,6 +63,21 @@ def next_due(schedule: ScheduleConfig, fired: datetime) -> datetime | None:
         found: datetime | None = trigger.get_next_fire_time(None, fired + timedelta(seconds=1))
         return found.astimezone(UTC) if found else None
     return None if schedule.every is None else fired + schedule.every
+
+
+def next_start(schedule: ScheduleConfig, fired: datetime, now: datetime) -> datetime | None:
+    """The first moment, from `now` on, at which a run is due and in a window, in UTC."""
+    due = next_due(schedule, fired)
+    if due is None or in_window(schedule, at := max(due, now)):
+        return None if due is None else at
+    local = at.astimezone(ZoneInfo(schedule.timezone))
+    openings = [_next_opening(local, parse_window(window)[0]) for window in schedule.windows]
+    return min(openings).astimezone(UTC)
+
+
+def _next_opening(local: datetime, start: time) -> datetime:
+    opening = datetime.combine(local.date(), start, local.tzinfo)
+    return opening if opening > local else opening + timedelta(days=1)
 
 
 def in_window(schedule: ScheduleConfig, now: datetime) -> bool:

@@ -32,9 +32,13 @@ def routes(core: Core, clock: Clock, token: str) -> list[BaseRoute]:
                 "engine_up": core.engine.up.is_set(),
                 "engine_url": core.engine.url,
                 "next_run": clock.next_run(),
+                "schedule": clock.said,
                 "answering": core.live.current.version,
             }
         )
+
+    async def settings(_: Request) -> Response:
+        return Response(core.config.model_dump_json(), media_type="application/json")
 
     async def start_run(request: Request) -> Response:
         try:
@@ -63,6 +67,7 @@ def routes(core: Core, clock: Clock, token: str) -> list[BaseRoute]:
 
     return [
         Route("/admin/status", only_ours(status)),
+        Route("/admin/config", only_ours(settings)),
         Route("/admin/runs", only_ours(start_run), methods=["POST"]),
         Route("/admin/runs/stop", only_ours(stop_run), methods=["POST"]),
         Route("/admin/reconcile", only_ours(reconcile), methods=["POST"]),

@@ -67,7 +67,8 @@ async def _serve(
         return
     try:
         await starting
-        log.info("%s is served by %s", config.served_name, parts.live.current.version)
+        version, where = parts.live.current.version, own_url(listener)
+        log.info("%s is served by %s at %s/v1", config.served_name, version, where)
         observer = Observer(parts.store, parts.metrics)
         async with background(
             engine=parts.engine.watch,

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 
 from serve.canary import Canary
 from ttrl.config import Config, EngineKind
@@ -148,6 +149,11 @@ class EngineKeeper:
                 self._port,
                 config.served_name,
                 max_lora_rank=config.update.lora_rank,
+            )
+        if config.engine.python is None and find_spec("vllm") is None:
+            raise EngineError(
+                "vLLM is not installed beside ttrl: install the extra `vllm`, or name a Python that "
+                "has it (engine.python), or an engine that is up (--engine-url)"
             )
         return vllm_command(
             config.model.name,

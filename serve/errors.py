@@ -45,6 +45,12 @@ class Refused(Exception):
         return JSONResponse({"error": error}, status_code=self.status, headers=headers)
 
 
+def no_such_model() -> Refused:
+    """For a name that clients may not ask for."""
+    message = "There is no such model here: GET /v1/models lists what there is."
+    return Refused(404, message, param="model", code="model_not_found")
+
+
 def kind(status: int) -> str:
     """OpenAI's `type` for a status."""
     if status == 429:

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serve import request
 from serve.counts import Counts, UpstreamError
-from serve.errors import Refused
+from serve.errors import Refused, no_such_model
 from serve.live import BASE, Live, Route
 from serve.recorder import Recorder
 from serve.request import ClientGone, Request
@@ -129,8 +129,7 @@ class Forwarded:
         asked = await self._read(headers, receive)
         route = self.live.route(asked.get("model"))
         if route is None:
-            message = "There is no such model here: GET /v1/models lists what there is."
-            raise Refused(404, message, param="model", code="model_not_found")
+            raise no_such_model()
         reason: Unlearnable | None = Unlearnable.INCOMPLETE
         try:
             work = self._answer(asked, route, for_engine(headers), answer)

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from serve.counts import Counts
-from serve.errors import Refused, Unexpected, from_http_exception
+from serve.errors import Refused, Unexpected, from_http_exception, no_such_model
 from serve.forward import CHAT, Forwarded, Limits, Parts
 from serve.live import Live
 from serve.recorder import Recorder
@@ -83,6 +83,11 @@ def own_routes(live: Live, ready: Callable[[], Awaitable[bool]]) -> list[BaseRou
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": cards(live)})
 
+    async def model(request: Request) -> Response:
+        asked = request.path_params["model"]
+        card = next((card for card in cards(live) if card["id"] == asked), None)
+        return JSONResponse(card) if card else no_such_model().response()
+
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok")
 
@@ -91,7 +96,12 @@ def own_routes(live: Live, ready: Callable[[], Awaitable[bool]]) -> list[BaseRou
             return PlainTextResponse("ok")
         return Refused(503, "The engine is not ready.", code="not_ready").response()
 
-    return [Route("/v1/models", models), Route("/healthz", healthz), Route("/readyz", readyz)]
+    return [
+        Route("/v1/models", models),
+        Route("/v1/models/{model:path}", model),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+    ]
 
 
 def cards(live: Live) -> list[dict[str, object]]:

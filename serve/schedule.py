@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from jobs.schedule import Decision, Facts, decide, next_due
+from jobs.schedule import Decision, Facts, decide, next_start
 from ttrl.config import ScheduleConfig
 from ttrl.metrics import Metrics
 from ttrl.store import Store
@@ -37,7 +37,8 @@ class Clock:
         self._store = store
         self._start = start
         self._metrics = metrics
-        self._said: Decision | None = None
+        self.said: Decision | None = None
+        """Why no run was started at the last look, or that one was."""
         self._ticker = AsyncIOScheduler(timezone=UTC)
 
     def run(self) -> None:
@@ -64,18 +65,19 @@ class Clock:
         decision = decide(self._schedule, facts)
         self._metrics.decisions.labels(decision).inc()
         self._metrics.paused.set(facts.paused)
-        due = next_due(self._schedule, facts.fired)
+        due = next_start(self._schedule, facts.fired, facts.now)
         self._metrics.next_run.set(due.timestamp() if due else 0)
         if decision is Decision.START:
             await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
             await self._start()
-        if decision is not self._said:
+        if decision is not self.said:
             log.info("schedule: %s", decision)
-            self._said = decision
+            self.said = decision
 
     def next_run(self) -> str | None:
         """When the next run is due, in ISO 8601; None when nothing is scheduled."""
-        due = next_due(self._schedule, self._fired(datetime.now(UTC)))
+        now = datetime.now(UTC)
+        due = next_start(self._schedule, self._fired(now), now)
         return due.isoformat(timespec="seconds") if due else None
 
     def _facts(self) -> Facts:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import platformdirs
 from apscheduler.triggers.cron import CronTrigger
@@ -78,6 +79,12 @@ class EngineConfig(Section):
     """Adapters that may be in use at once: live, previous, one draining, two candidates, spare."""
     memory_plan: bool = True
     """Reckon before anything starts whether engine and trainer fit on the GPU; refuse if not."""
+
+    @model_validator(mode="after")
+    def _flags_for_vllm(self) -> EngineConfig:
+        if self.flags and (self.url is not None or self.kind is EngineKind.EMBEDDED):
+            raise ValueError("flags are for a vLLM that ttrl starts, and it starts none here")
+        return self
 
     @field_validator("url")
     @classmethod
@@ -246,6 +253,15 @@ class ScheduleConfig(Section):
     """Hours in which a run may start, such as "22:00-06:00"; none means any time."""
     min_questions: Positive = 64
     """New questions without which there is nothing to do."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("no such time zone; one is written like Europe/Berlin") from None
+        return value
 
     @field_validator("windows")
     @classmethod

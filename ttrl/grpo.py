@@ -7,10 +7,12 @@ saved and deployed under a new name before each draw.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +63,23 @@ def update(
             processing_class=AutoTokenizer.from_pretrained(base_model),
             callbacks=[_Watch(policy, settings)],
         )
+    except SettingRefused:
+        raise
     except (TypeError, ValueError, NotImplementedError) as error:
         raise SettingRefused(f"update.grpo: trl says: {error}") from error
     trainer.remove_callback(PrinterCallback)  # steps are reported by the policy
+    ended = ""
     try:
         trainer.train()
     except NothingLeft:
         if not trainer.state.global_step:
             raise
+        ended = "no further question could teach anything"
     trainer.sync_weights()
-    return Updated(int(trainer.state.global_step), trainer.measure(policy.pins(), parent))
+    steps = int(trainer.state.global_step)
+    if steps < settings.steps:
+        ended = ended or "update.time_limit was reached"
+    return Updated(steps, trainer.measure(policy.pins(), parent), ended)
 
 
 class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -177,6 +186,11 @@ def _is_number(value: object) -> bool:
 def _arguments(
     settings: UpdateConfig, temperature: float, max_tokens: int, scratch: Path
 ) -> GRPOConfig:
+    known = [field.name for field in fields(GRPOConfig)]
+    for name in settings.grpo.keys() - set(known):
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SettingRefused(f"update.grpo.{name}: trl.GRPOConfig has no such field{hint}")
     rows = settings.questions_per_step * settings.keep
     micro = rows_at_once(settings)
     on_gpu = torch.cuda.is_available()

@@ -23,11 +23,12 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Updated:
-    """What an update did: its optimizer steps, and the log-probabilities by which its result can be
-    told from other weights."""
+    """What an update did: its optimizer steps, the log-probabilities by which its result can be
+    told from other weights, and why it `ended` before all its steps were done, if it did."""
 
     steps: int
     pinned: tuple[Pinned, ...]
+    ended: str = ""
 
 
 class Policy(Protocol):

@@ -45,6 +45,11 @@ class Resolved:
     config: Config
     sources: Mapping[str, Source]
 
+    def given(self, source: Source) -> dict[str, Any]:
+        """What a layer decided: dotted path and value, as JSON has it."""
+        dumped = dict(_leaves(self.config.model_dump(mode="json"), Config))
+        return {path: dumped[path] for path, found in self.sources.items() if found is source}
+
     def rows(self) -> Iterator[tuple[str, Any, Source]]:
         """Every setting: dotted path, value as JSON has it, source."""
         dumped = self.config.model_dump(mode="json")
@@ -165,6 +170,8 @@ def _explain(error: ValidationError, sources: Mapping[str, Source], file: Path |
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "there is no such setting" + _suggest(path)
+        if problem["type"] == "tuple_type":
+            message = "a list is written like [a, b]"
         lines.append(f"{path or 'configuration'}: {message}{where}")
     return "\n".join(lines)
 

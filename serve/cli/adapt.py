@@ -19,6 +19,7 @@ from serve.cli.common import (
     log_to_stderr,
     open_store,
     print_json,
+    run_config,
     sentences,
     settle,
 )
@@ -46,7 +47,7 @@ CODES = {
     "--questions",
     "file",
     type=click.Path(path_type=Path),
-    help="Learn from these (JSONL or plain lines) instead of what was recorded.",
+    help="Learn from these (JSONL or plain lines) instead of what users asked. They are recorded.",
 )
 @click.option("--model", help="The base model, when no daemon runs.")
 @click.option("--steps", type=int, help="Optimizer steps at most.")
@@ -63,15 +64,18 @@ def adapt(
 ) -> None:
     """Adapt once: by the daemon if one runs on the state directory, else alone.
 
+    A daemon's runs go by its settings; --steps and --set change some of them for this run.
     Interrupting stops the run; users are served all the while.
     """
-    config = resolve({"model.name": model, "update.steps": steps}).config
-    with open_store(config) as store:
+    resolved = resolve({"model.name": model, "update.steps": steps})
+    with open_store(resolved.config, create=True) as store:
+        with sentences():
+            config, changes = run_config(resolved)
         questions = None if file is None else _read(file, config)
         if dry_run:
             _say_plan(_plan(config, store, questions), as_json)
             return
-        request = _request(config, store, questions, steps)
+        request = _request(config, store, questions, changes)
         with sentences():
             answer = ask_daemon(config, "POST", "/admin/runs", request)
             if answer is not None:
@@ -95,9 +99,12 @@ def _read(file: Path, config: Config) -> list[Question]:
 
 
 def _request(
-    config: Config, store: Store, questions: Sequence[Question] | None, steps: int | None
+    config: Config,
+    store: Store,
+    questions: Sequence[Question] | None,
+    changes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    overrides = {} if steps is None else {"overrides": {"update.steps": steps}}
+    overrides = {"overrides": changes} if changes else {}
     if questions is None:
         return overrides
     now = time.time()
@@ -123,6 +130,7 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     return {
         "questions": chosen,
         "probes": probes,
+        "min_probes": config.gate.min_probes,
         "steps": steps,
         "samples": samples,
         "probe_samples": 2 * probes * config.gate.samples,
@@ -149,6 +157,12 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
         f"questions,\n  {plan['tokens_at_most']} tokens at the very most.\n"
         f"It would ship if the gate finds it {plan['ships_if']}. Nothing was sampled."
     )
+    if plan["probes"] < plan["min_probes"]:
+        click.echo(
+            f"With fewer than {plan['min_probes']} probes (gate.min_probes) it cannot: the gate "
+            "holds too little evidence.",
+            err=True,
+        )
 
 
 def _follow_daemon(config: Config, store: Store, run_id: int, as_json: bool) -> Run:
@@ -163,6 +177,7 @@ def _follow_daemon(config: Config, store: Store, run_id: int, as_json: bool) -> 
             shown.show(news)
     except KeyboardInterrupt:
         ask_daemon(config, "POST", "/admin/runs/stop")
+        click.echo(f"Run {run_id} was stopped.", err=True)
         raise
     if news.run.state is RunState.PUBLISHED:
         settle(config, store, news.run.adapter)

@@ -14,6 +14,7 @@ from rich.table import Table
 from serve.cli.common import (
     Resolve,
     config_options,
+    echo_fields,
     fail,
     json_option,
     open_store,
@@ -43,15 +44,11 @@ def list_(resolve: Resolve, as_json: bool) -> None:
         print_json(found)
         return
     table = Table(box=None)
-    for heading in ("name", "role", "state", "parent", "run", "reason"):
-        table.add_column(heading, overflow="fold" if heading == "name" else "ellipsis")
+    for heading in ("name", "role", "state", "run", "reason"):
+        table.add_column(heading, no_wrap=heading != "reason")
     for row in found:
-        table.add_row(
-            *(
-                str(row[key] or "")
-                for key in ("name", "role", "state", "parent", "run_id", "reason")
-            )
-        )
+        keys = ("name", "role", "state", "run_id", "reason")
+        table.add_row(*(str(row[key] or "") for key in keys))
     Console().print(table) if found else click.echo("Nothing has been learned yet.")
 
 
@@ -72,8 +69,7 @@ def show(resolve: Resolve, name: str, as_json: bool) -> None:
     if as_json:
         print_json(row)
         return
-    for key, value in row.items():
-        click.echo(f"{key:12} {value}")
+    echo_fields(row)
 
 
 @adapters.command()

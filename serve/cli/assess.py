@@ -20,9 +20,11 @@ from serve.cli.common import (
     json_option,
     log_to_stderr,
     print_json,
+    run_config,
     sentences,
 )
 from serve.cli.daemon import waiting, with_model
+from serve.live import BASE
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.questions import Question
@@ -31,15 +33,24 @@ from ttrl.questions import Question
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", help="The base model, when no daemon runs.")
-@click.option("--limit", default=64, show_default=True, help="Questions to vote on, at random.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Questions to vote on, at random.",
+)
 @json_option
 @config_options
 def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json: bool) -> None:
     """Read a log of questions (JSONL or plain lines) and say what share of them a vote could
-    teach, at what cost, or that it is not worth it. Nothing is trained or recorded."""
+    teach the version that serves, at what cost, or that it is not worth it. Nothing is trained or
+    recorded."""
     from ttrl import questionfile
 
-    config = resolve({"model.name": model}).config
+    resolved = resolve({"model.name": model})
+    with sentences():
+        config, _ = run_config(resolved)
     try:
         questions = questionfile.read(file, max_chars=config.record.max_chars)
     except questionfile.QuestionsUnreadable as error:
@@ -48,7 +59,7 @@ def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json:
         status = ask_daemon(config, "GET", "/admin/status")
         if status is not None:
             with EngineClient(status["engine_url"], api_key=config.engine.api_key) as client:
-                _assess(client, config, questions, limit, as_json)
+                _assess(client, config, questions, limit, as_json, status["live"])
         else:
             config = with_model(config)
             log_to_stderr("warning")
@@ -61,11 +72,17 @@ async def _alone(config: Config, questions: list[Question], limit: int, as_json:
     async with core(config) as parts:
         await parts.start(waiting("the engine is starting"))
         client = parts.engine.client
-        await asyncio.to_thread(_assess, client, config, questions, limit, as_json)
+        live = parts.live.current.version
+        await asyncio.to_thread(_assess, client, config, questions, limit, as_json, live)
 
 
 def _assess(
-    client: EngineClient, config: Config, questions: list[Question], limit: int, as_json: bool
+    client: EngineClient,
+    config: Config,
+    questions: list[Question],
+    limit: int,
+    as_json: bool,
+    live: str,
 ) -> None:
     console = Console(stderr=True)
     with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
@@ -74,6 +91,7 @@ def _assess(
             client,
             config,
             questions,
+            version=None if live == BASE else live,
             limit=limit,
             progress=lambda done, of: progress.update(task, completed=done, total=of),
         )

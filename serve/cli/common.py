@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -17,13 +18,17 @@ import httpx2
 
 from serve.state import Owner, StateDirError, owner_of, prepare
 from ttrl.config import Config
-from ttrl.settings import ConfigError, Resolved, load, scalar
+from ttrl.settings import ConfigError, Resolved, Source, load, override, scalar
 from ttrl.store import Store, StoreError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 NOT_RUNNING = 3
+OF_A_RUN = ("vote.", "update.", "gate.", "selection.")
+"""Sections that a run may have otherwise than its daemon."""
+LABELLED = "gate.labelled"
+TIMES = frozenset({"created", "started", "finished", "heartbeat"})
 SETTLE_SECONDS = 30.0
 
 
@@ -114,8 +119,10 @@ def sentences() -> Iterator[None]:
 
 
 @contextmanager
-def open_store(config: Config) -> Iterator[Store]:
-    """The configured store."""
+def open_store(config: Config, *, create: bool = False) -> Iterator[Store]:
+    """The configured store; a state directory that is not there is made, or refused."""
+    if not create and not config.state_dir.is_dir():
+        fail(f"there is no state directory {config.state_dir}; is --state-dir right?", code=2)
     try:
         prepare(config.state_dir)
         with Store.open(config.state_dir, config.store.url) as store:
@@ -139,6 +146,36 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, default=str))
 
 
+def clock(at: float) -> str:
+    """Unix seconds as people read them."""
+    return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+
+
+def echo_fields(found: Mapping[str, Any]) -> None:
+    """One line a field; times and verdicts as people read them."""
+    for name, value in found.items():
+        if name in TIMES and value is not None:
+            value = clock(value)
+        if name == "verdicts":
+            for verdict in value:
+                _echo_verdict(verdict)
+        else:
+            click.echo(f"{name:12} {'-' if value in (None, '') else value}")
+
+
+def _echo_verdict(verdict: Mapping[str, Any]) -> None:
+    evidence = verdict["evidence"]
+    click.echo(f"{'verdict':12} {verdict['verdict']}, against {verdict['against']}")
+    click.echo(f"{'':12} {evidence['reason']}")
+    for name in ("labelled", "agreement", "kept_labels"):
+        if compared := evidence[name]:
+            click.echo(
+                f"{'':12} {name}: {compared['live']:.1%} to {compared['candidate']:.1%} on "
+                f"{compared['probes']} probes, difference {compared['low']:+.1%} to "
+                f"{compared['high']:+.1%}"
+            )
+
+
 def ask_daemon(
     config: Config, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
@@ -154,6 +191,28 @@ def ask_daemon(
         fail(answer.json()["error"]["message"])
     found: dict[str, Any] = answer.json()
     return found
+
+
+def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
+    """What a run goes by, and what this command line changes of it: the settings of the daemon on
+    the state directory if one is up, else those given here. A change that is not a run's ends the
+    command."""
+    given = resolved.given(Source.COMMAND_LINE)
+    if given.get(LABELLED):
+        given[LABELLED] = str(Path(given[LABELLED]).absolute())
+    changes = {path: value for path, value in given.items() if path.startswith(OF_A_RUN)}
+    found = ask_daemon(resolved.config, "GET", "/admin/config")
+    if found is None:
+        return resolved.config, changes
+    config = Config.model_validate(found)
+    for path in given.keys() - changes.keys() - {"state_dir"}:
+        if override(config, {path: given[path]}) != config:
+            fail(
+                f"{path} is the running daemon's to say; its runs can have other values of "
+                f"{', '.join(section + '*' for section in OF_A_RUN)}",
+                code=2,
+            )
+    return override(config, changes), changes
 
 
 def settle(config: Config, store: Store, wanted: str | None) -> None:

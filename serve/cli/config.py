@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serve.cli.common import Resolve, config_options, fail, json_option, print_json
+from serve.cli.daemon import check_model_directory, check_probes
 from ttrl.config import Config
 
 
@@ -43,6 +44,11 @@ def check(resolve: Resolve, card_gib: float | None) -> None:
     """Say whether the configuration can be used, and how its engine and trainer share the GPU's
     memory; exit code 2 when it cannot."""
     config = resolve().config
+    if config.model.name:
+        check_model_directory(config.model.name)
+    else:
+        click.echo("No model is set (model.name); `ttrl serve --model NAME` would say it.")
+    check_probes(config)
     refused = _plan_memory(config, card_gib)
     if refused:
         fail("The configuration asks for more memory than there is.", code=2)

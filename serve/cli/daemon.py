@@ -56,6 +56,8 @@ def serve(
         }
     ).config
     config = with_model(config)
+    if config.gate.labelled is not None:
+        check_probes(config)
     log_to_stderr(config.log_level)
     config = share_card(config)
     with sentences():
@@ -70,10 +72,26 @@ def with_model(config: Config) -> Config:
     name = config.model.name
     if not name:
         fail("which model? Give --model NAME, or model.name in the configuration", code=2)
+    check_model_directory(name)
+    return config
+
+
+def check_model_directory(name: str) -> None:
+    """Refuse a path that is no model; a hub name may be right."""
     path = Path(name)
     if (path.is_absolute() or path.exists()) and not (path / "config.json").is_file():
         fail(f"{name} is not a model directory: there is no config.json in it", code=2)
-    return config
+
+
+def check_probes(config: Config) -> None:
+    """Refuse labelled probes that cannot be read, before a run finds out."""
+    from jobs import probe
+
+    try:
+        for _ in probe.labelled(config.gate.labelled):
+            pass
+    except probe.ProbesUnreadable as error:
+        fail(f"gate.labelled: {error}", code=2)
 
 
 def _with_engines_model(config: Config, url: str) -> Config:
@@ -110,8 +128,10 @@ def _run(config: Config) -> None:
 
     if config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None:
         click.echo("The embedded engine is for trying and testing, not for production.", err=True)
+    url = config.engine.url
+    what = f"waiting for an engine at {url}" if url else "the engine is starting"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(config, waiting("the engine is starting")))
+        runner.run(run(config, waiting(what)))
 
 
 def waiting(what: str) -> Callable[[float], None]:

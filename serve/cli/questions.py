@@ -6,7 +6,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from serve.cli.common import Resolve, config_options, json_option, open_store, print_json
+from serve.cli.common import (
+    Resolve,
+    config_options,
+    fail,
+    json_option,
+    open_store,
+    print_json,
+)
 from ttrl.store.questions import StoredQuestion
 
 
@@ -16,7 +23,7 @@ def questions() -> None:
 
 
 @questions.command("list")
-@click.option("--limit", default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--before", type=int, help="An id to go on from.")
 @json_option
 @config_options
@@ -41,7 +48,7 @@ def list_(resolve: Resolve, limit: int, before: int | None, as_json: bool) -> No
 @questions.command()
 @click.argument("ids", type=int, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every question.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @config_options
 def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) -> None:
     """Forget questions, with their votes and samples. What adapters learned from them stays in
@@ -51,7 +58,10 @@ def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) 
     with open_store(resolve().config) as store:
         if everything and not yes:
             click.confirm("Forget every question, vote and sample?", abort=True)
-        click.echo(f"{store.questions.delete(None if everything else ids)} questions forgotten.")
+        count = store.questions.delete(None if everything else ids)
+    if ids and not count:
+        fail(f"there is no question {', '.join(map(str, ids))}")
+    click.echo(f"{count} question{'' if count == 1 else 's'} forgotten.")
 
 
 def _row(question: StoredQuestion) -> dict[str, object]:

@@ -11,6 +11,7 @@ from serve.cli.common import (
     Resolve,
     ask_daemon,
     config_options,
+    echo_fields,
     fail,
     json_option,
     open_store,
@@ -25,7 +26,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--limit", default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @json_option
 @config_options
 def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
@@ -59,8 +60,7 @@ def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
     if as_json:
         print_json(run)
         return
-    for name, value in run.items():
-        click.echo(f"{name:10} {value}")
+    echo_fields(run)
 
 
 @runs.command()

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import click
 
+from jobs.schedule import Decision
 from serve.cli.common import (
     NOT_RUNNING,
     Resolve,
     ask_daemon,
+    clock,
     config_options,
     json_option,
     open_store,
     print_json,
 )
 from serve.schedule import PAUSED
+from serve.state import owner_of
 from serve.status import report
+
+WAITS = {
+    Decision.RUN_UNDER_WAY: ", once the run under way has ended",
+    Decision.TOO_FEW_QUESTIONS: ", once there are enough new questions (schedule.min_questions)",
+}
 
 
 @click.command()
@@ -33,7 +40,8 @@ def status(resolve: Resolve, as_json: bool) -> None:
         with open_store(config) as store:
             found = {"running": False, **report(store, config)}
     else:
-        found = {"running": True, **running}
+        owner = owner_of(config.state_dir)
+        found = {"running": True, "url": owner.url if owner else None, **running}
     print_json(found) if as_json else click.echo("\n".join(_lines(found)))
     if running is None:
         raise SystemExit(NOT_RUNNING)
@@ -59,17 +67,20 @@ def resume(resolve: Resolve) -> None:
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
     questions = ", ".join(f"{count} {state}" for state, count in found["questions"].items())
+    live = f"live       {found['live']}" + _since(found["live_since"])
     lines = [
         f"daemon     {_daemon(found)}",
+        *([f"address    {found['url']}/v1"] if found["running"] else []),
         f"model      {found['model']}",
-        f"live       {found['live']}" + _since(found["live_since"]),
+        live,
         f"previous   {found['previous']}",
         f"questions  {questions or 'none'} (asked {found['times_asked']} times)",
         f"last run   {_run(found['last_run'])}",
         f"next run   {_next(found)}",
     ]
     if found["live"] != found["wanted"]:
-        lines.insert(3, f"wanted     {found['wanted']}: {found['live_reason']}")
+        why = found["live_reason"] if found["running"] else "when a daemon runs"
+        lines.insert(lines.index(live) + 1, f"wanted     {found['wanted']}: {why}")
     return lines
 
 
@@ -80,21 +91,21 @@ def _daemon(found: Mapping[str, Any]) -> str:
 
 
 def _since(at: float | None) -> str:
-    return f", since {_clock(at)}" if at else ""
+    return f", since {clock(at)}" if at else ""
 
 
 def _run(run: Mapping[str, Any] | None) -> str:
     if run is None:
         return "none yet"
-    when = _clock(run["finished"] or run["created"])
+    when = clock(run["finished"] or run["created"])
     return f"{run['id']}, {run['state']}, {when}" + (f": {run['reason']}" if run["reason"] else "")
 
 
 def _next(found: Mapping[str, Any]) -> str:
     if found["paused"]:
         return "paused"
-    return found.get("next_run") or ("not scheduled" if found["running"] else "when a daemon runs")
-
-
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+    if not found["running"]:
+        return "when a daemon runs"
+    if found["next_run"] is None:
+        return "not scheduled"
+    return f"{found['next_run']}{WAITS.get(found['schedule'], '')}"

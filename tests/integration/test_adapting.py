@@ -168,6 +168,35 @@ def test_interrupting_adapt_stops_the_run_and_nothing_else(tmp_path):
         assert daemon.ask("What is 1 plus 1?")[1] == "base"
 
 
+def test_a_run_of_a_daemon_goes_by_its_settings(tmp_path, question_file):
+    """But for those that the command line changes for it."""
+    with Daemon(tmp_path / "state", "update.steps=3", "gate.min_probes=4") as daemon:
+        bare = ["--state-dir", str(daemon.state_dir), "--json"]
+        plan = json.loads(ttrl("adapt", "--dry-run", "--questions", str(question_file), *bare))
+        assert (plan["steps"], plan["ships_if"], plan["min_probes"]) == (3, "sharper", 4)
+        assert plan["tokens_at_most"] == (plan["samples"] + plan["probe_samples"]) * 96
+        changes = ["--steps", "1", "--set", "vote.samples=8", "--set", "update.keep=4"]
+        changes += ["--set", "selection.max_questions=8"]
+        run = json.loads(ttrl("adapt", "--questions", str(question_file), *changes, *bare, code=4))
+        assert run["steps"] == 1
+        assert run["samples"] % 8 == 0
+        assert run["samples"] <= 8 * 8 * 4
+        said = ttrl("adapt", "--model", "other", *bare, code=2)
+        assert "model.name is the running daemon's to say" in said
+        assert "no such setting" in ttrl("adapt", "--set", "vote.sample=1", *bare, code=2)
+
+
+def ttrl(*words, code=0):
+    done = subprocess.run([*TTRL, *words], capture_output=True, text=True, timeout=280)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout or done.stderr
+
+
+def test_assess_says_why_the_engine_refuses(shared, question_file):
+    said = daemon_error(shared, "assess", str(question_file), "--set", "vote.max_tokens=5000")
+    assert "answered 400" in said
+
+
 def test_assess_trains_and_records_nothing(shared, question_file):
     with shared.store() as store:
         before = store.questions.times_asked()

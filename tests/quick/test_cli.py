@@ -88,6 +88,14 @@ def test_a_typo_in_a_setting(ttrl):
     assert "not written like" in ttrl("config", "check", "--set", "gateway.port", code=2)
 
 
+def test_config_check_reads_what_is_named(ttrl, tmp_path):
+    assert "No model is set" in ttrl("config", "check")
+    probes = f"gate.labelled={tmp_path / 'probes.jsonl'}"
+    assert "cannot read" in ttrl("config", "check", "--set", probes, code=2)
+    model = f"model.name={tmp_path}"
+    assert "no config.json" in ttrl("config", "check", "--set", model, code=2)
+
+
 def test_config_show_names_sources(ttrl):
     shown = json.loads(ttrl("config", "show", "--json", "--set", "update.steps=3"))
     assert shown["update.steps"] == {"value": 3, "source": "command line"}
@@ -97,9 +105,17 @@ def test_config_show_names_sources(ttrl):
 def test_a_state_directory_that_cannot_be_written(tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()
-    done = CliRunner().invoke(main, ["pause", "--state-dir", str(blocked / "state")])
+    done = CliRunner().invoke(main, ["adapt", "--state-dir", str(blocked / "state")])
     assert done.exit_code == 1
     assert "cannot be written" in done.output
+
+
+def test_a_state_directory_that_is_not_there_is_not_made_by_looking(tmp_path):
+    for command in ("status", "pause"):
+        done = CliRunner().invoke(main, [command, "--state-dir", str(tmp_path / "typo")])
+        assert done.exit_code == 2
+        assert "is --state-dir right?" in done.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_dry_run_says_what_would_be_spent(ttrl, store):
@@ -126,7 +142,8 @@ def test_questions_are_listed_and_forgotten(ttrl, store):
     store.questions.record([Recorded(from_prompt(f"q{n}"), 1.0) for n in range(3)], holdout=0)
     listed = json.loads(ttrl("questions", "list", "--json"))
     assert [row["body"]["messages"][0]["content"] for row in listed] == ["q2", "q1", "q0"]
-    assert "1 questions forgotten" in ttrl("questions", "delete", str(listed[0]["id"]))
+    assert "1 question forgotten" in ttrl("questions", "delete", str(listed[0]["id"]))
+    assert "no question 999" in ttrl("questions", "delete", "999", code=1)
     ttrl("questions", "delete", code=2)
     assert "2 questions forgotten" in ttrl("questions", "delete", "--all", "--yes")
     assert json.loads(ttrl("questions", "list", "--json")) == []

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs.schedule import Decision, Facts, decide, in_window, next_due
+from jobs.schedule import Decision, Facts, decide, in_window, next_due, next_start
 from ttrl.config import ScheduleConfig
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -55,6 +55,30 @@ def test_a_window_over_midnight(clock, inside):
     schedule = ScheduleConfig(windows=("22:00-06:00",))
     hour, minute = map(int, clock.split(":"))
     assert in_window(schedule, NOON.replace(hour=hour, minute=minute)) is inside
+
+
+@pytest.mark.parametrize(
+    ("changes", "fired", "start"),
+    [
+        ({}, NOON, "2026-03-10T13:00+00:00"),
+        ({}, NOON - timedelta(days=1), "2026-03-10T12:00+00:00"),
+        ({"windows": ["22:00-06:00"]}, NOON, "2026-03-10T22:00+00:00"),
+        ({"windows": ["22:00-06:00", "11:00-12:30"]}, NOON, "2026-03-10T22:00+00:00"),
+        ({"windows": ["22:00-06:00", "11:00-14:00"]}, NOON, "2026-03-10T13:00+00:00"),
+        ({"windows": ["08:00-09:00"]}, NOON, "2026-03-11T08:00+00:00"),
+        (
+            {"windows": ["22:00-06:00"], "timezone": "Europe/Berlin"},
+            NOON,
+            "2026-03-10T21:00+00:00",
+        ),
+        ({"every": None}, NOON, None),
+    ],
+)
+def test_when_the_next_run_starts(changes, fired, start):
+    schedule = ScheduleConfig(**({"every": "1h"} | changes))
+    found = next_start(schedule, fired, NOON)
+    assert (found and found.isoformat(timespec="minutes")) == start
+    assert found is None or in_window(schedule, found)
 
 
 def test_a_cron_time_that_summer_time_skips_is_not_lost():
