@@ -152,7 +152,7 @@ class EngineKeeper:
             )
         if config.engine.python is None and find_spec("vllm") is None:
             raise EngineError(
-                "vLLM is not installed beside ttrl: install the extra `vllm`, or name a Python that "
+                "vLLM is not installed beside ttrl: install its extra, `vllm`, name a Python that "
                 "has it (engine.python), or an engine that is up (--engine-url)"
             )
         return vllm_command(
