@@ -71,7 +71,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"daemon     {_daemon(found)}",
         *([f"address    {found['url']}/v1"] if found["running"] else []),
-        f"model      {found['model']}",
+        f"model      {found['model'] or '-'}",
         live,
         f"previous   {found['previous']}",
         f"questions  {questions or 'none'} (asked {found['times_asked']} times)",
