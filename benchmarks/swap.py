@@ -34,6 +34,7 @@ from serve.state import owner_of
 from ttrl.config import EngineKind
 from ttrl.demo.questions import make_problems
 from ttrl.engine.client import EngineClient
+from ttrl.engine.load import Load
 from ttrl.store import Store
 
 MARK = 1.1
@@ -45,6 +46,7 @@ WATCHERS = 4
 """Users whose time to the first token is taken."""
 TURNS = 3
 """How often sampling and nobody sampling take turns."""
+START_SECONDS = 60.0
 PARTS = ("ttrl_adapter_load_duration_seconds", "ttrl_adapter_proof_duration_seconds")
 
 
@@ -69,6 +71,21 @@ class Scene:
         url = f"{self.served.url}/admin/{path}"
         found: dict[str, Any] = httpx2.request(method, url, headers=headers, trust_env=False).json()
         return found
+
+    def load(self) -> Load:
+        """What the engine has to do."""
+        with EngineClient(self.admin("GET", "status")["engine_url"]) as engine:
+            load = engine.load()
+        assert load is not None
+        return load
+
+    def wait_for_work(self) -> None:
+        """Until the engine generates for somebody."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.load().running:
+            if time.monotonic() > deadline:
+                raise RuntimeError("nobody asks the engine for anything")
+            time.sleep(0.1)
 
     def publish(self) -> str:
         """The next version; none has the weights of the one before it."""
@@ -218,7 +235,6 @@ async def watch_first_tokens(
     scene: Scene, client: openai.AsyncOpenAI, seconds: float, found: Watched
 ) -> None:
     """Of a few users who stream."""
-    engine = EngineClient(scene.admin("GET", "status")["engine_url"])
 
     async def watch(number: int) -> None:
         for turn in itertools.count(number):
@@ -235,12 +251,10 @@ async def watch_first_tokens(
 
     async def count() -> None:
         while True:
-            load = await asyncio.to_thread(engine.load)
-            assert load is not None
-            found.running.append(load.running)
+            found.running.append((await asyncio.to_thread(scene.load)).running)
             await asyncio.sleep(0.5)
 
-    with suppress(TimeoutError), engine:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await asyncio.gather(count(), *map(watch, range(WATCHERS)))
 
@@ -254,7 +268,7 @@ async def sampling(scene: Scene) -> AsyncIterator[None]:
     command = [*ttrl(), "assess", str(file), "--limit", "5000", "--json", *scene.served.options]
     child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
     try:
-        await asyncio.sleep(5)
+        await asyncio.to_thread(scene.wait_for_work)
         yield
         if child.returncode is not None:
             raise RuntimeError("the sampling ended too early")
