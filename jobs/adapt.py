@@ -28,6 +28,7 @@ from ttrl.adapters import Manifest
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.engine.pacer import Pacer
+from ttrl.evidence import spent
 from ttrl.gate import Judgement
 from ttrl.memory.check import MemoryRefused, fit_to_card
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
@@ -183,7 +184,8 @@ def _judge(
         pacer=pacer,
         progress=lambda done, of: store.runs.observe(run_id, "probe", {"done": done, "of": of}),
     )
-    judgement = gate.judge(probes, config.gate)
+    past = [(at, said == gate.Verdict.BETTER) for at, said in store.runs.labelled_gates()]
+    judgement = gate.judge(probes, config.gate, spent(past, time.time()))
     store.runs.add_verdict(
         {
             "run_id": run_id,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from statistics import fmean, stdev
 from typing import Any
 
 from ttrl.config import GateConfig, ShipPolicy
+from ttrl.evidence import Budget, e_value, probes_needed
 from ttrl.votes import take_vote
 
 Z = 1.645
@@ -52,12 +54,30 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Certainty:
+    """What the labels are worth: their e-value against "no better", the one that this gate asked
+    for (None: the year's budget is spent), about how many probes like these would reach it (None:
+    no number would), and the share of the year's budget that is left after this gate."""
+
+    e: float
+    threshold: float | None
+    needed: int | None
+    budget_left: float
+
+    @property
+    def proves(self) -> bool:
+        """Whether the evidence is what the gate asked for."""
+        return self.threshold is not None and self.e >= self.threshold
+
+
+@dataclass(frozen=True)
 class Judgement:
     """The verdict, why, and the numbers it rests on."""
 
     verdict: Verdict
     reason: str
     labelled: Comparison | None
+    certainty: Certainty | None
     agreement: Comparison | None
     kept_labels: Comparison | None
     """Of probes whose majority in one half of the live answers is kept: by the other half of them
@@ -75,15 +95,17 @@ class Judgement:
         return {key: value for key, value in asdict(self).items() if key != "verdict"}
 
 
-def judge(probes: Sequence[Probe], settings: GateConfig) -> Judgement:
-    """Labels decide when there are enough; else the model's own consensus may say `sharper` or
-    veto, never `better`: what it was trained towards and what judges it have the same author."""
-    labelled = _compare(_labelled_pairs(probes))
+def judge(probes: Sequence[Probe], settings: GateConfig, budget: Budget) -> Judgement:
+    """Labels decide when they are evidence enough for what is left of the year's `budget`; else the
+    model's own consensus may say `sharper` or veto, never `better`: what it was trained towards and
+    what judges it have the same author."""
+    pairs = _labelled_pairs(probes)
+    labelled, certainty = _compare(pairs), _certainty(pairs, budget)
     agreement = _compare([(_share(probe.live), _share(probe.candidate)) for probe in probes])
     kept = _compare(_kept_labels(probes))
 
     def say(verdict: Verdict, reason: str) -> Judgement:
-        return Judgement(verdict, reason, labelled, agreement, kept)
+        return Judgement(verdict, reason, labelled, certainty, agreement, kept)
 
     if labelled and labelled.high < 0:
         return say(Verdict.WORSE, f"labelled probes: {_words(labelled)}")
@@ -92,13 +114,14 @@ def judge(probes: Sequence[Probe], settings: GateConfig) -> Judgement:
         return say(Verdict.UNPROVEN, few)
     if kept and kept.high < 0 and kept.candidate < kept.live - settings.flips:
         return say(Verdict.WORSE, f"majority answers kept: {_words(kept)}")
-    if labelled and labelled.probes >= settings.min_probes and labelled.low > 0:
-        return say(Verdict.BETTER, f"labelled probes: {_words(labelled)}")
+    if labelled and certainty and certainty.proves and labelled.probes >= settings.min_probes:
+        return say(Verdict.BETTER, f"labelled probes: {_words(labelled)}; {_sure(certainty)}")
+    doubt = f"; labels do not prove it: {_sure(certainty)}" if certainty else ""
     if agreement.low > 0:
-        return say(Verdict.SHARPER, f"agreement with itself: {_words(agreement)}")
+        return say(Verdict.SHARPER, f"agreement with itself: {_words(agreement)}{doubt}")
     if agreement.high < 0:
         return say(Verdict.WORSE, f"agreement with itself: {_words(agreement)}")
-    return say(Verdict.UNPROVEN, f"agreement with itself: {_words(agreement)}")
+    return say(Verdict.UNPROVEN, f"agreement with itself: {_words(agreement)}{doubt}")
 
 
 def _labelled_pairs(probes: Sequence[Probe]) -> list[tuple[float, float]]:
@@ -135,6 +158,30 @@ def _compare(pairs: Sequence[tuple[float, float]]) -> Comparison | None:
     mean = fmean(differences)
     live, candidate = (fmean(side) for side in zip(*pairs, strict=True))
     return Comparison(len(pairs), live, candidate, mean - margin, mean + margin)
+
+
+def _certainty(pairs: Sequence[tuple[float, float]], budget: Budget) -> Certainty | None:
+    if not pairs:
+        return None
+    e = e_value([candidate - live for live, candidate in pairs])
+    threshold, after = budget.threshold, replace(budget, gates=budget.gates + 1)
+    return Certainty(
+        e=min(e, sys.float_info.max),  # the store's JSON knows no infinity
+        threshold=None if math.isinf(threshold) else threshold,
+        needed=probes_needed(len(pairs), e, threshold),
+        budget_left=after.left,
+    )
+
+
+def _sure(certainty: Certainty) -> str:
+    if certainty.threshold is None:
+        return "this year's error budget is spent"
+    asked = f"e-value {certainty.e:.3g} of the {certainty.threshold:.3g} asked for"
+    if certainty.proves:
+        return asked
+    if certainty.needed is None:
+        return f"{asked}, and no number of probes like these would reach it"
+    return f"{asked}, which about {certainty.needed} probes like these would reach"
 
 
 def _words(compared: Comparison) -> str:

@@ -167,6 +167,8 @@ def _echo_verdict(verdict: Mapping[str, Any]) -> None:
     evidence = verdict["evidence"]
     click.echo(f"{'verdict':12} {verdict['verdict']}, against {verdict['against']}")
     click.echo(f"{'':12} {evidence['reason']}")
+    if sure := evidence.get("certainty"):
+        click.echo(f"{'':12} {sure['budget_left']:.1%} of this year's error budget is left")
     for name in ("labelled", "agreement", "kept_labels"):
         if compared := evidence[name]:
             click.echo(

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from ttrl.config import GateConfig, ShipPolicy
+from ttrl.evidence import GATES, Budget
 from ttrl.gate import Probe, Verdict, judge
 
 SETTINGS = GateConfig(min_probes=16, flips=0.05)
@@ -52,16 +53,33 @@ def probes(count, live, candidate, *, candidate_label="7", labelled=False, seed=
     ],
 )
 def test_verdicts(given, verdict):
-    assert judge(given, SETTINGS).verdict is verdict
+    assert judge(given, SETTINGS, Budget()).verdict is verdict
+
+
+def test_labels_that_are_too_few_to_be_sure_say_how_many_would_do():
+    given = probes(30, 0.5, 0.6, labelled=True)
+    found = judge(given, SETTINGS, Budget())
+    assert found.verdict is not Verdict.BETTER
+    assert 1 < found.certainty.e < found.certainty.threshold == GATES / 0.05
+    assert f"about {found.certainty.needed} probes like these" in found.reason
+    more = probes(2 * found.certainty.needed, 0.5, 0.6, labelled=True, seed=1)
+    assert judge(more, SETTINGS, Budget()).verdict is Verdict.BETTER
+
+
+def test_nothing_is_better_once_the_year_is_spent():
+    given = probes(40, 0.3, 0.7, labelled=True)
+    found = judge(given, SETTINGS, Budget(GATES, 3))
+    assert found.verdict is Verdict.SHARPER
+    assert "error budget is spent" in found.reason
 
 
 def test_a_few_labels_among_many_probes_do_not_certify():
     given = probes(8, 0.3, 0.7, labelled=True) + probes(40, 0.3, 0.7, seed=1)
-    assert judge(given, SETTINGS).verdict is Verdict.SHARPER
+    assert judge(given, SETTINGS, Budget()).verdict is Verdict.SHARPER
 
 
 def test_an_unchanged_model_is_seldom_called_sharper_and_hardly_ever_worse():
-    verdicts = [judge(probes(40, 0.5, 0.5, seed=s), SETTINGS).verdict for s in range(200)]
+    verdicts = [judge(probes(40, 0.5, 0.5, seed=s), SETTINGS, Budget()).verdict for s in range(200)]
     assert verdicts.count(Verdict.SHARPER) <= 20
     assert verdicts.count(Verdict.WORSE) <= 30
     assert Verdict.BETTER not in verdicts
@@ -69,7 +87,7 @@ def test_an_unchanged_model_is_seldom_called_sharper_and_hardly_ever_worse():
 
 def test_unreadable_answers_are_no_agreement():
     blank = [Probe(p.live, (None,) * N) for p in probes(40, 0.5, 0.5)]
-    assert judge(blank, SETTINGS).verdict is Verdict.WORSE
+    assert judge(blank, SETTINGS, Budget()).verdict is Verdict.WORSE
 
 
 @pytest.mark.parametrize(
@@ -83,10 +101,10 @@ def test_unreadable_answers_are_no_agreement():
 )
 def test_the_policy_says_what_ships(policy, verdict, ships):
     given = probes(40, 0.3, 0.7, labelled=verdict is Verdict.BETTER)
-    assert judge(given, SETTINGS).ships(policy) is ships
+    assert judge(given, SETTINGS, Budget()).ships(policy) is ships
 
 
 @pytest.mark.parametrize("policy", list(ShipPolicy))
 def test_what_is_unproven_or_worse_never_ships(policy):
-    assert not judge(probes(8, 0.3, 0.9), SETTINGS).ships(policy)
-    assert not judge(probes(40, 0.7, 0.3), SETTINGS).ships(policy)
+    assert not judge(probes(8, 0.3, 0.9), SETTINGS, Budget()).ships(policy)
+    assert not judge(probes(40, 0.7, 0.3), SETTINGS, Budget()).ships(policy)

@@ -227,6 +227,13 @@ class RunTable:
         with self._database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
+    def labelled_gates(self) -> list[tuple[float, str]]:
+        """Every gate so far that looked at labels: when, and its verdict."""
+        query = sa.select(verdicts.c.at, verdicts.c.verdict, verdicts.c.evidence)
+        with self._database.read() as connection:
+            rows = connection.execute(query)
+            return [(at, verdict) for at, verdict, why in rows if why.get("certainty")]
+
     def _update_active(self, run_id: int, **values: Any) -> bool:
         query = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
         with self._database.write() as connection:

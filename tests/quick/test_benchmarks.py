@@ -1,0 +1,38 @@
+"""The gate's simulation bets as the gate does."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from benchmarks import gate  # noqa: E402
+from ttrl.evidence import Budget, e_value  # noqa: E402
+
+
+def test_the_simulation_sees_the_gates_own_evidence(monkeypatch):
+    """At its last look, with probes that are answered for certain."""
+    live, other = np.zeros(200), np.r_[np.ones(12), np.zeros(188)]
+    monkeypatch.setattr(gate, "LOOKS", 1)
+    e = e_value(list(other - live))
+    for threshold, seen in ((e * 0.999, True), (e * 1.001, False)):
+        monkeypatch.setattr(Budget, "threshold", threshold)
+        assert gate.look_and_look(np.random.default_rng(0), live, other, Budget()) is seen
+    assert math.isfinite(e)
+
+
+def test_a_candidate_moves_as_much_as_it_should():
+    rng = np.random.default_rng(1)
+    live = np.full(gate.POPULATION, 0.5)
+    made = gate.candidate(rng, live, 0.03)
+    assert made.mean() - live.mean() == pytest.approx(0.03, abs=0.005)
+    assert (made != live).mean() == pytest.approx(gate.MOVED, abs=0.02)
+
+
+def test_more_labels_ship_a_better_candidate_sooner_and_no_labels_none():
+    rng = np.random.default_rng(2)
+    assert gate.power(rng, 2000, 5, 10, 0.1) == 1
+    assert gate.power(rng, 10, 5, 10, 0.1) is None
+    assert gate.harm(rng, 200, 5, 10)["ever_harmed_share"] == 0

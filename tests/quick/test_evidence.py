@@ -1,0 +1,76 @@
+"""Evidence that may be looked at whenever one likes, and a budget of errors for a year."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from statistics import fmean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttrl.evidence import ERROR, GATES, YEAR_SECONDS, Budget, e_value, probes_needed, spent
+
+
+def test_no_probe_is_no_evidence():
+    assert e_value([]) == pytest.approx(1)
+
+
+@given(st.lists(st.floats(-1, 1), max_size=30), st.floats(-0.5, 0.5), st.randoms())
+def test_the_order_of_the_probes_does_not_matter(differences, above, rng):
+    shuffled = rng.sample(differences, len(differences))
+    assert e_value(shuffled, above) == pytest.approx(e_value(differences, above), rel=1e-9)
+
+
+@pytest.mark.parametrize("outcomes", [(-1, 1), (-1, 0, 1), (-0.5, -0.5, 1), (0, 0)])
+def test_a_candidate_that_is_no_better_pays_nothing_on_average(outcomes):
+    """Exactly: over all equally likely outcomes of four probes whose mean is 0."""
+    all_ways = itertools.product(outcomes, repeat=4)
+    assert fmean(map(e_value, all_ways)) == pytest.approx(1)
+
+
+def test_a_margin_is_a_null_of_its_own():
+    assert fmean(e_value(w, -0.5) for w in itertools.product((-1, 0), repeat=4)) == pytest.approx(1)
+    assert e_value([0.0] * 100, -0.1) > 100, "not worse by a tenth"
+    assert e_value([0.0] * 100) == pytest.approx(1)
+
+
+def test_whoever_looks_after_each_probe_is_seldom_wrong():
+    """The highest e-value on the way passes 20 in at most a twentieth of all cases (Ville)."""
+    rng = random.Random(1)
+
+    def passes() -> bool:
+        seen = [rng.choice((-0.5, 0, 0.5)) for _ in range(60)]
+        return any(e_value(seen[:count]) >= 20 for count in range(5, 61, 5))
+
+    assert sum(passes() for _ in range(400)) <= 20
+
+
+def test_large_evidence_is_a_number_still():
+    assert e_value([1.0] * 5000) == math.inf
+    assert e_value([-1.0] * 5000) < 1e-100
+
+
+def test_the_budget_is_shared_by_the_gates_of_a_year():
+    assert Budget().threshold == GATES / ERROR
+    assert Budget(10, 1).threshold == GATES / ERROR / 2
+    assert Budget(GATES).threshold == math.inf
+    assert (Budget().left, Budget(GATES // 2).left, Budget(GATES + 1).left) == (1, 0.5, 0)
+
+
+def test_a_year_begins_with_the_first_gate():
+    assert spent([], 5.0) == Budget()
+    past = [(100.0, True), (200.0, False), (100.0 + YEAR_SECONDS, True)]
+    assert spent(past[:2], 300.0) == Budget(2, 1)
+    assert spent(past[:2], 101.0 + YEAR_SECONDS) == Budget()
+    assert spent(past, 101.0 + YEAR_SECONDS) == Budget(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "e", "threshold", "needed"),
+    [(50, 10, 100, 100), (50, 100, 10, 50), (50, 0.9, 10, None), (50, 10, math.inf, None)],
+)
+def test_how_many_would_decide(count, e, threshold, needed):
+    assert probes_needed(count, e, threshold) == needed
