@@ -138,10 +138,16 @@ def _parent(config: Config, store: Store) -> Manifest | None:
 
 
 def _select(config: Config, store: Store, run_id: int) -> list[StoredQuestion]:
+    """The questions of the request, or new ones; those of labelled probes become probes too."""
     hashes = store.runs.get(run_id).request.get("hashes")
     if hashes is not None:
-        return store.questions.named(hashes)
-    return store.questions.new(config.selection.max_questions)
+        found = store.questions.named(hashes)
+    else:
+        found = store.questions.new(config.selection.max_questions)
+    guarded = {asked.question.wording for asked in probe.labelled(config.gate.labelled)}
+    taken = [row for row in found if row.question.wording in guarded]
+    store.questions.hold_out([row.id for row in taken])
+    return [row for row in found if row not in taken]
 
 
 def _update(config: Config, lesson: Lesson, parent: Manifest | None, run_id: int) -> Updated:

@@ -58,6 +58,11 @@ class Question:
         """The last turn: what is asked."""
         return message_text(self.body["messages"][-1])
 
+    @property
+    def wording(self) -> str:
+        """The last turn apart from case, white space and its closing mark."""
+        return str(_normalise(self.text)).casefold().rstrip(" .?!:")
+
 
 def from_prompt(prompt: str) -> Question:
     """The question that a plain line of text asks."""

@@ -21,7 +21,9 @@ from tests.integration.daemon import (
     wait_until,
 )
 from ttrl.demo.questions import make_problems
+from ttrl.questions import from_prompt
 from ttrl.store import Store
+from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState, Trigger
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -190,6 +192,33 @@ def ttrl(*words, code=0):
     done = subprocess.run([*TTRL, *words], capture_output=True, text=True, timeout=280)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout or done.stderr
+
+
+def test_labels_certify_and_are_never_learned_from(tmp_path):
+    """Somebody asks the labelled questions as well, in other letters: no update has them."""
+    state_dir = record_questions(tmp_path / "state", 80)
+    problems, path = make_problems(60, seed=21), tmp_path / "probes.jsonl"
+    rows = [{"prompt": problem.prompt, "answers": [problem.answer]} for problem in problems]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    settings = ("gate.ship=better", f"gate.labelled={path}", "update.steps=12")
+    with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
+        shouted = [from_prompt(f" {problem.prompt.upper()}  ") for problem in problems]
+        store.questions.record([Recorded(question, 2.0) for question in shouted], holdout=0)
+        run = json.loads(daemon.ttrl("adapt", "--json"))
+        assert run["state"] == "published", run["reason"]
+        assert run["reason"].startswith("better: labelled probes")
+        daemon.wait_live(run["adapter"])
+        (verdict,) = store.runs.verdicts(run["id"])
+        certainty = verdict["evidence"]["certainty"]
+        assert certainty["e"] >= certainty["threshold"] == 10_000
+        assert certainty["budget_left"] == pytest.approx(1 - 1 / 500)
+        assert "99.8% of this year's error budget" in daemon.ttrl("runs", "show", str(run["id"]))
+        labelled = {question.hash for question in shouted}
+        taught = set(store.adapters.question_ids(run["adapter"]))
+        rows = store.questions.page(1000)
+        assert taught
+        assert not {row.question.hash for row in rows if row.id in taught} & labelled
+        assert labelled <= {row.question.hash for row in rows if row.probe}
 
 
 def test_assess_says_why_the_engine_refuses(shared, question_file):

@@ -118,6 +118,11 @@ class QuestionTable:
         query = _select().where(questions.c.probe).order_by(questions.c.id.desc())
         return self._rows(query.limit(limit))
 
+    def hold_out(self, ids: Sequence[int]) -> None:
+        """Make these probes."""
+        with self._database.write() as connection:
+            connection.execute(questions.update().where(questions.c.id.in_(ids)).values(probe=True))
+
     def page(self, limit: int, *, before: int | None = None) -> list[StoredQuestion]:
         """Questions, newest first; `before` is an id to go on from."""
         query = _select().order_by(questions.c.id.desc()).limit(limit)
