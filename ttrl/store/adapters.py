@@ -122,7 +122,7 @@ class AdapterTable:
         with self._database.write() as connection:
             if name is not None:
                 update = adapters.update().where(adapters.c.name == name)
-                connection.execute(update.values(state=AdapterState.APPROVED))
+                connection.execute(update.values(state=AdapterState.APPROVED, reason=reason))
             _want(connection, name, author, reason)
 
     def roll_back(self, *, author: str, reason: str) -> Pointer:
