@@ -64,6 +64,9 @@ def test_only_stable_names_are_listed(home: House) -> None:
     home.live.max_model_len = 512
     with home.client() as client:
         models = client.models.list().data
+        assert client.models.retrieve("demo") == models[0]
+        with pytest.raises(openai.NotFoundError, match="no such model"):
+            client.models.retrieve("ttrl-1")
     assert [model.id for model in models] == ["demo", "other-name"]
     assert models[0].model_extra == {"max_model_len": 512}
 
