@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +79,8 @@ def adapt(
             return
         request = _request(config, store, questions, changes)
         with sentences():
-            answer = ask_daemon(config, "POST", "/admin/runs", request)
-            if answer is not None:
-                run = _follow_daemon(config, store, answer["run"], as_json)
-            else:
+            run = _by_daemon(config, store, request, as_json)
+            if run is None:
                 config = with_model(config)
                 log_to_stderr("warning")
                 config = share_card(config)
@@ -165,23 +165,40 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
         )
 
 
-def _follow_daemon(config: Config, store: Store, run_id: int, as_json: bool) -> Run:
-    follower = Follower(store, run_id)
-    try:
+def _by_daemon(
+    config: Config, store: Store, request: Mapping[str, Any], as_json: bool
+) -> Run | None:
+    """The run, once it has ended; None when no daemon is up."""
+    with _interrupts() as interrupts:
+        answer = ask_daemon(config, "POST", "/admin/runs", request)
+        if answer is None:
+            return None
+        follower = Follower(store, answer["run"])
         with screen(silent=as_json) as shown:
             while not (news := follower.look()).run.state.ended:
                 shown.show(news)
+                if interrupts:
+                    interrupts.clear()
+                    ask_daemon(config, "POST", "/admin/runs/stop")
                 if news.run.stale(time.time()):
-                    fail(f"run {run_id} fell silent; `ttrl status` says whether a daemon is up")
+                    fail(f"run {news.run.id} fell silent; `ttrl status` says if a daemon is up")
                 time.sleep(LOOK_SECONDS)
             shown.show(news)
-    except KeyboardInterrupt:
-        ask_daemon(config, "POST", "/admin/runs/stop")
-        click.echo(f"Run {run_id} was stopped.", err=True)
-        raise
     if news.run.state is RunState.PUBLISHED:
         settle(config, store, news.run.adapter)
     return news.run
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Ctrl-C adds to a list: as an exception it might come before it is known which run to stop, or
+    be lost in somebody's callback."""
+    found: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: found.append(number))
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def _alone(config: Config, request: Mapping[str, Any], as_json: bool) -> Run:

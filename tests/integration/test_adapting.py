@@ -172,10 +172,10 @@ def test_interrupting_adapt_stops_the_run_and_nothing_else(tmp_path):
 
 def test_a_run_of_a_daemon_goes_by_its_settings(tmp_path, question_file):
     """But for those that the command line changes for it."""
-    with Daemon(tmp_path / "state", "update.steps=3", "gate.min_probes=4") as daemon:
+    with Daemon(tmp_path / "state", "update.steps=3", "gate.ship=better") as daemon:
         bare = ["--state-dir", str(daemon.state_dir), "--json"]
         plan = json.loads(ttrl("adapt", "--dry-run", "--questions", str(question_file), *bare))
-        assert (plan["steps"], plan["ships_if"], plan["min_probes"]) == (3, "sharper", 4)
+        assert (plan["steps"], plan["ships_if"], plan["min_probes"]) == (3, "better", 16)
         assert plan["tokens_at_most"] == (plan["samples"] + plan["probe_samples"]) * 96
         changes = ["--steps", "1", "--set", "vote.samples=8", "--set", "update.keep=4"]
         changes += ["--set", "selection.max_questions=8"]
