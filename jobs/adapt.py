@@ -145,9 +145,9 @@ def _select(config: Config, store: Store, run_id: int) -> list[StoredQuestion]:
     else:
         found = store.questions.new(config.selection.max_questions)
     guarded = {asked.question.wording for asked in probe.labelled(config.gate.labelled)}
-    taken = [row for row in found if row.question.wording in guarded]
-    store.questions.hold_out([row.id for row in taken])
-    return [row for row in found if row not in taken]
+    taken = {row.id for row in found if row.question.wording in guarded}
+    store.questions.hold_out(sorted(taken))
+    return [row for row in found if row.id not in taken]
 
 
 def _update(config: Config, lesson: Lesson, parent: Manifest | None, run_id: int) -> Updated:
