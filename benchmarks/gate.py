@@ -4,8 +4,8 @@
 worse by chance, mostly worse; live version and candidate answer the same labelled probes; the
 operator looks after every tenth of them and ships at the first sight of `better`. The probes stay
 the same for all nights. How often does the live version ever become truly worse than the base by
-more than a point? And how many nights does a candidate that is truly better by three points need?
-The last line is JSON.
+more than a point? And how many nights does a candidate that is truly better by three points, or by
+five, need? The last line is JSON.
 """
 
 from __future__ import annotations
@@ -56,9 +56,19 @@ def begin(rng: np.random.Generator) -> Lineage:
 
 
 def candidate(rng: np.random.Generator, live: Array, effect: float) -> Array:
-    """Some questions move up or down at random, so that the mean moves by about `effect`."""
-    moves = rng.normal(effect / MOVED, 0.2, POPULATION) * (rng.random(POPULATION) < MOVED)
-    return np.clip(live + moves, 0, 1)
+    """Some questions move up or down at random, so that the mean moves by `effect`: chances end at
+    0 and 1, so how far they must be pushed for that is found by halving."""
+    moved = np.flatnonzero(rng.random(POPULATION) < MOVED)
+    scattered = live[moved] + rng.normal(0, 0.2, len(moved))
+    wanted = live[moved].sum() + effect * POPULATION
+    low, high = -2.0, 2.0
+    for _ in range(25):
+        push = (low + high) / 2
+        enough = np.clip(scattered + push, 0, 1).sum() >= wanted
+        low, high = (low, push) if enough else (push, high)
+    made = live.copy()
+    made[moved] = np.clip(scattered + high, 0, 1)
+    return made
 
 
 def look_and_look(rng: np.random.Generator, live: Array, other: Array, budget: Budget) -> bool:
@@ -129,7 +139,7 @@ def main(lineages: int, nights: int, smoke: bool) -> None:
         found = harm(rng, count, lineages, nights)
         waits = {
             f"nights_to_ship_{points}_points": power(rng, count, lineages // 5 + 1, nights, effect)
-            for points, effect in ((3, 0.03), (10, 0.1))
+            for points, effect in ((3, 0.03), (5, 0.05))
         }
         table[count] = {**found, **waits}
         click.echo(f"{count} probes: {table[count]}", err=True)

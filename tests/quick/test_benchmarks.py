@@ -25,14 +25,15 @@ def test_the_simulation_sees_the_gates_own_evidence(monkeypatch):
 
 def test_a_candidate_moves_as_much_as_it_should():
     rng = np.random.default_rng(1)
-    live = np.full(gate.POPULATION, 0.5)
-    made = gate.candidate(rng, live, 0.03)
-    assert made.mean() - live.mean() == pytest.approx(0.03, abs=0.005)
-    assert (made != live).mean() == pytest.approx(gate.MOVED, abs=0.02)
+    live = gate.begin(rng).live
+    for effect in (0.03, -0.01, 0.0, 0.05):
+        made = gate.candidate(rng, live, effect)
+        assert made.mean() - live.mean() == pytest.approx(effect, abs=1e-4)
+        assert 0.1 < (made != live).mean() < gate.MOVED + 0.02
 
 
 def test_more_labels_ship_a_better_candidate_sooner_and_no_labels_none():
     rng = np.random.default_rng(2)
-    assert gate.power(rng, 2000, 5, 10, 0.1) == 1
-    assert gate.power(rng, 10, 5, 10, 0.1) is None
+    assert gate.power(rng, 2000, 5, 10, 0.05) == 1
+    assert gate.power(rng, 10, 5, 10, 0.05) is None
     assert gate.harm(rng, 200, 5, 10)["ever_harmed_share"] == 0
