@@ -30,6 +30,7 @@ from ttrl.engine.client import EngineClient, EngineError
 from ttrl.engine.pacer import Pacer
 from ttrl.evidence import spent
 from ttrl.gate import Judgement
+from ttrl.likeness import Guarded
 from ttrl.memory.check import MemoryRefused, fit_to_card
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
 from ttrl.rollouts import pacer_for
@@ -144,8 +145,8 @@ def _select(config: Config, store: Store, run_id: int) -> list[StoredQuestion]:
         found = store.questions.named(hashes)
     else:
         found = store.questions.new(config.selection.max_questions)
-    guarded = {asked.question.wording for asked in probe.labelled(config.gate.labelled)}
-    taken = {row.id for row in found if row.question.wording in guarded}
+    guarded = Guarded(asked.question.text for asked in probe.labelled(config.gate.labelled))
+    taken = {row.id for row in found if guarded.like(row.question.text)}
     store.questions.hold_out(sorted(taken))
     return [row for row in found if row.id not in taken]
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from ttrl.likeness import gist
+
 SHAPING_FIELDS = (
     "messages",
     "tools",
@@ -24,6 +26,9 @@ SHAPING_FIELDS = (
     "documents",
 )
 """The fields of a chat request that change the prompt or the form of the answer."""
+
+TELLING = 4
+"""Words and numbers of a turn that is more than a greeting."""
 
 ROLES = frozenset({"system", "developer", "user", "assistant"})
 
@@ -59,9 +64,13 @@ class Question:
         return message_text(self.body["messages"][-1])
 
     @property
-    def wording(self) -> str:
-        """The last turn apart from case, white space and its closing mark."""
-        return str(_normalise(self.text)).casefold().rstrip(" .?!:")
+    def cluster(self) -> str:
+        """The same for near-duplicates, and for all turns of a conversation: the gist of its first
+        turn that says something, in hexadecimal."""
+        asked = [message_text(m) for m in self.body["messages"] if m["role"] == "user"]
+        gists = [gist(text) for text in asked]
+        telling = (each for each in gists if len(each.words) + len(each.numbers) >= TELLING)
+        return next(telling, gists[-1]).key
 
 
 def from_prompt(prompt: str) -> Question:

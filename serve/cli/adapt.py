@@ -122,9 +122,8 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     if questions is None:
         chosen = len(store.questions.new(config.selection.max_questions))
     else:
-        hashes = [question.hash for question in questions]
-        held_out = store.questions.held_out(hashes, holdout=config.gate.holdout)
-        chosen, probing = len(hashes) - len(held_out), probing | held_out
+        held_out = store.questions.held_out(questions, holdout=config.gate.holdout)
+        chosen, probing = len(questions) - len(held_out), probing | held_out
     steps, probes = config.update.steps if chosen else 0, min(len(probing), config.gate.probes)
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
     return {

@@ -76,7 +76,8 @@ class QuestionTable:
         origin: Origin = Origin.TRAFFIC,
     ) -> None:
         """Add questions, or count them once more. A `holdout` share becomes probes, chosen by a
-        keyed hash so that no user can choose to be one."""
+        keyed hash of the cluster, so that no user can choose to be one and near-duplicates stay on
+        one side."""
         if not recorded:
             return
         insert = self._database.upsert(questions)
@@ -102,8 +103,9 @@ class QuestionTable:
             found += self._rows(_select().where(among, ~questions.c.probe))
         return sorted(found, key=lambda row: row.id)
 
-    def held_out(self, hashes: Sequence[str], *, holdout: float) -> frozenset[str]:
-        """Which of these are probes, or would be if they were recorded."""
+    def held_out(self, asked: Sequence[Question], *, holdout: float) -> frozenset[str]:
+        """The hashes of those that are probes, or would be if they were recorded."""
+        hashes = [question.hash for question in asked]
         columns = sa.select(questions.c.hash, questions.c.probe)
         known: dict[str, bool] = {}
         with self._database.write() as connection:
@@ -111,7 +113,11 @@ class QuestionTable:
             for start in range(0, len(hashes), PARAMETERS):
                 among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
                 known |= {row.hash: row.probe for row in connection.execute(columns.where(among))}
-        return frozenset(name for name in hashes if known.get(name, _held_out(name, key, holdout)))
+        return frozenset(
+            question.hash
+            for question in asked
+            if known.get(question.hash, _held_out(question.cluster, key, holdout))
+        )
 
     def probes(self, limit: int) -> list[StoredQuestion]:
         """The newest held-out questions."""
@@ -178,15 +184,17 @@ def _select() -> sa.Select[tuple[object, ...]]:
 
 
 def _to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[str, Any]:
+    cluster = item.question.cluster
     return {
         "hash": item.question.hash,
+        "cluster": cluster,
         "body": dict(item.question.body),
         "count": 1,
         "first_seen": item.at,
         "last_seen": item.at,
         "client": item.client,
         "origin": origin,
-        "probe": _held_out(item.question.hash, key, holdout),
+        "probe": _held_out(cluster, key, holdout),
         "state": QuestionState.NEW,
     }
 
@@ -212,6 +220,6 @@ def _secret(connection: sa.Connection) -> bytes:
     return bytes.fromhex(found)
 
 
-def _held_out(question_hash: str, key: bytes, share: float) -> bool:
-    keyed = hmac.digest(key, question_hash.encode(), "sha256")
+def _held_out(cluster: str, key: bytes, share: float) -> bool:
+    keyed = hmac.digest(key, cluster.encode(), "sha256")
     return int.from_bytes(keyed[:8]) < share * 2**64

@@ -61,6 +61,7 @@ questions = Table(
     metadata,
     Column("id", QuestionId, primary_key=True),
     Column("hash", String(64), nullable=False, unique=True),
+    Column("cluster", String(32), nullable=False, index=True),
     Column("body", JSON, nullable=False),
     Column("count", Integer, nullable=False),
     Column("first_seen", Float, nullable=False),
