@@ -21,13 +21,14 @@ from pathlib import Path
 from types import FrameType
 
 from jobs import probe
-from jobs.candidate import Candidate
+from jobs.candidate import Candidate, snapshot_steps
 from jobs.lesson import Lesson
+from jobs.probe import Examination
 from ttrl import adapters, gate
 from ttrl.adapters import Manifest
 from ttrl.config import Config
+from ttrl.drift import Drift, measure
 from ttrl.engine.client import EngineClient, EngineError
-from ttrl.engine.pacer import Pacer
 from ttrl.evidence import spent
 from ttrl.gate import Judgement
 from ttrl.likeness import Guarded
@@ -97,20 +98,27 @@ def _adapt(
     if not questions:
         return RunState.NOTHING, "there are no new questions to learn from", None
     store.runs.enter(run_id, RunState.UPDATING)
-    served = parent.name if parent else client.base_model().name
+    base = client.base_model().name
+    start, scratch = parent.name if parent else base, _scratch(config, run_id)
+    keep = snapshot_steps(config.update.steps, config.update.snapshots)
     tell = partial(store.runs.observe, run_id)
     with (
-        Candidate(client, _scratch(config, run_id), run_id, served) as candidate,
+        Candidate(client, scratch, run_id, start, keep) as candidate,
         pacer_for(client, config.vote, tell) as pacer,
     ):
-        lesson = Lesson(config, store, client, run_id, questions, candidate, pacer)
+        examination = Examination(client, store, config, run_id, pacer)
+        lesson = Lesson(
+            config, store, client, run_id, questions, candidate, pacer, examination.choose
+        )
         updated = _update(config, lesson, parent, run_id)
         if not updated.steps:
             return RunState.NOTHING, "no question left a majority that could teach anything", None
         steps = f"{updated.steps} of {config.update.steps} steps"
         early = f" (after {steps}: {updated.ended})" if updated.ended else ""
         store.runs.enter(run_id, RunState.JUDGING)
-        judgement = _judge(config, store, client, run_id, candidate, pacer)
+        live = store.adapters.serving().adapter or base
+        drift = measure(updated.pinned)
+        judgement = _judge(config, store, run_id, examination, live, candidate.version, drift)
         if judgement.verdict in (gate.Verdict.WORSE, gate.Verdict.UNPROVEN):
             return RunState.REJECTED, f"{judgement.verdict}: {judgement.reason}{early}", None
         store.runs.enter(run_id, RunState.PUBLISHING)
@@ -177,27 +185,21 @@ def _update(config: Config, lesson: Lesson, parent: Manifest | None, run_id: int
 def _judge(
     config: Config,
     store: Store,
-    client: EngineClient,
     run_id: int,
-    candidate: Candidate,
-    pacer: Pacer,
+    examination: Examination,
+    live: str,
+    candidate: str,
+    drift: Drift,
 ) -> Judgement:
-    probes = probe.run(
-        client,
-        store,
-        config,
-        live=candidate.served,
-        candidate=candidate.version,
-        pacer=pacer,
-        progress=lambda done, of: store.runs.observe(run_id, "probe", {"done": done, "of": of}),
-    )
+    probes = examination.judge(live=live, candidate=candidate)
     past = [(at, said == gate.Verdict.BETTER) for at, said in store.runs.labelled_gates()]
-    judgement = gate.judge(probes, config.gate, spent(past, time.time()))
+    budget = spent(past, time.time())
+    judgement = gate.judge(probes, config.gate, budget, drift, examination.staleness())
     store.runs.add_verdict(
         {
             "run_id": run_id,
-            "adapter": candidate.version,
-            "against": candidate.served,
+            "adapter": candidate,
+            "against": live,
             "verdict": judgement.verdict,
             "evidence": judgement.numbers(),
         }

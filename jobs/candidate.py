@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ttrl.engine.client import EngineClient, EngineError
@@ -13,14 +13,29 @@ from ttrl.engine.client import EngineClient, EngineError
 log = logging.getLogger(__name__)
 
 
-class Candidate:
-    """The weights being trained, in the engine under names that are never used again."""
+def snapshot_steps(steps: int, count: int) -> frozenset[int]:
+    """`count` of the steps, evenly spread, the last among them."""
+    return frozenset(steps * part // count for part in range(1, count + 1)) - {0}
 
-    def __init__(self, client: EngineClient, scratch: Path, run_id: int, served: str) -> None:
+
+class Candidate:
+    """The weights being trained, in the engine under names that are never used again. Those after
+    each of the steps in `keep` stay on disk, to be chosen from."""
+
+    def __init__(
+        self,
+        client: EngineClient,
+        scratch: Path,
+        run_id: int,
+        parent: str,
+        keep: Collection[int] = (),
+    ) -> None:
         self.scratch = scratch
-        self.served = served
-        self.version = served
+        self.version = parent
+        self._parent = parent
         self._client = client
+        self._keep = keep
+        self._saved: dict[int, str] = {}
         # The engine may outlive a state directory, and with it the numbers of its runs.
         self._prefix = f"ttrl-cand-{run_id}-{secrets.token_hex(3)}"
 
@@ -29,28 +44,44 @@ class Candidate:
         """Where the present weights are."""
         return self.scratch / self.version
 
+    @property
+    def steps(self) -> list[int]:
+        """After which there are weights to choose from, in order."""
+        return sorted(self._saved)
+
     def deploy(self, save: Callable[[Path], None], step: int) -> None:
         """Save the weights and load them into the engine in place of the last step's."""
-        last, name = self.version, f"{self._prefix}-{step}"
-        if name == last:
+        if step in self._saved:
             return
+        name = f"{self._prefix}-{step}"
         save(self.scratch / name)
-        self._client.load_adapter(name, self.scratch / name)
-        self.version = name
-        self._drop(last)
+        self._saved[step] = name
+        self._switch(name)
+        for old in [old for old in self._saved if old != step and old not in self._keep]:
+            shutil.rmtree(self.scratch / self._saved.pop(old), ignore_errors=True)
+
+    def take(self, step: int) -> str:
+        """Make the weights after this step the ones in the engine; their name."""
+        if self._saved[step] != self.version:
+            self._switch(self._saved[step])
+        return self.version
 
     def __enter__(self) -> Candidate:
         self.scratch.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._drop(self.version)
+        self._unload(self.version)
 
-    def _drop(self, version: str) -> None:
-        if version == self.served:
+    def _switch(self, name: str) -> None:
+        self._client.load_adapter(name, self.scratch / name)
+        last, self.version = self.version, name
+        self._unload(last)
+
+    def _unload(self, version: str) -> None:
+        if version == self._parent:
             return
         try:
             self._client.unload_adapter(version)
         except EngineError as error:  # the reconciler clears up after an engine that came back
             log.warning("could not unload a candidate: %s", error)
-        shutil.rmtree(self.scratch / version, ignore_errors=True)

@@ -18,6 +18,10 @@ from ttrl.selection import Rounds
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState, StoredQuestion
 
+Choose = Callable[[Sequence[int], Callable[[int], str]], int]
+"""Of the steps after which there are weights, the one whose weights are the result. The second
+argument makes a step's version the one in the engine, and names it."""
+
 DRAWS_PER_STEP = 4
 """Times that a step asks further questions in place of those that teach nothing."""
 
@@ -38,6 +42,7 @@ class Lesson:
         questions: Sequence[StoredQuestion],
         candidate: Candidate,
         pacer: Pacer,
+        choose: Choose,
     ) -> None:
         self.learned_from: set[int] = set()
         self._config = config
@@ -46,6 +51,7 @@ class Lesson:
         self._candidate = candidate
         self._rounds = Rounds(questions, seed=config.update.seed)
         self._pacer = pacer
+        self._choose = choose
         self._roller = Roller(client, config.vote, config.update, pacer)
         self._asked: set[int] = set()
         self._drawn: list[Group] = []
@@ -101,6 +107,11 @@ class Lesson:
         self._store.runs.observe(self._run_id, "step", {**numbers, **ours})
         self._since = now
         return True
+
+    def settle(self) -> Path:
+        """Have the result chosen, and make it the version in the engine."""
+        self._candidate.take(self._choose(self._candidate.steps, self._candidate.take))
+        return self._candidate.directory
 
     def pins(self) -> Sequence[Pin]:
         """A sequence of each question of the last draw, where the weights must differ most."""

@@ -195,6 +195,8 @@ class UpdateConfig(Section):
     micro_batch: Positive = 8
     """Sequences in one forward pass; only memory and speed depend on it."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    snapshots: Positive = 4
+    """Steps, evenly spread, after which the weights are kept to choose the best from."""
     time_limit: Duration = timedelta(hours=4)
     seed: int = 0
     grpo: dict[str, Any] = Field(default_factory=dict)
@@ -230,9 +232,31 @@ class GateConfig(Section):
     samples: Annotated[int, Field(ge=2, le=256)] = 16
     labelled: Path | None = None
     """JSONL of `prompt` and `answers`: the operator's own labelled probes."""
+    choosing: Ratio = 0.25
+    """Share of the labelled probes by which the best step of a run is chosen; the others judge
+    it."""
     flips: Ratio = 0.05
-    """Share of the probes' majority answers that may change, beyond what resampling alone changes,
-    before the candidate is worse."""
+    """Share of the probes' majority answers that may change, beyond what asking the live version
+    twice changes, before the candidate is worse."""
+    unreadable: Ratio = 0.02
+    """Share of the answers that may become unreadable before the candidate is worse."""
+    reach: Ratio = 0.05
+    """Share of the labelled probes that may lose their last right answer (pass@k)."""
+    length: Annotated[float, Field(gt=1)] = 3.0
+    """Times that answers may be longer or shorter than the live version's."""
+    kl_base: Annotated[float, Field(gt=0)] = 0.5
+    """Distance from the base model, in nats per token of pinned answers, that a lineage may go."""
+    kl_live: Annotated[float, Field(gt=0)] = 0.3
+    """Distance from the live version that one run may go."""
+    base_margin: Ratio = 0.01
+    """Labels must show that the candidate is not worse than the base model by more than this."""
+    tag_margin: Ratio = 0.1
+    """The same for the labelled probes of each tag."""
+    told_apart: Ratio = 0.9
+    """Labelled probes are stale when a classifier tells them from recent traffic in more than this
+    share of pairs; 0.5 is chance."""
+    speaking: Ratio = 0.1
+    """And when less than this share of them speaks for the traffic."""
 
 
 class SelectionConfig(Section):

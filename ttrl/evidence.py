@@ -12,6 +12,7 @@ inference", arXiv 2210.01948). His stakes are spread over a grid, which is itsel
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ ERROR = 0.05
 """Of a year's verdicts of `better`, the share that may be false, in expectation."""
 GATES = 500
 """That a year's budget is for. Afterwards nothing is `better` until the next year."""
+CONVINCING = 1 / ERROR
+"""The e-value that one look by itself asks for: of hypotheses that are true, at most ERROR ever
+show as much (Ville's inequality)."""
 YEAR_SECONDS = 365 * 86400.0
 
 
@@ -29,12 +33,28 @@ def e_value(differences: Sequence[float], above: float = 0.0) -> float:
     A difference is one probe's (or one cluster's mean): the candidate's share of right answers less
     the live version's, from -1 to 1; probes are independent draws.
     """
-    odds = [(difference - above) / (1 + above) for difference in differences]
-    logs = [math.fsum(math.log1p(stake * each) for each in odds) for stake in STAKES]
+    odds = Counter((difference - above) / (1 + above) for difference in differences)
+    logs = [math.fsum(n * math.log1p(stake * o) for o, n in odds.items()) for stake in STAKES]
     largest = max(logs)
     if largest > 700:  # e**710 is no float any more
         return math.inf
     return math.fsum(math.exp(each) for each in logs) / len(STAKES)
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """Bounds of the mean difference, each right with 1 - ERROR at whatever time one looks: the
+    means that the evidence does not speak against (Waudby-Smith and Ramdas)."""
+    return _lower(differences), -_lower([-each for each in differences])
+
+
+def _lower(differences: Sequence[float]) -> float:
+    """The largest mean that the evidence is against, by halving; -1 when it is against none."""
+    low, high = -1.0, 1.0
+    for _ in range(20):  # to a millionth
+        middle = (low + high) / 2
+        against = e_value(differences, above=middle) >= CONVINCING
+        low, high = (middle, high) if against else (low, middle)
+    return low
 
 
 @dataclass(frozen=True)

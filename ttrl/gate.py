@@ -7,15 +7,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from statistics import fmean, stdev
 from typing import Any
 
+from ttrl.checks import ACCURACY, AGREEMENT, Check, Outcome, Rule, run_checks
 from ttrl.config import GateConfig, ShipPolicy
+from ttrl.drift import Drift
 from ttrl.evidence import Budget, e_value, probes_needed
-from ttrl.votes import take_vote
+from ttrl.paired import Probe, compare, differences, pairs
+from ttrl.staleness import Staleness
 
-Z = 1.645
-"""One-sided 95%."""
+WORST = 10
+"""Changed answers that are kept with a verdict."""
 
 
 class Verdict(StrEnum):
@@ -28,29 +30,7 @@ class Verdict(StrEnum):
     UNPROVEN = "unproven"
     """Too little evidence either way."""
     WORSE = "worse"
-    """Labels say so, or its majority answers changed more than chance changes them."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The canonical answers of both versions to one probe; with `right` for a labelled one:
-    whether each answer is accepted."""
-
-    live: tuple[str | None, ...]
-    candidate: tuple[str | None, ...]
-    live_right: tuple[bool, ...] | None = None
-    candidate_right: tuple[bool, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A paired mean over probes, with a one-sided 95% interval of the difference."""
-
-    probes: int
-    live: float
-    candidate: float
-    low: float
-    high: float
+    """It has lost something that it must not lose."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +49,40 @@ class Certainty:
         """Whether the evidence is what the gate asked for."""
         return self.threshold is not None and self.e >= self.threshold
 
+    def __str__(self) -> str:
+        if self.threshold is None:
+            return "this year's error budget is spent"
+        asked = f"e-value {self.e:.3g} of the {self.threshold:.3g} asked for"
+        if self.proves:
+            return asked
+        if self.needed is None:
+            return f"{asked}, and no number of probes like these would reach it"
+        return f"{asked}, which about {self.needed} probes like these would reach"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one labelled probe: the majority answers, and the shares of right ones."""
+
+    probe: str
+    live: str | None
+    candidate: str | None
+    right_before: float
+    right_after: float
+
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict, why, and the numbers it rests on."""
+    """The verdict, why, and the numbers it rests on; `worst` are the labelled probes that lost
+    most."""
 
     verdict: Verdict
     reason: str
-    labelled: Comparison | None
     certainty: Certainty | None
-    agreement: Comparison | None
-    kept_labels: Comparison | None
-    """Of probes whose majority in one half of the live answers is kept: by the other half of them
-    (`live`: what resampling alone changes), and by as many of the candidate's."""
+    checks: tuple[Check, ...]
+    worst: tuple[Change, ...]
+    probes: int
+    staleness: Staleness | None = None
 
     def ships(self, policy: ShipPolicy) -> bool:
         """Whether the operator's policy lets it serve."""
@@ -95,97 +96,74 @@ class Judgement:
         return {key: value for key, value in asdict(self).items() if key != "verdict"}
 
 
-def judge(probes: Sequence[Probe], settings: GateConfig, budget: Budget) -> Judgement:
+def judge(
+    probes: Sequence[Probe],
+    settings: GateConfig,
+    budget: Budget,
+    drift: Drift | None = None,
+    staleness: Staleness | None = None,
+) -> Judgement:
     """Labels decide when they are evidence enough for what is left of the year's `budget`; else the
     model's own consensus may say `sharper` or veto, never `better`: what it was trained towards and
     what judges it have the same author."""
-    pairs = _labelled_pairs(probes)
-    labelled, certainty = _compare(pairs), _certainty(pairs, budget)
-    agreement = _compare([(_share(probe.live), _share(probe.candidate)) for probe in probes])
-    kept = _compare(_kept_labels(probes))
+    checks = tuple(run_checks(probes, settings, drift or Drift()))
+    certainty = _certainty(probes, budget)
+    verdict, reason = _decide(probes, settings, checks, certainty, staleness)
+    return Judgement(verdict, reason, certainty, checks, _worst(probes), len(probes), staleness)
 
-    def say(verdict: Verdict, reason: str) -> Judgement:
-        return Judgement(verdict, reason, labelled, certainty, agreement, kept)
 
-    if labelled and labelled.high < 0:
-        return say(Verdict.WORSE, f"labelled probes: {_words(labelled)}")
-    if agreement is None or len(probes) < settings.min_probes:
+def _decide(
+    probes: Sequence[Probe],
+    settings: GateConfig,
+    checks: Sequence[Check],
+    certainty: Certainty | None,
+    staleness: Staleness | None,
+) -> tuple[Verdict, str]:
+    if lost := [check.words for check in checks if check.outcome is Outcome.FAILED]:
+        return Verdict.WORSE, "; ".join(lost)
+    if len(probes) < settings.min_probes:
         few = f"{len(probes)} probes; gate.min_probes asks for {settings.min_probes}"
-        return say(Verdict.UNPROVEN, few)
-    if kept and kept.high < 0 and kept.candidate < kept.live - settings.flips:
-        return say(Verdict.WORSE, f"majority answers kept: {_words(kept)}")
-    if labelled and certainty and certainty.proves and labelled.probes >= settings.min_probes:
-        return say(Verdict.BETTER, f"labelled probes: {_words(labelled)}; {_sure(certainty)}")
-    doubt = f"; labels do not prove it: {_sure(certainty)}" if certainty else ""
-    if agreement.low > 0:
-        return say(Verdict.SHARPER, f"agreement with itself: {_words(agreement)}{doubt}")
-    if agreement.high < 0:
-        return say(Verdict.WORSE, f"agreement with itself: {_words(agreement)}")
-    return say(Verdict.UNPROVEN, f"agreement with itself: {_words(agreement)}{doubt}")
+        return Verdict.UNPROVEN, few
+    if staleness is not None and staleness.stale(settings):
+        return Verdict.UNPROVEN, f"stale: {staleness}"
+    doubts = [check for check in checks if check.outcome is Outcome.UNPROVEN]
+    if of_tags := [check.words for check in doubts if check.rule is Rule.TAG]:
+        return Verdict.UNPROVEN, "; ".join(of_tags)
+    labelled, agreement = compare(probes, ACCURACY), compare(probes, AGREEMENT)
+    if certainty and certainty.proves and labelled and labelled.probes >= settings.min_probes:
+        if not doubts:
+            return Verdict.BETTER, f"labelled probes: {labelled}; {certainty}"
+        return Verdict.UNPROVEN, "; ".join(check.words for check in doubts)
+    doubt = f"; labels do not prove it: {certainty}" if certainty else ""
+    risen = agreement is not None and agreement.low > 0
+    verdict = Verdict.SHARPER if risen else Verdict.UNPROVEN
+    return verdict, f"{Rule.AGREEMENT}: {agreement}{doubt}"
 
 
-def _labelled_pairs(probes: Sequence[Probe]) -> list[tuple[float, float]]:
-    return [
-        (fmean(probe.live_right), fmean(probe.candidate_right))
-        for probe in probes
-        if probe.live_right and probe.candidate_right
-    ]
-
-
-def _share(answers: Sequence[str | None]) -> float:
-    return take_vote(answers).share
-
-
-def _kept_labels(probes: Sequence[Probe]) -> list[tuple[float, float]]:
-    """Compare one half of the live answers with the other, and with as many of the candidate's;
-    probes without a majority in that half say nothing."""
-    pairs = []
-    for probe in probes:
-        half = len(probe.live) // 2
-        reference = take_vote(probe.live[:half]).label
-        if reference is not None:
-            others = (probe.live[half : 2 * half], probe.candidate[:half])
-            live, candidate = (float(take_vote(side).label == reference) for side in others)
-            pairs.append((live, candidate))
-    return pairs
-
-
-def _compare(pairs: Sequence[tuple[float, float]]) -> Comparison | None:
-    if len(pairs) < 2:
+def _certainty(probes: Sequence[Probe], budget: Budget) -> Certainty | None:
+    found = differences(pairs(probes, ACCURACY))
+    if not found:
         return None
-    differences = [candidate - live for live, candidate in pairs]
-    margin = Z * stdev(differences) / math.sqrt(len(pairs))
-    mean = fmean(differences)
-    live, candidate = (fmean(side) for side in zip(*pairs, strict=True))
-    return Comparison(len(pairs), live, candidate, mean - margin, mean + margin)
-
-
-def _certainty(pairs: Sequence[tuple[float, float]], budget: Budget) -> Certainty | None:
-    if not pairs:
-        return None
-    e = e_value([candidate - live for live, candidate in pairs])
+    e = e_value(found)
     threshold, after = budget.threshold, replace(budget, gates=budget.gates + 1)
     return Certainty(
         e=min(e, sys.float_info.max),  # the store's JSON knows no infinity
         threshold=None if math.isinf(threshold) else threshold,
-        needed=probes_needed(len(pairs), e, threshold),
+        needed=probes_needed(len(found), e, threshold),
         budget_left=after.left,
     )
 
 
-def _sure(certainty: Certainty) -> str:
-    if certainty.threshold is None:
-        return "this year's error budget is spent"
-    asked = f"e-value {certainty.e:.3g} of the {certainty.threshold:.3g} asked for"
-    if certainty.proves:
-        return asked
-    if certainty.needed is None:
-        return f"{asked}, and no number of probes like these would reach it"
-    return f"{asked}, which about {certainty.needed} probes like these would reach"
-
-
-def _words(compared: Comparison) -> str:
-    return (
-        f"{compared.live:.1%} to {compared.candidate:.1%} on {compared.probes} probes "
-        f"(difference between {compared.low:+.1%} and {compared.high:+.1%})"
-    )
+def _worst(probes: Sequence[Probe]) -> tuple[Change, ...]:
+    changes = [
+        Change(
+            probe.key,
+            probe.live.vote.label,
+            probe.candidate.vote.label,
+            probe.live.accuracy,
+            probe.candidate.accuracy,
+        )
+        for probe in probes
+        if probe.labelled and probe.candidate.accuracy < probe.live.accuracy
+    ]
+    return tuple(sorted(changes, key=lambda c: c.right_after - c.right_before)[:WORST])

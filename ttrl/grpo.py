@@ -79,7 +79,8 @@ def update(
     steps = int(trainer.state.global_step)
     if steps < settings.steps:
         ended = ended or "update.time_limit was reached"
-    return Updated(steps, trainer.measure(policy.pins(), parent), ended)
+    result = policy.settle()
+    return Updated(steps, trainer.measure(policy.pins(), result, parent), ended)
 
 
 class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -112,23 +113,28 @@ class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         (directory / "README.md").unlink(missing_ok=True)
 
-    def measure(self, pins: Sequence[Pin], parent: Path | None) -> tuple[Pinned, ...]:
-        """The log-probabilities of the pins under the trained weights, the base and the parent."""
+    def measure(self, pins: Sequence[Pin], result: Path, parent: Path | None) -> tuple[Pinned, ...]:
+        """The log-probabilities of the pins under the result, the base and the parent."""
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        own = [self._logprobs(model, pin) for pin in pins]
+        own = self._under(model, result, "result", pins)
         with model.disable_adapter():
             base = [self._logprobs(model, pin) for pin in pins]
-        before: list[tuple[float, ...] | None] = [None] * len(pins)
+        before: Sequence[tuple[float, ...] | None] = [None] * len(pins)
         if parent is not None:
-            model.load_adapter(parent, "parent")
-            model.set_adapter("parent")
-            before = [self._logprobs(model, pin) for pin in pins]
+            before = self._under(model, parent, "parent", pins)
         dtype = str(model.dtype).removeprefix("torch.")
         return tuple(
             Pinned(pin, dtype, *under)
             for pin, under in zip(pins, zip(own, base, before, strict=True), strict=True)
         )
+
+    def _under(
+        self, model: PeftModel, adapter: Path, name: str, pins: Sequence[Pin]
+    ) -> list[tuple[float, ...]]:
+        model.load_adapter(adapter, name)
+        model.set_adapter(name)
+        return [self._logprobs(model, pin) for pin in pins]
 
     @torch.no_grad()
     def _logprobs(self, model: PeftModel, pin: Pin) -> tuple[float, ...]:

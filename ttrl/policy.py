@@ -44,6 +44,10 @@ class Policy(Protocol):
     def stepped(self, step: int, numbers: Mapping[str, float]) -> bool:
         """A step is done; False stops the update."""
 
+    def settle(self) -> Path:
+        """All steps are done: choose the result among the weights that were deployed, and say where
+        it is."""
+
     def pins(self) -> Sequence[Pin]:
         """Sequences by which the result is to be told from other weights."""
 

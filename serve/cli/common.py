@@ -169,13 +169,8 @@ def _echo_verdict(verdict: Mapping[str, Any]) -> None:
     click.echo(f"{'':12} {evidence['reason']}")
     if sure := evidence.get("certainty"):
         click.echo(f"{'':12} {sure['budget_left']:.1%} of this year's error budget is left")
-    for name in ("labelled", "agreement", "kept_labels"):
-        if compared := evidence[name]:
-            click.echo(
-                f"{'':12} {name}: {compared['live']:.1%} to {compared['candidate']:.1%} on "
-                f"{compared['probes']} probes, difference {compared['low']:+.1%} to "
-                f"{compared['high']:+.1%}"
-            )
+    for check in evidence["checks"]:
+        click.echo(f"{'':12} {check['outcome']:8} {check['words']}")
 
 
 def ask_daemon(

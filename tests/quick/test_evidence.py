@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.evidence import ERROR, GATES, YEAR_SECONDS, Budget, e_value, probes_needed, spent
+from ttrl.evidence import (
+    ERROR,
+    GATES,
+    YEAR_SECONDS,
+    Budget,
+    e_value,
+    interval,
+    probes_needed,
+    spent,
+)
 
 
 def test_no_probe_is_no_evidence():
@@ -74,3 +83,23 @@ def test_a_year_begins_with_the_first_gate():
 )
 def test_how_many_would_decide(count, e, threshold, needed):
     assert probes_needed(count, e, threshold) == needed
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.8])
+def test_bounds_hold_at_whatever_time_one_looks(chance):
+    """Coins of -1 and 1, looked at ten times: both bounds hold at all looks in nine tenths and
+    more of the cases."""
+    rng, mean = random.Random(2), 2 * chance - 1
+
+    def holds() -> bool:
+        seen = [1 if rng.random() < chance else -1 for _ in range(100)]
+        bounds = [interval(seen[:count]) for count in range(10, 101, 10)]
+        return all(low <= mean <= high for low, high in bounds)
+
+    assert sum(holds() for _ in range(100)) >= 90
+
+
+def test_without_evidence_the_bounds_are_the_widest():
+    assert interval([]) == (-1.0, 1.0)
+    low, high = interval([0.25] * 500)
+    assert 0.2 < low < 0.25 < high < 0.3

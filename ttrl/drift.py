@@ -1,0 +1,34 @@
+"""How far a version has moved from others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from ttrl.proof import Pinned
+
+
+@dataclass(frozen=True)
+class Drift:
+    """KL divergence from the base model and from the version that the run began with, in nats per
+    token of the version's own answers; None where it was not measured, or is the same."""
+
+    from_base: float | None = None
+    from_live: float | None = None
+
+
+def measure(pinned: Sequence[Pinned]) -> Drift:
+    """From the log-probabilities of answers that the version itself drew."""
+    return Drift(
+        from_base=_divergence((each.own, each.base) for each in pinned),
+        from_live=_divergence((each.own, each.parent) for each in pinned if each.parent),
+    )
+
+
+def _divergence(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> float | None:
+    """KL(own || other) from samples of `own`: the mean of exp(r) - 1 - r with r = other - own,
+    which is never negative and varies less than -r (Schulman, "Approximating KL divergence")."""
+    ratios = [b - a for own, other in pairs for a, b in zip(own, other, strict=True)]
+    return fmean(math.expm1(r) - r for r in ratios) if ratios else None
