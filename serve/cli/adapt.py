@@ -26,6 +26,7 @@ from serve.cli.common import (
     settle,
 )
 from serve.cli.daemon import share_card, waiting, with_model
+from serve.cli.runs import write_report
 from serve.follow import Follower, screen
 from serve.status import run_report
 from ttrl.config import Config
@@ -53,6 +54,9 @@ CODES = {
 )
 @click.option("--model", help="The base model, when no daemon runs.")
 @click.option("--steps", type=int, help="Optimizer steps at most.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write a page about the run here (HTML)."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be selected, sampled and spent.")
 @json_option
 @config_options
@@ -61,6 +65,7 @@ def adapt(
     file: Path | None,
     model: str | None,
     steps: int | None,
+    report: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -85,6 +90,8 @@ def adapt(
                 log_to_stderr("warning")
                 config = share_card(config)
                 run = asyncio.run(_alone(config, request, as_json))
+        if report is not None:
+            write_report(store, run.id, report)
     _say_end(run, as_json)
     raise SystemExit(CODES.get(run.state, 1))
 

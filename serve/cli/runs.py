@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +20,7 @@ from serve.cli.common import (
     print_json,
 )
 from serve.status import run_report
+from ttrl.store import Store
 
 
 @click.group()
@@ -61,6 +64,30 @@ def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
         print_json(run)
         return
     echo_fields(run)
+
+
+@runs.command()
+@click.argument("run_id", type=int)
+@click.argument("file", type=click.Path(path_type=Path))
+@config_options
+def report(resolve: Resolve, run_id: int, file: Path) -> None:
+    """Write a page about a run to FILE (HTML): the gate's evidence, the worst changes, the
+    steps."""
+    with open_store(resolve().config) as store:
+        write_report(store, run_id, file)
+
+
+def write_report(store: Store, run_id: int, file: Path) -> None:
+    """Write the page about a run; a failure ends the command."""
+    from serve.report import render
+
+    try:
+        file.write_text(render(store, run_id), encoding="utf-8")
+    except KeyError as error:
+        fail(error.args[0])
+    except OSError as error:
+        fail(f"cannot write {file}: {error.strerror}")
+    click.echo(f"The page about run {run_id} is {file}.", err=True)
 
 
 @runs.command()

@@ -124,6 +124,11 @@ class QuestionTable:
         query = _select().where(questions.c.probe).order_by(questions.c.id.desc())
         return self._rows(query.limit(limit))
 
+    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """What those of these questions ask that are there."""
+        rows = self._rows(_select().where(questions.c.hash.in_(hashes)))
+        return {row.question.hash: row.question.text for row in rows}
+
     def hold_out(self, ids: Sequence[int]) -> None:
         """Make these probes."""
         with self._database.write() as connection:

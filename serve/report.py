@@ -1,0 +1,75 @@
+"""One run on one page: what it did, what the gate saw, and what changed for the worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from serve import plots
+from ttrl.store import Store
+from ttrl.store.runs import Observation
+
+CURVES = {
+    "share": "share of the majority",
+    "vote_entropy": "entropy of the votes, nats",
+    "informative": "groups that teach something",
+    "entropy": "entropy of the tokens, nats",
+    "completions/mean_length": "length, tokens",
+    "grad_norm": "norm of the gradient",
+}
+"""Numbers of a step that are drawn, where they were seen."""
+
+
+def render(store: Store, run_id: int) -> str:
+    """The page as HTML, complete in itself. Raises KeyError when there is no such run."""
+    run = store.runs.get(run_id)
+    steps = [seen for seen in store.runs.observed(run_id=run_id) if seen.kind == "step"]
+    page = _environment().get_template("report.html")
+    return page.render(
+        run=run,
+        curves=list(_curves(steps)),
+        verdicts=[_verdict(store, row) for row in store.runs.verdicts(run_id)],
+        plots=plots,
+    )
+
+
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("serve"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    found.filters["time"] = _time
+    return found
+
+
+def _time(at: float | None) -> str:
+    return "-" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+
+
+def _curves(steps: Sequence[Observation]) -> Iterator[plots.Line]:
+    for key, name in CURVES.items():
+        seen = [(s.numbers["step"], s.numbers[key]) for s in steps if key in s.numbers]
+        if seen:
+            yield plots.line(name, seen)
+
+
+def _verdict(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
+    evidence = row["evidence"]
+    asked = store.questions.texts([change["probe"] for change in evidence["worst"]])
+    return {
+        **row,
+        **evidence,
+        "checks": [{**check, "bar": _bar(check["compared"])} for check in evidence["checks"]],
+        "worst": [
+            {**change, "text": asked.get(change["probe"], "(deleted)")}
+            for change in evidence["worst"]
+        ],
+    }
+
+
+def _bar(compared: Mapping[str, float] | None) -> plots.Bar | None:
+    if compared is None:
+        return None
+    return plots.bar(compared["low"], compared["after"] - compared["before"], compared["high"])
