@@ -1,7 +1,7 @@
 """What the gate lets through, by simulation and without a model: `python -m benchmarks.gate`.
 
 500 lineages of 90 nights. Each night a candidate is made from the live version, truly better or
-worse by chance, mostly worse; live version and candidate answer the same labelled probes; the
+worse by chance, mostly worse; base, live version and candidate answer the same labelled probes; the
 operator looks after every tenth of them and ships at the first sight of `better`. The probes stay
 the same for all nights. How often does the live version ever become truly worse than the base by
 more than a point? And how many nights does a candidate that is truly better by three points, or by
@@ -18,7 +18,8 @@ from typing import Any
 import click
 import numpy as np
 
-from ttrl.evidence import STAKES, Budget
+from ttrl.config import GateConfig
+from ttrl.evidence import CONVINCING, STAKES, Budget
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -26,7 +27,8 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 POPULATION = 20_000
 """Questions that users ask; probes are drawn from them, and what is true is true of them."""
 LOOKS = 10
-SAMPLES = 16
+SAMPLES = GateConfig().samples
+MARGIN = GateConfig().base_margin
 HARM = 0.01
 """More than this below the base must not happen; 5% of lineages may."""
 MOVED = 0.2
@@ -71,20 +73,31 @@ def candidate(rng: np.random.Generator, live: Array, effect: float) -> Array:
     return made
 
 
-def look_and_look(rng: np.random.Generator, live: Array, other: Array, budget: Budget) -> bool:
-    """Whether `better` is seen at any of the looks."""
-    answered = [rng.binomial(SAMPLES, each) / SAMPLES for each in (live, other)]
-    differences = answered[1] - answered[0]
-    logs = np.cumsum(np.log1p(np.outer(STAKES, differences)), axis=1)
+def look_and_look(
+    rng: np.random.Generator, base: Array, live: Array, other: Array, budget: Budget
+) -> bool:
+    """Whether `better` is seen at any of the looks: better than live, and not worse than base."""
+    answered = [rng.binomial(SAMPLES, each) / SAMPLES for each in (base, live, other)]
+    better = evidence(answered[2] - answered[1], 0.0) >= np.log(budget.threshold)
+    not_worse = evidence(answered[2] - answered[0], -MARGIN) >= np.log(CONVINCING)
+    return bool((better & not_worse).any())
+
+
+def evidence(differences: Array, above: float) -> Array:
+    """The logarithm of the e-value at each look; as `ttrl.evidence.e_value`, for all looks at
+    once."""
+    odds = (differences - above) / (1 + above)
+    logs = np.cumsum(np.log1p(np.outer(STAKES, odds)), axis=1)
     looks = np.linspace(0, len(differences) - 1, LOOKS + 1).astype(int)[1:]
-    wealth = np.logaddexp.reduce(logs[:, looks], axis=0) - np.log(len(STAKES))
-    return bool((wealth >= np.log(budget.threshold)).any())
+    found: Array = np.logaddexp.reduce(logs[:, looks], axis=0) - np.log(len(STAKES))
+    return found
 
 
 def night(rng: np.random.Generator, lineage: Lineage, probes: Indices, effect: float) -> bool:
     """One candidate and its gate; whether it ships."""
     made = candidate(rng, lineage.live, effect)
-    ships = look_and_look(rng, lineage.live[probes], made[probes], lineage.budget)
+    of_probes = (each[probes] for each in (lineage.base, lineage.live, made))
+    ships = look_and_look(rng, *of_probes, lineage.budget)
     lineage.budget = Budget(lineage.budget.gates + 1, lineage.budget.better + ships)
     if ships:
         lineage.live = made

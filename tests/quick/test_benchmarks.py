@@ -19,8 +19,15 @@ def test_the_simulation_sees_the_gates_own_evidence(monkeypatch):
     e = e_value(list(other - live))
     for threshold, seen in ((e * 0.999, True), (e * 1.001, False)):
         monkeypatch.setattr(Budget, "threshold", threshold)
-        assert gate.look_and_look(np.random.default_rng(0), live, other, Budget()) is seen
+        assert gate.look_and_look(np.random.default_rng(0), live, live, other, Budget()) is seen
     assert math.isfinite(e)
+
+
+def test_better_than_live_is_not_enough_when_the_base_was_better_still():
+    rng, base = np.random.default_rng(0), np.ones(500)
+    live, other = base * 0.2, base * 0.8
+    assert gate.look_and_look(rng, live, live, other, Budget())
+    assert not gate.look_and_look(rng, base, live, other, Budget())
 
 
 def test_a_candidate_moves_as_much_as_it_should():
