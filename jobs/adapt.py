@@ -22,7 +22,7 @@ from types import FrameType
 
 from jobs import probe
 from jobs.candidate import Candidate, snapshot_steps
-from jobs.lesson import Lesson
+from jobs.lesson import Distrusted, Lesson
 from jobs.probe import Examination
 from ttrl import adapters, gate
 from ttrl.adapters import Manifest
@@ -71,6 +71,8 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
         state, reason, adapter = _adapt(config, store, client, run_id)
     except Stopped as stopped:
         state, reason = RunState.ABORTED, str(stopped)
+    except Distrusted as error:
+        state, reason = RunState.REJECTED, str(error)
     except FORESEEN as error:
         reason = str(error)
     except MemoryError:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 
 from jobs.candidate import Candidate
+from ttrl import guard
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.engine.pacer import Pacer
+from ttrl.guard import Action, Ruling
 from ttrl.policy import Drawn, NothingLeft
 from ttrl.proof import Pin
 from ttrl.rollouts import Group, Roller, rows
 from ttrl.selection import Rounds
+from ttrl.signs import Signs, Watch
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState, StoredQuestion
 
@@ -28,6 +31,10 @@ DRAWS_PER_STEP = 4
 PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
 """Sequences kept to prove what the engine serves, and what of them at most: the end of the prompt
 and the beginning of the answer."""
+
+
+class Distrusted(Exception):
+    """The guard stopped the run and trusts no weights of it that were kept; the message says why."""
 
 
 class Lesson:
@@ -45,6 +52,7 @@ class Lesson:
         choose: Choose,
     ) -> None:
         self.learned_from: set[int] = set()
+        self.ruling = Ruling(Action.GO_ON, trusted=0)
         self._config = config
         self._store = store
         self._run_id = run_id
@@ -56,7 +64,9 @@ class Lesson:
         self._asked: set[int] = set()
         self._drawn: list[Group] = []
         self._draws = self._samples = self._tokens = 0
-        self._since = time.monotonic()
+        self._watch = Watch()
+        self._seen: list[Signs] = []
+        self._began = self._since = time.monotonic()
 
     def deploy(self, save: Callable[[Path], None], step: int) -> None:
         """Load the present weights into the engine."""
@@ -64,12 +74,14 @@ class Lesson:
 
     def draw(self) -> Sequence[Drawn]:
         """The sequences of the next step. Where fewer questions than a step needs can teach, those
-        that cannot fill its fixed number of rows with an advantage of zero. Raises NothingLeft."""
+        that cannot fill its fixed number of rows with an advantage of zero; once the run has spent
+        what it may, one that can is enough. Raises NothingLeft."""
         needed = self._config.update.questions_per_step
         self._drawn = []
         for _ in range(DRAWS_PER_STEP):
             self._drawn += self._roll(needed - self._count_informative())
-            if self._count_informative() >= needed or not len(self._rounds):
+            enough = 1 if self._spent() else needed
+            if self._count_informative() >= enough or not len(self._rounds):
                 break
         if not self._count_informative():
             raise NothingLeft
@@ -78,11 +90,11 @@ class Lesson:
         self._note_fates(used)
         return [row for group in used for row in _rows(group)]
 
-    def stepped(self, step: int, numbers: Mapping[str, float]) -> bool:
-        """Write down what the step was like."""
+    def stepped(self, step: int, numbers: Mapping[str, float]) -> str:
+        """Write down what the step was like, and stop where the guard says so or all is spent."""
         now = time.monotonic()
-        shares = [group.vote.share for group in self._drawn]
-        entropies = [group.vote.entropy for group in self._drawn]
+        signs = self._watch.read(step, self._drawn, numbers)
+        self._seen.append(signs)
         paced = self._pacer.take()
         self._store.runs.count(
             self._run_id,
@@ -92,11 +104,8 @@ class Lesson:
             tokens=self._tokens,
         )
         ours = {
-            "step": step,
             "steps": self._config.update.steps,
-            "share": fmean(shares),
-            "vote_entropy": fmean(entropies),
-            "informative": self._count_informative() / len(self._drawn),
+            "informative": 1 - signs.no_signal,
             "seconds": now - self._since,
             "samples": self._samples,
             "tokens": self._tokens,
@@ -104,18 +113,38 @@ class Lesson:
             "in_flight_limit": paced.mean_bound,
             "paused_seconds": paced.paused_seconds,
         }
-        self._store.runs.observe(self._run_id, "step", {**numbers, **ours})
+        self._store.runs.observe(self._run_id, "step", {**numbers, **asdict(signs), **ours})
         self._since = now
-        return True
+        return self._rule() or self._spent()
 
     def settle(self) -> Path:
-        """Have the result chosen, and make it the version in the engine."""
-        self._candidate.take(self._choose(self._candidate.steps, self._candidate.take))
+        """Have the result chosen, and make it the version in the engine. Raises Distrusted."""
+        trusted = [step for step in self._candidate.steps if step <= self.ruling.trusted]
+        if not trusted:
+            raise Distrusted(self.ruling.words())
+        self._candidate.take(self._choose(trusted, self._candidate.take))
         return self._candidate.directory
 
     def pins(self) -> Sequence[Pin]:
         """A sequence of each question of the last draw, where the weights must differ most."""
         return [_pin(group) for group in self._drawn[:PINS]]
+
+    def _rule(self) -> str:
+        """Why the guard stops the run, if it does."""
+        self.ruling = guard.judge(self._seen, self._config.guard)
+        if not self.ruling.stops:
+            return ""
+        self._store.runs.observe(self._run_id, "guard", asdict(self.ruling))
+        return self.ruling.words()
+
+    def _spent(self) -> str:
+        """Which bound of the run is reached, if one is."""
+        limits = self._config.update
+        if self._tokens >= limits.max_tokens:
+            return "update.max_tokens was reached"
+        if time.monotonic() - self._began >= limits.time_limit.total_seconds():
+            return "update.time_limit was reached"
+        return ""
 
     def _roll(self, count: int) -> list[Group]:
         self._draws += 1

@@ -26,6 +26,7 @@ from ttrl.store.url import parse
 from ttrl.times import Duration, parse_window
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
+Above = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -197,7 +198,10 @@ class UpdateConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     snapshots: Positive = 4
     """Steps, evenly spread, after which the weights are kept to choose the best from."""
+    max_tokens: Positive = 100_000_000
+    """Sampled tokens after which a run takes no further step."""
     time_limit: Duration = timedelta(hours=4)
+    """Time after which a run takes no further step."""
     seed: int = 0
     grpo: dict[str, Any] = Field(default_factory=dict)
     """Anything else that trl.GRPOConfig takes."""
@@ -257,6 +261,34 @@ class GateConfig(Section):
     share of pairs; 0.5 is chance."""
     speaking: Ratio = 0.1
     """And when less than this share of them speaks for the traffic."""
+
+
+class GuardConfig(Section):
+    """The judge of a run in progress; each bound is of the rule of that name."""
+
+    window: Positive = 5
+    """Steps that a rule looks at together."""
+    mismatch: Annotated[float, Field(gt=0)] = 0.2
+    """Nats a token by which engine and trainer may differ."""
+    masked: Above = 0.5
+    """Share of what is trained on that may count for nothing because they differ."""
+    unreadable: Above = 0.3
+    """Share of the answers readable in the beginning that may become unreadable or cut off."""
+    short: Above = 0.75
+    """Part of the beginning's length that answers may lose."""
+    entropy: Annotated[float, Field(gt=0)] = 1.0
+    """Nats by which the entropy of the next token may rise."""
+    alike: Above = 0.5
+    """Share of the pairs of different questions, answered differently in the beginning, that may
+    come to have the same answer."""
+    flips: Above = 0.5
+    """Share of the questions asked again that may have another label than before."""
+    fall: Above = 0.3
+    """Part of its best value that agreement may lose."""
+    kl: Annotated[float, Field(gt=0)] = 2.0
+    """Nats a token that the model may go from where the run started."""
+    no_signal: Above = 0.9
+    """Share of the questions that may teach nothing."""
 
 
 class SelectionConfig(Section):
@@ -320,6 +352,7 @@ class Config(Section):
     vote: VoteConfig = VoteConfig()
     update: UpdateConfig = UpdateConfig()
     selection: SelectionConfig = SelectionConfig()
+    guard: GuardConfig = GuardConfig()
     gate: GateConfig = GateConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,18 @@ from transformers import (
     set_seed,
 )
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import use_adapter
 
 from ttrl.config import UpdateConfig
 from ttrl.memory.asked import rows_at_once
 from ttrl.policy import NothingLeft, Policy, SettingRefused, Updated, UpdateDiverged
 from ttrl.proof import Pin, Pinned
+
+PARENT, RESULT = "parent", "result"
+"""Adapters beside the one that learns: the version that an update starts from (there is none of the
+base), and at the end the weights that were chosen."""
+MOST_LOG_RATIO = 20.0
+"""At which the estimate of a divergence leaves off growing: e**20 of one token says enough."""
 
 
 def update(
@@ -54,6 +60,7 @@ def update(
     """
     set_seed(settings.seed)
     model = _lora_model(base_model, parent, settings)
+    watch = _Watch(policy)
     try:
         trainer = _EngineTrainer(
             policy,
@@ -61,26 +68,23 @@ def update(
             args=_arguments(settings, temperature, max_tokens, scratch),
             train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions_per_step}),
             processing_class=AutoTokenizer.from_pretrained(base_model),
-            callbacks=[_Watch(policy, settings)],
+            callbacks=[watch],
         )
     except SettingRefused:
         raise
     except (TypeError, ValueError, NotImplementedError) as error:
         raise SettingRefused(f"update.grpo: trl says: {error}") from error
     trainer.remove_callback(PrinterCallback)  # steps are reported by the policy
-    ended = ""
     try:
         trainer.train()
     except NothingLeft:
         if not trainer.state.global_step:
             raise
-        ended = "no further question could teach anything"
+        watch.ended = "no further question could teach anything"
     trainer.sync_weights()
     steps = int(trainer.state.global_step)
-    if steps < settings.steps:
-        ended = ended or "update.time_limit was reached"
-    result = policy.settle()
-    return Updated(steps, trainer.measure(policy.pins(), result, parent), ended)
+    ended = watch.ended if steps < settings.steps else ""
+    return Updated(steps, trainer.measure(policy.pins(), policy.settle()), ended)
 
 
 class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -113,28 +117,25 @@ class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         (directory / "README.md").unlink(missing_ok=True)
 
-    def measure(self, pins: Sequence[Pin], result: Path, parent: Path | None) -> tuple[Pinned, ...]:
+    def measure(self, pins: Sequence[Pin], result: Path) -> tuple[Pinned, ...]:
         """The log-probabilities of the pins under the result, the base and the parent."""
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        own = self._under(model, result, "result", pins)
-        with model.disable_adapter():
-            base = [self._logprobs(model, pin) for pin in pins]
+        model.load_adapter(result, RESULT)
+        own, base = self._under(RESULT, pins), self._under(None, pins)
         before: Sequence[tuple[float, ...] | None] = [None] * len(pins)
-        if parent is not None:
-            before = self._under(model, parent, "parent", pins)
+        if PARENT in model.peft_config:
+            before = self._under(PARENT, pins)
         dtype = str(model.dtype).removeprefix("torch.")
         return tuple(
             Pinned(pin, dtype, *under)
             for pin, under in zip(pins, zip(own, base, before, strict=True), strict=True)
         )
 
-    def _under(
-        self, model: PeftModel, adapter: Path, name: str, pins: Sequence[Pin]
-    ) -> list[tuple[float, ...]]:
-        model.load_adapter(adapter, name)
-        model.set_adapter(name)
-        return [self._logprobs(model, pin) for pin in pins]
+    def _under(self, adapter: str | None, pins: Sequence[Pin]) -> list[tuple[float, ...]]:
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter):
+            return [self._logprobs(model, pin) for pin in pins]
 
     @torch.no_grad()
     def _logprobs(self, model: PeftModel, pin: Pin) -> tuple[float, ...]:
@@ -155,6 +156,41 @@ class _EngineTrainer(GRPOTrainer):  # type: ignore[misc]
             "worth": [row.reward for row in rows],
         }
 
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """A step's batch, a question's rows together; what the guard asks about it is logged."""
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if "importance_sampling_ratio" in batch:  # else the correction was switched off
+            mask = batch["completion_mask"]
+            masked = ((batch["importance_sampling_ratio"] == 0) * mask).sum() / mask.sum()
+            self._metrics["train"]["masked"].append(masked.item())
+            self._metrics["train"]["kl_to_start"].append(self._kl_to_start(batch))
+        return batch
+
+    @torch.no_grad()
+    def _kl_to_start(self, batch: Mapping[str, Any]) -> float:
+        """Mean of r - 1 - log r with r = p_start / p_now of each token: the k3 estimator
+        (Schulman, "Approximating KL divergence", 2020). One trained sequence of each question has
+        to do, so that it costs a small part of a forward pass."""
+        one_each = slice(None, None, self.num_generations)
+        prompts, answers, asked, mask, now = (
+            batch[name][one_each]
+            for name in (
+                "prompt_ids", "completion_ids", "prompt_mask", "completion_mask",
+                "old_per_token_logps",
+            )
+        )  # fmt: skip
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, PARENT if PARENT in model.peft_config else None):
+            start, _, _ = self._get_per_token_logps_and_entropies(
+                self.model,
+                torch.cat([prompts, answers], dim=1),
+                torch.cat([asked, mask], dim=1),
+                answers.size(1),
+                batch_size=self.args.per_device_train_batch_size,
+            )
+        log_ratio = (start - now).clamp(max=MOST_LOG_RATIO)
+        return float(((log_ratio.exp() - 1 - log_ratio) * mask).sum() / mask.sum())
+
 
 def _reward(worth: list[float], **_: Any) -> list[float]:
     """TRL shows reward functions only their own process's slice, so the vote is taken before."""
@@ -162,11 +198,11 @@ def _reward(worth: list[float], **_: Any) -> list[float]:
 
 
 class _Watch(TrainerCallback):
-    """Reports each step and stops when it is time."""
+    """Reports each step; `ended` is why the policy wanted no more of them."""
 
-    def __init__(self, policy: Policy, settings: UpdateConfig) -> None:
+    def __init__(self, policy: Policy) -> None:
+        self.ended = ""
         self._policy = policy
-        self._deadline = time.monotonic() + settings.time_limit.total_seconds()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         logs = kwargs["logs"]
@@ -176,9 +212,8 @@ class _Watch(TrainerCallback):
         if not math.isfinite(numbers["grad_norm"] + numbers["loss"]):
             raise UpdateDiverged(f"loss or gradient is not finite at step {state.global_step}")
         known = {key: value for key, value in numbers.items() if math.isfinite(value)}
-        go_on = self._policy.stepped(state.global_step, known)
-        if not go_on or time.monotonic() > self._deadline:
-            control.should_training_stop = True
+        self.ended = self._policy.stepped(state.global_step, known)
+        control.should_training_stop |= bool(self.ended)
 
 
 def _is_number(value: object) -> bool:
@@ -230,7 +265,9 @@ def _arguments(
 def _lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
     model = AutoModelForCausalLM.from_pretrained(base_model, dtype=_dtype(settings))
     if parent is not None:
-        return PeftModel.from_pretrained(model, parent, is_trainable=True)
+        lora_model = PeftModel.from_pretrained(model, parent, is_trainable=True)
+        lora_model.load_adapter(parent, PARENT)  # stays as it is, to compare with
+        return lora_model
     targets = settings.target_modules
     lora = LoraConfig(
         r=settings.lora_rank,

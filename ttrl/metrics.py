@@ -95,6 +95,41 @@ class Metrics:
             "ttrl_groups_informative_ratio",
             "Share of the newest step's questions that could teach.", registry=r,
         )  # fmt: skip
+        self.flipped = Gauge(
+            "ttrl_vote_flipped_ratio",
+            "Share of the questions asked again in the newest step that have another label.",
+            registry=r,
+        )
+        self.alike = Gauge(
+            "ttrl_vote_alike_ratio",
+            "Share of the pairs of the newest step's questions that got the same label.",
+            registry=r,
+        )
+        self.unreadable = Gauge(
+            "ttrl_samples_unreadable_ratio",
+            "Share of the newest step's answers that were cut off or cannot be read.",
+            registry=r,
+        )
+        self.answer_tokens = Gauge(
+            "ttrl_samples_length_tokens", "Mean length of the newest step's answers.", registry=r
+        )
+        self.token_entropy = Gauge(
+            "ttrl_update_token_entropy_nats", "Mean entropy of the next token in the newest step.",
+            registry=r,
+        )  # fmt: skip
+        self.kl = Gauge(
+            "ttrl_update_kl_nats", "Estimated divergence a token from where the run started.",
+            registry=r,
+        )  # fmt: skip
+        self.masked = Gauge(
+            "ttrl_update_masked_ratio",
+            "Share of the trained tokens that count for nothing because engine and trainer differ.",
+            registry=r,
+        )
+        self.rulings = Counter(
+            "ttrl_guard_rulings_total", "Runs that the guard stopped, by how and by which rule.",
+            ["action", "rule"], registry=r,
+        )  # fmt: skip
         self.in_flight_limit = Gauge(
             "ttrl_sampling_in_flight_limit",
             "Requests that a run may have in the engine at once; 0 while it pauses.",
@@ -163,6 +198,8 @@ class Metrics:
         """Take in one observation of a run."""
         if kind == "step":
             self._step(numbers)
+        elif kind == "guard":
+            self.rulings.labels(numbers["action"], numbers["rule"]).inc()
         elif kind == "pause":
             self.in_flight_limit.set(0)
         elif kind == "resume":
@@ -171,11 +208,16 @@ class Metrics:
 
     def _step(self, numbers: Mapping[str, Any]) -> None:
         self.steps.inc()
-        self.run_step.set(numbers["step"])
-        self.vote_share.set(numbers["share"])
-        self.vote_entropy.set(numbers["vote_entropy"])
-        self.informative.set(numbers["informative"])
         self.samples.inc(numbers["step_samples"])
-        self.reward.set(numbers.get("reward", 0.0))
-        self.mismatch.set(numbers.get("sampling/sampling_logp_difference/mean", 0.0))
-        self.in_flight_limit.set(numbers["in_flight_limit"])
+        newest = {
+            self.run_step: "step", self.vote_share: "share", self.vote_entropy: "vote_entropy",
+            self.informative: "informative", self.alike: "alike", self.unreadable: "unreadable",
+            self.answer_tokens: "length", self.token_entropy: "token_entropy", self.kl: "kl",
+            self.mismatch: "mismatch", self.masked: "masked", self.reward: "reward",
+            self.in_flight_limit: "in_flight_limit",
+        }  # fmt: skip
+        for gauge, name in newest.items():
+            if numbers.get(name) is not None:
+                gauge.set(numbers[name])
+        if numbers["asked_again"]:
+            self.flipped.set(numbers["flipped"] / numbers["asked_again"])

@@ -41,8 +41,8 @@ class Policy(Protocol):
         """The next `questions_per_step * keep` sequences, a question's together. Raises
         NothingLeft."""
 
-    def stepped(self, step: int, numbers: Mapping[str, float]) -> bool:
-        """A step is done; False stops the update."""
+    def stepped(self, step: int, numbers: Mapping[str, float]) -> str:
+        """A step is done; a reason stops the update, no words let it go on."""
 
     def settle(self) -> Path:
         """All steps are done: choose the result among the weights that were deployed, and say where

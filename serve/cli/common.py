@@ -25,7 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 NOT_RUNNING = 3
-OF_A_RUN = ("vote.", "update.", "gate.", "selection.")
+OF_A_RUN = ("vote.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
 LABELLED = "gate.labelled"
 TIMES = frozenset({"created", "started", "finished", "heartbeat"})
@@ -159,6 +159,8 @@ def echo_fields(found: Mapping[str, Any]) -> None:
         if name == "verdicts":
             for verdict in value:
                 _echo_verdict(verdict)
+        elif name == "guard" and value is not None:
+            _echo_ruling(value)
         else:
             click.echo(f"{name:12} {'-' if value in (None, '') else value}")
 
@@ -171,6 +173,12 @@ def _echo_verdict(verdict: Mapping[str, Any]) -> None:
         click.echo(f"{'':12} {sure['budget_left']:.1%} of this year's error budget is left")
     for check in evidence["checks"]:
         click.echo(f"{'':12} {check['outcome']:8} {check['words']}")
+
+
+def _echo_ruling(ruling: Mapping[str, Any]) -> None:
+    click.echo(f"{'guard':12} {ruling['action']}, by its rule {ruling['rule']}")
+    click.echo(f"{'':12} {ruling['reason']}")
+    click.echo(f"{'':12} weights are trusted up to step {ruling['trusted']}")
 
 
 def ask_daemon(

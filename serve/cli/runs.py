@@ -53,13 +53,15 @@ def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
 @json_option
 @config_options
 def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
-    """One run with the gate's evidence."""
+    """One run with the gate's evidence, and what the guard said if it stopped it."""
     with open_store(resolve().config) as store:
         try:
             run = run_report(store.runs.get(run_id))
         except KeyError as error:
             fail(error.args[0])
         run["verdicts"] = store.runs.verdicts(run_id)
+        seen = store.runs.observed(run_id=run_id)
+    run["guard"] = next((each.numbers for each in seen if each.kind == "guard"), None)
     if as_json:
         print_json(run)
         return

@@ -35,7 +35,7 @@ class Drill:
         return [Drawn(ids, ids, [-5.0] * TOKENS, float(row % 2)) for row in range(self.rows)]
 
     def stepped(self, step, numbers):
-        return True
+        return ""
 
     def pins(self):
         return [Pin(1, tuple(range(5, 55)), 20)]

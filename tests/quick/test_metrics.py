@@ -8,7 +8,9 @@ from ttrl.metrics import Metrics
 
 STEP = {
     "step": 1, "share": 0.5, "vote_entropy": 1.0, "informative": 0.5, "step_samples": 32,
-    "in_flight_limit": 2.5, "paused_seconds": 3.0,
+    "in_flight_limit": 2.5, "paused_seconds": 3.0, "asked_again": 8, "flipped": 2,
+    "alike": 0.25, "unreadable": 0.1, "length": 12.0, "token_entropy": 0.3, "kl": None,
+    "mismatch": 0.01, "masked": 0.0,
 }  # fmt: skip
 
 
@@ -34,3 +36,23 @@ def test_a_pause_shows(
         metrics.observed(kind, numbers)
     assert value(metrics, "ttrl_sampling_in_flight_limit") == limit
     assert value(metrics, "ttrl_sampling_paused_seconds_total") == paused
+
+
+def test_what_the_guard_looks_at_shows() -> None:
+    """A sign that a step could not say stays what it was."""
+    metrics = Metrics()
+    metrics.observed("step", {**STEP, "kl": 0.5})
+    metrics.observed("step", {**STEP, "asked_again": 0, "flipped": 0})
+    assert value(metrics, "ttrl_vote_flipped_ratio") == 0.25
+    assert value(metrics, "ttrl_samples_length_tokens") == 12
+    assert value(metrics, "ttrl_update_kl_nats") == 0.5
+    assert value(metrics, "ttrl_samples_total") == 64
+
+
+def test_rulings_are_counted_by_rule() -> None:
+    metrics = Metrics()
+    for rule in ("flips", "alike", "flips"):
+        metrics.observed("guard", {"action": "hold", "rule": rule, "trusted": 3, "reason": "so"})
+    found = metrics.registry.get_sample_value
+    assert found("ttrl_guard_rulings_total", {"action": "hold", "rule": "flips"}) == 2
+    assert found("ttrl_guard_rulings_total", {"action": "hold", "rule": "alike"}) == 1

@@ -31,7 +31,7 @@ class RunState(StrEnum):
     HELD = "held"
     """Ended: the adapter waits for the operator."""
     REJECTED = "rejected"
-    """Ended: the gate said no."""
+    """Ended: the gate or the guard said no."""
     NOTHING = "nothing"
     """Ended: there was nothing to learn."""
     FAILED = "failed"

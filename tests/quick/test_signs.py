@@ -1,0 +1,67 @@
+"""What is counted of a step: flips, questions that look alike, lengths, what cannot be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from ttrl.questions import from_prompt
+from ttrl.rollouts import Group
+from ttrl.samples import Finish, Sample, SampleSet
+from ttrl.signs import Signs, Watch
+from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.votes import take_vote
+
+
+def group(key: int, answers: str, *, tokens: int = 4) -> Group:
+    """A question whose samples gave these one-letter answers; `-` was cut off, `?` is unreadable.
+    Those that agree with the first are worth something, and all are kept."""
+    asked = StoredQuestion(key, from_prompt(f"q{key}"), 1, False, QuestionState.NEW, None)
+    samples = tuple(
+        Sample(each, (1,) * tokens, (-0.5,) * tokens, Finish.LENGTH if each == "-" else Finish.STOP)
+        for each in answers
+    )
+    vote = take_vote([None if each in "-?" else each for each in answers])
+    worth = tuple(float(each == answers[0]) for each in answers)
+    kept = tuple(range(len(answers)))
+    return Group(asked, SampleSet("base", (1,), samples), vote, worth, kept)
+
+
+def read(*steps: list[Group]) -> list[Signs]:
+    watch = Watch()
+    return [watch.read(step, groups, {}) for step, groups in enumerate(steps, 1)]
+
+
+def test_a_label_flips_against_the_last_one_that_the_question_had():
+    signs = read(
+        [group(1, "aab"), group(2, "ccd")],
+        [group(1, "ab"), group(2, "ddd")],  # the first is a tie: no label, and none forgotten
+        [group(1, "bba"), group(2, "ddc"), group(3, "eee")],
+        [group(1, "bbb")],
+    )
+    assert [each.asked_again for each in signs] == [0, 1, 2, 1]
+    assert [each.flipped for each in signs] == [0, 1, 1, 0]
+    assert [each.flipped_since for each in signs] == [None, 1, 1, None]
+
+
+def test_a_question_drawn_twice_in_a_step_counts_once():
+    (signs,) = read([group(1, "aab"), group(1, "bba"), group(2, "bbc")])
+    assert (signs.asked_again, signs.flipped) == (0, 0)
+    assert signs.alike == 1, "two questions, and both have b in the end"
+
+
+@pytest.mark.parametrize(
+    ("labels", "alike"),
+    [("abcd", 0), ("aaaa", 1), ("aabb", 1 / 3), ("a", None), ("", None)],
+)
+def test_pairs_of_questions_with_one_label(labels, alike):
+    groups = [group(key, label * 3) for key, label in enumerate(labels)] + [group(99, "??")]
+    assert read(groups)[0].alike == (alike if alike is None else pytest.approx(alike))
+
+
+def test_means_are_over_samples_and_the_trainers_numbers_pass():
+    groups = [group(1, "aa?-", tokens=10), group(2, "bbbb", tokens=2)]
+    numbers = {"entropy": 0.5, "masked": 0.0, "sampling/sampling_logp_difference/mean": 0.25}
+    signs = Watch().read(3, groups, numbers)
+    assert (signs.step, signs.length, signs.unreadable, signs.cut) == (3, 6, 0.25, 0.125)
+    assert (signs.share, signs.no_signal) == (0.75, 0.5)
+    assert (signs.token_entropy, signs.mismatch, signs.masked, signs.kl) == (0.5, 0.25, 0.0, None)
