@@ -285,7 +285,7 @@ class GuardConfig(Section):
     """Share of the questions asked again that may have another label than before."""
     fall: Above = 0.3
     """Part of its best value that agreement may lose."""
-    kl: Annotated[float, Field(gt=0)] = 2.0
+    kl: Annotated[float, Field(gt=0)] = 0.3
     """Nats a token that the model may go from where the run started."""
     no_signal: Above = 0.9
     """Share of the questions that may teach nothing."""

@@ -7,6 +7,9 @@ import json
 import pytest
 
 from tests.integration.daemon import Daemon, record_questions, wait_until
+from ttrl.demo.questions import make_problems
+from ttrl.questions import from_prompt
+from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -16,6 +19,7 @@ COLLAPSING = (
     "vote.floor=0",
 )  # fmt: skip
 """Steps so large that the model forgets how to answer within two or three."""
+MORE = make_problems(40, seed=31)
 
 
 def test_a_collapsing_run_is_stopped_and_ships_nothing(tmp_path):
@@ -41,16 +45,22 @@ def ended_by(store, run_id):
     return found.numbers
 
 
-def test_a_run_takes_no_further_step_once_its_tokens_are_spent(tmp_path):
+def test_tokens_bound_a_run_and_distance_is_from_the_version_it_started_from(tmp_path):
     state_dir = record_questions(tmp_path / "state")
-    settings = ("update.max_tokens=1000", "gate.min_probes=1000")
-    with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
-        ended = json.loads(daemon.ttrl("adapt", "--json", code=4))
-        assert ended["steps"] == 1
-        assert ended["tokens"] >= 1000
-        assert "after 1 of 50 steps: update.max_tokens was reached" in ended["reason"]
-        (step,) = [each for each in store.runs.observed() if each.kind == "step"]
-        numbers = step.numbers
-        assert numbers["kl"] == pytest.approx(0, abs=1e-6), "the first step's samples come from the start itself"
-        assert numbers["masked"] == 0
-        assert numbers["mismatch"] < 1e-4
+    with Daemon(state_dir, "update.learning_rate=5e-3") as daemon, daemon.store() as store:
+        first = json.loads(daemon.ttrl("adapt", "--json", "--set", "update.max_tokens=1000"))
+        assert (first["state"], first["steps"]) == ("published", 1), first["reason"]
+        assert first["tokens"] >= 1000
+        assert "after 1 of 50 steps: update.max_tokens was reached" in first["reason"]
+        daemon.wait_live(first["adapter"])
+        store.questions.record([Recorded(from_prompt(p.prompt), 2.0) for p in MORE], holdout=0)
+        words = ("adapt", "--json", "--steps", "2", "--set", "gate.min_probes=1000")
+        second = json.loads(daemon.ttrl(*words, code=4))
+        assert second["parent"] == first["adapter"]
+        start, moved = (each["kl"] for each in steps_of(store, second["id"]))
+        assert start == pytest.approx(0, abs=1e-6), "its samples come from the parent itself"
+        assert moved > 1e-4
+
+
+def steps_of(store, run_id):
+    return [each.numbers for each in store.runs.observed(run_id=run_id) if each.kind == "step"]
