@@ -111,11 +111,12 @@ class Look:
     def read(
         self, name: str, *, quiet: float | None = None, far: float, part: float = 1.0
     ) -> Reading | None:
-        """A sign over a whole window after the beginning; its bound is a `part` of the way from
-        `quiet` (None: where it was in the beginning) to `far`."""
-        if len(self.seen) < BEGINNING + self.settings.window:
+        """A sign over a whole window, which comes after the beginning where that is `quiet`
+        (None); its bound is a `part` of the way from there to `far`."""
+        first = BEGINNING if quiet is None else 0
+        if len(self.seen) < first + self.settings.window:
             return None
-        began = _mean(self.seen[:BEGINNING], name) if quiet is None else quiet
+        began = _mean(self.seen[:first], name) if quiet is None else quiet
         return _reading(_mean(self.last, name), began, far, part)
 
     def ending(self, steps: int) -> Look:
