@@ -34,7 +34,7 @@ and the beginning of the answer."""
 
 
 class Distrusted(Exception):
-    """The guard stopped the run and trusts no weights of it that were kept; the message says why."""
+    """The guard stopped the run and trusts none of its weights that were kept; says why."""
 
 
 class Lesson:
