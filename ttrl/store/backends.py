@@ -44,6 +44,9 @@ class Backend(Protocol):
     def insert(self, table: sa.Table) -> Any:
         """INSERT that knows ON CONFLICT."""
 
+    def migrating(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that writes, in which a table can be made anew without losing rows."""
+
     def owning(self) -> AbstractContextManager[None]:
         """A context in which no other process can own the store. Raises StoreError."""
 
@@ -74,6 +77,20 @@ class Sqlite:
     def insert(self, table: sa.Table) -> Any:
         """See Backend."""
         return sqlite.insert(table)
+
+    @contextmanager
+    def migrating(self) -> Iterator[sa.Connection]:
+        """Most changes of a table make it anew in SQLite, and with foreign keys on, dropping the
+        old one deletes every row that refers to it. They cannot be turned off once it has begun."""
+        with self.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                driver.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager
     def owning(self) -> Iterator[None]:
@@ -131,6 +148,10 @@ class Postgresql:
     def insert(self, table: sa.Table) -> Any:
         """See Backend."""
         return postgresql.insert(table)
+
+    def migrating(self) -> AbstractContextManager[sa.Connection]:
+        """See Backend."""
+        return self.engine.begin()
 
     @contextmanager
     def owning(self) -> Iterator[None]:

@@ -43,7 +43,7 @@ class Database:
             undo.pop_all()
         return database
 
-    def migrate(self) -> None:
+    def migrate(self, revision: str = "head") -> None:
         """Bring the schema up to date. Others who open it meanwhile wait, as for any writer."""
         from alembic import command
         from alembic.config import Config
@@ -51,10 +51,10 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(resources.files("ttrl.store") / "migrations"))
-        with self.write() as connection:
+        with self._backend.migrating() as connection:
             config.attributes["connection"] = connection
             try:
-                command.upgrade(config, "head")
+                command.upgrade(config, revision)
             except CommandError as error:
                 raise StoreError(
                     "the store was written by a newer ttrl than this one; install that version, "
