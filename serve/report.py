@@ -18,6 +18,9 @@ CURVES = {
     "informative": "groups that teach something",
     "entropy": "entropy of the tokens, nats",
     "completions/mean_length": "length, tokens",
+    "unreadable": "answers cut off or unreadable",
+    "alike": "pairs of questions with one majority answer",
+    "kl": "distance from the start, nats a token",
     "grad_norm": "norm of the gradient",
 }
 """Numbers of a step that are drawn, where they were seen."""
@@ -50,7 +53,8 @@ def _time(at: float | None) -> str:
 
 def _curves(steps: Sequence[Observation]) -> Iterator[plots.Line]:
     for key, name in CURVES.items():
-        seen = [(s.numbers["step"], s.numbers[key]) for s in steps if key in s.numbers]
+        known = [s.numbers for s in steps if s.numbers.get(key) is not None]
+        seen = [(numbers["step"], numbers[key]) for numbers in known]
         if seen:
             yield plots.line(name, seen)
 

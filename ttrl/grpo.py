@@ -39,8 +39,8 @@ PARENT, RESULT = "parent", "result"
 """Adapters beside the one that learns: the version that an update starts from (there is none of the
 base), and at the end the weights that were chosen."""
 MOST_LOG_RATIO = 3.0
-"""Above which a token that was likelier at the start counts no more towards the divergence: one drawn
-against the odds would outweigh a thousand others."""
+"""Above which a token that was likelier at the start counts no more towards the divergence: one
+drawn against the odds would outweigh a thousand others."""
 
 
 def update(
