@@ -96,8 +96,8 @@ def evidence(differences: Array, above: float) -> Array:
 def night(rng: np.random.Generator, lineage: Lineage, probes: Indices, effect: float) -> bool:
     """One candidate and its gate; whether it ships."""
     made = candidate(rng, lineage.live, effect)
-    of_probes = (each[probes] for each in (lineage.base, lineage.live, made))
-    ships = look_and_look(rng, *of_probes, lineage.budget)
+    base, live, other = (each[probes] for each in (lineage.base, lineage.live, made))
+    ships = look_and_look(rng, base, live, other, lineage.budget)
     lineage.budget = Budget(lineage.budget.gates + 1, lineage.budget.better + ships)
     if ships:
         lineage.live = made
