@@ -47,9 +47,8 @@ def test_other_numbers_signs_and_words_are_other_questions(one, other):
     assert gist(one).key != gist(other).key
 
 
-TEXTS = st.lists(
-    st.sampled_from(["the", "pump", "is", "red", "and", "7", "8", "?"]), max_size=12
-).map(" ".join)
+WORDS = st.sampled_from(["the", "pump", "is", "red", "and", "7", "8", "?"])
+TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
 
 
 @given(st.lists(TEXTS, max_size=8), TEXTS)
