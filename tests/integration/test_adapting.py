@@ -256,7 +256,8 @@ def test_where_versions_disagree_an_operator_judges_and_the_next_gate_knows(tmp_
         record(store, second, holdout=0)
         run = json.loads(daemon.ttrl("adapt", "--steps", "1", "--json", code=None))
         (verdict,) = store.runs.verdicts(run["id"])
-        assert verdict["evidence"]["labelled"]["probes"] == len(waiting)
+        checks = {check["rule"]: check for check in verdict["evidence"]["checks"]}
+        assert checks["accuracy"]["compared"]["probes"] == len(waiting)
         assert verdict["evidence"]["certainty"]["budget_left"] == pytest.approx(1 - 1 / 500)
         assert {probe.exposures for probe in store.probes.labelled()} == {1}
         seen = {row.id: row.exposures for row in store.questions.probes()}
