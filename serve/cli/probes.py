@@ -22,6 +22,8 @@ from serve.cli.common import (
 from ttrl.probes import Apart, LabelledProbe
 from ttrl.store.questions import StoredQuestion
 
+REFUSE = {True: "to refuse", False: "not to refuse", None: ""}
+
 
 @click.group()
 def probes() -> None:
@@ -136,7 +138,6 @@ def _row(probe: LabelledProbe) -> dict[str, Any]:
 def _traffic_row(row: StoredQuestion) -> dict[str, Any]:
     return {
         "id": row.id,
-        "origin": "traffic",
         "exposures": row.exposures,
         "added": row.first_seen,
         "cluster": row.question.cluster,
@@ -150,8 +151,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for heading in ("id", "origin", "seen by", "tags", "right", "question"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for row in rows:
-        right = "refuse" if row.get("refuse") else " or ".join(row.get("answers", ()))
-        cells = (str(row["id"]), row["origin"], str(row["exposures"]))
+        right = " or ".join(filter(None, (REFUSE[row.get("refuse")], *row.get("answers", ()))))
+        cells = (str(row["id"]), row.get("origin", "traffic"), str(row["exposures"]))
         texts = (" ".join(row.get("tags", ())), right, row["question"])
         table.add_row(*cells, *map(one_line, texts))
     Console().print(table)

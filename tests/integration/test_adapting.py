@@ -232,14 +232,13 @@ def record(store, problems, *, holdout):
     store.questions.record(asked, holdout=holdout)
 
 
-@pytest.mark.timeout(600)
 def test_where_versions_disagree_an_operator_judges_and_the_next_gate_knows(tmp_path):
-    first, second = make_disjoint(120, 40, seed=7)
+    first, second = make_disjoint(80, 20, seed=7)
     answers = {from_prompt(problem.prompt).hash: problem.answer for problem in first + second}
-    settings = ("update.steps=8", "gate.random_labels=3")
+    settings = ("update.steps=6", "gate.random_labels=3", "gate.samples=8")
     with Daemon(tmp_path / "state", *settings) as daemon, daemon.store() as store:
-        record(store, first[:60], holdout=0)
-        record(store, first[60:], holdout=1)
+        record(store, first[:40], holdout=0)
+        record(store, first[40:], holdout=1)
         daemon.ttrl("adapt", code=None)
         waiting = json.loads(daemon.ttrl("label", "--list", "--json"))
         origins = Counter(row["origin"] for row in waiting)

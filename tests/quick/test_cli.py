@@ -172,6 +172,7 @@ def test_probes_are_added_listed_and_removed(ttrl, store, tmp_path):
     listed = ttrl("probes", "list")
     assert "3 probes: 1 en, 3 hall 7, 1 safety" in listed
     assert "press it [/b]" in listed
+    assert "to refuse" in listed
     first, _, third = json.loads(ttrl("probes", "list", "--json"))
     assert (first["tags"], first["answers"]) == (["en", "hall 7"], ["press it"])
     assert (third["refuse"], third["answers"], third["origin"]) == (True, [], "operator")
