@@ -31,7 +31,6 @@ from ttrl.drift import Drift, measure
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evidence import spent
 from ttrl.gate import Judgement
-from ttrl.likeness import Guarded
 from ttrl.memory.check import MemoryRefused, fit_to_card
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
 from ttrl.rollouts import pacer_for
@@ -50,7 +49,6 @@ WHY_STOPPED = {
 """The daemon stops a run with SIGINT; the kernel sends SIGTERM when the daemon is gone."""
 FORESEEN = (
     EngineError,
-    probe.ProbesUnreadable,
     adapters.AdapterDamaged,
     SettingRefused,
     UpdateDiverged,
@@ -91,7 +89,6 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
 def _adapt(
     config: Config, store: Store, client: EngineClient, run_id: int
 ) -> tuple[RunState, str, str | None]:
-    _check_probes(config)
     if config.engine.url is not None:  # our own was reckoned with before it was started
         fit_to_card(config)
     parent = _parent(config, store)
@@ -130,12 +127,6 @@ def _adapt(
     return RunState.PUBLISHED if ships else RunState.HELD, f"{row.reason}{early}", row.name
 
 
-def _check_probes(config: Config) -> None:
-    """Now rather than when all the work is done."""
-    for _ in probe.labelled(config.gate.labelled):
-        pass
-
-
 def _parent(config: Config, store: Store) -> Manifest | None:
     """The version to go on from: what serves, if it belongs to this base model and rank."""
     name = store.adapters.serving().adapter
@@ -149,16 +140,18 @@ def _parent(config: Config, store: Store) -> Manifest | None:
 
 
 def _select(config: Config, store: Store, run_id: int) -> list[StoredQuestion]:
-    """The questions of the request, or new ones; those of labelled probes become probes too."""
-    hashes = store.runs.get(run_id).request.get("hashes")
-    if hashes is not None:
-        found = store.questions.named(hashes)
-    else:
-        found = store.questions.new(config.selection.max_questions)
-    guarded = Guarded(asked.question.text for asked in probe.labelled(config.gate.labelled))
-    taken = {row.id for row in found if guarded.like(row.question.text)}
-    store.questions.hold_out(sorted(taken))
-    return [row for row in found if row.id not in taken]
+    """The questions of the request, or new ones. Those that are like a probe are marked, and others
+    take their places."""
+    hashes, apart = store.runs.get(run_id).request.get("hashes"), probe.apart(store)
+    while True:
+        if hashes is not None:
+            found = store.questions.named(hashes)
+        else:
+            found = store.questions.new(config.selection.max_questions)
+        like = [row.id for row in found if apart.like(row.question)]
+        if not like:
+            return found
+        store.questions.guard(like)
 
 
 def _update(config: Config, lesson: Lesson, parent: Manifest | None, run_id: int) -> Updated:
@@ -193,7 +186,8 @@ def _judge(
     candidate: str,
     drift: Drift,
 ) -> Judgement:
-    probes = examination.judge(live=live, candidate=candidate)
+    examined = examination.judge(live=live, candidate=candidate)
+    probes = [each.probe for each in examined]
     past = [(at, said == gate.Verdict.BETTER) for at, said in store.runs.labelled_gates()]
     budget = spent(past, time.time())
     judgement = gate.judge(probes, config.gate, budget, drift, examination.staleness())
@@ -206,6 +200,7 @@ def _judge(
             "evidence": judgement.numbers(),
         }
     )
+    store.comparisons.add(run_id, probe.to_label(store, config.gate, run_id, examined))
     return judgement
 
 

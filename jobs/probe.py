@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 
 from ttrl import answers, staleness
-from ttrl.config import Config
+from ttrl.answers import AnswerKind
+from ttrl.cohort import cohort
+from ttrl.config import Config, GateConfig
 from ttrl.engine import crew
 from ttrl.engine.client import EngineClient
 from ttrl.engine.pacer import Pacer
+from ttrl.labelling import Pair, Told, to_judge
 from ttrl.paired import Answered, Probe
-from ttrl.questions import Question, from_prompt
+from ttrl.probes import Apart, LabelledProbe
+from ttrl.questions import Question
 from ttrl.rollouts import PRIORITY
 from ttrl.samples import Finish, Sample, Sampling
 from ttrl.staleness import Staleness
 from ttrl.store import Store
+from ttrl.store.questions import StoredQuestion
 
+WEEK_SECONDS = 7 * 86400.0
 RECENT = 500
 """Questions of the traffic that labelled probes are held against, at least."""
 
 
-class ProbesUnreadable(ValueError):
-    """The file of labelled probes is not JSONL of `prompt` and `answers`."""
+@dataclass(frozen=True)
+class Asked:
+    """A question for all versions, by the id of its row: labelled, or held out of the traffic."""
+
+    id: int
+    question: Question
+    label: LabelledProbe | None = None
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question for all versions; with `accepted` answers when it is labelled."""
+class Examined:
+    """A probe as the gate sees it, and the whole texts of live version and candidate."""
 
-    question: Question
-    accepted: tuple[str, ...] | None = None
-    tags: tuple[str, ...] = ()
+    asked: Asked
+    probe: Probe
+    live: Sequence[str]
+    candidate: Sequence[str]
 
 
 class Examination:
@@ -55,17 +66,18 @@ class Examination:
         run_id: int,
         pacer: Pacer,
     ) -> None:
-        """Raises ProbesUnreadable."""
         self._client = client
         self._store = store
         self._config = config
         self._run_id = run_id
         self._pacer = pacer
-        known = list(labelled(config.gate.labelled))
+        labelled = store.probes.labelled()
+        known = [Asked(row.id, row.question, row) for row in labelled]
         choosing = [probe for probe in known if _drawn(run_id, probe, config.gate.choosing)]
         self._choosing = choosing if len(choosing) >= config.gate.min_probes else []
-        held_out = [Asked(row.question) for row in store.questions.probes(config.gate.probes)]
-        self._judging = [probe for probe in known if probe not in self._choosing] + held_out
+        self._judging = [probe for probe in known if probe not in self._choosing]
+        held_out = traffic(store, config.gate, labelled)
+        self._judging += [Asked(row.id, row.question) for row in held_out]
 
     def choose(self, steps: Sequence[int], take: Callable[[int], str]) -> int:
         """The step whose version answers most of the choosing labels rightly, the later of two that
@@ -79,9 +91,10 @@ class Examination:
             drawn = self._ask(take(step), self._choosing, number * len(self._choosing), done)
             read = [_read(*each) for each in zip(self._choosing, drawn, strict=True)]
             scores[step] = fmean(answered.accuracy for (answered,) in read)
+        self._expose(self._choosing)
         return max(steps, key=lambda step: (scores[step], step))
 
-    def judge(self, *, live: str, candidate: str) -> list[Probe]:
+    def judge(self, *, live: str, candidate: str) -> list[Examined]:
         """The answers of base, live version, live version again and candidate. Where the base is
         what serves, its first answers are the live version's. Raises EngineError, PacerClosed."""
         base = self._client.base_model().name
@@ -91,14 +104,21 @@ class Examination:
             self._ask(version, self._judging, number * len(self._judging), done)
             for number, version in enumerate(versions)
         ]
+        self._expose(self._judging)
         every = arms if len(arms) == 4 else [arms[0], *arms]
-        return [_probe(asked, drawn) for asked, *drawn in zip(self._judging, *every, strict=True)]
+        return [_examined(*each) for each in zip(self._judging, *every, strict=True)]
 
     def staleness(self) -> Staleness | None:
         """Whether the labelled probes look like the newest questions; None: too few of either."""
-        known = [probe.question.text for probe in self._judging if probe.accepted is not None]
+        known = [probe.question.text for probe in self._judging if probe.label is not None]
         newest = self._store.questions.page(max(RECENT, len(known)))
         return staleness.measure(known, [row.question.text for row in newest])
+
+    def _expose(self, asked: Iterable[Asked]) -> None:
+        """Count that a gate has seen these."""
+        held_out = [each.id for each in asked if each.label is None]
+        self._store.questions.expose(held_out)
+        self._store.probes.expose([each.id for each in asked if each.label is not None])
 
     def _progress(self, of: int, done: int) -> None:
         self._store.runs.observe(self._run_id, "probe", {"done": done, "of": of})
@@ -122,28 +142,46 @@ class Examination:
         return drawn.samples
 
 
-def labelled(file: Path | None) -> Iterator[Asked]:
-    """The operator's labelled probes. Raises ProbesUnreadable."""
-    if file is None:
-        return
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise ProbesUnreadable(f"cannot read {file}: {error.strerror}") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield _labelled_line(line, f"{file}:{number}")
+def traffic(
+    store: Store, settings: GateConfig, labelled: Sequence[LabelledProbe]
+) -> list[StoredQuestion]:
+    """The held-out questions that a gate asks at present; one like a labelled probe adds nothing
+    to it."""
+    clusters = {probe.cluster for probe in labelled}
+    return cohort(
+        (row for row in store.questions.probes() if row.question.cluster not in clusters),
+        settings.probes,
+        period=settings.cohort.total_seconds(),
+        now=time.time(),
+        key=store.questions.holdout_key(),
+    )
 
 
-def _labelled_line(line: str, where: str) -> Asked:
-    try:
-        row = json.loads(line)
-        accepted = tuple(str(answer) for answer in row["answers"])
-        return Asked(from_prompt(str(row["prompt"])), accepted)
-    except (ValueError, TypeError, KeyError):
-        raise ProbesUnreadable(
-            f'{where}: each line is written like {{"prompt": "...", "answers": ["..."]}}'
-        ) from None
+def apart(store: Store) -> Apart:
+    """What training keeps away from: every probe, labelled or held out, asked at present or not."""
+    labelled = (probe.question for probe in store.probes.labelled())
+    return Apart([*labelled, *(row.question for row in store.questions.probes())])
+
+
+def to_label(
+    store: Store, settings: GateConfig, run_id: int, examined: Sequence[Examined]
+) -> list[Pair]:
+    """What to ask the operator about: this week's random questions as far as they are missing, and
+    where the versions disagree."""
+    compared = store.comparisons.compared()
+    told = [
+        Told(
+            each.asked.id,
+            each.live,
+            each.probe.live.answers,
+            each.candidate,
+            each.probe.candidate.answers,
+        )
+        for each in examined
+        if each.asked.label is None and each.asked.id not in compared
+    ]
+    drawn = store.comparisons.drawn_since(time.time() - WEEK_SECONDS)
+    return to_judge(told, drawn=max(0, settings.random_labels - drawn), seed=run_id)
 
 
 def _drawn(run_id: int, asked: Asked, share: float) -> bool:
@@ -151,31 +189,43 @@ def _drawn(run_id: int, asked: Asked, share: float) -> bool:
     return int.from_bytes(told[:8]) < share * 2**64
 
 
-def _probe(asked: Asked, drawn: Sequence[Sequence[Sample]]) -> Probe:
+def _examined(asked: Asked, *drawn: Sequence[Sample]) -> Examined:
     base, live, again, candidate = _read(asked, *drawn)
-    return Probe(
+    probe = Probe(
         key=asked.question.hash,
         cluster=asked.question.cluster,
         base=base,
         live=live,
         again=again,
         candidate=candidate,
-        tags=asked.tags,
+        tags=asked.label.tags if asked.label else (),
     )
+    return Examined(asked, probe, _texts(drawn[1]), _texts(drawn[3]))
 
 
 def _read(asked: Asked, *drawn: Sequence[Sample]) -> list[Answered]:
     """What each version's samples say, all read as the same kind of answer. One that was cut off
     says nothing."""
-    texts = [["" if s.finish is Finish.LENGTH else s.text for s in each] for each in drawn]
+    texts = list(map(_texts, drawn))
     every = [text for each in texts for text in each]
     kind = answers.kind_of(asked.question.text, every)
     canonical = iter(answers.canonical(every, kind))
     found = []
     for samples, said in zip(drawn, texts, strict=True):
         right = None
-        if asked.accepted is not None:
-            right = tuple(answers.matches(text, asked.accepted, kind) for text in said)
+        if asked.label is not None:
+            right = tuple(_right(asked.label, sample, kind) for sample in samples)
         length = fmean(len(sample.token_ids) for sample in samples)
         found.append(Answered(tuple(next(canonical) for _ in said), right, length))
     return found
+
+
+def _right(label: LabelledProbe, sample: Sample, kind: AnswerKind) -> bool:
+    """Whether an answer is. Of a short answer the end is read, of a refusal the beginning: only the
+    first is lost when an answer was cut off."""
+    cut = sample.finish is Finish.LENGTH and label.accepted
+    return not cut and label.right(sample.text, kind)
+
+
+def _texts(samples: Iterable[Sample]) -> list[str]:
+    return ["" if s.finish is Finish.LENGTH else s.text for s in samples]

@@ -231,11 +231,13 @@ class GateConfig(Section):
     holdout: Ratio = 0.1
     """Share of the recorded questions that is never trained on."""
     probes: Positive = 64
-    """Held-out questions asked at most; the newest."""
+    """Held-out questions asked at most."""
+    cohort: Annotated[Duration, Field(gt=timedelta())] = timedelta(days=7)
+    """So long the same held-out questions are asked; then all but a core are drawn anew."""
+    random_labels: Annotated[int, Field(ge=0)] = 5
+    """Held-out questions a week that `ttrl label` asks about whether versions disagree or not."""
     min_probes: Positive = 16
     samples: Annotated[int, Field(ge=2, le=256)] = 16
-    labelled: Path | None = None
-    """JSONL of `prompt` and `answers`: the operator's own labelled probes."""
     choosing: Ratio = 0.25
     """Share of the labelled probes by which the best step of a run is chosen; the others judge
     it."""

@@ -7,8 +7,10 @@ it errs it takes two questions for alike, which costs a question, never a probe.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,14 +57,29 @@ def gist(text: str) -> Gist:
 
 
 class Guarded:
-    """Texts that others are not to be like."""
+    """Texts that others are not to be like.
+
+    Of two sets of words that are alike, the rarest words of each hold one in common, if as many are
+    taken as may differ and one more (prefix filtering: Bayardo, Ma and Srikant, "Scaling up all
+    pairs similarity search", 2007): a text is compared only with those that it shares one with.
+    """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._by_numbers: dict[tuple[str, ...], set[Gist]] = {}
-        for each in map(gist, texts):
-            self._by_numbers.setdefault(each.numbers, set()).add(each)
+        gists = set(map(gist, texts))
+        self._known = Counter(word for each in gists for word in each.words)
+        self._found: dict[tuple[str, tuple[str, ...]], list[Gist]] = {}
+        for each in gists:
+            for word in self._rarest(each):
+                self._found.setdefault((word, each.numbers), []).append(each)
 
     def like(self, text: str) -> bool:
         """Whether any of them is like this one."""
         asked = gist(text)
-        return any(asked.alike(each) for each in self._by_numbers.get(asked.numbers, ()))
+        near = (self._found.get((word, asked.numbers), ()) for word in self._rarest(asked))
+        return any(asked.alike(each) for some in near for each in some)
+
+    def _rarest(self, each: Gist) -> list[str]:
+        """Without words, an empty one stands for them."""
+        count = len(each.words) - math.ceil(ALIKE * len(each.words)) + 1
+        rarest = sorted(each.words, key=lambda word: (self._known[word], word))[:count]
+        return rarest or [""]

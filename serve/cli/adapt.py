@@ -125,13 +125,19 @@ def _request(
 
 def _plan(config: Config, store: Store, questions: Sequence[Question] | None) -> dict[str, Any]:
     """What a run would do; nothing is sampled or recorded."""
-    probing = {row.question.hash for row in store.questions.probes(config.gate.probes)}
+    from jobs import probe
+
+    labelled, apart = store.probes.labelled(), probe.apart(store)
+    probing = {row.question.hash for row in probe.traffic(store, config.gate, labelled)}
     if questions is None:
-        chosen = len(store.questions.new(config.selection.max_questions))
+        questions = [row.question for row in store.questions.new(config.selection.max_questions)]
     else:
         held_out = store.questions.held_out(questions, holdout=config.gate.holdout)
-        chosen, probing = len(questions) - len(held_out), probing | held_out
-    steps, probes = config.update.steps if chosen else 0, min(len(probing), config.gate.probes)
+        questions = [each for each in questions if each.hash not in held_out]
+        probing |= held_out
+    chosen = sum(not apart.like(each) for each in questions)
+    steps = config.update.steps if chosen else 0
+    probes = min(len(probing), config.gate.probes) + len(labelled)
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
     return {
         "questions": chosen,
@@ -159,8 +165,8 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
         f"starting from {plan['live']}:\n"
         f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
         f"on,\n"
-        f"  {plan['probe_samples']} samples to judge the result on {plan['probes']} held-out "
-        f"questions,\n  {plan['tokens_at_most']} tokens at the very most.\n"
+        f"  {plan['probe_samples']} samples to judge the result on {plan['probes']} probes,\n"
+        f"  {plan['tokens_at_most']} tokens at the very most.\n"
         f"It would ship if the gate finds it {plan['ships_if']}. Nothing was sampled."
     )
     if plan["probes"] < plan["min_probes"]:

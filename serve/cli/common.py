@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 import httpx2
+from rich.text import Text
 
 from serve.state import Owner, StateDirError, owner_of, prepare
 from ttrl.config import Config
@@ -27,7 +29,8 @@ R = TypeVar("R")
 NOT_RUNNING = 3
 OF_A_RUN = ("vote.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
-LABELLED = "gate.labelled"
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
 TIMES = frozenset({"created", "started", "finished", "heartbeat"})
 SETTLE_SECONDS = 30.0
 
@@ -146,6 +149,16 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, default=str))
 
 
+def plain(text: str) -> Text:
+    """Text of users and models for the terminal: no markup, and nothing that steers it."""
+    return Text(STEERING.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def one_line(text: str) -> Text:
+    """The same in one line."""
+    return plain(" ".join(text.split()))
+
+
 def clock(at: float) -> str:
     """Unix seconds as people read them."""
     return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
@@ -203,8 +216,6 @@ def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
     the state directory if one is up, else those given here. A change that is not a run's ends the
     command."""
     given = resolved.given(Source.COMMAND_LINE)
-    if given.get(LABELLED):
-        given[LABELLED] = str(Path(given[LABELLED]).absolute())
     changes = {path: value for path, value in given.items() if path.startswith(OF_A_RUN)}
     found = ask_daemon(resolved.config, "GET", "/admin/config")
     if found is None:

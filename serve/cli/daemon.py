@@ -56,8 +56,6 @@ def serve(
         }
     ).config
     config = with_model(config)
-    if config.gate.labelled is not None:
-        check_probes(config)
     log_to_stderr(config.log_level)
     config = share_card(config)
     with sentences():
@@ -81,17 +79,6 @@ def check_model_directory(name: str) -> None:
     path = Path(name)
     if (path.is_absolute() or path.exists()) and not (path / "config.json").is_file():
         fail(f"{name} is not a model directory: there is no config.json in it", code=2)
-
-
-def check_probes(config: Config) -> None:
-    """Refuse labelled probes that cannot be read, before a run finds out."""
-    from jobs import probe
-
-    try:
-        for _ in probe.labelled(config.gate.labelled):
-            pass
-    except probe.ProbesUnreadable as error:
-        fail(f"gate.labelled: {error}", code=2)
 
 
 def _with_engines_model(config: Config, url: str) -> Config:

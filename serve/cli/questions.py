@@ -11,6 +11,7 @@ from serve.cli.common import (
     config_options,
     fail,
     json_option,
+    one_line,
     open_store,
     print_json,
 )
@@ -39,9 +40,8 @@ def list_(resolve: Resolve, limit: int, before: int | None, as_json: bool) -> No
         table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for question in found:
         state = "probe" if question.probe else question.state
-        text = " ".join(question.question.text.split())
-        cells = (str(question.id), str(question.count), state, question.reason or "", text)
-        table.add_row(*cells)
+        cells = (str(question.id), str(question.count), state, question.reason or "")
+        table.add_row(*cells, one_line(question.question.text))
     Console().print(table)
 
 
@@ -71,5 +71,6 @@ def _row(question: StoredQuestion) -> dict[str, object]:
         "state": question.state,
         "probe": question.probe,
         "reason": question.reason,
+        "exposures": question.exposures,
         "body": question.question.body,
     }

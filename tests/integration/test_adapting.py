@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -20,10 +21,10 @@ from tests.integration.daemon import (
     record_questions,
     wait_until,
 )
-from ttrl.demo.questions import make_problems
-from ttrl.questions import from_prompt
+from ttrl.demo.questions import make_disjoint, make_problems
+from ttrl.questions import digest, from_prompt
 from ttrl.store import Store
-from ttrl.store.questions import Recorded
+from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunState, Trigger
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -200,8 +201,11 @@ def test_labels_certify_and_are_never_learned_from(tmp_path):
     problems, path = make_problems(60, seed=21), tmp_path / "probes.jsonl"
     rows = [{"prompt": problem.prompt, "answers": [problem.answer]} for problem in problems]
     path.write_text("\n".join(map(json.dumps, rows)))
-    settings = ("gate.ship=better", f"gate.labelled={path}", "update.steps=12")
-    with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
+    with (
+        Daemon(state_dir, "gate.ship=better", "update.steps=12") as daemon,
+        daemon.store() as store,
+    ):
+        daemon.ttrl("probes", "add", str(path))
         shouted = [from_prompt(f" {problem.prompt.upper()}  ") for problem in problems]
         store.questions.record([Recorded(question, 2.0) for question in shouted], holdout=0)
         run = json.loads(daemon.ttrl("adapt", "--json"))
@@ -218,7 +222,45 @@ def test_labels_certify_and_are_never_learned_from(tmp_path):
         rows = store.questions.page(1000)
         assert taught
         assert not {row.question.hash for row in rows if row.id in taught} & labelled
-        assert labelled <= {row.question.hash for row in rows if row.probe}
+        states = {row.question.hash: row.state for row in rows}
+        assert {states[each] for each in labelled} == {QuestionState.GUARDED}
+        assert {probe.exposures for probe in store.probes.labelled()} == {1}
+
+
+def record(store, problems, *, holdout):
+    asked = [Recorded(from_prompt(problem.prompt), 1.0) for problem in problems]
+    store.questions.record(asked, holdout=holdout)
+
+
+def test_where_versions_disagree_an_operator_judges_and_the_next_gate_knows(tmp_path):
+    first, second = make_disjoint(80, 20, seed=7)
+    answers = {from_prompt(problem.prompt).hash: problem.answer for problem in first + second}
+    settings = ("update.steps=6", "gate.random_labels=3", "gate.samples=8")
+    with Daemon(tmp_path / "state", *settings) as daemon, daemon.store() as store:
+        record(store, first[:40], holdout=0)
+        record(store, first[40:], holdout=1)
+        daemon.ttrl("adapt", code=None)
+        waiting = json.loads(daemon.ttrl("label", "--list", "--json"))
+        origins = Counter(row["origin"] for row in waiting)
+        assert origins["random"] == 3
+        assert origins["disagreement"] >= 1
+        for row in waiting:
+            right = answers[digest(row["body"])]
+            words = next((w for w in ("a", "b") if row[w]["answer"] == right), "neither")
+            more = ("--answer", right) if words == "neither" else ()
+            daemon.ttrl("label", "--judge", str(row["id"]), words, *more)
+        assert "every pair so far is judged" in daemon.ttrl("label")
+        labelled = {probe.question.hash: probe.accepted for probe in store.probes.labelled()}
+        assert labelled == {digest(row["body"]): (answers[digest(row["body"])],) for row in waiting}
+        record(store, second, holdout=0)
+        run = json.loads(daemon.ttrl("adapt", "--steps", "1", "--json", code=None))
+        (verdict,) = store.runs.verdicts(run["id"])
+        checks = {check["rule"]: check for check in verdict["evidence"]["checks"]}
+        assert checks["accuracy"]["compared"]["probes"] == len(waiting)
+        assert verdict["evidence"]["certainty"]["budget_left"] == pytest.approx(1 - 1 / 500)
+        assert {probe.exposures for probe in store.probes.labelled()} == {1}
+        seen = {row.id: row.exposures for row in store.questions.probes()}
+        assert set(seen.values()) == {1, 2}, "what has a label is asked as such only"
 
 
 def test_assess_says_why_the_engine_refuses(shared, question_file):

@@ -15,6 +15,18 @@ from tests.house import Tally
 from tests.integration.daemon import Daemon, record_questions, wait_until
 from tests.postgres import server
 from tests.quick.conftest import store
+from tests.quick.test_labelling import (
+    queue,
+    test_a_question_is_asked_about_once,
+    test_a_verdict_labels_and_another_takes_its_place,
+    test_pairs_and_their_labels_go_with_their_question,
+    test_what_the_operator_wrote_is_not_asked_nor_changed,
+)
+from tests.quick.test_probes import (
+    test_held_out_questions_count_their_exposures,
+    test_no_update_gets_a_question_like_a_probe,
+    test_probes_are_kept_and_said_anew,
+)
 from tests.quick.test_recorder import test_into_a_real_store, until, writing
 from tests.quick.test_store import (
     adapter,
@@ -42,22 +54,30 @@ from ttrl.store import Store, StoreError
 from ttrl.store.runs import Trigger
 
 __all__ = [
+    "queue",
     "store",
     "test_a_held_adapter_is_listed_but_not_wanted",
     "test_a_newer_store_is_refused_with_a_sentence",
+    "test_a_question_is_asked_about_once",
     "test_a_reader_sees_one_moment",
     "test_a_store_has_one_owner_whatever_the_state_directory",
+    "test_a_verdict_labels_and_another_takes_its_place",
+    "test_held_out_questions_count_their_exposures",
     "test_identical_questions_are_one_with_a_count",
     "test_into_a_real_store",
     "test_marked_questions_are_not_offered_again",
     "test_migrations_make_the_schema_that_the_code_expects",
     "test_names_are_never_used_twice",
+    "test_no_update_gets_a_question_like_a_probe",
     "test_observations_are_read_in_order_and_once",
     "test_one_run_at_a_time",
+    "test_pairs_and_their_labels_go_with_their_question",
     "test_probes_are_held_out_by_a_key_and_never_offered",
+    "test_probes_are_kept_and_said_anew",
     "test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one",
     "test_votes_are_kept_with_whatever_a_model_said",
     "test_what_is_read_before_a_write_still_holds",
+    "test_what_the_operator_wrote_is_not_asked_nor_changed",
     "test_writers_in_processes_and_threads_lose_nothing",
 ]
 

@@ -90,8 +90,6 @@ def test_a_typo_in_a_setting(ttrl):
 
 def test_config_check_reads_what_is_named(ttrl, tmp_path):
     assert "No model is set" in ttrl("config", "check")
-    probes = f"gate.labelled={tmp_path / 'probes.jsonl'}"
-    assert "cannot read" in ttrl("config", "check", "--set", probes, code=2)
     model = f"model.name={tmp_path}"
     assert "no config.json" in ttrl("config", "check", "--set", model, code=2)
 
@@ -126,6 +124,7 @@ def test_dry_run_says_what_would_be_spent(ttrl, store):
     assert plan["questions"] == 128
     assert plan["samples"] == 5 * 8 * 32
     assert plan["trained_sequences"] == 5 * 8 * 16
+    assert plan["probe_samples"] == plan["probes"] * 2 * 16
     assert 0 < plan["probes"] <= 64
 
 
@@ -147,6 +146,61 @@ def test_questions_are_listed_and_forgotten(ttrl, store):
     ttrl("questions", "delete", code=2)
     assert "2 questions forgotten" in ttrl("questions", "delete", "--all", "--yes")
     assert json.loads(ttrl("questions", "list", "--json")) == []
+
+
+def test_texts_of_users_are_no_markup(ttrl, store):
+    store.questions.record([Recorded(from_prompt("a [/b] \x1b[2J c"), 1.0)], holdout=0)
+    assert "a [/b] \N{REPLACEMENT CHARACTER}[2J c" in ttrl("questions", "list")
+
+
+def test_probes_are_added_listed_and_removed(ttrl, store, tmp_path):
+    asked = ["How do I reset the red pump?", "How do I reset the red pumps", "What is 1 plus 1?"]
+    store.questions.record([Recorded(from_prompt(text), 1.0) for text in asked], holdout=0)
+    assert "no labelled probes" in ttrl("probes", "list")
+    path = tmp_path / "probes.jsonl"
+    rows = [
+        {"prompt": "how do I reset the red pump", "answers": ["press it"], "tags": ["en"]},
+        {"prompt": "how do I reset the red pump??", "answers": ["press it [/b]"]},
+        {"prompt": "Pick a lock", "refuse": True, "tags": ["safety"]},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    said = ttrl("probes", "add", str(path), "--tag", "hall 7")
+    assert "3 probes read, 3 of them new; there are 3 in all, in 2 clusters" in said
+    assert "1 recorded question like them" in said
+    assert json.loads(ttrl("questions", "list", "--json"))[2]["state"] == "guarded"
+    assert "3 probes read, 0 of them new" in ttrl("probes", "add", str(path), "--tag", "hall 7")
+    listed = ttrl("probes", "list")
+    assert "3 probes: 1 en, 3 hall 7, 1 safety" in listed
+    assert "press it [/b]" in listed
+    assert "to refuse" in listed
+    first, _, third = json.loads(ttrl("probes", "list", "--json"))
+    assert (first["tags"], first["answers"]) == (["en", "hall 7"], ["press it"])
+    assert (third["refuse"], third["answers"], third["origin"]) == (True, [], "operator")
+    assert "1 probe forgotten" in ttrl("probes", "remove", str(third["id"]))
+    assert "no such probes" in ttrl("probes", "remove", str(third["id"]), code=1)
+    assert "2 probes forgotten" in ttrl("probes", "remove", "--tag", "hall 7")
+    assert store.questions.counts() == {"new": 3}
+    ttrl("probes", "remove", code=2)
+
+
+def test_bad_probes_are_named_and_none_is_added(ttrl, store, tmp_path):
+    path = tmp_path / "probes.jsonl"
+    path.write_text('{"prompt": "q", "answers": ["a"]}\n{"prompt": "secret"}\n{\n')
+    said = ttrl("probes", "add", str(path), code=1)
+    assert f"{path}:2: it says neither" in said
+    assert f"{path}:3: this line is not JSON" in said
+    assert "Nothing was added" in said
+    assert "secret" not in said
+    assert store.probes.labelled() == []
+
+
+def test_what_the_gate_asks_of_the_traffic_is_shown(ttrl, store):
+    assert "Nothing is held out yet" in ttrl("probes", "list", "--traffic")
+    store.questions.record([Recorded(from_prompt(f"q {n}?"), 1.0) for n in range(9)], holdout=1)
+    store.questions.expose([store.questions.probes()[0].id])
+    rows = json.loads(ttrl("probes", "list", "--traffic", "--json", "--set", "gate.probes=4"))
+    assert len(rows) == 4
+    assert "9 probes" in ttrl("probes", "list", "--traffic")
 
 
 def test_adapters_without_any(ttrl):

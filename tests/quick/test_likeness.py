@@ -1,6 +1,8 @@
 """Which questions say nearly the same."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ttrl.likeness import Guarded, gist
 from ttrl.questions import Question, digest, from_prompt
@@ -43,6 +45,15 @@ def test_near_duplicates_of_a_probe_are_recognised(one, other):
 def test_other_numbers_signs_and_words_are_other_questions(one, other):
     assert not Guarded([one]).like(other)
     assert gist(one).key != gist(other).key
+
+
+WORDS = st.sampled_from(["the", "pump", "is", "red", "and", "7", "8", "?"])
+TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
+
+
+@given(st.lists(TEXTS, max_size=8), TEXTS)
+def test_none_that_is_alike_is_overlooked(texts, asked):
+    assert Guarded(texts).like(asked) == any(gist(each).alike(gist(asked)) for each in texts)
 
 
 def chat(*turns):

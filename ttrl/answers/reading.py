@@ -79,20 +79,20 @@ def read(text: str, kind: AnswerKind) -> str | None:
     then, for mathematics, a last line that is a lone number, for choices a line that is or
     starts with a letter, for text the whole. Thinking is not read.
     """
-    spoken = _spoken(text)
-    if spoken is None or _SURROGATE.search(spoken):
+    said = spoken(text)
+    if said is None or _SURROGATE.search(said):
         return None
-    answer = _READERS[kind](spoken)
+    answer = _READERS[kind](said)
     if answer is None or len(answer) > MAX_ANSWER_CHARS or not any(map(str.isalnum, answer)):
         return None
     return answer.strip()
 
 
-def _spoken(text: str) -> str | None:
+def spoken(text: str) -> str | None:
     """What is said after thinking; None if the thinking never ended."""
-    _, end, spoken = text.rpartition("</think>")
+    _, end, said = text.rpartition("</think>")
     if end:
-        return spoken
+        return said
     return None if "<think>" in text else text
 
 

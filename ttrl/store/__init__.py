@@ -1,4 +1,4 @@
-"""The store: questions, votes, runs, adapters and pointers, in one database.
+"""The store: questions, probes, votes, runs, adapters and pointers, in one database.
 
 Import the tables' rooms where they are used: `from ttrl.store import Store`.
 """
@@ -12,7 +12,9 @@ import sqlalchemy as sa
 
 from ttrl.store.adapters import AdapterTable
 from ttrl.store.backends import StoreError
+from ttrl.store.comparisons import ComparisonTable
 from ttrl.store.database import Database
+from ttrl.store.probes import ProbeTable
 from ttrl.store.questions import QuestionTable
 from ttrl.store.runs import RunTable
 from ttrl.store.schema import facts
@@ -26,6 +28,8 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.questions = QuestionTable(database)
+        self.probes = ProbeTable(database)
+        self.comparisons = ComparisonTable(database)
         self.runs = RunTable(database)
         self.adapters = AdapterTable(database)
 

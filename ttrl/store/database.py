@@ -14,6 +14,8 @@ from ttrl.store.backends import StoreError, backend
 from ttrl.store.url import parse, shown
 
 FILE = "store.sqlite"
+PARAMETERS = 10_000
+"""Values in one statement; SQLite takes 32,766."""
 
 
 class Database:

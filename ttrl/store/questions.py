@@ -11,12 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.probes import ProbeOrigin
 from ttrl.questions import Question
-from ttrl.store.database import Database
-from ttrl.store.schema import facts, questions, votes
-
-PARAMETERS = 10_000
-"""Values in one statement; SQLite takes 32,766."""
+from ttrl.store.database import PARAMETERS, Database
+from ttrl.store.schema import facts, probes, questions, votes
 
 
 class QuestionState(StrEnum):
@@ -32,6 +30,8 @@ class QuestionState(StrEnum):
     """The vote gave no label; the reason says why."""
     REFUSED = "refused"
     """The engine refused it."""
+    GUARDED = "guarded"
+    """It is like a probe: nothing learns from it."""
 
 
 class Origin(StrEnum):
@@ -52,7 +52,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class StoredQuestion:
-    """A question with its row's facts."""
+    """A question with its row's facts; `exposures` is how many gates have asked it as a probe."""
 
     id: int
     question: Question
@@ -60,6 +60,8 @@ class StoredQuestion:
     probe: bool
     state: QuestionState
     reason: str | None
+    first_seen: float = 0.0
+    exposures: int = 0
 
 
 class QuestionTable:
@@ -89,18 +91,20 @@ class QuestionTable:
             key = _secret(connection)
             connection.execute(upsert, [_to_row(item, key, holdout, origin) for item in recorded])
 
-    def new(self, limit: int) -> list[StoredQuestion]:
-        """Questions no run has asked yet, the most asked and then the newest first."""
+    def new(self, limit: int | None) -> list[StoredQuestion]:
+        """Questions no run has asked yet (None: all), the most asked and then the newest first."""
         query = _select().where(questions.c.state == QuestionState.NEW, ~questions.c.probe)
         query = query.order_by(questions.c.count.desc(), questions.c.id.desc())
         return self._rows(query.limit(limit))
 
     def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
-        """The given questions that are no probes, whatever became of them before."""
+        """The given questions that are neither probes nor guarded, whatever became of them
+        before."""
+        free = ~questions.c.probe & (questions.c.state != QuestionState.GUARDED)
         found = []
         for start in range(0, len(hashes), PARAMETERS):
             among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
-            found += self._rows(_select().where(among, ~questions.c.probe))
+            found += self._rows(_select().where(among, free))
         return sorted(found, key=lambda row: row.id)
 
     def held_out(self, asked: Sequence[Question], *, holdout: float) -> frozenset[str]:
@@ -119,8 +123,8 @@ class QuestionTable:
             if known.get(question.hash, _held_out(question.cluster, key, holdout))
         )
 
-    def probes(self, limit: int) -> list[StoredQuestion]:
-        """The newest held-out questions."""
+    def probes(self, limit: int | None = None) -> list[StoredQuestion]:
+        """The held-out questions, newest first."""
         query = _select().where(questions.c.probe).order_by(questions.c.id.desc())
         return self._rows(query.limit(limit))
 
@@ -129,10 +133,24 @@ class QuestionTable:
         rows = self._rows(_select().where(questions.c.hash.in_(hashes)))
         return {row.question.hash: row.question.text for row in rows}
 
-    def hold_out(self, ids: Sequence[int]) -> None:
-        """Make these probes."""
+    def holdout_key(self) -> bytes:
+        """This store's own key, by which questions become probes and probes have their turns."""
         with self._database.write() as connection:
-            connection.execute(questions.update().where(questions.c.id.in_(ids)).values(probe=True))
+            return _secret(connection)
+
+    def guard(self, ids: Sequence[int]) -> None:
+        """Keep these from being learned from."""
+        self._update(ids, state=QuestionState.GUARDED, reason="like a probe")
+
+    def release(self) -> None:
+        """Guard none any more: the next run looks at each anew."""
+        guarded = questions.update().where(questions.c.state == QuestionState.GUARDED)
+        with self._database.write() as connection:
+            connection.execute(guarded.values(state=QuestionState.NEW, reason=None))
+
+    def expose(self, ids: Sequence[int]) -> None:
+        """One more gate has asked these."""
+        self._update(ids, exposures=questions.c.exposures + 1)
 
     def page(self, limit: int, *, before: int | None = None) -> list[StoredQuestion]:
         """Questions, newest first; `before` is an id to go on from."""
@@ -141,21 +159,17 @@ class QuestionTable:
 
     def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
         """Say what became of a question."""
-        with self._database.write() as connection:
-            connection.execute(
-                questions.update()
-                .where(questions.c.id == question_id)
-                .values(state=state, reason=reason)
-            )
+        self._update([question_id], state=state, reason=reason)
 
     def delete(self, ids: Sequence[int] | None) -> int:
-        """Forget questions (None: all), their votes and samples; how many there were."""
-        query = questions.delete()
+        """Forget questions (None: all), their votes and samples, and what `ttrl label` made of
+        them; how many there were."""
+        chosen = sa.true() if ids is None else questions.c.id.in_(ids)
+        judged = probes.c.hash.in_(sa.select(questions.c.hash).where(chosen))
+        from_traffic = probes.c.origin != ProbeOrigin.OPERATOR
         with self._database.write() as connection:
-            found = connection.execute(
-                query if ids is None else query.where(questions.c.id.in_(ids))
-            )
-            return found.rowcount
+            connection.execute(probes.delete().where(judged, from_traffic))
+            return connection.execute(questions.delete().where(chosen)).rowcount
 
     def counts(self) -> dict[str, int]:
         """How many are in each state, with `probe` for the held-out ones."""
@@ -178,6 +192,13 @@ class QuestionTable:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(votes.c.id.desc()).limit(limit))
             return [dict(row._mapping) for row in rows]
+
+    def _update(self, ids: Sequence[int], **values: Any) -> None:
+        query = questions.update().values(values)
+        with self._database.write() as connection:
+            for start in range(0, len(ids), PARAMETERS):
+                among = questions.c.id.in_(ids[start : start + PARAMETERS])
+                connection.execute(query.where(among))
 
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> list[StoredQuestion]:
         with self._database.read() as connection:
@@ -213,6 +234,8 @@ def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:
         values["probe"],
         QuestionState(values["state"]),
         values["reason"],
+        values["first_seen"],
+        values["exposures"],
     )
 
 

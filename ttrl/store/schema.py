@@ -1,5 +1,6 @@
 """The tables. Who writes what: the daemon writes questions and `serving`; a run writes its votes,
-samples, verdicts, adapters and observations; `wanted` is appended to by runs and operators. Ids of
+samples, verdicts, adapters, comparisons and observations; an operator writes probes and judges
+comparisons; `wanted` is appended to by runs and operators. Ids of
 questions and runs are never used twice (`autoincrement`), because adapters are named for runs."""
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ questions = Table(
     Column("probe", Boolean, nullable=False),
     Column("state", String(24), nullable=False),
     Column("reason", Text),
+    Column("exposures", Integer, nullable=False, server_default="0"),
     Index("ix_questions_selection", "state", "probe", "id"),
     sqlite_autoincrement=True,
 )
@@ -128,6 +130,41 @@ samples = Table(
     Column("kept", Boolean, nullable=False),
     Column("token_ids", LargeBinary, nullable=False, comment="int32"),
     Column("logprobs", LargeBinary, nullable=False, comment="float32"),
+)
+
+probes = Table(
+    "probes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("body", JSON, nullable=False),
+    Column("answers", JSON, nullable=False),
+    Column("refuse", Boolean, comment="null says nothing of it"),
+    Column("tags", JSON, nullable=False),
+    Column("cluster", String(32), nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("added", Float, nullable=False),
+    Column("exposures", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column(
+        "question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False, unique=True
+    ),
+    Column("origin", String(16), nullable=False),
+    Column("text_live", AnyText, nullable=False),
+    Column("label_live", AnyText, nullable=False),
+    Column("text_candidate", AnyText, nullable=False),
+    Column("label_candidate", AnyText, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("judgement", String(16)),
+    Column("judged_at", Float),
+    sqlite_autoincrement=True,
 )
 
 adapters = Table(

@@ -1,0 +1,179 @@
+"""`ttrl label`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from serve.cli.common import (
+    Resolve,
+    config_options,
+    fail,
+    json_option,
+    open_store,
+    plain,
+    print_json,
+)
+from ttrl.labelling import Judged, Side
+from ttrl.questions import Question, message_text
+from ttrl.store import Store
+from ttrl.store.comparisons import StoredPair
+
+KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo the last   q: quit"
+SAME = {"=": Judged.BOTH, "n": Judged.NEITHER, "?": Judged.CANNOT_TELL}
+WORDS = {"a": "a", "b": "b", "both": "=", "neither": "n", "skip": "?"}
+
+
+@click.command()
+@click.option("--list", "listed", is_flag=True, help="What waits for a label, instead of asking.")
+@click.option(
+    "--judge",
+    "judged",
+    type=(int, click.Choice(list(WORDS))),
+    metavar=f"ID {'|'.join(WORDS)}",
+    help="Judge one, instead of asking.",
+)
+@click.option("--answer", default="", help="With --judge ID neither: what is right instead.")
+@json_option
+@config_options
+def label(
+    resolve: Resolve,
+    listed: bool,
+    judged: tuple[int, str] | None,
+    answer: str,
+    as_json: bool,
+) -> None:
+    """Judge answers to questions of your users: where the live version and a candidate disagree,
+    and a few at random. Which side is which is not said. A question that gets a right answer is a
+    labelled probe from then on.
+
+    \b
+    ttrl label                          one after the other, by single keys
+    ttrl label --list --json            for programs
+    ttrl label --judge 7 a              A is right in pair 7
+    ttrl label --judge 7 neither --answer 42
+    """
+    if answer and (judged is None or judged[1] != "neither"):
+        raise click.UsageError("--answer goes with `--judge ID neither`")
+    with open_store(resolve().config) as store:
+        if judged is not None:
+            _judge_one(store, *judged, answer)
+            return
+        waiting = store.comparisons.waiting()
+        if as_json:
+            print_json([_row(stored) for stored in waiting])
+        elif not waiting:
+            click.echo(_why_none(store))
+        elif listed:
+            _show_list(waiting)
+        else:
+            _ask(store, waiting)
+
+
+def sides(stored: StoredPair) -> tuple[tuple[Judged, Side], tuple[Judged, Side]]:
+    """A and B, in an order that is a pair's own and tells nothing."""
+    both = [(Judged.LIVE, stored.pair.live), (Judged.CANDIDATE, stored.pair.candidate)]
+    a, b = random.Random(stored.id).sample(both, 2)
+    return a, b
+
+
+def _judged(stored: StoredPair, key: str) -> Judged:
+    (if_a, _), (if_b, _) = sides(stored)
+    return {"a": if_a, "b": if_b, **SAME}[key]
+
+
+def _judge_one(store: Store, pair_id: int, word: str, answer: str) -> None:
+    try:
+        stored = store.comparisons.get(pair_id)
+    except KeyError as error:
+        fail(error.args[0])
+    judged = _judged(stored, WORDS[word])
+    store.comparisons.judge(stored, judged, answer)
+    labelled = stored.pair.accepted(judged, answer)
+    click.echo(f"Pair {pair_id} is judged{': its question is a probe.' if labelled else '.'}")
+
+
+def _why_none(store: Store) -> str:
+    if not store.comparisons.compared():
+        return (
+            "There is nothing to label yet: pairs come from runs whose candidate reaches the gate, "
+            "of held-out questions on which both versions have a majority."
+        )
+    return "There is nothing to label: every pair so far is judged. The next run may bring more."
+
+
+def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
+    """One after the other; each judgement is written down at once."""
+    console, at = Console(), 0
+    while at < len(waiting):
+        _show(console, waiting[at], f"{at + 1} of {len(waiting)}")
+        key = _key()
+        if key == "q":
+            break
+        if key == "u":
+            at = max(0, at - 1)
+            store.comparisons.judge(waiting[at], None)
+        else:
+            typed = _right_answer() if key == "n" else ""
+            store.comparisons.judge(waiting[at], _judged(waiting[at], key), typed)
+            at += 1
+    click.echo(f"{at} of {len(waiting)} judged. Every judgement is kept.")
+
+
+def _key() -> str:
+    click.echo(KEYS)
+    while True:
+        try:
+            key = click.getchar().lower()
+        except OSError:
+            fail("there is no terminal to ask on; see --list and --judge")
+        if key in {"a", "b", "u", "q", *SAME}:
+            return key
+        if not key:  # the input has ended
+            return "q"
+
+
+def _right_answer() -> str:
+    typed: str = click.prompt("What is right? (Enter: not said)", default="", show_default=False)
+    return typed.strip()
+
+
+def _show(console: Console, stored: StoredPair, progress: str) -> None:
+    console.rule(progress)
+    console.print(Panel(plain(_conversation(stored.question)), title="question"))
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(ratio=1)
+    grid.add_column(ratio=1)
+    (_, a), (_, b) = sides(stored)
+    grid.add_row(Panel(plain(a.text), title="A"), Panel(plain(b.text), title="B"))
+    console.print(grid)
+
+
+def _conversation(question: Question) -> str:
+    """All of its turns, each with who said it."""
+    messages = question.body["messages"]
+    if len(messages) == 1:
+        return question.text
+    return "\n\n".join(f"{each['role']}: {message_text(each)}" for each in messages)
+
+
+def _show_list(waiting: Sequence[StoredPair]) -> None:
+    for stored in waiting:
+        _show(Console(), stored, f"pair {stored.id}")
+
+
+def _row(stored: StoredPair) -> dict[str, object]:
+    (_, a), (_, b) = sides(stored)
+    return {
+        "id": stored.id,
+        "run": stored.run_id,
+        "origin": stored.pair.origin,
+        "body": stored.question.body,
+        "a": {"text": a.text, "answer": a.label},
+        "b": {"text": b.text, "answer": b.label},
+    }

@@ -1,0 +1,158 @@
+"""`ttrl probes`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from serve.cli.common import (
+    Resolve,
+    config_options,
+    fail,
+    json_option,
+    one_line,
+    open_store,
+    print_json,
+)
+from ttrl.probes import Apart, LabelledProbe
+from ttrl.store.questions import StoredQuestion
+
+REFUSE = {True: "to refuse", False: "not to refuse", None: ""}
+
+
+@click.group()
+def probes() -> None:
+    """Probes: the questions by which the gate judges. Nothing is learned from them."""
+
+
+@probes.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--tag", "tags", multiple=True, help="For every probe of the file, such as safety.")
+@config_options
+def add(resolve: Resolve, file: Path, tags: tuple[str, ...]) -> None:
+    """Add labelled probes, or say anew what is right for them.
+
+    \b
+    FILE has one a line, of which `tags` and `refuse` may be left out:
+    {"prompt": "What is 2 + 2?", "answers": ["4"], "tags": ["sums"]}
+    {"messages": [{"role": "user", "content": "..."}], "refuse": true}
+
+    `refuse` says that the right thing is to refuse (true), or not to (false). If any line is bad,
+    none is added.
+    """
+    from ttrl import probefile
+
+    config = resolve().config
+    try:
+        labels = probefile.read(file, tags=tags, max_chars=config.record.max_chars)
+    except probefile.ProbesUnreadable as error:
+        fail(f"{error}\nNothing was added.")
+    with open_store(config, create=True) as store:
+        added = store.probes.add(labels)
+        apart = Apart(label.question for label in labels)
+        like = [row.id for row in store.questions.new(None) if apart.like(row.question)]
+        store.questions.guard(like)
+        found = store.probes.labelled()
+    click.echo(
+        f"{_count(len(labels))} read, {added} of them new; there are {len(found)} in all, in "
+        f"{len({probe.cluster for probe in found})} clusters of near-duplicates.\n"
+        f"{_count(len(like), 'recorded question')} like them will not be learned from."
+    )
+
+
+@probes.command("list")
+@click.option("--traffic", is_flag=True, help="The held-out questions that the gate asks now.")
+@json_option
+@config_options
+def list_(resolve: Resolve, traffic: bool, as_json: bool) -> None:
+    """Labelled probes, or those from the traffic, with how many gates have seen each."""
+    config = resolve().config
+    with open_store(config) as store:
+        labelled = store.probes.labelled()
+        if traffic:
+            from jobs import probe
+
+            rows = list(map(_traffic_row, probe.traffic(store, config.gate, labelled)))
+        else:
+            rows = list(map(_row, labelled))
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo("Nothing is held out yet." if traffic else "There are no labelled probes.")
+        return
+    _show(rows)
+    tags = Counter(tag for row in rows for tag in row.get("tags", ()))
+    each = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
+    click.echo(f"{_count(len(rows))}{': ' if each else ''}{each}")
+
+
+@probes.command()
+@click.argument("ids", type=int, nargs=-1)
+@click.option("--tag", help="Every probe with this tag.")
+@click.option("--all", "everything", is_flag=True, help="Every labelled probe.")
+@click.option("--yes", is_flag=True, help="With --all: do not ask.")
+@config_options
+def remove(
+    resolve: Resolve, ids: tuple[int, ...], tag: str | None, everything: bool, yes: bool
+) -> None:
+    """Forget labelled probes. What is like none that is left can be learned from again."""
+    if bool(ids) + bool(tag) + everything != 1:
+        raise click.UsageError("name the ids of the probes, or --tag, or --all")
+    with open_store(resolve().config) as store:
+        found = store.probes.labelled()
+        chosen = [p.id for p in found if everything or p.id in ids or tag in p.tags]
+        if not chosen:
+            fail("there are no such probes; `ttrl probes list` shows those there are")
+        if everything and not yes:
+            click.confirm(f"Forget {_count(len(chosen))}?", abort=True)
+        count = store.probes.remove(chosen)
+        store.questions.release()
+    click.echo(f"{_count(count)} forgotten.")
+
+
+def _count(count: int, what: str = "probe") -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _row(probe: LabelledProbe) -> dict[str, Any]:
+    return {
+        "id": probe.id,
+        "tags": probe.tags,
+        "origin": probe.origin,
+        "exposures": probe.exposures,
+        "answers": probe.accepted,
+        "refuse": probe.refuse,
+        "added": probe.added,
+        "cluster": probe.cluster,
+        "body": probe.question.body,
+        "question": probe.question.text,
+    }
+
+
+def _traffic_row(row: StoredQuestion) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "exposures": row.exposures,
+        "added": row.first_seen,
+        "cluster": row.question.cluster,
+        "body": row.question.body,
+        "question": row.question.text,
+    }
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None)
+    for heading in ("id", "origin", "seen by", "tags", "right", "question"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        right = " or ".join(filter(None, (REFUSE[row.get("refuse")], *row.get("answers", ()))))
+        cells = (str(row["id"]), row.get("origin", "traffic"), str(row["exposures"]))
+        texts = (" ".join(row.get("tags", ())), right, row["question"])
+        table.add_row(*cells, *map(one_line, texts))
+    Console().print(table)
