@@ -9,6 +9,7 @@ side; the last line is JSON.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -21,7 +22,7 @@ import click
 
 from ttrl.config import ShadowConfig
 from ttrl.detector import BOUNDS, Detector, Stream, Track, delay, threshold
-from ttrl.shadow import Side, differences
+from ttrl.shadow import Answers, Side, differences, failures
 
 SAMPLES = ShadowConfig().samples
 LOW = 300.0
@@ -97,13 +98,16 @@ def _one(rng: random.Random, asked: Asked, change: Change, first: int, likely: f
 
 def stream_of(seed: int, change: Change) -> Iterator[dict[Stream, float]]:
     """One pair after the other, without end."""
-    rng, before, number = random.Random(seed), (), 0
-    while True:
-        number += 1
+    rng = random.Random(seed)
+    before: Answers = ()
+    for number in itertools.count():
         asked = ask(rng, number)
         live, other = answer(rng, asked, change), answer(rng, asked, Change())
+        if live is None or other is None:
+            yield failures(live=live is None, other=other is None)
+            continue
         yield differences(live, other, before)
-        before = live.answers if live else before
+        before = live.answers
 
 
 def pairs_to_alarm(seed: int, change: Change, limit: float, most: int) -> int | None:

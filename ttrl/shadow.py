@@ -28,15 +28,11 @@ class Side:
     tokens: float
 
 
-def differences(live: Side | None, other: Side | None, before: Answers = ()) -> dict[Stream, float]:
-    """What this pair says to each stream. A side is None where the engine failed for that version;
-    `before` are the live version's answers to the last question that was another one. It is the
-    same for both sides, so that the past favours neither."""
-    found = {Stream.ERRORS: float(live is None) - float(other is None)}
-    if live is None or other is None:
-        return found
+def differences(live: Side, other: Side, before: Answers = ()) -> dict[Stream, float]:
+    """What this pair says to each stream. `before` are the live version's answers to the last
+    question that was another one: the same for both sides, so that the past favours neither."""
     longer = math.log((1 + live.tokens) / (1 + other.tokens), FACTOR)
-    found |= {
+    found = failures(live=False, other=False) | {
         Stream.AGREEMENT: take_vote(other.answers).share - take_vote(live.answers).share,
         Stream.UNREADABLE: _unreadable(live.answers) - _unreadable(other.answers),
         Stream.LONGER: max(-1.0, min(1.0, longer)),
@@ -48,6 +44,11 @@ def differences(live: Side | None, other: Side | None, before: Answers = ()) -> 
         own, others = (_alike(product(side.answers, before)) for side in (live, other))
         found[Stream.REPETITION] = own - others
     return found
+
+
+def failures(*, live: bool, other: bool) -> dict[Stream, float]:
+    """What it says that the engine failed for a version: nothing about its answers."""
+    return {Stream.ERRORS: float(live) - float(other)}
 
 
 def _unreadable(answers: Answers) -> float:

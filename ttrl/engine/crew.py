@@ -30,6 +30,16 @@ def each(work: Callable[[Item], Found], items: Sequence[Item], *, width: int) ->
         todo.clear()
 
 
+def one(work: Callable[[], Found]) -> Future[Found]:
+    """What `work` will have found, by a thread of its own that holds nobody up."""
+    future: Future[Found] = Future()
+    todo = deque([(future, None)])
+    threading.Thread(
+        target=_labour, args=(lambda _: work(), todo), name="crew", daemon=True
+    ).start()
+    return future
+
+
 def _labour(work: Callable[[Item], Found], todo: deque[tuple[Future[Found], Item]]) -> None:
     while True:
         try:

@@ -16,6 +16,7 @@ from ttrl.store.database import Database
 from ttrl.store.questions import QuestionTable
 from ttrl.store.runs import RunTable
 from ttrl.store.schema import facts
+from ttrl.store.shadow import ShadowTable
 
 __all__ = ["Store", "StoreError"]
 
@@ -28,6 +29,7 @@ class Store:
         self.questions = QuestionTable(database)
         self.runs = RunTable(database)
         self.adapters = AdapterTable(database)
+        self.shadow = ShadowTable(database)
 
     @classmethod
     def open(cls, state_dir: Path, url: str | None = None) -> Store:

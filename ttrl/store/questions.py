@@ -32,6 +32,8 @@ class QuestionState(StrEnum):
     """The vote gave no label; the reason says why."""
     REFUSED = "refused"
     """The engine refused it."""
+    QUARANTINED = "quarantined"
+    """A version that learned from it was rolled back; not learned from until it is released."""
 
 
 class Origin(StrEnum):
@@ -95,11 +97,13 @@ class QuestionTable:
         return self._rows(query.limit(limit))
 
     def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
-        """The given questions that are no probes, whatever became of them before."""
+        """The given questions that are no probes and not quarantined, whatever became of them
+        before."""
+        usable = _select().where(~questions.c.probe, questions.c.state != QuestionState.QUARANTINED)
         found = []
         for start in range(0, len(hashes), PARAMETERS):
             among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
-            found += self._rows(_select().where(among, ~questions.c.probe))
+            found += self._rows(usable.where(among))
         return sorted(found, key=lambda row: row.id)
 
     def held_out(self, hashes: Sequence[str], *, holdout: float) -> frozenset[str]:
@@ -123,19 +127,30 @@ class QuestionTable:
         with self._database.write() as connection:
             connection.execute(questions.update().where(questions.c.id.in_(ids)).values(probe=True))
 
-    def page(self, limit: int, *, before: int | None = None) -> list[StoredQuestion]:
-        """Questions, newest first; `before` is an id to go on from."""
+    def page(
+        self, limit: int, *, before: int | None = None, state: QuestionState | None = None
+    ) -> list[StoredQuestion]:
+        """Questions, newest first, of one state or all; `before` is an id to go on from."""
         query = _select().order_by(questions.c.id.desc()).limit(limit)
-        return self._rows(query if before is None else query.where(questions.c.id < before))
+        if before is not None:
+            query = query.where(questions.c.id < before)
+        return self._rows(query if state is None else query.where(questions.c.state == state))
 
     def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
-        """Say what became of a question."""
+        """Say what became of a question. One that is quarantined stays so."""
+        query = questions.update().where(
+            questions.c.id == question_id, questions.c.state != QuestionState.QUARANTINED
+        )
         with self._database.write() as connection:
-            connection.execute(
-                questions.update()
-                .where(questions.c.id == question_id)
-                .values(state=state, reason=reason)
-            )
+            connection.execute(query.values(state=state, reason=reason))
+
+    def release(self, ids: Sequence[int]) -> int:
+        """Let runs learn again from those of these questions that are quarantined; how many."""
+        query = questions.update().where(
+            questions.c.id.in_(ids), questions.c.state == QuestionState.QUARANTINED
+        )
+        with self._database.write() as connection:
+            return connection.execute(query.values(state=QuestionState.NEW, reason=None)).rowcount
 
     def delete(self, ids: Sequence[int] | None) -> int:
         """Forget questions (None: all), their votes and samples; how many there were."""
