@@ -63,7 +63,7 @@ BOUNDS: Mapping[Stream, Bound] = {
     Stream.LONGER: Bound(0.50, 0.75, "its answers are longer"),
     Stream.SHORTER: Bound(0.50, 0.75, "its answers are shorter"),
     Stream.REPETITION: Bound(0.05, 0.25, "it answers different questions alike"),
-    Stream.DEPARTURE: Bound(0.15, 0.30, "its answers are others"),
+    Stream.DEPARTURE: Bound(0.10, 0.25, "its answers are others"),
     Stream.ERRORS: Bound(0.01, 0.10, "the engine fails for it"),
 }
 
