@@ -122,7 +122,7 @@ def _adapt(
             return RunState.REJECTED, f"{judgement.verdict}: {judgement.reason}{early}", None
         store.runs.enter(run_id, RunState.PUBLISHING)
         row = _publish(config, store, run_id, parent, candidate.directory, judgement)
-        store.adapters.publish(row, lesson.learned_from, updated.pinned, author="run")
+        row = store.adapters.publish(row, lesson.learned_from, updated.pinned, author="run")
     ships = row.state is AdapterState.APPROVED
     return RunState.PUBLISHED if ships else RunState.HELD, f"{row.reason}{early}", row.name
 

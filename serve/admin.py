@@ -15,13 +15,14 @@ from serve.core import Core
 from serve.errors import Refused
 from serve.schedule import Clock
 from serve.status import report
+from serve.watch import Watch
 from ttrl.settings import ConfigError
 from ttrl.store.runs import RunBusy, Trigger
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def routes(core: Core, clock: Clock, token: str) -> list[BaseRoute]:
+def routes(core: Core, clock: Clock, watch: Watch, token: str) -> list[BaseRoute]:
     """What `ttrl` asks of a running daemon."""
 
     async def status(_: Request) -> Response:
@@ -34,6 +35,7 @@ def routes(core: Core, clock: Clock, token: str) -> list[BaseRoute]:
                 "next_run": clock.next_run(),
                 "schedule": clock.said,
                 "answering": core.live.current.version,
+                "shadow": watch.report(),
             }
         )
 

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from serve import admin, gateway
 from serve.core import Core, background, core
@@ -24,7 +24,9 @@ from serve.gateway import GatewaySettings
 from serve.observer import Observer
 from serve.recorder import Recorder
 from serve.schedule import Clock
+from serve.shadow import Shadow
 from serve.state import announce
+from serve.watch import Watch
 from ttrl.config import Config
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunBusy, Trigger
@@ -54,9 +56,15 @@ async def _serve(
     parts: Core, listener: socket.socket, token: str, progress: Callable[[float], None]
 ) -> None:
     config, counts = parts.config, Counting(parts.metrics)
-    recorder = Recorder(partial(_record, parts), capacity=config.record.queue, counts=counts)
+    watch = Watch(config.shadow, parts.store, parts.live, parts.metrics)
+    shadow = _shadow(parts, watch)
+    recorder = Recorder(
+        partial(_record, parts), capacity=config.record.queue, counts=counts, then=shadow.offer
+    )
     clock = Clock(config.schedule, parts.store, partial(_start_scheduled, parts), parts.metrics)
-    server = _server(config, _app(parts, recorder, clock, counts, token))
+    server = _server(
+        config, _app(parts, recorder, counts, admin.routes(parts, clock, watch, token))
+    )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     _stop_on_signals(server)
     starting = asyncio.create_task(parts.start(progress))
@@ -75,6 +83,7 @@ async def _serve(
             reconciler=parts.reconciler.run,
             recorder=recorder.run,
             observer=observer.run,
+            shadow=shadow.run,
         ):
             clock.run()
             await serving
@@ -86,7 +95,9 @@ async def _serve(
         await serving
 
 
-def _app(parts: Core, recorder: Recorder, clock: Clock, counts: Counting, token: str) -> Starlette:
+def _app(
+    parts: Core, recorder: Recorder, counts: Counting, admin_routes: Sequence[BaseRoute]
+) -> Starlette:
     config = parts.config
     settings = GatewaySettings(
         engine_url=parts.engine.url,
@@ -106,9 +117,20 @@ def _app(parts: Core, recorder: Recorder, clock: Clock, counts: Counting, token:
     async def ready() -> bool:
         return parts.engine.up.is_set()
 
-    extra = [Route("/metrics", metrics), *admin.routes(parts, clock, token)]
+    extra = [Route("/metrics", metrics), *admin_routes]
     return gateway.app(
         settings, parts.live, recorder, counts=counts, ready=ready, extra_routes=extra
+    )
+
+
+def _shadow(parts: Core, watch: Watch) -> Shadow:
+    return Shadow(
+        parts.config,
+        watch,
+        parts.engine.client,
+        parts.live,
+        parts.metrics,
+        rolled_back=parts.reconciler.wake,
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 from ttrl.metrics import Metrics
 from ttrl.store import Store
+from ttrl.store.questions import QuestionState
 
 INTERVAL_SECONDS = 1.0
 
@@ -31,5 +32,6 @@ class Observer:
             self._last = observation.id
             self._metrics.observed(observation.kind, observation.numbers)
         self._metrics.run_active.set(self._store.runs.active() is not None)
-        for state, count in self._store.questions.counts().items():
-            self._metrics.questions.labels(state).set(count)
+        counts = self._store.questions.counts()
+        for state in (*QuestionState, "probe"):
+            self._metrics.questions.labels(state).set(counts.get(state, 0))

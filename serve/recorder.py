@@ -34,7 +34,8 @@ UNAVAILABLE = (
 
 
 class Recorder:
-    """`write` commits all of a batch or raises; it runs in a thread, one call at a time."""
+    """`write` commits all of a batch or raises; it runs in a thread, one call at a time. `then` is
+    told of each question that is taken; it must not wait or raise."""
 
     def __init__(
         self,
@@ -45,8 +46,10 @@ class Recorder:
         interval: float = 0.2,
         retry: tuple[float, float] = (0.1, 5.0),
         counts: Counts | None = None,
+        then: Callable[[Question], None] = lambda _: None,
     ) -> None:
         self._write = write
+        self._then = then
         self._queue: asyncio.Queue[Recorded] = asyncio.Queue(capacity)
         self._batch = batch
         self._interval = interval
@@ -70,6 +73,7 @@ class Recorder:
             self._counts.skipped(full)
             return False
         self._unwritten += 1
+        self._then(question)
         return True
 
     async def run(self) -> None:

@@ -61,7 +61,7 @@ def _curves(steps: Sequence[Observation]) -> Iterator[plots.Line]:
 
 def _verdict(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     evidence = row["evidence"]
-    asked = store.questions.texts([change["probe"] for change in evidence["worst"]])
+    asked = store.probes.texts([change["probe"] for change in evidence["worst"]])
     return {
         **row,
         **evidence,

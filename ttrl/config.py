@@ -300,6 +300,20 @@ class SelectionConfig(Section):
     """Distinct questions of one run."""
 
 
+class ShadowConfig(Section):
+    """The live guard: a part of the traffic is asked again of the live version and of the one
+    before it, and compared."""
+
+    share: Ratio = 0.02
+    """Of the chat questions; 0 switches the guard off."""
+    samples: Annotated[int, Field(ge=2, le=64)] = 4
+    """Answers of each version to each question."""
+    pairs_a_minute: Annotated[float, Field(gt=0)] = 2.0
+    """Questions that are asked again, at most."""
+    false_alarms_a_year: Annotated[float, Field(gt=0)] = 1.0
+    """Alarms without cause in a year, at most, in expectation; fewer make all alarms later."""
+
+
 class ScheduleConfig(Section):
     """When runs start by themselves."""
 
@@ -356,6 +370,7 @@ class Config(Section):
     selection: SelectionConfig = SelectionConfig()
     guard: GuardConfig = GuardConfig()
     gate: GateConfig = GateConfig()
+    shadow: ShadowConfig = ShadowConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     @model_validator(mode="after")

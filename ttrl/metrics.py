@@ -34,6 +34,7 @@ class Metrics:
         self._recording()
         self._learning()
         self._engine()
+        self._guarding()
 
     def text(self) -> bytes:
         """The exposition format."""
@@ -193,6 +194,24 @@ class Metrics:
         self.flips = Counter(
             "ttrl_live_flips_total", "Times that another version went live.", registry=r
         )
+
+    def _guarding(self) -> None:
+        r = self.registry
+        self.shadow = Counter(
+            "ttrl_shadow_questions_total",
+            "Questions meant to be asked again of the live version and the one before it, by what "
+            "became of them.",
+            ["outcome"], registry=r,
+        )  # fmt: skip
+        self.shadow_evidence = Gauge(
+            "ttrl_shadow_evidence_ratio",
+            "How near each stream of the live guard is to an alarm, which is at 1.", ["stream"],
+            registry=r,
+        )  # fmt: skip
+        self.alarms = Counter(
+            "ttrl_guard_alarms_total", "Roll-backs by the live guard, by stream.", ["stream"],
+            registry=r,
+        )  # fmt: skip
 
     def observed(self, kind: str, numbers: Mapping[str, Any]) -> None:
         """Take in one observation of a run."""

@@ -21,9 +21,9 @@ COMMANDS = {
     "resume": ("serve.cli.status", "resume", "Start scheduled runs again."),
     "runs": ("serve.cli.runs", "runs", "List runs, show one, stop one."),
     "adapters": ("serve.cli.adapters", "adapters", "List, show, promote, roll back, export."),
-    "questions": ("serve.cli.questions", "questions", "List, show and delete what was recorded."),
     "probes": ("serve.cli.probes", "probes", "Add, list and remove labelled probes."),
     "label": ("serve.cli.label", "label", "Judge answers, side by side, into labelled probes."),
+    "questions": ("serve.cli.questions", "questions", "List, delete, release what was recorded."),
     "config": ("serve.cli.config", "config", "Show or check the configuration."),
     "demo": ("serve.cli.demo", "demo", "See the whole thing work, in minutes, on a laptop."),
 }

@@ -25,6 +25,7 @@ from ttrl.adapters import AdapterDamaged, verify
 from ttrl.config import Config
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow
+from ttrl.store.questions import QuestionState
 
 
 @click.group()
@@ -63,6 +64,7 @@ def show(resolve: Resolve, name: str, as_json: bool) -> None:
     with open_store(config) as store:
         row = _row(store, _get(store, name))
         row["questions"] = store.adapters.question_ids(name)
+        row["quarantined"] = _quarantined(store, name)
         row["verdicts"] = store.runs.verdicts(row["run_id"]) if row["run_id"] else []
     row["path"] = str(config.state_dir / "adapters" / name)
     row["files"] = _files(config, name)
@@ -90,13 +92,21 @@ def promote(resolve: Resolve, name: str) -> None:
 @click.option("--reason", default="rolled back by hand", show_default=True)
 @config_options
 def rollback(resolve: Resolve, reason: str) -> None:
-    """Go back to the version before; the present one is not promoted again by itself."""
+    """Go back to the version before. The present one is not promoted again by itself, and what it
+    alone learned from is quarantined."""
     config = resolve().config
     with open_store(config) as store:
-        if store.adapters.wanted().adapter is None:
+        present = store.adapters.wanted().adapter
+        if present is None:
             fail("the base model serves: there is nothing to roll back")
-        chosen = store.adapters.roll_back(author="operator", reason=reason).adapter
-        settle(config, store, chosen)
+        store.adapters.roll_back(author="operator", reason=reason)
+        if count := _quarantined(store, present):
+            click.echo(
+                f"{count} questions that it learned from are quarantined; see "
+                "`ttrl questions list --state quarantined`.",
+                err=True,
+            )
+        settle(config, store, store.adapters.wanted().adapter)
 
 
 @adapters.command()
@@ -132,6 +142,10 @@ def _row(store: Store, row: AdapterRow) -> dict[str, Any]:
         store.adapters.serving().adapter: "live",
     }
     return {**vars(row), "role": roles.get(row.name, "")}
+
+
+def _quarantined(store: Store, name: str) -> int:
+    return len(store.adapters.question_ids(name, QuestionState.QUARANTINED))
 
 
 def _files(config: Config, name: str) -> str:

@@ -112,7 +112,7 @@ def remove(
         if everything and not yes:
             click.confirm(f"Forget {_count(len(chosen))}?", abort=True)
         count = store.probes.remove(chosen)
-        store.questions.release()
+        store.questions.unguard()
     click.echo(f"{_count(count)} forgotten.")
 
 

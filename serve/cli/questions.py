@@ -15,7 +15,7 @@ from serve.cli.common import (
     open_store,
     print_json,
 )
-from ttrl.store.questions import StoredQuestion
+from ttrl.store.questions import QuestionState, StoredQuestion
 
 
 @click.group()
@@ -26,12 +26,22 @@ def questions() -> None:
 @questions.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--before", type=int, help="An id to go on from.")
+@click.option(
+    "--state",
+    "only",
+    type=click.Choice([str(state) for state in QuestionState]),
+    help="Only these.",
+)
 @json_option
 @config_options
-def list_(resolve: Resolve, limit: int, before: int | None, as_json: bool) -> None:
+def list_(
+    resolve: Resolve, limit: int, before: int | None, only: str | None, as_json: bool
+) -> None:
     """The newest first."""
     with open_store(resolve().config) as store:
-        found = store.questions.page(limit, before=before)
+        found = store.questions.page(
+            limit, before=before, state=QuestionState(only) if only else None
+        )
     if as_json:
         print_json([_row(question) for question in found])
         return
@@ -62,6 +72,24 @@ def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) 
     if ids and not count:
         fail(f"there is no question {', '.join(map(str, ids))}")
     click.echo(f"{count} question{'' if count == 1 else 's'} forgotten.")
+
+
+@questions.command()
+@click.argument("ids", type=int, nargs=-1)
+@click.option("--adapter", help="All that this version learned from.")
+@config_options
+def release(resolve: Resolve, ids: tuple[int, ...], adapter: str | None) -> None:
+    """Let runs learn again from questions that were quarantined because a version that had learned
+    from them was rolled back."""
+    if bool(ids) == bool(adapter):
+        raise click.UsageError("name the ids of the questions, or --adapter NAME")
+    with open_store(resolve().config) as store:
+        if adapter:
+            ids = tuple(store.adapters.question_ids(adapter, QuestionState.QUARANTINED))
+        count = store.questions.release(ids)
+    if not count:
+        fail("none of these is quarantined; `ttrl questions list --state quarantined` names them")
+    click.echo(f"{count} question{'' if count == 1 else 's'} released.")
 
 
 def _row(question: StoredQuestion) -> dict[str, object]:

@@ -28,6 +28,9 @@ WAITS = {
     Decision.TOO_FEW_QUESTIONS: ", once there are enough new questions (schedule.min_questions)",
 }
 
+UNEASY = 0.5
+"""So near to an alarm, on a scale of logarithms, the live guard is worth a word."""
+
 
 @click.command()
 @json_option
@@ -74,6 +77,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"model      {found['model'] or '-'}",
         live,
         f"previous   {found['previous']}",
+        f"shadow     {_shadow(found)}",
         f"questions  {questions or 'none'} (asked {found['times_asked']} times)",
         f"last run   {_run(found['last_run'])}",
         f"next run   {_next(found)}",
@@ -92,6 +96,18 @@ def _daemon(found: Mapping[str, Any]) -> str:
 
 def _since(at: float | None) -> str:
     return f", since {clock(at)}" if at else ""
+
+
+def _shadow(found: Mapping[str, Any]) -> str:
+    if not found["running"]:
+        return "when a daemon runs"
+    seen = found["shadow"]
+    if seen is None:
+        return "nothing to compare with"
+    if seen["nearness"] < UNEASY:
+        return f"{seen['pairs']} pairs with {seen['other']}, quiet"
+    near = f"{seen['nearest']} is {seen['nearness']:.0%} of the way to an alarm"
+    return f"{seen['pairs']} pairs with {seen['other']}, uneasy: {near}"
 
 
 def _run(run: Mapping[str, Any] | None) -> str:

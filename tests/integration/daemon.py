@@ -240,9 +240,16 @@ def record_questions(state_dir: Path, count: int = 120, url: str | None = None) 
 
 
 def publish_random(
-    state_dir: Path, sources: Sequence[Path], measured: Sequence[Pinned] = (), *, first: int = 1
+    state_dir: Path,
+    sources: Sequence[Path],
+    measured: Sequence[Pinned] = (),
+    *,
+    first: int = 1,
+    state: AdapterState = AdapterState.APPROVED,
+    learned: Sequence[int] = (),
 ) -> list[str]:
-    """Versions as a run would have published them, from any adapters, numbered from `first`."""
+    """Versions as a run would have published them, from any adapters, numbered from `first`, having
+    learned from these questions."""
     names: list[str] = []
     with Store.open(state_dir) as store:
         for number, source in enumerate(sources, first):
@@ -256,8 +263,8 @@ def publish_random(
             adapters.publish(source, state_dir / "adapters", manifest)
             row = AdapterRow(
                 name, "test", number, digest, parent, base, None, 16,
-                AdapterState.APPROVED, "made for a test", float(number),
+                state, "made for a test", float(number),
             )  # fmt: skip
-            store.adapters.publish(row, [], measured, author="test")
+            store.adapters.publish(row, learned, measured, author="test")
             names.append(name)
     return names

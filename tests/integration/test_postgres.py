@@ -44,7 +44,9 @@ from tests.quick.test_store import (
     test_probes_are_held_out_by_a_key_and_never_offered,
     test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one,
     test_votes_are_kept_with_whatever_a_model_said,
+    test_what_a_rolled_back_version_alone_learned_from_is_quarantined,
     test_what_is_read_before_a_write_still_holds,
+    test_what_was_compared_is_kept_for_these_versions_and_this_time,
     test_writers_in_processes_and_threads_lose_nothing,
 )
 from ttrl.config import Config
@@ -76,8 +78,10 @@ __all__ = [
     "test_probes_are_kept_and_said_anew",
     "test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one",
     "test_votes_are_kept_with_whatever_a_model_said",
+    "test_what_a_rolled_back_version_alone_learned_from_is_quarantined",
     "test_what_is_read_before_a_write_still_holds",
     "test_what_the_operator_wrote_is_not_asked_nor_changed",
+    "test_what_was_compared_is_kept_for_these_versions_and_this_time",
     "test_writers_in_processes_and_threads_lose_nothing",
 ]
 

@@ -1,14 +1,17 @@
-"""The gate's simulation bets as the gate does."""
+"""The simulations bet as the gate and the live guard do."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from statistics import fmean
 
 import pytest
 
 np = pytest.importorskip("numpy")
 
-from benchmarks import gate  # noqa: E402
+from benchmarks import detector, gate  # noqa: E402
+from ttrl.detector import BOUNDS, Stream  # noqa: E402
 from ttrl.evidence import Budget, e_value  # noqa: E402
 
 
@@ -44,3 +47,16 @@ def test_more_labels_ship_a_better_candidate_sooner_and_no_labels_none():
     assert gate.power(rng, 2000, 5, 10, 0.05) == 1
     assert gate.power(rng, 10, 5, 10, 0.05) is None
     assert gate.harm(rng, 200, 5, 10)["ever_harmed_share"] == 0
+
+
+@pytest.mark.parametrize("stream", Stream)
+def test_a_version_gets_worse_by_about_what_its_stream_is_made_for(stream):
+    pairs = itertools.islice(detector.stream_of(1, detector.CHANGES[stream]), 1500)
+    seen = [pair[stream] for pair in pairs if stream in pair]
+    assert fmean(seen) == pytest.approx(BOUNDS[stream].made_for, rel=0.3)
+
+
+def test_versions_that_are_alike_raise_no_alarm_and_nonsense_does_soon():
+    assert detector.unchanged(1e4, 1500) == 0
+    found = detector.delays(detector.NONSENSE, Stream.UNREADABLE, 1e4, 5)
+    assert found["median"] == pytest.approx(found["stated"], rel=0.3)

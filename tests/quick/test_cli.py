@@ -219,6 +219,25 @@ def test_a_version_whose_files_are_gone_is_not_promoted(ttrl, store):
     assert (shown["state"], shown["questions"]) == ("held", [])
 
 
+def test_a_roll_back_quarantines_and_the_operator_releases(ttrl, store):
+    store.questions.record([Recorded(from_prompt(text), 1.0) for text in "abc"], holdout=0)
+    ids = sorted(row.id for row in store.questions.new(10))
+    row = AdapterRow("x", "l", 1, "d", None, "b", None, 16, AdapterState.APPROVED, "why", 1.0)
+    store.adapters.publish(row, ids[:2], author="run")
+    assert "2 questions that it learned from are quarantined" in ttrl("adapters", "rollback")
+    listed = json.loads(ttrl("questions", "list", "--state", "quarantined", "--json"))
+    assert {row["id"] for row in listed} == set(ids[:2])
+    assert all("x" in row["reason"] for row in listed)
+    assert "2 quarantined" in ttrl("status", code=3)
+    shown = json.loads(ttrl("adapters", "show", "x", "--json"))
+    assert (shown["state"], shown["quarantined"]) == ("rolled_back", 2)
+    assert "1 question released" in ttrl("questions", "release", str(ids[0]))
+    assert "1 question released" in ttrl("questions", "release", "--adapter", "x")
+    assert {row.id for row in store.questions.new(10)} == set(ids)
+    assert "none of these is quarantined" in ttrl("questions", "release", str(ids[2]), code=1)
+    assert "--adapter" in ttrl("questions", "release", code=2)
+
+
 def test_stopping_a_run_needs_a_daemon(ttrl):
     assert "no daemon is running" in ttrl("runs", "stop", code=3)
 

@@ -117,7 +117,7 @@ def test_no_update_gets_a_question_like_a_probe(store, by_name):
     for each in near:
         assert kept[each.hash].state is QuestionState.GUARDED
         assert kept[each.hash].reason == "like a probe"
-    store.questions.release()
+    store.questions.unguard()
     assert store.questions.counts() == {"new": 7, "probe": 1}
 
 

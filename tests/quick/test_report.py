@@ -8,9 +8,9 @@ from serve import plots, report
 from tests.quick.test_gate import SETTINGS, probes
 from ttrl.evidence import Budget
 from ttrl.gate import judge
+from ttrl.probes import Label
 from ttrl.questions import from_prompt
 from ttrl.store import Store
-from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState, Trigger
 
 
@@ -25,7 +25,7 @@ def a_run(store):
     for step in range(1, 4):
         store.runs.observe(run.id, "step", {"step": step, "share": step / 4, "entropy": 0.5})
     asked = from_prompt("Is <script>alert(1)</script> a number?")
-    store.questions.record([Recorded(asked, 1.0)], holdout=1)
+    store.probes.add([Label(asked, ("no",), None, ())])
     given = probes(40, 0.7, 0.7, labelled=True) + probes(1, 0.9, 0.1, labelled=True, seed=1)
     given[-1] = type(given[-1])(**{**vars(given[-1]), "key": asked.hash})
     judgement = judge(given, SETTINGS, Budget())
@@ -45,9 +45,9 @@ def test_it_says_what_the_gate_saw_and_what_got_worse(store):
     assert "http" not in page, "nothing is fetched from elsewhere"
 
 
-def test_a_deleted_question_is_not_in_it(store):
+def test_a_removed_probe_is_not_in_it(store):
     run_id = a_run(store)
-    store.questions.delete(None)
+    store.probes.remove([probe.id for probe in store.probes.labelled()])
     page = report.render(store, run_id)
     assert "alert(1)" not in page
     assert "(deleted)" in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from ttrl.detector import Stream
 from ttrl.proof import Pin, Pinned
 from ttrl.questions import from_prompt
 from ttrl.store import Store, StoreError
@@ -20,6 +22,7 @@ from ttrl.store.database import Database
 from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunBusy, RunState, Trigger
 from ttrl.store.schema import facts, metadata
+from ttrl.store.shadow import Versions
 
 
 def asked(*prompts, at=1.0):
@@ -241,6 +244,104 @@ def test_a_held_adapter_is_listed_but_not_wanted(store):
     store.adapters.want("x", author="operator", reason="looks right")
     assert store.adapters.wanted().adapter == "x"
     assert store.adapters.get("x").state is AdapterState.APPROVED
+
+
+def recorded(store, *prompts):
+    """Questions that are there; the ids of these."""
+    store.questions.record(asked(*prompts), holdout=0)
+    ids = {row.question.text: row.id for row in store.questions.page(100)}
+    return [ids[prompt] for prompt in prompts]
+
+
+def states(store):
+    return {row.question.text: str(row.state) for row in store.questions.page(100)}
+
+
+def serve(store, name, number, learned, **more):
+    store.adapters.publish(adapter(name, number, **more), learned, author="run")
+    store.adapters.served(name, "as wanted")
+
+
+def test_what_a_rolled_back_version_alone_learned_from_is_quarantined(store):
+    a, b, c = recorded(store, "a", "b", "c")
+    serve(store, "x", 1, [a])
+    serve(store, "y", 2, [a, b])
+    for question in (a, b):
+        store.questions.mark(question, QuestionState.LEARNED_FROM)
+    assert store.adapters.roll_back(author="guard", reason="worse")
+    assert states(store) == {"a": "learned_from", "b": "quarantined", "c": "new"}
+    (kept_away,) = store.questions.page(10, state=QuestionState.QUARANTINED)
+    assert "y" in kept_away.reason
+    assert store.adapters.question_ids("y", QuestionState.QUARANTINED) == [b]
+    store.questions.mark(b, QuestionState.LEARNED_FROM)  # by a run that was under way
+    recorded(store, "b")  # it is asked again
+    assert [row.id for row in store.questions.new(10)] == [c]
+    hashes = [from_prompt(text).hash for text in ("a", "b")]
+    assert [row.id for row in store.questions.named(hashes)] == [a]
+    assert store.questions.release([a, b, c]) == 1
+    assert states(store) == {"a": "learned_from", "b": "new", "c": "new"}
+
+
+def test_a_version_that_only_waited_vouches_for_no_question(store):
+    (a,) = recorded(store, "a")
+    store.adapters.publish(adapter("held", 1, AdapterState.HELD), [a], author="run")
+    serve(store, "x", 2, [a])
+    store.adapters.roll_back(author="operator", reason="it rambles")
+    assert states(store) == {"a": "quarantined"}
+
+
+def test_a_roll_back_of_what_is_wanted_no_more_does_nothing(store):
+    serve(store, "x", 1, [])
+    serve(store, "y", 2, [])
+    assert not store.adapters.roll_back(author="guard", reason="worse", only="x")
+    assert store.adapters.wanted().adapter == "y"
+    assert store.adapters.roll_back(author="guard", reason="worse", only="y")
+    assert store.adapters.wanted().adapter == "x"
+    assert store.adapters.get("y").reason == "worse"
+
+
+def test_a_version_that_goes_on_from_a_rolled_back_one_is_held(store):
+    """It was judged against a version that turned out to be bad."""
+    serve(store, "x", 1, [])
+    store.adapters.roll_back(author="guard", reason="worse")
+    child = replace(adapter("y", 2), parent="x")
+    row = store.adapters.publish(child, [], author="run")
+    assert row == store.adapters.get("y")
+    assert row.state is AdapterState.HELD
+    assert row.reason == "x, which it goes on from, was rolled back; why"
+    assert store.adapters.wanted().adapter is None
+
+
+def test_a_rolled_back_version_comes_back_by_hand_only(store):
+    """Nothing that happens by itself wants it again: other versions come and are rolled back."""
+    for number, name in enumerate("xy"):
+        serve(store, name, number, [])
+    store.adapters.roll_back(author="guard", reason="worse")
+    serve(store, "z", 3, [])
+    assert store.adapters.previous() == "x"
+    for expected in ("x", None, None):
+        store.adapters.roll_back(author="guard", reason="worse")
+        assert store.adapters.wanted().adapter == expected
+        assert store.adapters.previous() is None
+    store.adapters.want("y", author="operator", reason="promoted by hand")
+    assert store.adapters.get("y").state is AdapterState.APPROVED
+
+
+def test_what_was_compared_is_kept_for_these_versions_and_this_time(store, monkeypatch):
+    monkeypatch.setattr("ttrl.store.shadow.KEPT", 3)
+    serve(store, "x", 1, [])
+    first = Versions("x", None, store.adapters.wanted().at)
+    for number in range(5):
+        store.shadow.add(first, {Stream.ERRORS: float(number)})
+    assert store.shadow.of(first) == [{Stream.ERRORS: float(number)} for number in (2, 3, 4)]
+    serve(store, "y", 2, [])
+    second = Versions("y", "x", store.adapters.wanted().at)
+    assert store.shadow.of(second) == []
+    store.shadow.add(second, {Stream.ERRORS: 1.0, Stream.DEPARTURE: 0.5})
+    assert store.shadow.of(second) == [{Stream.ERRORS: 1.0, Stream.DEPARTURE: 0.5}]
+    assert len(store.shadow.of(first)) == 2
+    store.adapters.want("x", author="operator", reason="promoted by hand")
+    assert store.shadow.of(replace(first, since=store.adapters.wanted().at)) == []
 
 
 def test_what_proves_a_version_goes_with_its_question(store):

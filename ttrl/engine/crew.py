@@ -30,6 +30,18 @@ def each(work: Callable[[Item], Found], items: Sequence[Item], *, width: int) ->
         todo.clear()
 
 
+def one(work: Callable[[], Found]) -> Future[Found]:
+    """What `work` will have found, by a thread of its own that holds nobody up. Who wants it no
+    more leaves it to its end."""
+    future: Future[Found] = Future()
+    future.set_running_or_notify_cancel()
+    todo = deque([(future, None)])
+    threading.Thread(
+        target=_labour, args=(lambda _: work(), todo), name="crew", daemon=True
+    ).start()
+    return future
+
+
 def _labour(work: Callable[[Item], Found], todo: deque[tuple[Future[Found], Item]]) -> None:
     while True:
         try:

@@ -160,10 +160,10 @@ class Pacer:
                 return None
             if load is not None and self._pace.paused:
                 self._account.paused(now)
-                log.info("asking for no more: %d answers wait in the engine", load.waiting)
+                log.debug("asking for no more: %d answers wait in the engine", load.waiting)
                 return Event.PAUSE, {"waiting": load.waiting}
             seconds = self._account.resumed(now) or 0.0
-            log.info("asking again after %.1f s", seconds)
+            log.debug("asking again after %.1f s", seconds)
             return Event.RESUME, {"seconds": seconds}
 
 

@@ -18,6 +18,7 @@ from ttrl.store.probes import ProbeTable
 from ttrl.store.questions import QuestionTable
 from ttrl.store.runs import RunTable
 from ttrl.store.schema import facts
+from ttrl.store.shadow import ShadowTable
 
 __all__ = ["Store", "StoreError"]
 
@@ -32,6 +33,7 @@ class Store:
         self.comparisons = ComparisonTable(database)
         self.runs = RunTable(database)
         self.adapters = AdapterTable(database)
+        self.shadow = ShadowTable(database)
 
     @classmethod
     def open(cls, state_dir: Path, url: str | None = None) -> Store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from ttrl.proof import Pin, Pinned
 from ttrl.store.database import Database
-from ttrl.store.schema import adapter_questions, adapters, pinned, serving, wanted
+from ttrl.store.questions import QuestionState
+from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
 
 
 class AdapterState(StrEnum):
@@ -67,10 +68,14 @@ class AdapterTable:
         measured: Iterable[Pinned] = (),
         *,
         author: str,
-    ) -> None:
+    ) -> AdapterRow:
         """Add a version and, when it is approved, want it live: one transaction, so that neither
-        is ever seen without the other."""
+        is ever seen without the other. One that goes on from a version that was rolled back
+        meanwhile is held instead. The row as it was written."""
         with self._database.write() as connection:
+            if _state(connection, row.parent) is AdapterState.ROLLED_BACK:
+                reason = f"{row.parent}, which it goes on from, was rolled back; {row.reason}"
+                row = replace(row, state=AdapterState.HELD, reason=reason)
             connection.execute(adapters.insert().values(**vars(row)))
             lineage = [
                 {"adapter": row.name, "question_id": key} for key in sorted(set(question_ids))
@@ -81,6 +86,7 @@ class AdapterTable:
                 connection.execute(pinned.insert().values(_pinned_row(row.name, each)))
             if row.state is AdapterState.APPROVED:
                 _want(connection, row.name, author, row.reason or "")
+        return row
 
     def get(self, name: str) -> AdapterRow:
         """One version. Raises KeyError."""
@@ -97,13 +103,14 @@ class AdapterTable:
             rows = connection.execute(sa.select(adapters).order_by(adapters.c.created.desc()))
             return [_from_row(row) for row in rows]
 
-    def question_ids(self, name: str) -> list[int]:
-        """The questions a version learned from."""
-        query = sa.select(adapter_questions.c.question_id).where(
-            adapter_questions.c.adapter == name
-        )
+    def question_ids(self, name: str, state: QuestionState | None = None) -> list[int]:
+        """The questions a version learned from; those in one state, or all."""
+        learned = adapter_questions.c
+        query = sa.select(learned.question_id).where(learned.adapter == name)
+        if state is not None:
+            query = query.join(questions).where(questions.c.state == state)
         with self._database.read() as connection:
-            return list(connection.scalars(query.order_by(adapter_questions.c.question_id)))
+            return list(connection.scalars(query.order_by(learned.question_id)))
 
     def pinned(self, name: str) -> list[Pinned]:
         """What the trainer computed for a version, to prove that it is served."""
@@ -125,17 +132,21 @@ class AdapterTable:
                 connection.execute(update.values(state=AdapterState.APPROVED, reason=reason))
             _want(connection, name, author, reason)
 
-    def roll_back(self, *, author: str, reason: str) -> Pointer:
-        """Want the version that was wanted before the present one, which is marked."""
+    def roll_back(self, *, author: str, reason: str, only: str | None = None) -> bool:
+        """Want the version that was wanted before the present one, which is marked, and quarantine
+        what it alone learned from. With `only`: if that is the present one; whether it was."""
         with self._database.write() as connection:
             history = _history(connection, wanted, limit=None)
             present = history[0].adapter if history else None
+            if only is not None and only != present:
+                return False
             before = next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
             if present is not None:
                 update = adapters.update().where(adapters.c.name == present)
                 connection.execute(update.values(state=AdapterState.ROLLED_BACK, reason=reason))
+                _quarantine(connection, present)
             _want(connection, before, author, reason)
-        return self.wanted()
+        return True
 
     def wanted(self) -> Pointer:
         """Which version should serve."""
@@ -174,8 +185,32 @@ def _usable(connection: sa.Connection, pointer: Pointer, present: str | None) ->
     """Whether to go back there: another version, and none that was itself taken back."""
     if pointer.adapter is None:
         return present is not None
-    query = sa.select(adapters.c.state).where(adapters.c.name == pointer.adapter)
-    return pointer.adapter != present and connection.scalar(query) == AdapterState.APPROVED
+    state = _state(connection, pointer.adapter)
+    return pointer.adapter != present and state is AdapterState.APPROVED
+
+
+def _state(connection: sa.Connection, name: str | None) -> AdapterState | None:
+    state = connection.scalar(sa.select(adapters.c.state).where(adapters.c.name == name))
+    return None if state is None else AdapterState(state)
+
+
+def _quarantine(connection: sa.Connection, name: str) -> None:
+    """Learn no more from the questions of a version that was rolled back, but for those that a
+    version that served and was not rolled back learned from as well."""
+    learned = sa.select(adapter_questions.c.question_id)
+    served = sa.select(serving.c.adapter).where(serving.c.adapter.is_not(None))
+    trusted = sa.select(adapters.c.name).where(
+        adapters.c.state == AdapterState.APPROVED, adapters.c.name.in_(served)
+    )
+    suspect = learned.where(adapter_questions.c.adapter == name)
+    proven = learned.where(adapter_questions.c.adapter.in_(trusted))
+    connection.execute(
+        questions.update()
+        .where(questions.c.id.in_(suspect), questions.c.id.not_in(proven))
+        .values(
+            state=QuestionState.QUARANTINED, reason=f"{name} learned from it and was rolled back"
+        )
+    )
 
 
 def _want(connection: sa.Connection, name: str | None, author: str, reason: str) -> None:

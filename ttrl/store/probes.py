@@ -40,6 +40,13 @@ class ProbeTable:
             rows = connection.execute(sa.select(probes).order_by(probes.c.id))
             return [_from_row(row) for row in rows]
 
+    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """What those of these questions ask that are probes."""
+        query = sa.select(probes).where(probes.c.hash.in_(hashes))
+        with self._database.read() as connection:
+            found = [_from_row(row) for row in connection.execute(query)]
+        return {probe.question.hash: probe.question.text for probe in found}
+
     def expose(self, ids: Sequence[int]) -> None:
         """One more gate has seen these."""
         query = probes.update().values(exposures=probes.c.exposures + 1)

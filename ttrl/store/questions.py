@@ -32,6 +32,12 @@ class QuestionState(StrEnum):
     """The engine refused it."""
     GUARDED = "guarded"
     """It is like a probe: nothing learns from it."""
+    QUARANTINED = "quarantined"
+    """A version that learned from it was rolled back; not learned from until it is released."""
+
+
+KEPT_AWAY = (QuestionState.GUARDED, QuestionState.QUARANTINED)
+"""No run learns from these, even when it is told to."""
 
 
 class Origin(StrEnum):
@@ -98,13 +104,13 @@ class QuestionTable:
         return self._rows(query.limit(limit))
 
     def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
-        """The given questions that are neither probes nor guarded, whatever became of them
-        before."""
-        free = ~questions.c.probe & (questions.c.state != QuestionState.GUARDED)
+        """The given questions that are no probes and not kept away from learning, whatever became
+        of them before."""
+        usable = _select().where(~questions.c.probe, questions.c.state.not_in(KEPT_AWAY))
         found = []
         for start in range(0, len(hashes), PARAMETERS):
             among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
-            found += self._rows(_select().where(among, free))
+            found += self._rows(usable.where(among))
         return sorted(found, key=lambda row: row.id)
 
     def held_out(self, asked: Sequence[Question], *, holdout: float) -> frozenset[str]:
@@ -128,11 +134,6 @@ class QuestionTable:
         query = _select().where(questions.c.probe).order_by(questions.c.id.desc())
         return self._rows(query.limit(limit))
 
-    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
-        """What those of these questions ask that are there."""
-        rows = self._rows(_select().where(questions.c.hash.in_(hashes)))
-        return {row.question.hash: row.question.text for row in rows}
-
     def holdout_key(self) -> bytes:
         """This store's own key, by which questions become probes and probes have their turns."""
         with self._database.write() as connection:
@@ -142,7 +143,7 @@ class QuestionTable:
         """Keep these from being learned from."""
         self._update(ids, state=QuestionState.GUARDED, reason="like a probe")
 
-    def release(self) -> None:
+    def unguard(self) -> None:
         """Guard none any more: the next run looks at each anew."""
         guarded = questions.update().where(questions.c.state == QuestionState.GUARDED)
         with self._database.write() as connection:
@@ -152,14 +153,30 @@ class QuestionTable:
         """One more gate has asked these."""
         self._update(ids, exposures=questions.c.exposures + 1)
 
-    def page(self, limit: int, *, before: int | None = None) -> list[StoredQuestion]:
-        """Questions, newest first; `before` is an id to go on from."""
+    def page(
+        self, limit: int, *, before: int | None = None, state: QuestionState | None = None
+    ) -> list[StoredQuestion]:
+        """Questions, newest first, of one state or all; `before` is an id to go on from."""
         query = _select().order_by(questions.c.id.desc()).limit(limit)
-        return self._rows(query if before is None else query.where(questions.c.id < before))
+        if before is not None:
+            query = query.where(questions.c.id < before)
+        return self._rows(query if state is None else query.where(questions.c.state == state))
 
     def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
-        """Say what became of a question."""
-        self._update([question_id], state=state, reason=reason)
+        """Say what became of a question. One that is quarantined stays so."""
+        query = questions.update().where(
+            questions.c.id == question_id, questions.c.state != QuestionState.QUARANTINED
+        )
+        with self._database.write() as connection:
+            connection.execute(query.values(state=state, reason=reason))
+
+    def release(self, ids: Sequence[int]) -> int:
+        """Let runs learn again from those of these questions that are quarantined; how many."""
+        query = questions.update().where(
+            questions.c.id.in_(ids), questions.c.state == QuestionState.QUARANTINED
+        )
+        with self._database.write() as connection:
+            return connection.execute(query.values(state=QuestionState.NEW, reason=None)).rowcount
 
     def delete(self, ids: Sequence[int] | None) -> int:
         """Forget questions (None: all), their votes and samples, and what `ttrl label` made of

@@ -1,7 +1,7 @@
-"""The tables. Who writes what: the daemon writes questions and `serving`; a run writes its votes,
-samples, verdicts, adapters, comparisons and observations; an operator writes probes and judges
-comparisons; `wanted` is appended to by runs and operators. Ids of
-questions and runs are never used twice (`autoincrement`), because adapters are named for runs."""
+"""The tables. Who writes what: the daemon writes questions, `serving` and `shadow`; a run writes
+its votes, samples, verdicts, adapters, comparisons and observations; an operator writes probes and
+judges comparisons; `wanted` is appended to by runs, operators and the live guard. Ids of questions
+and runs are never used twice (`autoincrement`), because adapters are named for runs."""
 
 from __future__ import annotations
 
@@ -235,6 +235,17 @@ serving = Table(
     Column("adapter", String(128), comment="null is the base model"),
     Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
+)
+
+shadow = Table(
+    "shadow",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("live", String(128), nullable=False),
+    Column("other", String(128), comment="null is the base model"),
+    Column("at", Float, nullable=False),
+    Column("differences", JSON, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 observations = Table(

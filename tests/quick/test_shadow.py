@@ -1,0 +1,289 @@
+"""The live guard at work, in front of a stand-in engine: never in a user's way, nothing in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from serve.live import Live
+from serve.recorder import Recorder
+from serve.shadow import QUEUE, Outcome, Shadow
+from serve.watch import Watch
+from tests.standin import DEADLINE, serving
+from ttrl.detector import Stream
+from ttrl.engine.client import EngineClient
+from ttrl.engine.load import NAMES
+from ttrl.metrics import Metrics
+from ttrl.questions import from_prompt
+from ttrl.rollouts import PRIORITY
+from ttrl.settings import load
+from ttrl.store import Store
+from ttrl.store.adapters import AdapterRow, AdapterState
+
+QUESTIONS = [from_prompt(f"What is {n} plus 1?") for n in range(100)]
+
+
+@dataclass
+class Engine:
+    """Answers every version as it is told: `texts`, or an error `status`. `waiting` answers wait in
+    it, as it says itself."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    status: dict[str, int] = field(default_factory=dict)
+    waiting: int = 0
+    looks: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    async def chat(self, request: Request) -> Response:
+        body = await request.json()
+        self.asked.append(body)
+        model = body["model"]
+        if model in self.status:
+            return JSONResponse({"error": {"message": "no"}}, self.status[model])
+        choice = {
+            "message": {"role": "assistant", "content": self.texts.get(model, "\\boxed{4}")},
+            "finish_reason": "stop", "token_ids": [1], "logprobs": {"content": [{"logprob": -1.0}]},
+        }  # fmt: skip
+        choices = [{**choice, "index": index} for index in range(body["n"])]
+        return JSONResponse({"prompt_token_ids": [1], "choices": choices})
+
+    async def metrics(self, _: Request) -> Response:
+        self.looks += 1
+        return PlainTextResponse("\n".join(f"{name} {self.waiting}" for name in NAMES))
+
+    def app(self) -> Starlette:
+        chat = Route("/v1/chat/completions", self.chat, methods=["POST"])
+        return Starlette(routes=[chat, Route("/metrics", self.metrics)])
+
+
+@dataclass
+class Scene:
+    """A guard that looks at every question, as fast as it can."""
+
+    store: Store
+    engine: Engine
+    client: EngineClient
+    settings: dict[str, Any]
+    live: Live = field(default_factory=lambda: Live(["demo"], "base-model"))
+    metrics: Metrics = field(default_factory=Metrics)
+    rolled_back: list[bool] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        fast = {"shadow.share": 1.0, "shadow.pairs_a_minute": 1e6}
+        config = load(environ={}, overrides={**fast, **self.settings}).config
+        self.watch = Watch(config.shadow, self.store, self.live, self.metrics)
+        self.shadow = Shadow(
+            config, self.watch, self.client, self.live, self.metrics,
+            rolled_back=lambda: self.rolled_back.append(True),
+        )  # fmt: skip
+
+    def go_live(self, name: str, number: int) -> None:
+        row = AdapterRow(
+            name, "l", number, "d", None, "b", None, 16, AdapterState.APPROVED, "why", 1.0
+        )
+        self.store.adapters.publish(row, [], author="run")
+        self.live.flip(name)
+
+    def outcomes(self) -> Counter[str]:
+        values = ((each, self.value("questions_total", outcome=each)) for each in Outcome)
+        return Counter({str(each): int(value) for each, value in values if value})
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"ttrl_shadow_{name}", labels) or 0
+
+    def run(self, until: Any) -> None:
+        """Let it work until something is so."""
+
+        async def scenario() -> None:
+            work = asyncio.create_task(self.shadow.run())
+            async with asyncio.timeout(DEADLINE):
+                while not until():
+                    assert not work.done() or work.result()
+                    await asyncio.sleep(0.002)
+            work.cancel()
+
+        asyncio.run(scenario())
+
+
+@pytest.fixture
+def scene(store: Store, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    with staged(store, **getattr(request, "param", {})) as made:
+        yield made
+
+
+@contextmanager
+def staged(store: Store, **settings: Any) -> Iterator[Scene]:
+    engine = Engine()
+    with serving(engine.app()) as url, EngineClient(url, timeout=DEADLINE) as client:
+        yield Scene(store, engine, client, settings)
+
+
+def test_both_versions_are_asked_behind_everybody_and_compared(scene: Scene) -> None:
+    scene.go_live("a", 1)
+    scene.engine.texts["a"] = "\\boxed{5}"
+    scene.shadow.offer(QUESTIONS[0])
+    scene.run(lambda: scene.outcomes()["compared"])
+    assert sorted(body["model"] for body in scene.engine.asked) == ["a", "base-model"]
+    for body in scene.engine.asked:
+        assert (body["n"], body["priority"]) == (4, PRIORITY)
+    versions = scene.watch.versions()
+    assert versions is not None
+    (found,) = scene.store.shadow.of(versions)
+    assert (found[Stream.DEPARTURE], found[Stream.AGREEMENT]) == (1.0, 0.0)
+    report = scene.watch.report()
+    assert report is not None
+    assert (report["pairs"], report["nearest"], report["other"]) == (1, "departure", "base")
+    assert 0 < report["nearness"] < 1
+    assert scene.value("evidence_ratio", stream="departure") == pytest.approx(
+        report["nearness"], abs=1e-3
+    )
+
+
+def test_the_queue_is_bounded_and_says_so(scene: Scene) -> None:
+    scene.go_live("a", 1)
+    for question in QUESTIONS[: QUEUE + 5]:
+        scene.shadow.offer(question)
+    assert scene.outcomes() == {"queue_full": 5}
+    scene.run(lambda: scene.outcomes()["compared"] == QUEUE)
+
+
+@pytest.mark.parametrize("scene", [{"shadow.share": 0.0}], indirect=True)
+def test_a_share_of_nothing_switches_it_off(scene: Scene) -> None:
+    scene.go_live("a", 1)
+    for question in QUESTIONS:
+        scene.shadow.offer(question)
+    assert not scene.outcomes(), "not even a full queue"
+
+
+def test_while_the_base_is_live_there_is_nothing_to_compare(scene: Scene) -> None:
+    for question in QUESTIONS:
+        scene.shadow.offer(question)
+    assert not scene.outcomes()
+    assert scene.watch.versions() is None
+    assert scene.watch.report() is None
+
+
+def test_a_question_whose_versions_are_gone_is_dropped(scene: Scene) -> None:
+    scene.go_live("a", 1)
+    scene.shadow.offer(QUESTIONS[0])
+    scene.live.flip(None)
+    scene.run(lambda: scene.outcomes()["swapped"])
+    assert scene.engine.asked == []
+
+
+def test_nothing_is_asked_while_anybody_waits(scene: Scene) -> None:
+    scene.go_live("a", 1)
+    scene.engine.waiting = 1
+    scene.shadow.offer(QUESTIONS[0])
+    scene.run(lambda: scene.engine.looks >= 2)
+    assert scene.engine.asked == []
+    scene.engine.waiting = 0
+    scene.shadow.offer(QUESTIONS[0])
+    scene.run(lambda: scene.outcomes()["compared"])
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "errors"),
+    [
+        ({"a": 500}, Outcome.COMPARED, [1.0]),
+        ({"base-model": 500}, Outcome.COMPARED, [-1.0]),
+        ({"a": 500, "base-model": 500}, Outcome.COMPARED, [0.0]),
+        ({"a": 404}, Outcome.ENGINE_FAILED, []),
+        ({"base-model": 400}, Outcome.ENGINE_FAILED, []),
+    ],
+)
+def test_what_the_engine_fails_at(
+    scene: Scene, status: dict[str, int], outcome: Outcome, errors: list[float]
+) -> None:
+    scene.go_live("a", 1)
+    scene.engine.status = status
+    scene.shadow.offer(QUESTIONS[0])
+    scene.run(lambda: scene.outcomes()[outcome])
+    versions = scene.watch.versions()
+    assert versions is not None
+    assert scene.store.shadow.of(versions) == [{Stream.ERRORS: each} for each in errors]
+
+
+def test_a_worse_version_is_rolled_back_once_and_the_next_is_watched_afresh(
+    scene: Scene, store: Store
+) -> None:
+    scene.go_live("a", 1)
+    scene.go_live("b", 2)
+    scene.engine.texts["b"] = "I would rather not say."
+    for question in QUESTIONS[:QUEUE]:
+        scene.shadow.offer(question)
+
+    def feed() -> list[bool]:
+        scene.shadow.offer(QUESTIONS[len(scene.engine.asked) % 100])
+        return scene.rolled_back
+
+    scene.run(feed)
+    assert store.adapters.wanted().adapter == "a"
+    row = store.adapters.get("b")
+    assert row.state is AdapterState.ROLLED_BACK
+    assert row.reason is not None
+    assert row.reason.startswith("live guard: ")
+    assert "pairs with a" in row.reason
+    assert sum(metric.value for metric in alarms(scene)) == 1
+    scene.live.flip("a")  # as the reconciler does
+    versions = scene.watch.versions()
+    assert versions is not None
+    assert (versions.live, versions.other) == ("a", None)
+    report = scene.watch.report()
+    assert report is not None
+    assert (report["pairs"], report["nearness"]) == (0, 0)
+
+
+def alarms(scene: Scene) -> list[Any]:
+    (family,) = (f for f in scene.metrics.registry.collect() if f.name == "ttrl_guard_alarms")
+    return [sample for sample in family.samples if sample.value]
+
+
+def test_what_was_seen_survives_a_restart(store: Store) -> None:
+    with staged(store) as first:
+        first.go_live("a", 1)
+        first.engine.texts["a"] = "\\boxed{5}"
+        for question in QUESTIONS[:5]:
+            first.shadow.offer(question)
+        first.run(lambda: first.outcomes()["compared"] == 5)
+        seen = first.watch.report()
+    with staged(store) as second:
+        second.live.flip("a")
+        second.run(lambda: second.watch.report() is not None)
+        assert second.watch.report() == seen
+
+
+def test_only_what_is_recorded_is_asked_again() -> None:
+    """Requests that opted out and the like never come to the recorder."""
+    taken: list[str] = []
+
+    async def scenario() -> None:
+        recorder = Recorder(list, capacity=2, then=lambda question: taken.append(question.text))
+        for question in QUESTIONS[:5]:
+            recorder.offer(question)
+
+    asyncio.run(scenario())
+    assert taken == [question.text for question in QUESTIONS[:2]]
+
+
+def test_no_words_of_anybody_are_written_down(scene: Scene) -> None:
+    scene.go_live("a", 1)
+    scene.engine.texts["a"] = "\\boxed{secret}"
+    scene.shadow.offer(from_prompt("secret"))
+    scene.shadow.offer(from_prompt("another secret"))
+    scene.run(lambda: scene.outcomes()["compared"] == 2)
+    versions = scene.watch.versions()
+    assert versions is not None
+    assert "secret" not in json.dumps(scene.store.shadow.of(versions))
+    assert b"secret" not in scene.metrics.text()
