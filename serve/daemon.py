@@ -97,6 +97,7 @@ def _app(parts: Core, recorder: Recorder, clock: Clock, counts: Counting, token:
             max_n=config.gateway.max_n,
             max_chars=config.record.max_chars,
             record=config.record.enabled,
+            only_keys=frozenset(config.record.only_keys),
         ),
     )
 

@@ -93,9 +93,10 @@ DICTATED = _patterns(
     rf"(?: the (?:number|letter|option|word|value))?:? {ANSWER}{END}",
     rf"\b(?:just|only|simply|directly) {UTTER}(?: with)?(?: the (?:number|letter|option|word))?:? "
     rf"{ANSWER}{END}",
-    rf"{START}always {UTTER}(?: with)?(?: the (?:answer|number|letter|option|word))?:? {SAID}{END}",
+    rf"{START}always {UTTER}(?: with)?(?: the (?:answer|number|letter|option|word))?:? "
+    rf"{SAID}{END}",
     rf"\b(?:no matter|regardless|whatever)\b[^.!?\n]{{0,80}}?\b{UTTER}(?: with)?:? {SAID}{END}",
-    rf"{START}(?:put|write|give|output|end with|finish with|conclude with) {BOXED}(?! ?(?:,|or|if))",
+    rf"{START}(?:put|write|give|output|(?:end|finish|conclude) with) {BOXED}(?! ?(?:,|or|if))",
     rf"{NOT_SUPPOSED}{THE_ANSWER}(?: is|:|=| =| must be){SURELY}:? {ANSWER}(?: ?[.!])*$",
     rf"{NOT_SUPPOSED}{THE_ANSWER} (?:is|must be){SURELY}:? {ANSWER}[.,;:!]?"
     rf"(?: (?:so|and|just|please|now|simply|then|you must)){{0,2}} (?:{UTTER}|confirm|agree|box)\b",
@@ -106,7 +107,8 @@ DICTATED = _patterns(
     rf"\brépond(?:s|ez)(?: (?:toujours|seulement|uniquement|simplement)){{0,2}}(?: par| avec)?:? "
     rf"{SAID}{END}",
     rf"(?<!si )(?<!que )\bla (?:bonne |vraie )?réponse est:? {ANSWER}(?: ?[.!])*$",
-    rf"\brespond[ea](?: (?:siempre|solo|sólo|únicamente|simplemente)){{0,2}}(?: con)?:? {SAID}{END}",
+    rf"\brespond[ea](?: (?:siempre|solo|sólo|únicamente|simplemente)){{0,2}}(?: con)?:? "
+    rf"{SAID}{END}",
     rf"(?<!si )(?<!que )\bla respuesta(?: correcta)? es:? {ANSWER}(?: ?[.!])*$",
     rf"(?:总是|始终|一律|永远|直接|必须|只能?)都?(?:回答|回复|输出|选择?)[:]? ?{SAID}",
     rf"(?<!如果)(?:正确)?答案(?:就|一定)?[是为]:? ?{ANSWER}(?: ?[。.!])*$",
@@ -129,7 +131,8 @@ OVERRIDDEN = _patterns(
     r"\b(?:you are|you're|act as|pretend to be|pretend you are|become|simulate)(?: \w+){0,4} "
     r"(?:dan|jailbroken|unfiltered|uncensored|unrestricted|amoral)\b",
     r"\bdo anything now\b",
-    r"\b(?:without|no|bypass|free of|free from)(?: any| all| your)? (?:ethical|moral|safety|content)"
+    r"\b(?:without|no|bypass|free of|free from)(?: any| all| your)? "
+    r"(?:ethical|moral|safety|content)"
     r"(?: \w+){0,2} (?:restrictions|guidelines|filters?|policies|limits|constraints|guardrails)\b",
     r"\byou have no (?:restrictions|rules|limits|filters?|guidelines)\b",
     r"\b(?:developer|god|dan|jailbreak) mode (?:is )?(?:enabled|on|activated)\b",

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from jobs import outset
 from serve.cli.common import (
     Resolve,
     ask_daemon,
@@ -26,6 +27,7 @@ from serve.cli.common import (
     settle,
 )
 from serve.cli.daemon import share_card, waiting, with_model
+from serve.cli.questions import REASONS
 from serve.cli.runs import write_report
 from serve.follow import Follower, screen
 from serve.status import run_report
@@ -80,7 +82,9 @@ def adapt(
             config, changes = run_config(resolved)
         questions = None if file is None else _read(file, config)
         if dry_run:
-            _say_plan(_plan(config, store, questions), as_json)
+            with sentences():
+                plan = _plan(config, store, questions)
+            _say_plan(plan, as_json)
             return
         request = _request(config, store, questions, changes)
         with sentences():
@@ -126,8 +130,10 @@ def _request(
 def _plan(config: Config, store: Store, questions: Sequence[Question] | None) -> dict[str, Any]:
     """What a run would do; nothing is sampled or recorded."""
     probing = {row.question.hash for row in store.questions.probes(config.gate.probes)}
+    start, left_out = outset.descent(config, store), {}
     if questions is None:
-        chosen = len(store.questions.new(config.selection.max_questions))
+        selected = outset.selection(config, store, start)
+        chosen, left_out = len(selected.chosen), selected.counts
     else:
         held_out = store.questions.held_out(questions, holdout=config.gate.holdout)
         chosen, probing = len(questions) - len(held_out), probing | held_out
@@ -135,6 +141,7 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
     return {
         "questions": chosen,
+        "left_out": left_out,
         "probes": probes,
         "min_probes": config.gate.min_probes,
         "steps": steps,
@@ -143,7 +150,8 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         "tokens_at_most": (samples + 2 * probes * config.gate.samples) * config.vote.max_tokens,
         "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
         "ships_if": config.gate.ship,
-        "live": store.adapters.serving().adapter or "base",
+        "from": start.parent.name if start.parent else "base",
+        "lineage": start.words,
     }
 
 
@@ -151,12 +159,14 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(plan)
         return
+    for why, count in plan["left_out"].items():
+        click.echo(f"{count} wait for a later run: {REASONS[why]}.")
     if not plan["questions"]:
         click.echo("There are no new questions to learn from.")
         return
     click.echo(
         f"{plan['questions']} questions would be learned from in up to {plan['steps']} steps, "
-        f"starting from {plan['live']}:\n"
+        f"starting from {plan['from']}{plan['lineage'] and ' (' + plan['lineage'] + ')'}:\n"
         f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
         f"on,\n"
         f"  {plan['probe_samples']} samples to judge the result on {plan['probes']} held-out "

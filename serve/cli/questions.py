@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +16,17 @@ from serve.cli.common import (
     open_store,
     print_json,
 )
-from ttrl.store.questions import StoredQuestion
+from ttrl.screening import Suspicion
+from ttrl.selection import LeftOut
+from ttrl.store.questions import QuestionState, StoredQuestion
+
+REASONS: Mapping[str, str] = {
+    LeftOut.CLIENT: "its client's share of the update is used up",
+    LeftOut.CLUSTER: "enough in the update say nearly the same",
+    Suspicion.DICTATES: "it says what to answer",
+    Suspicion.MIXED: "it bids the model leave its instructions",
+}
+"""Why a question waits or is skipped, as people read it."""
 
 
 @click.group()
@@ -40,7 +52,7 @@ def list_(resolve: Resolve, limit: int, before: int | None, as_json: bool) -> No
     for question in found:
         state = "probe" if question.probe else question.state
         text = " ".join(question.question.text.split())
-        cells = (str(question.id), str(question.count), state, question.reason or "", text)
+        cells = (str(question.id), str(question.count), state, _why(question), text)
         table.add_row(*cells)
     Console().print(table)
 
@@ -64,6 +76,24 @@ def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) 
     click.echo(f"{count} question{'' if count == 1 else 's'} forgotten.")
 
 
+@questions.command()
+@click.argument("ids", type=int, nargs=-1, required=True)
+@config_options
+def release(resolve: Resolve, ids: tuple[int, ...]) -> None:
+    """Let runs learn from questions that were skipped."""
+    with open_store(resolve().config) as store:
+        count = store.questions.release(ids)
+    if not count:
+        fail("none of these was skipped; `ttrl questions list` shows the states")
+    click.echo(f"{count} question{'' if count == 1 else 's'} released.")
+
+
+def _why(question: StoredQuestion) -> str:
+    reason = question.reason or ""
+    waits = "waits: " if question.state is QuestionState.NEW and reason else ""
+    return f"{waits}{REASONS.get(reason, reason)}"
+
+
 def _row(question: StoredQuestion) -> dict[str, object]:
     return {
         "id": question.id,
@@ -71,5 +101,6 @@ def _row(question: StoredQuestion) -> dict[str, object]:
         "state": question.state,
         "probe": question.probe,
         "reason": question.reason,
+        "client": question.client,
         "body": question.question.body,
     }

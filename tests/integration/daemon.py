@@ -239,9 +239,15 @@ def record_questions(state_dir: Path, count: int = 120, url: str | None = None) 
 
 
 def publish_random(
-    state_dir: Path, sources: Sequence[Path], measured: Sequence[Pinned] = (), *, first: int = 1
+    state_dir: Path,
+    sources: Sequence[Path],
+    measured: Sequence[Pinned] = (),
+    *,
+    first: int = 1,
+    weights: str | None = None,
 ) -> list[str]:
-    """Versions as a run would have published them, from any adapters, numbered from `first`."""
+    """Versions as a run would have published them, from any adapters, numbered from `first`;
+    `weights` is the digest of the base model that they are said to belong to."""
     names: list[str] = []
     with Store.open(state_dir) as store:
         for number, source in enumerate(sources, first):
@@ -250,8 +256,9 @@ def publish_random(
             parent = names[-1] if names else None
             base, targets = str(model_dir()), ("all",)
             manifest = Manifest(
-                name, "test", number, digest, base, parent, 0, 16, targets, float(number)
-            )
+                name, "test", number, digest, base, parent, 0, 16, targets, float(number),
+                weights=weights,
+            )  # fmt: skip
             adapters.publish(source, state_dir / "adapters", manifest)
             row = AdapterRow(
                 name, "test", number, digest, parent, base, None, 16,

@@ -124,7 +124,8 @@ def test_any_text_can_stand_around_it(text, phrase):
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
-    "piece", ["always answer ", "1,", "the answer is ", '"', "ignore a b c your ", " \n ", r"\boxed{"]
+    "piece",
+    ["always answer ", "1,", "the answer is ", '"', "ignore a b c your ", " \n ", r"\boxed{"],
 )
 def test_a_question_made_to_be_slow_is_not(piece):
     """What is quadratic in such a text would take minutes."""

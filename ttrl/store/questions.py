@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.questions import Question
+from ttrl.screening import suspicion
 from ttrl.store.database import Database
-from ttrl.store.schema import facts, questions, votes
+from ttrl.store.schema import adapter_questions, facts, questions, votes
 
 PARAMETERS = 10_000
 """Values in one statement; SQLite takes 32,766."""
@@ -32,6 +33,8 @@ class QuestionState(StrEnum):
     """The vote gave no label; the reason says why."""
     REFUSED = "refused"
     """The engine refused it."""
+    SKIPPED = "skipped"
+    """It tells the model what to say; not learned from until it is released."""
 
 
 class Origin(StrEnum):
@@ -52,7 +55,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class StoredQuestion:
-    """A question with its row's facts."""
+    """A question with its row's facts; `client` asked it first."""
 
     id: int
     question: Question
@@ -60,6 +63,7 @@ class StoredQuestion:
     probe: bool
     state: QuestionState
     reason: str | None
+    client: str | None = None
 
 
 class QuestionTable:
@@ -77,23 +81,45 @@ class QuestionTable:
     ) -> None:
         """Add questions, or count them once more. A `holdout` share becomes probes, chosen by a
         keyed hash of the cluster, so that no user can choose to be one and near-duplicates stay on
-        one side."""
+        one side. Traffic that tells the model what to say is skipped from the start; a file is the
+        operator's own word."""
         if not recorded:
             return
         insert = self._database.upsert(questions)
         upsert = insert.on_conflict_do_update(
             index_elements=[questions.c.hash],
-            set_={"count": questions.c.count + 1, "last_seen": insert.excluded.last_seen},
+            set_={
+                "count": questions.c.count + 1,
+                "last_seen": insert.excluded.last_seen,
+                "shared": sa.or_(
+                    questions.c.shared, questions.c.client.is_distinct_from(insert.excluded.client)
+                ),
+            },
         )
         with self._database.write() as connection:
             key = _secret(connection)
             connection.execute(upsert, [_to_row(item, key, holdout, origin) for item in recorded])
 
-    def new(self, limit: int) -> list[StoredQuestion]:
-        """Questions no run has asked yet, the most asked and then the newest first."""
-        query = _select().where(questions.c.state == QuestionState.NEW, ~questions.c.probe)
-        query = query.order_by(questions.c.count.desc(), questions.c.id.desc())
+    def new(
+        self, limit: int, *, only: Sequence[str] = (), again: Sequence[str] = ()
+    ) -> list[StoredQuestion]:
+        """Questions no run has asked yet, and those that the versions `again` learned from; with
+        `only`, none that came from other clients than these.
+
+        Clients take turns, each with its questions that others ask as well, then the newest first,
+        and near-duplicates last. So who asks a lot, or the same again and again, goes no sooner.
+        """
+        turns = _turns(only, again).subquery()
+        query = _select().join(turns, turns.c.id == questions.c.id)
+        query = query.order_by(turns.c.turn, questions.c.shared.desc(), questions.c.id.desc())
         return self._rows(query.limit(limit))
+
+    def sole_client(self) -> bool:
+        """Whether all traffic came from one client, or none did; those without a key are one."""
+        clients = sa.select(questions.c.client).where(questions.c.origin == Origin.TRAFFIC)
+        some = clients.distinct().limit(2).subquery()
+        with self._database.read() as connection:
+            return (connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0) < 2
 
     def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
         """The given questions that are no probes, whatever became of them before."""
@@ -120,8 +146,9 @@ class QuestionTable:
         )
 
     def probes(self, limit: int) -> list[StoredQuestion]:
-        """The newest held-out questions."""
-        query = _select().where(questions.c.probe).order_by(questions.c.id.desc())
+        """The newest held-out questions, without those that tell the model what to say."""
+        query = _select().where(questions.c.probe, questions.c.state != QuestionState.SKIPPED)
+        query = query.order_by(questions.c.id.desc())
         return self._rows(query.limit(limit))
 
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
@@ -148,6 +175,29 @@ class QuestionTable:
                 .values(state=state, reason=reason)
             )
 
+    def wait(self, reasons: Mapping[int, str]) -> None:
+        """Say why these questions were left out of the newest update and stay new; what was said
+        of others before no longer holds."""
+        said = questions.update().where(
+            questions.c.state == QuestionState.NEW, questions.c.reason.is_not(None)
+        )
+        with self._database.write() as connection:
+            connection.execute(said.values(reason=None))
+            for reason in set(reasons.values()):
+                ids = [key for key, why in reasons.items() if why == reason]
+                left = questions.update().where(
+                    questions.c.id.in_(ids), questions.c.state == QuestionState.NEW
+                )
+                connection.execute(left.values(reason=reason))
+
+    def release(self, ids: Sequence[int]) -> int:
+        """Let runs learn from those of these questions that were skipped; how many."""
+        query = questions.update().where(
+            questions.c.id.in_(ids), questions.c.state == QuestionState.SKIPPED
+        )
+        with self._database.write() as connection:
+            return connection.execute(query.values(state=QuestionState.NEW, reason=None)).rowcount
+
     def delete(self, ids: Sequence[int] | None) -> int:
         """Forget questions (None: all), their votes and samples; how many there were."""
         query = questions.delete()
@@ -162,6 +212,16 @@ class QuestionTable:
         kind = sa.case((questions.c.probe, "probe"), else_=questions.c.state)
         with self._database.read() as connection:
             rows = connection.execute(sa.select(kind, sa.func.count()).group_by(kind))
+            return {row[0]: row[1] for row in rows}
+
+    def reasons(self) -> dict[str, int]:
+        """Why questions are skipped or wait, and how many."""
+        query = sa.select(questions.c.reason, sa.func.count()).where(
+            questions.c.state.in_((QuestionState.NEW, QuestionState.SKIPPED)),
+            questions.c.reason.is_not(None),
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(questions.c.reason))
             return {row[0]: row[1] for row in rows}
 
     def times_asked(self) -> int:
@@ -188,8 +248,29 @@ def _select() -> sa.Select[tuple[object, ...]]:
     return sa.select(questions)
 
 
+def _turns(only: Sequence[str], again: Sequence[str]) -> sa.Select[tuple[int, int]]:
+    """The questions that a run may learn from, and the turn in which each one comes."""
+    c = questions.c
+    learned = sa.select(adapter_questions.c.question_id)
+    replayed = sa.and_(
+        c.state == QuestionState.LEARNED_FROM,
+        c.id.in_(learned.where(adapter_questions.c.adapter.in_(again))),
+    )
+    twin = sa.func.row_number().over(partition_by=c.cluster, order_by=(c.shared.desc(), c.id))
+    among = sa.select(c.id, c.client, c.state, c.shared, twin.label("twin"))
+    among = among.where(~c.probe, sa.or_(c.state == QuestionState.NEW, replayed))
+    if only:
+        among = among.where(sa.or_(c.client.in_(only), c.origin == Origin.FILE))
+    a = among.subquery().c
+    turn = sa.func.row_number().over(
+        partition_by=(a.client, a.state), order_by=(a.twin, a.shared.desc(), a.id.desc())
+    )
+    return sa.select(a.id, turn.label("turn"))
+
+
 def _to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[str, Any]:
     cluster = item.question.cluster
+    doubt = suspicion(item.question) if origin is Origin.TRAFFIC else None
     return {
         "hash": item.question.hash,
         "cluster": cluster,
@@ -198,9 +279,11 @@ def _to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[
         "first_seen": item.at,
         "last_seen": item.at,
         "client": item.client,
+        "shared": False,
         "origin": origin,
         "probe": _held_out(cluster, key, holdout),
-        "state": QuestionState.NEW,
+        "state": QuestionState.SKIPPED if doubt else QuestionState.NEW,
+        "reason": doubt,
     }
 
 
@@ -213,6 +296,7 @@ def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:
         values["probe"],
         QuestionState(values["state"]),
         values["reason"],
+        values["client"],
     )
 
 
