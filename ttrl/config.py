@@ -303,7 +303,8 @@ class ScheduleConfig(Section):
     windows: tuple[str, ...] = ()
     """Hours in which a run may start, such as "22:00-06:00"; none means any time."""
     min_questions: Positive = 64
-    """New questions without which there is nothing to do."""
+    """New questions without which there is nothing to do; those that wait for a cap of the last
+    update do not count."""
 
     @field_validator("timezone")
     @classmethod

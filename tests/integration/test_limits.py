@@ -15,7 +15,7 @@ from ttrl.store.questions import QuestionState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-WORDS = "well hey please now quickly kindly oh so then thanks".split()
+WORDS = ("well", "hey", "please", "now", "quickly", "kindly", "oh", "so", "then", "thanks")
 FLOOD = [
     f"{one} {other} could you tell me the sum and say what is 417 plus 286 in all"
     for one in WORDS
@@ -76,7 +76,7 @@ def test_who_floods_teaches_no_more_than_others(tmp_path):
 
 def test_a_full_lineage_ends_and_the_next_run_starts_from_the_base(tmp_path):
     state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, "update.lineage_updates=1", "update.steps=12") as daemon:
+    with Daemon(state_dir, "update.lineage_updates=1", "update.steps=4") as daemon:
         first = json.loads(daemon.ttrl("adapt", "--json"))
         assert (first["state"], first["begins"]) == ("published", "no_parent")
         daemon.wait_live(first["adapter"])
@@ -85,7 +85,7 @@ def test_a_full_lineage_ends_and_the_next_run_starts_from_the_base(tmp_path):
         with daemon.store() as store:
             taught = set(store.adapters.question_ids(first["adapter"]))
             unasked = {row.id for row in store.questions.new(1000)}
-        second = json.loads(daemon.ttrl("adapt", "--json", "--steps", "24"))
+        second = json.loads(daemon.ttrl("adapt", "--json", "--steps", "10"))
         assert (second["state"], second["begins"]) == ("published", "lineage_full")
         assert second["parent"] is None
         assert "a new lineage: no more updates may be stacked" in second["reason"]

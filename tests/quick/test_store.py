@@ -225,11 +225,12 @@ def test_why_a_question_waits_is_what_the_newest_selection_said(store):
     assert store.questions.reasons() == {"client_share": 1, "near_duplicate": 1}
     store.questions.wait({b: "client_share"})
     assert [row.reason for row in store.questions.page(3)] == [None, "client_share", None]
+    assert store.questions.fresh() == 1
 
 
 def test_what_a_lineage_learned_from_is_offered_again_in_turn_with_the_new(store):
     store.questions.record(asked("a", "b", "c", "d"), holdout=0)
-    d, c, b, a = (row.id for row in store.questions.new(4))
+    c, b, a = (row.id for row in store.questions.new(4)[1:])
     for key in (a, b, c):
         store.questions.mark(key, QuestionState.LEARNED_FROM)
     store.adapters.publish(adapter("x"), [a, b], author="run")

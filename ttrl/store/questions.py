@@ -224,6 +224,14 @@ class QuestionTable:
             rows = connection.execute(query.group_by(questions.c.reason))
             return {row[0]: row[1] for row in rows}
 
+    def fresh(self) -> int:
+        """How many new ones no cap kept out of the newest update."""
+        query = sa.select(sa.func.count()).where(
+            questions.c.state == QuestionState.NEW, ~questions.c.probe, questions.c.reason.is_(None)
+        )
+        with self._database.read() as connection:
+            return connection.scalar(query) or 0
+
     def times_asked(self) -> int:
         """How often questions came in, repetitions included."""
         with self._database.read() as connection:
