@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ttrl import adapters, lineage
-from ttrl.base import identify
+from ttrl.adapters import AdapterDamaged, Manifest
+from ttrl.base import Base, identify
 from ttrl.config import Config
 from ttrl.lineage import Descent, Plan, descend
 from ttrl.selection import LOOKED_AT, Selection, choose
@@ -16,11 +17,24 @@ def descent(config: Config, store: Store) -> Descent:
     plan = Plan(
         identify(config.model.name), update.lora_rank, update.modules, update.lineage_updates
     )
-    name = store.adapters.serving().adapter
-    if name is None:
-        return descend(None, [], plan)
-    live = adapters.verify(config.state_dir / "adapters" / name)
-    return descend(live, lineage.stack(store.adapters.all(), name), plan)
+    live = _live(config, store, plan.base)
+    stacked = lineage.stack(store.adapters.all(), live.name) if live else []
+    return descend(live, stacked, plan)
+
+
+def _live(config: Config, store: Store, base: Base) -> Manifest | None:
+    """What serves; or what would, if it were not another base model's."""
+    root, name = config.state_dir / "adapters", store.adapters.serving().adapter
+    if name is not None:
+        return adapters.verify(root / name)
+    wanted = store.adapters.wanted().adapter
+    if wanted is None:
+        return None
+    try:
+        manifest = adapters.read_manifest(root / wanted)
+    except AdapterDamaged:
+        return None
+    return None if manifest.base.same_weights(base) else manifest
 
 
 def selection(config: Config, store: Store, start: Descent) -> Selection:
