@@ -37,11 +37,11 @@ def _live(config: Config, store: Store, base: Base) -> Manifest | None:
     return None if manifest.base.same_weights(base) else manifest
 
 
-def selection(config: Config, store: Store, start: Descent) -> Selection:
+def selection(config: Config, store: Store, descent: Descent) -> Selection:
     """The recorded questions that a run would learn from now."""
     limits = config.selection
     candidates = store.questions.new(
-        LOOKED_AT * limits.max_questions, only=config.record.only_keys, again=start.again
+        LOOKED_AT * limits.max_questions, only=config.record.only_keys, again=descent.again
     )
     return choose(candidates, limits, sole_client=store.questions.sole_client())
 

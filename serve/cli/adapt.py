@@ -130,9 +130,9 @@ def _request(
 def _plan(config: Config, store: Store, questions: Sequence[Question] | None) -> dict[str, Any]:
     """What a run would do; nothing is sampled or recorded."""
     probing = {row.question.hash for row in store.questions.probes(config.gate.probes)}
-    start, left_out = outset.descent(config, store), {}
+    descent, left_out = outset.descent(config, store), {}
     if questions is None:
-        selected = outset.selection(config, store, start)
+        selected = outset.selection(config, store, descent)
         chosen, left_out = len(selected.chosen), selected.counts
     else:
         held_out = store.questions.held_out(questions, holdout=config.gate.holdout)
@@ -150,8 +150,8 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         "tokens_at_most": (samples + 2 * probes * config.gate.samples) * config.vote.max_tokens,
         "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
         "ships_if": config.gate.ship,
-        "from": start.parent.name if start.parent else "base",
-        "lineage": start.words,
+        "from": descent.parent.name if descent.parent else "base",
+        "lineage": descent.words,
     }
 
 
@@ -164,9 +164,10 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
     if not plan["questions"]:
         click.echo("There are no new questions to learn from.")
         return
+    whence = f"{plan['from']} ({plan['lineage']})" if plan["lineage"] else plan["from"]
     click.echo(
         f"{plan['questions']} questions would be learned from in up to {plan['steps']} steps, "
-        f"starting from {plan['from']}{plan['lineage'] and ' (' + plan['lineage'] + ')'}:\n"
+        f"starting from {whence}:\n"
         f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
         f"on,\n"
         f"  {plan['probe_samples']} samples to judge the result on {plan['probes']} held-out "

@@ -16,6 +16,8 @@ from ttrl.store import Store
 
 Branch = Mapping[str, Any]
 
+STYLES = {"live": "green", "held": "yellow", "rolled_back": "red"}
+
 
 @click.command()
 @json_option
@@ -64,7 +66,8 @@ def _trees(branches: Sequence[Branch]) -> Iterator[Tree]:
             if branch["lineage"] not in lineages:
                 lineages[branch["lineage"]] = whole.add(Text(_lineage(branch)))
             onto = nodes.get(branch["parent"], lineages[branch["lineage"]])
-            nodes[branch["name"]] = onto.add(Text(_version(branch), style=_style(branch)))
+            style = STYLES.get(branch["role"] or branch["state"], "")
+            nodes[branch["name"]] = onto.add(Text(_version(branch), style=style))
         yield whole
 
 
@@ -77,9 +80,3 @@ def _version(branch: Branch) -> str:
     state = branch["role"] or branch["state"].replace("_", " ")
     told = (branch["name"], state, branch["verdict"], f"update {branch['depth']}")
     return ", ".join([*filter(None, told), clock(branch["created"])])
-
-
-def _style(branch: Branch) -> str:
-    if branch["role"] == "live":
-        return "green"
-    return "" if branch["state"] == "approved" else "yellow" if branch["state"] == "held" else "red"
