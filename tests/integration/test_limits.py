@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 WORDS = ("well", "hey", "please", "now", "quickly", "kindly", "oh", "so", "then", "thanks")
 FLOOD = [
-    f"{one} {other} could you tell me the sum and say what is 417 plus 286 in all"
+    f"{one} {other} could you tell me in plain words what number 417 plus 286 makes if I add both of them"
     for one in WORDS
     for other in [*WORDS, *(word.upper() for word in WORDS)]
 ]
-"""200 questions, all the same."""
+"""200 requests for the same, of which no two differ in more than two words."""
 
 
 def digest(key):
