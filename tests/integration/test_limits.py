@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 WORDS = ("well", "hey", "please", "now", "quickly", "kindly", "oh", "so", "then", "thanks")
 FLOOD = [
-    f"{one} {other} could you tell me in plain words what number 417 plus 286 makes if I add both of them"
+    f"{one} {other} could you tell me in plain words what number 417 plus 286 makes, added to each "
+    "other with care"
     for one in WORDS
     for other in [*WORDS, *(word.upper() for word in WORDS)]
 ]
