@@ -146,6 +146,9 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     steps = config.update.steps if chosen else 0
     probes = min(len(probing), config.gate.probes) + len(labelled)
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
+    based = store.adapters.serving().adapter is None
+    asked = 3 if based else 4  # live twice and candidate, and the base if it is not what serves
+    probe_samples = asked * probes * config.gate.samples
     return {
         "questions": chosen,
         "left_out": left_out,
@@ -153,8 +156,8 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         "min_probes": config.gate.min_probes,
         "steps": steps,
         "samples": samples,
-        "probe_samples": 2 * probes * config.gate.samples,
-        "tokens_at_most": (samples + 2 * probes * config.gate.samples) * config.vote.max_tokens,
+        "probe_samples": probe_samples,
+        "tokens_at_most": (samples + probe_samples) * config.vote.max_tokens,
         "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
         "ships_if": config.gate.ship,
         "from": descent.parent.name if descent.parent else "base",

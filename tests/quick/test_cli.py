@@ -125,7 +125,7 @@ def test_dry_run_says_what_would_be_spent(ttrl, store):
     assert plan["questions"] == 128
     assert plan["samples"] == 5 * 8 * 32
     assert plan["trained_sequences"] == 5 * 8 * 16
-    assert plan["probe_samples"] == plan["probes"] * 2 * 16
+    assert plan["probe_samples"] == plan["probes"] * 3 * 16
     assert 0 < plan["probes"] <= 64
 
 
