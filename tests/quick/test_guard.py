@@ -28,7 +28,7 @@ TUNED = (
     "good_a", "drift_a", "garbage_a", "misled_a", "drift_without_kl", "garbage_without_kl",
     "misled_without_kl",
 )  # fmt: skip
-HELD_BACK = ("good_b", "good_c", "drift_b", "garbage_b", "misled_b")
+HELD_BACK = ("drift_b", "garbage_b", "misled_b")
 GOOD = [name for name in TUNED + HELD_BACK if name.startswith("good")]
 COLLAPSED = [name for name in TUNED + HELD_BACK if not name.startswith("good")]
 SETTINGS = GuardConfig()
