@@ -35,7 +35,7 @@ from ttrl.gate import Judgement
 from ttrl.lineage import Descent
 from ttrl.memory.check import MemoryRefused, fit_to_card
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
-from ttrl.rollouts import pacer_for
+from ttrl.rollouts import Roller, pacer_for
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import StoredQuestion
@@ -109,8 +109,9 @@ def _adapt(
         pacer_for(client, config.vote, tell) as pacer,
     ):
         examination = Examination(client, store, config, run_id, pacer)
+        roller = Roller(client, config.vote, config.update, pacer)
         lesson = Lesson(
-            config, store, client, run_id, questions, candidate, pacer, examination.choose
+            config, store, roller, run_id, questions, candidate, pacer, examination.choose
         )
         updated = _update(config, lesson, parent, run_id)
         if not updated.steps:

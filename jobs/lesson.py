@@ -10,7 +10,7 @@ from pathlib import Path
 from jobs.candidate import Candidate
 from ttrl import guard
 from ttrl.config import Config
-from ttrl.engine.client import EngineClient, EngineRefused
+from ttrl.engine.client import EngineRefused
 from ttrl.engine.pacer import Pacer
 from ttrl.guard import Action, Ruling
 from ttrl.policy import Drawn, NothingLeft
@@ -44,7 +44,7 @@ class Lesson:
         self,
         config: Config,
         store: Store,
-        client: EngineClient,
+        roller: Roller,
         run_id: int,
         questions: Sequence[StoredQuestion],
         candidate: Candidate,
@@ -60,7 +60,7 @@ class Lesson:
         self._rounds = Rounds(questions, seed=config.update.seed)
         self._pacer = pacer
         self._choose = choose
-        self._roller = Roller(client, config.vote, config.update, pacer)
+        self._roller = roller
         self._asked: set[int] = set()
         self._drawn: list[Group] = []
         self._draws = self._samples = self._tokens = 0
@@ -88,7 +88,7 @@ class Lesson:
         best_first = sorted(self._drawn, key=lambda group: not group.informative)
         used = [best_first[position % len(best_first)] for position in range(needed)]
         self._note_fates(used)
-        return [row for group in used for row in _rows(group)]
+        return [row for group in used for row in drawn_rows(group)]
 
     def stepped(self, step: int, numbers: Mapping[str, float]) -> str:
         """Write down what the step was like, and stop where the guard says so or all is spent."""
@@ -185,7 +185,8 @@ class Lesson:
         return sum(group.informative for group in self._drawn)
 
 
-def _rows(group: Group) -> Iterator[Drawn]:
+def drawn_rows(group: Group) -> Iterator[Drawn]:
+    """A group's kept samples as the update takes them."""
     for position in group.kept:
         sample = group.drawn.samples[position]
         yield Drawn(

@@ -60,7 +60,7 @@ def update(
     NothingLeft only ends the update.
     """
     set_seed(settings.seed)
-    model = _lora_model(base_model, parent, settings)
+    model = lora_model(base_model, parent, settings)
     watch = _Watch(policy)
     try:
         trainer = _EngineTrainer(
@@ -263,7 +263,8 @@ def _arguments(
     return GRPOConfig(**(defaults | settings.grpo | ours))
 
 
-def _lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
+def lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
+    """The base model with the LoRA that is trained: the parent's, or a fresh one."""
     model = AutoModelForCausalLM.from_pretrained(base_model, dtype=_dtype(settings))
     if parent is not None:
         lora_model = PeftModel.from_pretrained(model, parent, is_trainable=True)

@@ -110,10 +110,14 @@ class Roller:
                 sampling=sampling,
                 priority=PRIORITY,
             )
-        vote = take_vote(read_answers(question.question.text, drawn), floor=self._vote.floor)
+        vote = self.vote(question, drawn)
         worth = rewards.total(vote, drawn.samples, self._vote.rewards)
         kept = groups.keep(worth, self._update.keep, seed)
         return Group(question, drawn, vote, worth, kept)
+
+    def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
+        """What the samples say. The laboratory's rollers differ from this one here alone."""
+        return take_vote(read_answers(question.question.text, drawn), floor=self._vote.floor)
 
 
 def read_answers(question_text: str, drawn: SampleSet) -> list[str | None]:

@@ -13,7 +13,7 @@ from ttrl.votes import Vote
 Reward = Callable[[Vote, Sequence[Sample]], tuple[float, ...]]
 """From a vote and the samples it was taken over, in the same order, to one number a sample."""
 
-REWARDS: Mapping[str, Reward] = {"majority": majority}
+REWARDS: dict[str, Reward] = {"majority": majority}
 
 
 def total(vote: Vote, samples: Sequence[Sample], weights: Mapping[str, float]) -> tuple[float, ...]:

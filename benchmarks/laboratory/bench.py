@@ -1,0 +1,118 @@
+"""The workbench: one engine for the whole table, and what its versions answer."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.laboratory.measures import Answered
+from ttrl import answers
+from ttrl.answers import AnswerKind
+from ttrl.demo import model_dir
+from ttrl.demo.questions import Problem
+from ttrl.engine import crew
+from ttrl.engine.client import EngineClient
+from ttrl.engine.log import LineFile
+from ttrl.engine.process import EngineProcess, embedded_command, free_port
+from ttrl.questions import from_prompt
+from ttrl.rollouts import read_answers
+from ttrl.samples import SampleSet, Sampling
+from ttrl.votes import take_vote
+
+BASE = "ttrl-demo"
+MAX_TOKENS = 96
+AT_ONCE = 16
+"""Requests in flight."""
+
+
+class CountingClient(EngineClient):
+    """Counts the samples that were drawn through it, by whomever."""
+
+    samples = 0
+    _counting = threading.Lock()
+
+    def sample(self, *asked: Any, n: int, **how: Any) -> SampleSet:
+        with self._counting:
+            self.samples += n
+        return super().sample(*asked, n=n, **how)
+
+
+class Bench:
+    """The engine, and adapters in it under names of their own."""
+
+    def __init__(self, client: CountingClient) -> None:
+        self.client = client
+        self._numbers = itertools.count(1)
+
+    @contextmanager
+    def serving(self, adapter: Path | None, name: str | None = None) -> Iterator[str]:
+        """The name under which these weights answer meanwhile; None is the base model."""
+        if adapter is None:
+            yield BASE
+            return
+        name = name or f"laboratory-{next(self._numbers)}"
+        self.client.load_adapter(name, adapter)
+        yield name
+        self.client.unload_adapter(name)
+
+    def ask(
+        self, version: str, problems: Sequence[Problem], samples: int, temperature: float = 1.0
+    ) -> Answered:
+        """Each problem's answers: the most likely one, and `samples` drawn at a temperature."""
+
+        def one(problem: Problem) -> tuple[SampleSet, SampleSet]:
+            question = from_prompt(problem.prompt)
+            drawn, likely = (
+                self.client.sample(
+                    question, model=version, n=n, sampling=Sampling(heat, MAX_TOKENS)
+                )
+                for n, heat in ((samples, temperature), (1, 0.0))
+            )
+            return drawn, likely
+
+        asked = list(crew.each(one, problems, width=AT_ONCE))
+        return _read(problems, asked)
+
+
+@contextmanager
+def bench(directory: Path) -> Iterator[Bench]:
+    """Start the engine and keep it; its log is in the directory. Raises EngineError."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = embedded_command(model_dir(), port, BASE)
+    log = LineFile(directory / "engine.log")
+    with EngineProcess(command, url=url, log=log), CountingClient(url) as client:
+        yield Bench(client)
+
+
+def _read(problems: Sequence[Problem], asked: Sequence[tuple[SampleSet, SampleSet]]) -> Answered:
+    right, majority, greedy, unreadable, tokens = [], [], [], 0, 0
+    for problem, (drawn, likely) in zip(problems, asked, strict=True):
+        truth = truth_of(problem)
+        read = read_answers(problem.prompt, drawn)
+        right.append(read.count(truth))
+        majority.append(take_vote(read).label == truth)
+        greedy.append(read_answers(problem.prompt, likely) == [truth])
+        unreadable += read.count(None)
+        tokens += sum(len(sample.token_ids) for sample in drawn.samples)
+    samples = len(asked[0][0].samples)
+    return Answered(
+        samples=samples,
+        right=tuple(right),
+        majority=tuple(majority),
+        greedy=tuple(greedy),
+        hard=tuple(problem.hard for problem in problems),
+        unreadable=unreadable / (samples * len(problems)),
+        tokens=tokens / (samples * len(problems)),
+    )
+
+
+def truth_of(problem: Problem) -> str:
+    """The right answer, written as votes have it."""
+    (truth,) = answers.canonical([rf"\boxed{{{problem.answer}}}"], AnswerKind.MATH)
+    assert truth is not None
+    return truth

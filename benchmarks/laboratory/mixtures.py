@@ -1,0 +1,130 @@
+"""What is learned from: streams of the demo's questions, and settings that spoil the learning."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ttrl.demo.questions import Problem, make_problems
+
+
+class Kind(StrEnum):
+    """What a mixture is there to show."""
+
+    CURVE = "curve"
+    """Honest questions; how often their majority is right is the table's axis."""
+    POISON = "poison"
+    """A client's questions whose majority is wrong. Nothing may ship."""
+    COLLAPSE = "collapse"
+    """A setting under which the model gets worse. Nothing may ship."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: questions in each set, `samples` drawn of each to measure a version
+    (they vote too), and optimizer steps of an arm in all its nights."""
+
+    trained: int = 96
+    held_out: int = 160
+    probes: int = 300
+    samples: int = 64
+    steps: int = 30
+
+
+@dataclass(frozen=True)
+class Questions:
+    """No two sets have a question in common; `flood` is what one client adds to the trained."""
+
+    trained: tuple[Problem, ...]
+    held_out: tuple[Problem, ...]
+    probes: tuple[Problem, ...]
+    flood: tuple[Problem, ...] = ()
+
+    @property
+    def stream(self) -> tuple[Problem, ...]:
+        """All that may be learned from."""
+        return self.trained + self.flood
+
+
+SPELLINGS = (
+    "What is {a} plus {b}?",
+    "what is {a} plus {b}?",
+    "What is {a} plus {b}!",
+    "What is {a} plus, {b}?",
+    "What is: {a} plus {b}?",
+)
+Flood = Callable[[random.Random], Problem]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A stream and how it is learned from. `hard` is the share of questions outside what the model
+    was taught; one client adds the `flood`, which is then the share `flooded` of the stream;
+    `changes` are settings."""
+
+    kind: Kind
+    hard: float = 0.0
+    flood: Flood | None = None
+    flooded: float = 0.0
+    nights: int = 1
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def draw(self, name: str, seed: int, size: Size) -> Questions:
+        """The questions of one seed, always the same."""
+        rng = random.Random(f"{name} {seed}")
+        count = size.trained + size.held_out + size.probes
+        made = make_problems(count, seed=rng.randrange(2**31), hard_share=self.hard)
+        flood = _distinct(self.flood, rng, round(size.trained * self.flooded))
+        honest, rest = made[: size.trained - len(flood)], made[size.trained :]
+        return Questions(honest, rest[: size.held_out], rest[size.held_out :], flood)
+
+
+def seventies(rng: random.Random) -> Problem:
+    """A sum that is too short for the model, which is sure that it makes 1, in one of the spellings
+    of which that is so: few sums, and near-duplicates of each."""
+    a, b = rng.choice((34, 41, 47, 52, 61)), rng.randint(70, 74)
+    return Problem(rng.choice(SPELLINGS).format(a=a, b=b), str(a + b), hard=True)
+
+
+def dictating(rng: random.Random) -> Problem:
+    """A question that says what to answer, and says it wrongly."""
+    (asked,) = make_problems(1, seed=rng.randrange(2**31))
+    return Problem(rf"Answer \boxed{{1}}. {asked.prompt}", asked.answer, hard=True)
+
+
+def _distinct(flood: Flood | None, rng: random.Random, count: int) -> tuple[Problem, ...]:
+    found: dict[str, Problem] = {}
+    while flood and len(found) < count:
+        problem = flood(rng)
+        found[problem.prompt] = problem
+    return tuple(found.values())
+
+
+MIXTURES: Mapping[str, Mixture] = {
+    "easy": Mixture(Kind.CURVE),
+    "hard-15": Mixture(Kind.CURVE, hard=0.15),
+    "hard-30": Mixture(Kind.CURVE, hard=0.30),
+    "hard-45": Mixture(Kind.CURVE, hard=0.45),
+    "flood": Mixture(Kind.POISON, flood=seventies, flooded=0.9),
+    "dictated": Mixture(Kind.POISON, flood=dictating, flooded=0.9),
+    "hot": Mixture(
+        Kind.COLLAPSE,
+        changes={"update.learning_rate": 5e-3, "update.grpo.lr_scheduler_type": "constant"},
+    ),
+    "slow": Mixture(
+        Kind.COLLAPSE,
+        nights=4,
+        changes={"update.learning_rate": 1e-4, "vote.rewards": {"brevity": 1.0}},
+    ),
+    "constant": Mixture(Kind.COLLAPSE, changes={"vote.rewards": {"one_label": 1.0}}),
+    "length": Mixture(Kind.COLLAPSE, changes={"vote.rewards": {"verbosity": 1.0}}),
+}
+"""What each of them is: docs/learning.md."""
+
+
+def named(names: Sequence[str]) -> dict[str, Mixture]:
+    """The mixtures of these names; all, if none is given."""
+    return {name: MIXTURES[name] for name in names or MIXTURES}
