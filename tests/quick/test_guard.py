@@ -5,7 +5,8 @@ to stop them: sums that it can learn (good; drift, which learns and then forgets
 the learning rate; garbage, at 20 to 30 times), and sums of four to six digits, which it cannot
 (misled). The bounds in ttrl/config.py were chosen with TUNED in view; those of HELD_BACK were
 recorded with other seeds and rates afterwards. Three of TUNED have no `kl`, so that the other rules
-must do; only good_b's knows a limit for single tokens (ttrl.grpo.MOST_LOG_RATIO). `right` is the share of a step's samples that were right, which no rule sees.
+must do; only in good_b and good_c is it limited for single tokens (ttrl.grpo.MOST_LOG_RATIO).
+`right` is the share of a step's samples that were right, which no rule sees.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TUNED = (
     "good_a", "drift_a", "garbage_a", "misled_a", "drift_without_kl", "garbage_without_kl",
     "misled_without_kl",
 )  # fmt: skip
-HELD_BACK = ("good_b", "drift_b", "garbage_b", "misled_b")
+HELD_BACK = ("good_b", "good_c", "drift_b", "garbage_b", "misled_b")
 GOOD = [name for name in TUNED + HELD_BACK if name.startswith("good")]
 COLLAPSED = [name for name in TUNED + HELD_BACK if not name.startswith("good")]
 SETTINGS = GuardConfig()
