@@ -183,8 +183,7 @@ def _judge(
 ) -> Judgement:
     examined = examination.judge(live=live, candidate=candidate)
     probes = [each.probe for each in examined]
-    past = [(at, said == gate.Verdict.BETTER) for at, said in store.runs.labelled_gates()]
-    budget = spent(past, time.time())
+    budget = spent(store.runs.labelled_gates(), time.time())
     judgement = gate.judge(probes, config.gate, budget, drift, examination.staleness())
     store.runs.add_verdict(
         {

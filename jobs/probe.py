@@ -185,7 +185,7 @@ def to_label(
 
 
 def _drawn(run_id: int, asked: Asked, share: float) -> bool:
-    told = hashlib.sha256(f"{run_id} {asked.question.hash}".encode()).digest()
+    told = hashlib.sha256(f"{run_id} {asked.question.cluster}".encode()).digest()
     return int.from_bytes(told[:8]) < share * 2**64
 
 

@@ -210,7 +210,7 @@ class UpdateConfig(Section):
     micro_batch: Positive = 8
     """Sequences in one forward pass; only memory and speed depend on it."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    snapshots: Positive = 4
+    snapshots: Positive = 8
     """Steps, evenly spread, after which the weights are kept to choose the best from."""
     max_tokens: Positive = 100_000_000
     """Sampled tokens after which a run takes no further step."""

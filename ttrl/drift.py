@@ -10,6 +10,11 @@ from statistics import fmean
 from ttrl.proof import Pinned
 
 
+MOST_LOG_RATIO = 3.0
+"""Above which a token that is likelier under the other version counts no more towards the
+divergence: one drawn against the odds would outweigh a thousand others."""
+
+
 @dataclass(frozen=True)
 class Drift:
     """KL divergence from the base model and from the version that the run began with, in nats per
@@ -30,5 +35,6 @@ def measure(pinned: Sequence[Pinned]) -> Drift:
 def _divergence(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> float | None:
     """KL(own || other) from samples of `own`: the mean of exp(r) - 1 - r with r = other - own,
     which is never negative and varies less than -r (Schulman, "Approximating KL divergence")."""
-    ratios = [b - a for own, other in pairs for a, b in zip(own, other, strict=True)]
+    every = (b - a for own, other in pairs for a, b in zip(own, other, strict=True))
+    ratios = [min(ratio, MOST_LOG_RATIO) for ratio in every]
     return fmean(math.expm1(r) - r for r in ratios) if ratios else None

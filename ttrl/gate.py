@@ -112,6 +112,18 @@ def judge(
     return Judgement(verdict, reason, certainty, checks, _worst(probes), len(probes), staleness)
 
 
+def confirm(before: float, worth: Sequence[float], budget: Budget) -> Certainty:
+    """How sure one is of a candidate once the operator judged answers: with the e-value `before`,
+    of its gate, and what each judged probe is worth (the candidate's majority answer is right and
+    the live one's is not: 1; the other way round: -1).
+
+    The mean of two e-values for the same hypothesis is one as well, whatever they have to do with
+    each other (Vovk and Wang, "E-values: calibration, combination and applications", 2021), and
+    probes on which both agree would add nothing, so that those need no label.
+    """
+    return _sure(len(worth), (before + e_value(worth)) / 2, budget)
+
+
 def _decide(
     probes: Sequence[Probe],
     settings: GateConfig,
@@ -144,12 +156,15 @@ def _certainty(probes: Sequence[Probe], budget: Budget) -> Certainty | None:
     found = differences(pairs(probes, ACCURACY))
     if not found:
         return None
-    e = e_value(found)
+    return _sure(len(found), e_value(found), budget)
+
+
+def _sure(count: int, e: float, budget: Budget) -> Certainty:
     threshold, after = budget.threshold, replace(budget, gates=budget.gates + 1)
     return Certainty(
         e=min(e, sys.float_info.max),  # the store's JSON knows no infinity
         threshold=None if math.isinf(threshold) else threshold,
-        needed=probes_needed(len(found), e, threshold),
+        needed=probes_needed(count, e, threshold),
         budget_left=after.left,
     )
 

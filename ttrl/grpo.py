@@ -31,6 +31,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import use_adapter
 
 from ttrl.config import UpdateConfig
+from ttrl.drift import MOST_LOG_RATIO
 from ttrl.memory.asked import rows_at_once
 from ttrl.policy import NothingLeft, Policy, SettingRefused, Updated, UpdateDiverged
 from ttrl.proof import Pin, Pinned
@@ -38,9 +39,6 @@ from ttrl.proof import Pin, Pinned
 PARENT, RESULT = "parent", "result"
 """Adapters beside the one that learns: the version that an update starts from (there is none of the
 base), and at the end the weights that were chosen."""
-MOST_LOG_RATIO = 3.0
-"""Above which a token that was likelier at the start counts no more towards the divergence: one
-drawn against the odds would outweigh a thousand others."""
 
 
 def update(

@@ -50,6 +50,14 @@ class Pair:
     live: Side
     candidate: Side
 
+    def worth(self, judged: Judged) -> float | None:
+        """How much better the candidate's majority answer is, from -1 to 1; None: nobody knows."""
+        if judged is Judged.CANNOT_TELL:
+            return None
+        if self.live.label == self.candidate.label:
+            return 0.0
+        return {Judged.CANDIDATE: 1.0, Judged.LIVE: -1.0}.get(judged, 0.0)
+
     def accepted(self, judged: Judged, typed: str = "") -> tuple[str, ...]:
         """The right answers, going by a judgement; `typed` is one that neither side gave."""
         of_both = (self.live.label, self.candidate.label)

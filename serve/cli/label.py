@@ -18,7 +18,9 @@ from serve.cli.common import (
     open_store,
     plain,
     print_json,
+    settle,
 )
+from ttrl.config import Config
 from ttrl.labelling import Judged, Side
 from ttrl.questions import Question, message_text
 from ttrl.store import Store
@@ -60,9 +62,11 @@ def label(
     """
     if answer and (judged is None or judged[1] != "neither"):
         raise click.UsageError("--answer goes with `--judge ID neither`")
-    with open_store(resolve().config) as store:
+    config = resolve().config
+    with open_store(config) as store:
         if judged is not None:
             _judge_one(store, *judged, answer)
+            _confirm(store, config)
             return
         waiting = store.comparisons.waiting()
         if as_json:
@@ -73,6 +77,7 @@ def label(
             _show_list(waiting)
         else:
             _ask(store, waiting)
+            _confirm(store, config)
 
 
 def sides(stored: StoredPair) -> tuple[tuple[Judged, Side], tuple[Judged, Side]]:
@@ -96,6 +101,19 @@ def _judge_one(store: Store, pair_id: int, word: str, answer: str) -> None:
     store.comparisons.judge(stored, judged, answer)
     labelled = stored.pair.accepted(judged, answer)
     click.echo(f"Pair {pair_id} is judged{': its question is a probe.' if labelled else '.'}")
+
+
+def _confirm(store: Store, config: Config) -> None:
+    """Say what the judgements make of the versions that wait, and let those serve that they prove
+    better."""
+    from jobs import confirm
+
+    for found in confirm.run(store):
+        if found.but:
+            click.echo(f"{found.adapter} is held: {found.but}.")
+        else:
+            click.echo(f"{found.adapter} is better by your judgements ({found.certainty}).")
+            settle(config, store, found.adapter)
 
 
 def _why_none(store: Store) -> str:

@@ -5,7 +5,7 @@ to stop them: sums that it can learn (good; drift, which learns and then forgets
 the learning rate; garbage, at 20 to 30 times), and sums of four to six digits, which it cannot
 (misled). The bounds in ttrl/config.py were chosen with TUNED in view; those of HELD_BACK were
 recorded with other seeds and rates afterwards. Three of TUNED have no `kl`, so that the other rules
-must do; only in good_b and good_c is it limited for single tokens (ttrl.grpo.MOST_LOG_RATIO).
+must do; only in good_b and good_c is it limited for single tokens (ttrl.drift.MOST_LOG_RATIO).
 `right` is the share of a step's samples that were right, which no rule sees.
 """
 

@@ -64,6 +64,16 @@ class ComparisonTable:
             rows = connection.execute(query.order_by(comparisons.c.id.desc()))
             return [_from_row(row) for row in rows]
 
+    def worth(self, run_id: int) -> list[float]:
+        """What the judgements of a run's pairs say of its candidate, each from -1 to 1."""
+        query = _select().where(
+            comparisons.c.run_id == run_id, comparisons.c.judgement.is_not(None)
+        )
+        with self._database.read() as connection:
+            found = [_from_row(row) for row in connection.execute(query)]
+        worth = (each.pair.worth(each.judged) for each in found if each.judged)
+        return [value for value in worth if value is not None]
+
     def get(self, pair_id: int) -> StoredPair:
         """One pair. Raises KeyError."""
         with self._database.read() as connection:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.store.database import Database
-from ttrl.store.schema import observations, runs, samples, verdicts, votes
+from ttrl.store.schema import comparisons, observations, runs, samples, verdicts, votes
 
 STALE_SECONDS = 30.0
 """A run whose heart has not beaten for so long is dead."""
@@ -98,6 +98,27 @@ class Observation:
     kind: str
     at: float
     numbers: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredVerdict:
+    """What a gate said, `at` in Unix seconds, and its numbers as JSON has them."""
+
+    at: float
+    against: str
+    verdict: str
+    evidence: Mapping[str, Any]
+
+    @property
+    def e(self) -> float:
+        """The e-value of its labels; without labels, what an empty hand is worth."""
+        certainty = self.evidence["certainty"]
+        return float(certainty["e"]) if certainty else 1.0
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """The outcome of each check but those of single tags."""
+        return {c["rule"]: c["outcome"] for c in self.evidence["checks"] if not c["tag"]}
 
 
 class RunBusy(Exception):
@@ -235,12 +256,30 @@ class RunTable:
         with self._database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
-    def labelled_gates(self) -> list[tuple[float, str]]:
-        """Every gate so far that looked at labels: when, and its verdict."""
-        query = sa.select(verdicts.c.at, verdicts.c.verdict, verdicts.c.evidence)
+    def verdict(self, run_id: int) -> StoredVerdict | None:
+        """What the gate said in the run, before anything was judged by hand."""
+        query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
         with self._database.read() as connection:
-            rows = connection.execute(query)
-            return [(at, verdict) for at, verdict, why in rows if why.get("certainty")]
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        return StoredVerdict(row.at, row.against, row.verdict, row.evidence)
+
+    def labelled_gates(self) -> list[tuple[float, bool]]:
+        """Every gate so far that looked at labels, its own or those given since: when, and whether
+        it said `better`."""
+        judged = sa.select(comparisons.c.run_id).where(comparisons.c.judgement.is_not(None))
+        columns = (verdicts.c.run_id, verdicts.c.at, verdicts.c.verdict, verdicts.c.evidence)
+        gates: dict[int, tuple[float, bool]] = {}
+        with self._database.read() as connection:
+            by_hand = set(connection.scalars(judged))
+            for run_id, at, said, why in connection.execute(
+                sa.select(*columns).order_by(verdicts.c.id)
+            ):
+                if why.get("certainty") or run_id in by_hand:
+                    first, better = gates.get(run_id, (at, False))
+                    gates[run_id] = (first, better or said == "better")
+        return list(gates.values())
 
     def _update_active(self, run_id: int, **values: Any) -> bool:
         query = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))

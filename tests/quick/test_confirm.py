@@ -1,0 +1,129 @@
+"""What an operator's judgements make of versions that wait."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs import confirm
+from tests.quick.test_gate import SETTINGS, probes
+from tests.quick.test_labelling import PAIR, held_out
+from ttrl.config import ShipPolicy
+from ttrl.evidence import GATES, Budget
+from ttrl.gate import judge
+from ttrl.labelling import Judged, Side
+from ttrl.store import Store
+from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.runs import Trigger
+
+COUNT = 40
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(tmp_path) as found:
+        yield found
+
+
+def adapter(name, run_id, state):
+    where = ("x", run_id or 0, "d", None, "base", run_id, 16)
+    return AdapterRow(name, *where, state, "sharper: ...", 1.0)
+
+
+def held(store, given, *, against="base"):
+    """A version that a run left to the operator, with COUNT pairs to judge."""
+    run = store.runs.create(Trigger.OPERATOR, {})
+    judgement = judge(given, SETTINGS, Budget())
+    assert not judgement.ships(ShipPolicy.BETTER)
+    store.runs.add_verdict(
+        {
+            "run_id": run.id,
+            "adapter": "cand",
+            "against": against,
+            "verdict": judgement.verdict,
+            "evidence": judgement.numbers(),
+        }
+    )
+    store.adapters.publish(adapter(f"v{run.id}", run.id, AdapterState.HELD), [], author="run")
+    keys = held_out(store, COUNT)
+    pairs = [PAIR.__class__(key, PAIR.origin, PAIR.live, PAIR.candidate) for key in keys]
+    store.comparisons.add(run.id, pairs)
+    store.runs.end(run.id, "held", "sharper", adapter=f"v{run.id}")
+    return f"v{run.id}"
+
+
+def judged(store, candidate, live=0, other=()):
+    """Judge the first so many pairs for either side, and some otherwise."""
+    waiting = iter(store.comparisons.waiting())
+    says = [Judged.CANDIDATE] * candidate + [Judged.LIVE] * live + list(other)
+    for said in says:
+        store.comparisons.judge(next(waiting), said)
+
+
+def test_enough_labels_on_disagreements_let_a_held_version_serve(store):
+    name = held(store, probes(40, 0.3, 0.7))
+    assert confirm.run(store) == [], "nothing was judged"
+    judged(store, candidate=COUNT)
+    (found,) = confirm.run(store)
+    assert (found.adapter, found.but) == (name, "")
+    assert store.adapters.wanted().adapter == name
+    assert store.adapters.get(name).state is AdapterState.APPROVED
+    assert store.adapters.get(name).reason.startswith("better: 40 answers judged by hand")
+    assert [row["verdict"] for row in store.runs.verdicts(1)] == ["sharper", "better"]
+    assert store.runs.labelled_gates() == [(store.runs.verdict(1).at, True)], "one gate"
+    assert confirm.run(store) == [], "it waits no more"
+
+
+@pytest.mark.parametrize(
+    ("candidate", "live", "other"),
+    [
+        pytest.param(8, 0, (), id="a few"),
+        pytest.param(16, 14, (), id="as many either way"),
+        pytest.param(8, 0, [Judged.BOTH] * 20, id="most are both right"),
+        pytest.param(0, 0, [Judged.CANNOT_TELL, Judged.NEITHER], id="nothing said"),
+    ],
+)
+def test_too_little_evidence_leaves_it_waiting_and_says_what_it_takes(
+    store, candidate, live, other
+):
+    name = held(store, probes(40, 0.3, 0.7))
+    judged(store, candidate, live, other)
+    (found,) = confirm.run(store)
+    assert f"of the {GATES / 0.05:.3g} asked for" in found.but
+    assert store.adapters.wanted().adapter is None
+    assert store.adapters.get(name).state is AdapterState.HELD
+    assert [better for _, better in store.runs.labelled_gates()] == [False], "it is counted"
+
+
+def test_labels_do_not_undo_another_verdict(store):
+    held(store, probes(8, 0.3, 0.7))
+    judged(store, candidate=COUNT)
+    assert confirm.run(store)[0].but == "its gate found it unproven"
+
+
+def test_a_version_compared_with_what_no_longer_serves_waits(store):
+    name = held(store, probes(40, 0.3, 0.7))
+    judged(store, candidate=COUNT)
+    store.adapters.publish(adapter("other", None, AdapterState.APPROVED), [], author="run")
+    store.adapters.served("other", "")
+    (found,) = confirm.run(store)
+    assert found.but == "it was compared with base, which no longer serves"
+    assert store.adapters.get(name).state is AdapterState.HELD
+
+
+@pytest.mark.parametrize(("labelled", "confirmed"), [(0, False), (90, True)])
+def test_against_a_version_the_base_is_looked_at_as_well(store, labelled, confirmed):
+    """By labelled probes: of the judged answers none is the base's."""
+    store.adapters.publish(adapter("live", None, AdapterState.APPROVED), [], author="run")
+    store.adapters.served("live", "")
+    given = probes(labelled, 0.6, 0.62, base=0.2, labelled=True) + probes(60, 0.3, 0.7, seed=1)
+    held(store, given, against="live")
+    judged(store, candidate=COUNT)
+    (found,) = confirm.run(store)
+    assert (found.but == "") is confirmed
+    assert confirmed or "worse than the base" in found.but
+
+
+def test_sides_with_the_same_majority_are_worth_nothing():
+    alike = PAIR.__class__(1, PAIR.origin, PAIR.live, Side("so", PAIR.live.label))
+    assert {alike.worth(each) for each in Judged} == {0.0, None}
+    assert [PAIR.worth(each) for each in Judged] == [-1.0, 1.0, 0.0, 0.0, None]
