@@ -9,7 +9,6 @@ from statistics import fmean
 
 from ttrl.proof import Pinned
 
-
 MOST_LOG_RATIO = 3.0
 """Above which a token that is likelier under the other version counts no more towards the
 divergence: one drawn against the odds would outweigh a thousand others."""
