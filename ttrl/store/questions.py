@@ -39,7 +39,7 @@ class QuestionState(StrEnum):
     """It tells the model what to say; not learned from until it is released."""
 
 
-KEPT_AWAY = (QuestionState.GUARDED, QuestionState.QUARANTINED, QuestionState.SKIPPED)
+KEPT_AWAY = (QuestionState.GUARDED, QuestionState.QUARANTINED)
 """No run learns from these, even when it is told to."""
 RELEASED = (QuestionState.QUARANTINED, QuestionState.SKIPPED)
 """Those that the operator can let runs learn from."""
