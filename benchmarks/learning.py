@@ -28,7 +28,7 @@ from benchmarks.laboratory.misrewards import MISREWARDS
 from benchmarks.laboratory.mixtures import MIXTURES, Size, named
 from ttrl.rewards import REWARDS
 
-SMOKE = Size(trained=32, held_out=24, probes=40, samples=32, steps=6)
+SMOKE = Size(trained=32, held_out=24, probes=60, samples=32, steps=6)
 SMOKE_MIXTURES, SMOKE_ARMS = ("easy", "constant"), ("none", "plain", "ours")
 THREADS = 2
 
