@@ -56,8 +56,8 @@ class Change:
 
 CHANGES: Mapping[Stream, Change] = {
     Stream.AGREEMENT: Change(doubt=0.18),
-    Stream.UNREADABLE: Change(unreadable=0.10),
-    Stream.LONGER: Change(longer=8.0),
+    Stream.UNREADABLE: Change(unreadable=0.15),
+    Stream.LONGER: Change(longer=12.0),
     Stream.SHORTER: Change(longer=1 / 8),
     Stream.REPETITION: Change(constant=0.56),
     Stream.DEPARTURE: Change(elsewhere=2 / 3),

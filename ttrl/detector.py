@@ -59,8 +59,8 @@ class Bound:
 
 BOUNDS: Mapping[Stream, Bound] = {
     Stream.AGREEMENT: Bound(0.02, 0.10, "it agrees with itself less"),
-    Stream.UNREADABLE: Bound(0.02, 0.10, "more of its answers cannot be read"),
-    Stream.LONGER: Bound(0.50, 0.75, "its answers are longer"),
+    Stream.UNREADABLE: Bound(0.05, 0.15, "more of its answers cannot be read"),
+    Stream.LONGER: Bound(0.75, 0.90, "its answers are longer"),
     Stream.SHORTER: Bound(0.50, 0.75, "its answers are shorter"),
     Stream.REPETITION: Bound(0.05, 0.25, "it answers different questions alike"),
     Stream.DEPARTURE: Bound(0.10, 0.25, "its answers are others"),
