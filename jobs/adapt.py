@@ -16,24 +16,28 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from jobs import probe
+from jobs import outset, probe
 from jobs.candidate import Candidate, snapshot_steps
 from jobs.lesson import Distrusted, Lesson
 from jobs.probe import Examination
 from ttrl import adapters, gate
 from ttrl.adapters import Manifest
+from ttrl.base import identify
 from ttrl.config import Config
 from ttrl.drift import Drift, measure
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evidence import spent
 from ttrl.gate import Judgement
+from ttrl.lineage import Descent
 from ttrl.memory.check import MemoryRefused, fit_to_card
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
 from ttrl.rollouts import pacer_for
+from ttrl.selection import Selection
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import StoredQuestion
@@ -91,9 +95,10 @@ def _adapt(
 ) -> tuple[RunState, str, str | None]:
     if config.engine.url is not None:  # our own was reckoned with before it was started
         fit_to_card(config)
-    parent = _parent(config, store)
-    store.runs.start(run_id, parent=parent.name if parent else None)
-    questions = _select(config, store, run_id)
+    descent = outset.descent(config, store)
+    parent = descent.parent
+    store.runs.start(run_id, parent=parent.name if parent else None, begins=descent.begins)
+    questions = _select(config, store, run_id, descent)
     if not questions:
         return RunState.NOTHING, "there are no new questions to learn from", None
     store.runs.enter(run_id, RunState.UPDATING)
@@ -114,6 +119,7 @@ def _adapt(
             return RunState.NOTHING, "no question left a majority that could teach anything", None
         steps = f"{updated.steps} of {config.update.steps} steps"
         early = f" (after {steps}: {updated.ended})" if updated.ended else ""
+        early += f" ({descent.words})" if descent.again else ""
         store.runs.enter(run_id, RunState.JUDGING)
         live = store.adapters.serving().adapter or base
         drift = measure(updated.pinned)
@@ -127,31 +133,24 @@ def _adapt(
     return RunState.PUBLISHED if ships else RunState.HELD, f"{row.reason}{early}", row.name
 
 
-def _parent(config: Config, store: Store) -> Manifest | None:
-    """The version to go on from: what serves, if it belongs to this base model and rank."""
-    name = store.adapters.serving().adapter
-    if name is None:
-        return None
-    manifest = adapters.verify(config.state_dir / "adapters" / name)
-    same = (manifest.base_model, manifest.rank) == (config.model.name, config.update.lora_rank)
-    if not same:
-        log.info("base model or rank changed: a new lineage begins", extra={"adapter": name})
-    return manifest if same else None
-
-
-def _select(config: Config, store: Store, run_id: int) -> list[StoredQuestion]:
-    """The questions of the request, or new ones. Those that are like a probe are marked, and others
-    take their places."""
+def _select(
+    config: Config, store: Store, run_id: int, descent: Descent
+) -> Sequence[StoredQuestion]:
+    """The questions of the request, or recorded ones. Those that are like a probe are marked, and
+    others take their places."""
     hashes, apart = store.runs.get(run_id).request.get("hashes"), probe.apart(store)
     while True:
         if hashes is not None:
-            found = store.questions.named(hashes)
+            selected = Selection(tuple(store.questions.named(hashes)), ())
         else:
-            found = store.questions.new(config.selection.max_questions)
-        like = [row.id for row in found if apart.like(row.question)]
+            selected = outset.selection(config, store, descent)
+        like = [row.id for row in selected.chosen if apart.like(row.question)]
         if not like:
-            return found
+            break
         store.questions.guard(like)
+    if hashes is None:
+        outset.tell(store, run_id, selected)
+    return selected.chosen
 
 
 def _update(config: Config, lesson: Lesson, parent: Manifest | None, run_id: int) -> Updated:
@@ -214,18 +213,22 @@ def _publish(
 ) -> AdapterRow:
     """Put the candidate's weights in their final place, and say what they are."""
     lineage = parent.lineage if parent else secrets.token_hex(3)
+    base = identify(config.model.name)
     number, digest = store.adapters.next_number(lineage), adapters.digest_of(source)
     manifest = Manifest(
         name=adapters.version_name(lineage, number, digest),
         lineage=lineage,
         number=number,
         digest=digest,
-        base_model=config.model.name,
+        base_model=base.name,
         parent=parent.name if parent else None,
         run_id=run_id,
         rank=config.update.lora_rank,
         target_modules=_target_modules(source),
         created=time.time(),
+        modules=config.update.modules,
+        weights=base.weights,
+        text=base.text,
     )
     adapters.publish(source, config.state_dir / "adapters", manifest)
     ships = judgement.ships(config.gate.ship)

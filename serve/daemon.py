@@ -108,6 +108,7 @@ def _app(
             max_n=config.gateway.max_n,
             max_chars=config.record.max_chars,
             record=config.record.enabled,
+            only_keys=frozenset(config.record.only_keys),
         ),
     )
 

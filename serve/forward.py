@@ -48,13 +48,15 @@ ANSWERS = frozenset({"application/json", "text/event-stream"})
 
 @dataclass(frozen=True)
 class Limits:
-    """`max_chars` bounds the questions learned from, not those answered. `deadline_seconds` is for
-    a whole answer, from request to last byte."""
+    """`max_chars` bounds the questions learned from, not those answered. `only_keys`: digests of
+    the keys that are learned from, when not all are. `deadline_seconds` is for a whole answer, from
+    request to last byte."""
 
     max_body_bytes: int = 8 * 2**20
     max_n: int = 16
     max_chars: int = 16_000
     record: bool = True
+    only_keys: frozenset[str] = frozenset()
     body_seconds: float = 60.0
     deadline_seconds: float = 3600.0
     retry_after_seconds: int = 5
@@ -215,6 +217,8 @@ class Forwarded:
             return Unlearnable.RECORDING_OFF
         if headers.get(NO_LEARN_HEADER, "").strip().lower() not in FALSE:
             return Unlearnable.OPTED_OUT
+        if self.limits.only_keys and client(headers) not in self.limits.only_keys:
+            return Unlearnable.NOT_OPTED_IN
         if self.path != CHAT:
             return Unlearnable.NOT_CHAT
         return reason or from_request(asked, max_chars=self.limits.max_chars)

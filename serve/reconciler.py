@@ -10,7 +10,8 @@ from contextlib import suppress
 
 from serve.live import BASE, Live
 from ttrl import adapters
-from ttrl.adapters import AdapterDamaged
+from ttrl.adapters import AdapterDamaged, AdapterForeign
+from ttrl.base import identify
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
 from ttrl.engine.reconcile import CANDIDATE, Action, Flip, Load, Prove, Situation, Unload, plan
@@ -32,6 +33,7 @@ class Reconciler:
     def __init__(
         self, config: Config, store: Store, client: EngineClient, live: Live, metrics: Metrics
     ) -> None:
+        self._model = config.model.name
         self._root = config.state_dir / "adapters"
         self._store = store
         self._client = client
@@ -39,6 +41,7 @@ class Reconciler:
         self._metrics = metrics
         self._proof_interval = config.engine.proof_interval.total_seconds()
         self._failures: dict[str, int] = {}
+        self._why: dict[str, str] = {}
         self._proven: dict[str, float] = {}
         self._said: tuple[str | None, str | None] | None = None
         self._wake = asyncio.Event()
@@ -119,10 +122,14 @@ class Reconciler:
             manifest = adapters.verify(self._root / version)
             if manifest.digest != self._store.adapters.get(version).digest:
                 raise AdapterDamaged(f"{version}: these are not the weights that the store knows")
+            if not manifest.base.same_weights(identify(self._model)):
+                raise AdapterForeign(
+                    f"{version} was made for another base model, {manifest.base_model}"
+                )
             log.info("loading %s", version)
             with self._metrics.load_seconds.time():
                 self._client.load_adapter(version, self._root / version)
-        except (AdapterDamaged, EngineRefused, KeyError) as error:
+        except (AdapterDamaged, AdapterForeign, EngineRefused, KeyError) as error:
             self._failed(version, error)
             return
         self._proven.pop(version, None)
@@ -130,9 +137,11 @@ class Reconciler:
         log.info("loaded %s", version)
 
     def _failed(self, version: str, error: Exception) -> None:
-        damaged = isinstance(error, AdapterDamaged)
-        self._failures[version] = TRIES if damaged else self._failures.get(version, 0) + 1
-        self._metrics.loads.labels("damaged" if damaged else "refused").inc()
+        outcome = {AdapterDamaged: "damaged", AdapterForeign: "foreign"}.get(type(error), "refused")
+        final = outcome != "refused"
+        self._failures[version] = TRIES if final else self._failures.get(version, 0) + 1
+        self._why[version] = str(error)
+        self._metrics.loads.labels(outcome).inc()
         log.error("cannot load %s: %s", version, error)
 
     def _prove(self, version: str) -> None:
@@ -151,6 +160,7 @@ class Reconciler:
             log.info("%s is served: %s", version, evidence.words())
         else:
             self._failures[version] = self._failures.get(version, 0) + 1
+            self._why[version] = f"the engine answers with other weights: {evidence.words()}"
             log.error("%s is not what the engine serves: %s", version, evidence.words())
 
     def _read_back(self, version: str, pin: Pin) -> list[float]:
@@ -176,8 +186,13 @@ class Reconciler:
         wanted = self._store.adapters.wanted().adapter
         if self._said != (self.live, wanted):
             ok = self.live == wanted
-            reason = "as wanted" if ok else f"{wanted or 'the base model'} could not be served"
+            reason = "as wanted" if ok else self._apology(wanted)
             self._store.adapters.served(self.live, reason)
             self._said = (self.live, wanted)
         self._metrics.live_is_wanted.set(self.live == wanted)
         return self.live == wanted
+
+    def _apology(self, wanted: str | None) -> str:
+        said = f"{wanted or 'the base model'} could not be served"
+        why = self._why.get(wanted or "")
+        return f"{said}: {why}" if why else said

@@ -14,7 +14,6 @@ from jobs.schedule import Decision, Facts, decide, next_start
 from ttrl.config import ScheduleConfig
 from ttrl.metrics import Metrics
 from ttrl.store import Store
-from ttrl.store.questions import QuestionState
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class Clock:
             fired=self._fired(now),
             paused=self._store.fact(PAUSED) is not None,
             busy=self._store.runs.active() is not None,
-            new_questions=self._store.questions.counts().get(QuestionState.NEW, 0),
+            new_questions=self._store.questions.fresh(),
         )
 
     def _fired(self, now: datetime) -> datetime:

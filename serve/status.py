@@ -18,6 +18,7 @@ def report(store: Store, config: Config) -> dict[str, Any]:
         "state_dir": str(config.state_dir),
         "paused": store.fact(PAUSED) is not None,
         "questions": store.questions.counts(),
+        "set_aside": store.questions.reasons(),
         "times_asked": store.questions.times_asked(),
         "wanted": store.adapters.wanted().adapter or "base",
         "live": store.adapters.serving().adapter or "base",

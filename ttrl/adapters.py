@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ttrl.base import Base
+
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MANIFEST = "manifest.json"
@@ -28,9 +30,16 @@ class AdapterDamaged(Exception):
     backup, or roll back to another."""
 
 
+class AdapterForeign(Exception):
+    """A version belongs to another base model than the one served, so it is not loaded. Serve its
+    own, or let the next run begin a new lineage."""
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """What a version is: `digest` is over the two files, `created` in Unix seconds."""
+    """What a version is: `digest` is over the two files, `created` in Unix seconds. `modules` is
+    the setting that led to `target_modules`; `weights` and `text` tell base models apart (see
+    ttrl.base). These three are None in versions made before they were written down."""
 
     name: str
     lineage: str
@@ -42,6 +51,14 @@ class Manifest:
     rank: int
     target_modules: tuple[str, ...]
     created: float
+    modules: str | None = None
+    weights: str | None = None
+    text: str | None = None
+
+    @property
+    def base(self) -> Base:
+        """The base model that it belongs to."""
+        return Base(self.base_model, self.weights, self.text)
 
 
 def digest_of(directory: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -139,6 +140,19 @@ class RecordConfig(Section):
     max_chars: Positive = 32_000
     """Longer questions are answered, not recorded."""
     queue: Positive = 10_000
+    only_keys: tuple[str, ...] = ()
+    """SHA-256, in hexadecimal, of the keys whose questions are learned from; without any, all."""
+
+    @field_validator("only_keys")
+    @classmethod
+    def _digests(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            if not re.fullmatch("[0-9a-fA-F]{64}", key):
+                raise ValueError(
+                    "a key is named by its SHA-256, 64 hexadecimal digits; "
+                    "`printf %s KEY | sha256sum` prints it"
+                )
+        return tuple(key.lower() for key in value)
 
 
 class VoteConfig(Section):
@@ -202,9 +216,17 @@ class UpdateConfig(Section):
     """Sampled tokens after which a run takes no further step."""
     time_limit: Duration = timedelta(hours=4)
     """Time after which a run takes no further step."""
+    lineage_updates: Positive = 10
+    """Updates stacked one on another before a run starts again from the base model."""
     seed: int = 0
     grpo: dict[str, Any] = Field(default_factory=dict)
     """Anything else that trl.GRPOConfig takes."""
+
+    @property
+    def modules(self) -> str:
+        """`target_modules` in one line, whatever their order."""
+        given = self.target_modules
+        return given if isinstance(given, str) else " ".join(sorted(given))
 
     @field_validator("grpo")
     @classmethod
@@ -298,6 +320,11 @@ class SelectionConfig(Section):
 
     max_questions: Positive = 128
     """Distinct questions of one run."""
+    per_client: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of `max_questions` that may come from one client, as soon as more than one has asked;
+    those without a key count as one."""
+    per_cluster: Positive = 2
+    """Questions of one run that may say nearly the same."""
 
 
 class ShadowConfig(Section):
@@ -324,7 +351,8 @@ class ScheduleConfig(Section):
     windows: tuple[str, ...] = ()
     """Hours in which a run may start, such as "22:00-06:00"; none means any time."""
     min_questions: Positive = 64
-    """New questions without which there is nothing to do."""
+    """New questions without which there is nothing to do; those that wait for a cap of the last
+    update do not count."""
 
     @field_validator("timezone")
     @classmethod

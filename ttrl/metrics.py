@@ -82,6 +82,11 @@ class Metrics:
 
     def _learning(self) -> None:
         r = self.registry
+        self.left_out = Counter(
+            "ttrl_questions_left_out_total",
+            "Questions that a cap kept out of an update, once for each run.", ["reason"],
+            registry=r,
+        )  # fmt: skip
         self.runs = Counter("ttrl_runs_total", "Runs that ended, by how.", ["state"], registry=r)
         self.run_active = Gauge("ttrl_run_active", "1 while a run is under way.", registry=r)
         self.run_step = Gauge("ttrl_run_steps", "Optimizer steps of the newest run.", registry=r)
@@ -219,6 +224,9 @@ class Metrics:
             self._step(numbers)
         elif kind == "guard":
             self.rulings.labels(numbers["action"], numbers["rule"]).inc()
+        elif kind == "selection":
+            for reason, count in numbers["left_out"].items():
+                self.left_out.labels(reason).inc(count)
         elif kind == "pause":
             self.in_flight_limit.set(0)
         elif kind == "resume":

@@ -8,9 +8,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
-from ttrl.likeness import gist
+from ttrl.likeness import Gist, gist
 
 SHAPING_FIELDS = (
     "messages",
@@ -37,6 +38,7 @@ class Unlearnable(StrEnum):
     """Why a request is answered but not learned from."""
 
     OPTED_OUT = "opted_out"
+    NOT_OPTED_IN = "not_opted_in"
     RECORDING_OFF = "recording_off"
     NOT_CHAT = "not_chat"
     MALFORMED = "malformed"
@@ -63,14 +65,19 @@ class Question:
         """The last turn: what is asked."""
         return message_text(self.body["messages"][-1])
 
-    @property
-    def cluster(self) -> str:
-        """The same for near-duplicates, and for all turns of a conversation: the gist of its first
-        turn that says something, in hexadecimal."""
+    @cached_property
+    def topic(self) -> Gist:
+        """What it says, for comparing: the gist of its first turn that says something. The same
+        for all turns of a conversation."""
         asked = [message_text(m) for m in self.body["messages"] if m["role"] == "user"]
         gists = [gist(text) for text in asked]
         telling = (each for each in gists if len(each.words) + len(each.numbers) >= TELLING)
-        return next(telling, gists[-1]).key
+        return next(telling, gists[-1])
+
+    @property
+    def cluster(self) -> str:
+        """The same for near-duplicates, and for all turns of a conversation, in hexadecimal."""
+        return self.topic.key
 
 
 def from_prompt(prompt: str) -> Question:

@@ -3,9 +3,62 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
+from ttrl.config import SelectionConfig
 from ttrl.store.questions import StoredQuestion
+
+LOOKED_AT = 8
+"""Candidates for each place in an update; of more than these nothing is read."""
+
+
+class LeftOut(StrEnum):
+    """Why a question waits for a later update."""
+
+    CLIENT = "client_share"
+    """Its client has as many in this one as a client may have."""
+    CLUSTER = "near_duplicate"
+    """There are enough in this one that say nearly the same."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The questions of an update, and the candidates that a cap keeps out of it."""
+
+    chosen: tuple[StoredQuestion, ...]
+    left_out: tuple[tuple[StoredQuestion, LeftOut], ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many were left out, by reason."""
+        return {str(why): count for why, count in Counter(why for _, why in self.left_out).items()}
+
+
+def choose(
+    candidates: Sequence[StoredQuestion], limits: SelectionConfig, *, sole_client: bool
+) -> Selection:
+    """The first candidates that the caps allow. A sole client may have the whole update: where
+    nobody else asks, there is nobody to protect."""
+    share = 1.0 if sole_client else limits.per_client
+    each = max(1, int(share * limits.max_questions))
+    chosen: list[StoredQuestion] = []
+    left_out: list[tuple[StoredQuestion, LeftOut]] = []
+    of_client: Counter[str | None] = Counter()
+    for candidate in candidates:
+        if len(chosen) == limits.max_questions:
+            break
+        topic = candidate.question.topic
+        if of_client[candidate.client] >= each:
+            left_out.append((candidate, LeftOut.CLIENT))
+        elif sum(topic.alike(c.question.topic) for c in chosen) >= limits.per_cluster:
+            left_out.append((candidate, LeftOut.CLUSTER))
+        else:
+            chosen.append(candidate)
+            of_client[candidate.client] += 1
+    return Selection(tuple(chosen), tuple(left_out))
 
 
 class Rounds:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from jobs import outset
 from serve.cli.common import (
     Resolve,
     ask_daemon,
@@ -26,6 +27,7 @@ from serve.cli.common import (
     settle,
 )
 from serve.cli.daemon import share_card, waiting, with_model
+from serve.cli.questions import REASONS
 from serve.cli.runs import write_report
 from serve.follow import Follower, screen
 from serve.status import run_report
@@ -80,7 +82,9 @@ def adapt(
             config, changes = run_config(resolved)
         questions = None if file is None else _read(file, config)
         if dry_run:
-            _say_plan(_plan(config, store, questions), as_json)
+            with sentences():
+                plan = _plan(config, store, questions)
+            _say_plan(plan, as_json)
             return
         request = _request(config, store, questions, changes)
         with sentences():
@@ -129,8 +133,10 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
 
     labelled, apart = store.probes.labelled(), probe.apart(store)
     probing = {row.question.hash for row in probe.traffic(store, config.gate, labelled)}
+    descent, left_out = outset.descent(config, store), {}
     if questions is None:
-        questions = [row.question for row in store.questions.new(config.selection.max_questions)]
+        selected = outset.selection(config, store, descent)
+        questions, left_out = [row.question for row in selected.chosen], selected.counts
     else:
         held_out = store.questions.held_out(questions, holdout=config.gate.holdout)
         questions = [each for each in questions if each.hash not in held_out]
@@ -141,6 +147,7 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
     return {
         "questions": chosen,
+        "left_out": left_out,
         "probes": probes,
         "min_probes": config.gate.min_probes,
         "steps": steps,
@@ -149,7 +156,8 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         "tokens_at_most": (samples + 2 * probes * config.gate.samples) * config.vote.max_tokens,
         "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
         "ships_if": config.gate.ship,
-        "live": store.adapters.serving().adapter or "base",
+        "from": descent.parent.name if descent.parent else "base",
+        "lineage": descent.words,
     }
 
 
@@ -157,12 +165,15 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(plan)
         return
+    for why, count in plan["left_out"].items():
+        click.echo(f"{count} wait for a later run: {REASONS[why]}.")
     if not plan["questions"]:
         click.echo("There are no new questions to learn from.")
         return
+    whence = f"{plan['from']} ({plan['lineage']})" if plan["lineage"] else plan["from"]
     click.echo(
         f"{plan['questions']} questions would be learned from in up to {plan['steps']} steps, "
-        f"starting from {plan['live']}:\n"
+        f"starting from {whence}:\n"
         f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
         f"on,\n"
         f"  {plan['probe_samples']} samples to judge the result on {plan['probes']} probes,\n"

@@ -21,6 +21,7 @@ from serve.cli.common import (
     print_json,
     settle,
 )
+from serve.cli.tree import tree
 from ttrl.adapters import AdapterDamaged, verify
 from ttrl.config import Config
 from ttrl.store import Store
@@ -31,6 +32,9 @@ from ttrl.store.questions import QuestionState
 @click.group()
 def adapters() -> None:
     """Adapters: every version, which one serves, and which one should."""
+
+
+adapters.add_command(tree)
 
 
 @adapters.command("list")
@@ -65,6 +69,7 @@ def show(resolve: Resolve, name: str, as_json: bool) -> None:
         row = _row(store, _get(store, name))
         row["questions"] = store.adapters.question_ids(name)
         row["quarantined"] = _quarantined(store, name)
+        row["begins"] = store.runs.get(row["run_id"]).begins if row["run_id"] else None
         row["verdicts"] = store.runs.verdicts(row["run_id"]) if row["run_id"] else []
     row["path"] = str(config.state_dir / "adapters" / name)
     row["files"] = _files(config, name)

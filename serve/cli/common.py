@@ -20,6 +20,7 @@ from rich.text import Text
 
 from serve.state import Owner, StateDirError, owner_of, prepare
 from ttrl.config import Config
+from ttrl.lineage import WORDS, Begins
 from ttrl.settings import ConfigError, Resolved, Source, load, override, scalar
 from ttrl.store import Store, StoreError
 
@@ -111,10 +112,13 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 def sentences() -> Iterator[None]:
     """Known failures become a sentence and an exit code, without a traceback."""
     from serve.daemon import PortInUse
+    from ttrl.adapters import AdapterDamaged
     from ttrl.engine.client import EngineError
     from ttrl.store.runs import RunBusy
 
-    known = (StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy)
+    known = (
+        StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
+    )  # fmt: skip
     try:
         yield
     except known as error:
@@ -169,6 +173,8 @@ def echo_fields(found: Mapping[str, Any]) -> None:
     for name, value in found.items():
         if name in TIMES and value is not None:
             value = clock(value)
+        if name == "begins" and value is not None:
+            value = f"a new lineage: {WORDS[Begins(value)]}"
         if name == "verdicts":
             for verdict in value:
                 _echo_verdict(verdict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +17,17 @@ from serve.cli.common import (
     open_store,
     print_json,
 )
+from ttrl.screening import Suspicion
+from ttrl.selection import LeftOut
 from ttrl.store.questions import QuestionState, StoredQuestion
+
+REASONS: Mapping[str, str] = {
+    LeftOut.CLIENT: "its client's share of the update is used up",
+    LeftOut.CLUSTER: "enough in the update say nearly the same",
+    Suspicion.DICTATES: "it says what to answer",
+    Suspicion.MIXED: "it bids the model leave its instructions",
+}
+"""Why a question waits or is skipped, as people read it."""
 
 
 @click.group()
@@ -50,7 +62,7 @@ def list_(
         table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for question in found:
         state = "probe" if question.probe else question.state
-        cells = (str(question.id), str(question.count), state, question.reason or "")
+        cells = (str(question.id), str(question.count), state, _why(question))
         table.add_row(*cells, one_line(question.question.text))
     Console().print(table)
 
@@ -79,8 +91,8 @@ def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) 
 @click.option("--adapter", help="All that this version learned from.")
 @config_options
 def release(resolve: Resolve, ids: tuple[int, ...], adapter: str | None) -> None:
-    """Let runs learn again from questions that were quarantined because a version that had learned
-    from them was rolled back."""
+    """Let runs learn from questions that were quarantined, because a version that had learned from
+    them was rolled back, or skipped."""
     if bool(ids) == bool(adapter):
         raise click.UsageError("name the ids of the questions, or --adapter NAME")
     with open_store(resolve().config) as store:
@@ -88,8 +100,17 @@ def release(resolve: Resolve, ids: tuple[int, ...], adapter: str | None) -> None
             ids = tuple(store.adapters.question_ids(adapter, QuestionState.QUARANTINED))
         count = store.questions.release(ids)
     if not count:
-        fail("none of these is quarantined; `ttrl questions list --state quarantined` names them")
+        fail(
+            "none of these is quarantined or skipped; "
+            "`ttrl questions list --state quarantined` (or skipped) names them"
+        )
     click.echo(f"{count} question{'' if count == 1 else 's'} released.")
+
+
+def _why(question: StoredQuestion) -> str:
+    reason = question.reason or ""
+    waits = "waits: " if question.state is QuestionState.NEW and reason else ""
+    return f"{waits}{REASONS.get(reason, reason)}"
 
 
 def _row(question: StoredQuestion) -> dict[str, object]:
@@ -100,5 +121,6 @@ def _row(question: StoredQuestion) -> dict[str, object]:
         "probe": question.probe,
         "reason": question.reason,
         "exposures": question.exposures,
+        "client": question.client,
         "body": question.question.body,
     }

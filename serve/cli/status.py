@@ -19,6 +19,7 @@ from serve.cli.common import (
     open_store,
     print_json,
 )
+from serve.cli.questions import REASONS
 from serve.schedule import PAUSED
 from serve.state import owner_of
 from serve.status import report
@@ -82,6 +83,9 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"last run   {_run(found['last_run'])}",
         f"next run   {_next(found)}",
     ]
+    if aside := found["set_aside"]:
+        told = ", ".join(f"{count} because {REASONS[why]}" for why, count in aside.items())
+        lines.insert(-2, f"set aside  {told}")
     if found["live"] != found["wanted"]:
         why = found["live_reason"] if found["running"] else "when a daemon runs"
         lines.insert(lines.index(live) + 1, f"wanted     {found['wanted']}: {why}")

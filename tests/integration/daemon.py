@@ -247,9 +247,10 @@ def publish_random(
     first: int = 1,
     state: AdapterState = AdapterState.APPROVED,
     learned: Sequence[int] = (),
+    weights: str | None = None,
 ) -> list[str]:
     """Versions as a run would have published them, from any adapters, numbered from `first`, having
-    learned from these questions."""
+    learned from these questions; `weights` is the digest of the base that they belong to."""
     names: list[str] = []
     with Store.open(state_dir) as store:
         for number, source in enumerate(sources, first):
@@ -258,8 +259,9 @@ def publish_random(
             parent = names[-1] if names else None
             base, targets = str(model_dir()), ("all",)
             manifest = Manifest(
-                name, "test", number, digest, base, parent, 0, 16, targets, float(number)
-            )
+                name, "test", number, digest, base, parent, 0, 16, targets, float(number),
+                weights=weights,
+            )  # fmt: skip
             adapters.publish(source, state_dir / "adapters", manifest)
             row = AdapterRow(
                 name, "test", number, digest, parent, base, None, 16,

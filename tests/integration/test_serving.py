@@ -141,6 +141,18 @@ def test_a_damaged_version_does_not_serve_the_previous_one_does(learned):
     assert learned.status()["wanted"] == first
 
 
+def test_a_version_of_another_base_model_is_not_loaded(tmp_path, random_adapters):
+    daemon = Daemon(tmp_path / "state", start=False)
+    (version,) = publish_random(daemon.state_dir, random_adapters[:1], weights="f" * 64)
+    with daemon:
+        daemon.start()
+        assert daemon.ask("What is 1 plus 1?")[1] == "base"
+        status = daemon.status()
+        assert (status["live"], status["wanted"]) == ("base", version)
+        assert "was made for another base model" in status["live_reason"]
+        assert daemon.metric('ttrl_adapter_loads_total{outcome="foreign"}') == 1
+
+
 def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(daemon, random_adapters):
     """As when an engine mixes up its slots: the log-probabilities are another version's."""
     record_questions(daemon.state_dir, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from ttrl import adapters
 from ttrl.adapters import AdapterDamaged, Manifest
+from ttrl.base import Base
 
 
 def write_lora(directory, payload=b"\x00" * 64):
@@ -33,6 +34,16 @@ def test_what_was_published_verifies(published):
     directory, manifest = published
     assert adapters.verify(directory) == manifest
     assert directory.name == f"ttrl-abc-1-{manifest.digest[:8]}"
+
+
+def test_a_manifest_from_before_digests_of_the_base_is_read(published):
+    directory, _ = published
+    file = directory / adapters.MANIFEST
+    values = json.loads(file.read_text())
+    for name in ("modules", "weights", "text"):
+        del values[name]
+    file.write_text(json.dumps(values))
+    assert adapters.verify(directory).base == Base("base")
 
 
 def test_a_name_is_not_used_twice(published, tmp_path):

@@ -21,6 +21,7 @@ from ttrl.questions import from_prompt
 from ttrl.settings import load
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
+from ttrl.store.runs import RunState, Trigger
 
 
 @pytest.fixture
@@ -135,6 +136,64 @@ def test_dry_run_on_a_file(ttrl, store, tmp_path):
     assert plan["questions"] + plan["probes"] == 50
     assert store.questions.times_asked() == 0, "nothing is recorded"
     assert "cannot read" in ttrl("adapt", "--questions", str(tmp_path / "none"), code=1)
+
+
+def test_dry_run_says_who_waits_and_why(ttrl, store):
+    for client, count in (("a", 40), ("b", 3)):
+        sums = [f"What is {client} plus {number}?" for number in range(count)]
+        recorded = [Recorded(from_prompt(text), 1.0, client) for text in sums]
+        store.questions.record(recorded, holdout=0)
+    plan = json.loads(ttrl("adapt", "--dry-run", "--json"))
+    assert (plan["questions"], plan["left_out"]) == (35, {"client_share": 8})
+    assert (plan["from"], plan["lineage"]) == ("base", "a new lineage: the base model serves")
+    said = ttrl("adapt", "--dry-run", "--set", "selection.per_client=0.1")
+    assert "28 wait for a later run: its client's share of the update is used up." in said
+    assert store.questions.reasons() == {}, "nothing was selected"
+
+
+def test_what_is_set_aside_is_shown_and_released(ttrl, store):
+    told = [Recorded(from_prompt(text), 1.0) for text in ("Always answer B. Which?", "Which?")]
+    store.questions.record(told, holdout=0)
+    other, skipped = store.questions.page(2)
+    store.questions.wait({other.id: "client_share"})
+    listed = ttrl("questions", "list")
+    assert "it says what to answer" in listed
+    assert "waits: its client's share of the update is used up" in listed
+    status = ttrl("status", code=3)
+    assert "1 because it says what to answer" in status
+    assert json.loads(ttrl("status", "--json", code=3))["set_aside"]["client_share"] == 1
+    assert "1 question released" in ttrl("questions", "release", str(skipped.id))
+    assert "none of these is quarantined or skipped" in ttrl(
+        "questions", "release", str(skipped.id), code=1
+    )
+
+
+def test_the_tree_of_versions(ttrl, store):
+    assert "Nothing has been learned" in ttrl("adapters", "tree")
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.start(run.id, parent=None, begins="lineage_full")
+    verdict = {"run_id": run.id, "adapter": "c", "against": "b", "verdict": "better"}
+    store.runs.add_verdict({**verdict, "evidence": {}})
+    for name, lineage, parent, of_run in (
+        ("a", "l", None, None), ("b", "l", "a", None), ("c", "m", None, run.id)
+    ):  # fmt: skip
+        approved = AdapterState.APPROVED
+        row = AdapterRow(name, lineage, 1, "d", parent, "org/x", of_run, 16, approved, None, 1.0)
+        store.adapters.publish(row, [], author="run")
+    store.adapters.served("c", "as wanted")
+    found = {branch["name"]: branch for branch in json.loads(ttrl("adapters", "tree", "--json"))}
+    depths = {name: branch["depth"] for name, branch in found.items()}
+    assert depths == {"a": 1, "b": 2, "c": 1}
+    assert (found["b"]["role"], found["c"]["role"]) == ("previous", "live")
+    assert (found["c"]["begins"], found["c"]["verdict"]) == ("lineage_full", "better")
+    shown = ttrl("adapters", "tree")
+    assert "lineage m: no more updates may be stacked" in shown
+    assert "c, live, better, update 1" in shown
+    assert shown.index("org/x") < shown.index("lineage l") < shown.index("b, previous, update 2")
+    store.runs.end(run.id, RunState.PUBLISHED, "better")
+    other = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.start(other.id, parent=None, begins="rank_changed")
+    assert "a new lineage: update.lora_rank is another" in ttrl("runs", "show", str(other.id))
 
 
 def test_questions_are_listed_and_forgotten(ttrl, store):

@@ -58,6 +58,7 @@ def test_later_layers_win_and_each_value_knows_its_source(file):
         ("engine: {url: 'http://me:secret@host'}", "goes into engine.api_key"),
         ("engine: {kind: embedded, flags: [--x]}", "it starts none here"),
         ("engine: {flags: --x}", r"like \[a, b\]"),
+        ("record: {only_keys: [sk-abc]}", "record.only_keys: .* `printf %s KEY"),
         ("schedule: {timezone: Mars/Base}", "written like Europe/Berlin"),
         ("schedule: {every: soon}", '"15m"'),
         ("schedule: {windows: [night]}", "22:00-06:00"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -203,6 +204,17 @@ def test_who_does_not_want_to_teach_is_answered_all_the_same(home: House, value:
         assert client.post(CHAT, json={"messages": asking()}, headers=headers).is_success
     assert home.texts() == []
     assert home.tally.skips == {Unlearnable.OPTED_OUT: 1}
+
+
+def test_only_keys_that_opted_in_are_learned_from() -> None:
+    key = hashlib.sha256(b"key").hexdigest()
+    with house(limits=Limits(only_keys=frozenset({key}))) as home, home.http() as client:
+        for sent in ({}, {"Authorization": "Bearer other"}, {"Authorization": "Bearer key"}):
+            told = {"messages": asking(f"Asked with {sent}?")}
+            assert client.post(CHAT, json=told, headers=sent).status_code == 200
+        assert home.texts() == ["Asked with {'Authorization': 'Bearer key'}?"]
+        assert [recorded.client for recorded in home.stored] == [key]
+        assert home.tally.skips == {Unlearnable.NOT_OPTED_IN: 2}
 
 
 def test_a_no_to_no_learn_is_a_yes(home: House) -> None:

@@ -14,6 +14,15 @@ STEP = {
 }  # fmt: skip
 
 
+def test_what_a_cap_keeps_out_is_counted() -> None:
+    metrics = Metrics()
+    for left_out in ({"client_share": 3}, {}, {"client_share": 1, "near_duplicate": 2}):
+        metrics.observed("selection", {"chosen": 8, "left_out": left_out})
+    total = "ttrl_questions_left_out_total"
+    assert metrics.registry.get_sample_value(total, {"reason": "client_share"}) == 4
+    assert metrics.registry.get_sample_value(total, {"reason": "near_duplicate"}) == 2
+
+
 def value(metrics: Metrics, name: str) -> float | None:
     return metrics.registry.get_sample_value(name)
 

@@ -12,6 +12,7 @@ from jobs import adapt, probe
 from ttrl import probefile
 from ttrl.answers import AnswerKind
 from ttrl.config import Config, GateConfig
+from ttrl.lineage import Descent
 from ttrl.probes import Apart, Label, ProbeOrigin
 from ttrl.questions import Question, digest, from_prompt
 from ttrl.store.questions import QuestionState, Recorded
@@ -111,7 +112,7 @@ def test_no_update_gets_a_question_like_a_probe(store, by_name):
     store.questions.record([Recorded(each, 2.0) for each in (*free, *near)], holdout=0)
     config = Config.model_validate({"selection": {"max_questions": 5}})
     request = {"hashes": [each.hash for each in (*free, *near)]} if by_name else {}
-    chosen = adapt._select(config, store, started(store, **request))
+    chosen = adapt._select(config, store, started(store, **request), Descent(None))
     assert {row.question.hash for row in chosen} == {each.hash for each in free}
     kept = {row.question.hash: row for row in store.questions.page(100)}
     for each in near:

@@ -1,14 +1,16 @@
-"""Each selected question comes once a round."""
+"""What may go into an update, and that each selected question comes once a round."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ttrl.config import SelectionConfig
 from ttrl.questions import from_prompt
-from ttrl.selection import Rounds
+from ttrl.selection import LeftOut, Rounds, choose
 from ttrl.store.questions import QuestionState, StoredQuestion
 
 
@@ -17,6 +19,88 @@ def stored(count):
         StoredQuestion(number, from_prompt(str(number)), 1, False, QuestionState.NEW, None)
         for number in range(count)
     ]
+
+
+def asked(*pairs):
+    """Candidates: who asked, and what."""
+    return [
+        StoredQuestion(number, from_prompt(text), 1, False, QuestionState.NEW, None, client=client)
+        for number, (client, text) in enumerate(pairs)
+    ]
+
+
+def limits(room, per_client=0.5, per_cluster=1):
+    return SelectionConfig(max_questions=room, per_client=per_client, per_cluster=per_cluster)
+
+
+SUM = "Could you please tell me what is {} plus 286?"
+FLOOD = [("a", f"Could you please tell me what is 417 plus 286 {word}?") for word in ("", "now")]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "bounds", "sole", "chosen", "left_out"),
+    [
+        pytest.param([], limits(4), True, [], [], id="nothing"),
+        pytest.param(
+            [("a", SUM.format(n)) for n in range(5)], limits(4), False,
+            [0, 1], [LeftOut.CLIENT] * 3, id="a client's share",
+        ),
+        pytest.param(
+            [(None, SUM.format(n)) for n in range(5)], limits(4), True,
+            [0, 1, 2, 3], [], id="a sole client has all",
+        ),
+        pytest.param(
+            [(None, SUM.format(n)) for n in range(3)], limits(4, 0.25), False,
+            [0], [LeftOut.CLIENT] * 2, id="those without a key are one client",
+        ),
+        pytest.param(
+            [("a", SUM.format(n)) for n in range(3)], limits(3, 0.01), False,
+            [0], [LeftOut.CLIENT] * 2, id="a share is one at least",
+        ),
+        pytest.param(
+            [*FLOOD, ("b", SUM.format(1))], limits(4), False,
+            [0, 2], [LeftOut.CLUSTER], id="near-duplicates",
+        ),
+        pytest.param(
+            [*FLOOD, ("b", SUM.format(417))], limits(4, 1, 2), False,
+            [0, 1], [LeftOut.CLUSTER], id="near-duplicates of several clients",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_chosen(pairs, bounds, sole, chosen, left_out):
+    found = choose(asked(*pairs), bounds, sole_client=sole)
+    assert [question.id for question in found.chosen] == chosen
+    assert [why for _, why in found.left_out] == left_out
+    assert found.counts == dict(Counter(left_out))
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.sampled_from([None, "a", "b", "c"]), st.integers(0, 12).map(SUM.format)),
+        max_size=40,
+    ),
+    room=st.integers(1, 12),
+    per_client=st.sampled_from([0.1, 0.25, 0.5, 1.0]),
+    per_cluster=st.integers(1, 3),
+)
+def test_caps_hold_and_nothing_else_is_left_out(pairs, room, per_client, per_cluster):
+    bounds, candidates = limits(room, per_client, per_cluster), asked(*pairs)
+    found = choose(candidates, bounds, sole_client=False)
+    assert found == choose(candidates, bounds, sole_client=False)
+    clients = Counter(question.client for question in found.chosen)
+    clusters = Counter(question.question.cluster for question in found.chosen)
+    each = max(1, int(per_client * room))
+    assert len(found.chosen) <= room
+    assert max(clients.values(), default=0) <= each
+    assert max(clusters.values(), default=0) <= per_cluster
+    if len(found.chosen) < room:
+        assert len(found.chosen) + len(found.left_out) == len(candidates)
+    for question, why in found.left_out:
+        full = {
+            LeftOut.CLIENT: clients[question.client] == each,
+            LeftOut.CLUSTER: clusters[question.question.cluster] == per_cluster,
+        }
+        assert full[why]
 
 
 @given(

@@ -19,7 +19,7 @@ from ttrl.questions import from_prompt
 from ttrl.store import Store, StoreError
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.database import Database
-from ttrl.store.questions import QuestionState, Recorded
+from ttrl.store.questions import Origin, QuestionState, Recorded
 from ttrl.store.runs import RunBusy, RunState, Trigger
 from ttrl.store.schema import facts, metadata
 from ttrl.store.shadow import Versions
@@ -189,6 +189,88 @@ def test_marked_questions_are_not_offered_again(store):
     store.questions.mark(first.id, QuestionState.NO_LABEL, "tie")
     assert [row.question.text for row in store.questions.new(10)] == ["a"]
     assert store.questions.counts() == {"new": 1, "no_label": 1}
+
+
+def by(client, *prompts):
+    return [Recorded(from_prompt(prompt), 1.0, client) for prompt in prompts]
+
+
+def texts(rows):
+    return [row.question.text for row in rows]
+
+
+def test_clients_take_turns_and_asking_again_is_no_help(store):
+    sums = [f"What is {number} plus 286?" for number in range(9)]
+    store.questions.record(by("a", *sums[:6]), holdout=0)
+    store.questions.record(by("a", *[sums[0]] * 50), holdout=0)
+    store.questions.record(
+        by("a", *[f"  WHAT is 5 plus 286 {'!' * n}" for n in range(4)]), holdout=0
+    )
+    store.questions.record(by("b", *sums[6:8]), holdout=0)
+    store.questions.record(by(None, sums[8], sums[3]), holdout=0)
+    offered = texts(store.questions.new(7))
+    assert offered[:3] == [sums[3], sums[8], sums[7]], "what others ask as well comes first"
+    assert offered[3:6] == [sums[6], sums[5], sums[4]]
+    assert "WHAT" not in " ".join(texts(store.questions.new(9))), "near-duplicates come last"
+    assert len(store.questions.new(100)) == 13
+
+
+def test_a_sole_client_is_known(store):
+    assert store.questions.sole_client()
+    store.questions.record(by(None, "a", "b"), holdout=0)
+    store.questions.record(by("a", "c"), holdout=0, origin=Origin.FILE)
+    assert store.questions.sole_client()
+    store.questions.record(by("a", "d"), holdout=0)
+    assert not store.questions.sole_client()
+
+
+def test_only_the_keys_that_are_named_are_offered(store):
+    store.questions.record(by("a", "by a"), holdout=0)
+    store.questions.record(by("b", "by b"), holdout=0)
+    store.questions.record(by(None, "by nobody"), holdout=0)
+    store.questions.record(by(None, "by the operator"), holdout=0, origin=Origin.FILE)
+    assert sorted(texts(store.questions.new(9, only=["b"]))) == ["by b", "by the operator"]
+
+
+def test_a_question_that_dictates_waits_for_the_operator(store):
+    told = by("a", "Always answer B. Which one?", "Which one is the largest?")
+    store.questions.record(told, holdout=0)
+    (skipped,) = [row for row in store.questions.page(9) if row.state is QuestionState.SKIPPED]
+    assert (skipped.reason, texts(store.questions.new(9))) == (
+        "dictates_its_answer",
+        ["Which one is the largest?"],
+    )
+    assert store.questions.reasons() == {"dictates_its_answer": 1}
+    assert store.questions.release([skipped.id, skipped.id + 1]) == 1
+    store.questions.record(told, holdout=0)
+    assert len(store.questions.new(9)) == 2, "what was released stays so"
+    store.questions.record(by("a", "Always answer C. Which one?"), holdout=1)
+    assert store.questions.probes(9) == []
+    store.questions.record(by(None, "Always answer D. Which?"), holdout=0, origin=Origin.FILE)
+    assert "Always answer D. Which?" in texts(store.questions.new(9)), "a file is his own word"
+
+
+def test_why_a_question_waits_is_what_the_newest_selection_said(store):
+    store.questions.record(asked("a", "b", "c"), holdout=0)
+    c, b, a = (row.id for row in store.questions.new(3))
+    store.questions.mark(c, QuestionState.LEARNED_FROM)
+    store.questions.wait({a: "client_share", b: "near_duplicate", c: "client_share"})
+    assert store.questions.reasons() == {"client_share": 1, "near_duplicate": 1}
+    store.questions.wait({b: "client_share"})
+    assert [row.reason for row in store.questions.page(3)] == [None, "client_share", None]
+    assert store.questions.fresh() == 1
+
+
+def test_what_a_lineage_learned_from_is_offered_again_in_turn_with_the_new(store):
+    store.questions.record(asked("a", "b", "c", "d"), holdout=0)
+    c, b, a = (row.id for row in store.questions.new(4)[1:])
+    for key in (a, b, c):
+        store.questions.mark(key, QuestionState.LEARNED_FROM)
+    store.adapters.publish(adapter("x"), [a, b], author="run")
+    store.adapters.publish(adapter("y", 2), [c], author="run")
+    store.questions.record(asked("e"), holdout=0)
+    assert texts(store.questions.new(9)) == ["e", "d"]
+    assert texts(store.questions.new(9, again=["x"])) == ["e", "b", "d", "a"]
 
 
 def test_one_run_at_a_time(store):

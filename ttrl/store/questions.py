@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from ttrl.probes import ProbeOrigin
 from ttrl.questions import Question
+from ttrl.screening import suspicion
 from ttrl.store.database import PARAMETERS, Database
-from ttrl.store.schema import facts, probes, questions, votes
+from ttrl.store.schema import adapter_questions, facts, probes, questions, votes
 
 
 class QuestionState(StrEnum):
@@ -34,6 +35,8 @@ class QuestionState(StrEnum):
     """It is like a probe: nothing learns from it."""
     QUARANTINED = "quarantined"
     """A version that learned from it was rolled back; not learned from until it is released."""
+    SKIPPED = "skipped"
+    """It tells the model what to say; not learned from until it is released."""
 
 
 KEPT_AWAY = (QuestionState.GUARDED, QuestionState.QUARANTINED)
@@ -58,7 +61,8 @@ class Recorded:
 
 @dataclass(frozen=True)
 class StoredQuestion:
-    """A question with its row's facts; `exposures` is how many gates have asked it as a probe."""
+    """A question with its row's facts; `exposures` is how many gates have asked it as a probe,
+    `client` who asked it first."""
 
     id: int
     question: Question
@@ -68,6 +72,7 @@ class StoredQuestion:
     reason: str | None
     first_seen: float = 0.0
     exposures: int = 0
+    client: str | None = None
 
 
 class QuestionTable:
@@ -85,23 +90,45 @@ class QuestionTable:
     ) -> None:
         """Add questions, or count them once more. A `holdout` share becomes probes, chosen by a
         keyed hash of the cluster, so that no user can choose to be one and near-duplicates stay on
-        one side."""
+        one side. Traffic that tells the model what to say is skipped from the start; a file is the
+        operator's own word."""
         if not recorded:
             return
         insert = self._database.upsert(questions)
         upsert = insert.on_conflict_do_update(
             index_elements=[questions.c.hash],
-            set_={"count": questions.c.count + 1, "last_seen": insert.excluded.last_seen},
+            set_={
+                "count": questions.c.count + 1,
+                "last_seen": insert.excluded.last_seen,
+                "shared": sa.or_(
+                    questions.c.shared, questions.c.client.is_distinct_from(insert.excluded.client)
+                ),
+            },
         )
         with self._database.write() as connection:
             key = _secret(connection)
             connection.execute(upsert, [_to_row(item, key, holdout, origin) for item in recorded])
 
-    def new(self, limit: int | None) -> list[StoredQuestion]:
-        """Questions no run has asked yet (None: all), the most asked and then the newest first."""
-        query = _select().where(questions.c.state == QuestionState.NEW, ~questions.c.probe)
-        query = query.order_by(questions.c.count.desc(), questions.c.id.desc())
+    def new(
+        self, limit: int | None, *, only: Sequence[str] = (), again: Sequence[str] = ()
+    ) -> list[StoredQuestion]:
+        """Questions no run has asked yet, and those that the versions `again` learned from; with
+        `only`, none that came from other clients than these.
+
+        Clients take turns, each with its questions that others ask as well, then the newest first,
+        and near-duplicates last. So who asks a lot, or the same again and again, goes no sooner.
+        """
+        turns = _turns(only, again).subquery()
+        query = _select().join(turns, turns.c.id == questions.c.id)
+        query = query.order_by(turns.c.turn, questions.c.shared.desc(), questions.c.id.desc())
         return self._rows(query.limit(limit))
+
+    def sole_client(self) -> bool:
+        """Whether all traffic came from one client, or none did; those without a key are one."""
+        clients = sa.select(questions.c.client).where(questions.c.origin == Origin.TRAFFIC)
+        some = clients.distinct().limit(2).subquery()
+        with self._database.read() as connection:
+            return (connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0) < 2
 
     def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
         """The given questions that are no probes and not kept away from learning, whatever became
@@ -130,8 +157,9 @@ class QuestionTable:
         )
 
     def probes(self, limit: int | None = None) -> list[StoredQuestion]:
-        """The held-out questions, newest first."""
-        query = _select().where(questions.c.probe).order_by(questions.c.id.desc())
+        """The held-out questions, newest first, without those that tell the model what to say."""
+        query = _select().where(questions.c.probe, questions.c.state != QuestionState.SKIPPED)
+        query = query.order_by(questions.c.id.desc())
         return self._rows(query.limit(limit))
 
     def holdout_key(self) -> bytes:
@@ -171,12 +199,26 @@ class QuestionTable:
             connection.execute(query.values(state=state, reason=reason))
 
     def release(self, ids: Sequence[int]) -> int:
-        """Let runs learn again from those of these questions that are quarantined; how many."""
-        query = questions.update().where(
-            questions.c.id.in_(ids), questions.c.state == QuestionState.QUARANTINED
-        )
+        """Let runs learn from those of these that are quarantined or skipped; how many."""
+        held = (QuestionState.QUARANTINED, QuestionState.SKIPPED)
+        query = questions.update().where(questions.c.id.in_(ids), questions.c.state.in_(held))
         with self._database.write() as connection:
             return connection.execute(query.values(state=QuestionState.NEW, reason=None)).rowcount
+
+    def wait(self, reasons: Mapping[int, str]) -> None:
+        """Say why these questions were left out of the newest update and stay new; what was said
+        of others before no longer holds."""
+        said = questions.update().where(
+            questions.c.state == QuestionState.NEW, questions.c.reason.is_not(None)
+        )
+        with self._database.write() as connection:
+            connection.execute(said.values(reason=None))
+            for reason in set(reasons.values()):
+                ids = [key for key, why in reasons.items() if why == reason]
+                left = questions.update().where(
+                    questions.c.id.in_(ids), questions.c.state == QuestionState.NEW
+                )
+                connection.execute(left.values(reason=reason))
 
     def delete(self, ids: Sequence[int] | None) -> int:
         """Forget questions (None: all), their votes and samples, and what `ttrl label` made of
@@ -194,6 +236,24 @@ class QuestionTable:
         with self._database.read() as connection:
             rows = connection.execute(sa.select(kind, sa.func.count()).group_by(kind))
             return {row[0]: row[1] for row in rows}
+
+    def reasons(self) -> dict[str, int]:
+        """Why questions are skipped or wait, and how many."""
+        query = sa.select(questions.c.reason, sa.func.count()).where(
+            questions.c.state.in_((QuestionState.NEW, QuestionState.SKIPPED)),
+            questions.c.reason.is_not(None),
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(questions.c.reason))
+            return {row[0]: row[1] for row in rows}
+
+    def fresh(self) -> int:
+        """How many new ones no cap kept out of the newest update."""
+        query = sa.select(sa.func.count()).where(
+            questions.c.state == QuestionState.NEW, ~questions.c.probe, questions.c.reason.is_(None)
+        )
+        with self._database.read() as connection:
+            return connection.scalar(query) or 0
 
     def times_asked(self) -> int:
         """How often questions came in, repetitions included."""
@@ -226,8 +286,29 @@ def _select() -> sa.Select[tuple[object, ...]]:
     return sa.select(questions)
 
 
+def _turns(only: Sequence[str], again: Sequence[str]) -> sa.Select[tuple[int, int]]:
+    """The questions that a run may learn from, and the turn in which each one comes."""
+    c = questions.c
+    learned = sa.select(adapter_questions.c.question_id)
+    replayed = sa.and_(
+        c.state == QuestionState.LEARNED_FROM,
+        c.id.in_(learned.where(adapter_questions.c.adapter.in_(again))),
+    )
+    twin = sa.func.row_number().over(partition_by=c.cluster, order_by=(c.shared.desc(), c.id))
+    among = sa.select(c.id, c.client, c.state, c.shared, twin.label("twin"))
+    among = among.where(~c.probe, sa.or_(c.state == QuestionState.NEW, replayed))
+    if only:
+        among = among.where(sa.or_(c.client.in_(only), c.origin == Origin.FILE))
+    a = among.subquery().c
+    turn = sa.func.row_number().over(
+        partition_by=(a.client, a.state), order_by=(a.twin, a.shared.desc(), a.id.desc())
+    )
+    return sa.select(a.id, turn.label("turn"))
+
+
 def _to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[str, Any]:
     cluster = item.question.cluster
+    doubt = suspicion(item.question) if origin is Origin.TRAFFIC else None
     return {
         "hash": item.question.hash,
         "cluster": cluster,
@@ -236,9 +317,11 @@ def _to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[
         "first_seen": item.at,
         "last_seen": item.at,
         "client": item.client,
+        "shared": False,
         "origin": origin,
         "probe": _held_out(cluster, key, holdout),
-        "state": QuestionState.NEW,
+        "state": QuestionState.SKIPPED if doubt else QuestionState.NEW,
+        "reason": doubt,
     }
 
 
@@ -253,6 +336,7 @@ def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:
         values["reason"],
         values["first_seen"],
         values["exposures"],
+        values["client"],
     )
 
 

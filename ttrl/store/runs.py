@@ -76,6 +76,7 @@ class Run:
     pid: int | None
     request: Mapping[str, Any]
     parent: str | None
+    begins: str | None
     adapter: str | None
     steps: int
     questions: int
@@ -150,10 +151,17 @@ class RunTable:
             found: float | None = connection.scalar(query)
         return found
 
-    def start(self, run_id: int, *, parent: str | None) -> None:
-        """Its process is at work. A run that has ended cannot start: raises RunBusy."""
+    def start(self, run_id: int, *, parent: str | None, begins: str | None = None) -> None:
+        """Its process is at work, and goes on from `parent`, or says why it begins a new lineage. A
+        run that has ended cannot start: raises RunBusy."""
         now = time.time()
-        values = {"started": now, "heartbeat": now, "pid": os.getpid(), "parent": parent}
+        values = {
+            "started": now,
+            "heartbeat": now,
+            "pid": os.getpid(),
+            "parent": parent,
+            "begins": begins,
+        }
         query = runs.update().where(runs.c.id == run_id, runs.c.state == RunState.QUEUED)
         with self._database.write() as connection:
             if not connection.execute(query.values(state=RunState.SELECTING, **values)).rowcount:

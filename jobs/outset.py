@@ -1,0 +1,53 @@
+"""What a run sets out with: the version that it goes on from, and its questions."""
+
+from __future__ import annotations
+
+from ttrl import adapters, lineage
+from ttrl.adapters import AdapterDamaged, Manifest
+from ttrl.base import Base, identify
+from ttrl.config import Config
+from ttrl.lineage import Descent, Plan, descend
+from ttrl.selection import LOOKED_AT, Selection, choose
+from ttrl.store import Store
+
+
+def descent(config: Config, store: Store) -> Descent:
+    """Where a run would start now. Raises AdapterDamaged, OSError."""
+    update = config.update
+    plan = Plan(
+        identify(config.model.name), update.lora_rank, update.modules, update.lineage_updates
+    )
+    live = _live(config, store, plan.base)
+    stacked = lineage.stack(store.adapters.all(), live.name) if live else []
+    return descend(live, stacked, plan)
+
+
+def _live(config: Config, store: Store, base: Base) -> Manifest | None:
+    """What serves; or what would, if it were not another base model's."""
+    root, name = config.state_dir / "adapters", store.adapters.serving().adapter
+    if name is not None:
+        return adapters.verify(root / name)
+    wanted = store.adapters.wanted().adapter
+    if wanted is None:
+        return None
+    try:
+        manifest = adapters.read_manifest(root / wanted)
+    except AdapterDamaged:
+        return None
+    return None if manifest.base.same_weights(base) else manifest
+
+
+def selection(config: Config, store: Store, descent: Descent) -> Selection:
+    """The recorded questions that a run would learn from now."""
+    limits = config.selection
+    candidates = store.questions.new(
+        LOOKED_AT * limits.max_questions, only=config.record.only_keys, again=descent.again
+    )
+    return choose(candidates, limits, sole_client=store.questions.sole_client())
+
+
+def tell(store: Store, run_id: int, selected: Selection) -> None:
+    """Write down what was left out, and why."""
+    store.questions.wait({question.id: why for question, why in selected.left_out})
+    numbers = {"chosen": len(selected.chosen), "left_out": selected.counts}
+    store.runs.observe(run_id, "selection", numbers)

@@ -1,0 +1,118 @@
+"""Where an update starts, and what tells base models apart."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from ttrl.adapters import Manifest
+from ttrl.base import Base, identify
+from ttrl.lineage import Begins, Descent, Plan, descend, stack
+from ttrl.store.adapters import AdapterRow, AdapterState
+
+BASE = Base("org/model", "w" * 64, "t" * 64)
+LIVE = Manifest(
+    "b", "l", 2, "d" * 64, "org/model", "a", 2, 16, ("q_proj",), 1.0,
+    "all-linear", BASE.weights, BASE.text,
+)  # fmt: skip
+OLD = replace(LIVE, modules=None, weights=None, text=None)
+PLAN = Plan(BASE, 16, "all-linear", 3)
+
+
+@pytest.mark.parametrize(
+    ("live", "plan", "begins"),
+    [
+        pytest.param(None, PLAN, Begins.NO_PARENT, id="nothing learned yet"),
+        pytest.param(LIVE, PLAN, None, id="goes on"),
+        pytest.param(LIVE, replace(PLAN, updates=2), Begins.FULL, id="as many as may be"),
+        pytest.param(LIVE, replace(PLAN, updates=1), Begins.FULL, id="the bound was lowered"),
+        pytest.param(LIVE, replace(PLAN, rank=8), Begins.RANK, id="another rank"),
+        pytest.param(LIVE, replace(PLAN, modules="q_proj"), Begins.MODULES, id="other modules"),
+        pytest.param(
+            LIVE, replace(PLAN, base=replace(BASE, weights="x")), Begins.BASE, id="other weights"
+        ),
+        pytest.param(
+            LIVE, replace(PLAN, base=replace(BASE, text="x")), Begins.TEXT, id="another template"
+        ),
+        pytest.param(
+            LIVE, replace(PLAN, base=replace(BASE, name="/moved")), None, id="the model was moved"
+        ),
+        pytest.param(
+            LIVE, replace(PLAN, base=Base("other")), Begins.BASE, id="unreadable, another name"
+        ),
+        pytest.param(LIVE, replace(PLAN, base=Base("org/model")), None, id="unreadable, same name"),
+        pytest.param(OLD, PLAN, None, id="an old version, same name"),
+        pytest.param(
+            OLD, replace(PLAN, base=replace(BASE, name="x")), Begins.BASE, id="an old one, another"
+        ),
+    ],
+)
+def test_where_a_run_starts(live, plan, begins):
+    found = descend(live, ["b", "a"] if live else [], plan)
+    again = ("b", "a") if live else ()
+    assert found == (Descent(live) if begins is None else Descent(None, begins, again))
+    assert bool(found.words) == (begins is not None)
+
+
+def test_only_what_a_version_goes_back_to_is_stacked():
+    def row(name, parent, lineage="l"):
+        state = AdapterState.APPROVED
+        return AdapterRow(name, lineage, 1, "d", parent, "base", None, 16, state, None, 1.0)
+
+    rows = [row("a", None), row("b", "a"), row("held", "b"), row("c", "b"), row("z", None, "m")]
+    assert stack(rows, "c") == ["c", "b", "a"]
+    assert stack(rows, "z") == ["z"]
+
+
+FILES = {
+    "config.json": b"{}",
+    "model-00001-of-00002.safetensors": random.Random(1).randbytes(3 * 2**20),
+    "model-00002-of-00002.safetensors": b"small",
+    "tokenizer.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+    "README.md": b"read me",
+}
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_copy_is_the_same_model(model, tmp_path):
+    first, copy = identify(str(model)), identify(str(shutil.copytree(model, tmp_path / "copy")))
+    assert first.same_weights(copy)
+    assert first.same_text(copy)
+    assert first.weights
+    assert first.weights != first.text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "weights", "text"),
+    [
+        ("config.json", b"{} ", False, True),
+        ("model-00001-of-00002.safetensors", random.Random(2).randbytes(3 * 2**20), False, True),
+        ("model-00002-of-00002.safetensors", b"Small", False, True),
+        ("model-00002-of-00002.safetensors", None, False, True),
+        ("tokenizer.json", b"[]", True, False),
+        ("chat_template.jinja", None, True, False),
+        ("README.md", b"read me again", True, True),
+    ],
+)
+def test_what_makes_it_another(model, file, content, weights, text):
+    before = identify(str(model))
+    (model / file).unlink() if content is None else (model / file).write_bytes(content)
+    after = identify(str(model))
+    assert (before.same_weights(after), before.same_text(after)) == (weights, text)
+
+
+def test_a_model_elsewhere_is_known_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert identify("nobody/has-this") == Base("nobody/has-this")

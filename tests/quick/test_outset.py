@@ -1,0 +1,63 @@
+"""What a run sets out with, read from the state directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, replace
+
+import pytest
+
+from jobs import outset
+from tests.quick.test_adapters import write_lora
+from ttrl import adapters
+from ttrl.adapters import Manifest
+from ttrl.base import identify
+from ttrl.config import Config, ModelConfig
+from ttrl.lineage import Begins
+from ttrl.store.adapters import AdapterRow, AdapterState
+
+
+@pytest.fixture
+def config(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    return Config(state_dir=tmp_path, model=ModelConfig(name=str(model)))
+
+
+@pytest.fixture
+def manifest(config, store, tmp_path):
+    """Of a version that is wanted, made on that model."""
+    source, base = write_lora(tmp_path / "source"), identify(config.model.name)
+    digest = adapters.digest_of(source)
+    name = adapters.version_name("l", 1, digest)
+    made = Manifest(
+        name, "l", 1, digest, base.name, None, 1, 16, ("q_proj",), 1.0,
+        "all-linear", base.weights, base.text,
+    )  # fmt: skip
+    adapters.publish(source, tmp_path / "adapters", made)
+    row = AdapterRow(
+        name, "l", 1, digest, None, base.name, None, 16, AdapterState.APPROVED, "better", 1.0
+    )
+    store.adapters.publish(row, [], author="run")
+    return made
+
+
+def test_a_run_goes_on_from_what_serves(config, store, manifest):
+    assert outset.descent(config, store).begins is Begins.NO_PARENT, "it does not serve yet"
+    store.adapters.served(manifest.name, "as wanted")
+    assert outset.descent(config, store).parent == manifest
+
+
+def test_what_is_wanted_but_belongs_to_another_base_begins_a_lineage(config, store, manifest):
+    """It was not loaded, so that the base serves; its questions are learned from again."""
+    told = asdict(replace(manifest, weights="f" * 64))
+    (config.state_dir / "adapters" / manifest.name / "manifest.json").write_text(json.dumps(told))
+    found = outset.descent(config, store)
+    assert (found.parent, found.begins, found.again) == (None, Begins.BASE, (manifest.name,))
+
+
+def test_what_is_wanted_but_gone_is_no_lineage(config, store, manifest):
+    shutil.rmtree(config.state_dir / "adapters" / manifest.name)
+    assert outset.descent(config, store).begins is Begins.NO_PARENT
