@@ -75,7 +75,7 @@ def labels(count):
 
 
 def test_the_best_step_is_chosen_and_judged_on_other_probes(store):
-    store.probes.add(labels(100))
+    store.probes.add(labels(200))
     engine = Engine()
     examination, pacer = examine(store, engine)
     with pacer:
@@ -83,15 +83,15 @@ def test_the_best_step_is_chosen_and_judged_on_other_probes(store):
         choosing = set(engine.questions["step-10"])
         examined = examination.judge(live="live", candidate="step-10")
     assert chosen == 10
-    assert 16 <= len(choosing) < 50
+    assert 30 < len(choosing) < 70
     assert not choosing & {each.probe.key for each in examined}
-    assert len(choosing) + len(examined) == 100
+    assert len(choosing) + len(examined) == 200
     assert engine.asked == ["step-5", "step-10", "step-15", "base", "live", "step-10"]
     assert {probe.exposures for probe in store.probes.labelled()} == {1}
 
 
 def test_each_run_draws_its_own(store):
-    store.probes.add(labels(100))
+    store.probes.add(labels(200))
     drawn = []
     for _ in range(2):
         engine = Engine()
