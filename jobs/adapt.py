@@ -7,10 +7,8 @@ death leaves the daemon serving.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -20,24 +18,22 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from jobs import outset, probe
+from jobs import outset, probe, publication
 from jobs.candidate import Candidate, snapshot_steps
 from jobs.lesson import Distrusted, Lesson
 from jobs.probe import Examination
 from ttrl import adapters, gate
-from ttrl.adapters import Manifest
-from ttrl.base import identify
 from ttrl.config import Config
-from ttrl.drift import Drift, measure
+from ttrl.drift import measure
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evidence import spent
-from ttrl.gate import Judgement
+from ttrl.gate import Judgement, Verdict
 from ttrl.lineage import Descent
 from ttrl.memory.check import MemoryRefused, fit_to_card
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
 from ttrl.rollouts import Roller, pacer_for
 from ttrl.store import Store
-from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.adapters import AdapterState
 from ttrl.store.questions import StoredQuestion
 from ttrl.store.runs import RunState
 
@@ -59,6 +55,10 @@ FORESEEN = (
 """Failures whose own words are the run's reason; none of them quotes a user or a model."""
 
 
+End = tuple[RunState, str, str | None]
+"""How a run ended, why, and the adapter that it published."""
+
+
 class Stopped(Exception):
     """Somebody asked the run to stop."""
 
@@ -71,8 +71,6 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
         state, reason, adapter = _adapt(config, store, client, run_id)
     except Stopped as stopped:
         state, reason = RunState.ABORTED, str(stopped)
-    except Distrusted as error:
-        state, reason = RunState.REJECTED, str(error)
     except FORESEEN as error:
         reason = str(error)
     except MemoryError:
@@ -88,20 +86,17 @@ def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunS
     return state
 
 
-def _adapt(
-    config: Config, store: Store, client: EngineClient, run_id: int
-) -> tuple[RunState, str, str | None]:
+def _adapt(config: Config, store: Store, client: EngineClient, run_id: int) -> End:
     if config.engine.url is not None:  # our own was reckoned with before it was started
         fit_to_card(config)
     descent = outset.descent(config, store)
-    parent = descent.parent
-    store.runs.start(run_id, parent=parent.name if parent else None, begins=descent.begins)
+    parent = descent.parent.name if descent.parent else None
+    store.runs.start(run_id, parent=parent, begins=descent.begins)
     questions = _select(config, store, run_id, descent)
     if not questions:
         return RunState.NOTHING, "there are no new questions to learn from", None
     store.runs.enter(run_id, RunState.UPDATING)
-    base = client.base_model().name
-    start, scratch = parent.name if parent else base, _scratch(config, run_id)
+    start, scratch = parent or client.base_model().name, _scratch(config, run_id)
     keep = snapshot_steps(config.update.steps, config.update.snapshots)
     tell = partial(store.runs.observe, run_id)
     with (
@@ -113,23 +108,49 @@ def _adapt(
         lesson = Lesson(
             config, store, roller, run_id, questions, candidate, pacer, examination.choose
         )
-        updated = _update(config, lesson, parent, run_id)
+        try:
+            updated = _update(config, lesson, parent, run_id)
+        except Distrusted as error:
+            return _reject(store, run_id, lesson, str(error))
         if not updated.steps:
             return RunState.NOTHING, "no question left a majority that could teach anything", None
-        steps = f"{updated.steps} of {config.update.steps} steps"
-        early = f" (after {steps}: {updated.ended})" if updated.ended else ""
-        early += f" ({descent.words})" if descent.again else ""
-        store.runs.enter(run_id, RunState.JUDGING)
-        live = store.adapters.serving().adapter or base
-        drift = measure(updated.pinned)
-        judgement = _judge(config, store, run_id, examination, live, candidate.version, drift)
-        if judgement.verdict in (gate.Verdict.WORSE, gate.Verdict.UNPROVEN):
-            return RunState.REJECTED, f"{judgement.verdict}: {judgement.reason}{early}", None
-        store.runs.enter(run_id, RunState.PUBLISHING)
-        row = _publish(config, store, run_id, parent, candidate.directory, judgement)
-        row = store.adapters.publish(row, lesson.learned_from, updated.pinned, author="run")
-    ships = row.state is AdapterState.APPROVED
-    return RunState.PUBLISHED if ships else RunState.HELD, f"{row.reason}{early}", row.name
+        return _conclude(config, store, run_id, descent, examination, lesson, candidate, updated)
+
+
+def _conclude(
+    config: Config,
+    store: Store,
+    run_id: int,
+    descent: Descent,
+    examination: Examination,
+    lesson: Lesson,
+    candidate: Candidate,
+    updated: Updated,
+) -> End:
+    """Judge what came out, and publish it unless the gate says no."""
+    steps = f"{updated.steps} of {config.update.steps} steps"
+    early = f" (after {steps}: {updated.ended})" if updated.ended else ""
+    early += f" ({descent.words})" if descent.again else ""
+    store.runs.enter(run_id, RunState.JUDGING)
+    judgement = _judge(config, store, run_id, examination, candidate.version, updated)
+    reason = f"{judgement.verdict}: {judgement.reason}"
+    if judgement.verdict is Verdict.WORSE:
+        return _reject(store, run_id, lesson, f"{reason}{early}")
+    if judgement.verdict is Verdict.UNPROVEN:
+        return RunState.REJECTED, f"{reason}{early}", None
+    store.runs.enter(run_id, RunState.PUBLISHING)
+    ships = judgement.ships(config.gate.ship) and examination.current
+    state = AdapterState.APPROVED if ships else AdapterState.HELD
+    row = publication.publish(config, store, run_id, descent, candidate.directory, state, reason)
+    row = store.adapters.publish(row, lesson.learned_from, updated.pinned, author="run")
+    ended = RunState.PUBLISHED if row.state is AdapterState.APPROVED else RunState.HELD
+    return ended, f"{row.reason}{early}", row.name
+
+
+def _reject(store: Store, run_id: int, lesson: Lesson, reason: str) -> End:
+    """Nothing is to learn again by itself from what made a version worse."""
+    store.adapters.quarantine(lesson.learned_from, f"run {run_id} learned from it, for the worse")
+    return RunState.REJECTED, reason, None
 
 
 def _select(config: Config, store: Store, run_id: int, descent: Descent) -> list[StoredQuestion]:
@@ -149,13 +170,13 @@ def _select(config: Config, store: Store, run_id: int, descent: Descent) -> list
     return list(selected.chosen)
 
 
-def _update(config: Config, lesson: Lesson, parent: Manifest | None, run_id: int) -> Updated:
+def _update(config: Config, lesson: Lesson, parent: str | None, run_id: int) -> Updated:
     """Train; torch is imported here, in the run's own process, and nowhere before."""
     import torch
 
     from ttrl import grpo
 
-    directory = config.state_dir / "adapters" / parent.name if parent else None
+    directory = config.state_dir / "adapters" / parent if parent else None
     try:
         return grpo.update(
             lesson,
@@ -177,74 +198,25 @@ def _judge(
     store: Store,
     run_id: int,
     examination: Examination,
-    live: str,
     candidate: str,
-    drift: Drift,
+    updated: Updated,
 ) -> Judgement:
-    examined = examination.judge(live=live, candidate=candidate)
+    examined = examination.judge(candidate)
     probes = [each.probe for each in examined]
     budget = spent(store.runs.labelled_gates(), time.time())
+    drift = measure(updated.pinned)
     judgement = gate.judge(probes, config.gate, budget, drift, examination.staleness())
     store.runs.add_verdict(
         {
             "run_id": run_id,
             "adapter": candidate,
-            "against": live,
+            "against": examination.live,
             "verdict": judgement.verdict,
             "evidence": judgement.numbers(),
         }
     )
     store.comparisons.add(run_id, probe.to_label(store, config.gate, run_id, examined))
     return judgement
-
-
-def _publish(
-    config: Config,
-    store: Store,
-    run_id: int,
-    parent: Manifest | None,
-    source: Path,
-    judgement: Judgement,
-) -> AdapterRow:
-    """Put the candidate's weights in their final place, and say what they are."""
-    lineage = parent.lineage if parent else secrets.token_hex(3)
-    base = identify(config.model.name)
-    number, digest = store.adapters.next_number(lineage), adapters.digest_of(source)
-    manifest = Manifest(
-        name=adapters.version_name(lineage, number, digest),
-        lineage=lineage,
-        number=number,
-        digest=digest,
-        base_model=base.name,
-        parent=parent.name if parent else None,
-        run_id=run_id,
-        rank=config.update.lora_rank,
-        target_modules=_target_modules(source),
-        created=time.time(),
-        modules=config.update.modules,
-        weights=base.weights,
-        text=base.text,
-    )
-    adapters.publish(source, config.state_dir / "adapters", manifest)
-    ships = judgement.ships(config.gate.ship)
-    return AdapterRow(
-        name=manifest.name,
-        lineage=lineage,
-        number=number,
-        digest=digest,
-        parent=manifest.parent,
-        base_model=manifest.base_model,
-        run_id=run_id,
-        rank=manifest.rank,
-        state=AdapterState.APPROVED if ships else AdapterState.HELD,
-        reason=f"{judgement.verdict}: {judgement.reason}",
-        created=manifest.created,
-    )
-
-
-def _target_modules(source: Path) -> tuple[str, ...]:
-    targets = json.loads((source / adapters.CONFIG).read_text())["target_modules"]
-    return tuple(sorted([targets] if isinstance(targets, str) else targets))
 
 
 def _scratch(config: Config, run_id: int) -> Path:

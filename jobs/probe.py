@@ -55,7 +55,8 @@ class Examination:
     judge that step. Which is which is drawn anew for each run.
 
     Versions are asked one after the other, as fast as `pacer` lets them: vLLM's CPU build (0.32)
-    answers the base model with an adapter that shares its batch (vLLM pull request 48421).
+    answers the base model with an adapter that shares its batch (vLLM pull request 48421). `live`
+    is what the candidate is compared with: what served when the run began.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class Examination:
         self._config = config
         self._run_id = run_id
         self._pacer = pacer
+        self._base = client.base_model().name
+        self.live = store.adapters.serving().adapter or self._base
         labelled = store.probes.labelled()
         known = [Asked(row.id, row.question, row) for row in labelled]
         choosing = [probe for probe in known if _drawn(run_id, probe, config.gate.choosing)]
@@ -78,6 +81,11 @@ class Examination:
         self._judging = [probe for probe in known if probe not in self._choosing]
         held_out = traffic(store, config.gate, labelled)
         self._judging += [Asked(row.id, row.question) for row in held_out]
+
+    @property
+    def current(self) -> bool:
+        """Whether what the candidate is compared with still serves."""
+        return (self._store.adapters.serving().adapter or self._base) == self.live
 
     def choose(self, steps: Sequence[int], take: Callable[[int], str]) -> int:
         """The step whose version answers most of the choosing labels rightly, the later of two that
@@ -94,11 +102,11 @@ class Examination:
         self._expose(self._choosing)
         return max(steps, key=lambda step: (scores[step], step))
 
-    def judge(self, *, live: str, candidate: str) -> list[Examined]:
+    def judge(self, candidate: str) -> list[Examined]:
         """The answers of base, live version, live version again and candidate. Where the base is
         what serves, its first answers are the live version's. Raises EngineError, PacerClosed."""
-        base = self._client.base_model().name
-        versions = [*([] if live == base else [base]), live, live, candidate]
+        others = [] if self.live == self._base else [self._base]
+        versions = [*others, self.live, self.live, candidate]
         done = partial(self._progress, len(versions) * len(self._judging))
         arms = [
             self._ask(version, self._judging, number * len(self._judging), done)

@@ -11,17 +11,10 @@ from ttrl.config import ShipPolicy
 from ttrl.evidence import GATES, Budget
 from ttrl.gate import judge
 from ttrl.labelling import Judged, Side
-from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import Trigger
 
 COUNT = 40
-
-
-@pytest.fixture
-def store(tmp_path):
-    with Store.open(tmp_path) as found:
-        yield found
 
 
 def adapter(name, run_id, state):

@@ -15,7 +15,6 @@ from ttrl.engine.pacer import Pacer
 from ttrl.probes import Label
 from ttrl.questions import from_prompt
 from ttrl.samples import Finish, Sample, SampleSet
-from ttrl.store import Store
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
 
@@ -53,17 +52,12 @@ class Engine:
         return None
 
 
-@pytest.fixture
-def store(tmp_path):
-    with Store.open(tmp_path) as found:
-        yield found
-
-
 def sums(count, first=0):
     return [from_prompt(f"What is {100 + n} plus {200 + n}?") for n in range(first, first + count)]
 
 
-def examine(store, engine, **gate):
+def examine(store, engine, live="live", **gate):
+    store.adapters.served(live, "")
     run = store.runs.create(Trigger.OPERATOR, {})
     config = Config(gate={"samples": 8, **gate})
     pacer = Pacer(engine.load, maximum=4, pause_waiting=64)
@@ -81,7 +75,7 @@ def test_the_best_step_is_chosen_and_judged_on_other_probes(store):
     with pacer:
         chosen = examination.choose([5, 10, 15], lambda step: f"step-{step}")
         choosing = set(engine.questions["step-10"])
-        examined = examination.judge(live="live", candidate="step-10")
+        examined = examination.judge("step-10")
     assert chosen == 10
     assert 30 < len(choosing) < 70
     assert not choosing & {each.probe.key for each in examined}
@@ -112,16 +106,19 @@ def test_without_labels_to_spare_the_last_step_is_taken_and_nothing_asked(store,
     with pacer:
         assert examination.choose([5, 10, 15], lambda step: f"step-{step}") == 15
         assert engine.asked == []
-        assert len(examination.judge(live="live", candidate="step-15")) == 60 + known
+        assert len(examination.judge("step-15")) == 60 + known
 
 
 def test_the_live_version_is_asked_twice_and_the_base_once(store):
     store.probes.add(labels(40))
     engine = Engine()
-    examination, pacer = examine(store, engine, choosing=0)
+    examination, pacer = examine(store, engine, live=None, choosing=0)
     with pacer:
-        examined = examination.judge(live="base", candidate="step-10")
+        examined = examination.judge("step-10")
     assert engine.asked == ["base", "step-10"], "twice in a row"
+    assert examination.current
+    store.adapters.served("promoted-meanwhile", "")
+    assert not examination.current
     for each in examined:
         assert each.probe.base == each.probe.live
         assert each.probe.candidate.accuracy >= 0.5

@@ -10,14 +10,7 @@ from ttrl.evidence import Budget
 from ttrl.gate import judge
 from ttrl.probes import Label
 from ttrl.questions import from_prompt
-from ttrl.store import Store
 from ttrl.store.runs import RunState, Trigger
-
-
-@pytest.fixture
-def store(tmp_path):
-    with Store.open(tmp_path) as found:
-        yield found
 
 
 def a_run(store):

@@ -465,3 +465,16 @@ def test_writers_in_processes_and_threads_lose_nothing(tmp_path, fresh_url):
     with Store.open(tmp_path, url) as store:
         assert store.questions.times_asked() == 200
         assert len(store.questions.new(1000)) == 60
+
+
+def test_what_made_a_rejected_version_worse_is_quarantined(store):
+    """But not what a version that serves learned from as well."""
+    store.questions.record(asked("one", "two", "three"), holdout=0)
+    ids = [row.id for row in store.questions.new(10)]
+    store.adapters.publish(adapter("good", 1), ids[:1], author="run")
+    store.adapters.served("good", "")
+    store.adapters.quarantine(ids[:2], "run 7 learned from it, for the worse")
+    assert {row.id for row in store.questions.new(10)} == {ids[0], ids[2]}
+    (kept,) = store.questions.page(10, state=QuestionState.QUARANTINED)
+    assert (kept.id, kept.reason) == (ids[1], "run 7 learned from it, for the worse")
+    assert store.questions.release(ids) == 1

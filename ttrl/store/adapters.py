@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -144,9 +144,17 @@ class AdapterTable:
             if present is not None:
                 update = adapters.update().where(adapters.c.name == present)
                 connection.execute(update.values(state=AdapterState.ROLLED_BACK, reason=reason))
-                _quarantine(connection, present)
+                learned = sa.select(adapter_questions.c.question_id)
+                suspect = learned.where(adapter_questions.c.adapter == present)
+                _quarantine(connection, suspect, f"{present} learned from it and was rolled back")
             _want(connection, before, author, reason)
         return True
+
+    def quarantine(self, question_ids: Iterable[int], reason: str) -> None:
+        """Learn no more from these questions, for what a version that was not published came to;
+        but for those that a trusted version learned from as well."""
+        with self._database.write() as connection:
+            _quarantine(connection, sorted(question_ids), reason)
 
     def wanted(self) -> Pointer:
         """Which version should serve."""
@@ -194,22 +202,22 @@ def _state(connection: sa.Connection, name: str | None) -> AdapterState | None:
     return None if state is None else AdapterState(state)
 
 
-def _quarantine(connection: sa.Connection, name: str) -> None:
-    """Learn no more from the questions of a version that was rolled back, but for those that a
-    version that served and was not rolled back learned from as well."""
-    learned = sa.select(adapter_questions.c.question_id)
+def _quarantine(
+    connection: sa.Connection, suspect: sa.Select[tuple[int]] | Sequence[int], reason: str
+) -> None:
+    """Learn no more from these questions, but for those that a version that served and was not
+    rolled back learned from as well."""
     served = sa.select(serving.c.adapter).where(serving.c.adapter.is_not(None))
     trusted = sa.select(adapters.c.name).where(
         adapters.c.state == AdapterState.APPROVED, adapters.c.name.in_(served)
     )
-    suspect = learned.where(adapter_questions.c.adapter == name)
-    proven = learned.where(adapter_questions.c.adapter.in_(trusted))
+    proven = sa.select(adapter_questions.c.question_id).where(
+        adapter_questions.c.adapter.in_(trusted)
+    )
     connection.execute(
         questions.update()
         .where(questions.c.id.in_(suspect), questions.c.id.not_in(proven))
-        .values(
-            state=QuestionState.QUARANTINED, reason=f"{name} learned from it and was rolled back"
-        )
+        .values(state=QuestionState.QUARANTINED, reason=reason)
     )
 
 
