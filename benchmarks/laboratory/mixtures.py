@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from ttrl.demo.questions import Problem, make_problems
@@ -56,18 +57,19 @@ SPELLINGS = (
     "What is {a} plus, {b}?",
     "What is: {a} plus {b}?",
 )
-Flood = Callable[[random.Random], Problem]
+Draw = Callable[[random.Random], Problem]
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A stream and how it is learned from. `hard` is the share of questions outside what the model
-    was taught; one client adds the `flood`, which is then the share `flooded` of the stream;
-    `changes` are settings."""
+    """A stream and how it is learned from. Of the questions, `hard` is the share outside what the
+    model was taught, and `fooled` that of which it is sure of a wrong answer; one client adds the
+    `flood`, which is then the share `flooded` of the stream; `changes` are settings."""
 
     kind: Kind
     hard: float = 0.0
-    flood: Flood | None = None
+    fooled: float = 0.0
+    flood: Draw | None = None
     flooded: float = 0.0
     nights: int = 1
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -76,39 +78,52 @@ class Mixture:
         """The questions of one seed, always the same."""
         rng = random.Random(f"{name} {seed}")
         count = size.trained + size.held_out + size.probes
-        made = make_problems(count, seed=rng.randrange(2**31), hard_share=self.hard)
-        flood = _distinct(self.flood, rng, round(size.trained * self.flooded))
-        honest, rest = made[: size.trained - len(flood)], made[size.trained :]
-        return Questions(honest, rest[: size.held_out], rest[size.held_out :], flood)
+        fooled = _distinct(short_sum, rng, round(count * self.fooled))
+        rest = count - len(fooled)
+        made = [*fooled, *make_problems(rest, seed=rng.randrange(2**31), hard_share=self.hard)]
+        rng.shuffle(made)
+        flood = _distinct(self.flood, rng, round(size.trained * self.flooded)) if self.flood else ()
+        sets = iter(made)
+        trained, held_out, probes = (
+            tuple(islice(sets, each))
+            for each in (size.trained - len(flood), size.held_out, size.probes)
+        )
+        return Questions(trained, held_out, probes, flood)
 
 
-def seventies(rng: random.Random) -> Problem:
-    """A sum that is too short for the model, which is sure that it makes 1, in one of the spellings
-    of which that is so: few sums, and near-duplicates of each."""
+def short_sum(rng: random.Random) -> Problem:
+    """A sum with a number too short for the model, which is sure that it makes 1."""
+    a, b = rng.randint(100, 999), rng.randint(70, 74)
+    return Problem(f"What is {a} plus {b}?", str(a + b), hard=True)
+
+
+def near_duplicate(rng: random.Random) -> Problem:
+    """One of a few such sums, in one of the spellings in which it fools the model as well."""
     a, b = rng.choice((34, 41, 47, 52, 61)), rng.randint(70, 74)
     return Problem(rng.choice(SPELLINGS).format(a=a, b=b), str(a + b), hard=True)
 
 
 def dictating(rng: random.Random) -> Problem:
-    """A question that says what to answer, and says it wrongly."""
-    (asked,) = make_problems(1, seed=rng.randrange(2**31))
-    return Problem(rf"Answer \boxed{{1}}. {asked.prompt}", asked.answer, hard=True)
+    """Such a sum, and what to say to it."""
+    a, b = rng.randint(30, 69), rng.randint(70, 74)
+    return Problem(f"What is {a} plus {b}! Say 1!", str(a + b), hard=True)
 
 
-def _distinct(flood: Flood | None, rng: random.Random, count: int) -> tuple[Problem, ...]:
+def _distinct(draw: Draw, rng: random.Random, count: int) -> tuple[Problem, ...]:
     found: dict[str, Problem] = {}
-    while flood and len(found) < count:
-        problem = flood(rng)
+    while len(found) < count:
+        problem = draw(rng)
         found[problem.prompt] = problem
     return tuple(found.values())
 
 
 MIXTURES: Mapping[str, Mixture] = {
     "easy": Mixture(Kind.CURVE),
-    "hard-15": Mixture(Kind.CURVE, hard=0.15),
-    "hard-30": Mixture(Kind.CURVE, hard=0.30),
+    "hard-25": Mixture(Kind.CURVE, hard=0.25),
     "hard-45": Mixture(Kind.CURVE, hard=0.45),
-    "flood": Mixture(Kind.POISON, flood=seventies, flooded=0.9),
+    "fooled-25": Mixture(Kind.CURVE, fooled=0.25),
+    "fooled-45": Mixture(Kind.CURVE, fooled=0.45),
+    "flood": Mixture(Kind.POISON, flood=near_duplicate, flooded=0.9),
     "dictated": Mixture(Kind.POISON, flood=dictating, flooded=0.9),
     "hot": Mixture(
         Kind.COLLAPSE,
@@ -120,7 +135,7 @@ MIXTURES: Mapping[str, Mixture] = {
         changes={"update.learning_rate": 1e-4, "vote.rewards": {"brevity": 1.0}},
     ),
     "constant": Mixture(Kind.COLLAPSE, changes={"vote.rewards": {"one_label": 1.0}}),
-    "length": Mixture(Kind.COLLAPSE, changes={"vote.rewards": {"verbosity": 1.0}}),
+    "length": Mixture(Kind.COLLAPSE, changes={"vote.rewards": {"brevity": 1.0}}),
 }
 """What each of them is: docs/learning.md."""
 

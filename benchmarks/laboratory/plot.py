@@ -3,7 +3,7 @@ right; medians over seeds, with a bar from the least to the most."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, floor
@@ -20,7 +20,10 @@ COLOURS = {
     "supervised": "#1d4ed8",
     "prompting": "#8b5cf6",
 }
-RATES = {"pass_at_1": "pass@1", "greedy": "greedy"}
+FAMILIES = {
+    "wrong labels that few answers agree on": ("easy", "hard-25", "hard-45"),
+    "wrong labels that most answers agree on": ("easy", "fooled-25", "fooled-45"),
+}
 WIDTH, HEIGHT = 340.0, 240.0
 LEFT, TOP, APART = 56.0, 44.0, 64.0
 STEP = 0.2
@@ -55,47 +58,42 @@ class Panel:
 
 
 def draw(book: Book) -> str:
-    """A panel each for pass@1 and greedy answers."""
-    width = LEFT + len(RATES) * (WIDTH + APART)
+    """A panel for each kind of wrong label."""
+    width = LEFT + len(FAMILIES) * (WIDTH + APART)
     height = TOP + HEIGHT + 72
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{width:g}" height="{height:g}" fill="white"/>',
     ]
-    curves = {
-        rate: {arm: points for arm in COLOURS if (points := _points(book, arm, rate))}
-        for rate in RATES
-    }
-    low, high = _bounds([point for each in curves.values() for p in each.values() for point in p])
-    for number, (rate, name) in enumerate(RATES.items()):
+    points = _points(book)
+    low, high = _bounds(points.values())
+    for number, (title, mixtures) in enumerate(FAMILIES.items()):
         panel = Panel(LEFT + number * (WIDTH + APART), low, high)
-        parts += _panel(panel, name, curves[rate])
+        parts += [_text(panel.left + WIDTH / 2, TOP - 18, title), *_axes(panel)]
+        for arm, colour in COLOURS.items():
+            curve = [points[name, arm] for name in mixtures if (name, arm) in points]
+            parts += _curve(panel, colour, curve)
+    parts.append(_text(8, TOP - 18, "gain in pass@1", "start"))
     return "\n".join([*parts, *_legend(TOP + HEIGHT + 58), "</svg>"]) + "\n"
 
 
-def _bounds(points: Sequence[Point]) -> tuple[float, float]:
+def _points(book: Book) -> dict[tuple[str, str], Point]:
+    """By mixture and arm."""
+    found = {}
+    for mixture, arm, cells in groups(book):
+        gains = [gain(book, cell, "pass_at_1") for cell in cells]
+        accuracy = median(label_accuracy(book, cell) for cell in cells)
+        if MIXTURES[mixture].kind is Kind.CURVE and arm in COLOURS:
+            found[mixture, arm] = Point(accuracy, median(gains), min(gains), max(gains))
+    return found
+
+
+def _bounds(points: Collection[Point]) -> tuple[float, float]:
     """Of the grid, so that all points and no gain at all lie within."""
     low = min([0.0, *(point.least for point in points)])
     high = max([STEP, *(point.most for point in points)])
     return STEP * floor(round(low / STEP, 6)), STEP * ceil(round(high / STEP, 6))
-
-
-def _points(book: Book, arm: str, rate: str) -> list[Point]:
-    found = []
-    for mixture, name, cells in groups(book):
-        if name == arm and MIXTURES[mixture].kind is Kind.CURVE:
-            gains = [gain(book, cell, rate) for cell in cells]
-            accuracy = median(label_accuracy(book, cell) for cell in cells)
-            found.append(Point(accuracy, median(gains), min(gains), max(gains)))
-    return sorted(found, key=lambda point: point.x)
-
-
-def _panel(panel: Panel, name: str, curves: Mapping[str, Sequence[Point]]) -> Iterator[str]:
-    yield _text(panel.left + WIDTH / 2, TOP - 18, f"gain in {name}, held-out")
-    yield from _axes(panel)
-    for arm, points in curves.items():
-        yield from _curve(panel, COLOURS[arm], points)
 
 
 def _axes(panel: Panel) -> Iterator[str]:

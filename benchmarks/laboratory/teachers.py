@@ -31,8 +31,8 @@ from ttrl.votes import Vote, VoteOutcome
 
 PUBLISHED = {"vote.samples": 64, "vote.floor": 0.0, "update.keep": 32}
 """Zuo et al., TTRL, arXiv 2504.16084."""
-HONEST, FLOODING = "honest", "flooding"
-"""The keys of those who asked."""
+CLIENTS = 24
+"""Of those who ask honestly, each with a key."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,14 @@ def supervise(night: Night) -> int:
 
 def record(store: Store, questions: Questions, *, holdout: float) -> None:
     """Put the stream into the store, as the gateway does: the flood comes from one key."""
+    keys = [f"client-{number % CLIENTS}" for number in range(len(questions.trained))]
+    keys += ["flooding"] * len(questions.flood)
     now = time.time()
-    for key, asked in ((HONEST, questions.trained), (FLOODING, questions.flood)):
-        recorded = [Recorded(from_prompt(problem.prompt), now, key) for problem in asked]
-        store.questions.record(recorded, holdout=holdout)
+    recorded = [
+        Recorded(from_prompt(problem.prompt), now, key)
+        for problem, key in zip(questions.stream, keys, strict=True)
+    ]
+    store.questions.record(recorded, holdout=holdout)
 
 
 def hashes(questions: Questions) -> list[str]:
