@@ -270,8 +270,9 @@ class GateConfig(Section):
     """Share of the answers that may become unreadable before the candidate is worse."""
     reach: Ratio = 0.05
     """Share of the labelled probes that may lose their last right answer (pass@k)."""
-    length: Annotated[float, Field(gt=1)] = 3.0
-    """Times that answers may be longer or shorter than the live version's."""
+    length: Annotated[float, Field(gt=1)] = 5.0
+    """Times that answers may be longer or shorter than the live version's. TTRL as published makes
+    answers to easy questions almost four times shorter (arXiv 2504.16084, by MATH's levels)."""
     kl_base: Annotated[float, Field(gt=0)] = 0.5
     """Distance from the base model, in nats per token of pinned answers, that a lineage may go."""
     kl_live: Annotated[float, Field(gt=0)] = 0.3

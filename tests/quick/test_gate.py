@@ -77,8 +77,8 @@ def test_verdicts(given, verdict):
         pytest.param({"candidate": 0.95, "says": "same"}, Rule.VARIETY, id="one answer to all"),
         pytest.param({"candidate": 0.95, "says": "wrong"}, Rule.KEPT, id="agreed on wrong ones"),
         pytest.param({"candidate": 0.8, "readable": 0.7}, Rule.READABLE, id="unreadable"),
-        pytest.param({"candidate": 0.9, "tokens": 200.0}, Rule.LENGTH, id="five times as long"),
-        pytest.param({"candidate": 0.9, "tokens": 10.0}, Rule.LENGTH, id="a quarter as long"),
+        pytest.param({"candidate": 0.9, "tokens": 240.0}, Rule.LENGTH, id="six times as long"),
+        pytest.param({"candidate": 0.9, "tokens": 6.0}, Rule.LENGTH, id="a sixth as long"),
     ],
 )
 def test_what_is_lost_vetoes_whatever_is_gained(spoilt, rule, labelled):
