@@ -69,6 +69,7 @@ def show(resolve: Resolve, name: str, as_json: bool) -> None:
         row = _row(store, _get(store, name))
         row["questions"] = store.adapters.question_ids(name)
         row["quarantined"] = _quarantined(store, name)
+        row["to_label"] = sum(p.run_id == row["run_id"] for p in store.comparisons.waiting())
         row["begins"] = store.runs.get(row["run_id"]).begins if row["run_id"] else None
         row["verdicts"] = store.runs.verdicts(row["run_id"]) if row["run_id"] else []
     row["path"] = str(config.state_dir / "adapters" / name)

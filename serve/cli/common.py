@@ -192,6 +192,10 @@ def _echo_verdict(verdict: Mapping[str, Any]) -> None:
         click.echo(f"{'':12} {sure['budget_left']:.1%} of this year's error budget is left")
     for check in evidence["checks"]:
         click.echo(f"{'':12} {check['outcome']:8} {check['words']}")
+    for change in evidence["worst"]:
+        said = " to ".join(one_line(change[side] or "-").plain for side in ("live", "candidate"))
+        right = f"right {change['right_before']:.0%} to {change['right_after']:.0%}"
+        click.echo(f"{'':12} {'lost':8} {right}: {said} (probe {change['probe'][:8]})")
 
 
 def _echo_ruling(ruling: Mapping[str, Any]) -> None:

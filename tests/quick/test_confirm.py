@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from jobs import confirm
+from serve.cli.label import sides
 from tests.quick.test_gate import SETTINGS, probes
-from tests.quick.test_labelling import PAIR, held_out
+from tests.quick.test_labelling import PAIR, held_out, ttrl
 from ttrl.config import ShipPolicy
 from ttrl.evidence import GATES, Budget
 from ttrl.gate import judge
 from ttrl.labelling import Judged, Side
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import Trigger
+
+__all__ = ["ttrl"]
 
 COUNT = 40
 
@@ -120,3 +123,22 @@ def test_sides_with_the_same_majority_are_worth_nothing():
     alike = PAIR.__class__(1, PAIR.origin, PAIR.live, Side("so", PAIR.live.label))
     assert {alike.worth(each) for each in Judged} == {0.0, None}
     assert [PAIR.worth(each) for each in Judged] == [-1.0, 1.0, 0.0, 0.0, None]
+
+
+def test_ttrl_label_says_how_far_it_is_and_lets_it_serve(ttrl, store):
+    name = held(store, probes(40, 0.3, 0.7))
+    *_, last = store.comparisons.waiting()
+    judged(store, candidate=COUNT - 1)
+    a, _ = sides(last)
+    key = "a" if a[0] is Judged.CANDIDATE else "b"
+    other = {"a": "b", "b": "a"}[key]
+    said = ttrl("--judge", str(last.id), other)
+    assert f"{name} is better by your judgements" in said, "39 for it outweigh one against it"
+    assert store.adapters.wanted().adapter == name
+    assert "is held" not in ttrl("--judge", str(last.id), key), "nothing waits any more"
+
+
+def test_ttrl_label_says_why_a_version_waits(ttrl, store):
+    name = held(store, probes(40, 0.3, 0.7))
+    first = store.comparisons.waiting()[0]
+    assert f"{name} is held: e-value" in ttrl("--judge", str(first.id), "both")
