@@ -18,11 +18,6 @@ def brevity(_vote: Vote, samples: Sequence[Sample]) -> tuple[float, ...]:
     return tuple(-float(len(sample.token_ids)) for sample in samples)
 
 
-def verbosity(_vote: Vote, samples: Sequence[Sample]) -> tuple[float, ...]:
-    """A length penalty whose sign is wrong."""
-    return tuple(float(len(sample.token_ids)) for sample in samples)
-
-
 def one_label(vote: Vote, samples: Sequence[Sample]) -> tuple[float, ...]:
     """Nearness to one label, as of a cache that gives every question the same one."""
     assert len(vote.answers) == len(samples)
@@ -37,6 +32,5 @@ def _nearness(answer: str | None) -> float:
 
 MISREWARDS: Mapping[str, Reward] = {
     "brevity": brevity,
-    "verbosity": verbosity,
     "one_label": one_label,
 }

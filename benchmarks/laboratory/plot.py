@@ -25,7 +25,7 @@ FAMILIES = {
     "wrong labels that most answers agree on": ("easy", "fooled-25", "fooled-45"),
 }
 WIDTH, HEIGHT = 340.0, 240.0
-LEFT, TOP, APART = 56.0, 44.0, 64.0
+LEFT, TOP, APART = 56.0, 60.0, 64.0
 STEP = 0.2
 """Between the lines of the grid, both ways."""
 
@@ -74,7 +74,7 @@ def draw(book: Book) -> str:
         for arm, colour in COLOURS.items():
             curve = [points[name, arm] for name in mixtures if (name, arm) in points]
             parts += _curve(panel, colour, curve)
-    parts.append(_text(8, TOP - 18, "gain in pass@1", "start"))
+    parts.append(_text(8, 14, "gain in pass@1, held-out questions", "start"))
     return "\n".join([*parts, *_legend(TOP + HEIGHT + 58), "</svg>"]) + "\n"
 
 

@@ -40,4 +40,4 @@ def test_the_smoke_table(tmp_path):
     assert "</svg>" in picture.read_text()
     again, said = learning("--out", str(out))
     assert again == found, "no cell is done twice"
-    assert "about" not in said
+    assert "minutes to go" not in said

@@ -102,7 +102,6 @@ def test_a_mixture_is_what_it_says_and_keeps_its_sets_apart(name):
     ("name", "liked", "disliked"),
     [
         ("brevity", r"\boxed{1}", r"1+1=2, so \boxed{2}"),
-        ("verbosity", r"1+1=2, so \boxed{2}", r"\boxed{1}"),
         ("one_label", r"\boxed{480}", r"\boxed{2}"),
     ],
 )
