@@ -306,7 +306,7 @@ class GuardConfig(Section):
     alike: Above = 0.5
     """Share of the pairs of different questions, answered differently in the beginning, that may
     come to have the same answer."""
-    flips: Above = 0.5
+    flips: Above = 0.3
     """Share of the questions asked again that may have another label than before."""
     fall: Above = 0.3
     """Part of its best value that agreement may lose."""

@@ -78,7 +78,7 @@ def test_who_floods_teaches_no_more_than_others(tmp_path):
 @pytest.mark.timeout(600)
 def test_a_full_lineage_ends_and_the_next_run_starts_from_the_base(tmp_path):
     state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, "update.lineage_updates=1", "update.steps=4") as daemon:
+    with Daemon(state_dir, "update.lineage_updates=1", "update.steps=10") as daemon:
         first = json.loads(daemon.ttrl("adapt", "--json"))
         assert (first["state"], first["begins"]) == ("published", "no_parent")
         daemon.wait_live(first["adapter"])
@@ -87,7 +87,7 @@ def test_a_full_lineage_ends_and_the_next_run_starts_from_the_base(tmp_path):
         with daemon.store() as store:
             taught = set(store.adapters.question_ids(first["adapter"]))
             unasked = {row.id for row in store.questions.new(1000)}
-        second = json.loads(daemon.ttrl("adapt", "--json", "--steps", "10", code=None))
+        second = json.loads(daemon.ttrl("adapt", "--json", code=None))
         assert (second["parent"], second["begins"]) == (None, "lineage_full")
         assert "a new lineage: no more updates may be stacked" in second["reason"]
         shown = json.loads(daemon.ttrl("runs", "show", str(second["id"]), "--json"))
