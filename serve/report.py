@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from serve import plots
 from ttrl.store import Store
 from ttrl.store.runs import Observation
+from ttrl.times import clock
 
 CURVES = {
     "share": "share of the majority",
@@ -43,12 +43,8 @@ def _environment() -> Environment:
     found = Environment(
         loader=PackageLoader("serve"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    found.filters["time"] = _time
+    found.filters["time"] = lambda at: "-" if at is None else clock(at)
     return found
-
-
-def _time(at: float | None) -> str:
-    return "-" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
 
 
 def _curves(steps: Sequence[Observation]) -> Iterator[plots.Line]:

@@ -1,9 +1,9 @@
-"""Times as people write them in settings."""
+"""Times as people write and read them."""
 
 from __future__ import annotations
 
 import re
-from datetime import time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -25,6 +25,11 @@ Duration = Annotated[
     BeforeValidator(_duration),
     PlainSerializer(lambda value: f"{value.total_seconds():g}s", when_used="json"),
 ]
+
+
+def clock(at: float) -> str:
+    """Unix seconds as people read them."""
+    return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
 
 
 def parse_window(window: str) -> tuple[time, time]:

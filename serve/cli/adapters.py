@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +142,7 @@ def _get(store: Store, name: str) -> AdapterRow:
 
 
 def _row(store: Store, row: AdapterRow) -> dict[str, Any]:
-    roles: Mapping[str | None, str] = {
-        store.adapters.previous(): "previous",
-        store.adapters.serving().adapter: "live",
-    }
-    return {**vars(row), "role": roles.get(row.name, "")}
+    return {**vars(row), "role": store.adapters.roles().get(row.name, "")}
 
 
 def _quarantined(store: Store, name: str) -> int:

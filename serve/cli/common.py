@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -23,6 +22,7 @@ from ttrl.config import Config
 from ttrl.lineage import WORDS, Begins
 from ttrl.settings import ConfigError, Resolved, Source, load, override, scalar
 from ttrl.store import Store, StoreError
+from ttrl.times import clock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -163,9 +163,9 @@ def one_line(text: str) -> Text:
     return plain(" ".join(text.split()))
 
 
-def clock(at: float) -> str:
-    """Unix seconds as people read them."""
-    return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+def counted(count: int, what: str) -> str:
+    """How many of something there are, in words."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def echo_fields(found: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from serve.cli.common import (
     Resolve,
     config_options,
+    counted,
     fail,
     json_option,
     one_line,
@@ -59,9 +60,9 @@ def add(resolve: Resolve, file: Path, tags: tuple[str, ...]) -> None:
         store.questions.guard(like)
         found = store.probes.labelled()
     click.echo(
-        f"{_count(len(labels))} read, {added} of them new; there are {len(found)} in all, in "
-        f"{len({probe.cluster for probe in found})} clusters of near-duplicates.\n"
-        f"{_count(len(like), 'recorded question')} like them will not be learned from."
+        f"{counted(len(labels), 'probe')} read, {added} of them new; there are {len(found)} in "
+        f"all, in {len({probe.cluster for probe in found})} clusters of near-duplicates.\n"
+        f"{counted(len(like), 'recorded question')} like them will not be learned from."
     )
 
 
@@ -89,7 +90,7 @@ def list_(resolve: Resolve, traffic: bool, as_json: bool) -> None:
     _show(rows)
     tags = Counter(tag for row in rows for tag in row.get("tags", ()))
     each = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
-    click.echo(f"{_count(len(rows))}{': ' if each else ''}{each}")
+    click.echo(f"{counted(len(rows), 'probe')}{': ' if each else ''}{each}")
 
 
 @probes.command()
@@ -110,14 +111,10 @@ def remove(
         if not chosen:
             fail("there are no such probes; `ttrl probes list` shows those there are")
         if everything and not yes:
-            click.confirm(f"Forget {_count(len(chosen))}?", abort=True)
+            click.confirm(f"Forget {counted(len(chosen), 'probe')}?", abort=True)
         count = store.probes.remove(chosen)
         store.questions.unguard()
-    click.echo(f"{_count(count)} forgotten.")
-
-
-def _count(count: int, what: str = "probe") -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    click.echo(f"{counted(count, 'probe')} forgotten.")
 
 
 def _row(probe: LabelledProbe) -> dict[str, Any]:

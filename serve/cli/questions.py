@@ -11,6 +11,7 @@ from rich.table import Table
 from serve.cli.common import (
     Resolve,
     config_options,
+    counted,
     fail,
     json_option,
     one_line,
@@ -83,7 +84,7 @@ def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) 
         count = store.questions.delete(None if everything else ids)
     if ids and not count:
         fail(f"there is no question {', '.join(map(str, ids))}")
-    click.echo(f"{count} question{'' if count == 1 else 's'} forgotten.")
+    click.echo(f"{counted(count, 'question')} forgotten.")
 
 
 @questions.command()
@@ -101,7 +102,7 @@ def release(resolve: Resolve, ids: tuple[int, ...], adapter: str | None) -> None
         count = store.questions.release(ids)
     if not count:
         fail("none of these is skipped or quarantined; `ttrl questions list` shows the states")
-    click.echo(f"{count} question{'' if count == 1 else 's'} released.")
+    click.echo(f"{counted(count, 'question')} released.")
 
 
 def _why(question: StoredQuestion) -> str:

@@ -13,7 +13,6 @@ from serve.cli.common import (
     NOT_RUNNING,
     Resolve,
     ask_daemon,
-    clock,
     config_options,
     json_option,
     open_store,
@@ -23,6 +22,7 @@ from serve.cli.questions import REASONS
 from serve.schedule import PAUSED
 from serve.state import owner_of
 from serve.status import report
+from ttrl.times import clock
 
 WAITS = {
     Decision.RUN_UNDER_WAY: ", once the run under way has ended",

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from serve.cli.common import Resolve, clock, config_options, json_option, open_store, print_json
+from serve.cli.common import Resolve, config_options, json_option, open_store, print_json
 from ttrl.lineage import WORDS, Begins, stack
 from ttrl.store import Store
+from ttrl.times import clock
 
 Branch = Mapping[str, Any]
 
@@ -37,7 +38,7 @@ def tree(resolve: Resolve, as_json: bool) -> None:
 def _branches(store: Store) -> Iterator[Branch]:
     """Every version, oldest first, with its depth: the updates stacked, its own included."""
     versions = store.adapters.all()
-    roles = {store.adapters.previous(): "previous", store.adapters.serving().adapter: "live"}
+    roles = store.adapters.roles()
     for row in reversed(versions):
         run = store.runs.get(row.run_id) if row.run_id else None
         verdicts = store.runs.verdicts(row.run_id) if row.run_id else []

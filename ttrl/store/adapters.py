@@ -177,6 +177,10 @@ class AdapterTable:
             present = history[0].adapter if history else None
             return next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
 
+    def roles(self) -> dict[str | None, str]:
+        """Which version is live and which is the previous one; None is the base model."""
+        return {self.previous(): "previous", self.serving().adapter: "live"}
+
     def _newest(self, table: sa.Table) -> Pointer:
         with self._database.read() as connection:
             history = _history(connection, table, limit=1)
