@@ -77,8 +77,18 @@ def run_checks(probes: Sequence[Probe], settings: GateConfig, drift: Drift) -> l
     )
 
 
-def _accuracy(probe: Probe) -> Pair | None:
+def accuracy(probe: Probe) -> Pair | None:
+    """The shares of right answers of live version and candidate."""
     return (probe.live.accuracy, probe.candidate.accuracy) if probe.labelled else None
+
+
+def agreement(probe: Probe) -> Pair | None:
+    """How far live version and candidate agree with themselves."""
+    return probe.live.vote.share, probe.candidate.vote.share
+
+
+def _readable(probe: Probe) -> Pair | None:
+    return probe.live.readable, probe.candidate.readable
 
 
 def _accuracy_to_base(probe: Probe) -> Pair | None:
@@ -102,16 +112,13 @@ def _kept_right(probe: Probe) -> Pair | None:
     return float(probe.again.majority_right), float(probe.candidate.majority_right)
 
 
-ACCURACY: Value = _accuracy
-AGREEMENT: Value = lambda p: (p.live.vote.share, p.candidate.vote.share)  # noqa: E731
-
 FALLS: tuple[tuple[Rule, Value, Callable[[GateConfig], float]], ...] = (
-    (Rule.ACCURACY, ACCURACY, lambda settings: 0.0),
+    (Rule.ACCURACY, accuracy, lambda settings: 0.0),
     (Rule.KEPT_RIGHT, _kept_right, lambda settings: settings.flips),
     (Rule.KEPT, _kept, lambda settings: settings.flips),
-    (Rule.READABLE, lambda p: (p.live.readable, p.candidate.readable), lambda s: s.unreadable),
+    (Rule.READABLE, _readable, lambda settings: settings.unreadable),
     (Rule.REACH, _reach, lambda settings: settings.reach),
-    (Rule.AGREEMENT, AGREEMENT, lambda settings: 0.0),
+    (Rule.AGREEMENT, agreement, lambda settings: 0.0),
 )
 """What must not fall by more than a margin."""
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from ttrl.checks import ACCURACY, AGREEMENT, Check, Outcome, Rule, run_checks
+from ttrl.checks import Check, Outcome, Rule, accuracy, agreement, run_checks
 from ttrl.config import GateConfig, ShipPolicy
 from ttrl.drift import Drift
 from ttrl.evidence import Budget, e_value, probes_needed
@@ -141,19 +141,19 @@ def _decide(
     doubts = [check for check in checks if check.outcome is Outcome.UNPROVEN]
     if of_tags := [check.words for check in doubts if check.rule is Rule.TAG]:
         return Verdict.UNPROVEN, "; ".join(of_tags)
-    labelled, agreement = compare(probes, ACCURACY), compare(probes, AGREEMENT)
+    labelled, agreed = compare(probes, accuracy), compare(probes, agreement)
     if certainty and certainty.proves and labelled and labelled.probes >= settings.min_probes:
         if not doubts:
             return Verdict.BETTER, f"labelled probes: {labelled}; {certainty}"
         return Verdict.UNPROVEN, "; ".join(check.words for check in doubts)
     doubt = f"; labels do not prove it: {certainty}" if certainty else ""
-    risen = agreement is not None and agreement.low > 0
+    risen = agreed is not None and agreed.low > 0
     verdict = Verdict.SHARPER if risen else Verdict.UNPROVEN
-    return verdict, f"{Rule.AGREEMENT}: {agreement}{doubt}"
+    return verdict, f"{Rule.AGREEMENT}: {agreed}{doubt}"
 
 
 def _certainty(probes: Sequence[Probe], budget: Budget) -> Certainty | None:
-    found = differences(pairs(probes, ACCURACY))
+    found = differences(pairs(probes, accuracy))
     if not found:
         return None
     return _sure(len(found), e_value(found), budget)

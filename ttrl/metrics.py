@@ -32,7 +32,10 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self._serving()
         self._recording()
-        self._learning()
+        self._runs()
+        self._votes()
+        self._updates()
+        self._schedule()
         self._engine()
         self._guarding()
 
@@ -80,7 +83,7 @@ class Metrics:
             "ttrl_questions", "Distinct questions in the store, by state.", ["state"], registry=r
         )
 
-    def _learning(self) -> None:
+    def _runs(self) -> None:
         r = self.registry
         self.left_out = Counter(
             "ttrl_questions_left_out_total",
@@ -90,6 +93,9 @@ class Metrics:
         self.runs = Counter("ttrl_runs_total", "Runs that ended, by how.", ["state"], registry=r)
         self.run_active = Gauge("ttrl_run_active", "1 while a run is under way.", registry=r)
         self.run_step = Gauge("ttrl_run_steps", "Optimizer steps of the newest run.", registry=r)
+
+    def _votes(self) -> None:
+        r = self.registry
         self.vote_share = Gauge(
             "ttrl_vote_share_ratio", "Mean share of the majority answer in the newest step.",
             registry=r,
@@ -119,6 +125,9 @@ class Metrics:
         self.answer_tokens = Gauge(
             "ttrl_samples_length_tokens", "Mean length of the newest step's answers.", registry=r
         )
+
+    def _updates(self) -> None:
+        r = self.registry
         self.token_entropy = Gauge(
             "ttrl_update_token_entropy_nats", "Mean entropy of the next token in the newest step.",
             registry=r,
@@ -156,6 +165,9 @@ class Metrics:
             "Mean difference between the engine's and the trainer's log-probabilities.",
             registry=r,
         )
+
+    def _schedule(self) -> None:
+        r = self.registry
         self.paused = Gauge("ttrl_learning_paused", "1 while learning is paused.", registry=r)
         self.next_run = Gauge(
             "ttrl_next_run_timestamp_seconds", "When the next scheduled run is due.", registry=r

@@ -116,7 +116,7 @@ class Roller:
         return Group(question, drawn, vote, worth, kept)
 
     def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
-        """What the samples say. The laboratory's rollers differ from this one here alone."""
+        """What the samples say."""
         return take_vote(read_answers(question.question.text, drawn), floor=self._vote.floor)
 
 

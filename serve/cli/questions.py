@@ -93,7 +93,7 @@ def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) 
 @config_options
 def release(resolve: Resolve, ids: tuple[int, ...], adapter: str | None) -> None:
     """Let runs learn from questions that were skipped, or were quarantined because a version that
-    had learned from them was rolled back."""
+    had learned from them was rolled back, or worse."""
     if bool(ids) == bool(adapter):
         raise click.UsageError("name the ids of the questions, or --adapter NAME")
     with open_store(resolve().config) as store:

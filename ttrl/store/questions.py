@@ -34,7 +34,8 @@ class QuestionState(StrEnum):
     GUARDED = "guarded"
     """It is like a probe: nothing learns from it."""
     QUARANTINED = "quarantined"
-    """A version that learned from it was rolled back; not learned from until it is released."""
+    """A version that learned from it was rolled back, or was worse; not learned from until it is
+    released."""
     SKIPPED = "skipped"
     """It tells the model what to say; not learned from until it is released."""
 
