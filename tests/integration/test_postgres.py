@@ -34,6 +34,7 @@ from tests.quick.test_recorder import test_into_a_real_store, until, writing
 from tests.quick.test_store import (
     adapter,
     asked,
+    test_a_forgotten_question_leaves_no_answer_in_a_verdict,
     test_a_held_adapter_is_listed_but_not_wanted,
     test_a_newer_store_is_refused_with_a_sentence,
     test_a_reader_sees_one_moment,
@@ -66,6 +67,7 @@ from ttrl.store.runs import Trigger
 __all__ = [
     "queue",
     "store",
+    "test_a_forgotten_question_leaves_no_answer_in_a_verdict",
     "test_a_held_adapter_is_listed_but_not_wanted",
     "test_a_newer_store_is_refused_with_a_sentence",
     "test_a_question_is_asked_about_once",

@@ -478,3 +478,18 @@ def test_what_made_a_rejected_version_worse_is_quarantined(store):
     (kept,) = store.questions.page(10, state=QuestionState.QUARANTINED)
     assert (kept.id, kept.reason) == (ids[1], "run 7 learned from it, for the worse")
     assert store.questions.release(ids) == 1
+
+
+def test_a_forgotten_question_leaves_no_answer_in_a_verdict(store):
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.questions.record(asked("one", "two"), holdout=0)
+    one, two = sorted(store.questions.new(10), key=lambda row: row.id)
+    worst = [{"probe": row.question.hash, "live": row.question.text} for row in (one, two)]
+    verdict = {"run_id": run.id, "against": "base", "verdict": "unproven"}
+    store.runs.add_verdict({**verdict, "evidence": {"worst": worst, "probes": 2}})
+    store.questions.delete([one.id])
+    (kept,) = store.runs.verdicts(run.id)
+    assert kept["evidence"] == {"worst": worst[1:], "probes": 2}
+    store.questions.delete(None)
+    (kept,) = store.runs.verdicts(run.id)
+    assert kept["evidence"] == {"worst": [], "probes": 2}

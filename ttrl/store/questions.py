@@ -15,7 +15,7 @@ from ttrl.probes import ProbeOrigin
 from ttrl.questions import Question
 from ttrl.screening import suspicion
 from ttrl.store.database import PARAMETERS, Database
-from ttrl.store.schema import adapter_questions, facts, probes, questions, votes
+from ttrl.store.schema import adapter_questions, facts, probes, questions, verdicts, votes
 
 
 class QuestionState(StrEnum):
@@ -224,13 +224,14 @@ class QuestionTable:
             return connection.execute(query.values(state=QuestionState.NEW, reason=None)).rowcount
 
     def delete(self, ids: Sequence[int] | None) -> int:
-        """Forget questions (None: all), their votes and samples, and what `ttrl label` made of
-        them; how many there were."""
+        """Forget questions (None: all), their votes and samples, what `ttrl label` made of them,
+        and the answers to them that a verdict quotes; how many there were."""
         chosen = sa.true() if ids is None else questions.c.id.in_(ids)
-        judged = probes.c.hash.in_(sa.select(questions.c.hash).where(chosen))
+        hashes = sa.select(questions.c.hash).where(chosen)
         from_traffic = probes.c.origin != ProbeOrigin.OPERATOR
         with self._database.write() as connection:
-            connection.execute(probes.delete().where(judged, from_traffic))
+            _unquote(connection, set(connection.scalars(hashes)))
+            connection.execute(probes.delete().where(probes.c.hash.in_(hashes), from_traffic))
             return connection.execute(questions.delete().where(chosen)).rowcount
 
     def counts(self) -> dict[str, int]:
@@ -287,6 +288,16 @@ class QuestionTable:
 
 def _select() -> sa.Select[tuple[object, ...]]:
     return sa.select(questions)
+
+
+def _unquote(connection: sa.Connection, hashes: set[str]) -> None:
+    """Take answers to these questions out of what verdicts quote as the worst changes."""
+    for row in connection.execute(sa.select(verdicts.c.id, verdicts.c.evidence)).all():
+        worst = row.evidence.get("worst", [])
+        kept = [change for change in worst if change["probe"] not in hashes]
+        if len(kept) < len(worst):
+            update = verdicts.update().where(verdicts.c.id == row.id)
+            connection.execute(update.values(evidence={**row.evidence, "worst": kept}))
 
 
 def _turns(only: Sequence[str], again: Sequence[str]) -> sa.Select[tuple[int, int]]:
