@@ -9,13 +9,18 @@ and how to read it. The table is on standard error; the last line on standard ou
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -30,7 +35,6 @@ from ttrl.rewards import REWARDS
 
 SMOKE = Size(trained=32, held_out=24, probes=60, samples=32, steps=6)
 SMOKE_MIXTURES, SMOKE_ARMS = ("easy", "constant"), ("none", "plain", "ours")
-THREADS = 2
 
 Key = tuple[str, str, int]
 
@@ -44,9 +48,10 @@ def plan(mixtures: Sequence[str], arms: Sequence[str], seeds: int) -> Iterator[K
                 yield name, arm, seed
 
 
-def fill(worked_on: Bench, size: Size, key: Key) -> Cell:
+def fill(size: Size, key: Key) -> Cell:
     """One cell: let the arm learn, and measure what serves then."""
     name, arm, seed = key
+    worked_on = _own_bench()
     mixture = MIXTURES[name]
     questions = mixture.draw(name, seed, size)
     with tempfile.TemporaryDirectory() as place:
@@ -74,15 +79,22 @@ def fill(worked_on: Bench, size: Size, key: Key) -> Cell:
     )
 
 
-def fill_all(book: Book, keys: Sequence[Key]) -> None:
-    """The cells that are not there yet, and how far it is."""
+@cache
+def _own_bench() -> Bench:
+    """This process's, until it ends."""
+    ending = ExitStack()
+    atexit.register(ending.close)
+    place = ending.enter_context(tempfile.TemporaryDirectory())
+    return ending.enter_context(bench(Path(place)))
+
+
+def fill_all(book: Book, keys: Sequence[Key], at_once: int) -> None:
+    """The cells that are not there yet, and how far it is. Processes, since a run sets the seeds
+    and the threads of its whole process; new ones, since torch does not survive a fork."""
     missing = [key for key in keys if key not in book.cells]
-    if not missing:
-        return
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as place, bench(Path(place)) as worked_on:
-        for number, key in enumerate(missing, 1):
-            cell = fill(worked_on, book.size, key)
+    with ProcessPoolExecutor(at_once, get_context("spawn"), _ready_to_train) as pool:
+        for number, cell in enumerate(pool.map(fill, itertools.repeat(book.size), missing), 1):
             book.add(cell)
             rest = (time.monotonic() - began) / number * (len(missing) - number)
             click.echo(f"{number}/{len(missing)} {table.line(book, cell)}", err=True)
@@ -105,6 +117,7 @@ def _names(known: Sequence[str]) -> object:
 @click.option("--mixtures", default="", callback=_names(tuple(MIXTURES)), help="Some, by comma.")
 @click.option("--arms", default="", callback=_names(tuple(ARMS)), help="Some, by comma.")
 @click.option("--steps", default=Size.steps, show_default=True, help="Optimizer steps of an arm.")
+@click.option("--at-once", default=2, show_default=True, help="Cells; each keeps a core busy.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="All numbers; continued."
 )
@@ -115,6 +128,7 @@ def main(
     mixtures: tuple[str, ...],
     arms: tuple[str, ...],
     steps: int,
+    at_once: int,
     out: Path | None,
     picture: Path | None,
 ) -> None:
@@ -126,8 +140,8 @@ def main(
         book = Book.open(size, out)
     except OtherSize as error:
         raise click.ClickException(str(error)) from None
-    _ready_to_train()
-    fill_all(book, list(plan(mixtures, arms, seeds)))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    fill_all(book, list(plan(mixtures, arms, seeds)), at_once)
     found = table.summary(book)
     book.write(found=found, rows=table.rows(book))
     table.show(book)
@@ -138,8 +152,6 @@ def main(
 
 def _ready_to_train() -> None:
     """As a run's process is: threads that spin while they wait would take the engine's cores."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
     os.environ.setdefault("TQDM_DISABLE", "1")
     REWARDS.update(MISREWARDS)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
+from jobs.candidate import snapshot_steps
 from ttrl import answers, staleness
 from ttrl.answers import AnswerKind
 from ttrl.cohort import cohort
@@ -48,6 +49,16 @@ class Examined:
     probe: Probe
     live: Sequence[str]
     candidate: Sequence[str]
+
+
+def cost(config: Config, labelled: int, held_out: int, *, from_base: bool) -> int:
+    """About how many samples the examination of a whole run draws, of so many probes."""
+    apart = round(config.gate.choosing * labelled)
+    choosing = apart if apart >= config.gate.min_probes else 0
+    steps = len(snapshot_steps(config.update.steps, config.update.snapshots))
+    arms = 3 if from_base else 4  # live twice and candidate, and the base if it is not what serves
+    asked = arms * (labelled + held_out - choosing) + steps * choosing
+    return asked * config.gate.samples
 
 
 class Examination:

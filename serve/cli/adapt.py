@@ -139,20 +139,19 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         selected = outset.select(config, store, [r for r in found if not apart.like(r.question)])
         questions, left_out = [row.question for row in selected.chosen], selected.counts
     else:
-        held_out = store.questions.held_out(questions, holdout=config.gate.holdout)
-        questions = [each for each in questions if each.hash not in held_out]
-        probing |= held_out
+        unseen = store.questions.held_out(questions, holdout=config.gate.holdout)
+        questions = [each for each in questions if each.hash not in unseen]
+        probing |= unseen
     chosen = sum(not apart.like(each) for each in questions)
     steps = config.update.steps if chosen else 0
-    probes = min(len(probing), config.gate.probes) + len(labelled)
+    held_out = min(len(probing), config.gate.probes)
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
-    based = store.adapters.serving().adapter is None
-    asked = 3 if based else 4  # live twice and candidate, and the base if it is not what serves
-    probe_samples = asked * probes * config.gate.samples
+    from_base = store.adapters.serving().adapter is None
+    probe_samples = probe.cost(config, len(labelled), held_out, from_base=from_base)
     return {
         "questions": chosen,
         "left_out": left_out,
-        "probes": probes,
+        "probes": len(labelled) + held_out,
         "min_probes": config.gate.min_probes,
         "steps": steps,
         "samples": samples,

@@ -17,6 +17,7 @@ from serve.cli import COMMANDS, main
 from serve.cli.daemon import with_model
 from serve.state import StateDirError, announce, owner_of, owning
 from tests.standin import serving
+from ttrl.probes import Label
 from ttrl.questions import from_prompt
 from ttrl.settings import load
 from ttrl.store.adapters import AdapterRow, AdapterState
@@ -127,6 +128,14 @@ def test_dry_run_says_what_would_be_spent(ttrl, store):
     assert plan["trained_sequences"] == 5 * 8 * 16
     assert plan["probe_samples"] == plan["probes"] * 3 * 16
     assert 0 < plan["probes"] <= 64
+
+
+def test_dry_run_counts_the_labels_that_choose_a_step(ttrl, store):
+    store.questions.record([Recorded(from_prompt("what is it?"), 1.0)], holdout=0)
+    labels = [Label(from_prompt(f"how many are {n}?"), ("1",), None, ()) for n in range(80)]
+    store.probes.add(labels)
+    plan = json.loads(ttrl("adapt", "--dry-run", "--json", "--steps", "3"))
+    assert plan["probe_samples"] == (3 * 60 + 3 * 20) * 16, "a quarter, at each of three steps"
 
 
 def test_dry_run_on_a_file(ttrl, store, tmp_path):

@@ -4,8 +4,10 @@ The runs in tests/data/guard are real ones of the demo's model, recorded step by
 to stop them: sums that it can learn (good; drift, which learns and then forgets at 5 to 10 times
 the learning rate; garbage, at 20 to 30 times), and sums of four to six digits, which it cannot
 (misled). The bounds in ttrl/config.py were chosen with TUNED in view; those of HELD_BACK were
-recorded with other seeds and rates afterwards. Three of TUNED have no `kl`, so that the other rules
-must do; only in good_b and good_c is it limited for single tokens (ttrl.drift.MOST_LOG_RATIO).
+recorded with other seeds and rates afterwards. The bound of `flips` is TTRL-Guard's own
+(arXiv 2605.19444), taken when misled_b had been seen, so misled_b is no test of it. Three of TUNED
+have no `kl`, so that the other rules must do; only in good_b and good_c is it limited for single
+tokens (ttrl.drift.MOST_LOG_RATIO).
 `right` is the share of a step's samples that were right, which no rule sees.
 """
 
