@@ -24,7 +24,6 @@ from jobs.lesson import Distrusted, Lesson
 from jobs.probe import Examination
 from ttrl import adapters, gate
 from ttrl.config import Config
-from ttrl.drift import measure
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evidence import spent
 from ttrl.gate import Judgement, Verdict
@@ -204,7 +203,7 @@ def _judge(
     examined = examination.judge(candidate)
     probes = [each.probe for each in examined]
     budget = spent(store.runs.labelled_gates(), time.time())
-    drift = measure(updated.pinned)
+    drift = examination.drift(updated.pinned)
     judgement = gate.judge(probes, config.gate, budget, drift, examination.staleness())
     store.runs.add_verdict(
         {

@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
 from jobs.candidate import snapshot_steps
-from ttrl import answers, staleness
+from ttrl import answers, drift, staleness
 from ttrl.answers import AnswerKind
 from ttrl.cohort import cohort
 from ttrl.config import Config, GateConfig
+from ttrl.drift import Drift
 from ttrl.engine import crew
 from ttrl.engine.client import EngineClient
 from ttrl.engine.pacer import Pacer
 from ttrl.labelling import Pair, Told, to_judge
 from ttrl.paired import Answered, Probe
 from ttrl.probes import Apart, LabelledProbe
+from ttrl.proof import Pinned
 from ttrl.questions import Question
 from ttrl.rollouts import PRIORITY
 from ttrl.samples import Finish, Sample, Sampling
@@ -126,6 +128,17 @@ class Examination:
         self._expose(self._judging)
         every = arms if len(arms) == 4 else [arms[0], *arms]
         return [_examined(*each) for each in zip(self._judging, *every, strict=True)]
+
+    def drift(self, pinned: Sequence[Pinned]) -> Drift:
+        """How far the candidate is from base and live version, on its own pinned answers. A run
+        that began at the base computed nothing of the live version, whose part is read back through
+        the engine. Raises EngineError."""
+        if self.live != self._base and not any(each.parent for each in pinned):
+            pinned = [
+                replace(each, parent=self._client.read_back(each.pin, model=self.live))
+                for each in pinned
+            ]
+        return drift.measure(pinned)
 
     def staleness(self) -> Staleness | None:
         """Whether the labelled probes look like the newest questions; None: too few of either."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from contextlib import suppress
 
@@ -16,7 +15,7 @@ from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
 from ttrl.engine.reconcile import CANDIDATE, Action, Flip, Load, Prove, Situation, Unload, plan
 from ttrl.metrics import Metrics
-from ttrl.proof import Pin, prove
+from ttrl.proof import prove
 from ttrl.store import Store
 
 log = logging.getLogger(__name__)
@@ -148,7 +147,7 @@ class Reconciler:
         pinned = self._store.adapters.pinned(version)
         try:
             with self._metrics.proof_seconds.time():
-                served = [self._read_back(version, each.pin) for each in pinned]
+                served = [self._client.read_back(each.pin, model=version) for each in pinned]
         except EngineRefused as error:
             self._failed(version, error)
             return
@@ -162,10 +161,6 @@ class Reconciler:
             self._failures[version] = self._failures.get(version, 0) + 1
             self._why[version] = f"the engine answers with other weights: {evidence.words()}"
             log.error("%s is not what the engine serves: %s", version, evidence.words())
-
-    def _read_back(self, version: str, pin: Pin) -> list[float]:
-        values = self._client.prompt_logprobs(pin.token_ids, model=version)
-        return [math.nan if value is None else value for value in values[pin.start :]]
 
     def _recently_proven(self) -> set[str]:
         since = time.monotonic() - self._proof_interval

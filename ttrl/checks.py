@@ -165,7 +165,7 @@ def _distances(settings: GateConfig, drift: Drift) -> Iterator[Check]:
     for rule, distance, bound in bounds:
         if distance is not None:
             words = f"{rule}: {distance:.3g} nats per token, {bound:g} allowed"
-            yield Check(rule, _failed(distance > bound), words)
+            yield Check(rule, _failed(not distance <= bound), words)  # nan is no pass
 
 
 def _proofs(probes: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:

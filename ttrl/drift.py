@@ -16,8 +16,8 @@ divergence: one drawn against the odds would outweigh a thousand others."""
 
 @dataclass(frozen=True)
 class Drift:
-    """KL divergence from the base model and from the version that the run began with, in nats per
-    token of the version's own answers; None where it was not measured, or is the same."""
+    """KL divergence from the base model and from the live version, in nats per token of the
+    version's own answers; None where nothing was pinned, or where the base is what is live."""
 
     from_base: float | None = None
     from_live: float | None = None

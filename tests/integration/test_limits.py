@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from tests.integration.daemon import MODEL, Daemon, record_questions, wait_until
+from ttrl.checks import Rule
 from ttrl.store.questions import QuestionState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -91,7 +92,10 @@ def test_a_full_lineage_ends_and_the_next_run_starts_from_the_base(tmp_path):
         assert (second["parent"], second["begins"]) == (None, "lineage_full")
         assert "a new lineage: no more updates may be stacked" in second["reason"]
         shown = json.loads(daemon.ttrl("runs", "show", str(second["id"]), "--json"))
-        assert [verdict["against"] for verdict in shown["verdicts"]] == [first["adapter"]]
+        (verdict,) = shown["verdicts"]
+        assert verdict["against"] == first["adapter"]
+        rules = {check["rule"] for check in verdict["evidence"]["checks"]}
+        assert {Rule.KL_BASE, Rule.KL_LIVE} <= rules, "though it began at the base"
         with daemon.store() as store:
             votes = {key: store.questions.last_votes(key) for key in taught | unasked}
         again = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -110,7 +111,11 @@ def test_sharpening_must_not_lose_what_could_be_reached():
 
 @pytest.mark.parametrize(
     ("drift", "rule"),
-    [(Drift(5.0, 0.1), Rule.KL_BASE), (Drift(0.1, 5.0), Rule.KL_LIVE)],
+    [
+        (Drift(5.0, 0.1), Rule.KL_BASE),
+        (Drift(0.1, 5.0), Rule.KL_LIVE),
+        (Drift(0.1, math.nan), Rule.KL_LIVE),
+    ],
 )
 def test_it_may_not_go_too_far(drift, rule):
     found = said(probes(90, 0.3, 0.7, labelled=True), drift=drift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from ttrl.engine.load import Load, read_load
+from ttrl.proof import Pin
 from ttrl.questions import Question
 from ttrl.samples import Finish, Sample, SampleSet, Sampling
 
@@ -156,6 +158,11 @@ class EngineClient:
         return self._read(
             f"POST /v1/completions ({model})", answer, lambda a: _prompt_logprobs(a, ids)
         )
+
+    def read_back(self, pin: Pin, *, model: str) -> tuple[float, ...]:
+        """What the engine has for a pin's tokens from its start on, nan where it has nothing."""
+        values = self.prompt_logprobs(pin.token_ids, model=model)[pin.start :]
+        return tuple(math.nan if value is None else value for value in values)
 
     def load_adapter(self, name: str, path: Path | str) -> None:
         """Serve the adapter in `path` (on the engine's machine) under `name`.
