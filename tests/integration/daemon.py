@@ -231,11 +231,13 @@ def alive(pid: int) -> bool:
 
 
 def record_questions(state_dir: Path, count: int = 120, url: str | None = None) -> Path:
-    """A state directory with questions as the gateway would have recorded them."""
+    """A state directory with questions as the gateway would have recorded them, but that it is not
+    left to chance how many are held out: a fifth."""
     state_dir.mkdir(exist_ok=True)
     with Store.open(state_dir, url) as store:
         asked = [Recorded(from_prompt(p.prompt), 1.0) for p in make_problems(count, seed=5)]
-        store.questions.record(asked, holdout=0.2)
+        store.questions.record(asked[: count // 5], holdout=1)
+        store.questions.record(asked[count // 5 :], holdout=0)
     return state_dir
 
 
