@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .PHONY: help demo postgres test test-quick test-vllm lint format setup setup-vllm clean
@@ -50,14 +51,14 @@ postgres:
 	  echo "There is no PostgreSQL, so its tests are skipped (Debian: apt-get install postgresql)"
 
 test: setup postgres lint ## Everything that needs no vLLM and no GPU
-	$(BIN)/python -m pytest -m "not vllm and not gpu"
+	$(PYTEST) -m "not vllm and not gpu"
 
 test-quick: setup ## The quick tier
-	$(BIN)/python -m pytest tests/quick
+	$(PYTEST) tests/quick
 
 test-vllm: setup setup-vllm ## The engine's contract and the end-to-end tests on a real vLLM
 	TEST_ENGINE=vllm TEST_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python \
-	  $(BIN)/python -m pytest -m vllm
+	  $(PYTEST) -m vllm
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
