@@ -135,8 +135,6 @@ def _conclude(
     reason = f"{judgement.verdict}: {judgement.reason}"
     if judgement.verdict is Verdict.WORSE:
         return _reject(store, run_id, lesson, f"{reason}{early}")
-    if judgement.verdict is Verdict.UNPROVEN:
-        return RunState.REJECTED, f"{reason}{early}", None
     store.runs.enter(run_id, RunState.PUBLISHING)
     ships = judgement.ships(config.gate.ship) and examination.current
     state = AdapterState.APPROVED if ships else AdapterState.HELD
@@ -214,7 +212,8 @@ def _judge(
             "evidence": judgement.numbers(),
         }
     )
-    store.comparisons.add(run_id, probe.to_label(store, config.gate, run_id, examined))
+    if judgement.verdict is not Verdict.WORSE:  # of what is thrown away nobody needs to be asked
+        store.comparisons.add(run_id, probe.to_label(store, config.gate, run_id, examined))
     return judgement
 
 

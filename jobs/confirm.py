@@ -20,6 +20,7 @@ class Confirmation:
     empty when it is wanted from now on."""
 
     adapter: str
+    run_id: int
     certainty: Certainty
     but: str
 
@@ -56,7 +57,8 @@ def _confirm(
             }
         )
         store.adapters.want(row.name, author="labels", reason=reason)
-    return Confirmation(row.name, certainty, but)
+    assert row.run_id is not None
+    return Confirmation(row.name, row.run_id, certainty, but)
 
 
 def _objection(store: Store, verdict: StoredVerdict, certainty: Certainty) -> str:

@@ -10,7 +10,7 @@ WIDTH, HEIGHT, MARGIN = 320, 120, 8
 
 @dataclass(frozen=True)
 class Line:
-    """A curve, as a path in a box of WIDTH by HEIGHT, and the ends of its scales."""
+    """A curve, as a path in a box of WIDTH by HEIGHT, with the ends of its scales and of itself."""
 
     name: str
     path: str
@@ -18,6 +18,8 @@ class Line:
     last: float
     low: float
     high: float
+    begins: float
+    ends: float
 
 
 def line(name: str, points: Sequence[tuple[float, float]]) -> Line:
@@ -28,7 +30,7 @@ def line(name: str, points: Sequence[tuple[float, float]]) -> Line:
         f"{_place(x, min(xs), max(xs), WIDTH):.1f},{HEIGHT - _place(y, low, high, HEIGHT):.1f}"
         for x, y in points
     )
-    return Line(name, "M" + " L".join(places), xs[0], xs[-1], low, high)
+    return Line(name, "M" + " L".join(places), xs[0], xs[-1], low, high, ys[0], ys[-1])
 
 
 @dataclass(frozen=True)

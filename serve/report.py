@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from serve import plots
+from serve.status import verdicts
 from ttrl.store import Store
 from ttrl.store.runs import Observation
 from ttrl.times import clock
@@ -34,7 +35,7 @@ def render(store: Store, run_id: int) -> str:
     return page.render(
         run=run,
         curves=list(_curves(steps)),
-        verdicts=[_verdict(store, row) for row in store.runs.verdicts(run_id)],
+        verdicts=list(map(_verdict, verdicts(store, run_id))),
         plots=plots,
     )
 
@@ -55,18 +56,10 @@ def _curves(steps: Sequence[Observation]) -> Iterator[plots.Line]:
             yield plots.line(name, seen)
 
 
-def _verdict(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
+def _verdict(row: Mapping[str, Any]) -> dict[str, Any]:
     evidence = row["evidence"]
-    asked = store.probes.texts([change["probe"] for change in evidence["worst"]])
-    return {
-        **row,
-        **evidence,
-        "checks": [{**check, "bar": _bar(check["compared"])} for check in evidence["checks"]],
-        "worst": [
-            {**change, "text": asked.get(change["probe"], "(deleted)")}
-            for change in evidence["worst"]
-        ],
-    }
+    checks = [{**check, "bar": _bar(check["compared"])} for check in evidence["checks"]]
+    return {**row, **evidence, "checks": checks}
 
 
 def _bar(compared: Mapping[str, float] | None) -> plots.Bar | None:

@@ -29,6 +29,17 @@ def report(store: Store, config: Config) -> dict[str, Any]:
     }
 
 
+def verdicts(store: Store, run_id: int) -> list[dict[str, Any]]:
+    """What the gate said in a run; the probes that lost most have their `text`, if it is known."""
+    found = store.runs.verdicts(run_id)
+    for verdict in found:
+        worst = verdict["evidence"]["worst"]
+        asked = store.probes.texts([change["probe"] for change in worst])
+        for change in worst:
+            change["text"] = asked.get(change["probe"], "(deleted)")
+    return found
+
+
 def run_report(run: Run) -> dict[str, Any]:
     """One run, as JSON has it."""
     return {key: value for key, value in vars(run).items() if key != "request"}

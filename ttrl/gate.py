@@ -56,7 +56,7 @@ class Certainty:
         if self.proves:
             return asked
         if self.needed is None:
-            return f"{asked}, and no number of probes like these would reach it"
+            return f"{asked}, which more probes like these would not reach"
         return f"{asked}, which about {self.needed} probes like these would reach"
 
 
@@ -147,9 +147,9 @@ def _decide(
             return Verdict.BETTER, f"labelled probes: {labelled}; {certainty}"
         return Verdict.UNPROVEN, "; ".join(check.words for check in doubts)
     doubt = f"; labels do not prove it: {certainty}" if certainty else ""
-    risen = agreed is not None and agreed.low > 0
-    verdict = Verdict.SHARPER if risen else Verdict.UNPROVEN
-    return verdict, f"{Rule.AGREEMENT}: {agreed}{doubt}"
+    if agreed is not None and agreed.low > 0:
+        return Verdict.SHARPER, f"{Rule.AGREEMENT}: {agreed}{doubt}"
+    return Verdict.UNPROVEN, f"{Rule.AGREEMENT}: {agreed}, which may be chance{doubt}"
 
 
 def _certainty(probes: Sequence[Probe], budget: Budget) -> Certainty | None:

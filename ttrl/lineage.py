@@ -33,7 +33,7 @@ class Begins(StrEnum):
 
 
 WORDS = {
-    Begins.NO_PARENT: "the base model serves",
+    Begins.NO_PARENT: "no version to go on from",
     Begins.BASE: "the base model is another",
     Begins.TEXT: "the tokenizer or the chat template is another",
     Begins.RANK: "update.lora_rank is another",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ttrl.probes import Label
-from ttrl.questions import Question, Unlearnable, from_request
+from ttrl.questions import SHAPING_FIELDS, Question, Unlearnable, from_request
 
+FIELDS = ("prompt", "answers", "refuse", "tags", *SHAPING_FIELDS)
 WRITTEN = '{"prompt": "...", "answers": ["..."]}'
 
 
@@ -26,18 +28,21 @@ def read(file: Path, *, tags: tuple[str, ...], max_chars: int) -> list[Label]:
         raise ProbesUnreadable(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ProbesUnreadable(f"{file} is not UTF-8 text") from None
-    found, bad = [], []
+    found: dict[str, Label] = {}
+    bad: list[str] = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(_label(line, tags, max_chars))
+                label = _label(line, tags, max_chars)
+                if label != found.setdefault(label.question.hash, label):
+                    raise ValueError("an earlier line asks the same, and says something else of it")
             except ValueError as error:
                 bad.append(f"{file}:{number}: {error}")
     if bad:
         raise ProbesUnreadable("\n".join(bad))
     if not found:
         raise ProbesUnreadable(f"there are no probes in {file}; a line is written like {WRITTEN}")
-    return found
+    return list(found.values())
 
 
 def _label(line: str, more_tags: tuple[str, ...], max_chars: int) -> Label:
@@ -47,6 +52,9 @@ def _label(line: str, more_tags: tuple[str, ...], max_chars: int) -> Label:
         raise ValueError(f"this line is not JSON; one is written like {WRITTEN}") from None
     if not isinstance(row, dict):
         raise ValueError(f"a line is written like {WRITTEN}")
+    for name in row.keys() - set(FIELDS):  # one's own fields may be there, misspelt ones may not
+        if near := get_close_matches(name, FIELDS, 1, cutoff=0.75):
+            raise ValueError(f"it has a field that is nearly `{near[0]}`; is that what is meant?")
     refuse = row.get("refuse")
     if not isinstance(refuse, bool | None):
         raise ValueError("`refuse` is true, false or left out")
@@ -73,11 +81,13 @@ def _texts(row: dict[str, Any], name: str) -> Iterator[str]:
 
 def _question(row: dict[str, Any], max_chars: int) -> Question:
     prompt = row.get("prompt")
-    if isinstance(prompt, str) and prompt.strip():
+    if ("prompt" in row) == ("messages" in row):
+        raise ValueError("a line holds either a `prompt` or `messages`")
+    if "prompt" in row:
         row = {"messages": [{"role": "user", "content": prompt}]}
-    elif "messages" not in row:
-        raise ValueError("a line holds a `prompt` or `messages`")
     question = from_request(row, max_chars=max_chars)
     if isinstance(question, Unlearnable):
         raise ValueError(f"its question is none that could be asked ({question})")
+    if not question.text.strip():
+        raise ValueError("its question is empty")
     return question

@@ -17,6 +17,7 @@ from serve.cli.common import (
     Resolve,
     ask_daemon,
     config_options,
+    counted,
     fail,
     json_option,
     log_to_stderr,
@@ -57,7 +58,9 @@ CODES = {
 @click.option("--model", help="The base model, when no daemon runs.")
 @click.option("--steps", type=int, help="Optimizer steps at most.")
 @click.option(
-    "--report", type=click.Path(path_type=Path), help="Write a page about the run here (HTML)."
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Write a page about the run here (HTML).",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be selected, sampled and spent.")
 @json_option
@@ -77,6 +80,8 @@ def adapt(
     Interrupting stops the run; users are served all the while.
     """
     resolved = resolve({"model.name": model, "update.steps": steps})
+    if report is not None and not report.resolve().parent.is_dir():
+        fail(f"{report} cannot be written: there is no directory {report.parent}", code=2)
     with open_store(resolved.config, create=True) as store:
         with sentences():
             config, changes = run_config(resolved)
@@ -94,9 +99,9 @@ def adapt(
                 log_to_stderr("warning")
                 config = share_card(config)
                 run = asyncio.run(_alone(config, request, as_json))
+        _say_end(run, as_json)
         if report is not None:
             write_report(store, run.id, report)
-    _say_end(run, as_json)
     raise SystemExit(CODES.get(run.state, 1))
 
 
@@ -175,8 +180,8 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
         return
     whence = f"{plan['from']} ({plan['lineage']})" if plan["lineage"] else plan["from"]
     click.echo(
-        f"{plan['questions']} questions would be learned from in up to {plan['steps']} steps, "
-        f"starting from {whence}:\n"
+        f"{counted(plan['steps'], 'step')} at most, each with some of {plan['questions']} "
+        f"questions, starting from {whence}:\n"
         f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
         f"on,\n"
         f"  {plan['probe_samples']} samples to judge the result on {plan['probes']} probes,\n"

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from serve.cli.common import (
     Resolve,
     config_options,
+    counted,
     echo_fields,
     fail,
     json_option,
+    one_line,
     open_store,
     print_json,
+    print_table,
     settle,
 )
 from serve.cli.tree import tree
+from serve.status import verdicts
 from ttrl.adapters import AdapterDamaged, verify
 from ttrl.config import Config
 from ttrl.store import Store
@@ -47,13 +51,10 @@ def list_(resolve: Resolve, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table(box=None)
-    for heading in ("name", "role", "state", "run", "reason"):
-        table.add_column(heading, no_wrap=heading != "reason")
-    for row in found:
-        keys = ("name", "role", "state", "run_id", "reason")
-        table.add_row(*(str(row[key] or "") for key in keys))
-    Console().print(table) if found else click.echo("Nothing has been learned yet.")
+    if not found:
+        click.echo("Nothing has been learned yet.")
+        return
+    print_table(("name", "role", "state", "run", "reason"), map(_cells, found))
 
 
 @adapters.command()
@@ -70,7 +71,7 @@ def show(resolve: Resolve, name: str, as_json: bool) -> None:
         row["quarantined"] = _quarantined(store, name)
         row["to_label"] = sum(p.run_id == row["run_id"] for p in store.comparisons.waiting())
         row["begins"] = store.runs.get(row["run_id"]).begins if row["run_id"] else None
-        row["verdicts"] = store.runs.verdicts(row["run_id"]) if row["run_id"] else []
+        row["verdicts"] = verdicts(store, row["run_id"]) if row["run_id"] else []
     row["path"] = str(config.state_dir / "adapters" / name)
     row["files"] = _files(config, name)
     if as_json:
@@ -89,7 +90,14 @@ def promote(resolve: Resolve, name: str) -> None:
         chosen = None if name == "base" else _get(store, name).name
         if chosen is not None and (damage := _files(config, chosen)) != "whole":
             fail(damage)
-        store.adapters.want(chosen, author="operator", reason="promoted by hand")
+        if chosen != store.adapters.wanted().adapter:
+            store.adapters.want(chosen, author="operator", reason="promoted by hand")
+        if chosen is not None and (count := _quarantined(store, chosen)):
+            click.echo(
+                f"{counted(count, 'question')} that it learned from stay quarantined; "
+                f"`ttrl questions release --adapter {chosen}` lets runs have them back.",
+                err=True,
+            )
         settle(config, store, chosen)
 
 
@@ -107,7 +115,7 @@ def rollback(resolve: Resolve, reason: str) -> None:
         store.adapters.roll_back(author="operator", reason=reason)
         if count := _quarantined(store, present):
             click.echo(
-                f"{count} questions that it learned from are quarantined; see "
+                f"{counted(count, 'question')} that it learned from are quarantined; see "
                 "`ttrl questions list --state quarantined`.",
                 err=True,
             )
@@ -143,6 +151,11 @@ def _get(store: Store, name: str) -> AdapterRow:
 
 def _row(store: Store, row: AdapterRow) -> dict[str, Any]:
     return {**vars(row), "role": store.adapters.roles().get(row.name, "")}
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str | Text, ...]:
+    texts = (str(row[key] or "") for key in ("name", "role", "state", "run_id"))
+    return *texts, one_line(row["reason"])
 
 
 def _quarantined(store: Store, name: str) -> int:

@@ -8,13 +8,15 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 import httpx2
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from serve.state import Owner, StateDirError, owner_of, prepare
@@ -34,6 +36,9 @@ STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
 TIMES = frozenset({"created", "started", "finished", "heartbeat"})
 SETTLE_SECONDS = 30.0
+WIDEST = 10_000
+LAST_COLUMN = 20
+"""Characters that the last column of a table has at least."""
 
 
 def config_options(command: Callable[..., R]) -> Callable[..., R]:
@@ -159,8 +164,24 @@ def plain(text: str) -> Text:
 
 
 def one_line(text: str) -> Text:
-    """The same in one line."""
-    return plain(" ".join(text.split()))
+    """The same in one line, which is cut where a table has no room for it."""
+    found = plain(" ".join(text.split()))
+    found.no_wrap, found.overflow = True, "ellipsis"
+    return found
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Each column as wide as it needs, but for the last, which has the rest of the terminal's line.
+    Nothing is cut where there is no terminal."""
+    table, console = Table(box=None), Console()
+    for heading in headings[:-1]:
+        table.add_column(heading, no_wrap=True)
+    table.add_column(headings[-1], overflow="ellipsis", min_width=LAST_COLUMN)
+    for row in rows:
+        table.add_row(*row)
+    wanted = Console(width=WIDEST).measure(table)
+    console.width = max(console.width, wanted.minimum if console.is_terminal else wanted.maximum)
+    console.print(table)
 
 
 def counted(count: int, what: str) -> str:
@@ -195,7 +216,8 @@ def _echo_verdict(verdict: Mapping[str, Any]) -> None:
     for change in evidence["worst"]:
         said = " to ".join(one_line(change[side] or "-").plain for side in ("live", "candidate"))
         right = f"right {change['right_before']:.0%} to {change['right_after']:.0%}"
-        click.echo(f"{'':12} {'lost':8} {right}: {said} (probe {change['probe'][:8]})")
+        asked = one_line(change["text"]).plain
+        click.echo(f"{'':12} {'lost':8} {right}: {said} ({asked})")
 
 
 def _echo_ruling(ruling: Mapping[str, Any]) -> None:

@@ -62,11 +62,13 @@ def label(
     """
     if answer and (judged is None or judged[1] != "neither"):
         raise click.UsageError("--answer goes with `--judge ID neither`")
+    if listed and judged:
+        raise click.UsageError("either --list or --judge")
     config = resolve().config
     with open_store(config) as store:
         if judged is not None:
-            _judge_one(store, *judged, answer)
-            _confirm(store, config)
+            _judge_one(store, *judged, answer, as_json)
+            _confirm(store, config, after_one=True, err=as_json)
             return
         waiting = store.comparisons.waiting()
         if as_json:
@@ -92,28 +94,37 @@ def _judged(stored: StoredPair, key: str) -> Judged:
     return {"a": if_a, "b": if_b, **SAME}[key]
 
 
-def _judge_one(store: Store, pair_id: int, word: str, answer: str) -> None:
+def _judge_one(store: Store, pair_id: int, word: str, answer: str, as_json: bool) -> None:
     try:
         stored = store.comparisons.get(pair_id)
     except KeyError as error:
         fail(error.args[0])
     judged = _judged(stored, WORDS[word])
+    before = next((w for w, key in WORDS.items() if _judged(stored, key) == stored.judged), None)
     store.comparisons.judge(stored, judged, answer)
-    labelled = stored.pair.accepted(judged, answer)
-    click.echo(f"Pair {pair_id} is judged{': its question is a probe.' if labelled else '.'}")
+    labelled = bool(stored.pair.accepted(judged, answer))
+    if as_json:
+        print_json({"id": pair_id, "judged": word, "before": before, "probe": labelled})
+        return
+    again = f", which was {before}" if before else ""
+    click.echo(
+        f"Pair {pair_id} is judged{again}{': its question is a probe.' if labelled else '.'}"
+    )
 
 
-def _confirm(store: Store, config: Config) -> None:
-    """Say what the judgements make of the versions that wait, and let those serve that they prove
-    better."""
+def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool = False) -> None:
+    """Let those of the versions that wait serve that the judgements prove better, and say how it
+    stands; not after each single judgement, which would tell which side was which."""
     from jobs import confirm
 
+    waiting = {stored.run_id for stored in store.comparisons.waiting()}
     for found in confirm.run(store):
-        if found.but:
-            click.echo(f"{found.adapter} is held: {found.but}.")
-        else:
-            click.echo(f"{found.adapter} is better by your judgements ({found.certainty}).")
+        if not found.but:
+            better = f"{found.adapter} is better by your judgements ({found.certainty})."
+            click.echo(better, err=err)
             settle(config, store, found.adapter)
+        elif not after_one or found.run_id not in waiting:
+            click.echo(f"{found.adapter} is held: {found.but}.", err=err)
 
 
 def _why_none(store: Store) -> str:

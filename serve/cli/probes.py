@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from serve.cli.common import (
     Resolve,
@@ -19,10 +19,13 @@ from serve.cli.common import (
     one_line,
     open_store,
     print_json,
+    print_table,
 )
 from ttrl.probes import Apart, LabelledProbe
 from ttrl.store.questions import StoredQuestion
 
+RIGHT = 40
+"""Characters that are shown of what is right for a probe."""
 REFUSE = {True: "to refuse", False: "not to refuse", None: ""}
 
 
@@ -59,9 +62,10 @@ def add(resolve: Resolve, file: Path, tags: tuple[str, ...]) -> None:
         like = [row.id for row in store.questions.new(None) if apart.like(row.question)]
         store.questions.guard(like)
         found = store.probes.labelled()
+    again = "" if added == len(labels) else " (what was said of the others before is replaced)"
     click.echo(
-        f"{counted(len(labels), 'probe')} read, {added} of them new; there are {len(found)} in "
-        f"all, in {len({probe.cluster for probe in found})} clusters of near-duplicates.\n"
+        f"{counted(len(labels), 'probe')} read, {added} of them new{again}; there are {len(found)} "
+        f"in all, in {len({probe.cluster for probe in found})} clusters of near-duplicates.\n"
         f"{counted(len(like), 'recorded question')} like them will not be learned from."
     )
 
@@ -108,6 +112,9 @@ def remove(
     with open_store(resolve().config) as store:
         found = store.probes.labelled()
         chosen = [p.id for p in found if everything or p.id in ids or tag in p.tags]
+        if unknown := sorted(set(ids) - {p.id for p in found}):
+            names = ", ".join(map(str, unknown))
+            fail(f"there is no probe {names}; `ttrl probes list` shows those there are")
         if not chosen:
             fail("there are no such probes; `ttrl probes list` shows those there are")
         if everything and not yes:
@@ -144,12 +151,11 @@ def _traffic_row(row: StoredQuestion) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None)
-    for heading in ("id", "origin", "seen by", "tags", "right", "question"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        right = " or ".join(filter(None, (REFUSE[row.get("refuse")], *row.get("answers", ()))))
-        cells = (str(row["id"]), row.get("origin", "traffic"), str(row["exposures"]))
-        texts = (" ".join(row.get("tags", ())), right, row["question"])
-        table.add_row(*cells, *map(one_line, texts))
-    Console().print(table)
+    print_table(("id", "origin", "seen by", "tags", "right", "question"), map(_cells, rows))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str | Text, ...]:
+    right = " or ".join(filter(None, (REFUSE[row.get("refuse")], *row.get("answers", ()))))
+    texts = (", ".join(row.get("tags", ())), shorten(right, RIGHT), row["question"])
+    cells = (str(row["id"]), row.get("origin", "traffic"), str(row["exposures"]))
+    return *cells, *map(one_line, texts)

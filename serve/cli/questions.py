@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from serve.cli.common import (
     Resolve,
@@ -17,6 +16,7 @@ from serve.cli.common import (
     one_line,
     open_store,
     print_json,
+    print_table,
 )
 from ttrl.screening import Suspicion
 from ttrl.selection import LeftOut
@@ -58,14 +58,7 @@ def list_(
     if as_json:
         print_json([_row(question) for question in found])
         return
-    table = Table(box=None)
-    for heading in ("id", "asked", "state", "reason", "question"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    for question in found:
-        state = "probe" if question.probe else question.state
-        cells = (str(question.id), str(question.count), state, _why(question))
-        table.add_row(*cells, one_line(question.question.text))
-    Console().print(table)
+    print_table(("id", "asked", "state", "reason", "question"), map(_cells, found))
 
 
 @questions.command()
@@ -103,6 +96,12 @@ def release(resolve: Resolve, ids: tuple[int, ...], adapter: str | None) -> None
     if not count:
         fail("none of these is skipped or quarantined; `ttrl questions list` shows the states")
     click.echo(f"{counted(count, 'question')} released.")
+
+
+def _cells(question: StoredQuestion) -> tuple[str | Text, ...]:
+    state = "probe" if question.probe else question.state
+    texts = (str(question.id), str(question.count), state, _why(question))
+    return *texts, one_line(question.question.text)
 
 
 def _why(question: StoredQuestion) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from serve.cli.common import (
     NOT_RUNNING,
@@ -16,11 +15,14 @@ from serve.cli.common import (
     echo_fields,
     fail,
     json_option,
+    one_line,
     open_store,
     print_json,
+    print_table,
 )
-from serve.status import run_report
+from serve.status import run_report, verdicts
 from ttrl.store import Store
+from ttrl.store.runs import Run
 
 
 @click.group()
@@ -39,13 +41,8 @@ def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
     if as_json:
         print_json([run_report(run) for run in found])
         return
-    table = Table(box=None)
-    for heading in ("run", "trigger", "state", "steps", "samples", "adapter", "reason"):
-        table.add_column(heading)
-    for run in found:
-        cells = (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter, run.reason)
-        table.add_row(*("" if cell is None else str(cell) for cell in cells))
-    Console().print(table)
+    headings = ("run", "trigger", "state", "steps", "samples", "adapter", "reason")
+    print_table(headings, map(_cells, found))
 
 
 @runs.command()
@@ -59,7 +56,7 @@ def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
             run = run_report(store.runs.get(run_id))
         except KeyError as error:
             fail(error.args[0])
-        run["verdicts"] = store.runs.verdicts(run_id)
+        run["verdicts"] = verdicts(store, run_id)
         seen = store.runs.observed(run_id=run_id)
     run["guard"] = next((each.numbers for each in seen if each.kind == "guard"), None)
     if as_json:
@@ -77,6 +74,11 @@ def report(resolve: Resolve, run_id: int, file: Path) -> None:
     steps."""
     with open_store(resolve().config) as store:
         write_report(store, run_id, file)
+
+
+def _cells(run: Run) -> tuple[str | Text, ...]:
+    cells = (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter or "")
+    return *map(str, cells), one_line(run.reason or "")
 
 
 def write_report(store: Store, run_id: int, file: Path) -> None:

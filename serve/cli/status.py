@@ -14,6 +14,7 @@ from serve.cli.common import (
     Resolve,
     ask_daemon,
     config_options,
+    counted,
     json_option,
     open_store,
     print_json,
@@ -108,10 +109,11 @@ def _shadow(found: Mapping[str, Any]) -> str:
     seen = found["shadow"]
     if seen is None:
         return "nothing to compare with"
+    compared = f"{counted(seen['pairs'], 'pair')} with {seen['other']}"
     if seen["nearness"] < UNEASY:
-        return f"{seen['pairs']} pairs with {seen['other']}, quiet"
+        return f"{compared}, quiet"
     near = f"{seen['nearest']} is {seen['nearness']:.0%} of the way to an alarm"
-    return f"{seen['pairs']} pairs with {seen['other']}, uneasy: {near}"
+    return f"{compared}, uneasy: {near}"
 
 
 def _run(run: Mapping[str, Any] | None) -> str:

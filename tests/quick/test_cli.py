@@ -154,7 +154,7 @@ def test_dry_run_says_who_waits_and_why(ttrl, store):
         store.questions.record(recorded, holdout=0)
     plan = json.loads(ttrl("adapt", "--dry-run", "--json"))
     assert (plan["questions"], plan["left_out"]) == (35, {"client_share": 8})
-    assert (plan["from"], plan["lineage"]) == ("base", "a new lineage: the base model serves")
+    assert (plan["from"], plan["lineage"]) == ("base", "a new lineage: no version to go on from")
     said = ttrl("adapt", "--dry-run", "--set", "selection.per_client=0.1")
     assert "28 wait for a later run: its client's share of the update is used up." in said
     assert store.questions.reasons() == {}, "nothing was selected"
@@ -244,7 +244,9 @@ def test_probes_are_added_listed_and_removed(ttrl, store, tmp_path):
     assert (first["tags"], first["answers"]) == (["en", "hall 7"], ["press it"])
     assert (third["refuse"], third["answers"], third["origin"]) == (True, [], "operator")
     assert "1 probe forgotten" in ttrl("probes", "remove", str(third["id"]))
-    assert "no such probes" in ttrl("probes", "remove", str(third["id"]), code=1)
+    gone = ttrl("probes", "remove", str(third["id"]), str(first["id"]), code=1)
+    assert f"there is no probe {third['id']};" in gone
+    assert "no such probes" in ttrl("probes", "remove", "--tag", "safety", code=1)
     assert "2 probes forgotten" in ttrl("probes", "remove", "--tag", "hall 7")
     assert store.questions.counts() == {"new": 3}
     ttrl("probes", "remove", code=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from jobs import confirm
@@ -140,5 +142,12 @@ def test_ttrl_label_says_how_far_it_is_and_lets_it_serve(ttrl, store):
 
 def test_ttrl_label_says_why_a_version_waits(ttrl, store):
     name = held(store, probes(40, 0.3, 0.7))
-    first = store.comparisons.waiting()[0]
-    assert f"{name} is held: e-value" in ttrl("--judge", str(first.id), "both")
+    *others, last = store.comparisons.waiting()
+    said = ttrl("--judge", str(last.id), "a")
+    assert "is held" not in said, "it would tell which side is which"
+    again = json.loads(ttrl("--judge", str(last.id), "both", "--json"))
+    assert again == {"id": last.id, "judged": "both", "before": "a", "probe": True}
+    for other in others[1:]:
+        store.comparisons.judge(other, Judged.CANNOT_TELL)
+    said = ttrl("--judge", str(others[0].id), "both")
+    assert f"{name} is held: e-value" in said

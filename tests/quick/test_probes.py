@@ -166,8 +166,15 @@ def test_a_file_of_probes(tmp_path):
     [
         ("{", "not JSON"),
         ('["a"]', "a line is written like"),
-        ({"answers": ["2"]}, "a `prompt` or `messages`"),
-        ({"prompt": " ", "answers": ["2"]}, "a `prompt` or `messages`"),
+        ({"answers": ["2"]}, "either a `prompt` or `messages`"),
+        (
+            {"prompt": "q", "messages": [{"role": "user", "content": "r"}], "answers": ["2"]},
+            "either a `prompt` or `messages`",
+        ),
+        ({"prompt": " ", "answers": ["2"]}, "its question is empty"),
+        ({"messages": [{"role": "user"}], "answers": ["2"]}, "its question is empty"),
+        ({"prompt": "q", "answers": ["2"], "tag": ["x"]}, "nearly `tags`"),
+        ({"prompt": "q", "answer": "2"}, "nearly `answers`"),
         ({"prompt": "q"}, "neither which `answers`"),
         ({"prompt": "q", "answers": []}, "neither which `answers`"),
         ({"prompt": "q", "answers": "2"}, "`answers` is a list"),

@@ -34,7 +34,7 @@ def test_it_says_what_the_gate_saw_and_what_got_worse(store):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<script>" not in page
     assert page.count("<circle") >= 5, "a difference with its bounds for each compared check"
-    assert "share of the majority: 0.25 to 0.75, steps 1 to 3" in page
+    assert "share of the majority: 0.25 at step 1, 0.75 at step 3; the box goes from" in page
     assert "http" not in page, "nothing is fetched from elsewhere"
 
 
