@@ -130,6 +130,15 @@ def test_dry_run_says_what_would_be_spent(ttrl, store):
     assert 0 < plan["probes"] <= 64
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(ttrl, store, tmp_path):
+    for path, said in (
+        (tmp_path / "no" / "page.html", "there is no directory"),
+        (tmp_path, "is a"),
+    ):
+        assert said in ttrl("adapt", "--report", str(path), code=2)
+    assert store.runs.newest() == []
+
+
 def test_dry_run_counts_the_labels_that_choose_a_step(ttrl, store):
     store.questions.record([Recorded(from_prompt("what is it?"), 1.0)], holdout=0)
     labels = [Label(from_prompt(f"how many are {n}?"), ("1",), None, ()) for n in range(80)]
