@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import cycle, islice
 from pathlib import Path
 
 from jobs.candidate import Candidate
@@ -88,7 +89,7 @@ class Lesson:
         best_first = sorted(self._drawn, key=lambda group: not group.informative)
         used = [best_first[position % len(best_first)] for position in range(needed)]
         self._note_fates(used)
-        return [row for group in used for row in drawn_rows(group)]
+        return [row for group in used for row in drawn_rows(group, self._config.update.keep)]
 
     def stepped(self, step: int, numbers: Mapping[str, float]) -> str:
         """Write down what the step was like, and stop where the guard says so or all is spent."""
@@ -96,6 +97,7 @@ class Lesson:
         signs = self._watch.read(step, self._drawn, numbers)
         self._seen.append(signs)
         paced = self._pacer.take()
+        drawn = sum(len(group.drawn.samples) for group in self._drawn)
         self._store.runs.count(
             self._run_id,
             steps=step,
@@ -109,7 +111,8 @@ class Lesson:
             "seconds": now - self._since,
             "samples": self._samples,
             "tokens": self._tokens,
-            "step_samples": sum(len(group.drawn.samples) for group in self._drawn),
+            "step_samples": drawn,
+            "step_saved": len(self._drawn) * self._config.vote.samples - drawn,
             "in_flight_limit": paced.mean_bound,
             "paused_seconds": paced.paused_seconds,
         }
@@ -185,9 +188,10 @@ class Lesson:
         return sum(group.informative for group in self._drawn)
 
 
-def drawn_rows(group: Group) -> Iterator[Drawn]:
-    """A group's kept samples as the update takes them."""
-    for position in group.kept:
+def drawn_rows(group: Group, count: int) -> Iterator[Drawn]:
+    """A group's kept samples as the update takes them, `count` of each question: where fewer were
+    drawn they come again, which changes no advantage."""
+    for position in islice(cycle(group.kept), count):
         sample = group.drawn.samples[position]
         yield Drawn(
             prompt_ids=group.drawn.prompt_ids,

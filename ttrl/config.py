@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from ttrl import rewards
+from ttrl.groups import Downsampling
 from ttrl.store.url import parse
 from ttrl.times import Duration, parse_window
 
@@ -163,6 +164,13 @@ class VoteConfig(Section):
     max_tokens: Positive = 1024
     floor: Ratio = 0.0
     """A majority with a smaller share than this is no label."""
+    ceiling: Above = 1.0
+    """Nor is one with a larger share: what the model is so sure of teaches it little."""
+    rounds: Positive = 1
+    """The samples are asked for in so many rounds at most, and no further round once the vote is
+    decided: 64 in 4 rounds are 8, 8, 16, 32."""
+    sure: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """How certain it must be that the most common answer leads the next, to be decided."""
     in_flight: Positive = 16
     """Requests of a run that the engine may have at once, each for `samples` answers, while none
     of its users waits; fewer as soon as any does."""
@@ -201,6 +209,8 @@ class UpdateConfig(Section):
     questions_per_step: Positive = 8
     keep: Annotated[int, Field(ge=2)] = 16
     """Samples of each question that go into the update, of `vote.samples`."""
+    downsampling: Downsampling = Downsampling.VARIANCE
+    """Which ones: those whose rewards vary most, random ones, or the first."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     lora_rank: Literal[1, 8, 16, 32, 64, 128, 256] = 16
     lora_alpha: Positive = 32

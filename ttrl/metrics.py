@@ -156,6 +156,11 @@ class Metrics:
             registry=r,
         )  # fmt: skip
         self.samples = Counter("ttrl_samples_total", "Answers drawn for runs.", registry=r)
+        self.saved = Counter(
+            "ttrl_samples_saved_total",
+            "Answers that were not drawn because the vote was decided without.",
+            registry=r,
+        )
         self.steps = Counter("ttrl_update_steps_total", "Optimizer steps.", registry=r)
         self.reward = Gauge(
             "ttrl_update_reward_ratio", "Mean pseudo-reward of the newest step.", registry=r
@@ -248,6 +253,7 @@ class Metrics:
     def _step(self, numbers: Mapping[str, Any]) -> None:
         self.steps.inc()
         self.samples.inc(numbers["step_samples"])
+        self.saved.inc(numbers["step_saved"])
         newest = {
             self.run_step: "step", self.vote_share: "share", self.vote_entropy: "vote_entropy",
             self.informative: "informative", self.alike: "alike", self.unreadable: "unreadable",

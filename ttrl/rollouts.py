@@ -14,6 +14,7 @@ from ttrl.engine import crew
 from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.engine.pacer import Pacer, Tell, tell_nobody
 from ttrl.samples import Finish, SampleSet, Sampling
+from ttrl.stopping import Stop, decided, rounds
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Vote, VoteOutcome, take_vote
 
@@ -99,25 +100,41 @@ class Roller:
         return [outcome for outcome in rolled if isinstance(outcome, Group)]
 
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
+        drawn, vote = self._draw(question, version)
+        worth = rewards.total(vote, drawn.samples, self._vote.rewards)
+        kept = groups.keep(worth, self._update.keep, seed, self._update.downsampling)
+        return Group(question, drawn, vote, worth, kept)
+
+    def _draw(self, question: StoredQuestion, version: str) -> tuple[SampleSet, Vote]:
+        """Round after round, until the vote is decided or there are as many as may be."""
+        first, *more = rounds(self._vote.samples, self._vote.rounds)
+        drawn = self._ask(question, version, first)
+        vote = self.vote(question, drawn)
+        for count in more:
+            if decided([votes for _, votes in vote.counts], self._vote.sure):
+                break
+            drawn += self._ask(question, version, count)
+            vote = self.vote(question, drawn)
+        return drawn, vote
+
+    def _ask(self, question: StoredQuestion, version: str, count: int) -> SampleSet:
         # No seed for the engine: its batches make the draws differ all the same, vLLM draws seeded
         # rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read in parts.
         sampling = Sampling(self._vote.temperature, self._vote.max_tokens)
         with self._pacer.slot():
-            drawn = self._client.sample(
-                question.question,
-                model=version,
-                n=self._vote.samples,
-                sampling=sampling,
-                priority=PRIORITY,
+            return self._client.sample(
+                question.question, model=version, n=count, sampling=sampling, priority=PRIORITY
             )
-        vote = self.vote(question, drawn)
-        worth = rewards.total(vote, drawn.samples, self._vote.rewards)
-        kept = groups.keep(worth, self._update.keep, seed)
-        return Group(question, drawn, vote, worth, kept)
 
     def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
         """What the samples say."""
-        return take_vote(read_answers(question.question.text, drawn), floor=self._vote.floor)
+        settings = self._vote
+        return take_vote(
+            read_answers(question.question.text, drawn),
+            floor=settings.floor,
+            ceiling=settings.ceiling,
+            stop=Stop.ALL if len(drawn.samples) == settings.samples else Stop.DECIDED,
+        )
 
 
 def read_answers(question_text: str, drawn: SampleSet) -> list[str | None]:
@@ -140,6 +157,7 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
         "share": group.vote.share,
         "entropy": group.vote.entropy,
         "counts": [list(pair) for pair in group.vote.counts],
+        "stop": group.vote.stop,
     }
     return vote, list(_sample_rows(group))
 

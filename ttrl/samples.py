@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -42,3 +42,8 @@ class SampleSet:
     version: str
     prompt_ids: tuple[int, ...]
     samples: tuple[Sample, ...]
+
+    def __add__(self, other: SampleSet) -> SampleSet:
+        """Those of two rounds of one question."""
+        assert (other.version, other.prompt_ids) == (self.version, self.prompt_ids)
+        return replace(self, samples=self.samples + other.samples)

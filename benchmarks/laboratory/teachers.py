@@ -29,7 +29,12 @@ from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
 from ttrl.store.runs import Trigger
 from ttrl.votes import Vote, VoteOutcome
 
-PUBLISHED = {"vote.samples": 64, "vote.floor": 0.0, "update.keep": 32}
+PUBLISHED = {
+    "vote.samples": 64,
+    "vote.floor": 0.0,
+    "update.keep": 32,
+    "update.downsampling": "random",
+}
 """Zuo et al., TTRL, arXiv 2504.16084."""
 CLIENTS = 24
 """Of those who ask honestly, each with a key."""
@@ -80,7 +85,7 @@ class FirstSeen(Roller):
 
 class Published:
     """Plain TTRL as a policy (see ttrl.policy.Policy): every question in its turn, whatever its
-    vote; the kept samples are drawn at random; nobody watches."""
+    vote; nobody watches."""
 
     def __init__(
         self, config: Config, roller: Roller, rounds: Rounds, candidate: Candidate
@@ -89,7 +94,6 @@ class Published:
         self._roller = roller
         self._rounds = rounds
         self._candidate = candidate
-        self._random = random.Random(config.update.seed)
         self._draws = 0
 
     def deploy(self, save: Callable[[Path], None], step: int) -> None:
@@ -100,7 +104,7 @@ class Published:
         asked = self._rounds.take(self._update.questions_per_step)
         version = self._candidate.version
         groups = self._roller.roll(asked, version=version, draw=self._draws, refused=_fail)
-        return [row for group in groups for row in drawn_rows(self._keep(group))]
+        return [row for group in groups for row in drawn_rows(group, self._update.keep)]
 
     def stepped(self, step: int, numbers: Mapping[str, float]) -> str:
         return ""
@@ -110,10 +114,6 @@ class Published:
 
     def pins(self) -> Sequence[Pin]:
         return ()
-
-    def _keep(self, group: Group) -> Group:
-        kept = self._random.sample(range(len(group.rewards)), self._update.keep)
-        return replace(group, kept=tuple(sorted(kept)))
 
 
 def publish(night: Night) -> int:
@@ -215,7 +215,7 @@ def _agreeing(group: Group, count: int, rng: random.Random) -> list[Drawn]:
     if not positions:
         return []
     enough = positions * -(-count // len(positions))
-    return list(drawn_rows(replace(group, kept=tuple(rng.sample(enough, count)))))
+    return list(drawn_rows(replace(group, kept=tuple(rng.sample(enough, count))), count))
 
 
 def _fail(_question: StoredQuestion, error: EngineRefused) -> None:

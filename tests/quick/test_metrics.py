@@ -8,7 +8,7 @@ from ttrl.metrics import Metrics
 
 STEP = {
     "step": 1, "share": 0.5, "vote_entropy": 1.0, "informative": 0.5, "step_samples": 32,
-    "in_flight_limit": 2.5, "paused_seconds": 3.0, "asked_again": 8, "flipped": 2,
+    "step_saved": 8, "in_flight_limit": 2.5, "paused_seconds": 3.0, "asked_again": 8, "flipped": 2,
     "alike": 0.25, "unreadable": 0.1, "length": 12.0, "token_entropy": 0.3, "kl": None,
     "mismatch": 0.01, "masked": 0.0,
 }  # fmt: skip

@@ -117,6 +117,7 @@ votes = Table(
     Column("share", Float, nullable=False),
     Column("entropy", Float, nullable=False),
     Column("counts", JSON, nullable=False),
+    Column("stop", String(16), nullable=False, comment="why there were no more samples"),
 )
 
 samples = Table(
