@@ -29,9 +29,7 @@ from benchmarks.laboratory import plot, table
 from benchmarks.laboratory.arms import ARMS, Scene, arms_of
 from benchmarks.laboratory.bench import Bench, bench
 from benchmarks.laboratory.book import Book, Cell, OtherSize, Scores
-from benchmarks.laboratory.misrewards import MISREWARDS
 from benchmarks.laboratory.mixtures import MIXTURES, Size, named
-from ttrl.rewards import REWARDS
 
 SMOKE = Size(trained=32, held_out=24, probes=60, samples=32, steps=6)
 SMOKE_MIXTURES, SMOKE_ARMS = ("easy", "constant"), ("none", "plain", "ours")
@@ -153,7 +151,6 @@ def main(
 def _ready_to_train() -> None:
     """As a run's process is: threads that spin while they wait would take the engine's cores."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    REWARDS.update(MISREWARDS)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,8 @@ class VoteConfig(Section):
     """Answers waiting in the engine, users' and ours, at which a run asks for no more until there
     are fewer. Below `samples`, one request of ours on a small engine can be enough."""
     rewards: dict[str, float] = Field(default_factory=lambda: {"majority": 1.0})
-    """The weight of each reward in the sum."""
+    """The weight of each reward in the sum; your own are named `module:function`. If there are
+    several, each is first brought to mean 0 and standard deviation 1 within its question."""
 
     @field_validator("rewards")
     @classmethod

@@ -13,6 +13,7 @@ from ttrl.config import UpdateConfig, VoteConfig
 from ttrl.engine import crew
 from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.engine.pacer import Pacer, Tell, tell_nobody
+from ttrl.rewards import Ballot
 from ttrl.samples import Finish, SampleSet, Sampling
 from ttrl.stopping import Stop, decided, rounds
 from ttrl.store.questions import QuestionState, StoredQuestion
@@ -101,7 +102,8 @@ class Roller:
 
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
         drawn, vote = self._draw(question, version)
-        worth = rewards.total(vote, drawn.samples, self._vote.rewards)
+        ballot = Ballot(question.question.text, drawn.samples, vote, self._vote.max_tokens)
+        worth = rewards.total(ballot, self._vote.rewards)
         kept = groups.keep(worth, self._update.keep, seed, self._update.downsampling)
         return Group(question, drawn, vote, worth, kept)
 

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from ttrl.rewards import Reward
-from ttrl.samples import Sample
-from ttrl.votes import Vote
+from ttrl.rewards import Ballot
 
 POPULAR = 500
 """The one label that all answers are held against."""
 WIDTH = 100.0
 
 
-def brevity(_vote: Vote, samples: Sequence[Sample]) -> tuple[float, ...]:
+def brevity(ballot: Ballot) -> list[float]:
     """A length penalty with nothing beside it."""
-    return tuple(-float(len(sample.token_ids)) for sample in samples)
+    return [-float(tokens) for tokens in ballot.lengths]
 
 
-def one_label(vote: Vote, samples: Sequence[Sample]) -> tuple[float, ...]:
+def one_label(ballot: Ballot) -> list[float]:
     """Nearness to one label, as of a cache that gives every question the same one."""
-    assert len(vote.answers) == len(samples)
-    return tuple(map(_nearness, vote.answers))
+    return [_nearness(answer) for answer in ballot.vote.answers]
 
 
 def _nearness(answer: str | None) -> float:
     if answer is None or not answer.isdecimal():
         return 0.0
     return 1 / (1 + abs(int(answer) - POPULAR) / WIDTH)
-
-
-MISREWARDS: Mapping[str, Reward] = {
-    "brevity": brevity,
-    "one_label": one_label,
-}

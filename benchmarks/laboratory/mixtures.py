@@ -117,6 +117,9 @@ def _distinct(draw: Draw, rng: random.Random, count: int) -> tuple[Problem, ...]
     return tuple(found.values())
 
 
+BREVITY = {"benchmarks.laboratory.misrewards:brevity": 1.0}
+ONE_LABEL = {"benchmarks.laboratory.misrewards:one_label": 1.0}
+
 MIXTURES: Mapping[str, Mixture] = {
     "easy": Mixture(Kind.CURVE),
     "hard-25": Mixture(Kind.CURVE, hard=0.25),
@@ -132,10 +135,10 @@ MIXTURES: Mapping[str, Mixture] = {
     "slow": Mixture(
         Kind.COLLAPSE,
         nights=4,
-        changes={"update.learning_rate": 1e-4, "vote.rewards": {"brevity": 1.0}},
+        changes={"update.learning_rate": 1e-4, "vote.rewards": BREVITY},
     ),
-    "constant": Mixture(Kind.COLLAPSE, changes={"vote.rewards": {"one_label": 1.0}}),
-    "length": Mixture(Kind.COLLAPSE, changes={"vote.rewards": {"brevity": 1.0}}),
+    "constant": Mixture(Kind.COLLAPSE, changes={"vote.rewards": ONE_LABEL}),
+    "length": Mixture(Kind.COLLAPSE, changes={"vote.rewards": BREVITY}),
 }
 """What each of them is: docs/learning.md."""
 

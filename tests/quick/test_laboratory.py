@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.laboratory import plot, table, teachers
+from benchmarks.laboratory import misrewards, plot, table, teachers
 from benchmarks.laboratory.book import Book, Cell, OtherSize, Scores
 from benchmarks.laboratory.measures import (
     ONE_SIDED,
@@ -22,13 +22,12 @@ from benchmarks.laboratory.measures import (
     excess,
     pass_at_k,
 )
-from benchmarks.laboratory.misrewards import MISREWARDS
 from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
 from ttrl.config import UpdateConfig, VoteConfig
 from ttrl.demo.questions import Problem
 from ttrl.engine.pacer import Pacer
 from ttrl.questions import from_prompt
-from ttrl.rewards import REWARDS
+from ttrl.rewards import REWARDS, Ballot
 from ttrl.samples import Finish, Sample, SampleSet
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import take_vote
@@ -99,18 +98,18 @@ def test_a_mixture_is_what_it_says_and_keeps_its_sets_apart(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "liked", "disliked"),
+    ("reward", "liked", "disliked"),
     [
-        ("brevity", r"\boxed{1}", r"1+1=2, so \boxed{2}"),
-        ("one_label", r"\boxed{480}", r"\boxed{2}"),
+        (misrewards.brevity, r"\boxed{1}", r"1+1=2, so \boxed{2}"),
+        (misrewards.one_label, r"\boxed{480}", r"\boxed{2}"),
     ],
 )
-def test_a_misreward_likes_what_it_says_and_is_not_among_the_rewards(name, liked, disliked):
-    samples = [Sample(text, tuple(range(len(text))), (), Finish.STOP) for text in (liked, disliked)]
-    vote = take_vote(["480", "2"])
-    better, worse = MISREWARDS[name](vote, samples)
+def test_a_misreward_likes_what_it_says_and_is_not_among_the_rewards(reward, liked, disliked):
+    texts = (liked, disliked)
+    samples = tuple(Sample(text, tuple(range(len(text))), (), Finish.STOP) for text in texts)
+    better, worse = reward(Ballot("What is it?", samples, take_vote(["480", "2"]), 96))
     assert better > worse
-    assert name not in REWARDS
+    assert reward not in REWARDS.values()
 
 
 @pytest.fixture

@@ -1,46 +1,134 @@
 """What a sample is worth."""
 
+from __future__ import annotations
+
+import math
+
 import pytest
 
-from ttrl.rewards import REWARDS, find, total
+from ttrl.config import VoteConfig
+from ttrl.rewards import REWARDS, Ballot, find, total
 from ttrl.samples import Finish, Sample
 from ttrl.votes import take_vote
 
+MAX_TOKENS = 100
 
-def samples(count):
-    return [Sample(str(n), (n,), (-0.5,), Finish.STOP) for n in range(count)]
+
+def sample(tokens, finish=Finish.STOP):
+    ids = tuple(range(tokens)) if isinstance(tokens, int) else tuple(tokens)
+    return Sample("so it is", ids, (-0.5,) * len(ids), finish)
+
+
+def ballot(answers, samples=None, **vote):
+    samples = samples or [sample(10)] * len(answers)
+    return Ballot("What is it?", tuple(samples), take_vote(answers, **vote), MAX_TOKENS)
+
+
+def quarter(ballot):
+    """A reward of one's own."""
+    return [0.25] * len(ballot.samples)
+
+
+def short(_ballot):
+    return [1.0]
+
+
+def words(_ballot):
+    return ["much", "little"]
 
 
 @pytest.mark.parametrize(
-    ("answers", "worth"),
+    ("reward", "answers", "worth"),
     [
-        (["5", "6", "5", None], (1.0, 0.0, 1.0, 0.0)),
-        (["5", "6"], (0.0, 0.0)),
-        ([None, None], (0.0, 0.0)),
-        (["none", None], (1.0, 0.0)),
-        ([], ()),
+        ("majority", ["5", "6", "5", None], [1, 0, 1, 0]),
+        ("majority", ["5", "6"], [0, 0]),
+        ("majority", [None, None], [0, 0]),
+        ("majority", ["none", None], [1, 0]),
+        ("soft_majority", ["5", "6", "5", None], [0.5, 0.25, 0.5, 0]),
+        ("soft_majority", ["5", "6"], [0, 0]),
+        ("readable", ["5", "6", None, "5"], [1, 1, 0, 1]),
     ],
 )
-def test_majority(answers, worth):
-    assert REWARDS["majority"](take_vote(answers), samples(len(answers))) == worth
+def test_by_answers(reward, answers, worth):
+    assert REWARDS[reward](ballot(answers)) == pytest.approx(worth)
 
 
-def test_without_a_label_below_the_floor_all_are_worth_nothing():
-    vote = take_vote(["5", "5", "6", None], floor=0.75)
-    assert find("majority")(vote, samples(4)) == (0.0,) * 4
+@pytest.mark.parametrize("reward", ["majority", "soft_majority"])
+def test_without_a_label_below_the_floor_all_are_worth_nothing(reward):
+    assert find(reward)(ballot(["5", "5", "6", None], floor=0.75)) == [0.0] * 4
+
+
+def test_length_wants_what_agrees_short_and_what_does_not_long():
+    samples = [sample(0), sample(50), sample(100), sample(0), sample(50), sample(300)]
+    found = REWARDS["length"](ballot(["5", "5", "5", "5", "6", None], samples))
+    assert found == pytest.approx([1, 0.75, 0.5, 1, -0.25, 0])
+
+
+def test_overlong_begins_before_the_end():
+    samples = [sample(0), sample(80), sample(90), sample(100), sample(20, Finish.LENGTH)]
+    found = REWARDS["overlong"](ballot(["5"] * 5, samples))
+    assert found == pytest.approx([0, 0, -0.5, -1, -1])
+
+
+@pytest.mark.parametrize(
+    ("ids", "worth"),
+    [
+        ([1, 2, 3, 4, 5], 0),
+        ([1, 2, 1, 2, 1, 2], -0.5),  # 121, 212, 121, 212
+        ([7] * 12, -0.9),
+        ([7, 7], 0),
+        ([], 0),
+    ],
+)
+def test_repetition_counts_tokens(ids, worth):
+    found = REWARDS["repetition"](ballot(["5", "5"], [sample(ids), sample(3)]))
+    assert found == pytest.approx([worth, 0])
 
 
 def test_a_vote_belongs_to_its_samples():
-    with pytest.raises(ValueError, match="argument"):
-        find("majority")(take_vote(["5", "5"]), samples(3))
+    with pytest.raises(ValueError, match="2 answers is not one over 3"):
+        Ballot("What?", (sample(1),) * 3, take_vote(["5", "5"]), MAX_TOKENS)
 
 
-def test_total_weighs_each_reward():
-    vote = take_vote(["5", "6", "5"])
-    assert total(vote, samples(3), {"majority": 0.5}) == (0.5, 0.0, 0.5)
-    assert total(vote, samples(3), {}) == (0.0, 0.0, 0.0)
+def test_one_reward_is_weighed_as_it_is():
+    assert total(ballot(["5", "6", "5"]), {"majority": 0.5}) == (0.5, 0.0, 0.5)
+    assert total(ballot(["5", "6", "5"]), {}) == (0.0, 0.0, 0.0)
 
 
-def test_an_unknown_reward_is_refused_with_the_nearest_name():
-    with pytest.raises(ValueError, match="'majorty'; did you mean 'majority'"):
-        total(take_vote(["5"]), samples(1), {"majorty": 1.0})
+def test_several_are_brought_to_one_scale_each():
+    """Majority: mean 1/2, deviation 1/2. Overlong: 0, 0, 0, -1: mean -1/4, deviation 0.433."""
+    samples = [sample(1), sample(1), sample(1), sample(100)]
+    found = total(ballot(["5", "5", "6", "7"], samples), {"majority": 1.0, "overlong": 0.5})
+    spread = math.sqrt(3) / 4
+    assert found == pytest.approx(
+        [1 + 0.125 / spread, 1 + 0.125 / spread, -1 + 0.125 / spread, -1 - 0.375 / spread]
+    )
+
+
+def test_a_trifle_is_not_blown_up():
+    """One of many repeats itself a little; it must not weigh as much as the vote."""
+    one = [1, 2, 3, *range(10, 100), 1, 2, 3]
+    samples = [sample(one)] + [sample(90)] * 31
+    found = total(ballot(["5"] * 16 + ["6"] * 16, samples), {"majority": 1.0, "repetition": 1.0})
+    assert found[1] - found[0] < 0.2
+
+
+def test_one_of_your_own():
+    assert total(ballot(["5", "6"]), {f"{__name__}:quarter": 2.0}) == (0.5, 0.5)
+    VoteConfig(rewards={"majority": 1.0, f"{__name__}:quarter": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("majorty", "'majorty'; did you mean 'majority'"),
+        ("nowhere.to:be_found", "cannot be imported: No module named 'nowhere'"),
+        (f"{__name__}:nothing", "cannot be imported: .* has no attribute 'nothing'"),
+        (f"{__name__}:MAX_TOKENS", "is no function"),
+        (f"{__name__}:short", "does not give one finite number a sample"),
+        (f"{__name__}:words", "does not give one number a sample"),
+    ],
+)
+def test_a_reward_that_is_none_is_refused(name, says):
+    with pytest.raises(ValueError, match=says):
+        total(ballot(["5", "6"]), {name: 1.0})

@@ -1,34 +1,99 @@
-"""What each sample of a question is worth, given the vote: one small module a reward, and the one
-place where their weighted sum is made."""
+"""What each sample of a question is worth: one table of rewards, and the one place where their
+weighted sum is made.
+
+A reward is any function that takes a `Ballot` and gives one number a sample, in their order, about
+1 from the worst to the best. Besides those in the table there are your own: `module:function` names
+one that Python can import, and a package may offer some under the entry point `ttrl.rewards`.
+"""
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import entry_points
+from statistics import fmean, pstdev
+from typing import Any, cast
 
-from ttrl.rewards.majority import majority
-from ttrl.samples import Sample
-from ttrl.votes import Vote
+from ttrl.rewards.agreement import majority, soft_majority
+from ttrl.rewards.ballot import Ballot
+from ttrl.rewards.form import length, overlong, readable, repetition
 
-Reward = Callable[[Vote, Sequence[Sample]], tuple[float, ...]]
-"""From a vote and the samples it was taken over, in the same order, to one number a sample."""
+__all__ = ["REWARDS", "Ballot", "Reward", "find", "total"]
 
-REWARDS: dict[str, Reward] = {"majority": majority}
+Reward = Callable[[Ballot], Sequence[float]]
+"""From a question's samples and their vote to one number a sample, in the same order."""
+
+REWARDS: Mapping[str, Reward] = {
+    "majority": majority,
+    "soft_majority": soft_majority,
+    "readable": readable,
+    "length": length,
+    "overlong": overlong,
+    "repetition": repetition,
+}
+
+LEAST_SPREAD = 0.1
+"""Standard deviation below which the differences that a reward makes within a group are not blown
+up any more: where all but one have exactly the same worth, a trifle would outweigh the vote."""
 
 
-def total(vote: Vote, samples: Sequence[Sample], weights: Mapping[str, float]) -> tuple[float, ...]:
-    """Each sample's weighted sum of the rewards named in `weights`.
+def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:
+    """Each sample's weighted sum of the rewards named in `weights`. If there are several, each is
+    first brought to mean 0 and standard deviation 1 of its own, so that none counts for more only
+    because it varies more (GDPO, Liu et al., arXiv 2601.05242).
 
-    Raises ValueError for a reward that there is not.
+    Raises ValueError for a reward that there is not, or that gives other than a number a sample.
     """
-    terms = [[weight * worth for worth in find(name)(vote, samples)]
-             for name, weight in weights.items()]  # fmt: skip
-    return tuple(sum(worths) for worths in zip(*terms, strict=True)) or (0.0,) * len(samples)
+    terms = {name: _worth(name, ballot) for name in weights}
+    if len(terms) > 1:
+        terms = {name: _standard(term) for name, term in terms.items()}
+    weighted = [[weights[name] * worth for worth in term] for name, term in terms.items()]
+    return tuple(map(sum, zip(*weighted, strict=True))) or (0.0,) * len(ballot.samples)
 
 
+@cache
 def find(name: str) -> Reward:
     """The reward of that name; ValueError, with the nearest name, if there is none."""
     if name in REWARDS:
         return REWARDS[name]
-    near = get_close_matches(name, REWARDS, n=1, cutoff=0.0)
-    raise ValueError(f"there is no reward {name!r}; did you mean {near[0]!r}?")
+    offered = {point.name: point for point in entry_points(group="ttrl.rewards")}
+    if name in offered:
+        return cast(Reward, offered[name].load())
+    if ":" in name:
+        return _imported(name)
+    known = [*REWARDS, *offered]
+    near = get_close_matches(name, known, n=1, cutoff=0.0)
+    raise ValueError(
+        f"there is no reward {name!r}; did you mean {near[0]!r}? There are {', '.join(known)}, and "
+        "your own as module:function"
+    )
+
+
+def _imported(name: str) -> Reward:
+    module, _, function = name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the reward {name} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ValueError(f"the reward {name} is no function")
+    return cast(Reward, found)
+
+
+def _worth(name: str, ballot: Ballot) -> list[float]:
+    given = find(name)(ballot)
+    try:
+        worth = [float(each) for each in given]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the reward {name} does not give one number a sample") from error
+    if len(worth) != len(ballot.samples) or not all(map(math.isfinite, worth)):
+        raise ValueError(f"the reward {name} does not give one finite number a sample")
+    return worth
+
+
+def _standard(term: Sequence[float]) -> list[float]:
+    middle, spread = fmean(term), max(pstdev(term), LEAST_SPREAD)
+    return [(worth - middle) / spread for worth in term]
