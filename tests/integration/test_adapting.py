@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -83,6 +84,28 @@ def test_alone_on_a_file_of_questions(tmp_path, question_file):
         assert {row.state for row in store.adapters.all()} <= {"held"}
         assert store.questions.times_asked() == 60
     assert not (alone.state_dir / "owner.json").exists()
+
+
+def test_a_vote_that_is_decided_is_asked_for_no_more(tmp_path):
+    """What was drawn teaches all the same, where it is less than an update keeps as well."""
+    state_dir = record_questions(tmp_path / "state")
+    changes = ("vote.rounds=3", "vote.sure=0.8", "update.downsampling=first", "update.steps=3")
+    with Daemon(state_dir) as daemon, daemon.store() as store:
+        words = [word for change in changes for word in ("--set", change)]
+        run = json.loads(daemon.ttrl("adapt", "--json", *words, code=None))
+        assert run["steps"] == 3
+        rows = {row.id: row for row in store.questions.page(1000)}
+        votes = [vote for key in rows for vote in store.questions.last_votes(key)]
+        assert {vote["stop"] for vote in votes} == {"all", "decided"}
+        decided = [vote for vote in votes if vote["stop"] == "decided"]
+        states = {rows[vote["question_id"]].state for vote in decided}
+        assert QuestionState.LEARNED_FROM in states
+        saved = 32 * len(votes) - run["samples"]
+        assert saved >= 16 * len(decided)
+        wait_until(lambda: daemon.metric("ttrl_samples_saved_total") == saved, "it is counted")
+    with closing(sqlite3.connect(state_dir / "store.sqlite")) as database:
+        kept = database.execute("select distinct position from samples where kept").fetchall()
+    assert sorted(kept) == [(position,) for position in range(16)]
 
 
 def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
