@@ -28,7 +28,7 @@ POPULATION = 20_000
 """Questions that users ask; probes are drawn from them, and what is true is true of them."""
 LOOKS = 10
 SAMPLES = GateConfig().samples
-MARGIN = GateConfig().base_margin
+MARGIN, REACH = GateConfig().base_margin, GateConfig().reach
 HARM = 0.01
 """More than this below the base must not happen; 5% of lineages may."""
 MOVED = 0.2
@@ -76,11 +76,14 @@ def candidate(rng: np.random.Generator, live: Array, effect: float) -> Array:
 def look_and_look(
     rng: np.random.Generator, base: Array, live: Array, other: Array, budget: Budget
 ) -> bool:
-    """Whether `better` is seen at any of the looks: better than live, and not worse than base."""
+    """Whether `better` is seen at any of the looks: better than live, reaching no fewer right
+    answers, and not worse than base."""
     answered = [rng.binomial(SAMPLES, each) / SAMPLES for each in (base, live, other)]
     better = evidence(answered[2] - answered[1], 0.0) >= np.log(budget.threshold)
     not_worse = evidence(answered[2] - answered[0], -MARGIN) >= np.log(CONVINCING)
-    return bool((better & not_worse).any())
+    reached = [(each > 0).astype(float) for each in answered]
+    not_narrower = evidence(reached[2] - reached[1], -REACH) >= np.log(CONVINCING)
+    return bool((better & not_worse & not_narrower).any())
 
 
 def evidence(differences: Array, above: float) -> Array:

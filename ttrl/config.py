@@ -280,7 +280,8 @@ class GateConfig(Section):
     unreadable: Ratio = 0.02
     """Share of the answers that may become unreadable before the candidate is worse."""
     reach: Ratio = 0.05
-    """Share of the labelled probes that may lose their last right answer (pass@k)."""
+    """Labels must show that no larger share of the probes has lost its last right answer
+    (pass@k)."""
     length: Annotated[float, Field(gt=1)] = 5.0
     """Times that answers may be longer or shorter than the live version's. TTRL as published makes
     answers to easy questions almost four times shorter (arXiv 2504.16084, by MATH's levels)."""

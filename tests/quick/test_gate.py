@@ -109,6 +109,16 @@ def test_sharpening_must_not_lose_what_could_be_reached():
     assert lost.compared.after == pytest.approx(0.8, abs=0.02)
 
 
+def test_what_few_probes_may_hide_is_not_shipped():
+    """Better by far on most; of what it can no longer reach these probes show too little."""
+    spoilt = probes(6, 0.12, 0.9, labelled=True, says="wrong", seed=1)
+    found = said(probes(120, 0.3, 0.6, labelled=True) + spoilt)
+    assert found.certainty.proves
+    assert found.verdict is Verdict.UNPROVEN
+    assert found.reason.startswith("reach: ")
+    assert "probes like these would tell" in found.reason or "more labels" in found.reason
+
+
 @pytest.mark.parametrize(
     ("drift", "rule"),
     [
