@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 from rich.text import Text
@@ -42,7 +42,7 @@ def questions() -> None:
 @click.option(
     "--state",
     "only",
-    type=click.Choice([str(state) for state in QuestionState]),
+    type=click.Choice(["probe", *map(str, QuestionState)]),
     help="Only these.",
 )
 @json_option
@@ -52,9 +52,7 @@ def list_(
 ) -> None:
     """The newest first."""
     with open_store(resolve().config) as store:
-        found = store.questions.page(
-            limit, before=before, state=QuestionState(only) if only else None
-        )
+        found = store.questions.page(limit, before=before, kind=only)
     if as_json:
         print_json([_row(question) for question in found])
         return
@@ -83,16 +81,26 @@ def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) 
 @questions.command()
 @click.argument("ids", type=int, nargs=-1)
 @click.option("--adapter", help="All that this version learned from.")
+@click.option("--run", "run_id", type=int, help="All that this run asked.")
 @config_options
-def release(resolve: Resolve, ids: tuple[int, ...], adapter: str | None) -> None:
+def release(
+    resolve: Resolve, ids: tuple[int, ...], adapter: str | None, run_id: int | None
+) -> None:
     """Let runs learn from questions that were skipped, or were quarantined because a version that
     had learned from them was rolled back, or worse."""
-    if bool(ids) == bool(adapter):
-        raise click.UsageError("name the ids of the questions, or --adapter NAME")
+    if bool(ids) + bool(adapter) + (run_id is not None) != 1:
+        raise click.UsageError("name the ids of the questions, or --adapter NAME, or --run ID")
     with open_store(resolve().config) as store:
-        if adapter:
-            ids = tuple(store.adapters.question_ids(adapter, QuestionState.QUARANTINED))
-        count = store.questions.release(ids)
+        chosen: Sequence[int] = ids
+        try:
+            if adapter:
+                name = store.adapters.get(adapter).name
+                chosen = store.adapters.question_ids(name, QuestionState.QUARANTINED)
+            if run_id is not None:
+                chosen = store.questions.quarantined_by(store.runs.get(run_id).id)
+        except KeyError as error:
+            fail(error.args[0])
+        count = store.questions.release(chosen)
     if not count:
         fail("none of these is skipped or quarantined; `ttrl questions list` shows the states")
     click.echo(f"{counted(count, 'question')} released.")

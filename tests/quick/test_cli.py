@@ -315,6 +315,30 @@ def test_a_roll_back_quarantines_and_the_operator_releases(ttrl, store):
     said = ttrl("questions", "release", str(ids[2]), code=1)
     assert "none of these is skipped or quarantined" in said
     assert "--adapter" in ttrl("questions", "release", code=2)
+    assert "there is no adapter y" in ttrl("questions", "release", "--adapter", "y", code=1)
+
+
+def test_what_a_run_asked_is_released(ttrl, store):
+    store.questions.record([Recorded(from_prompt(text), 1.0) for text in "ab"], holdout=0)
+    asked, other = sorted(row.id for row in store.questions.new(10))
+    run = store.runs.create(Trigger.OPERATOR, {})
+    vote = {
+        "run_id": run.id, "question_id": asked, "version": "base", "step": 1, "at": 1.0,
+        "outcome": "label", "label": "4", "share": 1.0, "entropy": 0.0, "counts": [], "stop": "all",
+    }  # fmt: skip
+    store.runs.add_votes([(vote, [])])
+    store.adapters.quarantine([asked, other], "it made a version worse")
+    assert "there is no run 9" in ttrl("questions", "release", "--run", "9", code=1)
+    assert "1 question released" in ttrl("questions", "release", "--run", str(run.id))
+    assert [row.id for row in store.questions.new(10)] == [asked]
+
+
+def test_questions_are_listed_by_what_they_are(ttrl, store):
+    store.questions.record([Recorded(from_prompt("held out"), 1.0)], holdout=1)
+    store.questions.record([Recorded(from_prompt("free"), 2.0)], holdout=0)
+    for state, text in (("new", "free"), ("probe", "held out")):
+        (row,) = json.loads(ttrl("questions", "list", "--state", state, "--json"))
+        assert row["body"]["messages"][0]["content"] == text
 
 
 def test_stopping_a_run_needs_a_daemon(ttrl):

@@ -353,7 +353,7 @@ def test_what_a_rolled_back_version_alone_learned_from_is_quarantined(store):
         store.questions.mark(question, QuestionState.LEARNED_FROM)
     assert store.adapters.roll_back(author="guard", reason="worse")
     assert states(store) == {"a": "learned_from", "b": "quarantined", "c": "new"}
-    (kept_away,) = store.questions.page(10, state=QuestionState.QUARANTINED)
+    (kept_away,) = store.questions.page(10, kind=QuestionState.QUARANTINED)
     assert "y" in kept_away.reason
     assert store.adapters.question_ids("y", QuestionState.QUARANTINED) == [b]
     store.questions.mark(b, QuestionState.LEARNED_FROM)  # by a run that was under way
@@ -476,7 +476,7 @@ def test_what_made_a_rejected_version_worse_is_quarantined(store):
     store.adapters.served("good", "")
     store.adapters.quarantine(ids[:2], "run 7 learned from it, for the worse")
     assert {row.id for row in store.questions.new(10)} == {ids[0], ids[2]}
-    (kept,) = store.questions.page(10, state=QuestionState.QUARANTINED)
+    (kept,) = store.questions.page(10, kind=QuestionState.QUARANTINED)
     assert (kept.id, kept.reason) == (ids[1], "run 7 learned from it, for the worse")
     assert store.questions.release(ids) == 1
 

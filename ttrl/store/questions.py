@@ -185,13 +185,14 @@ class QuestionTable:
         self._update(ids, exposures=questions.c.exposures + 1)
 
     def page(
-        self, limit: int, *, before: int | None = None, state: QuestionState | None = None
+        self, limit: int, *, before: int | None = None, kind: str | None = None
     ) -> list[StoredQuestion]:
-        """Questions, newest first, of one state or all; `before` is an id to go on from."""
+        """Questions, newest first, of one kind (a state, or `probe`) or all; `before` is an id to
+        go on from."""
         query = _select().order_by(questions.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(questions.c.id < before)
-        return self._rows(query if state is None else query.where(questions.c.state == state))
+        return self._rows(query if kind is None else query.where(_kind() == kind))
 
     def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
         """Say what became of a question. One that is quarantined stays so."""
@@ -216,6 +217,15 @@ class QuestionTable:
                 )
                 connection.execute(left.values(reason=reason))
 
+    def quarantined_by(self, run_id: int) -> list[int]:
+        """Those that are quarantined of the questions that a run asked."""
+        asked = sa.select(votes.c.question_id).where(votes.c.run_id == run_id)
+        query = sa.select(questions.c.id).where(
+            questions.c.state == QuestionState.QUARANTINED, questions.c.id.in_(asked)
+        )
+        with self._database.read() as connection:
+            return list(connection.scalars(query))
+
     def release(self, ids: Sequence[int]) -> int:
         """Let runs learn from those of these questions that were kept away for a fault; how
         many."""
@@ -236,9 +246,8 @@ class QuestionTable:
 
     def counts(self) -> dict[str, int]:
         """How many are in each state, with `probe` for the held-out ones."""
-        kind = sa.case((questions.c.probe, "probe"), else_=questions.c.state)
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(kind, sa.func.count()).group_by(kind))
+            rows = connection.execute(sa.select(_kind(), sa.func.count()).group_by(_kind()))
             return {row[0]: row[1] for row in rows}
 
     def reasons(self) -> dict[str, int]:
@@ -284,6 +293,11 @@ class QuestionTable:
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> list[StoredQuestion]:
         with self._database.read() as connection:
             return [_from_row(row) for row in connection.execute(query)]
+
+
+def _kind() -> sa.Case[str]:
+    """A question's state, but `probe` of one that is held out."""
+    return sa.case((questions.c.probe, "probe"), else_=questions.c.state)
 
 
 def _select() -> sa.Select[tuple[object, ...]]:
