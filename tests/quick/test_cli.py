@@ -326,7 +326,11 @@ def test_what_a_run_asked_is_released(ttrl, store):
         "run_id": run.id, "question_id": asked, "version": "base", "step": 1, "at": 1.0,
         "outcome": "label", "label": "4", "share": 1.0, "entropy": 0.0, "counts": [], "stop": "all",
     }  # fmt: skip
-    store.runs.add_votes([(vote, [])])
+    sample = {
+        "position": 0, "text": "4", "answer": "4", "finish": "stop", "reward": 1.0, "kept": True,
+        "token_ids": b"", "logprobs": b"",
+    }  # fmt: skip
+    store.runs.add_votes([(vote, [sample])])
     store.adapters.quarantine([asked, other], "it made a version worse")
     assert "there is no run 9" in ttrl("questions", "release", "--run", "9", code=1)
     assert "1 question released" in ttrl("questions", "release", "--run", str(run.id))
