@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from jobs import outset, probe, publication
+from jobs import outset, probe, publication, reading
 from jobs.candidate import Candidate, snapshot_steps
 from jobs.lesson import Distrusted, Lesson
 from jobs.probe import Examination
+from jobs.reading import MeaningRefused
 from ttrl import adapters, gate
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError
@@ -30,6 +31,7 @@ from ttrl.gate import Judgement, Verdict
 from ttrl.lineage import Descent
 from ttrl.memory.check import MemoryRefused, fit_to_card
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
+from ttrl.references import ReferencesUnreadable
 from ttrl.rollouts import Roller, pacer_for
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterState
@@ -50,6 +52,8 @@ FORESEEN = (
     SettingRefused,
     UpdateDiverged,
     MemoryRefused,
+    MeaningRefused,
+    ReferencesUnreadable,
 )
 """Failures whose own words are the run's reason; none of them quotes a user or a model."""
 
@@ -95,6 +99,7 @@ def _adapt(config: Config, store: Store, client: EngineClient, run_id: int) -> E
     if not questions:
         return RunState.NOTHING, "there are no new questions to learn from", None
     store.runs.enter(run_id, RunState.UPDATING)
+    reader, known = reading.reader(config), reading.references(config)
     start, scratch = parent or client.base_model().name, _scratch(config, run_id)
     keep = snapshot_steps(config.update.steps, config.update.snapshots)
     tell = partial(store.runs.observe, run_id)
@@ -102,8 +107,8 @@ def _adapt(config: Config, store: Store, client: EngineClient, run_id: int) -> E
         Candidate(client, scratch, run_id, start, keep) as candidate,
         pacer_for(client, config.vote, tell) as pacer,
     ):
-        examination = Examination(client, store, config, run_id, pacer)
-        roller = Roller(client, config.vote, config.update, pacer)
+        examination = Examination(client, store, config, run_id, pacer, reader)
+        roller = Roller(client, config.vote, config.update, pacer, reader, known)
         lesson = Lesson(
             config, store, roller, run_id, questions, candidate, pacer, examination.choose
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from jobs.reading import reader
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.questions import Question
@@ -64,7 +65,7 @@ def run(
     groups: list[Group] = []
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:
-        roller = Roller(client, config.vote, config.update, pacer)
+        roller = Roller(client, config.vote, config.update, pacer, reader(config))
         for start in range(0, len(rows), width):
             groups += roller.roll(
                 rows[start : start + width],

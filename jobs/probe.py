@@ -10,8 +10,8 @@ from functools import partial
 from statistics import fmean
 
 from jobs.candidate import snapshot_steps
-from ttrl import answers, drift, staleness
-from ttrl.answers import AnswerKind
+from ttrl import drift, staleness
+from ttrl.answers import AnswerKind, Reader
 from ttrl.cohort import cohort
 from ttrl.config import Config, GateConfig
 from ttrl.drift import Drift
@@ -79,12 +79,14 @@ class Examination:
         config: Config,
         run_id: int,
         pacer: Pacer,
+        reader: Reader,
     ) -> None:
         self._client = client
         self._store = store
         self._config = config
         self._run_id = run_id
         self._pacer = pacer
+        self._reader = reader
         self._base = client.base_model().name
         self.live = store.adapters.serving().adapter or self._base
         labelled = store.probes.labelled()
@@ -110,7 +112,8 @@ class Examination:
         scores = {}
         for number, step in enumerate(steps):
             drawn = self._ask(take(step), self._choosing, number * len(self._choosing), done)
-            read = [_read(*each) for each in zip(self._choosing, drawn, strict=True)]
+            asked = zip(self._choosing, drawn, strict=True)
+            read = [_read(self._reader, *each) for each in asked]
             scores[step] = fmean(answered.accuracy for (answered,) in read)
         self._expose(self._choosing)
         return max(steps, key=lambda step: (scores[step], step))
@@ -127,7 +130,7 @@ class Examination:
         ]
         self._expose(self._judging)
         every = arms if len(arms) == 4 else [arms[0], *arms]
-        return [_examined(*each) for each in zip(self._judging, *every, strict=True)]
+        return [_examined(self._reader, *each) for each in zip(self._judging, *every, strict=True)]
 
     def drift(self, pinned: Sequence[Pinned]) -> Drift:
         """How far the candidate is from base and live version, on its own pinned answers. A run
@@ -221,8 +224,8 @@ def _drawn(run_id: int, asked: Asked, share: float) -> bool:
     return int.from_bytes(told[:8]) < share * 2**64
 
 
-def _examined(asked: Asked, *drawn: Sequence[Sample]) -> Examined:
-    base, live, again, candidate = _read(asked, *drawn)
+def _examined(reader: Reader, asked: Asked, *drawn: Sequence[Sample]) -> Examined:
+    base, live, again, candidate = _read(reader, asked, *drawn)
     probe = Probe(
         key=asked.question.hash,
         cluster=asked.question.cluster,
@@ -235,28 +238,28 @@ def _examined(asked: Asked, *drawn: Sequence[Sample]) -> Examined:
     return Examined(asked, probe, _texts(drawn[1]), _texts(drawn[3]))
 
 
-def _read(asked: Asked, *drawn: Sequence[Sample]) -> list[Answered]:
+def _read(reader: Reader, asked: Asked, *drawn: Sequence[Sample]) -> list[Answered]:
     """What each version's samples say, all read as the same kind of answer. One that was cut off
     says nothing."""
     texts = list(map(_texts, drawn))
     every = [text for each in texts for text in each]
-    kind = answers.kind_of(asked.question.text, every)
-    canonical = iter(answers.canonical(every, kind))
+    reading = reader.read(asked.question.text, every)
+    canonical = iter(reading.answers)
     found = []
     for samples, said in zip(drawn, texts, strict=True):
         right = None
         if asked.label is not None:
-            right = tuple(_right(asked.label, sample, kind) for sample in samples)
+            right = tuple(_right(asked.label, each, reader, reading.kind) for each in samples)
         length = fmean(len(sample.token_ids) for sample in samples)
         found.append(Answered(tuple(next(canonical) for _ in said), right, length))
     return found
 
 
-def _right(label: LabelledProbe, sample: Sample, kind: AnswerKind) -> bool:
+def _right(label: LabelledProbe, sample: Sample, reader: Reader, kind: AnswerKind) -> bool:
     """Whether an answer is. Of a short answer the end is read, of a refusal the beginning: only the
     first is lost when an answer was cut off."""
     cut = sample.finish is Finish.LENGTH and label.accepted
-    return not cut and label.right(sample.text, kind)
+    return not cut and label.right(sample.text, reader, kind)
 
 
 def _texts(samples: Iterable[Sample]) -> list[str]:

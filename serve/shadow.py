@@ -17,6 +17,7 @@ from statistics import fmean
 
 from serve.live import BASE, Live
 from serve.watch import Watch
+from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.detector import Stream
 from ttrl.engine import crew
@@ -70,6 +71,7 @@ class Shadow:
         rolled_back: Callable[[], None],
     ) -> None:
         self._settings = config.shadow
+        self._reader = Reader(config.vote.kind)  # by letters: the daemon imports no model
         self._sampling = Sampling(config.vote.temperature, config.vote.max_tokens)
         self._watch = watch
         self._client = client
@@ -123,7 +125,7 @@ class Shadow:
         live, other = (drawn[name] for name in names)
         if live is None or other is None:
             return failures(live=live is None, other=other is None)
-        ours, others = _sides(question, live, other)
+        ours, others = _sides(self._reader, question, live, other)
         before = self._answered_before(question, versions)
         self._last = Last(versions, question.hash, ours.answers)
         return differences(ours, others, before)
@@ -152,10 +154,12 @@ class Shadow:
             return None
 
 
-def _sides(question: Question, live: SampleSet, other: SampleSet) -> tuple[Side, Side]:
+def _sides(
+    reader: Reader, question: Question, live: SampleSet, other: SampleSet
+) -> tuple[Side, Side]:
     """Both read together: only then do equal strings mean equal answers."""
     both = replace(live, samples=live.samples + other.samples)
-    answers, count = read_answers(question.text, both), len(live.samples)
+    answers, count = read_answers(reader, question.text, both).answers, len(live.samples)
     return Side(answers[:count], _length(live)), Side(answers[count:], _length(other))
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from datetime import timedelta
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -18,11 +19,13 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    FilePath,
     field_validator,
     model_validator,
 )
 
 from ttrl import rewards
+from ttrl.answers.reading import AnswerKind
 from ttrl.groups import Downsampling
 from ttrl.store.url import parse
 from ttrl.times import Duration, parse_window
@@ -159,6 +162,9 @@ class RecordConfig(Section):
 class VoteConfig(Section):
     """How agreement is found."""
 
+    kind: AnswerKind | None = None
+    """How answers are read and compared: `math`, `choice`, `text` (short, word by word), `free`
+    (sentences, by what they mean). Without one it is found for each question."""
     samples: Annotated[int, Field(ge=2, le=256)] = 32
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     max_tokens: Positive = 1024
@@ -189,6 +195,43 @@ class VoteConfig(Section):
         if not any(value.values()):
             raise ValueError("at least one reward needs a weight other than 0")
         return value
+
+
+class MeaningConfig(Section):
+    """How free texts are compared; numbers, names and negations that differ are never the same."""
+
+    model: str = ""
+    """A sentence-transformers model, a name or a directory (needs the extra `embed`). Without one
+    texts are compared by the letters that they have in common, which knows no synonyms; so does the
+    live guard at all times."""
+    cross_encoder: bool = False
+    """The model reads two texts together and scores the pair."""
+    alike: Above | None = None
+    """From which likeness on two texts may mean the same; the default is 0.25 by letters and 0.6 by
+    a model. The more alike answers on different subjects are to a model, the higher it must be."""
+    device: str = "cpu"
+    """Where the model runs; on the GPU it takes memory from engine and trainer."""
+    references: FilePath | None = None
+    """JSONL of `prompt` (or `messages`) and `reference`, a text or a list of them: right answers to
+    some of the questions, for the reward `reference`. Votes do not read them."""
+
+    @field_validator("model")
+    @classmethod
+    def _installed(cls, value: str) -> str:
+        if value and find_spec("sentence_transformers") is None:
+            raise ValueError("a model for meanings needs: pip install 'ttrl[embed]'")
+        return value
+
+    @field_validator("references")
+    @classmethod
+    def _found_from_anywhere(cls, value: Path | None) -> Path | None:
+        return value and value.absolute()
+
+    @model_validator(mode="after")
+    def _model_for_pairs(self) -> MeaningConfig:
+        if self.cross_encoder and not self.model:
+            raise ValueError("meaning.cross_encoder is a way to use meaning.model, which is empty")
+        return self
 
 
 RESERVED = frozenset(
@@ -407,6 +450,7 @@ class Config(Section):
     gateway: GatewayConfig = GatewayConfig()
     record: RecordConfig = RecordConfig()
     vote: VoteConfig = VoteConfig()
+    meaning: MeaningConfig = MeaningConfig()
     update: UpdateConfig = UpdateConfig()
     selection: SelectionConfig = SelectionConfig()
     guard: GuardConfig = GuardConfig()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ttrl import answers
+from ttrl.answers.reader import Reader
 from ttrl.answers.reading import AnswerKind
 from ttrl.answers.refusal import Stance, stance
 from ttrl.likeness import Guarded
@@ -34,13 +34,13 @@ class Label:
     refuse: bool | None
     tags: tuple[str, ...]
 
-    def right(self, text: str, kind: AnswerKind) -> bool:
+    def right(self, text: str, reader: Reader, kind: AnswerKind) -> bool:
         """Whether an answer is."""
         if self.refuse is not None and (stance(text) is Stance.DECLINES) != self.refuse:
             return False
         if not self.accepted:
             return stance(text) is not Stance.SILENT
-        return answers.matches(text, self.accepted, kind)
+        return reader.matches(text, self.accepted, self.question.text, kind)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from ttrl import answers, groups, rewards
+from ttrl import groups, rewards
+from ttrl.answers import Reader, Reading
 from ttrl.config import UpdateConfig, VoteConfig
 from ttrl.engine import crew
 from ttrl.engine.client import EngineClient, EngineRefused
@@ -19,6 +21,7 @@ from ttrl.stopping import Stop, decided, rounds
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Vote, VoteOutcome, take_vote
 
+NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 PRIORITY = 100
 """Of our own requests: users' have 0 and go first."""
 
@@ -60,15 +63,24 @@ class Group:
 
 
 class Roller:
-    """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it."""
+    """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it.
+    `references` are right answers by the hashes of their questions."""
 
     def __init__(
-        self, client: EngineClient, vote: VoteConfig, update: UpdateConfig, pacer: Pacer
+        self,
+        client: EngineClient,
+        vote: VoteConfig,
+        update: UpdateConfig,
+        pacer: Pacer,
+        reader: Reader,
+        references: Mapping[str, Sequence[str]] = NONE,
     ) -> None:
         self._client = client
         self._vote = vote
         self._update = update
         self._pacer = pacer
+        self._reader = reader
+        self._references = references
 
     def roll(
         self,
@@ -102,7 +114,14 @@ class Roller:
 
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
         drawn, vote = self._draw(question, version)
-        ballot = Ballot(question.question.text, drawn.samples, vote, self._vote.max_tokens)
+        ballot = Ballot(
+            question=question.question.text,
+            samples=drawn.samples,
+            vote=vote,
+            max_tokens=self._vote.max_tokens,
+            reader=self._reader,
+            references=tuple(self._references.get(question.question.hash, ())),
+        )
         worth = rewards.total(ballot, self._vote.rewards)
         kept = groups.keep(worth, self._update.keep, seed, self._update.downsampling)
         return Group(question, drawn, vote, worth, kept)
@@ -131,19 +150,21 @@ class Roller:
     def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
         """What the samples say."""
         settings = self._vote
+        reading = read_answers(self._reader, question.question.text, drawn)
         return take_vote(
-            read_answers(question.question.text, drawn),
+            reading.answers,
+            kind=reading.kind,
             floor=settings.floor,
             ceiling=settings.ceiling,
             stop=Stop.ALL if len(drawn.samples) == settings.samples else Stop.DECIDED,
         )
 
 
-def read_answers(question_text: str, drawn: SampleSet) -> list[str | None]:
+def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:
     """The canonical answer of each sample. One that was cut off has none, even if something in
     it looks like one."""
     texts = ["" if s.finish is Finish.LENGTH else s.text for s in drawn.samples]
-    return answers.canonical(texts, answers.kind_of(question_text, texts))
+    return reader.read(question_text, texts)
 
 
 def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
@@ -154,6 +175,7 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
         "version": group.drawn.version,
         "step": step,
         "at": time.time(),
+        "kind": group.vote.kind,
         "outcome": group.vote.outcome,
         "label": group.vote.label,
         "share": group.vote.share,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ttrl.answers.reading import AnswerKind
 from ttrl.stopping import Stop
 
 
@@ -31,8 +32,9 @@ class Vote:
     """The canonical answer of each sample (None: unreadable), and what they add up to.
 
     `counts` is in order of votes, then of text. `share` is the most common answer's part of all
-    N samples, unreadable ones included. `entropy` is that of the readable answers, in nats. `stop`
-    is why there were no more samples.
+    N samples, unreadable ones included. `entropy` is that of the readable answers, in nats: of free
+    texts the discrete semantic entropy (Farquhar et al., Nature 630, 2024). `kind` is how the
+    answers were read, `stop` why there were no more samples.
     """
 
     answers: tuple[str | None, ...]
@@ -41,6 +43,7 @@ class Vote:
     label: str | None
     share: float
     entropy: float
+    kind: AnswerKind = AnswerKind.TEXT
     stop: Stop = Stop.ALL
 
 
@@ -49,6 +52,7 @@ def take_vote(
     *,
     floor: float = 0.0,
     ceiling: float = 1.0,
+    kind: AnswerKind = AnswerKind.TEXT,
     stop: Stop = Stop.ALL,
 ) -> Vote:
     """The majority over all samples. An unreadable answer is no candidate, a tie no label, and
@@ -58,7 +62,7 @@ def take_vote(
     outcome = _outcome(counts, share, floor, ceiling)
     label = counts[0][0] if outcome is VoteOutcome.LABEL else None
     entropy = _entropy([count for _, count in counts])
-    return Vote(tuple(answers), counts, outcome, label, share, entropy, stop)
+    return Vote(tuple(answers), counts, outcome, label, share, entropy, kind, stop)
 
 
 def _count(answers: Iterable[str | None]) -> tuple[tuple[str, int], ...]:

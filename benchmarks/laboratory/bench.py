@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.laboratory.measures import Answered
 from ttrl import answers
-from ttrl.answers import AnswerKind
+from ttrl.answers import AnswerKind, Reader
 from ttrl.demo import model_dir
 from ttrl.demo.questions import Problem
 from ttrl.engine import crew
@@ -26,6 +26,7 @@ from ttrl.votes import take_vote
 BASE = "ttrl-demo"
 MAX_TOKENS = 96
 AT_ONCE = 16
+READER = Reader()
 """Requests in flight."""
 
 
@@ -93,10 +94,10 @@ def _read(problems: Sequence[Problem], asked: Sequence[tuple[SampleSet, SampleSe
     right, majority, greedy, unreadable, tokens = [], [], [], 0, 0
     for problem, (drawn, likely) in zip(problems, asked, strict=True):
         truth = truth_of(problem)
-        read = read_answers(problem.prompt, drawn)
+        read = read_answers(READER, problem.prompt, drawn).answers
         right.append(read.count(truth))
         majority.append(take_vote(read).label == truth)
-        greedy.append(read_answers(problem.prompt, likely) == [truth])
+        greedy.append(read_answers(READER, problem.prompt, likely).answers == (truth,))
         unreadable += read.count(None)
         tokens += sum(len(sample.token_ids) for sample in drawn.samples)
     samples = len(asked[0][0].samples)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.laboratory.bench import truth_of
+from benchmarks.laboratory.bench import READER, truth_of
 from benchmarks.laboratory.mixtures import Questions
 from jobs.candidate import Candidate
 from jobs.lesson import Lesson, drawn_rows
@@ -61,7 +61,7 @@ class TruthTeller(Roller):
     """Votes whose label is the right answer, whatever the samples say."""
 
     def __init__(self, night: Night, pacer: Pacer) -> None:
-        super().__init__(night.client, night.config.vote, night.config.update, pacer)
+        super().__init__(night.client, night.config.vote, night.config.update, pacer, READER)
         self._truths = {
             from_prompt(problem.prompt).hash: truth_of(problem)
             for problem in night.questions.stream
@@ -121,7 +121,7 @@ def publish(night: Night) -> int:
     night = replace(night, config=override(night.config, PUBLISHED))
     rounds = Rounds(_as_stored(night.questions), seed=night.config.update.seed)
     with pacer_for(night.client, night.config.vote) as pacer:
-        roller = FirstSeen(night.client, night.config.vote, night.config.update, pacer)
+        roller = FirstSeen(night.client, night.config.vote, night.config.update, pacer, READER)
         return _update(night, lambda candidate: Published(night.config, roller, rounds, candidate))
 
 
@@ -150,7 +150,7 @@ def supervise(night: Night) -> int:
 
     config = override(night.config, {**PUBLISHED, "update.keep": night.config.update.keep})
     with pacer_for(night.client, config.vote) as pacer:
-        roller = FirstSeen(night.client, config.vote, config.update, pacer)
+        roller = FirstSeen(night.client, config.vote, config.update, pacer, READER)
         asked = _as_stored(night.questions)
         groups = roller.roll(asked, version=night.served, draw=1, refused=_fail)
     rng = random.Random(config.update.seed)

@@ -102,7 +102,7 @@ def test_logprobs_are_the_trainers(
     ]
     plain = plain_logprobs(folder, adapter, [(prompt, answer) for prompt, answer, _ in rows])
     for (_, _, ours), expected in zip(rows, plain, strict=True):
-        assert ours == pytest.approx(expected, abs=1e-5)
+        assert ours == pytest.approx(expected, abs=1e-4)
 
 
 def test_adapters_differ_from_each_other_and_from_the_base(

@@ -325,6 +325,7 @@ def test_what_a_run_asked_is_released(ttrl, store):
     vote = {
         "run_id": run.id, "question_id": asked, "version": "base", "step": 1, "at": 1.0,
         "outcome": "label", "label": "4", "share": 1.0, "entropy": 0.0, "counts": [], "stop": "all",
+        "kind": "math",
     }  # fmt: skip
     sample = {
         "position": 0, "text": "4", "answer": "4", "finish": "stop", "reward": 1.0, "kept": True,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from jobs.probe import Examination
+from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.engine.client import ModelCard
 from ttrl.engine.pacer import Pacer
@@ -61,7 +62,7 @@ def examine(store, engine, live="live", **gate):
     run = store.runs.create(Trigger.OPERATOR, {})
     config = Config(gate={"samples": 8, **gate})
     pacer = Pacer(engine.load, maximum=4, pause_waiting=64)
-    return Examination(engine, store, config, run.id, pacer), pacer
+    return Examination(engine, store, config, run.id, pacer, Reader()), pacer
 
 
 def labels(count):

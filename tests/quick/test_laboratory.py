@@ -23,6 +23,7 @@ from benchmarks.laboratory.measures import (
     pass_at_k,
 )
 from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
+from ttrl.answers import Reader
 from ttrl.config import UpdateConfig, VoteConfig
 from ttrl.demo.questions import Problem
 from ttrl.engine.pacer import Pacer
@@ -124,7 +125,7 @@ def drawn(*said: int) -> SampleSet:
 
 def test_as_published_a_tie_goes_to_the_first_answer(question):
     pacer = Pacer(lambda: None, maximum=1, pause_waiting=1)
-    roller = teachers.FirstSeen(None, VoteConfig(), UpdateConfig(), pacer)
+    roller = teachers.FirstSeen(None, VoteConfig(), UpdateConfig(), pacer, Reader())
     vote = roller.vote(question, drawn(7, 3, 3, 7))
     assert (vote.label, vote.share) == ("7", 0.5)
 

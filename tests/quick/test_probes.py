@@ -10,7 +10,7 @@ import pytest
 
 from jobs import adapt, probe
 from ttrl import probefile
-from ttrl.answers import AnswerKind
+from ttrl.answers import AnswerKind, Reader
 from ttrl.config import Config, GateConfig
 from ttrl.lineage import Descent
 from ttrl.probes import Apart, Label, ProbeOrigin
@@ -41,7 +41,7 @@ def label(prompt, *accepted, refuse=None, tags=()):
     ],
 )
 def test_what_is_right(accepted, refuse, text, right):
-    assert label("q", *accepted, refuse=refuse).right(text, AnswerKind.MATH) is right
+    assert label("q", *accepted, refuse=refuse).right(text, Reader(), AnswerKind.MATH) is right
 
 
 def test_probes_are_kept_and_said_anew(store):

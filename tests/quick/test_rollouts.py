@@ -6,6 +6,7 @@ from collections import deque
 
 import pytest
 
+from ttrl.answers import Reader
 from ttrl.config import UpdateConfig, VoteConfig
 from ttrl.questions import from_prompt
 from ttrl.rollouts import Roller, pacer_for
@@ -38,7 +39,7 @@ def rolled(answers, **vote):
     engine = Engine(answers)
     settings = VoteConfig(samples=16, rounds=3, **vote)
     with pacer_for(engine, settings) as pacer:
-        roller = Roller(engine, settings, UpdateConfig(keep=8), pacer)
+        roller = Roller(engine, settings, UpdateConfig(keep=8), pacer, Reader())
         (group,) = roller.roll([QUESTION], version="v", draw=1, refused=pytest.fail)
     return group, engine.asked
 

@@ -171,7 +171,7 @@ def test_votes_are_kept_with_whatever_a_model_said(store):
     vote = {
         "run_id": run.id, "question_id": key, "version": "base", "step": 1, "at": 1.0,
         "outcome": "label", "label": "4", "share": 1.0, "entropy": 0.0, "counts": [["4", 1]],
-        "stop": "all",
+        "stop": "all", "kind": "math",
     }  # fmt: skip
     sample = {
         "position": 0, "text": "so \0 \N{GRINNING FACE}", "answer": "4", "finish": "stop",

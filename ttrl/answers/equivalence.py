@@ -17,7 +17,8 @@ QUESTION_SECONDS = 10.0
 
 
 def canonical(texts: Sequence[str], kind: AnswerKind) -> list[str | None]:
-    """For each sample of one question its final answer in canonical form: equal strings for
+    """For each sample of one question its final answer in canonical form (free texts are left to
+    ttrl.answers.reader, which knows what they mean): equal strings for
     equivalent answers, None where nothing can be read.
 
     Units count only where the samples differ in them ("5 km", "5 cm"; "5" and "5 cm" are one).

@@ -10,6 +10,10 @@ from ttrl.answers.forms import is_number, is_prose
 
 MAX_ANSWER_CHARS = 500
 """A longer final answer is no short answer: it is unreadable."""
+MAX_FREE_CHARS = 20_000
+"""And so is a longer free text."""
+FEW_WORDS = 6
+"""More of them are no short answer but a sentence. Two signs of Chinese count as one."""
 
 
 class AnswerKind(StrEnum):
@@ -21,6 +25,8 @@ class AnswerKind(StrEnum):
     """The letter of one of the options that the question lists."""
     TEXT = "text"
     """Words: equal when they are the same but for case, spaces and final punctuation."""
+    FREE = "free"
+    """Sentences: equal when they mean the same (see ttrl.meaning)."""
 
 
 _OPTION = re.compile(r"(?:^|[\s{*])\(?([A-J])[.):]\**\s", re.MULTILINE)
@@ -53,6 +59,8 @@ _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
 _LETTER_LINE = re.compile(r"[\s*_>]*(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+_WORDS = re.compile(r"[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -62,14 +70,14 @@ def kind_of(question: str, answers: Sequence[str] = ()) -> AnswerKind:
     Choice: the question lists options from A on, such as "(A) ... (B) ..." or lines "A. ...",
     and at least half of the answers name a letter. Mathematics: the question holds LaTeX, a sum
     in digits, or digits and words that ask for a value; or most answers hold a box or announce
-    a number. All else is text.
+    a number. Of the others those are free whose answers mostly are sentences; all else is text.
     """
     answers = [answer for answer in answers if answer.strip()]
     if _lists_options(question) and (not answers or _share(answers, _names_letter) >= 0.5):
         return AnswerKind.CHOICE
     if _asks_mathematics(question) or _share(answers, _looks_mathematical) > 0.5:
         return AnswerKind.MATH
-    return AnswerKind.TEXT
+    return AnswerKind.FREE if _share(answers, _says_sentences) > 0.5 else AnswerKind.TEXT
 
 
 def read(text: str, kind: AnswerKind) -> str | None:
@@ -77,13 +85,15 @@ def read(text: str, kind: AnswerKind) -> str | None:
 
     The last balanced box decides, an empty one included; then the last "the answer is ...";
     then, for mathematics, a last line that is a lone number, for choices a line that is or
-    starts with a letter, for text the whole. Thinking is not read.
+    starts with a letter, for text the whole. Of free text it is always the whole. Thinking is not
+    read.
     """
     said = spoken(text)
     if said is None or _SURROGATE.search(said):
         return None
     answer = _READERS[kind](said)
-    if answer is None or len(answer) > MAX_ANSWER_CHARS or not any(map(str.isalnum, answer)):
+    most = MAX_FREE_CHARS if kind is AnswerKind.FREE else MAX_ANSWER_CHARS
+    if answer is None or len(answer) > most or not any(map(str.isalnum, answer)):
         return None
     return answer.strip()
 
@@ -116,6 +126,10 @@ def _read_choice(text: str) -> str | None:
     return _announced_letter(text) or alone or _letter_line(text)
 
 
+def _read_free(text: str) -> str:
+    return text
+
+
 def _read_text(text: str) -> str | None:
     boxed = last_box(text)
     return boxed if boxed is not None else _announced(text) or text
@@ -125,6 +139,7 @@ _READERS: dict[AnswerKind, Callable[[str], str | None]] = {
     AnswerKind.MATH: _read_math,
     AnswerKind.CHOICE: _read_choice,
     AnswerKind.TEXT: _read_text,
+    AnswerKind.FREE: _read_free,
 }
 
 
@@ -210,6 +225,11 @@ def _share(answers: Sequence[str], holds: Callable[[str], bool]) -> float:
 
 def _names_letter(answer: str) -> bool:
     return read(answer, AnswerKind.CHOICE) is not None
+
+
+def _says_sentences(answer: str) -> bool:
+    said = _read_text(spoken(answer) or "") or ""
+    return len(_WORDS.findall(said)) + len(_SIGNS.findall(said)) / 2 > FEW_WORDS
 
 
 def _looks_mathematical(answer: str) -> bool:

@@ -19,7 +19,8 @@ from typing import Any, cast
 
 from ttrl.rewards.agreement import majority, soft_majority
 from ttrl.rewards.ballot import Ballot
-from ttrl.rewards.form import length, overlong, readable, repetition
+from ttrl.rewards.form import echo, length, overlong, readable, repetition
+from ttrl.rewards.similarity import centrality, consensus, novelty, reference
 
 __all__ = ["REWARDS", "Ballot", "Reward", "find", "total"]
 
@@ -29,10 +30,15 @@ Reward = Callable[[Ballot], Sequence[float]]
 REWARDS: Mapping[str, Reward] = {
     "majority": majority,
     "soft_majority": soft_majority,
+    "centrality": centrality,
+    "consensus": consensus,
+    "reference": reference,
+    "novelty": novelty,
     "readable": readable,
     "length": length,
     "overlong": overlong,
     "repetition": repetition,
+    "echo": echo,
 }
 
 LEAST_SPREAD = 0.1

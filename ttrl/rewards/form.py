@@ -4,8 +4,10 @@ itself."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
+from ttrl.meaning import Likeness
 from ttrl.rewards.ballot import Ballot
 from ttrl.samples import Finish
 
@@ -13,6 +15,10 @@ NGRAM = 3
 """Tokens in a row that count as repeated when they come again."""
 FREE = 0.8
 """Part of `max_tokens` up to which no length is overlong."""
+
+SAID_BEFORE = 0.9
+"""Likeness from which on a sentence says what another did."""
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|[。！？\n]")
 
 
 def readable(ballot: Ballot) -> list[float]:
@@ -55,3 +61,18 @@ def repetition(ballot: Ballot) -> list[float]:
 def _repeated(ids: Sequence[int]) -> float:
     runs = [tuple(ids[start : start + NGRAM]) for start in range(len(ids) - NGRAM + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def echo(ballot: Ballot) -> list[float]:
+    """From 0 down to -1: the share of an answer's sentences that say what an earlier one of them
+    said, by the likeness that free texts are compared with."""
+    return [-_echoed(text, ballot.reader.likeness) for text in ballot.texts]
+
+
+def _echoed(text: str, likeness: Likeness) -> float:
+    parts = [part for part in _SENTENCE.split(text) if any(map(str.isalnum, part))]
+    if len(parts) < 2:
+        return 0.0
+    alike = likeness.compare(parts)
+    again = [max(alike[at][:at]) >= SAID_BEFORE for at in range(1, len(parts))]
+    return sum(again) / len(again)

@@ -246,9 +246,10 @@ class QuestionTable:
 
     def counts(self) -> dict[str, int]:
         """How many are in each state, with `probe` for the held-out ones."""
+        # Grouped by its name: PostgreSQL takes two spellings with parameters for two expressions.
+        query = sa.select(_kind().label("kind"), sa.func.count()).group_by("kind")
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(_kind(), sa.func.count()).group_by(_kind()))
-            return {row[0]: row[1] for row in rows}
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def reasons(self) -> dict[str, int]:
         """Why questions are skipped or wait, and how many."""

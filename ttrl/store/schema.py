@@ -112,6 +112,7 @@ votes = Table(
     Column("version", String(128), nullable=False),
     Column("step", Integer, nullable=False),
     Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False, comment="as what the answers were read"),
     Column("outcome", String(16), nullable=False),
     Column("label", AnyText),
     Column("share", Float, nullable=False),

@@ -1,0 +1,182 @@
+"""Do clusters by meaning match the truth? `python -m benchmarks.meaning [--model NAME]`.
+
+Answers to questions that were written for this (`benchmarks/data/freetext.jsonl`): of each, four
+phrasings of the right answer, which belong together, and near misses, each of which stands alone.
+Pairs of one question's answers are counted: precision is the share of the pairs put together that
+belong together, recall the share of those that belong together that were put together. `far` are
+answers to other questions that were put together with one. Nothing is fitted here; the bounds that
+texts are compared with were chosen on the questions with even numbers, the figures are of the odd.
+
+Then each group is joined by answers made to look like the others (on another subject, padded, the
+question again, hedging), which are to win by none of the similarity rewards. The table is on
+standard error, the last line on standard output is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ttrl.answers import AnswerKind, Reader
+from ttrl.meaning import Letters, Likeness, agreement, cluster
+from ttrl.rewards import REWARDS, Ballot
+from ttrl.samples import Finish, Sample
+from ttrl.votes import take_vote
+
+DATA = Path(__file__).with_name("data") / "freetext.jsonl"
+SIMILARITY = ("centrality", "consensus", "reference")
+HEDGES = {
+    "en": "It depends on many factors; perhaps one, perhaps the other, so it is hard to say.",
+    "de": "Es kommt darauf an; vielleicht das eine, vielleicht das andere, schwer zu sagen.",
+    "zh": "这要看情况,也许是这样,也许是那样,不好说。",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with its answers: right ones, and near misses by what is wrong with each."""
+
+    question: str
+    language: str
+    right: tuple[str, ...]
+    near: tuple[tuple[str, str], ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The right ones first."""
+        return (*self.right, *(text for text, _ in self.near))
+
+
+def read(path: Path) -> list[Item]:
+    """The items of a file."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [
+        Item(
+            row["question"],
+            row["language"],
+            tuple(row["right"]),
+            tuple((near["text"], near["why"]) for near in row["near"]),
+        )
+        for row in rows
+    ]
+
+
+def count(items: Sequence[Item], likeness: Likeness, *, marks: bool = True) -> Counter[str]:
+    """Pairs: right (together and belonging so), missed, wrong, wrong by what was wrong, and far."""
+    pairs: Counter[str] = Counter()
+    for item, other in zip(items, [*items[1:], items[0]], strict=True):
+        texts = [*item.texts, *other.right[:1]]
+        agree = agreement(texts, item.question, likeness)
+        if not marks:
+            alike = likeness.compare(texts)
+            agree = [[each * (each >= likeness.alike) for each in row] for row in alike]
+        *numbers, far = cluster(agree)
+        pairs["far"] += far in numbers
+        why = [None] * len(item.right) + [each for _, each in item.near]
+        for a, b in combinations(range(len(why)), 2):
+            belong, joined = b < len(item.right), numbers[a] == numbers[b]
+            pairs["right"] += belong and joined
+            pairs["missed"] += belong and not joined
+            pairs["wrong"] += joined and not belong
+            pairs[f"wrong {why[b]}"] += joined and not belong
+    return pairs
+
+
+def scores(pairs: Counter[str]) -> dict[str, object]:
+    """Precision, recall, F1, and what was wrongly put together."""
+    right = pairs["right"]
+    precision = right / max(right + pairs["wrong"], 1)
+    recall = right / max(right + pairs["missed"], 1)
+    f1 = 2 * right / max(2 * right + pairs["wrong"] + pairs["missed"], 1)
+    figures = {"precision": round(precision, 3), "recall": round(recall, 3), "f1": round(f1, 3)}
+    wrong = {key[6:]: n for key, n in sorted(pairs.items()) if key.startswith("wrong ") and n}
+    return {**figures, "wrong": wrong, "far": pairs["far"]}
+
+
+def pretenders(item: Item, other: Item) -> dict[str, str]:
+    """Answers that only look like one."""
+    return {
+        "off topic": other.right[0],
+        "padded": " ".join((item.right[0], *other.right, *other.right)),
+        "copied": item.question,
+        "hedging": HEDGES[item.language],
+        "everything": " ".join((item.right[0], *(text for text, _ in item.near))),
+    }
+
+
+def wins(items: Sequence[Item], likeness: Likeness) -> Counter[str]:
+    """How often each pretender, among all of a question's answers, has the highest reward."""
+    won: Counter[str] = Counter()
+    for item, other in zip(items, [*items[1:], items[0]], strict=True):
+        for name, text in pretenders(item, other).items():
+            texts = [*item.texts, text]
+            ballot = _ballot(item, texts, likeness)
+            for reward in SIMILARITY:
+                worth = REWARDS[reward](ballot)
+                won[name] += worth[-1] > 0 and worth[-1] >= max(worth[:-1])
+    return won
+
+
+def _ballot(item: Item, texts: Sequence[str], likeness: Likeness) -> Ballot:
+    samples = tuple(
+        Sample(text, tuple(range(len(text))), (0.0,) * len(text), Finish.STOP) for text in texts
+    )
+    reader = Reader(AnswerKind.FREE, likeness)
+    vote = take_vote(reader.read(item.question, texts).answers, kind=AnswerKind.FREE)
+    return Ballot(item.question, samples, vote, 10_000, reader, item.right[:1])
+
+
+def measure(items: Sequence[Item], likeness: Likeness) -> dict[str, object]:
+    """All figures of one likeness."""
+    held_out = items[1::2]
+    languages = sorted({item.language for item in items})
+    return {
+        "by": likeness.words,
+        "alike": likeness.alike,
+        "marks": scores(count(held_out, likeness)),
+        "likeness alone": scores(count(held_out, likeness, marks=False)),
+        "f1_by_language": {
+            language: scores(count(_in(items, language), likeness))["f1"] for language in languages
+        },
+        "pretenders": 5 * len(SIMILARITY) * len(items),
+        "pretenders_won": dict(sorted(wins(items, likeness).items())),
+    }
+
+
+def _in(items: Iterable[Item], language: str) -> list[Item]:
+    return [item for item in items if item.language == language]
+
+
+@click.command()
+@click.option("--model", help="A sentence-transformers model: a name or a directory.")
+@click.option("--data", type=click.Path(path_type=Path, exists=True), default=DATA)
+def main(model: str | None, data: Path) -> None:
+    """Measure how well clusters by meaning match the truth."""
+    items = read(data)
+    found = {"letters": measure(items, Letters())}
+    if model:
+        from ttrl.meaning.embeddings import Embeddings
+
+        found["embeddings"] = measure(items, Embeddings(model))
+    table = Table(title=f"{len(items)} questions, every other one counted")
+    for heading in ("by", "and", "precision", "recall", "F1", "wrongly together", "far"):
+        table.add_column(heading)
+    for by, rows in found.items():
+        for name in ("marks", "likeness alone"):
+            row = rows[name]
+            assert isinstance(row, dict)
+            table.add_row(by, name, *map(str, row.values()))
+    Console(stderr=True, width=150).print(table)
+    print(json.dumps({"questions": len(items), **found}, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

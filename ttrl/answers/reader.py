@@ -1,0 +1,69 @@
+"""How the samples of one question become canonical answers, whatever kind they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ttrl import meaning
+from ttrl.answers.equivalence import canonical, matches
+from ttrl.answers.reading import AnswerKind, kind_of, read
+from ttrl.meaning import Letters, Likeness
+
+QUESTION_REPEATED = 0.8
+"""Share of an answer that stands in the question, from which on it is no answer."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The canonical answer of each text (equal strings where they mean the same, None where nothing
+    can be read), and as what they were read."""
+
+    kind: AnswerKind
+    answers: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """`kind` None: found for each question. Free texts are compared by `likeness`."""
+
+    kind: AnswerKind | None = None
+    likeness: Likeness = field(default_factory=Letters)
+
+    def read(self, question: str, texts: Sequence[str]) -> Reading:
+        """What the samples of one question say. Of free texts the canonical one is that of its
+        cluster which agrees most with the others, as it was written."""
+        kind = self.kind or kind_of(question, texts)
+        read = self._free(question, texts) if kind is AnswerKind.FREE else canonical(texts, kind)
+        return Reading(kind, tuple(read))
+
+    def close(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> float:
+        """How close an answer is to the nearest of those that are right, from 0 to 1."""
+        if kind is not AnswerKind.FREE:
+            return float(matches(text, accepted, kind))
+        said = _own_words(text, question)
+        if said is None:
+            return 0.0
+        return max(meaning.agreement([said, *accepted], question, self.likeness)[0][1:])
+
+    def matches(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> bool:
+        """Whether an answer means the same as one of those that are right."""
+        return self.close(text, accepted, question, kind) > 0
+
+    def _free(self, question: str, texts: Sequence[str]) -> list[str | None]:
+        said = [_own_words(text, question) for text in texts]
+        distinct = list(dict.fromkeys(each for each in said if each is not None))
+        agree = meaning.agreement(distinct, question, self.likeness)
+        numbers = meaning.cluster(agree)
+        members = {n: [i for i, m in enumerate(numbers) if m == n] for n in numbers}
+        heads = {n: distinct[meaning.central(agree, those)] for n, those in members.items()}
+        written = {text: heads[n] for text, n in zip(distinct, numbers, strict=True)}
+        return [None if each is None else written[each] for each in said]
+
+
+def _own_words(text: str, question: str) -> str | None:
+    """What is said; nothing by who only says the question again."""
+    said = read(text, AnswerKind.FREE)
+    if said is None or meaning.copied(said, question) >= QUESTION_REPEATED:
+        return None
+    return said

@@ -1,0 +1,10 @@
+"""What free texts mean: which of them say the same, and how alike they are."""
+
+from ttrl.meaning.clusters import agreement, central, cluster
+from ttrl.meaning.honesty import copied, honesty
+from ttrl.meaning.letters import Letters
+from ttrl.meaning.likeness import Likeness, Matrix
+
+__all__ = [
+    "Letters", "Likeness", "Matrix", "agreement", "central", "cluster", "copied", "honesty",
+]  # fmt: skip

@@ -1,0 +1,68 @@
+"""What two texts that are nearly the same differ in.
+
+A sentence with one word exchanged is very like the one that it was, by letters and by embeddings,
+and may say the opposite. So of texts that have most words in common the rest is looked at alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
+
+from ttrl.meaning import letters, words
+
+CLOSE = 0.65
+"""Part of their telling words that two texts have in common, in the same order, from which on they
+are close."""
+SPAN = 0.6
+"""How alike what is exchanged in close texts must be."""
+
+_TOLD_ELSEWHERE = (
+    words.FUNCTION_WORDS
+    | words.CLAUSE_WORDS
+    | words.NEGATORS
+    | words.AFFIRMERS
+    | words.DENIERS
+    | words.NUMERALS.keys()
+    | words.HAN_DIGITS.keys()
+)
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Between two texts: whether they are close, and whether one then has something else in place
+    of what the other has."""
+
+    close: bool
+    tells: bool
+
+
+@lru_cache(maxsize=10_000)
+def difference(one: str, other: str) -> Difference:
+    """What two texts differ in."""
+    left, right = _telling(one), _telling(other)
+    if left == right:
+        return Difference(close=True, tells=False)
+    matcher = SequenceMatcher(None, left, right, autojunk=False)
+    quickly = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
+    if any(ratio() < CLOSE for ratio in quickly):
+        return Difference(close=False, tells=False)
+    spans = (
+        (" ".join(left[a:b]), " ".join(right[c:d]))
+        for kind, a, b, c, d in matcher.get_opcodes()
+        if kind != "equal"
+    )
+    return Difference(close=True, tells=any(letters.alike(*span) < SPAN for span in spans))
+
+
+@lru_cache(maxsize=1000)
+def _telling(text: str) -> list[str]:
+    return [word for word in _WORD.findall(text.casefold()) if not _told_elsewhere(word)]
+
+
+def _told_elsewhere(word: str) -> bool:
+    """Of numbers and negations ttrl.meaning.marks knows when they are the same."""
+    return word in _TOLD_ELSEWHERE or word[0].isdigit()

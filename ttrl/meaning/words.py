@@ -1,0 +1,120 @@
+"""Words that turn what a sentence says: small tables, in English, German and Chinese."""
+
+from __future__ import annotations
+
+NUMERALS = {
+    "zero": 0, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen":
+    15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "null": 0,
+    "zwei": 2, "drei": 3, "vier": 4, "fünf": 5, "sechs": 6, "sieben": 7, "acht": 8, "neun": 9,
+    "zehn": 10, "elf": 11, "zwölf": 12, "dreizehn": 13, "vierzehn": 14, "fünfzehn": 15,
+    "sechzehn": 16, "siebzehn": 17, "achtzehn": 18, "neunzehn": 19, "zwanzig": 20, "thirty": 30,
+    "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "dreißig":
+    30, "vierzig": 40, "fünfzig": 50, "sechzig": 60, "siebzig": 70, "achtzig": 80, "neunzig": 90,
+    "hundred": 100, "hundert": 100, "thousand": 1000, "tausend": 1000, "twice": 2, "zweimal": 2,
+    "dreimal": 3, "half": 0.5, "halb": 0.5, "halbe": 0.5, "dozen": 12,
+}  # fmt: skip
+"""Number words, but for those that are articles as well."""
+
+HAN_DIGITS = {
+    "零": 0, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9,
+}  # fmt: skip
+HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10000}
+
+UNITS = frozenset({
+    "second", "minute", "hour", "day", "week", "month", "quarter", "year", "decade", "century",
+    "percent", "%", "degree", "celsius", "fahrenheit", "kelvin", "mm", "cm", "dm", "m", "km",
+    "inch", "foot", "yard", "mile", "mg", "g", "kg", "ton", "tonne", "ounce", "pound", "ml", "cl",
+    "l", "liter", "litre", "gallon", "cup", "teaspoon", "tablespoon", "volt", "watt", "kilowatt",
+    "ampere", "newton", "bar", "pascal", "hertz", "byte", "kb", "mb", "gb", "tb", "euro",
+    "dollar", "cent", "yen", "yuan", "franc", "sekunde", "stunde", "tag", "woche", "monat",
+    "quartal", "jahr", "jahrzehnt", "jahrhundert", "grad", "zoll", "meile", "gramm", "milliliter",
+    "teelöffel", "esslöffel", "tasse", "秒", "分钟", "小时", "天", "日", "周", "星期", "月", "个月",
+    "年", "度", "摄氏度", "华氏度", "毫米", "厘米", "米", "公里", "克", "公斤", "千克", "吨",
+    "毫升", "升", "元",
+})  # fmt: skip
+"""What changes a quantity when it is exchanged; of other words behind a number one may stand for
+another ("3 phones", "3 devices")."""
+
+NEGATORS = frozenset({
+    "not", "no", "never", "none", "nobody", "nothing", "nowhere", "neither", "cannot", "without",
+    "hardly", "unable", "nicht", "kein", "keine", "keinen", "keinem",
+    "keiner", "nie", "niemals", "niemand", "nichts", "ohne", "weder", "kaum", "statt",
+})  # fmt: skip
+NEGATED = "n't"
+"""Ending of a verb that is negated."""
+HAN_NEGATORS = frozenset("不没無无未别勿莫非")
+HAN_NOT_NEGATING = (
+    "不过", "不仅", "不但", "不同", "无论", "非常", "除非", "别人", "别的", "不管", "未来",
+)  # fmt: skip
+_CLAUSE_WORDS = """
+because since although though but while if when unless until as and so
+weil da obwohl aber und wenn sondern damit
+"""
+CLAUSE_WORDS = frozenset(_CLAUSE_WORDS.split())
+"""Words with which another clause begins: no negation reaches over them."""
+
+AFFIRMERS = frozenset({
+    "yes", "yeah", "correct", "right", "true", "ja", "doch", "richtig",
+})  # fmt: skip
+DENIERS = frozenset({"nope", "incorrect", "wrong", "false", "nein", "falsch"})
+"""What an answer begins with that says the whole of it; "no" is a negator as well."""
+HAN_AFFIRMERS = ("是的", "对", "可以")
+HAN_DENIERS = ("不是", "不对", "不可以", "不行")
+
+_OPPOSED = (
+    ("before earlier until vorher bevor vor zuvor 之前 以前",
+     "after afterwards later following nachher nachdem nach danach 之后 以后"),
+    ("increase increases increased rise rises rose raise raises raised grow grows grew higher "
+     "steigt steigen erhöht höher 增加 上升 升高 提高",
+     "decrease decreases decreased fall falls fell lower lowers lowered reduce reduces reduced "
+     "drop drops sinkt sinken senkt niedriger verringert 减少 下降 降低"),
+    ("more mehr 更多", "less fewer weniger 更少"),
+    ("above oberhalb 以上", "below unterhalb 以下"),
+    ("maximum most höchstens maximal 最多 最大", "minimum least mindestens minimal 最少 最小"),
+    ("always immer stets 总是", "sometimes occasionally manchmal gelegentlich 有时"),
+    ("left links 左", "right rechts 右"),
+    ("open opened opens öffnen offen 打开", "close closed closes schließen geschlossen 关闭"),
+    ("hot warm heiß 热", "cold cool kalt 冷"),
+    ("inside innerhalb 内", "outside außerhalb 外"),
+    ("accept accepts accepted annehmen", "reject rejects rejected ablehnen"),
+    ("early früh", "late spät"),
+    ("buy buys bought kaufen 买", "sell sells sold verkaufen 卖"),
+    ("start starts started begin begins began beginnen 开始",
+     "stop stops stopped end ends ended enden 结束"),
+    ("add adds added hinzufügen 加入", "remove removes removed entfernen 去掉"),
+    ("allow allows allowed permit permits permitted erlaubt erlauben 允许",
+     "forbid forbids forbidden prohibit prohibits prohibited verboten verbieten 禁止"),
+)  # fmt: skip
+OPPOSED = tuple(tuple(frozenset(side.split()) for side in pair) for pair in _OPPOSED)
+"""Pairs of sides; a text with a word of only the one contradicts a text with a word of only the
+other."""
+
+_FUNCTION_WORDS = """
+a an the this that these those it its he him his she her hers they them their theirs we us our you
+your i me my is are was were be been being am do does did has have had having will would shall
+should may might can could must to of in on at by for with from into as and or so then there here
+which who whom whose what when where how than too very just also already s t d ll m re ve
+der die das dem den des ein eine einen einem einer eines er sie es ihm ihn ihr ihre ihren wir uns
+unser sich ist sind war waren sein wird werden wurde hat haben hatte kann können muss müssen soll
+sollen darf zu zum zur von vom in im an am auf aus bei mit für und oder so dann da hier der welche
+was wie als auch dass schon bereits 的 了 是 在 就 也 和 与 地 得 着 吧 呢 吗 啊 这 那 个 要 会
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+"""Words that carry little of what a sentence says by themselves."""
+
+_GERMAN = "der die das und ist nicht ein eine einen wird werden auf mit sich im"
+GERMAN = frozenset(_GERMAN.split())
+"""Words by two of which a text is German."""
+
+HEDGES = (
+    r"\bit (?:all )?depends\b", r"\bdepends on (?:many|several|various|the (?:case|situation))",
+    r"\b(?:not|n't) (?:be )?(?:quite |entirely )?(?:sure|certain)\b", r"\bhard to (?:say|tell)\b",
+    r"\b(?:perhaps|maybe|possibly|presumably)\b", r"\bmay or may not\b", r"\bmight or might not\b",
+    r"\bcannot (?:say|tell|know)\b", r"\bcan't (?:say|tell|know)\b", r"\bcould be either\b",
+    r"\bon the (?:one|other) hand\b", r"\bsome (?:would )?say\b", r"\beither way\b",
+    r"\bes (?:kommt darauf an|hängt davon ab)\b", r"\bvielleicht\b", r"\bmöglicherweise\b",
+    r"\bschwer zu sagen\b", r"\bnicht sicher\b", "也许", "可能是", "不确定",
+    "不好说", "视情况", "看情况",
+)  # fmt: skip
+"""Patterns of what is said to be committed to nothing."""
