@@ -21,7 +21,7 @@ setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
 	  { echo "ttrl needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) torch  # first: what comes next must find the pinned build
-	$(BIN)/python $(PIP) --editable '.[train,postgres,dev]'
+	$(BIN)/python $(PIP) --editable '.[train,embed,postgres,dev]'
 	@touch $@
 
 # vLLM has an environment of its own: its pins are not ours, and TRL fails beside its CPU build.

@@ -55,11 +55,11 @@ class Group:
     @property
     def fate(self) -> tuple[QuestionState, str | None]:
         """What to say of the question afterwards."""
+        if self.informative:
+            return QuestionState.LEARNED_FROM, None
         if self.vote.outcome is not VoteOutcome.LABEL:
             return QuestionState.NO_LABEL, self.vote.outcome
-        if not self.informative:
-            return QuestionState.NO_SIGNAL, f"{self.vote.share:.0%} agree"
-        return QuestionState.LEARNED_FROM, None
+        return QuestionState.NO_SIGNAL, f"{self.vote.share:.0%} agree"
 
 
 class Roller:

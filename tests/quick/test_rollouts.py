@@ -9,7 +9,7 @@ import pytest
 from ttrl.answers import Reader
 from ttrl.config import UpdateConfig, VoteConfig
 from ttrl.questions import from_prompt
-from ttrl.rollouts import Roller, pacer_for
+from ttrl.rollouts import NONE, Roller, pacer_for
 from ttrl.samples import Finish, Sample, SampleSet
 from ttrl.stopping import Stop
 from ttrl.store.questions import QuestionState, StoredQuestion
@@ -35,11 +35,11 @@ class Engine:
         return SampleSet(model, (7,), tuple(samples))
 
 
-def rolled(answers, **vote):
+def rolled(answers, references=NONE, **vote):
     engine = Engine(answers)
     settings = VoteConfig(samples=16, rounds=3, **vote)
     with pacer_for(engine, settings) as pacer:
-        roller = Roller(engine, settings, UpdateConfig(keep=8), pacer, Reader())
+        roller = Roller(engine, settings, UpdateConfig(keep=8), pacer, Reader(), references)
         (group,) = roller.roll([QUESTION], version="v", draw=1, refused=pytest.fail)
     return group, engine.asked
 
@@ -69,3 +69,13 @@ def test_what_the_model_is_too_sure_of_has_no_label():
     group, _ = rolled("5556" + "5555" + "6" * 8, ceiling=0.8)
     assert group.vote.outcome is VoteOutcome.ABOVE_CEILING
     assert group.fate == (QuestionState.NO_LABEL, "above_ceiling")
+
+
+def test_without_a_label_only_a_reference_teaches():
+    tied = "56" * 8
+    group, _ = rolled(tied, rewards={"readable": 1.0, "reference": 1.0})
+    assert group.fate == (QuestionState.NO_LABEL, "tie")
+    known = {QUESTION.question.hash: ("5",)}
+    group, _ = rolled(tied, known, rewards={"readable": 1.0, "reference": 1.0})
+    assert group.fate == (QuestionState.LEARNED_FROM, None)
+    assert group.rewards[0] > group.rewards[-1]

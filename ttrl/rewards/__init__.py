@@ -47,13 +47,15 @@ up any more: where all but one have exactly the same worth, a trifle would outwe
 
 
 def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:
-    """Each sample's weighted sum of the rewards named in `weights`. If there are several, each is
-    first brought to mean 0 and standard deviation 1 of its own, so that none counts for more only
-    because it varies more (GDPO, Liu et al., arXiv 2601.05242).
+    """Each sample's weighted sum of the rewards named in `weights`; all 0 where nothing says what
+    is right. If there are several, each is first brought to mean 0 and standard deviation 1 of its
+    own, so that none counts for more only because it varies more (GDPO, arXiv 2601.05242).
 
     Raises ValueError for a reward that there is not, or that gives other than a number a sample.
     """
     terms = {name: _worth(name, ballot) for name in weights}
+    if not ballot.teaches:
+        return (0.0,) * len(ballot.samples)
     if len(terms) > 1:
         terms = {name: _standard(term) for name, term in terms.items()}
     weighted = [[weights[name] * worth for worth in term] for name, term in terms.items()]

@@ -44,6 +44,12 @@ class Ballot:
         )
 
     @property
+    def teaches(self) -> bool:
+        """Whether anything says what is right: without a label or a reference even the form of an
+        answer is no reason to prefer it."""
+        return self.vote.label is not None or bool(self.references)
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         """Tokens of each sample."""
         return tuple(len(sample.token_ids) for sample in self.samples)
