@@ -240,10 +240,45 @@ RESERVED = frozenset(
         "steps_per_generation", "per_device_train_batch_size", "gradient_accumulation_steps",
         "use_vllm", "save_strategy", "max_steps", "num_train_epochs", "report_to", "learning_rate",
         "beta", "seed", "max_completion_length", "remove_unused_columns", "push_to_hub",
-        "deepspeed", "fsdp", "num_iterations",
+        "deepspeed", "fsdp", "num_iterations", "loss_type", "scale_rewards", "top_entropy_quantile",
+        "use_adaptive_entropy", "entropy_target",
     }
 )  # fmt: skip
 """Settings of GRPOConfig that ours decide; passing them through would contradict the loop."""
+
+
+class Loss(StrEnum):
+    """What a token counts for, as TRL's `loss_type` has it. Losses that differ only in how they
+    treat answers of an older policy are left out: here all are the present one's."""
+
+    DAPO = "dapo"
+    """Each token the same (DAPO, arXiv 2503.14476)."""
+    GRPO = "grpo"
+    """Each answer the same, so that a token of a long one counts for less (DeepSeekMath, arXiv
+    2402.03300)."""
+    DR_GRPO = "dr_grpo"
+    """Each token the same whatever the others' length, as a part of `vote.max_tokens` (Dr. GRPO,
+    arXiv 2503.20783). Steps are smaller: it wants a higher learning rate."""
+
+
+class Scale(StrEnum):
+    """What an answer's advantage over its question's mean is divided by."""
+
+    GROUP = "group"
+    """The standard deviation within its question: a narrow vote teaches as strongly as any."""
+    BATCH = "batch"
+    """That of the whole step (PPO Lite, arXiv 2508.08221)."""
+    NONE = "none"
+    """Nothing: the more a vote is divided, the more it teaches (Dr. GRPO, arXiv 2503.20783)."""
+
+
+class KlTo(StrEnum):
+    """What the KL term holds the policy to."""
+
+    START = "start"
+    """The version that the run started from."""
+    BASE = "base"
+    """The base model: the same weights with the adapter switched off."""
 
 
 class UpdateConfig(Section):
@@ -259,8 +294,17 @@ class UpdateConfig(Section):
     lora_rank: Literal[1, 8, 16, 32, 64, 128, 256] = 16
     lora_alpha: Positive = 32
     target_modules: str | tuple[str, ...] = "all-linear"
+    loss: Loss = Loss.DAPO
+    scale: Scale = Scale.GROUP
     kl: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the KL term towards the version that the run started from."""
+    """Weight of a KL term; it costs one more forward pass."""
+    kl_to: KlTo = KlTo.START
+    top_entropy: Above = 1.0
+    """Only this share of a step's tokens is trained on, those at which the model was least sure
+    ("Beyond the 80/20 rule", arXiv 2506.01939)."""
+    entropy_target: Annotated[float, Field(gt=0)] | None = None
+    """Nats a token: below it a bonus for entropy grows until it is reached again (Skywork-OR1,
+    arXiv 2505.22312). `update.grpo` takes its bounds, such as entropy_coef_max."""
     micro_batch: Positive = 8
     """Sequences in one forward pass; only memory and speed depend on it."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -30,12 +30,15 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import use_adapter
 
-from ttrl.config import UpdateConfig
+from ttrl.config import KlTo, UpdateConfig
 from ttrl.drift import MOST_LOG_RATIO
 from ttrl.memory.asked import rows_at_once
 from ttrl.policy import NothingLeft, Policy, SettingRefused, Updated, UpdateDiverged
 from ttrl.proof import Pin, Pinned
 
+REFERENCE = "ref"
+"""TRL's copy of the adapter that an update starts from; without one the KL term is towards the
+model with its adapters switched off."""
 PARENT, RESULT = "parent", "result"
 """Adapters beside the one that learns: the version that an update starts from (there is none of the
 base), and at the end the weights that were chosen."""
@@ -73,6 +76,8 @@ def update(
         raise
     except (TypeError, ValueError, NotImplementedError) as error:
         raise SettingRefused(f"update.grpo: trl says: {error}") from error
+    if settings.kl_to is KlTo.BASE and REFERENCE in model.peft_config:
+        model.delete_adapter(REFERENCE)
     trainer.remove_callback(PrinterCallback)  # steps are reported by the policy
     try:
         trainer.train()
@@ -243,7 +248,12 @@ def _arguments(
         "temperature": temperature,
         "max_completion_length": max_tokens,
         "learning_rate": settings.learning_rate,
+        "loss_type": settings.loss.value,
+        "scale_rewards": settings.scale.value,
         "beta": settings.kl,
+        "top_entropy_quantile": settings.top_entropy,
+        "use_adaptive_entropy": settings.entropy_target is not None,
+        "entropy_target": settings.entropy_target or 0.0,
         "seed": settings.seed,
         "save_strategy": "no",
         "report_to": "none",
