@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
+from random import Random
 
 from jobs.candidate import Candidate
 from ttrl import guard
@@ -28,6 +30,10 @@ argument makes a step's version the one in the engine, and names it."""
 
 DRAWS_PER_STEP = 4
 """Times that a step asks further questions in place of those that teach nothing."""
+
+REPLAYED = 4
+"""Steps after which samples are too old to be trained on again: the ratio of probabilities, which
+corrects for their age, strays too far from 1."""
 
 PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
 """Sequences kept to prove what the engine serves, and what of them at most: the end of the prompt
@@ -64,6 +70,8 @@ class Lesson:
         self._roller = roller
         self._asked: set[int] = set()
         self._drawn: list[Group] = []
+        self._earlier: deque[Group] = deque(maxlen=REPLAYED * config.update.questions_per_step)
+        self._random = Random(config.update.seed)
         self._draws = self._samples = self._tokens = 0
         self._watch = Watch()
         self._seen: list[Signs] = []
@@ -74,10 +82,12 @@ class Lesson:
         self._candidate.deploy(save, step)
 
     def draw(self) -> Sequence[Drawn]:
-        """The sequences of the next step. Where fewer questions than a step needs can teach, those
-        that cannot fill its fixed number of rows with an advantage of zero; once the run has spent
-        what it may, one that can is enough. Raises NothingLeft."""
-        needed = self._config.update.questions_per_step
+        """The sequences of the next step, some of them from earlier ones. Where fewer questions
+        than a step needs can teach, those that cannot fill its fixed number of rows with an
+        advantage of zero; once the run has spent what it may, one that can is enough. Raises
+        NothingLeft."""
+        replayed = self._replayed()
+        needed = self._config.update.questions_per_step - len(replayed)
         self._drawn = []
         for _ in range(DRAWS_PER_STEP):
             self._drawn += self._roll(needed - self._count_informative())
@@ -89,7 +99,9 @@ class Lesson:
         best_first = sorted(self._drawn, key=lambda group: not group.informative)
         used = [best_first[position % len(best_first)] for position in range(needed)]
         self._note_fates(used)
-        return [row for group in used for row in drawn_rows(group, self._config.update.keep)]
+        self._earlier += filter(lambda group: group.informative, used)
+        rows = self._config.update.keep
+        return [row for group in [*used, *replayed] for row in drawn_rows(group, rows)]
 
     def stepped(self, step: int, numbers: Mapping[str, float]) -> str:
         """Write down what the step was like, and stop where the guard says so or all is spent."""
@@ -149,6 +161,11 @@ class Lesson:
             return "update.time_limit was reached"
         return ""
 
+    def _replayed(self) -> list[Group]:
+        settings = self._config.update
+        count = int(settings.replay * settings.questions_per_step)
+        return self._random.sample(list(self._earlier), min(count, len(self._earlier)))
+
     def _roll(self, count: int) -> list[Group]:
         self._draws += 1
         groups = self._roller.roll(
@@ -175,14 +192,13 @@ class Lesson:
     def _note_fates(self, used: Sequence[Group]) -> None:
         """What a question taught once is not forgotten when it has nothing more to teach."""
         for group in self._drawn:
-            state, reason = group.fate
-            if group.question.id in self.learned_from:
-                continue
-            if state is QuestionState.LEARNED_FROM:
-                if group not in used:
-                    continue
-                self.learned_from.add(group.question.id)
-            self._store.questions.mark(group.question.id, state, reason)
+            asked = group.question
+            known = asked.state is QuestionState.LEARNED_FROM or asked.id in self.learned_from
+            teaches = group.informative and group in used
+            if teaches:
+                self.learned_from.add(asked.id)
+            if not known and (teaches or not group.informative):
+                self._store.questions.mark(asked.id, *group.fate)
 
     def _count_informative(self) -> int:
         return sum(group.informative for group in self._drawn)

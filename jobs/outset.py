@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from ttrl import adapters, lineage
@@ -11,7 +12,7 @@ from ttrl.config import Config
 from ttrl.lineage import Descent, Plan, descend
 from ttrl.selection import LOOKED_AT, Selection, choose
 from ttrl.store import Store
-from ttrl.store.questions import StoredQuestion
+from ttrl.store.questions import QuestionState, StoredQuestion
 
 
 def descent(config: Config, store: Store) -> Descent:
@@ -41,9 +42,25 @@ def _live(config: Config, store: Store, base: Base) -> Manifest | None:
 
 
 def candidates(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
-    """The recorded questions that a run would choose from now."""
-    limit = LOOKED_AT * config.selection.max_questions
-    return store.questions.new(limit, only=config.record.only_keys, again=descent.again)
+    """The recorded questions that a run would choose from now, anchors first; none where there
+    would only be anchors."""
+    limits, only = config.selection, config.record.only_keys
+    found = store.questions.new(
+        LOOKED_AT * limits.max_questions, only=only, again=descent.again, tries=limits.tries
+    )
+    return [*anchors(config, store, descent), *found] if found else []
+
+
+def anchors(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
+    """Other ones each time, of all that the versions before learned from."""
+    places = round(config.selection.anchors * config.selection.max_questions)
+    learned = {
+        key
+        for name in descent.stacked
+        for key in store.adapters.question_ids(name, QuestionState.LEARNED_FROM)
+    }
+    drawn = random.SystemRandom().sample(sorted(learned), min(places, len(learned)))
+    return store.questions.among(drawn)
 
 
 def select(config: Config, store: Store, found: Sequence[StoredQuestion]) -> Selection:

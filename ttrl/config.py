@@ -290,6 +290,9 @@ class UpdateConfig(Section):
     """Samples of each question that go into the update, of `vote.samples`."""
     downsampling: Downsampling = Downsampling.VARIANCE
     """Which ones: those whose rewards vary most, random ones, or the first."""
+    replay: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of a step's questions whose samples are those of an earlier step, so that fewer need to
+    be drawn; corrected by their log-probabilities under the version that drew them."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     lora_rank: Literal[1, 8, 16, 32, 64, 128, 256] = 16
     lora_alpha: Positive = 32
@@ -425,6 +428,12 @@ class SelectionConfig(Section):
     those without a key count as one."""
     per_cluster: Positive = 2
     """Questions of one run that may say nearly the same."""
+    tries: Positive = 1
+    """Runs that ask a question which has no label before it is left alone; a later version may know
+    it better."""
+    anchors: Ratio = 0.0
+    """Share of a run's questions that are drawn anew from those that the live version and those
+    before it learned from, so that it does not forget them."""
 
 
 class ShadowConfig(Section):

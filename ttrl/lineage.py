@@ -54,12 +54,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Descent:
-    """Either a parent; or why a new lineage begins, and the versions whose questions it learns from
-    again."""
+    """Either a parent, and the versions that are `stacked` up to it; or why a new lineage begins,
+    and the versions whose questions it learns from `again`."""
 
     parent: Manifest | None
     begins: Begins | None = None
     again: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -70,7 +71,9 @@ class Descent:
 def descend(live: Manifest | None, stacked: Sequence[str], plan: Plan) -> Descent:
     """Where to start, when `live` is the last of the updates that are `stacked`."""
     begins = _begins(live, len(stacked), plan)
-    return Descent(live) if begins is None else Descent(None, begins, tuple(stacked))
+    if begins is None:
+        return Descent(live, stacked=tuple(stacked))
+    return Descent(None, begins, again=tuple(stacked))
 
 
 def _begins(live: Manifest | None, depth: int, plan: Plan) -> Begins | None:

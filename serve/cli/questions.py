@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 from rich.text import Text
@@ -20,7 +21,9 @@ from serve.cli.common import (
 )
 from ttrl.screening import Suspicion
 from ttrl.selection import LeftOut
+from ttrl.stopping import Stop
 from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.times import clock
 
 REASONS: Mapping[str, str] = {
     LeftOut.CLIENT: "its client's share of the update is used up",
@@ -29,6 +32,9 @@ REASONS: Mapping[str, str] = {
     Suspicion.MIXED: "it bids the model leave its instructions",
 }
 """Why a question waits or is skipped, as people read it."""
+
+BAR, ANSWERS = 30, 12
+"""Width of the longest bar of a vote, and how many answers have one."""
 
 
 @click.group()
@@ -104,6 +110,47 @@ def release(
     if not count:
         fail("none of these is skipped or quarantined; `ttrl questions list` shows the states")
     click.echo(f"{counted(count, 'question')} released.")
+
+
+@questions.command()
+@click.argument("question_id", metavar="ID", type=int)
+@click.option("--samples", is_flag=True, help="What the newest vote's samples said, whole.")
+@json_option
+@config_options
+def show(resolve: Resolve, question_id: int, samples: bool, as_json: bool) -> None:
+    """What is asked, what became of it, and its newest votes: who said what."""
+    with open_store(resolve().config) as store:
+        try:
+            question = store.questions.get(question_id)
+        except KeyError as error:
+            fail(error.args[0])
+        votes = store.questions.last_votes(question_id)
+        said = store.questions.samples(votes[0]["id"]) if samples and votes else []
+    if as_json:
+        print_json({**_row(question), "votes": votes, **({"samples": said} if samples else {})})
+        return
+    state = "probe" if question.probe else question.state
+    click.echo(f"{question.question.text}\n\n{': '.join(filter(None, (state, _why(question))))}")
+    for vote in votes:
+        _show_vote(vote)
+    for number, sample in enumerate(said, 1):
+        kept = ", trained on" if sample["kept"] else ""
+        click.echo(f"\n#{number}: worth {sample['reward']:.2f}{kept}\n{sample['text']}")
+
+
+def _show_vote(vote: Mapping[str, Any]) -> None:
+    """Who said what, a bar for each answer, in order of votes."""
+    counts = vote["counts"]
+    drawn = "decided early" if vote["stop"] == Stop.DECIDED else "all samples drawn"
+    click.echo(
+        f"\nrun {vote['run_id']}, step {vote['step']}, {vote['version']}, {clock(vote['at'])}: "
+        f"{vote['outcome']}, {vote['share']:.0%} agree, entropy {vote['entropy']:.2f} "
+        f"({vote['kind']}, {drawn})"
+    )
+    rows = [(str(count), "█" * round(BAR * count / counts[0][1]), a) for a, count in counts]
+    print_table(("votes", "", "answer"), [(n, bar, one_line(a)) for n, bar, a in rows[:ANSWERS]])
+    if len(rows) > ANSWERS:
+        click.echo(f"... and {counted(len(rows) - ANSWERS, 'more answer')}")
 
 
 def _cells(question: StoredQuestion) -> tuple[str | Text, ...]:

@@ -21,7 +21,7 @@ from ttrl.probes import Label
 from ttrl.questions import from_prompt
 from ttrl.settings import load
 from ttrl.store.adapters import AdapterRow, AdapterState
-from ttrl.store.questions import Recorded
+from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunState, Trigger
 
 
@@ -391,3 +391,29 @@ def test_an_address_that_cannot_be_listened_on_is_said():
 
 def test_a_setting_that_is_no_yaml_is_a_sentence(ttrl):
     assert "Traceback" not in ttrl("config", "check", "--set", "vote.rewards={x", code=2)
+
+
+def test_a_question_is_shown_with_its_votes(ttrl, store):
+    store.questions.record([Recorded(from_prompt("2 + 2?"), 1.0)], holdout=0)
+    (asked,) = store.questions.new(10)
+    assert "2 + 2?\n\nnew" in ttrl("questions", "show", str(asked.id), "--samples")
+    answers = [[f"{n}", 20 - n] for n in range(14)]
+    vote = {
+        "run_id": store.runs.create(Trigger.OPERATOR, {}).id, "question_id": asked.id,
+        "version": "base", "step": 1, "at": 1.0, "outcome": "label", "label": "4", "share": 0.4,
+        "entropy": 0.5, "counts": answers, "stop": "decided", "kind": "math",
+    }  # fmt: skip
+    sample = {
+        "position": 0, "text": "It is 4.", "answer": "4", "finish": "stop", "reward": 1.0,
+        "kept": True, "token_ids": b"", "logprobs": b"",
+    }  # fmt: skip
+    store.runs.add_votes([(vote, [sample])])
+    store.questions.mark(asked.id, QuestionState.NO_LABEL, "tie")
+    said = ttrl("questions", "show", str(asked.id), "--samples")
+    for part in ("no_label: tie", "40% agree", "decided early", "2 more answers", "worth 1.00"):
+        assert part in said
+    assert said.count("█" * 30) == 1, "the longest bar is of the most common answer"
+    found = json.loads(ttrl("questions", "show", str(asked.id), "--samples", "--json"))
+    assert found["votes"][0]["counts"] == answers
+    assert found["samples"][0]["text"] == "It is 4."
+    assert "there is no question 9" in ttrl("questions", "show", "9", code=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ from jobs.candidate import Candidate
 from jobs.lesson import Distrusted, Lesson
 from ttrl.config import Config
 from ttrl.guard import Action, Rule, Ruling
+from ttrl.questions import from_prompt
+from ttrl.rollouts import Group
+from ttrl.samples import Finish, Sample, SampleSet
+from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
+from ttrl.store.runs import Trigger
+from ttrl.votes import take_vote
 
 
 class Engine:
@@ -48,3 +55,45 @@ def test_where_no_kept_step_is_trusted_there_is_no_result(lesson, ruling):
     lesson.ruling = ruling
     with pytest.raises(Distrusted, match=ruling.reason):
         lesson.settle()
+
+
+def groups_of(texts):
+    """A group that can teach for each question."""
+    found = []
+    for number, text in enumerate(texts):
+        question = StoredQuestion(number, from_prompt(text), 1, False, QuestionState.NEW, None)
+        samples = tuple(Sample(a, (number, 2), (-1.0, -1.0), Finish.STOP) for a in "557")
+        vote = take_vote(["5", "5", "7"])
+        found.append(
+            Group(question, SampleSet("v", (number,), samples), vote, (1.0, 1.0, 0.0), (0, 2))
+        )
+    return found
+
+
+class Rolls:
+    """Hands out a new group for each question it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def roll(self, questions, *, version, draw, refused):
+        self.asked.append(len(questions))
+        known = groups_of([question.question.text for question in questions])
+        return [replace(g, question=q) for g, q in zip(known, questions, strict=True)]
+
+
+@pytest.mark.parametrize(("replay", "fresh"), [(0.0, [4, 4, 4]), (0.5, [4, 2, 2])])
+def test_samples_of_earlier_steps_stand_in_for_new_ones(store, tmp_path, replay, fresh):
+    texts = [f"question {n}" for n in range(12)]
+    store.questions.record([Recorded(from_prompt(text), 1.0) for text in texts], holdout=0)
+    run = store.runs.create(Trigger.OPERATOR, {})
+    config = Config(
+        vote={"samples": 3}, update={"questions_per_step": 4, "keep": 2, "replay": replay}
+    )
+    rolls = Rolls()
+    candidate = Candidate(Engine(), tmp_path, run.id, "base", keep={1})
+    lesson = Lesson(config, store, rolls, run.id, store.questions.new(12), candidate, None, max)
+    drawn = [lesson.draw() for _ in range(3)]
+    assert rolls.asked == fresh
+    assert [len(rows) for rows in drawn] == [8, 8, 8], "a step's rows are always as many"
+    assert len(lesson.learned_from) == sum(fresh)

@@ -52,8 +52,9 @@ PLAN = Plan(BASE, 16, "all-linear", 3)
 )
 def test_where_a_run_starts(live, plan, begins):
     found = descend(live, ["b", "a"] if live else [], plan)
-    again = ("b", "a") if live else ()
-    assert found == (Descent(live) if begins is None else Descent(None, begins, again))
+    stacked = ("b", "a") if live else ()
+    goes_on, again = Descent(live, stacked=stacked), Descent(None, begins, again=stacked)
+    assert found == (goes_on if begins is None else again)
     assert bool(found.words) == (begins is not None)
 
 

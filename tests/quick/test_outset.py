@@ -14,8 +14,11 @@ from ttrl import adapters
 from ttrl.adapters import Manifest
 from ttrl.base import identify
 from ttrl.config import Config, ModelConfig
-from ttrl.lineage import Begins
+from ttrl.lineage import Begins, Descent
+from ttrl.questions import from_prompt
+from ttrl.settings import override
 from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.questions import QuestionState, Recorded
 
 
 @pytest.fixture
@@ -61,3 +64,23 @@ def test_what_is_wanted_but_belongs_to_another_base_begins_a_lineage(config, sto
 def test_what_is_wanted_but_gone_is_no_lineage(config, store, manifest):
     shutil.rmtree(config.state_dir / "adapters" / manifest.name)
     assert outset.descent(config, store).begins is Begins.NO_PARENT
+
+
+def test_anchors_are_drawn_of_what_was_learned_from(config, store, manifest):
+    store.questions.record([Recorded(from_prompt(f"q{n}"), 1.0) for n in range(20)], holdout=0)
+    rows = store.questions.new(20)
+    learned, fresh = rows[:12], rows[12:]
+    for row in learned:
+        store.questions.mark(row.id, QuestionState.LEARNED_FROM)
+    second = replace(store.adapters.get(manifest.name), name="second", parent=manifest.name)
+    store.adapters.publish(second, [row.id for row in learned], author="run")
+    settings = override(config, {"selection.anchors": 0.25, "selection.max_questions": 16})
+    descent = Descent(manifest, stacked=("second", manifest.name))
+    found = outset.candidates(settings, store, descent)
+    assert {row.id for row in found[:4]} < {row.id for row in learned}
+    assert {row.id for row in found[4:]} == {row.id for row in fresh}
+    chosen = outset.select(settings, store, found).chosen
+    assert [row.state for row in chosen] == ["learned_from"] * 4 + ["new"] * 8
+    for row in fresh:
+        store.questions.mark(row.id, QuestionState.NO_SIGNAL)
+    assert outset.candidates(settings, store, descent) == [], "anchors alone are no reason to run"

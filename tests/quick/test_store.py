@@ -494,3 +494,24 @@ def test_a_forgotten_question_leaves_no_answer_in_a_verdict(store):
     store.questions.delete(None)
     (kept,) = store.runs.verdicts(run.id)
     assert kept["evidence"] == {"worst": [], "probes": 2}
+
+
+def test_a_question_without_a_label_is_tried_again_by_so_many_runs(store):
+    store.questions.record(asked("a"), holdout=0)
+    (first,) = store.questions.new(10)
+    for times in (1, 2):
+        run = store.runs.create(Trigger.OPERATOR, {})
+        store.runs.end(run.id, RunState.NOTHING, "")
+        vote = {
+            "run_id": run.id, "question_id": first.id, "version": "base", "at": 1.0, "label": None,
+            "outcome": "tie", "share": 0.5, "entropy": 0.7, "counts": [], "stop": "all",
+            "kind": "math",
+        }  # fmt: skip
+        sample = {
+            "position": 0, "text": "4", "answer": "4", "finish": "stop", "reward": 1.0,
+            "kept": True, "token_ids": b"", "logprobs": b"",
+        }  # fmt: skip
+        store.runs.add_votes([({**vote, "step": step}, [sample]) for step in (1, 2)])
+        store.questions.mark(first.id, QuestionState.NO_LABEL, "tie")
+        assert len(store.questions.new(10, tries=times)) == 0
+        assert len(store.questions.new(10, tries=times + 1)) == 1

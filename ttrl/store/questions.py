@@ -15,7 +15,15 @@ from ttrl.probes import ProbeOrigin
 from ttrl.questions import Question
 from ttrl.screening import suspicion
 from ttrl.store.database import PARAMETERS, Database
-from ttrl.store.schema import adapter_questions, facts, probes, questions, verdicts, votes
+from ttrl.store.schema import (
+    adapter_questions,
+    facts,
+    probes,
+    questions,
+    samples,
+    verdicts,
+    votes,
+)
 
 
 class QuestionState(StrEnum):
@@ -113,18 +121,28 @@ class QuestionTable:
             connection.execute(upsert, [_to_row(item, key, holdout, origin) for item in recorded])
 
     def new(
-        self, limit: int | None, *, only: Sequence[str] = (), again: Sequence[str] = ()
+        self,
+        limit: int | None,
+        *,
+        only: Sequence[str] = (),
+        again: Sequence[str] = (),
+        tries: int = 1,
     ) -> list[StoredQuestion]:
-        """Questions no run has asked yet, and those that the versions `again` learned from; with
-        `only`, none that came from other clients than these.
+        """Questions no run has asked yet, those without a label that fewer than `tries` have, and
+        those that the versions `again` learned from; with `only`, none that came from other clients
+        than these.
 
         Clients take turns, each with its questions that others ask as well, then the newest first,
         and near-duplicates last. So who asks a lot, or the same again and again, goes no sooner.
         """
-        turns = _turns(only, again).subquery()
+        turns = _turns(only, again, tries).subquery()
         query = _select().join(turns, turns.c.id == questions.c.id)
         query = query.order_by(turns.c.turn, questions.c.shared.desc(), questions.c.id.desc())
         return self._rows(query.limit(limit))
+
+    def among(self, ids: Sequence[int]) -> list[StoredQuestion]:
+        """Those of these that are no probes."""
+        return self._rows(_select().where(questions.c.id.in_(ids), ~questions.c.probe))
 
     def sole_client(self) -> bool:
         """Whether all traffic came from one client, or none did; those without a key are one."""
@@ -193,6 +211,12 @@ class QuestionTable:
         if before is not None:
             query = query.where(questions.c.id < before)
         return self._rows(query if kind is None else query.where(_kind() == kind))
+
+    def get(self, question_id: int) -> StoredQuestion:
+        """One question. Raises KeyError."""
+        for row in self._rows(_select().where(questions.c.id == question_id)):
+            return row
+        raise KeyError(f"there is no question {question_id}; `ttrl questions list` shows them")
 
     def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
         """Say what became of a question. One that is quarantined stays so."""
@@ -277,12 +301,20 @@ class QuestionTable:
                 or 0
             )
 
-    def last_votes(self, question_id: int, limit: int = 5) -> list[dict[str, object]]:
+    def last_votes(self, question_id: int, limit: int = 5) -> list[dict[str, Any]]:
         """The newest votes on a question, as JSON has them."""
         query = sa.select(votes).where(votes.c.question_id == question_id)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(votes.c.id.desc()).limit(limit))
             return [dict(row._mapping) for row in rows]
+
+    def samples(self, vote_id: int) -> list[dict[str, Any]]:
+        """The samples of a vote, in their order, as JSON has them; without token ids."""
+        c = samples.c
+        columns = sa.select(c.text, c.answer, c.finish, c.reward, c.kept)
+        query = columns.where(c.vote_id == vote_id).order_by(c.position)
+        with self._database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
 
     def _update(self, ids: Sequence[int], **values: Any) -> None:
         query = questions.update().values(values)
@@ -315,7 +347,7 @@ def _unquote(connection: sa.Connection, hashes: set[str]) -> None:
             connection.execute(update.values(evidence={**row.evidence, "worst": kept}))
 
 
-def _turns(only: Sequence[str], again: Sequence[str]) -> sa.Select[tuple[int, int]]:
+def _turns(only: Sequence[str], again: Sequence[str], tries: int) -> sa.Select[tuple[int, int]]:
     """The questions that a run may learn from, and the turn in which each one comes."""
     c = questions.c
     learned = sa.select(adapter_questions.c.question_id)
@@ -323,9 +355,12 @@ def _turns(only: Sequence[str], again: Sequence[str]) -> sa.Select[tuple[int, in
         c.state == QuestionState.LEARNED_FROM,
         c.id.in_(learned.where(adapter_questions.c.adapter.in_(again))),
     )
+    asked = sa.select(sa.func.count(votes.c.run_id.distinct())).where(votes.c.question_id == c.id)
+    retried = sa.and_(c.state == QuestionState.NO_LABEL, asked.scalar_subquery() < tries)
     twin = sa.func.row_number().over(partition_by=c.cluster, order_by=(c.shared.desc(), c.id))
     among = sa.select(c.id, c.client, c.state, c.shared, twin.label("twin"))
-    among = among.where(~c.probe, sa.or_(c.state == QuestionState.NEW, replayed))
+    usable = [c.state == QuestionState.NEW, replayed, *([retried] if tries > 1 else [])]
+    among = among.where(~c.probe, sa.or_(*usable))
     if only:
         among = among.where(sa.or_(c.client.in_(only), c.origin == Origin.FILE))
     a = among.subquery().c
