@@ -9,32 +9,22 @@ and how to read it. The table is on standard error; the last line on standard ou
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import json
-import os
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import click
 
-from benchmarks.laboratory import plot, table
-from benchmarks.laboratory.arms import ARMS, Scene, arms_of
-from benchmarks.laboratory.bench import Bench, bench
-from benchmarks.laboratory.book import Book, Cell, OtherSize, Scores
-from benchmarks.laboratory.mixtures import MIXTURES, Size, named
+from benchmarks.laboratory import cells, plot, table
+from benchmarks.laboratory.arms import ARMS, Arm, arms_of
+from benchmarks.laboratory.book import Book, OtherSize
+from benchmarks.laboratory.cells import Key
+from benchmarks.laboratory.mixtures import MIXTURES, Mixture, Size, named
 
 SMOKE = Size(trained=32, held_out=24, probes=60, samples=32, steps=6)
 SMOKE_MIXTURES, SMOKE_ARMS = ("easy", "constant"), ("none", "plain", "ours")
-
-Key = tuple[str, str, int]
 
 
 def plan(mixtures: Sequence[str], arms: Sequence[str], seeds: int) -> Iterator[Key]:
@@ -46,57 +36,9 @@ def plan(mixtures: Sequence[str], arms: Sequence[str], seeds: int) -> Iterator[K
                 yield name, arm, seed
 
 
-def fill(size: Size, key: Key) -> Cell:
-    """One cell: let the arm learn, and measure what serves then."""
-    name, arm, seed = key
-    worked_on = _own_bench()
-    mixture = MIXTURES[name]
-    questions = mixture.draw(name, seed, size)
-    with tempfile.TemporaryDirectory() as place:
-        scene = Scene(worked_on, mixture, questions, size, seed, Path(place))
-        began, drawn = time.monotonic(), worked_on.client.samples
-        outcome = ARMS[arm](scene)
-        learned, samples = time.monotonic(), worked_on.client.samples - drawn
-        with worked_on.serving(outcome.adapter) as version:
-            scores = tuple(
-                Scores(
-                    worked_on.ask(version, questions.stream, size.samples, outcome.temperature),
-                    worked_on.ask(version, questions.held_out, size.samples, outcome.temperature),
-                )
-                for _ in range(outcome.draws)
-            )
-    return Cell(
-        *key,
-        shipped=outcome.shipped,
-        why=outcome.why,
-        steps=outcome.steps,
-        samples=samples,
-        seconds=round(learned - began, 1),
-        measuring=round(time.monotonic() - learned, 1),
-        scores=scores,
-    )
-
-
-@cache
-def _own_bench() -> Bench:
-    """This process's, until it ends."""
-    ending = ExitStack()
-    atexit.register(ending.close)
-    place = ending.enter_context(tempfile.TemporaryDirectory())
-    return ending.enter_context(bench(Path(place)))
-
-
-def fill_all(book: Book, keys: Sequence[Key], at_once: int) -> None:
-    """The cells that are not there yet, and how far it is. Processes, since a run sets the seeds
-    and the threads of its whole process; new ones, since torch does not survive a fork."""
-    missing = [key for key in keys if key not in book.cells]
-    began = time.monotonic()
-    with ProcessPoolExecutor(at_once, get_context("spawn"), _ready_to_train) as pool:
-        for number, cell in enumerate(pool.map(fill, itertools.repeat(book.size), missing), 1):
-            book.add(cell)
-            rest = (time.monotonic() - began) / number * (len(missing) - number)
-            click.echo(f"{number}/{len(missing)} {table.line(book, cell)}", err=True)
-            click.echo(f"    about {rest / 60:.0f} minutes to go", err=True)
+def choose(mixture: str, arm: str) -> tuple[Mixture, Arm]:
+    """What a cell is about."""
+    return MIXTURES[mixture], ARMS[arm]
 
 
 def _names(known: Sequence[str]) -> object:
@@ -138,19 +80,13 @@ def main(
         book = Book.open(size, out)
     except OtherSize as error:
         raise click.ClickException(str(error)) from None
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    fill_all(book, list(plan(mixtures, arms, seeds)), at_once)
+    cells.fill_all(book, list(plan(mixtures, arms, seeds)), at_once, choose)
     found = table.summary(book)
     book.write(found=found, rows=table.rows(book))
     table.show(book)
     if picture:
         picture.write_text(plot.draw(book))
     print(json.dumps(found))
-
-
-def _ready_to_train() -> None:
-    """As a run's process is: threads that spin while they wait would take the engine's cores."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 if __name__ == "__main__":

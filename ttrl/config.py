@@ -494,6 +494,9 @@ def _default_state_dir() -> Path:
 class Config(Section):
     """Everything that can be set."""
 
+    recipe: str | None = None
+    """A preset that all other settings are put on top of: `mathematics`, `choice`, `free-text`,
+    `domain-qa` (see configs/recipes)."""
     state_dir: Path = Field(default_factory=_default_state_dir)
     """Where all that is recorded and learned lives."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -1,4 +1,4 @@
-"""Read the configuration: YAML file < environment (`TTRL_...`) < command line.
+"""Read the configuration: recipe < YAML file < environment (`TTRL_...`) < command line.
 
 Not pydantic-settings: it neither tells which layer a value came from nor refuses a misspelt
 environment variable.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from ttrl.store.url import parse, shown
 
 ENV_PREFIX = "TTRL_"
 ENV_SEPARATOR = "__"
+RECIPES = Path(__file__).with_name("recipes")
 
 
 class ConfigError(ValueError):
@@ -33,6 +34,7 @@ class Source(StrEnum):
     """Where a value came from; a later one wins."""
 
     DEFAULT = "default"
+    RECIPE = "recipe"
     FILE = "file"
     ENVIRONMENT = "environment"
     COMMAND_LINE = "command line"
@@ -75,13 +77,28 @@ def load(
     )
     merged: dict[str, Any] = {}
     sources: dict[str, Source] = {}
-    for source, layer in layers:
+    for source, layer in ((Source.RECIPE, _read_recipe(layers)), *layers):
         _merge(merged, layer)
         sources |= {path: source for path, _ in _leaves(layer, Config)}
     try:
         return Resolved(Config.model_validate(merged), sources)
     except ValidationError as error:
         raise ConfigError(_explain(error, sources, file)) from None
+
+
+def _read_recipe(layers: Iterable[tuple[Source, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Of the recipe that the last layer to name one names: what all layers are put on top of."""
+    named = [layer["recipe"] for _, layer in layers if layer.get("recipe") is not None]
+    if not named:
+        return {}
+    if named[-1] not in (known := recipes()):
+        raise ConfigError(f"recipe: there is no {named[-1]!r}; there are {', '.join(known)}")
+    return _read_file(known[named[-1]])
+
+
+def recipes() -> dict[str, Path]:
+    """The presets by their names."""
+    return {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -97,6 +97,11 @@ def plain(scene: Scene) -> Outcome:
     return _taught(scene, teachers.publish)
 
 
+def unjudged(scene: Scene) -> Outcome:
+    """Our loop, night after night, without a gate."""
+    return _taught(scene, teachers.learn)
+
+
 def truth(scene: Scene) -> Outcome:
     """The ceiling: our loop, with rewards from the right answers."""
     return _taught(scene, teachers.tell)

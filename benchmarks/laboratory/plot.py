@@ -70,11 +70,11 @@ def draw(book: Book) -> str:
     low, high = _bounds(points.values())
     for number, (title, mixtures) in enumerate(FAMILIES.items()):
         panel = Panel(LEFT + number * (WIDTH + APART), low, high)
-        parts += [_text(panel.left + WIDTH / 2, TOP - 18, title), *_axes(panel)]
+        parts += [text(panel.left + WIDTH / 2, TOP - 18, title), *_axes(panel)]
         for arm, colour in COLOURS.items():
             curve = [points[name, arm] for name in mixtures if (name, arm) in points]
             parts += _curve(panel, colour, curve)
-    parts.append(_text(8, 14, "gain in pass@1, held-out questions", "start"))
+    parts.append(text(8, 14, "gain in pass@1, held-out questions", "start"))
     return "\n".join([*parts, *_legend(TOP + HEIGHT + 58), "</svg>"]) + "\n"
 
 
@@ -101,11 +101,11 @@ def _axes(panel: Panel) -> Iterator[str]:
     for number in range(round((panel.high - panel.low) / STEP) + 1):
         value = panel.low + number * STEP
         y = panel.y(value)
-        yield _line((panel.left, y), (right, y), "#999999" if abs(value) < STEP / 2 else "#e5e5e5")
-        yield _text(panel.left - 6, y + 4, f"{value:+.1f}", "end")
+        yield line((panel.left, y), (right, y), "#999999" if abs(value) < STEP / 2 else "#e5e5e5")
+        yield text(panel.left - 6, y + 4, f"{value:+.1f}", "end")
     for accuracy in (0.4, 0.6, 0.8, 1.0):
-        yield _text(panel.x(accuracy), bottom + 16, f"{accuracy:.1f}")
-    yield _text(panel.left + WIDTH / 2, bottom + 34, "share of right labels")
+        yield text(panel.x(accuracy), bottom + 16, f"{accuracy:.1f}")
+    yield text(panel.left + WIDTH / 2, bottom + 34, "share of right labels")
 
 
 def _curve(panel: Panel, colour: str, points: Sequence[Point]) -> Iterator[str]:
@@ -113,21 +113,23 @@ def _curve(panel: Panel, colour: str, points: Sequence[Point]) -> Iterator[str]:
     yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
     for point in points:
         x = panel.x(point.x)
-        yield _line((x, panel.y(point.least)), (x, panel.y(point.most)), colour)
+        yield line((x, panel.y(point.least)), (x, panel.y(point.most)), colour)
         yield f'<circle cx="{x:.1f}" cy="{panel.y(point.y):.1f}" r="3" fill="{colour}"/>'
 
 
 def _legend(y: float) -> Iterable[str]:
     for number, (arm, colour) in enumerate(COLOURS.items()):
         x = LEFT + number * 110
-        yield _line((x, y - 4), (x + 20, y - 4), colour)
-        yield _text(x + 26, y, arm, "start")
+        yield line((x, y - 4), (x + 20, y - 4), colour)
+        yield text(x + 26, y, arm, "start")
 
 
-def _line(start: tuple[float, float], end: tuple[float, float], colour: str) -> str:
+def line(start: tuple[float, float], end: tuple[float, float], colour: str) -> str:
+    """A straight one."""
     (x1, y1), (x2, y2) = start, end
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, anchor: str = "middle") -> str:
+    """Words at a place."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

@@ -116,17 +116,29 @@ class Published:
         return ()
 
 
-def publish(night: Night) -> int:
+def publish(night: Night, policy: type[Published] = Published) -> int:
     """TTRL as published, with the demo's learning rate, steps and questions a step."""
     night = replace(night, config=override(night.config, PUBLISHED))
     rounds = Rounds(_as_stored(night.questions), seed=night.config.update.seed)
     with pacer_for(night.client, night.config.vote) as pacer:
         roller = FirstSeen(night.client, night.config.vote, night.config.update, pacer, READER)
-        return _update(night, lambda candidate: Published(night.config, roller, rounds, candidate))
+        return _update(night, lambda candidate: policy(night.config, roller, rounds, candidate))
+
+
+def learn(night: Night) -> int:
+    """Our own loop, with nobody to judge what comes of it."""
+    return _lesson(
+        night,
+        lambda pacer: Roller(night.client, night.config.vote, night.config.update, pacer, READER),
+    )
 
 
 def tell(night: Night) -> int:
     """Our own loop, but that rewards come from the right answers."""
+    return _lesson(night, lambda pacer: TruthTeller(night, pacer))
+
+
+def _lesson(night: Night, roller_for: Callable[[Pacer], Roller]) -> int:
     with (
         Store.open(night.config.state_dir) as store,
         pacer_for(night.client, night.config.vote) as pacer,
@@ -135,7 +147,7 @@ def tell(night: Night) -> int:
         questions = store.questions.named(hashes(night.questions))
         run = store.runs.create(Trigger.OPERATOR, {})
         store.runs.start(run.id, parent=None)
-        roller = TruthTeller(night, pacer)
+        roller = roller_for(pacer)
         return _update(
             night,
             lambda candidate: Lesson(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ttrl.config import Config
-from ttrl.settings import ConfigError, Source, known_paths, load, override
+from ttrl.settings import RECIPES, ConfigError, Source, known_paths, load, override, recipes
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
 
@@ -136,3 +136,29 @@ def test_a_configuration_survives_json():
         environ={}, overrides={"schedule.every": "90m", "gateway.max_body": "2MiB"}
     ).config
     assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_is_one_line_and_everything_wins_over_it(name, tmp_path):
+    file = tmp_path / "ttrl.yaml"
+    file.write_text(f"recipe: {name}\nvote:\n  samples: 40\n")
+    found = load(file, environ={"TTRL_VOTE__FLOOR": "0.33"}, overrides={"update.keep": 9})
+    assert (found.config.vote.samples, found.config.vote.floor, found.config.update.keep) == (
+        40, 0.33, 9,
+    )  # fmt: skip
+    assert found.config.vote.kind is not None
+    assert found.sources["vote.kind"] is Source.RECIPE
+    assert found.sources["vote.samples"] is Source.FILE
+    assert name in RECIPES.joinpath(f"{name}.yaml").read_text(), "it says how to be used"
+
+
+def test_a_recipe_that_there_is_not(tmp_path):
+    with pytest.raises(ConfigError, match="there is no 'maths'; there are choice, domain-qa"):
+        load(environ={"TTRL_RECIPE": "maths"})
+    assert load(environ={}, overrides={"recipe": "choice"}).config.vote.kind == "choice"
+
+
+def test_a_reward_of_a_recipe_is_taken_out_with_a_weight_of_nothing():
+    found = load(environ={}, overrides={"recipe": "free-text", "vote.rewards.echo": 0})
+    assert found.config.vote.rewards["soft_majority"] == 1.0
+    assert found.config.vote.rewards["echo"] == 0

@@ -53,7 +53,7 @@ def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:
 
     Raises ValueError for a reward that there is not, or that gives other than a number a sample.
     """
-    terms = {name: _worth(name, ballot) for name in weights}
+    terms = {name: _worth(name, ballot) for name, weight in weights.items() if weight}
     if not ballot.teaches:
         return (0.0,) * len(ballot.samples)
     if len(terms) > 1:
