@@ -2,19 +2,22 @@
 
 Plain TTRL on the laboratory's easy questions passes through several versions; each answers held-out
 questions of all honest mixtures, as often as a whole vote asks. The answers to each question are
-then shuffled and counted again: all of them, fixed numbers of them, and in rounds until the vote is
-decided. Label accuracy is the share of the questions whose label is the right answer, the loss is
-against the vote over all samples. The table is on standard error; the last line on standard output
-is JSON, with the figures of the recipes' rule: means over the versions, a run's votes.
+then shuffled and counted again: all of them, fixed numbers of them, in rounds until the vote is
+decided, and all of them by ways of reasoning, each way with the square root of its votes. Label
+accuracy is the share of the questions whose label is the right answer, the loss is against the vote
+over all samples. The table is on standard error; the last line on standard output is JSON, with the
+figures of the recipes' rule: means over the versions, a run's votes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +30,7 @@ from rich.table import Table
 from benchmarks.laboratory import plot
 from benchmarks.laboratory.answered import Asked, versions
 from benchmarks.laboratory.bench import bench
+from ttrl.meaning import Letters, cluster
 from ttrl.stopping import decided, rounds
 from ttrl.votes import take_vote
 
@@ -34,6 +38,8 @@ ROUNDS, SURE = 4, 0.9
 """The recipes' rule."""
 SURES = (0.7, 0.8, SURE, 0.95, 0.99)
 FIXED = (4, 8, 16, 24, 32, 48)
+SAME_WAY = 0.9
+"""Likeness by letters from which on two answers came about in the same way."""
 DRAWS = 5
 """Times that the answers are shuffled."""
 
@@ -109,6 +115,24 @@ def show(found: Found) -> None:
     Console(stderr=True, width=120).print(table)
 
 
+def by_ways(asked: Sequence[Asked]) -> float:
+    """Label accuracy where one way of reasoning does not outvote two."""
+    return fmean(_heaviest(each) == each.truth for each in asked)
+
+
+def _heaviest(asked: Asked) -> str | None:
+    likeness = Letters(SAME_WAY)
+    weights: dict[str, float] = {}
+    for answer in dict.fromkeys(filter(None, asked.answers)):
+        ways = [t for a, t in zip(asked.answers, asked.texts, strict=True) if a == answer]
+        alike = likeness.compare(ways)
+        numbers = cluster([[e * (e >= SAME_WAY) for e in row] for row in alike])
+        weights[answer] = sum(math.sqrt(votes) for votes in Counter(numbers).values())
+    heaviest = max(weights.values(), default=0.0)
+    leading = [answer for answer, weight in weights.items() if weight == heaviest]
+    return leading[0] if len(leading) == 1 else None
+
+
 WIDTH, HEIGHT, LEFT, TOP = 480.0, 260.0, 60.0, 40.0
 COLOURS = ("#555555", "#c2410c", "#1d4ed8", "#0b7a3b")
 
@@ -164,7 +188,7 @@ def main(questions: int, samples: int, out: Path | None, picture: Path | None) -
             for version, asked in versions(worked_on, place, questions, samples):
                 found[version] = {
                     rule: measure(asked, stop) for rule, stop in rules(samples).items()
-                }
+                } | {"by ways": Measured(round(by_ways(asked), 4), float(samples))}
                 click.echo(f"{version}: {len(asked)} questions asked {samples} times", err=True)
     show(found)
     if out:

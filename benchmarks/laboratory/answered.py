@@ -24,9 +24,11 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Asked:
-    """All answers of one version to a question, and the right one."""
+    """All answers of one version to a question, with the texts that end in them, and the right
+    one."""
 
     answers: tuple[str | None, ...]
+    texts: tuple[str, ...]
     truth: str
 
 
@@ -71,4 +73,6 @@ def _one(worked_on: Bench, version: str, samples: int, problem: Problem) -> Aske
     drawn = worked_on.client.sample(
         from_prompt(problem.prompt), model=version, n=samples, sampling=Sampling(1.0, MAX_TOKENS)
     )
-    return Asked(read_answers(READER, problem.prompt, drawn).answers, truth_of(problem))
+    answers = read_answers(READER, problem.prompt, drawn).answers
+    texts = tuple(sample.text for sample in drawn.samples)
+    return Asked(answers, texts, truth_of(problem))

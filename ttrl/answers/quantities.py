@@ -47,14 +47,25 @@ quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth
 hundredth hundredths thousandth thousandths or and to less more than below above of by negative if
 for when with mod modulo base und oder mal geteilt 分之
 """
-_NOT_UNITS = frozenset(_CHANGING.split()) | FUNCTIONS | _SCALES.keys()
+_NOT_UNITS = (frozenset(_CHANGING.split()) | FUNCTIONS | _SCALES.keys()) - {"min"}
 _ALIASES = {
     "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km",
     "kilometre": "km", "millimeter": "mm", "gram": "g", "kilogram": "kg", "hr": "hour",
     "min": "minute", "sec": "second", "usd": "dollar", "inches": "inch", "in": "inch",
     "feet": "foot", "ft": "foot", "percent": PERCENT, "prozent": PERCENT, "元": "yuan",
-    "美元": "dollar", "欧元": "euro", r"\circ": "degree",
+    "美元": "dollar", "欧元": "euro", r"\circ": "degree", "h": "hour", "s": "second",
+    "mph": "mile/hour", "kmh": "km/hour", "kph": "km/hour",
 }  # fmt: skip
+_POWERS = {"square": "^2", "sq": "^2", "cubic": "^3"}
+_ONES = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen
+"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_WORDS = {word: number for number, word in enumerate(_ONES.split())} | {
+    word: 10 * number for number, word in enumerate(_TENS.split(), 2)
+}
+_IN_WORDS = re.compile(rf"({'|'.join(_WORDS)})(?:[- ]({'|'.join(_ONES.split()[1:10])}))?", re.I)
 _CURRENCIES = {DOLLAR: "dollar", "€": "euro", "£": "pound", "¥": "yen"}
 
 
@@ -131,6 +142,14 @@ def _repeating(whole: str, once: str, again: str) -> Fraction:
     return (before + period) / shift
 
 
+def _in_words(first: str, second: str | None) -> Fraction | None:
+    """"twelve", "twenty-one"; not "twelve one"."""
+    value = _WORDS[first.lower()]
+    if second is None:
+        return Fraction(value)
+    return Fraction(value + _WORDS[second.lower()]) if value >= 20 else None
+
+
 _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = (
     (_DECIMAL, _decimal),
     (_MIXED_PLAIN, _mixed),
@@ -140,6 +159,7 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = (
     (_POWER_OF_TEN, _scientific),
     (_EXPONENT, _scientific),
     (_REPEATING, _repeating),
+    (_IN_WORDS, _in_words),
 )
 
 
@@ -158,5 +178,12 @@ def _unit(name: str) -> str:
     if name in _CURRENCIES:
         return _CURRENCIES[name]
     name, power, exponent = name.strip().removeprefix("^").casefold().partition("^")
+    kind, _, rest = name.partition(" ")
+    if kind in _POWERS and rest:
+        name, power = rest, _POWERS[kind]
+    return "/".join(map(_one_unit, re.split(r" per |/", name))) + power + exponent
+
+
+def _one_unit(name: str) -> str:
     singular = name[:-1] if len(name) > 3 and name.endswith("s") else name
-    return _ALIASES.get(name, _ALIASES.get(singular, singular)) + power + exponent
+    return _ALIASES.get(name, _ALIASES.get(singular, singular))
