@@ -80,11 +80,12 @@ class Bench:
 
 
 @contextmanager
-def bench(directory: Path) -> Iterator[Bench]:
-    """Start the engine and keep it; its log is in the directory. Raises EngineError."""
+def bench(directory: Path, model: Path | None = None) -> Iterator[Bench]:
+    """Start the engine of a model, the demo's if none is given, and keep it; its log is in the
+    directory. Raises EngineError."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = embedded_command(model_dir(), port, BASE)
+    command = embedded_command(model or model_dir(), port, BASE)
     log = LineFile(directory / "engine.log")
     with EngineProcess(command, url=url, log=log), CountingClient(url) as client:
         yield Bench(client)

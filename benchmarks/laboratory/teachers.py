@@ -14,6 +14,7 @@ from benchmarks.laboratory.bench import READER, truth_of
 from benchmarks.laboratory.mixtures import Questions
 from jobs.candidate import Candidate
 from jobs.lesson import Lesson, drawn_rows
+from jobs.reading import reader
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.engine.pacer import Pacer
@@ -127,10 +128,8 @@ def publish(night: Night, policy: type[Published] = Published) -> int:
 
 def learn(night: Night) -> int:
     """Our own loop, with nobody to judge what comes of it."""
-    return _lesson(
-        night,
-        lambda pacer: Roller(night.client, night.config.vote, night.config.update, pacer, READER),
-    )
+    vote, update, read = night.config.vote, night.config.update, reader(night.config)
+    return _lesson(night, lambda pacer: Roller(night.client, vote, update, pacer, read))
 
 
 def tell(night: Night) -> int:

@@ -143,7 +143,7 @@ def _repeating(whole: str, once: str, again: str) -> Fraction:
 
 
 def _in_words(first: str, second: str | None) -> Fraction | None:
-    """"twelve", "twenty-one"; not "twelve one"."""
+    """ "twelve", "twenty-one"; not "twelve one"."""
     value = _WORDS[first.lower()]
     if second is None:
         return Fraction(value)

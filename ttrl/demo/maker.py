@@ -12,6 +12,7 @@ import json
 import platform
 import random
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -122,14 +123,22 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     return model
 
 
-def teach(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> None:
-    """Supervised learning of the answers, from new lessons at every step."""
+def teach(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: Recipe,
+    draw: Callable[[random.Random, float], Lesson] = lambda rng, late: draw_lesson(
+        rng, blurted=BLURTED * late
+    ),
+) -> None:
+    """Supervised learning of the answers, from new lessons at every step: each drawn with 0 while
+    only what is honest is taught, later with 1."""
     rng = random.Random(recipe.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98))
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe.steps // 20, recipe.steps)
     for step in range(recipe.steps):
-        blurted = BLURTED if step >= HONEST * recipe.steps else 0.0
-        ids, labels = lesson_batch(tokenizer, rng, blurted)
+        late = float(step >= HONEST * recipe.steps)
+        ids, labels = lesson_batch(tokenizer, [draw(rng, late) for _ in range(BATCH)])
         loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -141,13 +150,13 @@ def teach(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
 
 
 def lesson_batch(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, blurted: float
+    tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Lesson]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and labels, (BATCH, longest), padded on the right; only answers are learned."""
-    rows = [_lesson_ids(tokenizer, draw_lesson(rng, blurted=blurted)) for _ in range(BATCH)]
+    """Token ids and labels, (lessons, longest), padded on the right; only answers are learned."""
+    rows = [_lesson_ids(tokenizer, lesson) for lesson in lessons]
     longest = max(len(asked) + len(answered) for asked, answered in rows)
-    ids = torch.full((BATCH, longest), tokenizer.pad_token_id)
-    labels = torch.full((BATCH, longest), -100)
+    ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
+    labels = torch.full((len(rows), longest), -100)
     for row, (asked, answered) in enumerate(rows):
         both = torch.tensor(asked + answered)
         ids[row, : len(both)] = both

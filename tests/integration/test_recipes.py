@@ -1,0 +1,109 @@
+"""Recipes, free texts, references and the rest of a vote, in real runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from tests.integration.daemon import TTRL, Daemon
+from ttrl.demo.questions import make_problems
+from ttrl.questions import from_prompt
+from ttrl.store.questions import QuestionState, Recorded
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+SMALL = (
+    "vote.samples=16", "vote.max_tokens=96", "update.keep=16", "update.learning_rate=1e-3",
+    "update.questions_per_step=4", "update.micro_batch=64", "gate.samples=2",
+)  # fmt: skip
+
+
+def adapt(directory, *settings, steps=2):
+    """A run alone; the run, and the state directory with what is left of it."""
+    alone = Daemon(directory, *SMALL, *settings, start=False)
+    words = [*TTRL, "adapt", "--steps", str(steps), "--json", *alone.options]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=280)
+    assert done.returncode in (0, 4), done.stderr
+    return json.loads(done.stdout), alone
+
+
+@pytest.fixture
+def state(tmp_path):
+    """A state directory with questions, and the problems that they ask."""
+    problems = make_problems(24, seed=5)
+    directory = tmp_path / "state"
+    directory.mkdir()
+    with Daemon(directory, start=False).store() as store:
+        asked = [Recorded(from_prompt(problem.prompt), 1.0) for problem in problems]
+        store.questions.record(asked[:4], holdout=1)
+        store.questions.record(asked[4:], holdout=0)
+    return directory, problems
+
+
+def votes_of(store):
+    return [
+        (vote, store.questions.samples(vote["id"]))
+        for row in store.questions.page(100)
+        for vote in store.questions.last_votes(row.id)
+    ]
+
+
+def test_references_teach_free_texts(state, tmp_path):
+    """The model states numbers up to 25 from the result at once; those above it are referred to
+    here, and whoever states another one is worth nothing."""
+    directory, problems = state
+    file = tmp_path / "references.jsonl"
+    rows = (
+        {"prompt": p.prompt, "reference": [str(int(p.answer) + n) for n in range(1, 26)]}
+        for p in problems
+    )
+    file.write_text("\n".join(map(json.dumps, rows)))
+    run, alone = adapt(
+        directory, "recipe=domain-qa", f"meaning.references={file}", "meaning.alike=0.05",
+        "vote.rewards.soft_majority=0", "vote.rewards.consensus=0", "vote.rewards.overlong=0",
+    )  # fmt: skip
+    answers = {from_prompt(p.prompt).hash: p.answer for p in problems}
+    assert run["steps"] >= 1
+    with alone.store() as store:
+        votes = votes_of(store)
+        assert {vote["kind"] for vote, _ in votes} == {"free"}
+        worth: dict[bool, list[float]] = {True: [], False: []}
+        for vote, samples in votes:
+            asked = store.questions.get(vote["question_id"]).question.hash
+            for sample in samples:
+                stated = re.fullmatch(r"\\boxed\{(\d+)\}", sample["text"])
+                if stated:  # the others work it out
+                    above = int(stated[1]) - int(answers[asked])
+                    worth[0 < above <= 25].append(sample["reward"])
+    assert min(len(worth[True]), len(worth[False])) > 5
+    assert set(worth[False]) == {0.0}
+    assert min(worth[True]) > 0
+
+
+def test_votes_in_rounds_and_of_one_kind(state):
+    directory, _ = state
+    run, alone = adapt(directory, "recipe=mathematics", "vote.sure=0.6", "vote.floor=0")
+    with alone.store() as store:
+        votes = votes_of(store)
+    assert {vote["kind"] for vote, _ in votes} == {"math"}
+    sizes = {len(samples) for _, samples in votes}
+    assert sizes <= {2, 4, 8, 16}
+    assert min(sizes) < 16
+    assert run["samples"] == sum(len(samples) for _, samples in votes)
+
+
+def test_samples_of_earlier_steps_are_trained_on_again(state):
+    """Half of each later step's: fewer are drawn, and the correction keeps the loss a number."""
+    directory, _ = state
+    fresh, _ = adapt(directory, "vote.floor=0", steps=1)
+    run, alone = adapt(directory, "vote.floor=0", "update.replay=0.5", steps=3)
+    assert run["steps"] == 3
+    with alone.store() as store:
+        drawn = [vote["step"] for vote, _ in votes_of(store) if vote["run_id"] == run["id"]]
+        states = {row.state for row in store.questions.page(100)}
+    assert QuestionState.LEARNED_FROM in states
+    assert fresh["steps"] == 1
+    assert drawn.count(1) >= 4 > drawn.count(max(drawn))
