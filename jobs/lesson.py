@@ -73,7 +73,7 @@ class Lesson:
         self._earlier: deque[Group] = deque(maxlen=REPLAYED * config.update.questions_per_step)
         self._random = Random(config.update.seed)
         self._draws = self._samples = self._tokens = 0
-        self._watch = Watch()
+        self._watch = Watch(roller.reader)
         self._seen: list[Signs] = []
         self._began = self._since = time.monotonic()
 

@@ -79,7 +79,7 @@ class Roller:
         self._vote = vote
         self._update = update
         self._pacer = pacer
-        self._reader = reader
+        self.reader = reader
         self._references = references
 
     def roll(
@@ -119,7 +119,7 @@ class Roller:
             samples=drawn.samples,
             vote=vote,
             max_tokens=self._vote.max_tokens,
-            reader=self._reader,
+            reader=self.reader,
             references=tuple(self._references.get(question.question.hash, ())),
         )
         worth = rewards.total(ballot, self._vote.rewards)
@@ -150,7 +150,7 @@ class Roller:
     def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
         """What the samples say."""
         settings = self._vote
-        reading = read_answers(self._reader, question.question.text, drawn)
+        reading = read_answers(self.reader, question.question.text, drawn)
         return take_vote(
             reading.answers,
             kind=reading.kind,

@@ -6,11 +6,12 @@ weights that it ended with.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import fmean
 
+from ttrl.answers import AnswerKind, Reader
 from ttrl.rollouts import Group
 from ttrl.samples import Finish
 
@@ -55,16 +56,21 @@ class Signs:
 class Watch:
     """Reads the signs of one run's steps; it remembers the label that each question had last."""
 
-    def __init__(self) -> None:
-        self._labels: dict[int, tuple[str, int]] = {}
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._labels: dict[int, tuple[_Label, int]] = {}
 
     def read(self, step: int, groups: Sequence[Group], numbers: Mapping[str, float]) -> Signs:
         """The signs of a step that drew `groups`, of which the trainer logged `numbers`."""
         labels = {
-            group.question.id: group.vote.label for group in groups if group.vote.label is not None
+            group.question.id: _Label(
+                group.vote.label, group.vote.kind, group.question.question.text
+            )
+            for group in groups
+            if group.vote.label is not None
         }
         before = {key: self._labels[key] for key in labels if key in self._labels}
-        flips = [at for key, (label, at) in before.items() if label != labels[key]]
+        flips = [at for key, (label, at) in before.items() if not self._same(label, labels[key])]
         self._labels |= {key: (label, step) for key, label in labels.items()}
         samples = [sample for group in groups for sample in group.drawn.samples]
         answers = [answer for group in groups for answer in group.vote.answers]
@@ -75,7 +81,7 @@ class Watch:
             asked_again=len(before),
             flipped=len(flips),
             flipped_since=min(flips, default=None),
-            alike=_alike(list(labels.values())),
+            alike=self._alike(list(labels.values())),
             no_signal=fmean(not group.informative for group in groups),
             unreadable=fmean(answer is None for answer in answers),
             cut=fmean(sample.finish is Finish.LENGTH for sample in samples),
@@ -86,8 +92,19 @@ class Watch:
             masked=numbers.get("masked"),
         )
 
+    def _alike(self, labels: Sequence[_Label]) -> float | None:
+        """Simpson's index without its bias, so that steps of few questions can be averaged."""
+        pairs = list(combinations(labels, 2))
+        return fmean(self._same(*pair) for pair in pairs) if pairs else None
 
-def _alike(labels: Sequence[str]) -> float | None:
-    """Simpson's index without its bias, so that steps of few questions can be averaged."""
-    pairs = len(labels) * (len(labels) - 1)
-    return sum(n * (n - 1) for n in Counter(labels).values()) / pairs if pairs else None
+    def _same(self, one: _Label, other: _Label) -> bool:
+        return self._reader.same(one.text, other.text, one.question, one.kind)
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A vote's label, how it was read, and the question."""
+
+    text: str
+    kind: AnswerKind
+    question: str

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.candidate import Candidate
 from jobs.lesson import Distrusted, Lesson
+from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.guard import Action, Rule, Ruling
 from ttrl.questions import from_prompt
@@ -35,7 +36,7 @@ def lesson(tmp_path):
     candidate = Candidate(Engine(), tmp_path, 1, "base", keep={2, 4, 6})
     for step in range(1, 7):
         candidate.deploy(Path.mkdir, step)
-    return Lesson(Config(), None, None, 1, [], candidate, None, lambda steps, take: max(steps))
+    return Lesson(Config(), None, Rolls(), 1, [], candidate, None, lambda steps, take: max(steps))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,8 @@ def groups_of(texts):
 
 class Rolls:
     """Hands out a new group for each question it is asked."""
+
+    reader = Reader()
 
     def __init__(self):
         self.asked = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ttrl.answers import AnswerKind, Reader
 from ttrl.questions import from_prompt
 from ttrl.rollouts import Group
 from ttrl.samples import Finish, Sample, SampleSet
@@ -27,7 +28,7 @@ def group(key: int, answers: str, *, tokens: int = 4) -> Group:
 
 
 def read(*steps: list[Group]) -> list[Signs]:
-    watch = Watch()
+    watch = Watch(Reader())
     return [watch.read(step, groups, {}) for step, groups in enumerate(steps, 1)]
 
 
@@ -61,7 +62,20 @@ def test_pairs_of_questions_with_one_label(labels, alike):
 def test_means_are_over_samples_and_the_trainers_numbers_pass():
     groups = [group(1, "aa?-", tokens=10), group(2, "bbbb", tokens=2)]
     numbers = {"entropy": 0.5, "masked": 0.0, "sampling/sampling_logp_difference/mean": 0.25}
-    signs = Watch().read(3, groups, numbers)
+    signs = Watch(Reader()).read(3, groups, numbers)
     assert (signs.step, signs.length, signs.unreadable, signs.cut) == (3, 6, 0.25, 0.125)
     assert (signs.share, signs.no_signal) == (0.75, 0.5)
     assert (signs.token_entropy, signs.mismatch, signs.masked, signs.kl) == (0.5, 0.25, 0.0, None)
+
+
+def test_a_label_said_in_other_words_is_no_flip():
+    def said(key, text):
+        drawn = tuple(Sample(text, (1,), (-0.5,), Finish.STOP) for _ in range(2))
+        vote = take_vote([text, text], kind=AnswerKind.FREE)
+        asked = StoredQuestion(key, from_prompt("How long?"), 1, False, QuestionState.NEW, None)
+        return Group(asked, SampleSet("base", (1,), drawn), vote, (1.0, 1.0), (0, 1))
+
+    first, again = "You may return it within 30 days.", "It may be returned within 30 days."
+    signs = read([said(1, first)], [said(1, again), said(2, again)], [said(1, "For 14 days.")])
+    assert [each.flipped for each in signs] == [0, 0, 1]
+    assert signs[1].alike == 1

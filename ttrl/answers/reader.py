@@ -50,6 +50,13 @@ class Reader:
         """Whether an answer means the same as one of those that are right."""
         return self.close(text, accepted, question, kind) > 0
 
+    def same(self, one: str, other: str, question: str, kind: AnswerKind) -> bool:
+        """Whether the canonical answers of two votes on a question are one: of free texts each vote
+        has its own wording."""
+        if one == other or kind is not AnswerKind.FREE:
+            return one == other
+        return self.matches(one, [other], question, kind)
+
     def _free(self, question: str, texts: Sequence[str]) -> list[str | None]:
         said = [_own_words(text, question) for text in texts]
         distinct = list(dict.fromkeys(each for each in said if each is not None))
