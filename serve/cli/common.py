@@ -30,7 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 NOT_RUNNING = 3
-OF_A_RUN = ("vote.", "update.", "guard.", "gate.", "selection.")
+OF_A_RUN = ("vote.", "meaning.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
@@ -248,11 +248,15 @@ def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
     the state directory if one is up, else those given here. A change that is not a run's ends the
     command."""
     given = resolved.given(Source.COMMAND_LINE)
+    if given.pop("recipe", None):
+        given = resolved.given(Source.RECIPE) | given
     changes = {path: value for path, value in given.items() if path.startswith(OF_A_RUN)}
     found = ask_daemon(resolved.config, "GET", "/admin/config")
     if found is None:
         return resolved.config, changes
     config = Config.model_validate(found)
+    if "vote.rewards" in changes:  # those of a recipe are all there are
+        changes["vote.rewards"] = dict.fromkeys(config.vote.rewards, 0.0) | changes["vote.rewards"]
     for path in given.keys() - changes.keys() - {"state_dir"}:
         if override(config, {path: given[path]}) != config:
             fail(

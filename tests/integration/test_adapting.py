@@ -201,6 +201,9 @@ def test_a_run_of_a_daemon_goes_by_its_settings(tmp_path, question_file):
         plan = json.loads(ttrl("adapt", "--dry-run", "--questions", str(question_file), *bare))
         assert (plan["steps"], plan["ships_if"], plan["min_probes"]) == (3, "better", 16)
         assert plan["tokens_at_most"] == (plan["samples"] + plan["probe_samples"]) * 96
+        recipe = ["--set", "recipe=mathematics", "--questions", str(question_file)]
+        by_recipe = json.loads(ttrl("adapt", "--dry-run", *recipe, *bare))
+        assert by_recipe["samples"] == plan["samples"] * 2, "64 of each question"
         changes = ["--steps", "1", "--set", "vote.samples=8", "--set", "update.keep=4"]
         changes += ["--set", "selection.max_questions=8"]
         run = json.loads(ttrl("adapt", "--questions", str(question_file), *changes, *bare, code=4))
