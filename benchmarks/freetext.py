@@ -106,8 +106,8 @@ def _pairs(ballot: Ballot) -> list[float]:
 
 
 @click.command()
-@click.option("--model-steps", default=1200, show_default=True, help="Of making the model.")
-@click.option("--steps", default=25, show_default=True, help="Of learning.")
+@click.option("--model-steps", default=700, show_default=True, help="Of making the model.")
+@click.option("--steps", default=15, show_default=True, help="Of learning.")
 @click.option(
     "--model", type=click.Path(path_type=Path, file_okay=False), help="Kept here, or used."
 )

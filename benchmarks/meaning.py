@@ -5,7 +5,8 @@ phrasings of the right answer, which belong together, and near misses, each of w
 Pairs of one question's answers are counted: precision is the share of the pairs put together that
 belong together, recall the share of those that belong together that were put together. `far` are
 answers to other questions that were put together with one. Nothing is fitted here; the bounds that
-texts are compared with were chosen on the questions with even numbers, the figures are of the odd.
+texts are compared with were chosen on the questions with even numbers, the figures are of the odd,
+but the rules were written with all in sight.
 
 Then each group is joined by answers made to look like the others (on another subject, padded, the
 question again, hedging), which are to win by none of the similarity rewards. The table is on
