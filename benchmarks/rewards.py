@@ -61,6 +61,8 @@ FIGURES = {
     "greedy": "held_out_greedy",
     "majority": "held_out_majority",
 }
+COSTS = ("tokens", "samples", "seconds")
+"""Tokens of an answer that is served in the end; samples and seconds of the learning."""
 
 
 def choose(_mixture: str, arm: str) -> tuple[Mixture, Arm]:
@@ -80,6 +82,7 @@ def rows(book: Book) -> dict[str, dict[str, float | list[float]]]:
             gains = [_figure(book, cell.key, figure) for cell in of]
             row[name] = [round(each, 4) for each in (median(gains), min(gains), max(gains))]
         row["corrupted"] = round(median(table.harmed(book, cell).difference for cell in of), 4)
+        row["tokens"] = median(table.served(book, cell).held_out.tokens for cell in of)
         row["samples"] = median(cell.samples for cell in of)
         row["seconds"] = median(cell.seconds for cell in of)
         found[switch] = row
@@ -98,14 +101,13 @@ def _figure(book: Book, key: cells.Key, name: str) -> float:
 def show(found: Mapping[str, Mapping[str, float | list[float]]]) -> None:
     """The table on standard error."""
     drawn = RichTable(title="gains over the base in points: median (least to most of the seeds)")
-    for heading in ("switch", *FIGURES, "corrupted", "samples", "seconds"):
-        drawn.add_column(heading, justify="left" if heading == "switch" else "right")
+    for heading in ("switch", *FIGURES, "corrupted", *COSTS):
+        drawn.add_column(heading, justify="left" if heading == "switch" else "right", no_wrap=True)
     for switch, row in found.items():
         texts = [_spread(row[name]) for name in FIGURES]
-        drawn.add_row(
-            switch, *texts, f"{row['corrupted']:+.1%}", f"{row['samples']}", f"{row['seconds']}"
-        )
-    Console(stderr=True, width=120).print(drawn)
+        costs = (f"{row[name]:.0f}" for name in COSTS)
+        drawn.add_row(switch, *texts, f"{row['corrupted']:+.1%}", *costs)
+    Console(stderr=True, width=130).print(drawn)
 
 
 def _spread(values: float | list[float]) -> str:
