@@ -228,7 +228,7 @@ def test_labels_certify_and_are_never_learned_from(tmp_path):
     rows = [{"prompt": problem.prompt, "answers": [problem.answer]} for problem in problems]
     path.write_text("\n".join(map(json.dumps, rows)))
     with (
-        Daemon(state_dir, "gate.ship=better", "update.steps=12") as daemon,
+        Daemon(state_dir, "gate.ship=better", "gate.reach=0.15", "update.steps=12") as daemon,
         daemon.store() as store,
     ):
         daemon.ttrl("probes", "add", str(path))

@@ -22,6 +22,7 @@ def differ(one, other, question=Q, *, close=True):
         ("Heat it to 80 °C.", "It is heated to 80 degrees Celsius."),
         ("Wait twenty-five minutes.", "Wait 25 minutes."),
         ("They wait 30 days.", "They wait."),
+        ("They wait 14 days.", "14"),
         ("Anna sends it back.", "It is sent back by Anna."),
         ("It isn't allowed.", "It is not allowed."),
         ("No, it is not covered.", "It is not covered."),

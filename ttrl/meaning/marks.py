@@ -52,10 +52,20 @@ def conflict(one: Marks, other: Marks, asked: Marks, *, close: bool) -> bool:
     where they are `close` to each other in all else: whoever turns a sentence round turns these."""
     return (
         one.denial.contradicts(other.denial)
-        or _differ(one.numbers, other.numbers, asked.numbers, in_order=close)
+        or _differ(
+            _as_said(one.numbers, other.numbers),
+            _as_said(other.numbers, one.numbers),
+            asked.numbers,
+            in_order=close,
+        )
         or _differ(one.names, other.names, asked.names, in_order=close)
         or (close and any((pair, 1 - side) in other.sides for pair, side in one.sides))
     )
+
+
+def _as_said(numbers: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Without its unit where the other says the bare number: "30 days" answers like "30"."""
+    return [value if (value := each.partition(" ")[0]) in others else each for each in numbers]
 
 
 def _differ(
