@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from jobs import adapt
@@ -252,7 +252,6 @@ SETTINGS = {
 }
 
 
-@settings(deadline=None)  # they search, and the machine may be busy
 @given(**SETTINGS)
 def test_what_is_proposed_fits(shapes, name, gib, share, micro_batch, length, rank, ours):
     flags = [f"--gpu-memory-utilization=0.{share:02}", "--max-model-len", length]
@@ -265,7 +264,6 @@ def test_what_is_proposed_fits(shapes, name, gib, share, micro_batch, length, ra
         assert change != Change()
 
 
-@settings(deadline=None)
 @given(**SETTINGS)
 def test_the_proposed_settings_fit_when_they_are_set(
     shapes, name, gib, share, micro_batch, length, rank, ours
@@ -284,7 +282,6 @@ def test_the_proposed_settings_fit_when_they_are_set(
         flags = flags[:3]
 
 
-@settings(deadline=None)
 @given(
     less=some.integers(1, 127),
     more=some.integers(1, 64),
