@@ -56,9 +56,10 @@ test: setup postgres lint ## Everything that needs no vLLM and no GPU
 test-quick: setup ## The quick tier
 	$(PYTEST) tests/quick
 
+# One at a time: two vLLMs on two cores keep each other from starting in time.
 test-vllm: setup setup-vllm ## The engine's contract and the end-to-end tests on a real vLLM
 	TEST_ENGINE=vllm TEST_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python \
-	  $(PYTEST) -m vllm
+	  $(PYTEST) --numprocesses 0 -m vllm
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ TTRL = [sys.executable, "-c", "from serve.cli import main; main()"]
 MODEL = "ttrl-demo"
 SETTINGS = Path(__file__).parents[2] / "configs" / "demo.yaml"
 DEADLINE_SECONDS = 60.0
-START_SECONDS = 300.0
+START_SECONDS = 420.0
 """vLLM takes its time."""
 
 both_engines = pytest.mark.parametrize(
@@ -124,7 +124,10 @@ class Daemon:
         with (self.state_dir / "daemon.log").open("ab") as log:
             command = [*TTRL, "serve", *self.options, *more]
             self.child = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(self._ready_or_dead, f"the daemon is ready\n{self.log}", START_SECONDS)
+        try:
+            wait_until(self._ready_or_dead, "the daemon is ready", START_SECONDS)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; its log:\n{self.log}") from None
 
     def ready(self) -> bool:
         owner = owner_of(self.state_dir)
