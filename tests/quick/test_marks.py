@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ttrl.meaning.marks import conflict, read
 
@@ -76,3 +78,14 @@ def test_cannot_be_the_same(one, other):
 )
 def test_order_and_opposites_tell_only_in_close_texts(one, other):
     assert not differ(one, other, close=False)
+
+
+@given(st.text())
+def test_any_text_can_be_read(text):
+    read([text, f"{text} 3"], text)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "thousand " * 500, "\u1369 and \u0663", "1.2.3,4"])
+def test_no_number_is_too_much(text):
+    (found,) = read([text])
+    assert found.numbers or text[0] == "\u1369"

@@ -15,6 +15,10 @@ from fractions import Fraction
 from ttrl.meaning import words
 from ttrl.meaning.denial import Denial, denial
 
+LONGEST, MOST = 100, 1e15
+"""Digits of a number that is read, and what a number in words comes to, at most: models ramble, and
+Python refuses to read more than some thousand digits."""
+
 _DIGITS = r"\d+(?:[.,:]\d+)*"
 _WORD = r"[^\W\d_]+(?:['’-][^\W\d_]+)*"
 _HAN = "[\u3400-\u9fff]"
@@ -150,14 +154,14 @@ def _number_at(tokens: Sequence[_Token], place: int) -> tuple[str | None, int]:
     measured = _MEASURED.fullmatch(token)
     if measured and _is_unit(measured[2]):
         return f"{_value(measured[1])} {_singular(measured[2].casefold())}", 1
-    if token[0].isdigit():
-        return (_value(token), 1) if token[-1].isdigit() else (None, 1)
+    if token[0].isdecimal():
+        return (_value(token), 1) if token[-1].isdecimal() else (None, 1)
     han = _HAN_NUMBER.search(token)
     if han and han[0] not in "一十":
         unit = _HAN_UNIT.match(token, han.end())
         return f"{_han_value(han[0])} {unit[0]}" if unit else str(_han_value(han[0])), 1
     total, used = 0.0, 0
-    while place + used < len(tokens):
+    while place + used < len(tokens) and total < MOST:
         parts = tokens[place + used].plain.split("-")
         values = [words.NUMERALS.get(part) for part in parts]
         if None in values:
@@ -171,7 +175,7 @@ def _number_at(tokens: Sequence[_Token], place: int) -> tuple[str | None, int]:
 
 def _value(digits: str) -> str:
     """A number as it is worth; a time of day as it is written."""
-    if ":" in digits:
+    if ":" in digits or len(digits) > LONGEST:
         return digits
     plain = re.sub(r"[.,](?=\d{3}(?:\D|$))", "", digits).replace(",", ".")
     return str(Fraction(plain)) if plain.count(".") < 2 else digits
