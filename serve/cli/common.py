@@ -116,6 +116,7 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 @contextmanager
 def sentences() -> Iterator[None]:
     """Known failures become a sentence and an exit code, without a traceback."""
+    from jobs.reading import MeaningRefused
     from serve.daemon import PortInUse
     from ttrl.adapters import AdapterDamaged
     from ttrl.engine.client import EngineError
@@ -123,6 +124,7 @@ def sentences() -> Iterator[None]:
 
     known = (
         StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
+        MeaningRefused,
     )  # fmt: skip
     try:
         yield
