@@ -6,7 +6,7 @@ VLLM_BIN := .venv-vllm/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: help demo postgres test test-quick test-vllm lint format setup setup-vllm clean
+.PHONY: help demo postgresql prometheus chromium systemd test test-quick test-vllm lint audit format setup setup-vllm clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,7 +21,7 @@ setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
 	  { echo "ttrl needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) torch  # first: what comes next must find the pinned build
-	$(BIN)/python $(PIP) --editable '.[train,embed,postgres,dev]'
+	$(BIN)/python $(PIP) --editable '.[train,embed,postgres,privacy,dev]'
 	@touch $@
 
 # vLLM has an environment of its own: its pins are not ours, and TRL fails beside its CPU build.
@@ -43,14 +43,25 @@ else
 	$(BIN)/ttrl demo
 endif
 
-# For the tests of the store in PostgreSQL, which start a server of their own.
-postgres:
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
-	  test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
-	  apt-get -qq install --no-install-recommends postgresql >/dev/null 2>&1; } 2>/dev/null || \
-	  echo "There is no PostgreSQL, so its tests are skipped (Debian: apt-get install postgresql)"
+# For the tests that start a real one of these.
+INSTALL = test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+  apt-get -qq install --no-install-recommends $@ >/dev/null 2>&1
+MISSING = echo "There is no $@, so its tests are skipped (Debian: apt-get install $@)"
 
-test: setup postgres lint ## Everything that needs no vLLM and no GPU
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	  { $(INSTALL); } 2>/dev/null || $(MISSING)
+
+prometheus:
+	@command -v promtool >/dev/null || { $(INSTALL); } 2>/dev/null || $(MISSING)
+
+chromium:
+	@command -v chromium >/dev/null || { $(INSTALL); } 2>/dev/null || $(MISSING)
+
+systemd:
+	@command -v systemd-analyze >/dev/null || { $(INSTALL); } 2>/dev/null || $(MISSING)
+
+test: setup postgresql prometheus chromium systemd lint ## Everything that needs no vLLM and no GPU
 	$(PYTEST) -m "not vllm and not gpu"
 
 test-quick: setup ## The quick tier
@@ -66,9 +77,18 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# In an environment of its own, as a tool and no part of ours. What it cannot look up is a failure.
+.venv-audit/.ready:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip --disable-pip-version-check --quiet install pip-audit
+	@touch $@
+
+audit: .venv-audit/.ready ## Known vulnerabilities of what constraints.txt pins; asks PyPI
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 format: setup ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## Remove the environments and what tools left
-	rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis

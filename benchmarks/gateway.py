@@ -27,8 +27,10 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve.counts import Counts
 from serve.gateway import GatewaySettings, app
 from serve.live import Live
+from serve.protocol import Bounds, Guard
 from serve.recorder import Recorder
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
@@ -77,7 +79,7 @@ async def _stream(send: Send) -> None:
 
 def run_engine(ports: Pipe) -> None:
     """The engine's process."""
-    serve(stand_in, ports, lifespan="off")
+    serve(stand_in, ports, lifespan="off", http="httptools")
 
 
 def run_gateway(ports: Pipe, engine_url: str, directory: str) -> None:
@@ -94,7 +96,8 @@ def run_gateway(ports: Pipe, engine_url: str, directory: str) -> None:
             recorder,
             lifespan=lambda: recording(recorder),
         )
-        serve(gateway, ports, lifespan="on")
+        guarded = Guard(Bounds(), Counts()).protocol()
+        serve(gateway, ports, lifespan="on", http=guarded)
 
 
 @asynccontextmanager
@@ -106,13 +109,13 @@ async def recording(recorder: Recorder) -> AsyncIterator[None]:
     writer.cancel()
 
 
-def serve(application: ASGIApp, ports: Pipe, *, lifespan: Any) -> None:
+def serve(application: ASGIApp, ports: Pipe, *, lifespan: Any, http: Any) -> None:
     """Runs uvicorn on a free port, which it sends to the parent."""
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=http,
         log_level="error",
         access_log=False,
         lifespan=lifespan,

@@ -68,13 +68,14 @@ class Scene:
         owner = owner_of(self.served.state_dir)
         assert owner is not None
         headers = {"Authorization": f"Bearer {owner.token}"}
-        url = f"{self.served.url}/admin/{path}"
+        url = f"{owner.admin}/admin/{path}"
         found: dict[str, Any] = httpx2.request(method, url, headers=headers, trust_env=False).json()
         return found
 
     def load(self) -> Load:
         """What the engine has to do."""
-        with EngineClient(self.admin("GET", "status")["engine_url"]) as engine:
+        url, key = self.admin("GET", "status")["engine_url"], self.admin("GET", "config")
+        with EngineClient(url, api_key=key["engine"]["api_key"]) as engine:
             load = engine.load()
         assert load is not None
         return load

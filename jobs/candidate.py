@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from ttrl.adapters import verify
 from ttrl.engine.client import EngineClient, EngineError
+from ttrl.faults import Point, reached
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class Candidate:
             return
         name = f"{self._prefix}-{step}"
         save(self.scratch / name)
+        reached(Point.SAVED)
         self._saved[step] = name
         self._switch(name)
         for old in [old for old in self._saved if old != step and old not in self._keep]:
@@ -66,6 +70,18 @@ class Candidate:
             self._switch(self._saved[step])
         return self.version
 
+    @contextmanager
+    def beside(self, directory: Path) -> Iterator[str]:
+        """A published version's weights in the engine as well, as long as the block lasts, under a
+        name of this run's. Raises AdapterDamaged, EngineError."""
+        verify(directory)
+        name = f"{self._prefix}-beside"
+        self._client.load_adapter(name, directory)
+        try:
+            yield name
+        finally:
+            self._unload(name)
+
     def __enter__(self) -> Candidate:
         self.scratch.mkdir(parents=True, exist_ok=True)
         return self
@@ -75,6 +91,7 @@ class Candidate:
 
     def _switch(self, name: str) -> None:
         self._client.load_adapter(name, self.scratch / name)
+        reached(Point.DEPLOYED)
         last, self.version = self.version, name
         self._unload(last)
 

@@ -10,7 +10,7 @@ from ttrl.checks import Outcome, Rule
 from ttrl.evidence import spent
 from ttrl.gate import Certainty, Verdict
 from ttrl.store import Store
-from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.adapters import AdapterRow, AdapterState, Author
 from ttrl.store.runs import StoredVerdict
 
 
@@ -56,7 +56,7 @@ def _confirm(
                 "evidence": evidence,
             }
         )
-        store.adapters.want(row.name, author="labels", reason=reason)
+        store.adapters.want(row.name, author=Author.LABELS, reason=reason)
     assert row.run_id is not None
     return Confirmation(row.name, row.run_id, certainty, but)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle, islice
@@ -15,6 +15,7 @@ from ttrl import guard
 from ttrl.config import Config
 from ttrl.engine.client import EngineRefused
 from ttrl.engine.pacer import Pacer
+from ttrl.faults import Point, reached
 from ttrl.guard import Action, Ruling
 from ttrl.policy import Drawn, NothingLeft
 from ttrl.proof import Pin
@@ -124,12 +125,16 @@ class Lesson:
             "samples": self._samples,
             "tokens": self._tokens,
             "step_samples": drawn,
+            "step_tokens": sum(group.tokens for group in self._drawn),
+            "outcomes": Counter(group.vote.outcome for group in self._drawn),
+            "shares": [round(group.vote.share, 3) for group in self._drawn],
             "step_saved": len(self._drawn) * self._config.vote.samples - drawn,
             "in_flight_limit": paced.mean_bound,
             "paused_seconds": paced.paused_seconds,
         }
         self._store.runs.observe(self._run_id, "step", {**numbers, **asdict(signs), **ours})
         self._since = now
+        reached(Point.STEPPED)
         return self._rule() or self._spent()
 
     def settle(self) -> Path:
@@ -174,9 +179,11 @@ class Lesson:
             draw=self._draws,
             refused=self._refuse,
         )
+        reached(Point.SAMPLED)
         self._store.runs.add_votes(
             [rows(group, run_id=self._run_id, step=self._draws) for group in groups]
         )
+        reached(Point.VOTED)
         for group in groups:
             self._asked.add(group.question.id)
             self._samples += len(group.drawn.samples)

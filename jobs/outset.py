@@ -9,9 +9,10 @@ from ttrl import adapters, lineage
 from ttrl.adapters import AdapterDamaged, Manifest
 from ttrl.base import Base, identify
 from ttrl.config import Config
-from ttrl.lineage import Descent, Plan, descend
+from ttrl.lineage import Begins, Descent, Plan, descend
 from ttrl.selection import LOOKED_AT, Selection, choose
 from ttrl.store import Store
+from ttrl.store.adapters import GONE, AdapterState
 from ttrl.store.questions import QuestionState, StoredQuestion
 
 
@@ -21,14 +22,20 @@ def descent(config: Config, store: Store) -> Descent:
     plan = Plan(
         identify(config.model.name), update.lora_rank, update.modules, update.lineage_updates
     )
-    live = _live(config, store, plan.base)
-    stacked = lineage.stack(store.adapters.all(), live.name) if live else []
-    return descend(live, stacked, plan)
+    rows, name = store.adapters.all(), store.adapters.serving().adapter
+    states = {row.name: row.state for row in rows}
+    if name is not None and states.get(name) is AdapterState.TAINTED:
+        forebears = lineage.stack(rows, name)
+        name = next((each for each in forebears if states.get(each) not in GONE), None)
+        if name is None:
+            return Descent(None, Begins.TAINTED, again=tuple(forebears))
+    live = _live(config, store, plan.base, name)
+    return descend(live, lineage.stack(rows, live.name) if live else [], plan)
 
 
-def _live(config: Config, store: Store, base: Base) -> Manifest | None:
+def _live(config: Config, store: Store, base: Base, name: str | None) -> Manifest | None:
     """What serves; or what would, if it were not another base model's."""
-    root, name = config.state_dir / "adapters", store.adapters.serving().adapter
+    root = config.state_dir / "adapters"
     if name is not None:
         return adapters.verify(root / name)
     wanted = store.adapters.wanted().adapter
@@ -52,14 +59,15 @@ def candidates(config: Config, store: Store, descent: Descent) -> list[StoredQue
 
 
 def anchors(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
-    """Other ones each time, of all that the versions before learned from."""
+    """Of all that the versions before learned from; others for each version to go on from."""
     places = round(config.selection.anchors * config.selection.max_questions)
     learned = {
         key
         for name in descent.stacked
         for key in store.adapters.question_ids(name, QuestionState.LEARNED_FROM)
     }
-    drawn = random.SystemRandom().sample(sorted(learned), min(places, len(learned)))
+    order = random.Random(f"{config.update.seed} {descent.stacked}")
+    drawn = order.sample(sorted(learned), min(places, len(learned)))
     return store.questions.among(drawn)
 
 

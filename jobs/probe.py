@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from statistics import fmean
 
-from jobs.candidate import snapshot_steps
-from ttrl import drift, staleness
-from ttrl.answers import AnswerKind, Reader
+from jobs.asker import Asked, Asker, Drawn, known
+from jobs.candidate import Candidate, snapshot_steps
+from jobs.quality import look
+from ttrl import drift
+from ttrl.adapters import AdapterDamaged
+from ttrl.answers import Reader
 from ttrl.cohort import cohort
 from ttrl.config import Config, GateConfig
 from ttrl.drift import Drift
-from ttrl.engine import crew
-from ttrl.engine.client import EngineClient
+from ttrl.engine.client import EngineClient, EngineError
 from ttrl.engine.pacer import Pacer
 from ttrl.labelling import Pair, Told, to_judge
-from ttrl.paired import Answered, Probe
+from ttrl.paired import Probe
 from ttrl.probes import Apart, LabelledProbe
 from ttrl.proof import Pinned
-from ttrl.questions import Question
-from ttrl.rollouts import PRIORITY
-from ttrl.samples import Finish, Sample, Sampling
 from ttrl.staleness import Staleness
 from ttrl.store import Store
 from ttrl.store.questions import StoredQuestion
 
+log = logging.getLogger(__name__)
+
 WEEK_SECONDS = 7 * 86400.0
-RECENT = 500
-"""Questions of the traffic that labelled probes are held against, at least."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question for all versions, by the id of its row: labelled, or held out of the traffic."""
-
-    id: int
-    question: Question
-    label: LabelledProbe | None = None
 
 
 @dataclass(frozen=True)
@@ -85,15 +77,15 @@ class Examination:
         self._store = store
         self._config = config
         self._run_id = run_id
-        self._pacer = pacer
-        self._reader = reader
+        self._asker = Asker(client, config, pacer, reader)
         self._base = client.base_model().name
-        self.live = store.adapters.serving().adapter or self._base
+        self.parent = store.adapters.serving().adapter
+        self.live = self.parent or self._base
         labelled = store.probes.labelled()
-        known = [Asked(row.id, row.question, row) for row in labelled]
-        choosing = [probe for probe in known if _drawn(run_id, probe, config.gate.choosing)]
+        every = known(labelled)
+        choosing = [probe for probe in every if _drawn(run_id, probe, config.gate.choosing)]
         self._choosing = choosing if len(choosing) >= config.gate.min_probes else []
-        self._judging = [probe for probe in known if probe not in self._choosing]
+        self._judging = [probe for probe in every if probe not in self._choosing]
         held_out = traffic(store, config.gate, labelled)
         self._judging += [Asked(row.id, row.question) for row in held_out]
 
@@ -108,12 +100,13 @@ class Examination:
         makes a step's version the one to ask and names it. Raises EngineError, PacerClosed."""
         if len(steps) == 1 or not self._choosing:
             return steps[-1]
-        done = partial(self._progress, len(steps) * len(self._choosing))
+        every = len(steps) * len(self._choosing)
         scores = {}
         for number, step in enumerate(steps):
-            drawn = self._ask(take(step), self._choosing, number * len(self._choosing), done)
+            done = partial(self._progress, every, number * len(self._choosing))
+            drawn = self._asker.ask(take(step), self._choosing, done)
             asked = zip(self._choosing, drawn, strict=True)
-            read = [_read(self._reader, *each) for each in asked]
+            read = [self._asker.read(*each) for each in asked]
             scores[step] = fmean(answered.accuracy for (answered,) in read)
         self._expose(self._choosing)
         return max(steps, key=lambda step: (scores[step], step))
@@ -123,31 +116,58 @@ class Examination:
         what serves, its first answers are the live version's. Raises EngineError, PacerClosed."""
         others = [] if self.live == self._base else [self._base]
         versions = [*others, self.live, self.live, candidate]
-        done = partial(self._progress, len(versions) * len(self._judging))
-        arms = [
-            self._ask(version, self._judging, number * len(self._judging), done)
-            for number, version in enumerate(versions)
-        ]
+        count = len(self._judging)
+        arms = []
+        for number, version in enumerate(versions):
+            done = partial(self._progress, len(versions) * count, number * count)
+            arms.append(self._asker.ask(version, self._judging, done))
         self._expose(self._judging)
-        every = arms if len(arms) == 4 else [arms[0], *arms]
-        return [_examined(self._reader, *each) for each in zip(self._judging, *every, strict=True)]
+        four = arms if len(arms) == 4 else [arms[0], *arms]
+        return [self._examined(*each) for each in zip(self._judging, *four, strict=True)]
 
-    def drift(self, pinned: Sequence[Pinned]) -> Drift:
-        """How far the candidate is from base and live version, on its own pinned answers. A run
-        that began at the base computed nothing of the live version, whose part is read back through
-        the engine. Raises EngineError."""
+    def _examined(self, asked: Asked, *drawn: Drawn) -> Examined:
+        base, live, again, candidate = self._asker.read(asked, *drawn)
+        probe = Probe(
+            key=asked.question.hash,
+            cluster=asked.question.cluster,
+            base=base,
+            live=live,
+            again=again,
+            candidate=candidate,
+            tags=asked.label.tags if asked.label else (),
+        )
+        return Examined(asked, probe, drawn[1].texts, drawn[3].texts)
+
+    def drift(self, pinned: Sequence[Pinned], candidate: Candidate) -> Drift:
+        """How far the candidate is from base, live version and what was live a week ago, on its own
+        pinned answers. A run that began at the base computed nothing of the live version, whose
+        part is read back through the engine. Raises EngineError."""
         if self.live != self._base and not any(each.parent for each in pinned):
             pinned = [
                 replace(each, parent=self._client.read_back(each.pin, model=self.live))
                 for each in pinned
             ]
-        return drift.measure(pinned)
+        found = drift.measure(pinned)
+        return replace(found, from_week=self._from_week(pinned, candidate, found))
+
+    def _from_week(
+        self, pinned: Sequence[Pinned], candidate: Candidate, found: Drift
+    ) -> float | None:
+        week = self._store.adapters.wanted_at(time.time() - WEEK_SECONDS)
+        if week in (None, self.parent):
+            return found.from_base if week is None else found.from_live
+        try:
+            with candidate.beside(self._config.state_dir / "adapters" / week) as name:
+                return drift.divergence(
+                    (each.own, self._client.read_back(each.pin, model=name)) for each in pinned
+                )
+        except (AdapterDamaged, EngineError) as error:
+            log.warning("%s, which was live a week ago, cannot be compared with: %s", week, error)
+            return None
 
     def staleness(self) -> Staleness | None:
         """Whether the labelled probes look like the newest questions; None: too few of either."""
-        known = [probe.question.text for probe in self._judging if probe.label is not None]
-        newest = self._store.questions.page(max(RECENT, len(known)))
-        return staleness.measure(known, [row.question.text for row in newest])
+        return look(self._store, self._judging)
 
     def _expose(self, asked: Iterable[Asked]) -> None:
         """Count that a gate has seen these."""
@@ -155,26 +175,8 @@ class Examination:
         self._store.questions.expose(held_out)
         self._store.probes.expose([each.id for each in asked if each.label is not None])
 
-    def _progress(self, of: int, done: int) -> None:
-        self._store.runs.observe(self._run_id, "probe", {"done": done, "of": of})
-
-    def _ask(
-        self, version: str, asked: Sequence[Asked], before: int, done: Callable[[int], None]
-    ) -> list[Sequence[Sample]]:
-        found = []
-        for one in crew.each(partial(self._draw, version), asked, width=self._pacer.width):
-            found.append(one)
-            done(before + len(found))
-        return found
-
-    def _draw(self, version: str, asked: Asked) -> Sequence[Sample]:
-        vote, n = self._config.vote, self._config.gate.samples
-        sampling = Sampling(vote.temperature, vote.max_tokens)
-        with self._pacer.slot():
-            drawn = self._client.sample(
-                asked.question, model=version, n=n, sampling=sampling, priority=PRIORITY
-            )
-        return drawn.samples
+    def _progress(self, of: int, before: int, done: int) -> None:
+        self._store.runs.observe(self._run_id, "probe", {"done": before + done, "of": of})
 
 
 def traffic(
@@ -195,7 +197,7 @@ def traffic(
 def apart(store: Store) -> Apart:
     """What training keeps away from: every probe, labelled or held out, asked at present or not."""
     labelled = (probe.question for probe in store.probes.labelled())
-    return Apart([*labelled, *(row.question for row in store.questions.probes())])
+    return Apart(chain(labelled, store.questions.held_out_questions()))
 
 
 def to_label(
@@ -222,45 +224,3 @@ def to_label(
 def _drawn(run_id: int, asked: Asked, share: float) -> bool:
     told = hashlib.sha256(f"{run_id} {asked.question.cluster}".encode()).digest()
     return int.from_bytes(told[:8]) < share * 2**64
-
-
-def _examined(reader: Reader, asked: Asked, *drawn: Sequence[Sample]) -> Examined:
-    base, live, again, candidate = _read(reader, asked, *drawn)
-    probe = Probe(
-        key=asked.question.hash,
-        cluster=asked.question.cluster,
-        base=base,
-        live=live,
-        again=again,
-        candidate=candidate,
-        tags=asked.label.tags if asked.label else (),
-    )
-    return Examined(asked, probe, _texts(drawn[1]), _texts(drawn[3]))
-
-
-def _read(reader: Reader, asked: Asked, *drawn: Sequence[Sample]) -> list[Answered]:
-    """What each version's samples say, all read as the same kind of answer. One that was cut off
-    says nothing."""
-    texts = list(map(_texts, drawn))
-    every = [text for each in texts for text in each]
-    reading = reader.read(asked.question.text, every)
-    canonical = iter(reading.answers)
-    found = []
-    for samples, said in zip(drawn, texts, strict=True):
-        right = None
-        if asked.label is not None:
-            right = tuple(_right(asked.label, each, reader, reading.kind) for each in samples)
-        length = fmean(len(sample.token_ids) for sample in samples)
-        found.append(Answered(tuple(next(canonical) for _ in said), right, length))
-    return found
-
-
-def _right(label: LabelledProbe, sample: Sample, reader: Reader, kind: AnswerKind) -> bool:
-    """Whether an answer is. Of a short answer the end is read, of a refusal the beginning: only the
-    first is lost when an answer was cut off."""
-    cut = sample.finish is Finish.LENGTH and label.accepted
-    return not cut and label.right(sample.text, reader, kind)
-
-
-def _texts(samples: Iterable[Sample]) -> list[str]:
-    return ["" if s.finish is Finish.LENGTH else s.text for s in samples]

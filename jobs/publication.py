@@ -46,6 +46,7 @@ def publish(
         weights=base.weights,
         text=base.text,
     )
+    store.runs.intend(run_id, manifest.name)
     adapters.publish(source, config.state_dir / "adapters", manifest)
     return AdapterRow(
         name=manifest.name,

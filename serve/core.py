@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from serve.engine import EngineKeeper
+from serve.engine import EngineKeeper, with_key
 from serve.live import Live
 from serve.reconciler import Reconciler
 from serve.runs import RunKeeper
 from serve.state import owning
 from ttrl import adapters
-from ttrl.config import Config
+from ttrl.config import Config, Section
 from ttrl.metrics import Metrics
-from ttrl.store import Store
+from ttrl.store import Store, StoreDamaged
+from ttrl.store.outage import OUTAGE, cause
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,8 @@ class Core:
     engine: EngineKeeper
     reconciler: Reconciler
     runs: RunKeeper
+    damage: str | None
+    """Why the store cannot be trusted; then another, empty one stands in for it."""
 
     async def start(self, progress: Callable[[float], None]) -> None:
         """Bring the engine up and let the wanted version serve. Raises EngineError."""
@@ -44,23 +49,50 @@ class Core:
 async def core(config: Config) -> AsyncIterator[Core]:
     """Own the state directory and the store, and hold the parts. On leaving, the run under way is
     stopped, then the engine. Raises StateDirError, StoreError."""
-    with (
-        owning(config.state_dir),
-        Store.open(config.state_dir, config.store.url) as store,
-        store.owning(),
-    ):
+    config = with_key(config)
+    with owning(config.state_dir), ExitStack() as stack:
         adapters.sweep(config.state_dir / "adapters")
-        parts = _assemble(config, store)
-        parts.runs.bury_the_dead()
+        try:
+            parts = _assemble(config, _open(config.state_dir, config.store.url, stack))
+        except StoreDamaged as damage:
+            log.error("%s. Users get the base model, and nothing is recorded or learned", damage)
+            aside = Path(stack.enter_context(TemporaryDirectory(prefix="ttrl-")))
+            parts = _assemble(_idle(config), _open(aside, None, stack), str(damage))
+        try:
+            parts.runs.bury_the_dead()
+        except OUTAGE as error:  # the next run tries it again
+            log.warning("what became of the last run cannot be written: %s", cause(error))
         try:
             yield parts
         finally:
-            await parts.runs.stop()
-            await parts.engine.stop()
+            try:
+                await parts.runs.stop()
+            finally:
+                await parts.engine.stop()
 
 
-def _assemble(config: Config, store: Store) -> Core:
+def _open(folder: Path, url: str | None, stack: ExitStack) -> Store:
+    store = stack.enter_context(Store.open(folder, url))
+    store.check()
+    stack.enter_context(store.owning())
+    return store
+
+
+def _idle(config: Config) -> Config:
+    """The same, for serving only."""
+    sections: dict[str, Section] = {
+        "record": config.record.model_copy(update={"enabled": False}),
+        "schedule": config.schedule.model_copy(update={"every": None, "cron": None}),
+        "measure": config.measure.model_copy(update={"every": None}),
+        "shadow": config.shadow.model_copy(update={"share": 0.0}),
+        "store": config.store.model_copy(update={"url": None}),
+    }
+    return config.model_copy(update=sections)
+
+
+def _assemble(config: Config, store: Store, damage: str | None = None) -> Core:
     metrics = Metrics()
+    metrics.host.store_up.set(damage is None)
     live = Live([config.served_name], config.served_name)
     live.open = False
 
@@ -76,15 +108,21 @@ def _assemble(config: Config, store: Store) -> Core:
 
     engine = EngineKeeper(config, metrics, on_down=on_down, on_up=on_up)
     reconciler = Reconciler(config, store, engine.client, live, metrics)
-    runs = RunKeeper(config, store, engine.url, metrics, ended=reconciler.wake)
-    return Core(config, store, metrics, live, engine, reconciler, runs)
+    runs = RunKeeper(config, store, engine.url, metrics, damage)
+    runs.ended.append(lambda _: reconciler.wake())
+    return Core(config, store, metrics, live, engine, reconciler, runs, damage)
 
 
 async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Until cancelled. If learning is broken, serving is not: what fails is begun again."""
+    said = ""
     while True:
         try:
             await work()
+        except OUTAGE as error:
+            if said != cause(error):
+                said = cause(error)
+                log.warning("%s is held up: %s", name, said)
         except Exception:  # whatever it is, users are still to be served
             log.exception("%s failed and is begun again", name)
         await asyncio.sleep(PAUSE_SECONDS)

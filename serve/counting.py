@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve.counts import Counts, UpstreamError
+from serve.counts import Closed, Counts, TurnedAway, UpstreamError
 from ttrl.metrics import Metrics
 from ttrl.questions import Unlearnable
 
@@ -12,26 +12,41 @@ class Counting(Counts):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        for kind in UpstreamError:
+            metrics.serving.upstream_errors.labels(kind)
+        for reason in TurnedAway:
+            metrics.serving.turned_away.labels(reason)
+        for why in Closed:
+            metrics.serving.closed.labels(why)
 
     def request(
         self, route: str, status: int, seconds: float, first_byte_seconds: float | None
     ) -> None:
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.serving.requests.labels(route, str(status)).inc()
+        self._metrics.serving.seconds.labels(route).observe(seconds)
         if first_byte_seconds is not None:
-            self._metrics.first_byte_seconds.labels(route).observe(first_byte_seconds)
+            self._metrics.serving.first_byte_seconds.observe(first_byte_seconds)
 
     def recorded(self, questions: int) -> None:
-        self._metrics.questions_recorded.inc(questions)
+        self._metrics.recording.recorded.inc(questions)
 
     def skipped(self, reason: Unlearnable) -> None:
-        self._metrics.questions_skipped.labels(reason).inc()
+        self._metrics.recording.skipped.labels(reason).inc()
 
     def upstream_error(self, kind: UpstreamError) -> None:
-        self._metrics.upstream_errors.labels(kind).inc()
+        self._metrics.serving.upstream_errors.labels(kind).inc()
 
     def aborted(self) -> None:
-        self._metrics.requests_aborted.inc()
+        self._metrics.serving.aborted.inc()
 
     def in_flight(self, change: int) -> None:
-        self._metrics.requests_in_flight.inc(change)
+        self._metrics.serving.in_flight.inc(change)
+
+    def turned_away(self, reason: TurnedAway) -> None:
+        self._metrics.serving.turned_away.labels(reason).inc()
+
+    def connections(self, change: int) -> None:
+        self._metrics.serving.connections.inc(change)
+
+    def closed(self, why: Closed) -> None:
+        self._metrics.serving.closed.labels(why).inc()

@@ -24,6 +24,37 @@ class UpstreamError(StrEnum):
     """An error that was not JSON, put into the shape that clients expect."""
 
 
+class TurnedAway(StrEnum):
+    """Why a request was not let in."""
+
+    NO_KEY = "no_key"
+    WRONG_KEY = "wrong_key"
+    """Both a 401."""
+    RATE = "rate"
+    """More requests than its key may send in a minute: a 429."""
+    AT_ONCE = "at_once"
+    """More under way than its key may have: a 429."""
+    OVERLOADED = "overloaded"
+    """More under way than we take: a 503."""
+
+
+class Closed(StrEnum):
+    """Why we closed a connection."""
+
+    HEAD_SLOW = "head_slow"
+    """No whole head of a request came in time, or nothing at all."""
+    HEAD_LONG = "head_long"
+    """A head too long: a 431."""
+    BODY_SLOW = "body_slow"
+    """Answered, but the rest of the request's body did not come in time."""
+    MALFORMED = "malformed"
+    """No HTTP, or what could be read in two ways: a 400."""
+    STALLED = "stalled"
+    """The client took nothing of its answer."""
+    CROWDED = "crowded"
+    """There were too many, and it had waited longest for a request."""
+
+
 class Counts:
     """Counts nothing; `serve.counting` does. Called from the event loop: must be quick and never
     raise."""
@@ -41,3 +72,9 @@ class Counts:
     def aborted(self) -> None: ...
 
     def in_flight(self, change: int) -> None: ...
+
+    def turned_away(self, reason: TurnedAway) -> None: ...
+
+    def connections(self, change: int) -> None: ...
+
+    def closed(self, why: Closed) -> None: ...

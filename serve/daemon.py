@@ -4,101 +4,170 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from serve import admin, gateway
 from serve.core import Core, background, core
 from serve.counting import Counting
+from serve.counts import Counts
 from serve.forward import Limits
 from serve.gateway import GatewaySettings
+from serve.keys import KeyFile
+from serve.listening import (
+    PortInUse,
+    allow_files,
+    listen,
+    own_url,
+    server_for,
+    stop_on_signals,
+)
+from serve.measuring import Measuring
+from serve.notices import of_change
+from serve.notify import Manager
 from serve.observer import Observer
+from serve.page.app import Page
+from serve.pruning import Pruning
 from serve.recorder import Recorder
+from serve.runs import STOP_SECONDS
 from serve.schedule import Clock
 from serve.shadow import Shadow
-from serve.state import announce
+from serve.state import Owner, announce
 from serve.watch import Watch
+from serve.webhook import Webhook
 from ttrl.config import Config
+from ttrl.redaction import Redactor
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunBusy, Trigger
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 10.0
-
-
-class PortInUse(Exception):
-    """The address cannot be listened on; the message says which and what to do."""
+LEEWAY_SECONDS = 30.0
+"""For the engine to end, and for what takes longer than it should."""
 
 
 async def serve(config: Config, progress: Callable[[float], None]) -> None:
     """Run until a signal says stop. Clients get 503 with Retry-After until the engine is up.
 
-    Raises PortInUse, StateDirError, StoreError, EngineError.
+    Raises PortInUse, StateDirError, StoreError, EngineError, KeysUnreadable, RedactionFailed.
     """
-    listener = listen(config)
-    with listener:
-        async with core(config) as parts:
-            token = announce(config.state_dir, own_url(listener))
-            await _serve(parts, listener, token, progress)
+    allow_files(config.gateway)
+    manager = Manager.take()
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(config.gateway.host, config.gateway.port))
+        desk, paged = _listen_for_operators(config, stack)
+        async with background(manager=manager.keep), core(config) as parts:
+            manager.look = partial(_in_words, parts)
+            admin_url = own_url(desk)
+            page = admin_url if paged else None
+            owner = announce(
+                config.state_dir,
+                own_url(listener),
+                admin=admin_url,
+                page=page,
+                key=config.admin.key,
+            )
+            log.info("answering at %s/v1", owner.url)
+            if page:
+                log.info("the page is at %s; `ttrl page` prints a link that logs in", page)
+            await _serve(parts, manager, listener, desk, owner, progress)
 
 
 async def _serve(
-    parts: Core, listener: socket.socket, token: str, progress: Callable[[float], None]
+    parts: Core,
+    manager: Manager,
+    listener: socket.socket,
+    desk: socket.socket,
+    owner: Owner,
+    progress: Callable[[float], None],
 ) -> None:
     config, counts = parts.config, Counting(parts.metrics)
     watch = Watch(config.shadow, parts.store, parts.live, parts.metrics)
     shadow = _shadow(parts, watch)
+    redactor = _redactor(config)
     recorder = Recorder(
-        partial(_record, parts), capacity=config.record.queue, counts=counts, then=shadow.offer
+        partial(_record, parts),
+        capacity=config.record.queue,
+        counts=counts,
+        then=shadow.offer,
+        redact=None if redactor is None else redactor.question,
     )
+    parts.metrics.recording.queue.set_function(lambda: recorder.pending)
     clock = Clock(config.schedule, parts.store, partial(_start_scheduled, parts), parts.metrics)
-    server = _server(
-        config, _app(parts, recorder, counts, admin.routes(parts, clock, watch, token))
-    )
+    pruning = Pruning(parts)
+    server = server_for(config, _app(parts, recorder, counts), counts)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    _stop_on_signals(server)
+    stop_on_signals(server, partial(manager.stopping, _longest_stop(config)))
+    manager.ready()
+    try:
+        async with _admin(parts, clock, watch, pruning, desk, owner):
+            if redactor is not None:
+                await asyncio.to_thread(redactor.texts, [])
+            await _work(parts, serving, recorder, shadow, clock, pruning, progress)
+    finally:
+        if redactor is not None:
+            redactor.close()
+        server.should_exit = True
+        await serving
+
+
+async def _work(
+    parts: Core,
+    serving: asyncio.Task[None],
+    recorder: Recorder,
+    shadow: Shadow,
+    clock: Clock,
+    pruning: Pruning,
+    progress: Callable[[float], None],
+) -> None:
+    """Bring the engine up, and learn as long as users are served."""
     starting = asyncio.create_task(parts.start(progress))
     await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():  # told to stop before the engine was up
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         return
-    try:
-        await starting
-        version, where = parts.live.current.version, own_url(listener)
-        log.info("%s is served by %s at %s/v1", config.served_name, version, where)
-        observer = Observer(parts.store, parts.metrics)
-        async with background(
-            engine=parts.engine.watch,
-            reconciler=parts.reconciler.run,
-            recorder=recorder.run,
-            observer=observer.run,
-            shadow=shadow.run,
-        ):
-            clock.run()
-            await serving
-            clock.stop()
-            if left := await recorder.drain(DRAIN_SECONDS):
-                log.error("%d questions could not be written before the end", left)
-    finally:
-        server.should_exit = True
-        await serving
-
-
-def _app(
-    parts: Core, recorder: Recorder, counts: Counting, admin_routes: Sequence[BaseRoute]
-) -> Starlette:
+    await starting
     config = parts.config
+    log.info("%s is served by %s", config.served_name, parts.live.current.version)
+    webhook = Webhook(config.webhook, parts.metrics)
+    parts.runs.ended.append(webhook.hear)
+    observer = Observer(
+        parts.store, parts.metrics, config.state_dir, lambda c: webhook.tell(of_change(c))
+    )
+    parts.metrics.host.store_up.set_function(
+        lambda: parts.damage is None and observer.reads and not recorder.failing
+    )
+    async with background(
+        engine=parts.engine.watch,
+        reconciler=parts.reconciler.run,
+        recorder=recorder.run,
+        observer=observer.run,
+        shadow=shadow.run,
+        measuring=Measuring(parts).run,
+        pruning=pruning.run,
+        webhook=webhook.run,
+    ):
+        clock.run()
+        await serving
+        clock.stop()
+        if left := await recorder.drain(DRAIN_SECONDS):
+            log.error("%d questions could not be written before the end", left)
+
+
+def _app(parts: Core, recorder: Recorder, counts: Counting) -> Starlette:
+    config = parts.config
+    keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
+    if keys is not None:
+        parts.metrics.serving.keys_ok.set_function(keys.ok)
     settings = GatewaySettings(
         engine_url=parts.engine.url,
         engine_api_key=config.engine.api_key,
@@ -109,19 +178,75 @@ def _app(
             max_chars=config.record.max_chars,
             record=config.record.enabled,
             only_keys=frozenset(config.record.only_keys),
+            max_requests=config.gateway.max_requests,
         ),
+        keys=keys,
     )
-
-    async def metrics(_: Request) -> Response:
-        return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def ready() -> bool:
         return parts.engine.up.is_set()
 
-    extra = [Route("/metrics", metrics), *admin_routes]
     return gateway.app(
-        settings, parts.live, recorder, counts=counts, ready=ready, extra_routes=extra
+        settings,
+        parts.live,
+        recorder,
+        counts=counts,
+        ready=ready,
+        extra_routes=[_metrics(parts)],
     )
+
+
+def _metrics(parts: Core) -> Route:
+    async def metrics(_: Request) -> Response:
+        return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return Route("/metrics", metrics)
+
+
+def _listen_for_operators(config: Config, stack: ExitStack) -> tuple[socket.socket, bool]:
+    """Where, and whether there is a page: nobody is to go without answers because another has its
+    address."""
+    if config.admin.port is not None:
+        try:
+            listener = listen(config.admin.host, config.admin.port, "--set admin.port=0")
+            return stack.enter_context(listener), True
+        except PortInUse as error:
+            log.error("there is no page: %s", error)
+    return stack.enter_context(listen("127.0.0.1", 0)), False
+
+
+@asynccontextmanager
+async def _admin(
+    parts: Core, clock: Clock, watch: Watch, pruning: Pruning, desk: socket.socket, owner: Owner
+) -> AsyncIterator[None]:
+    """The admin address, as long as the block lasts; with the page, if it has one."""
+    assert owner.token is not None
+    assert owner.key is not None
+    routes = [_metrics(parts), *admin.routes(parts, clock, watch, pruning, owner.token)]
+    if owner.page is not None:
+        routes += Page(parts, clock, watch, owner.key).routes()
+    hosts = admin.names(parts.config.admin.host, desk.getsockname()[0])
+    server = server_for(parts.config, admin.app(routes, hosts), Counts())
+    serving = asyncio.create_task(server.serve(sockets=[desk]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _in_words(parts: Core) -> str:
+    """For the service manager."""
+    if not parts.engine.up.is_set():
+        return "waiting for the engine; requests get 503 until it is up"
+    run = "; a run is under way" if parts.runs.busy else ""
+    return f"{parts.config.served_name} is served by {parts.live.current.version}{run}"
+
+
+def _longest_stop(config: Config) -> float:
+    """Seconds from a signal to the end, if all takes as long as it may."""
+    drain = config.gateway.drain_timeout.total_seconds()
+    return drain + DRAIN_SECONDS + STOP_SECONDS + LEEWAY_SECONDS
 
 
 def _shadow(parts: Core, watch: Watch) -> Shadow:
@@ -135,6 +260,11 @@ def _shadow(parts: Core, watch: Watch) -> Shadow:
     )
 
 
+def _redactor(config: Config) -> Redactor | None:
+    record = config.record
+    return Redactor(record.entities, record.redact_model) if record.entities else None
+
+
 def _record(parts: Core, batch: Sequence[Recorded]) -> None:
     parts.store.questions.record(batch, holdout=parts.config.gate.holdout)
 
@@ -144,54 +274,3 @@ async def _start_scheduled(parts: Core) -> None:
         await parts.runs.start(Trigger.SCHEDULE, {})
     except RunBusy as error:
         log.info("%s", error)
-
-
-def listen(config: Config) -> socket.socket:
-    where = (config.gateway.host, config.gateway.port)
-    family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
-    try:
-        return socket.create_server(where, family=family, backlog=1024)
-    except OSError as error:
-        raise PortInUse(
-            f"cannot listen on {where[0]}:{where[1]} ({error.strerror}); "
-            "choose another with --port or --host"
-        ) from None
-
-
-def own_url(listener: socket.socket) -> str:
-    """Where this machine reaches the daemon. One that listens everywhere listens on loopback."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn's own handlers end the process before the rest is stopped."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(config: Config, app: Starlette) -> uvicorn.Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(config.gateway.drain_timeout.total_seconds()),
-        )
-    )
-
-
-def _stop_on_signals(server: uvicorn.Server) -> None:
-    """The first signal lets answers under way end, the second does not."""
-
-    def stop() -> None:
-        server.force_exit = server.should_exit
-        server.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)

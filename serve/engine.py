@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,15 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 STEADY_SECONDS = 60.0
 """An engine that ran for so long starts again without a pause."""
+
+
+def with_key(config: Config) -> Config:
+    """With a key for the engine, if it is one that we start and none was set: other users of this
+    machine reach loopback too. It goes there by the environment, which they cannot see."""
+    if config.engine.url is not None or config.engine.api_key:
+        return config
+    engine = config.engine.model_copy(update={"api_key": secrets.token_urlsafe(32)})
+    return config.model_copy(update={"engine": engine})
 
 
 class EngineKeeper:
@@ -109,7 +119,7 @@ class EngineKeeper:
         self._log.close()
 
     async def _restart(self) -> None:
-        self._metrics.engine_restarts.inc()
+        self._metrics.versions.engine_restarts.inc()
         try:
             await self._launch(lambda _: None)
         except EngineError as error:
@@ -196,7 +206,7 @@ class EngineKeeper:
     def _unwell(self) -> None:
         self.up.clear()
         self._canary.doubt()
-        self._metrics.engine_up.set(0)
+        self._metrics.versions.engine_up.set(0)
 
     def _lost(self) -> bool:
         """Whether it is gone, or has not been well for so long that it will not be by itself."""
@@ -210,5 +220,5 @@ class EngineKeeper:
     async def _ready(self) -> None:
         self._well_at = time.monotonic()
         await self._on_up()
-        self._metrics.engine_up.set(1)
+        self._metrics.versions.engine_up.set(1)
         self.up.set()

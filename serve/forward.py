@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from serve import request
+from serve.admission import Admission
 from serve.counts import Counts, UpstreamError
 from serve.errors import Refused, no_such_model
+from serve.keys import Key, client
 from serve.live import BASE, Live, Route
 from serve.recorder import Recorder
 from serve.request import ClientGone, Request
@@ -50,7 +51,7 @@ ANSWERS = frozenset({"application/json", "text/event-stream"})
 class Limits:
     """`max_chars` bounds the questions learned from, not those answered. `only_keys`: digests of
     the keys that are learned from, when not all are. `deadline_seconds` is for a whole answer, from
-    request to last byte."""
+    request to last byte; `max_requests` is how many are under way at once."""
 
     max_body_bytes: int = 8 * 2**20
     max_n: int = 16
@@ -60,6 +61,7 @@ class Limits:
     body_seconds: float = 60.0
     deadline_seconds: float = 3600.0
     retry_after_seconds: int = 5
+    max_requests: int = 1000
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Parts:
     engine: Engine
     recorder: Recorder
     counts: Counts
+    admission: Admission
 
 
 class Answer:
@@ -111,15 +114,18 @@ class Forwarded:
         self.engine = parts.engine
         self.recorder = parts.recorder
         self.counts = parts.counts
+        self.admission = parts.admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer(send)
         self.counts.in_flight(1)
         try:
-            await self._serve(Headers(scope=scope), receive, answer)
+            headers = Headers(scope=scope)
+            with self.admission.admitted(headers) as key:
+                await self._serve(headers, key, receive, answer)
         except Refused as refused:
-            headers = {ADAPTER_HEADER: self.live.current.version, **(refused.headers or {})}
-            await refused.response(headers)(scope, receive, answer)
+            extra = {ADAPTER_HEADER: self.live.current.version, **(refused.headers or {})}
+            await refused.response(extra)(scope, receive, answer)
         except ClientGone:
             answer.status = CLIENT_LEFT
             self.counts.aborted()
@@ -127,7 +133,9 @@ class Forwarded:
             self.counts.request(self.path, answer.status, answer.seconds, answer.first_byte)
             self.counts.in_flight(-1)
 
-    async def _serve(self, headers: Headers, receive: Receive, answer: Answer) -> None:
+    async def _serve(
+        self, headers: Headers, key: Key | None, receive: Receive, answer: Answer
+    ) -> None:
         asked = await self._read(headers, receive)
         route = self.live.route(asked.get("model"))
         if route is None:
@@ -137,7 +145,8 @@ class Forwarded:
             work = self._answer(asked, route, for_engine(headers), answer)
             reason = await unless_gone(receive, work, answer)
         finally:
-            self._learn(asked, headers, reason)
+            barred = key is not None and not key.learn
+            self._learn(asked, headers, Unlearnable.KEY_OPTED_OUT if barred else reason)
 
     async def _read(self, headers: Headers, receive: Receive) -> Request:
         limits = self.limits
@@ -228,14 +237,6 @@ def for_engine(headers: Headers) -> dict[str, str]:
     """The part of a client's headers that the engine gets."""
     passed = {name: headers[name] for name in REQUEST_HEADERS if name in headers}
     return {"content-type": "application/json", **passed}
-
-
-def client(headers: Headers) -> str | None:
-    """Who asks: the SHA-256 of the client's key, in hexadecimal; None without a key."""
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        return None
-    return hashlib.sha256(key.strip().encode()).hexdigest()
 
 
 T = TypeVar("T")

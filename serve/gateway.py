@@ -15,11 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
+from serve.admission import Admission, Admitted
 from serve.counts import Counts
 from serve.errors import Refused, Unexpected, from_http_exception, no_such_model
 from serve.forward import CHAT, Forwarded, Limits, Parts
+from serve.keys import KeyFile
 from serve.live import Live
 from serve.recorder import Recorder
 from serve.upstream import Engine
@@ -38,6 +40,8 @@ class GatewaySettings:
     routes: tuple[str, ...] = OTHER_ROUTES
     connect_seconds: float = 5.0
     limits: Limits = field(default_factory=Limits)
+    keys: KeyFile | None = field(default=None, repr=False)
+    """Who may ask; None is everybody."""
 
     def __post_init__(self) -> None:
         wrong = [path for path in self.routes if path in NEVER_FORWARDED or path[:1] != "/"]
@@ -52,13 +56,16 @@ def app(
     *,
     counts: Counts | None = None,
     ready: Callable[[], Awaitable[bool]] | None = None,
-    extra_routes: Sequence[BaseRoute] = (),
+    extra_routes: Sequence[Route] = (),
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> Starlette:
     """The whole ASGI application. `ready` says whether users can be served (by default, what the
-    engine's /health says); `lifespan` is entered for as long as the server runs."""
+    engine's /health says); `lifespan` is entered for as long as the server runs. If there are keys,
+    all needs one but what says whether we are well."""
     engine = Engine(settings.engine_url, settings.engine_api_key, settings.connect_seconds)
-    parts = Parts(settings.limits, live, engine, recorder, counts or Counts())
+    limits, counts = settings.limits, counts or Counts()
+    admission = Admission(settings.keys, limits.max_requests, limits.retry_after_seconds, counts)
+    parts = Parts(limits, live, engine, recorder, counts, admission)
 
     @asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:
@@ -67,8 +74,13 @@ def app(
 
     paths = dict.fromkeys((CHAT, COMPLETIONS, *settings.routes))
     forwarded = [Route(path, Forwarded(path, parts), methods=["POST"]) for path in paths]
+    admitted = [Middleware(Admitted, admission=admission)]
+    kept = [
+        Route(route.path, route.endpoint, methods=["GET"], middleware=admitted)
+        for route in (*model_routes(live), *extra_routes)
+    ]
     starlette = Starlette(
-        routes=[*forwarded, *own_routes(live, ready or engine.healthy), *extra_routes],
+        routes=[*forwarded, *kept, *health_routes(ready or engine.healthy)],
         middleware=[Middleware(Unexpected)],
         exception_handlers={HTTPException: from_http_exception},
         lifespan=running,
@@ -77,8 +89,8 @@ def app(
     return starlette
 
 
-def own_routes(live: Live, ready: Callable[[], Awaitable[bool]]) -> list[BaseRoute]:
-    """The routes that we answer ourselves."""
+def model_routes(live: Live) -> list[Route]:
+    """What there is to ask."""
 
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": cards(live)})
@@ -88,6 +100,12 @@ def own_routes(live: Live, ready: Callable[[], Awaitable[bool]]) -> list[BaseRou
         card = next((card for card in cards(live) if card["id"] == asked), None)
         return JSONResponse(card) if card else no_such_model().response()
 
+    return [Route("/v1/models", models), Route("/v1/models/{model:path}", model)]
+
+
+def health_routes(ready: Callable[[], Awaitable[bool]]) -> list[Route]:
+    """Whether we are there, and can serve."""
+
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok")
 
@@ -96,12 +114,7 @@ def own_routes(live: Live, ready: Callable[[], Awaitable[bool]]) -> list[BaseRou
             return PlainTextResponse("ok")
         return Refused(503, "The engine is not ready.", code="not_ready").response()
 
-    return [
-        Route("/v1/models", models),
-        Route("/v1/models/{model:path}", model),
-        Route("/healthz", healthz),
-        Route("/readyz", readyz),
-    ]
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
 
 
 def cards(live: Live) -> list[dict[str, object]]:

@@ -35,7 +35,7 @@ def line(name: str, points: Sequence[tuple[float, float]]) -> Line:
 
 @dataclass(frozen=True)
 class Bar:
-    """A difference and its bounds as shares of a scale from -1 to 1: places from 0 to WIDTH."""
+    """A value and its bounds on a scale: places from 0 to WIDTH."""
 
     low: float
     middle: float
@@ -51,3 +51,8 @@ def _place(value: float, low: float, high: float, size: float) -> float:
     """Where a value is between two others, on a scale with margins; in the middle of no range."""
     share = (value - low) / (high - low) if high > low else 0.5
     return MARGIN + share * (size - 2 * MARGIN)
+
+
+def part(low: float, middle: float, high: float) -> Bar:
+    """Where a share and its bounds are on a scale from 0 to 1."""
+    return Bar(*(_place(value, 0, 1, WIDTH) for value in (low, middle, high)))

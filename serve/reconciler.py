@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from typing import TypeVar
 
 from serve.live import BASE, Live
 from ttrl import adapters
@@ -14,14 +17,18 @@ from ttrl.base import identify
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
 from ttrl.engine.reconcile import CANDIDATE, Action, Flip, Load, Prove, Situation, Unload, plan
+from ttrl.faults import Point, reached
 from ttrl.metrics import Metrics
 from ttrl.proof import prove
 from ttrl.store import Store
+from ttrl.store.outage import OUTAGE, cause
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 2.0
 TRIES = 3
+T = TypeVar("T")
+
 ROUNDS = 8
 """Looks in a row; more are needed only when loads fail, and those are tried again later."""
 
@@ -71,14 +78,28 @@ class Reconciler:
         async with self._one_at_a_time:
             try:
                 await self._carry_out()
+                as_wanted = await asyncio.to_thread(self._say)
             except EngineError as error:
-                if not self._failing:
-                    log.warning("the engine cannot be reconciled now: %s", error)
-                self._failing = True
-                self._metrics.live_is_wanted.set(0)
-                return False
+                return self._cannot(str(error))
+            except OUTAGE as error:
+                return self._cannot(f"the store cannot be used, {cause(error)}")
             self._failing = False
-            return await asyncio.to_thread(self._say)
+            return as_wanted
+
+    def _cannot(self, why: str) -> bool:
+        """What is live stays so."""
+        if not self._failing:
+            log.warning("the engine cannot be reconciled now: %s", why)
+        self._failing = True
+        self._metrics.versions.live_is_wanted.set(0)
+        return False
+
+    async def aside(self, work: Callable[[AbstractSet[str]], T]) -> T:
+        """Do something short, in a thread, while no version is loaded or unloaded; it is told which
+        ones are loaded, after those that nobody needs are not. Raises EngineError."""
+        await self.settle()
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(lambda: work(self._loaded()))
 
     async def _carry_out(self) -> None:
         for _ in range(ROUNDS):
@@ -90,17 +111,20 @@ class Reconciler:
 
     def _look(self) -> Situation:
         active = self._store.runs.active()
-        loaded = {card.name for card in self._client.models() if card.parent is not None}
+        loaded = self._loaded()
         return Situation(
             wanted=self._store.adapters.wanted().adapter,
             previous=self._store.adapters.previous(),
             live=self.live,
             loaded=loaded,
             proven=self._recently_proven(),
-            broken={name for name, count in self._failures.items() if count >= TRIES},
+            broken={name for name, count in dict(self._failures).items() if count >= TRIES},
             leases={f"{CANDIDATE}{active.id}-"} if active else set(),
             in_flight={name: self._live.in_flight(name) for name in loaded},
         )
+
+    def _loaded(self) -> set[str]:
+        return {card.name for card in self._client.models() if card.parent is not None}
 
     async def _act(self, action: Action) -> None:
         match action:
@@ -112,51 +136,54 @@ class Reconciler:
                 await asyncio.to_thread(self._unload, version)
             case Flip(version):
                 self._live.flip(version)
-                self._metrics.flips.inc()
-                self._metrics.live.info({"version": version or BASE})
-                log.info("%s is live", version or "the base model")
+                self._metrics.versions.flips.inc()
+                self._metrics.versions.live.info({"version": version or BASE})
+                log.info("%s is live", version or "the base model", extra={"adapter": version})
+                reached(Point.FLIPPED)
 
     def _load(self, version: str) -> None:
         try:
-            manifest = adapters.verify(self._root / version)
-            if manifest.digest != self._store.adapters.get(version).digest:
-                raise AdapterDamaged(f"{version}: these are not the weights that the store knows")
+            known = self._store.adapters.get(version)
+            manifest = adapters.verify_as(self._root / version, known.digest)
             if not manifest.base.same_weights(identify(self._model)):
                 raise AdapterForeign(
                     f"{version} was made for another base model, {manifest.base_model}"
                 )
-            log.info("loading %s", version)
-            with self._metrics.load_seconds.time():
+            log.info("loading %s", version, extra={"adapter": version})
+            reached(Point.LOADING)
+            with self._metrics.versions.load_seconds.time():
                 self._client.load_adapter(version, self._root / version)
         except (AdapterDamaged, AdapterForeign, EngineRefused, KeyError) as error:
             self._failed(version, error)
             return
         self._proven.pop(version, None)
-        self._metrics.loads.labels("loaded").inc()
-        log.info("loaded %s", version)
+        self._metrics.versions.loads.labels("loaded").inc()
+        log.info("loaded %s", version, extra={"adapter": version})
+        reached(Point.LOADED)
 
     def _failed(self, version: str, error: Exception) -> None:
         outcome = {AdapterDamaged: "damaged", AdapterForeign: "foreign"}.get(type(error), "refused")
         final = outcome != "refused"
         self._failures[version] = TRIES if final else self._failures.get(version, 0) + 1
         self._why[version] = str(error)
-        self._metrics.loads.labels(outcome).inc()
-        log.error("cannot load %s: %s", version, error)
+        self._metrics.versions.loads.labels(outcome).inc()
+        log.error("cannot load %s: %s", version, error, extra={"adapter": version})
 
     def _prove(self, version: str) -> None:
         pinned = self._store.adapters.pinned(version)
         try:
-            with self._metrics.proof_seconds.time():
+            with self._metrics.versions.proof_seconds.time():
                 served = [self._client.read_back(each.pin, model=version) for each in pinned]
         except EngineRefused as error:
             self._failed(version, error)
             return
         evidence = prove(pinned, served)
-        self._metrics.proofs.labels(evidence.proof).inc()
+        self._metrics.versions.proofs.labels(evidence.proof).inc()
         if evidence.proof.may_serve:
             self._proven[version] = time.monotonic()
             self._failures.pop(version, None)
-            log.info("%s is served: %s", version, evidence.words())
+            log.info("%s is served: %s", version, evidence.words(), extra={"adapter": version})
+            reached(Point.PROVEN)
         else:
             self._failures[version] = self._failures.get(version, 0) + 1
             self._why[version] = f"the engine answers with other weights: {evidence.words()}"
@@ -174,7 +201,8 @@ class Reconciler:
         except EngineError as error:
             log.warning("cannot unload %s: %s", version, error)
             return
-        log.info("unloaded %s", version)
+        log.info("unloaded %s", version, extra={"adapter": version})
+        reached(Point.UNLOADED)
 
     def _say(self) -> bool:
         """Tell the store and the metrics which version is live, when that has changed."""
@@ -184,7 +212,8 @@ class Reconciler:
             reason = "as wanted" if ok else self._apology(wanted)
             self._store.adapters.served(self.live, reason)
             self._said = (self.live, wanted)
-        self._metrics.live_is_wanted.set(self.live == wanted)
+            reached(Point.SERVED)
+        self._metrics.versions.live_is_wanted.set(self.live == wanted)
         return self.live == wanted
 
     def _apology(self, wanted: str | None) -> str:

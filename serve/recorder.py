@@ -11,31 +11,26 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError, IntegrityError
 
 from serve.counts import Counts
 from ttrl.questions import Question, Unlearnable
-from ttrl.store import StoreError
+from ttrl.redaction import RedactionFailed
+from ttrl.store.outage import OUTAGE, cause
 from ttrl.store.questions import Recorded
 
 log = logging.getLogger(__name__)
 
-UNAVAILABLE = (
-    OperationalError,
-    InterfaceError,
-    InternalError,  # such as PostgreSQL's "read-only transaction", of a server that stands by
-    PoolTimeout,
-    StoreError,
-    OSError,
-)
-"""The store cannot be written now: the same batch may well be written later."""
+SPOILT = (DataError, IntegrityError)
+"""The store can be written, but not this."""
 
 
 class Recorder:
-    """`write` commits all of a batch or raises; it runs in a thread, one call at a time. `then` is
-    told of each question that is taken; it must not wait or raise."""
+    """`write` commits all of a batch or raises; it runs in a thread, one call at a time, and before
+    it `redact` of each question: what that cannot do is dropped. `then` is told of each question
+    that is taken, as it was asked; it must not wait or raise."""
 
     def __init__(
         self,
@@ -47,9 +42,11 @@ class Recorder:
         retry: tuple[float, float] = (0.1, 5.0),
         counts: Counts | None = None,
         then: Callable[[Question], None] = lambda _: None,
+        redact: Callable[[Question], Question] | None = None,
     ) -> None:
         self._write = write
         self._then = then
+        self._redact = redact
         self._queue: asyncio.Queue[Recorded] = asyncio.Queue(capacity)
         self._batch = batch
         self._interval = interval
@@ -57,7 +54,9 @@ class Recorder:
         self._counts = counts or Counts()
         self._closing = asyncio.Event()
         self._unwritten = 0
-        self._failing = False
+        self.failing = False
+        """Whether the last attempt to write failed."""
+        self._redacting = True
 
     @property
     def pending(self) -> int:
@@ -69,7 +68,7 @@ class Recorder:
         try:
             self._queue.put_nowait(Recorded(question, time.time(), client))
         except asyncio.QueueFull:
-            full = Unlearnable.STORE_FAILED if self._failing else Unlearnable.QUEUE_FULL
+            full = Unlearnable.STORE_FAILED if self.failing else Unlearnable.QUEUE_FULL
             self._counts.skipped(full)
             return False
         self._unwritten += 1
@@ -79,7 +78,11 @@ class Recorder:
     async def run(self) -> None:
         """The writer, until it is cancelled (after `drain`)."""
         while True:
-            await self._commit(await self._next_batch())
+            batch = await self._next_batch()
+            if self._redact is not None:
+                batch = await self._redacted(batch, self._redact)
+            if batch:
+                await self._commit(batch)
 
     async def drain(self, seconds: float) -> int:
         """Hurries the writer, for at most so many seconds. How many questions it leaves."""
@@ -97,18 +100,33 @@ class Recorder:
             batch.append(self._queue.get_nowait())
         return batch
 
+    async def _redacted(
+        self, batch: Sequence[Recorded], redact: Callable[[Question], Question]
+    ) -> list[Recorded]:
+        """What could be redacted. Nothing else is ever written: it is dropped and counted."""
+        done = []
+        for item in batch:
+            try:
+                question = await asyncio.to_thread(redact, item.question)
+            except RedactionFailed as error:
+                self._not_redacted(error)
+                continue
+            self._redacting = True
+            done.append(replace(item, question=question))
+        return done
+
     async def _commit(self, batch: Sequence[Recorded]) -> None:
         wait = self._first_wait
         while True:
             try:
                 await asyncio.to_thread(self._write, batch)
-            except UNAVAILABLE as error:
+            except Exception as error:  # noqa: BLE001 - a defect in one row must not end all recording
+                if isinstance(error, SPOILT) or not isinstance(error, OUTAGE):
+                    await self._isolate(batch, error)
+                    return
                 self._unavailable(error)
                 await self._pause(wait)
                 wait = min(2 * wait, self._longest_wait)
-            except Exception as error:  # noqa: BLE001 - a defect in one row must not end all recording
-                await self._isolate(batch, error)
-                return
             else:
                 self._written(len(batch))
                 return
@@ -133,15 +151,22 @@ class Recorder:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
 
+    def _not_redacted(self, error: RedactionFailed) -> None:
+        if self._redacting:
+            log.error("questions are dropped: %s", error)
+        self._redacting = False
+        self._counts.skipped(Unlearnable.NOT_REDACTED)
+        self._settle(1)
+
     def _unavailable(self, error: Exception) -> None:
-        if not self._failing:
+        if not self.failing:
             log.warning("the store cannot be written, answering goes on: %s", cause(error))
-        self._failing = True
+        self.failing = True
 
     def _written(self, questions: int) -> None:
-        if self._failing:
+        if self.failing:
             log.info("the store can be written again")
-        self._failing = False
+        self.failing = False
         self._counts.recorded(questions)
         self._settle(questions)
 
@@ -149,10 +174,3 @@ class Recorder:
         self._unwritten -= questions
         for _ in range(questions):
             self._queue.task_done()
-
-
-def cause(error: Exception) -> str:
-    """What failed, without the statement and its parameters, which are users' words."""
-    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    detail = getattr(inner, "sqlite_errorname", None) or getattr(inner, "strerror", None)
-    return f"{type(inner).__name__} ({detail})" if detail else type(inner).__name__

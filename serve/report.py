@@ -27,12 +27,16 @@ CURVES = {
 """Numbers of a step that are drawn, where they were seen."""
 
 
-def render(store: Store, run_id: int) -> str:
-    """The page as HTML, complete in itself. Raises KeyError when there is no such run."""
+def render(store: Store, run_id: int, *, nonce: str = "", **behind: str) -> str:
+    """The page as HTML, complete in itself; `nonce` is what its style sheet carries where others
+    are not allowed, `behind` what pages behind the operator's door need. Raises KeyError when there
+    is no such run."""
     run = store.runs.get(run_id)
     steps = [seen for seen in store.runs.observed(run_id=run_id) if seen.kind == "step"]
     page = _environment().get_template("report.html")
     return page.render(
+        nonce=nonce,
+        **behind,
         run=run,
         curves=list(_curves(steps)),
         verdicts=list(map(_verdict, verdicts(store, run_id))),

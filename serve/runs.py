@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from jobs import remains
+from serve.child import spawn
 from ttrl.config import Config
-from ttrl.engine import tether
+from ttrl.faults import Point, reached
 from ttrl.metrics import Metrics
 from ttrl.settings import override
-from ttrl.store import Store
+from ttrl.store import Store, StoreDamaged
+from ttrl.store.outage import OUTAGE, cause
 from ttrl.store.runs import Run, RunState, Trigger
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 20.0
+PAUSE_SECONDS = 5.0
 
 
 class RunKeeper:
@@ -32,47 +35,65 @@ class RunKeeper:
         store: Store,
         engine_url: str,
         metrics: Metrics,
-        *,
-        ended: Callable[[], None],
+        damage: str | None = None,
     ) -> None:
+        self.ended: list[Callable[[Run], None]] = []
+        """Who hears of each run that has ended."""
         self._config = config
         self._store = store
         self._engine_url = engine_url
         self._metrics = metrics
-        self._ended = ended
+        self._damage = damage
         self._child: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
 
     def bury_the_dead(self) -> None:
-        """End the runs of an owner that died; theirs died with it."""
+        """End the runs of an owner that died, since theirs died with it, and of a process that
+        could not be started."""
         while active := self._store.runs.active():
-            self._store.runs.end(active.id, RunState.ABORTED, "the process that owned it died")
+            self._bury(active.id, RunState.ABORTED, "the process that owned it died")
+        remains.sweep(self._config, self._store)
 
     async def start(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
         """Start a run in a process of its own; `request` may hold `hashes` of the questions to
-        learn from and `overrides` of settings. Raises RunBusy, ConfigError."""
+        learn from and `overrides` of settings. Raises RunBusy, ConfigError, StoreDamaged."""
+        if self._damage is not None:
+            raise StoreDamaged(self._damage)
         config = override(self._config, request.get("overrides", {}))
+        if not self.busy:
+            await asyncio.to_thread(self.bury_the_dead)
         run = await asyncio.to_thread(self._store.runs.create, trigger, request)
+        reached(Point.QUEUED)
+        arguments = ["--run", str(run.id), "--engine-url", self._engine_url]
         try:
-            self._child = await self._spawn(run, config)
+            self._child = await spawn("jobs.adapt", arguments, config, self.log_file(run.id))
         except OSError as error:
             reason = f"its process could not be started: {error.strerror}"
-            self._store.runs.end(run.id, RunState.FAILED, reason)
-            return self._store.runs.get(run.id)
+            self._watch = asyncio.create_task(self._end(run.id, reason))
+            return run
+        reached(Point.SPAWNED)
         self._watch = asyncio.create_task(self._wait(run.id, self._child))
-        log.info("run %d started, process %d", run.id, self._child.pid)
+        log.info("run %d started, process %d", run.id, self._child.pid, extra={"run": run.id})
         return run
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way."""
+        return self._watch is not None and not self._watch.done()
 
     async def stop(self) -> bool:
         """Stop the run under way; whether there was one."""
-        if self._child is None or self._watch is None or self._watch.done():
+        if self._child is None or self._watch is None or not self.busy:
             return False
-        self._child.send_signal(signal.SIGINT)
-        try:
+        with suppress(ProcessLookupError):  # it has ended, which is not written yet
+            self._child.send_signal(signal.SIGINT)
+        with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._watch), STOP_SECONDS)
-        except TimeoutError:
-            self._child.kill()
-            await self._watch
+        if not self._watch.done():
+            with suppress(ProcessLookupError):
+                self._child.kill()
+            await self._child.wait()
+            await asyncio.wait({self._watch}, timeout=STOP_SECONDS)  # for the store, if it is there
         return True
 
     async def wait(self) -> None:
@@ -80,38 +101,36 @@ class RunKeeper:
         if self._watch is not None:
             await self._watch
 
-    async def _spawn(self, run: Run, config: Config) -> asyncio.subprocess.Process:
-        command = [*tether.command(), sys.executable, "-m", "jobs.adapt", "--run", str(run.id)]
-        command += ["--engine-url", self._engine_url]
-        log_file = self.log_file(run.id)
-        log_file.parent.mkdir(exist_ok=True, mode=0o700)
-        with log_file.open("ab") as output:
-            child = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                # Threads that spin while they wait take the cores from the engine beside us.
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
-                start_new_session=True,
-            )
-        assert child.stdin is not None
-        child.stdin.write(config.model_dump_json().encode())
-        child.stdin.close()
-        return child
-
     def log_file(self, run_id: int) -> Path:
         """Where a run's process writes what happens to it."""
         return self._config.state_dir / "logs" / f"run-{run_id}.log"
 
     async def _wait(self, run_id: int, child: asyncio.subprocess.Process) -> None:
         code = await child.wait()
-        reason = _cause_of_death(code, self.log_file(run_id))
-        await asyncio.to_thread(self._store.runs.end, run_id, RunState.FAILED, reason)
+        log.info("run %d: its process ended with status %d", run_id, code, extra={"run": run_id})
+        await self._end(run_id, _cause_of_death(code, self.log_file(run_id)))
+
+    async def _end(self, run_id: int, reason: str) -> None:
+        """As soon as the store takes it."""
+        while True:
+            try:
+                await asyncio.to_thread(self._bury, run_id, RunState.FAILED, reason)
+                await self._ended(run_id)
+                return
+            except OUTAGE as error:
+                log.warning("the end of run %d cannot be written: %s", run_id, cause(error))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _bury(self, run_id: int, state: RunState, reason: str) -> None:
+        remains.end(self._config, self._store, run_id, state, reason)
+
+    async def _ended(self, run_id: int) -> Run:
         run = await asyncio.to_thread(self._store.runs.get, run_id)
-        self._metrics.runs.labels(run.state).inc()
-        log.info("run %d ended: %s (%s)", run_id, run.state, run.reason)
-        self._ended()
+        self._metrics.scheduling.runs.labels(run.state).inc()
+        log.info("run %d ended: %s (%s)", run_id, run.state, run.reason, extra={"run": run_id})
+        for hear in self.ended:
+            hear(run)
+        return run
 
 
 def _cause_of_death(code: int, log_file: Path) -> str:

@@ -62,10 +62,10 @@ class Clock:
         """Look once, and start a run if it is time."""
         facts = await asyncio.to_thread(self._facts)
         decision = decide(self._schedule, facts)
-        self._metrics.decisions.labels(decision).inc()
-        self._metrics.paused.set(facts.paused)
+        self._metrics.scheduling.decisions.labels(decision).inc()
+        self._metrics.scheduling.paused.set(facts.paused)
         due = next_start(self._schedule, facts.fired, facts.now)
-        self._metrics.next_run.set(due.timestamp() if due else 0)
+        self._metrics.scheduling.next_run.set(due.timestamp() if due else 0)
         if decision is Decision.START:
             await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
             await self._start()
@@ -98,4 +98,4 @@ class Clock:
         return datetime.fromisoformat(written)
 
     def _late(self, _: JobEvent) -> None:
-        self._metrics.ticks_missed.inc()
+        self._metrics.scheduling.ticks_missed.inc()

@@ -88,7 +88,7 @@ class Shadow:
         try:
             self._queue.put_nowait(question)
         except asyncio.QueueFull:
-            self._metrics.shadow.labels(Outcome.QUEUE_FULL).inc()
+            self._metrics.judging.shadow.labels(Outcome.QUEUE_FULL).inc()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -96,7 +96,7 @@ class Shadow:
         with Pacer(self._client.load, maximum=1, pause_waiting=1) as pacer:
             while True:
                 outcome = await self._shadow(await self._queue.get(), pacer)
-                self._metrics.shadow.labels(outcome).inc()
+                self._metrics.judging.shadow.labels(outcome).inc()
                 if outcome is Outcome.ALARM:
                     self._rolled_back()
                 await asyncio.sleep(60 / self._settings.pairs_a_minute)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from serve import restore
+
 LOCK = "owner.lock"
 OWNER = "owner.json"
+LOOK_SECONDS = 1.0
+"""Who asks whether there is an owner holds the lock for a moment."""
+OURS = ("owner.*", "store.sqlite*", "adapters", "logs", "runs")
 
 
 class StateDirError(Exception):
@@ -22,21 +28,29 @@ class StateDirError(Exception):
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that owns a state directory; `url` and `token` are for its admin routes, and
-    None when it has none."""
+    """The process that owns a state directory. `url` is for users, `admin` and `token` for its
+    admin routes, `page` is where the operator's page is and `key` what opens it. None when it has
+    none."""
 
     pid: int
     url: str | None = None
+    admin: str | None = None
     token: str | None = field(default=None, repr=False)
+    page: str | None = None
+    key: str | None = field(default=None, repr=False)
 
 
 def prepare(state_dir: Path) -> None:
-    """Make the directory, for its owner's eyes only. Raises StateDirError."""
+    """Make the directory, for its owner's eyes only, and finish a restore that was cut off. Raises
+    StateDirError."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = state_dir / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
+        if restore.unfinished(state_dir):
+            with _locked(state_dir):
+                restore.finish(state_dir)
     except OSError as error:
         raise StateDirError(
             f"the state directory {state_dir} cannot be written ({error.strerror}); "
@@ -48,9 +62,20 @@ def prepare(state_dir: Path) -> None:
 def owning(state_dir: Path) -> Iterator[None]:
     """Be the only owner. Raises StateDirError when there is one already."""
     prepare(state_dir)
+    with _locked(state_dir):
+        _lock_up(state_dir)
+        announce(state_dir, None)
+        try:
+            yield
+        finally:
+            (state_dir / OWNER).unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
     lock = FileLock(state_dir / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK_SECONDS)
     except Timeout:
         owner = _read(state_dir)
         by = f"process {owner.pid}" if owner else "another process"
@@ -59,24 +84,45 @@ def owning(state_dir: Path) -> Iterator[None]:
             "stop that one, or give this one its own with --state-dir"
         ) from None
     try:
-        announce(state_dir, None)
         yield
     finally:
-        (state_dir / OWNER).unlink(missing_ok=True)
         lock.release()
 
 
-def announce(state_dir: Path, url: str | None) -> str:
-    """Write down who owns the directory and where it listens; returns a new token, which whoever
-    may read the directory may use."""
-    owner = Owner(os.getpid(), url, secrets.token_urlsafe(24))
+def _lock_up(state_dir: Path) -> None:
+    """Take away what others may do with our files, which another version or the operator may have
+    made. Of the directory too, unless it is one for everybody, such as /tmp."""
+    ours = (path for name in OURS for path in state_dir.glob(name))
+    for path in [state_dir, *(each for one in ours for each in (one, *one.rglob("*")))]:
+        with suppress(FileNotFoundError, PermissionError):
+            mode = path.lstat().st_mode
+            if mode & 0o077 and not mode & stat.S_ISVTX and not stat.S_ISLNK(mode):
+                path.chmod(stat.S_IMODE(mode) & 0o700)
+
+
+def announce(
+    state_dir: Path,
+    url: str | None,
+    *,
+    admin: str | None = None,
+    page: str | None = None,
+    key: str | None = None,
+) -> Owner:
+    """Write down who owns the directory, where it listens and where its page is, with a new token,
+    and a new key if none is given, which whoever may read the directory may use. Raises
+    StateDirError."""
+    token, made = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    owner = Owner(os.getpid(), url, admin, token, page, key or made)
     path = state_dir / OWNER
     staging = path.with_suffix(".new")
-    handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        json.dump(asdict(owner), file)
-    staging.replace(path)
-    return str(owner.token)
+    try:
+        handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(asdict(owner), file)
+        staging.replace(path)
+    except OSError as error:
+        raise StateDirError(f"{path} cannot be written ({error.strerror}): make room") from None
+    return owner
 
 
 def owner_of(state_dir: Path) -> Owner | None:

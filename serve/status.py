@@ -7,6 +7,7 @@ from typing import Any
 from serve.schedule import PAUSED
 from ttrl.config import Config
 from ttrl.store import Store
+from ttrl.store.measurements import Kind
 from ttrl.store.runs import Run
 
 
@@ -22,11 +23,22 @@ def report(store: Store, config: Config) -> dict[str, Any]:
         "times_asked": store.questions.times_asked(),
         "wanted": store.adapters.wanted().adapter or "base",
         "live": store.adapters.serving().adapter or "base",
-        "live_since": store.adapters.serving().at or None,
+        "live_since": store.adapters.live_since(),
         "live_reason": store.adapters.serving().reason,
         "previous": store.adapters.previous() or "base",
         "last_run": run_report(newest[0]) if newest else None,
+        "quality": quality(store),
     }
+
+
+def quality(store: Store) -> dict[str, dict[str, Any] | None]:
+    """How good the live version and the base model were when they were last measured."""
+    live = store.adapters.serving().adapter
+    found: dict[str, dict[str, Any] | None] = {}
+    for role, version in (("live", live), ("base", None)):
+        newest = store.measurements.newest(Kind.QUALITY, version)
+        found[role] = None if newest is None else {**newest.numbers, "at": newest.at}
+    return found
 
 
 def verdicts(store: Store, run_id: int) -> list[dict[str, Any]]:

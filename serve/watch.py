@@ -13,6 +13,7 @@ from ttrl.config import ShadowConfig
 from ttrl.detector import Detector, Stream, threshold
 from ttrl.metrics import Metrics
 from ttrl.store import Store
+from ttrl.store.adapters import Author
 from ttrl.store.shadow import Versions
 
 log = logging.getLogger(__name__)
@@ -52,10 +53,12 @@ class Watch:
         if alarm is None:
             return False
         reason = f"live guard: {alarm.words(versions.other or 'the base model')}"
-        done = self._store.adapters.roll_back(author="guard", reason=reason, only=versions.live)
+        done = self._store.adapters.roll_back(
+            author=Author.GUARD, reason=reason, only=versions.live
+        )
         if done:
             log.warning("%s is rolled back: %s", versions.live, reason)
-            self._metrics.alarms.labels(alarm.stream).inc()
+            self._metrics.judging.alarms.labels(alarm.stream).inc()
         return done
 
     def report(self) -> dict[str, Any] | None:
@@ -74,4 +77,4 @@ class Watch:
     def _set(self, versions: Versions | None, detector: Detector) -> None:
         self._state = (versions, detector)
         for stream in Stream:
-            self._metrics.shadow_evidence.labels(stream).set(detector.nearness(stream))
+            self._metrics.judging.shadow_evidence.labels(stream).set(detector.nearness(stream))

@@ -13,10 +13,12 @@ from typing import Any
 import httpx2
 import openai
 
-from serve.counts import Counts, UpstreamError
+from serve.counts import Closed, Counts, TurnedAway, UpstreamError
 from serve.forward import Limits
 from serve.gateway import GatewaySettings, app
+from serve.keys import KeyFile
 from serve.live import Live
+from serve.protocol import Bounds, Guard
 from serve.recorder import Recorder
 from tests.standin import DEADLINE, Standin, at_once, serving
 from ttrl.questions import Unlearnable
@@ -35,6 +37,9 @@ class Tally(Counts):
     written: int = 0
     aborts: int = 0
     under_way: int = 0
+    away: Counter[TurnedAway] = field(default_factory=Counter)
+    closures: Counter[Closed] = field(default_factory=Counter)
+    open: int = 0
 
     def request(self, route: str, status: int, seconds: float, first: float | None) -> None:
         assert first is None or 0 < first <= seconds
@@ -54,6 +59,15 @@ class Tally(Counts):
 
     def in_flight(self, change: int) -> None:
         self.under_way += change
+
+    def turned_away(self, reason: TurnedAway) -> None:
+        self.away[reason] += 1
+
+    def connections(self, change: int) -> None:
+        self.open += change
+
+    def closed(self, why: Closed) -> None:
+        self.closures[why] += 1
 
 
 @dataclass
@@ -96,13 +110,15 @@ class House:
         self.engine.healthy = True
         self.live.flip(None)
         self.stored.clear()
-        vars(self.tally).update(vars(Tally()))
+        vars(self.tally).update(vars(Tally(open=self.tally.open)))
 
 
 @contextmanager
 def house(
     *,
     limits: Limits | None = None,
+    bounds: Bounds | None = None,
+    keys: KeyFile | None = None,
     engine_url: str | None = None,
     write: Write | None = None,
     capacity: int = 10_000,
@@ -123,10 +139,10 @@ def house(
 
     with serving(engine.app()) as url:
         settings = GatewaySettings(
-            engine_url or url, engine_api_key="engine-key", limits=limits or Limits()
+            engine_url or url, engine_api_key="engine-key", limits=limits or Limits(), keys=keys
         )
         gateway = app(settings, live, recorder, counts=tally, lifespan=recording)
-        with serving(gateway) as gateway_url:
+        with serving(gateway, Guard(bounds or Bounds(), tally)) as gateway_url:
             yield House(gateway_url, engine, live, tally, recorder, stored)
 
 

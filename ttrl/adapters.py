@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import struct
 from collections.abc import Iterator, Sequence
@@ -18,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ttrl.base import Base
+from ttrl.faults import Point, reached
+from ttrl.files import fsync
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MANIFEST = "manifest.json"
 FILES = (CONFIG, WEIGHTS)
+STAGING = ".staging-"
 
 
 class AdapterDamaged(Exception):
@@ -81,9 +83,11 @@ def publish(source: Path, root: Path, manifest: Manifest) -> Path:
             shutil.copyfile(_readable(source, name), staging / name)
         (staging / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
         for path in (*staging.iterdir(), staging):
-            _fsync(path)
+            fsync(path)
+        reached(Point.STAGED)
         staging.rename(final)
-        _fsync(root)
+        fsync(root)
+        reached(Point.PLACED)
     return final
 
 
@@ -109,6 +113,15 @@ def verify(directory: Path) -> Manifest:
     if digest_of(directory) != manifest.digest:
         raise AdapterDamaged(f"{directory.name}: the files have changed since it was published")
     tensor_names(directory)
+    return manifest
+
+
+def verify_as(directory: Path, digest: str) -> Manifest:
+    """The same, and that they are the weights with the digest that the store has. Raises
+    AdapterDamaged."""
+    manifest = verify(directory)
+    if manifest.digest != digest:
+        raise AdapterDamaged(f"{directory.name}: these are not the weights that the store knows")
     return manifest
 
 
@@ -139,14 +152,19 @@ def remove(directory: Path) -> None:
     """Delete a version; the rename comes first, so that half a version is never seen."""
     doomed = directory.with_name(f".doomed-{directory.name}")
     directory.rename(doomed)
+    reached(Point.PRUNING)
     shutil.rmtree(doomed)
+
+
+def discard(root: Path, name: str) -> None:
+    """Delete what was put in place, or was about to be, of a version that no row knows."""
+    for path in (root / name, root / f"{STAGING}{name}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(root: Path) -> Sequence[str]:
     """Delete what a crash left half-written; the names of what was removed."""
-    leftovers = [
-        path for path in root.glob(".*-*") if path.name.startswith((".staging-", ".doomed-"))
-    ]
+    leftovers = [path for path in root.glob(".*-*") if path.name.startswith((STAGING, ".doomed-"))]
     for path in leftovers:
         shutil.rmtree(path)
     return [path.name for path in leftovers]
@@ -155,7 +173,7 @@ def sweep(root: Path) -> Sequence[str]:
 @contextmanager
 def _staging(root: Path, name: str) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
-    staging = root / f".staging-{name}"
+    staging = root / f"{STAGING}{name}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
@@ -169,11 +187,3 @@ def _readable(directory: Path, name: str) -> Path:
     if not path.is_file() or path.is_symlink():
         raise AdapterDamaged(f"{directory.name}: {name} is missing")
     return path
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,22 +16,24 @@ divergence: one drawn against the odds would outweigh a thousand others."""
 
 @dataclass(frozen=True)
 class Drift:
-    """KL divergence from the base model and from the live version, in nats per token of the
-    version's own answers; None where nothing was pinned, or where the base is what is live."""
+    """KL divergence from the base model, from the live version and from what was live a week ago,
+    in nats per token of the version's own answers; None where nothing was pinned, or where the base
+    is what is live."""
 
     from_base: float | None = None
     from_live: float | None = None
+    from_week: float | None = None
 
 
 def measure(pinned: Sequence[Pinned]) -> Drift:
     """From the log-probabilities of answers that the version itself drew."""
     return Drift(
-        from_base=_divergence((each.own, each.base) for each in pinned),
-        from_live=_divergence((each.own, each.parent) for each in pinned if each.parent),
+        from_base=divergence((each.own, each.base) for each in pinned),
+        from_live=divergence((each.own, each.parent) for each in pinned if each.parent),
     )
 
 
-def _divergence(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> float | None:
+def divergence(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> float | None:
     """KL(own || other) from samples of `own`: the mean of exp(r) - 1 - r with r = other - own,
     which is never negative and varies less than -r (Schulman, "Approximating KL divergence")."""
     every = (b - a for own, other in pairs for a, b in zip(own, other, strict=True))

@@ -30,6 +30,8 @@ class Begins(StrEnum):
     """`update.target_modules` are others."""
     FULL = "lineage_full"
     """As many updates as `update.lineage_updates` allows are stacked already."""
+    TAINTED = "tainted"
+    """The live version learned from what was purged, and so did all that it goes on from."""
 
 
 WORDS = {
@@ -38,6 +40,7 @@ WORDS = {
     Begins.TEXT: "the tokenizer or the chat template is another",
     Begins.RANK: "update.lora_rank is another",
     Begins.MODULES: "update.target_modules are others",
+    Begins.TAINTED: "the live version learned from what was purged",
     Begins.FULL: "no more updates may be stacked (update.lineage_updates)",
 }
 

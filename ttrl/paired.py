@@ -14,11 +14,14 @@ from ttrl.votes import Vote, take_vote
 @dataclass(frozen=True)
 class Answered:
     """One version's answers to one probe: canonical, None where unreadable; for a labelled probe
-    whether each is right; and their mean length in tokens."""
+    whether each is right; their mean length in tokens; how long they took together; and the share
+    of them that declines."""
 
     answers: tuple[str | None, ...]
     right: tuple[bool, ...] | None = None
     tokens: float = 0.0
+    seconds: float = 0.0
+    refused: float = 0.0
 
     @cached_property
     def vote(self) -> Vote:

@@ -60,9 +60,12 @@ class Apart:
     the same words, or a conversation that began with one."""
 
     def __init__(self, questions: Iterable[Question]) -> None:
-        kept = tuple(questions)
-        self._guarded = Guarded(question.text for question in kept)
-        self._clusters = {question.cluster for question in kept}
+        self._clusters: set[str] = set()
+        self._guarded = Guarded(map(self._note, questions))
+
+    def _note(self, question: Question) -> str:
+        self._clusters.add(question.cluster)
+        return question.text
 
     def like(self, question: Question) -> bool:
         """Whether training keeps away from this one."""

@@ -1,13 +1,18 @@
 """Questions from a file: JSONL with `messages` or `prompt`, or plain lines. Labels that stand
-beside them are not read."""
+beside them are not read. What one store exports for another has more beside them, under `asked`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from ttrl.questions import Question, Unlearnable, from_prompt, from_request
+from ttrl.store.exchange import Exported
+from ttrl.store.questions import Origin
 
 
 class QuestionsUnreadable(ValueError):
@@ -16,6 +21,62 @@ class QuestionsUnreadable(ValueError):
 
 def read(file: Path, *, max_chars: int) -> list[Question]:
     """The distinct questions of a file, in its order. Raises QuestionsUnreadable."""
+    numbered = _lines(file)
+    as_json = file.suffix in (".jsonl", ".ndjson", ".json") or numbered[0][1].startswith("{")
+    found = [
+        _from_json(line, f"{file}:{number}", max_chars) if as_json else from_prompt(line)
+        for number, line in numbered
+    ]
+    return list(_distinct(found))
+
+
+def line_of(exported: Exported, *, keys: bool) -> str:
+    """A question on its way out, as `read` and `read_exported` take it; with the hashes of the keys
+    of all who asked it, or without."""
+    asked = {
+        "count": exported.count,
+        "first": exported.first_seen,
+        "last": exported.last_seen,
+        "origin": exported.origin,
+        **({"keys": exported.clients} if keys else {}),
+    }
+    return json.dumps({**exported.question.body, "asked": asked})
+
+
+def read_exported(file: Path, *, max_chars: int, now: float) -> list[Exported]:
+    """Questions with what was said of their asking; those without are from the operator, and asked
+    once, at `now` (Unix seconds). Raises QuestionsUnreadable."""
+    found = []
+    for number, line in _lines(file):
+        where = f"{file}:{number}"
+        question = _from_json(line, where, max_chars)
+        asked = json.loads(line).get("asked", {})
+        try:
+            found.append(_Asked.model_validate(asked).of(question, now))
+        except ValueError:
+            raise QuestionsUnreadable(
+                f"{where}: `asked` is not what `ttrl questions export` writes"
+            ) from None
+    return found
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    count: Annotated[int, Field(ge=1)] = 1
+    first: float | None = None
+    last: float | None = None
+    origin: Annotated[Origin, Field(strict=False)] = Origin.FILE
+    keys: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = []
+
+    def of(self, question: Question, now: float) -> Exported:
+        last = now if self.last is None else self.last
+        first = last if self.first is None else min(self.first, last)
+        return Exported(question, self.count, first, last, self.origin, tuple(self.keys))
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """The lines that are not empty, numbered. Raises QuestionsUnreadable."""
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -25,12 +86,7 @@ def read(file: Path, *, max_chars: int) -> list[Question]:
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not numbered:
         raise QuestionsUnreadable(f"there are no questions in {file}")
-    as_json = file.suffix in (".jsonl", ".ndjson", ".json") or numbered[0][1].startswith("{")
-    found = [
-        _from_json(line, f"{file}:{number}", max_chars) if as_json else from_prompt(line)
-        for number, line in numbered
-    ]
-    return list(_distinct(found))
+    return numbered
 
 
 def _from_json(line: str, where: str, max_chars: int) -> Question:

@@ -28,6 +28,8 @@ SHAPING_FIELDS = (
 )
 """The fields of a chat request that change the prompt or the form of the answer."""
 
+BESIDE = 4
+"""Times `max_chars` that a request may have in all with its tools, documents and the like."""
 TELLING = 4
 """Words and numbers of a turn that is more than a greeting."""
 
@@ -38,6 +40,7 @@ class Unlearnable(StrEnum):
     """Why a request is answered but not learned from."""
 
     OPTED_OUT = "opted_out"
+    KEY_OPTED_OUT = "key_opted_out"
     NOT_OPTED_IN = "not_opted_in"
     RECORDING_OFF = "recording_off"
     NOT_CHAT = "not_chat"
@@ -48,6 +51,7 @@ class Unlearnable(StrEnum):
     TOO_LONG = "too_long"
     ENGINE_REFUSED = "engine_refused"
     INCOMPLETE = "incomplete"
+    NOT_REDACTED = "not_redacted"
     QUEUE_FULL = "queue_full"
     STORE_FAILED = "store_failed"
 
@@ -99,7 +103,24 @@ def from_request(request: Mapping[str, Any], *, max_chars: int) -> Question | Un
     if sum(len(message_text(message)) for message in messages) > max_chars:
         return Unlearnable.TOO_LONG
     body = {name: request[name] for name in SHAPING_FIELDS if request.get(name) is not None}
+    if _larger_than(body, BESIDE * max_chars):
+        return Unlearnable.TOO_LONG
     return Question(body, digest(body))
+
+
+def _larger_than(value: Any, most: int) -> bool:
+    """Whether there are more characters and items in it, without looking at many more."""
+    left, size = [value], 0
+    while left:
+        each = left.pop()
+        size += len(each) if isinstance(each, str | list | dict) else 1
+        if size > most:
+            return True
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+    return False
 
 
 def digest(body: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""Read the configuration: recipe < YAML file < environment (`TTRL_...`) < command line.
+"""Read the configuration: recipe < YAML file < environment (`TTRL_...`) < credentials < command
+line.
 
 Not pydantic-settings: it neither tells which layer a value came from nor refuses a misspelt
 environment variable.
@@ -22,6 +23,11 @@ from ttrl.store.url import parse, shown
 
 ENV_PREFIX = "TTRL_"
 ENV_SEPARATOR = "__"
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""The variable that names a directory of secrets: systemd sets it for what `LoadCredential=` loads,
+and a container can be given it for those that are mounted there."""
+SECRETS = (("admin", "key"), ("engine", "api_key"), ("webhook", "secret"))
+"""Settings that are never shown."""
 RECIPES = Path(__file__).with_name("recipes")
 
 
@@ -37,6 +43,7 @@ class Source(StrEnum):
     RECIPE = "recipe"
     FILE = "file"
     ENVIRONMENT = "environment"
+    CREDENTIALS = "credentials"
     COMMAND_LINE = "command line"
 
 
@@ -55,8 +62,9 @@ class Resolved:
     def rows(self) -> Iterator[tuple[str, Any, Source]]:
         """Every setting: dotted path, value as JSON has it, source."""
         dumped = self.config.model_dump(mode="json")
-        if dumped["engine"]["api_key"]:
-            dumped["engine"]["api_key"] = "***"
+        for section, secret in SECRETS:
+            if dumped[section][secret]:
+                dumped[section][secret] = "***"
         if url := self.config.store.url:
             dumped["store"]["url"] = shown(parse(url))
         for path, value in _leaves(dumped, Config):
@@ -73,6 +81,7 @@ def load(
     layers = (
         (Source.FILE, _read_file(file) if file else {}),
         (Source.ENVIRONMENT, _read_environment(environ)),
+        (Source.CREDENTIALS, _read_credentials(environ.get(CREDENTIALS))),
         (Source.COMMAND_LINE, _nest(overrides or {})),
     )
     merged: dict[str, Any] = {}
@@ -115,11 +124,37 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """`TTRL_GATEWAY__PORT=8001` sets gateway.port; values are read as YAML, as in the file."""
-    names = sorted(name for name in environ if name.startswith(ENV_PREFIX))
-    paths = {
-        name: name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, ".") for name in names
+    return _nest({path: scalar(environ[name]) for name, path in _named(environ).items()})
+
+
+def _read_credentials(directory: str | None) -> dict[str, Any]:
+    """A file called as its variable would be, such as TTRL_ADMIN__KEY, holds a value; it is text to
+    the letter, but for the ends of lines behind it. Files of other names are somebody else's."""
+    if directory is None:
+        return {}
+    try:
+        files = {file.name: file for file in Path(directory).iterdir()}
+        return _nest({path: _secret(files[name]) for name, path in _named(files).items()})
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the credentials in {directory} ({CREDENTIALS}): {error.strerror}"
+        ) from None
+
+
+def _secret(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"the credential {file} is not text in UTF-8") from None
+
+
+def _named(names: Iterable[str]) -> dict[str, str]:
+    """Those names that are of settings, and the settings' dotted paths."""
+    return {
+        name: name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, ".")
+        for name in sorted(names)
+        if name.startswith(ENV_PREFIX)
     }
-    return _nest({path: scalar(environ[name]) for name, path in paths.items()})
 
 
 def scalar(text: str) -> Any:

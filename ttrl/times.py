@@ -20,11 +20,22 @@ def _duration(value: Any) -> Any:
     return value
 
 
+def _seconds(value: timedelta) -> str:
+    """No exponent, which a duration is not written with."""
+    return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
-    PlainSerializer(lambda value: f"{value.total_seconds():g}s", when_used="json"),
+    PlainSerializer(_seconds, when_used="json"),
 ]
+
+
+def parse_duration(text: str) -> timedelta:
+    """ "90d" or "1h30m". Raises ValueError."""
+    found: timedelta = _duration(text)
+    return found
 
 
 def clock(at: float) -> str:

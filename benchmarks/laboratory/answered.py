@@ -52,11 +52,11 @@ def versions(
         worked_on.client, scene.config(), scene.questions, BASE, None, place / "last"
     )
     problems = _held_out(questions)
-    yield "base", _ask(worked_on, BASE, problems, samples)
+    yield "base", ask(worked_on, BASE, problems, samples)
     teachers.publish(night, Keeping)
     for step in STEPS:
         with worked_on.serving(Path(f"step {step}").absolute()) as version:
-            yield f"step {step}", _ask(worked_on, version, problems, samples)
+            yield f"step {step}", ask(worked_on, version, problems, samples)
 
 
 def _held_out(count: int) -> list[Problem]:
@@ -65,7 +65,7 @@ def _held_out(count: int) -> list[Problem]:
     return [p for name, mixture in honest.items() for p in mixture.draw(name, 1, size).held_out]
 
 
-def _ask(worked_on: Bench, version: str, problems: Sequence[Problem], samples: int) -> list[Asked]:
+def ask(worked_on: Bench, version: str, problems: Sequence[Problem], samples: int) -> list[Asked]:
     return list(crew.each(partial(_one, worked_on, version, samples), problems, width=AT_ONCE))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 
 import click
@@ -16,15 +17,26 @@ COMMANDS = {
     "serve": ("serve.cli.daemon", "serve", "Run the daemon in front of an engine."),
     "adapt": ("serve.cli.adapt", "adapt", "Adapt once, by hand."),
     "assess": ("serve.cli.assess", "assess", "Say what a vote could teach; train nothing."),
+    "measure": ("serve.cli.measure", "measure", "Say how good the live version is."),
     "status": ("serve.cli.status", "status", "Show queue, live adapter, last and next run."),
+    "page": ("serve.cli.status", "page", "Print a link to the operator's page."),
     "pause": ("serve.cli.status", "pause", "Start no more scheduled runs."),
     "resume": ("serve.cli.status", "resume", "Start scheduled runs again."),
     "runs": ("serve.cli.runs", "runs", "List runs, show one, stop one."),
     "adapters": ("serve.cli.adapters", "adapters", "List, show, promote, roll back, export."),
     "probes": ("serve.cli.probes", "probes", "Add, list and remove labelled probes."),
     "label": ("serve.cli.label", "label", "Judge answers, side by side, into labelled probes."),
-    "questions": ("serve.cli.questions", "questions", "List, delete, release what was recorded."),
+    "questions": (
+        "serve.cli.questions",
+        "questions",
+        "List, release, delete, purge, export.",
+    ),
+    "keys": ("serve.cli.keys", "keys", "Say who may ask: add, list, remove keys."),
+    "backup": ("serve.cli.backup", "backup", "Copy store and versions into one file."),
+    "restore": ("serve.cli.backup", "restore", "Put a backup in their place."),
+    "doctor": ("serve.cli.doctor", "doctor", "Say what is wrong, and how to mend it."),
     "config": ("serve.cli.config", "config", "Show or check the configuration."),
+    "service": ("serve.cli.service", "service", "Write the units for systemd."),
     "demo": ("serve.cli.demo", "demo", "See the whole thing work, in minutes, on a laptop."),
 }
 
@@ -57,6 +69,7 @@ def main() -> None:
     ttrl serve --engine-url URL  in front of yours
     ttrl demo                    see it work on this machine
     """
+    os.umask(0o077)  # what is written here, and by what is started from here, is its owner's
     logging.captureWarnings(True)
     if not sys.stderr.isatty():
         sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -20,9 +20,9 @@ from serve.cli.common import (
     counted,
     fail,
     json_option,
-    log_to_stderr,
     open_store,
     print_json,
+    redacted,
     run_config,
     sentences,
     settle,
@@ -32,6 +32,7 @@ from serve.cli.questions import REASONS
 from serve.cli.runs import write_report
 from serve.follow import Follower, screen
 from serve.status import run_report
+from ttrl import logs
 from ttrl.config import Config
 from ttrl.questions import Question
 from ttrl.store import Store
@@ -96,7 +97,7 @@ def adapt(
             run = _by_daemon(config, store, request, as_json)
             if run is None:
                 config = with_model(config)
-                log_to_stderr("warning")
+                logs.configure("warning")
                 config = share_card(config)
                 run = asyncio.run(_alone(config, request, as_json))
         _say_end(run, as_json)
@@ -109,9 +110,10 @@ def _read(file: Path, config: Config) -> list[Question]:
     from ttrl import questionfile
 
     try:
-        return questionfile.read(file, max_chars=config.record.max_chars)
+        found = questionfile.read(file, max_chars=config.record.max_chars)
     except questionfile.QuestionsUnreadable as error:
         fail(str(error))
+    return redacted(config, found)
 
 
 def _request(

@@ -28,7 +28,7 @@ from serve.status import verdicts
 from ttrl.adapters import AdapterDamaged, verify
 from ttrl.config import Config
 from ttrl.store import Store
-from ttrl.store.adapters import AdapterRow
+from ttrl.store.adapters import GONE, AdapterGone, AdapterRow, Author
 from ttrl.store.questions import QuestionState
 
 
@@ -89,9 +89,13 @@ def promote(resolve: Resolve, name: str) -> None:
     with open_store(config) as store:
         chosen = None if name == "base" else _get(store, name).name
         if chosen is not None and (damage := _files(config, chosen)) != "whole":
-            fail(damage)
+            state = store.adapters.get(chosen).state
+            fail(f"{chosen} is {state}: its files are gone" if state in GONE else damage)
         if chosen != store.adapters.wanted().adapter:
-            store.adapters.want(chosen, author="operator", reason="promoted by hand")
+            try:
+                store.adapters.want(chosen, author=Author.OPERATOR, reason="promoted by hand")
+            except AdapterGone as error:
+                fail(str(error))
         if chosen is not None and (count := _quarantined(store, chosen)):
             click.echo(
                 f"{counted(count, 'question')} that it learned from stay quarantined; "
@@ -112,7 +116,7 @@ def rollback(resolve: Resolve, reason: str) -> None:
         present = store.adapters.wanted().adapter
         if present is None:
             fail("the base model serves: there is nothing to roll back")
-        store.adapters.roll_back(author="operator", reason=reason)
+        store.adapters.roll_back(author=Author.OPERATOR, reason=reason)
         if count := _quarantined(store, present):
             click.echo(
                 f"{counted(count, 'question')} that it learned from are quarantined; see "

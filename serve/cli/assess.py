@@ -18,13 +18,13 @@ from serve.cli.common import (
     config_options,
     fail,
     json_option,
-    log_to_stderr,
     print_json,
     run_config,
     sentences,
 )
 from serve.cli.daemon import waiting, with_model
 from serve.live import BASE
+from ttrl import logs
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.questions import Question
@@ -62,7 +62,7 @@ def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json:
                 _assess(client, config, questions, limit, as_json, status["live"])
         else:
             config = with_model(config)
-            log_to_stderr("warning")
+            logs.configure("warning")
             asyncio.run(_alone(config, questions, limit, as_json))
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +16,15 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy.exc import DBAPIError
 
 from serve.state import Owner, StateDirError, owner_of, prepare
 from ttrl.config import Config
 from ttrl.lineage import WORDS, Begins
+from ttrl.questions import Question
 from ttrl.settings import ConfigError, Resolved, Source, load, override, scalar
 from ttrl.store import Store, StoreError
+from ttrl.store.outage import cause
 from ttrl.times import clock
 
 P = ParamSpec("P")
@@ -117,14 +118,17 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 def sentences() -> Iterator[None]:
     """Known failures become a sentence and an exit code, without a traceback."""
     from jobs.reading import MeaningRefused
-    from serve.daemon import PortInUse
+    from serve.keys import KeysUnreadable
+    from serve.listening import PortInUse
     from ttrl.adapters import AdapterDamaged
+    from ttrl.backup import BackupError
     from ttrl.engine.client import EngineError
+    from ttrl.redaction import RedactionFailed
     from ttrl.store.runs import RunBusy
 
     known = (
         StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
-        MeaningRefused,
+        MeaningRefused, BackupError, KeysUnreadable, RedactionFailed,
     )  # fmt: skip
     try:
         yield
@@ -135,24 +139,36 @@ def sentences() -> Iterator[None]:
 @contextmanager
 def open_store(config: Config, *, create: bool = False) -> Iterator[Store]:
     """The configured store; a state directory that is not there is made, or refused."""
-    if not create and not config.state_dir.is_dir():
-        fail(f"there is no state directory {config.state_dir}; is --state-dir right?", code=2)
+    if not create:
+        require_state_dir(config)
     try:
         prepare(config.state_dir)
         with Store.open(config.state_dir, config.store.url) as store:
             yield store
+    except DBAPIError as error:
+        fail(f"the store cannot be used: {cause(error)}; `ttrl doctor` looks into it")
     except (StateDirError, StoreError) as error:
         fail(str(error))
 
 
-def log_to_stderr(level: str) -> None:
-    """One line an event."""
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+def require_state_dir(config: Config) -> None:
+    """End when there is none."""
+    if not config.state_dir.is_dir():
+        fail(f"there is no state directory {config.state_dir}; is --state-dir right?", code=2)
+
+
+def redacted(config: Config, questions: Sequence[Question]) -> list[Question]:
+    """Of a file, what is recorded of them; a failure ends the command."""
+    from ttrl.redaction import RedactionFailed, Redactor
+
+    record = config.record
+    if not record.entities:
+        return list(questions)
+    try:
+        with Redactor(record.entities, record.redact_model) as redactor:
+            return [redactor.question(question) for question in questions]
+    except RedactionFailed as error:
+        fail(f"{error}; nothing was recorded")
 
 
 def print_json(value: object) -> None:
@@ -233,7 +249,7 @@ def ask_daemon(
 ) -> dict[str, Any] | None:
     """The running daemon's answer; None when none is running. A refusal ends the command."""
     owner = owner_of(config.state_dir)
-    if owner is None or owner.url is None:
+    if owner is None or owner.admin is None:
         return None
     try:
         answer = _request(owner, method, path, body)
@@ -290,4 +306,4 @@ def _request(
 ) -> httpx2.Response:
     headers = {"Authorization": f"Bearer {owner.token}"}
     with httpx2.Client(headers=headers, timeout=30, trust_env=False) as client:
-        return client.request(method, f"{owner.url}{path}", json=body)
+        return client.request(method, f"{owner.admin}{path}", json=body)

@@ -15,7 +15,7 @@ from ttrl.config import Config
 
 @click.group()
 def config() -> None:
-    """The configuration: YAML file < environment (TTRL_...) < command line."""
+    """The configuration: YAML file < environment (TTRL_...) < credentials < command line."""
 
 
 @config.command()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from serve.cli.common import Resolve, config_options, fail, log_to_stderr, sentences
+from serve.cli.common import Resolve, config_options, fail, sentences
+from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
+
+log = logging.getLogger(__name__)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -56,8 +60,9 @@ def serve(
         }
     ).config
     config = with_model(config)
-    log_to_stderr(config.log_level)
+    logs.configure(config.log_level, config.log_format)
     config = share_card(config)
+    check_keys(config)
     with sentences():
         _run(config)
 
@@ -72,6 +77,18 @@ def with_model(config: Config) -> Config:
         fail("which model? Give --model NAME, or model.name in the configuration", code=2)
     check_model_directory(name)
     return config
+
+
+def check_keys(config: Config) -> None:
+    """Refuse a file of keys that is none, before anything starts."""
+    from serve.keys import KeysUnreadable, read
+
+    if config.gateway.keys is None:
+        return
+    try:
+        read(config.gateway.keys)
+    except KeysUnreadable as error:
+        fail(f"gateway.keys: {error}; `ttrl keys add NAME` makes one", code=2)
 
 
 def check_model_directory(name: str) -> None:
@@ -114,21 +131,26 @@ def _run(config: Config) -> None:
     from serve.daemon import serve as run
 
     if config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None:
-        click.echo("The embedded engine is for trying and testing, not for production.", err=True)
+        log.warning("The embedded engine is for trying and testing, not for production.")
     url = config.engine.url
     what = f"waiting for an engine at {url}" if url else "the engine is starting"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(config, waiting(what)))
+        runner.run(run(config, waiting(what, log.info)))
 
 
-def waiting(what: str) -> Callable[[float], None]:
-    """Says every now and then how long it has been."""
+def _echo(words: str) -> None:
+    click.echo(words, err=True)
+
+
+def waiting(what: str, say: Callable[[str], object] = _echo) -> Callable[[float], None]:
+    """Says every now and then how long it has been; on a terminal always there."""
     said = -5.0
+    say = _echo if sys.stderr.isatty() else say
 
     def progress(seconds: float) -> None:
         nonlocal said
         if seconds - said >= (1.0 if sys.stderr.isatty() else 5.0):
             said = seconds
-            click.echo(f"{what} ... {seconds:.0f} s", err=True)
+            say(f"{what} ... {seconds:.0f} s")
 
     return progress

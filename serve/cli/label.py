@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import click
@@ -20,22 +19,19 @@ from serve.cli.common import (
     print_json,
     settle,
 )
+from serve.labels import WORDS, judged, sides
 from ttrl.config import Config
-from ttrl.labelling import Judged, Side
 from ttrl.questions import Question, message_text
 from ttrl.store import Store
 from ttrl.store.comparisons import StoredPair
 
 KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo the last   q: quit"
-SAME = {"=": Judged.BOTH, "n": Judged.NEITHER, "?": Judged.CANNOT_TELL}
-WORDS = {"a": "a", "b": "b", "both": "=", "neither": "n", "skip": "?"}
 
 
 @click.command()
 @click.option("--list", "listed", is_flag=True, help="What waits for a label, instead of asking.")
 @click.option(
     "--judge",
-    "judged",
     type=(int, click.Choice(list(WORDS))),
     metavar=f"ID {'|'.join(WORDS)}",
     help="Judge one, instead of asking.",
@@ -46,7 +42,7 @@ WORDS = {"a": "a", "b": "b", "both": "=", "neither": "n", "skip": "?"}
 def label(
     resolve: Resolve,
     listed: bool,
-    judged: tuple[int, str] | None,
+    judge: tuple[int, str] | None,
     answer: str,
     as_json: bool,
 ) -> None:
@@ -60,14 +56,14 @@ def label(
     ttrl label --judge 7 a              A is right in pair 7
     ttrl label --judge 7 neither --answer 42
     """
-    if answer and (judged is None or judged[1] != "neither"):
+    if answer and (judge is None or judge[1] != "neither"):
         raise click.UsageError("--answer goes with `--judge ID neither`")
-    if listed and judged:
+    if listed and judge:
         raise click.UsageError("either --list or --judge")
     config = resolve().config
     with open_store(config) as store:
-        if judged is not None:
-            _judge_one(store, *judged, answer, as_json)
+        if judge is not None:
+            _judge_one(store, *judge, answer, as_json)
             _confirm(store, config, after_one=True, err=as_json)
             return
         waiting = store.comparisons.waiting()
@@ -82,27 +78,15 @@ def label(
             _confirm(store, config)
 
 
-def sides(stored: StoredPair) -> tuple[tuple[Judged, Side], tuple[Judged, Side]]:
-    """A and B, in an order that is a pair's own and tells nothing."""
-    both = [(Judged.LIVE, stored.pair.live), (Judged.CANDIDATE, stored.pair.candidate)]
-    a, b = random.Random(stored.id).sample(both, 2)
-    return a, b
-
-
-def _judged(stored: StoredPair, key: str) -> Judged:
-    (if_a, _), (if_b, _) = sides(stored)
-    return {"a": if_a, "b": if_b, **SAME}[key]
-
-
 def _judge_one(store: Store, pair_id: int, word: str, answer: str, as_json: bool) -> None:
     try:
         stored = store.comparisons.get(pair_id)
     except KeyError as error:
         fail(error.args[0])
-    judged = _judged(stored, WORDS[word])
-    before = next((w for w, key in WORDS.items() if _judged(stored, key) == stored.judged), None)
-    store.comparisons.judge(stored, judged, answer)
-    labelled = bool(stored.pair.accepted(judged, answer))
+    found = judged(stored, word)
+    before = next((each for each in WORDS if judged(stored, each) == stored.judged), None)
+    store.comparisons.judge(stored, found, answer)
+    labelled = bool(stored.pair.accepted(found, answer))
     if as_json:
         print_json({"id": pair_id, "judged": word, "before": before, "probe": labelled})
         return
@@ -149,7 +133,8 @@ def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
             store.comparisons.judge(waiting[at], None)
         else:
             typed = _right_answer() if key == "n" else ""
-            store.comparisons.judge(waiting[at], _judged(waiting[at], key), typed)
+            word = next(each for each, its in WORDS.items() if its == key)
+            store.comparisons.judge(waiting[at], judged(waiting[at], word), typed)
             at += 1
     click.echo(f"{at} of {len(waiting)} judged. Every judgement is kept.")
 
@@ -161,7 +146,7 @@ def _key() -> str:
             key = click.getchar().lower()
         except OSError:
             fail("there is no terminal to ask on; see --list and --judge")
-        if key in {"a", "b", "u", "q", *SAME}:
+        if key in {"u", "q", *WORDS.values()}:
             return key
         if not key:  # the input has ended
             return "q"

@@ -19,6 +19,8 @@ from serve.cli.common import (
     print_json,
     print_table,
 )
+from serve.cli.exchange import export, import_
+from serve.cli.purge import purge
 from ttrl.screening import Suspicion
 from ttrl.selection import LeftOut
 from ttrl.stopping import Stop
@@ -40,6 +42,11 @@ BAR, ANSWERS = 30, 12
 @click.group()
 def questions() -> None:
     """Questions: what was recorded, and what became of it."""
+
+
+questions.add_command(purge)
+questions.add_command(export)
+questions.add_command(import_)
 
 
 @questions.command("list")
@@ -72,13 +79,14 @@ def list_(
 @config_options
 def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) -> None:
     """Forget questions, with their votes and samples. What adapters learned from them stays in
-    the adapters: `ttrl adapters list` and `show` name those."""
+    the adapters; `ttrl questions purge` takes those back as well."""
     if bool(ids) == everything:
         raise click.UsageError("name the ids of the questions, or --all")
     with open_store(resolve().config) as store:
         if everything and not yes:
             click.confirm("Forget every question, vote and sample?", abort=True)
         count = store.questions.delete(None if everything else ids)
+        store.forgetting.give_back()
     if ids and not count:
         fail(f"there is no question {', '.join(map(str, ids))}")
     click.echo(f"{counted(count, 'question')} forgotten.")

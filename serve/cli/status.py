@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import click
+from rich.console import Console
+from rich.live import Live
 
 from jobs.schedule import Decision
 from serve.cli.common import (
@@ -15,14 +18,17 @@ from serve.cli.common import (
     ask_daemon,
     config_options,
     counted,
+    fail,
     json_option,
     open_store,
+    plain,
     print_json,
 )
 from serve.cli.questions import REASONS
 from serve.schedule import PAUSED
 from serve.state import owner_of
 from serve.status import report
+from ttrl.config import Config
 from ttrl.times import clock
 
 WAITS = {
@@ -30,26 +36,65 @@ WAITS = {
     Decision.TOO_FEW_QUESTIONS: ", once there are enough new questions (schedule.min_questions)",
 }
 
+WATCH_SECONDS = 2.0
 UNEASY = 0.5
 """So near to an alarm, on a scale of logarithms, the live guard is worth a word."""
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @json_option
 @config_options
-def status(resolve: Resolve, as_json: bool) -> None:
-    """Show queue, live adapter, last run and next run. Exit code 3 when no daemon is running."""
+def status(resolve: Resolve, as_json: bool, watch: bool) -> None:
+    """Show queue, live adapter, how good it is, last run and next run. Exit code 3 when no daemon
+    is running."""
     config = resolve().config
+    if watch:
+        _watch(config, as_json)
+    found = _look(config)
+    print_json(found) if as_json else click.echo("\n".join(_lines(found)))
+    if not found["running"]:
+        raise SystemExit(NOT_RUNNING)
+
+
+def _look(config: Config) -> dict[str, Any]:
     running = ask_daemon(config, "GET", "/admin/status")
     if running is None:
         with open_store(config) as store:
-            found = {"running": False, **report(store, config)}
-    else:
-        owner = owner_of(config.state_dir)
-        found = {"running": True, "url": owner.url if owner else None, **running}
-    print_json(found) if as_json else click.echo("\n".join(_lines(found)))
-    if running is None:
-        raise SystemExit(NOT_RUNNING)
+            return {"running": False, **report(store, config)}
+    owner = owner_of(config.state_dir)
+    return {
+        "running": True,
+        "url": owner.url if owner else None,
+        "page": owner.page if owner else None,
+        **running,
+    }
+
+
+def _watch(config: Config, as_json: bool) -> NoReturn:
+    """In place on a terminal; else, and with --json, one look after the other."""
+    console = Console()
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            found = _look(config)
+            if as_json or not console.is_terminal:
+                print_json(found) if as_json else click.echo("\n".join([*_lines(found), ""]))
+            else:
+                live.update(plain("\n".join(_lines(found))), refresh=True)
+            time.sleep(WATCH_SECONDS)
+    raise SystemExit(0)
+
+
+@click.command()
+@config_options
+def page(resolve: Resolve) -> None:
+    """Print a link to the running daemon's page, which logs in: keep it to yourself."""
+    owner = owner_of(resolve().config.state_dir)
+    if owner is None or owner.url is None:
+        fail("no daemon is running on this state directory", code=NOT_RUNNING)
+    if owner.page is None:
+        fail("the daemon has no page (admin.port)")
+    click.echo(f"{owner.page}/login?key={owner.key}")
 
 
 @click.command()
@@ -76,10 +121,12 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"daemon     {_daemon(found)}",
         *([f"address    {found['url']}/v1"] if found["running"] else []),
+        *([f"page       {found['page']}"] if found.get("page") else []),
         f"model      {found['model'] or '-'}",
         live,
         f"previous   {found['previous']}",
         f"shadow     {_shadow(found)}",
+        *_quality(found["quality"]),
         f"questions  {questions or 'none'} (asked {found['times_asked']} times)",
         f"last run   {_run(found['last_run'])}",
         f"next run   {_next(found)}",
@@ -114,6 +161,22 @@ def _shadow(found: Mapping[str, Any]) -> str:
         return f"{compared}, quiet"
     near = f"{seen['nearest']} is {seen['nearness']:.0%} of the way to an alarm"
     return f"{compared}, uneasy: {near}"
+
+
+def _quality(found: Mapping[str, Any]) -> Iterator[str]:
+    for role in ("live", "base") if found["live"] != found["base"] else ("live",):
+        known = found[role]
+        if known is not None:
+            yield f"quality    {role}: {', '.join(_known(known))}; {clock(known['at'])}"
+
+
+def _known(quality: Mapping[str, Any]) -> Iterator[str]:
+    if estimate := quality["estimate"]:
+        low, high = (f"{estimate[end]:.0%}" for end in ("low", "high"))
+        yield f"{estimate['value']:.0%} right on the traffic ({low} to {high})"
+    if quality["pass_at_1"] is not None:
+        yield f"{quality['pass_at_1']:.0%} right on {quality['labelled']} labelled probes"
+    yield f"{quality['agreement']:.0%} agree with their majority"
 
 
 def _run(run: Mapping[str, Any] | None) -> str:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import click
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from serve.branches import Branch, branches
 from serve.cli.common import Resolve, config_options, json_option, open_store, print_json
-from ttrl.lineage import WORDS, Begins, stack
-from ttrl.store import Store
+from ttrl.lineage import WORDS, Begins
 from ttrl.times import clock
 
-Branch = Mapping[str, Any]
-
-STYLES = {"live": "green", "held": "yellow", "rolled_back": "red"}
+GONE = {"tainted": "red", "retired": "dim"}
+STYLES = {"live": "green", "held": "yellow", "rolled_back": "red", **GONE}
 
 
 @click.command()
@@ -26,7 +24,7 @@ STYLES = {"live": "green", "held": "yellow", "rolled_back": "red"}
 def tree(resolve: Resolve, as_json: bool) -> None:
     """What goes on from what: the base models, their lineages, and the versions of each."""
     with open_store(resolve().config) as store:
-        found = list(_branches(store))
+        found = list(branches(store))
     if as_json:
         print_json(found)
     elif not found:
@@ -35,33 +33,12 @@ def tree(resolve: Resolve, as_json: bool) -> None:
         Console().print(*_trees(found), sep="\n")
 
 
-def _branches(store: Store) -> Iterator[Branch]:
-    """Every version, oldest first, with its depth: the updates stacked, its own included."""
-    versions = store.adapters.all()
-    roles = store.adapters.roles()
-    for row in reversed(versions):
-        run = store.runs.get(row.run_id) if row.run_id else None
-        verdicts = store.runs.verdicts(row.run_id) if row.run_id else []
-        yield {
-            "name": row.name,
-            "base_model": row.base_model,
-            "lineage": row.lineage,
-            "begins": run.begins if run else None,
-            "parent": row.parent,
-            "depth": len(stack(versions, row.name)),
-            "role": roles.get(row.name, ""),
-            "state": row.state,
-            "verdict": verdicts[-1]["verdict"] if verdicts else None,
-            "created": row.created,
-        }
-
-
-def _trees(branches: Sequence[Branch]) -> Iterator[Tree]:
-    for base in dict.fromkeys(branch["base_model"] for branch in branches):
+def _trees(found: Sequence[Branch]) -> Iterator[Tree]:
+    for base in dict.fromkeys(branch["base_model"] for branch in found):
         whole = Tree(Text(base, style="bold"))
         lineages: dict[str, Tree] = {}
         nodes: dict[str, Tree] = {}
-        for branch in branches:
+        for branch in found:
             if branch["base_model"] != base:
                 continue
             if branch["lineage"] not in lineages:

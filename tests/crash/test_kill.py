@@ -22,7 +22,6 @@ from tests.integration.daemon import (
     record_questions,
     wait_until,
 )
-from ttrl.engine.client import EngineClient
 from ttrl.store.runs import RunState, Trigger
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
@@ -49,14 +48,18 @@ def test_the_run_is_killed(training):
         assert training.ask(PROMPT)[1] == "base"
         wait_until(lambda: store.runs.get(run.id).state is RunState.FAILED, "it is marked")
         assert "killed" in store.runs.get(run.id).reason
-        engine_url = training.status()["engine_url"]
-        with EngineClient(engine_url) as engine:
+        with training.engine() as engine:
             wait_until(lambda: len(engine.models()) == 1, "its candidate is cleared away")
         training.ttrl("resume")
         again = wait_until(store.runs.active, "another run can start")
         assert again.id > run.id
 
 
+@pytest.mark.fault(
+    "the daemon is killed -9 in the middle of a run",
+    sees="cut answers; refused until it is started again",
+    keeps="everything; engine and run die with it, the run is marked as aborted",
+)
 def test_the_daemon_is_killed_in_the_middle_of_a_run(training):
     children = [pid for pid, _ in training.children()]
     with training.store() as store:
@@ -74,12 +77,13 @@ def test_the_daemon_is_killed_in_the_middle_of_a_run(training):
 
 def test_the_daemon_is_killed_while_it_serves(learned):
     before = learned.ask(PROMPT)
-    learned.kill()
-    learned.start()
-    learned.wait_live(learned.versions[1])
-    assert learned.ask(PROMPT) == before
     with learned.store() as store:
-        wait_until(lambda: store.questions.times_asked() >= 1, "what was recorded is there")
+        wait_until(lambda: store.questions.times_asked() == 1, "it is recorded")
+        learned.kill()
+        learned.start()
+        learned.wait_live(learned.versions[1])
+        assert learned.ask(PROMPT) == before
+        wait_until(lambda: store.questions.times_asked() == 2, "and what was before is there")
 
 
 def answers_until(daemon, last):
@@ -104,6 +108,11 @@ def answers_until(daemon, last):
     return answers
 
 
+@pytest.mark.fault(
+    "the engine is killed -9",
+    sees="cut answers, then 503 with Retry-After until another is up with the live version",
+    keeps="everything",
+)
 @both_engines
 def test_the_engine_is_killed(learned):
     """Users get an OpenAI-shaped 503 while no engine is up; then what was live is live again."""
@@ -113,6 +122,11 @@ def test_the_engine_is_killed(learned):
     assert set(answers_until(learned, learned.versions[1])) == {before}
 
 
+@pytest.mark.fault(
+    "the engine is killed -9 while a run samples",
+    sees="cut answers, then 503 with Retry-After until another is up",
+    keeps="everything; the run is marked as failed, no vote is half there",
+)
 @both_engines
 def test_the_engine_is_killed_while_a_run_samples(learned):
     """The run ends with its reason and without half a group; users get what was live before."""
@@ -120,7 +134,7 @@ def test_the_engine_is_killed_while_a_run_samples(learned):
     record_questions(learned.state_dir)
     command = [*TTRL, "adapt", "--steps", "500", *learned.options]
     adapt = subprocess.Popen(command, stdout=subprocess.PIPE)
-    with learned.store() as store, EngineClient(learned.status()["engine_url"]) as engine:
+    with learned.store() as store, learned.engine() as engine:
         run = wait_until(store.runs.active, "a run is started")
         wait_until(lambda: store.runs.get(run.id).steps > 0, "a step is done", 120)
         wait_until(lambda: engine.load().running, "it asks for answers")
@@ -143,6 +157,11 @@ def test_the_engine_is_killed_while_a_run_samples(learned):
     assert (len(groups),) == votes
 
 
+@pytest.mark.fault(
+    "the engine is killed -9 while a version is loaded or goes live",
+    sees="cut answers, then 503 with Retry-After until another is up",
+    keeps="both versions; the wanted one serves in the end",
+)
 @both_engines
 @pytest.mark.parametrize("moment", ["loading", "loaded"])
 def test_the_engine_is_killed_in_a_swap(tmp_path, random_adapters, engine_settings, moment):
@@ -161,6 +180,11 @@ def test_the_engine_is_killed_in_a_swap(tmp_path, random_adapters, engine_settin
         assert daemon.metric("ttrl_live_adapter_is_wanted") == 1
 
 
+@pytest.mark.fault(
+    "the engine hangs, and still says that it is healthy",
+    sees="503 with Retry-After from when it is noticed until another is up",
+    keeps="everything",
+)
 @both_engines
 def test_an_engine_that_hangs_is_started_again(tmp_path, engine_settings):
     """Stopped, what generates neither dies nor answers; vLLM's API goes on saying that it is
@@ -187,6 +211,11 @@ def test_the_demo_takes_its_daemon_with_it(tmp_path):
     wait_until(lambda: not alive(owner.pid), "it is gone")
 
 
+@pytest.mark.fault(
+    "a run that was given up comes back",
+    sees="nothing",
+    keeps="the store as it is: the run cannot publish any more",
+)
 def test_a_dead_run_cannot_come_back(tmp_path):
     state_dir = record_questions(tmp_path / "state", 20)
     daemon = Daemon(state_dir, start=False)

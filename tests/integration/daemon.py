@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import openai
 import psutil
 import pytest
 
+from serve.cli.common import ask_daemon
 from serve.demo import ENGINES
 from serve.state import owner_of
 from ttrl import adapters
@@ -27,6 +29,7 @@ from ttrl.demo.questions import make_problems
 from ttrl.engine.client import EngineClient
 from ttrl.proof import Pinned
 from ttrl.questions import from_prompt
+from ttrl.settings import load
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
@@ -173,9 +176,20 @@ class Daemon:
         )
         return raw.parse().choices[0].message.content or "", raw.headers["x-ttrl-adapter"]
 
+    def engine(self) -> EngineClient:
+        """The engine itself."""
+        return EngineClient(self.status()["engine_url"], api_key=self.engine_key())
+
+    def engine_key(self) -> str:
+        """The key that the engine has from the daemon."""
+        config = load(None, environ={}, overrides={"state_dir": str(self.state_dir)}).config
+        found = ask_daemon(config, "GET", "/admin/config")
+        assert found is not None
+        return str(found["engine"]["api_key"])
+
     def logprobs(self, token_ids: Sequence[int]) -> tuple[float | None, ...]:
         """What the engine says of each token, under the base model."""
-        with EngineClient(self.status()["engine_url"]) as engine:
+        with self.engine() as engine:
             return engine.prompt_logprobs(token_ids, model=MODEL)
 
     def wait_live(self, version: str) -> None:
@@ -207,8 +221,9 @@ class Daemon:
         found = []
         for task in Path(f"/proc/{self.child.pid}/task").iterdir():
             for pid in (task / "children").read_text().split():
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                found.append((int(pid), words))
+                with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                    words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found.append((int(pid), words))
         return found
 
     def kill(self, pid: int | None = None) -> None:

@@ -83,6 +83,11 @@ def compared(daemon: Daemon) -> int:
     return int(float(next(lines, "0").split()[-1]))
 
 
+@pytest.mark.fault(
+    "a version turns out worse on the traffic",
+    sees="its answers until the guard is sure, then the version before again",
+    keeps="everything; what it learned from is quarantined",
+)
 def test_a_regression_is_rolled_back_by_itself_and_a_good_version_is_not(
     tmp_path, harmless, damaged
 ):

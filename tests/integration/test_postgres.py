@@ -18,6 +18,17 @@ from tests.quick.conftest import store
 from tests.quick.test_confirm import (
     test_enough_labels_on_disagreements_let_a_held_version_serve,
 )
+from tests.quick.test_forgetting import (
+    test_a_purged_client_is_forgotten_by_whoever_learned_from_it,
+    test_details_of_old_runs_go_and_their_votes_stay,
+    test_files_go_when_they_are_unloaded_and_nobody_is_to_get_them,
+    test_nothing_is_published_that_learned_from_what_was_forgotten_meanwhile,
+    test_old_questions_go_but_for_those_that_prove_a_version_or_were_judged,
+    test_purged_text_is_found_wherever_it_stands,
+    test_too_many_questions_are_those_asked_longest_ago,
+    test_what_went_out_comes_in_again,
+    test_who_asked_what_expired_can_still_be_forgotten,
+)
 from tests.quick.test_labelling import (
     queue,
     test_a_question_is_asked_about_once,
@@ -25,6 +36,7 @@ from tests.quick.test_labelling import (
     test_pairs_and_their_labels_go_with_their_question,
     test_what_the_operator_wrote_is_not_asked_nor_changed,
 )
+from tests.quick.test_migrations import test_a_newer_store_is_refused_with_a_sentence
 from tests.quick.test_probes import (
     test_held_out_questions_count_their_exposures,
     test_no_update_gets_a_question_like_a_probe,
@@ -36,7 +48,6 @@ from tests.quick.test_store import (
     asked,
     test_a_forgotten_question_leaves_no_answer_in_a_verdict,
     test_a_held_adapter_is_listed_but_not_wanted,
-    test_a_newer_store_is_refused_with_a_sentence,
     test_a_reader_sees_one_moment,
     test_a_sole_client_is_known,
     test_a_store_has_one_owner_whatever_the_state_directory,
@@ -70,13 +81,16 @@ __all__ = [
     "test_a_forgotten_question_leaves_no_answer_in_a_verdict",
     "test_a_held_adapter_is_listed_but_not_wanted",
     "test_a_newer_store_is_refused_with_a_sentence",
+    "test_a_purged_client_is_forgotten_by_whoever_learned_from_it",
     "test_a_question_is_asked_about_once",
     "test_a_reader_sees_one_moment",
     "test_a_sole_client_is_known",
     "test_a_store_has_one_owner_whatever_the_state_directory",
     "test_a_verdict_labels_and_another_takes_its_place",
     "test_clients_take_turns_and_asking_again_is_no_help",
+    "test_details_of_old_runs_go_and_their_votes_stay",
     "test_enough_labels_on_disagreements_let_a_held_version_serve",
+    "test_files_go_when_they_are_unloaded_and_nobody_is_to_get_them",
     "test_held_out_questions_count_their_exposures",
     "test_identical_questions_are_one_with_a_count",
     "test_into_a_real_store",
@@ -84,13 +98,17 @@ __all__ = [
     "test_migrations_make_the_schema_that_the_code_expects",
     "test_names_are_never_used_twice",
     "test_no_update_gets_a_question_like_a_probe",
+    "test_nothing_is_published_that_learned_from_what_was_forgotten_meanwhile",
     "test_observations_are_read_in_order_and_once",
+    "test_old_questions_go_but_for_those_that_prove_a_version_or_were_judged",
     "test_one_run_at_a_time",
     "test_only_the_keys_that_are_named_are_offered",
     "test_pairs_and_their_labels_go_with_their_question",
     "test_probes_are_held_out_by_a_key_and_never_offered",
     "test_probes_are_kept_and_said_anew",
+    "test_purged_text_is_found_wherever_it_stands",
     "test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one",
+    "test_too_many_questions_are_those_asked_longest_ago",
     "test_votes_are_kept_with_whatever_a_model_said",
     "test_what_a_lineage_learned_from_is_offered_again_in_turn_with_the_new",
     "test_what_a_rolled_back_version_alone_learned_from_is_quarantined",
@@ -98,6 +116,8 @@ __all__ = [
     "test_what_made_a_rejected_version_worse_is_quarantined",
     "test_what_the_operator_wrote_is_not_asked_nor_changed",
     "test_what_was_compared_is_kept_for_these_versions_and_this_time",
+    "test_what_went_out_comes_in_again",
+    "test_who_asked_what_expired_can_still_be_forgotten",
     "test_writers_in_processes_and_threads_lose_nothing",
 ]
 
@@ -140,6 +160,9 @@ def test_two_state_directories_do_not_share_a_database(fresh_url, tmp_path):
     asyncio.run(own(tmp_path / "b"))
 
 
+@pytest.mark.fault(
+    "the PostgreSQL server goes away and comes back", sees="nothing", keeps="every question"
+)
 def test_a_dead_server_delays_the_recorder_and_loses_nothing(postgres, fresh_url, tmp_path):
     tally = Tally()
     with Store.open(tmp_path, fresh_url()) as store, store.owning():
@@ -153,7 +176,7 @@ def test_a_dead_server_delays_the_recorder_and_loses_nothing(postgres, fresh_url
                 await until(lambda: not recorder.pending)
                 await asyncio.to_thread(postgres.stop)
                 recorder.offer(from_prompt("meanwhile"))
-                await until(lambda: recorder._failing)
+                await until(lambda: recorder.failing)
                 await asyncio.to_thread(postgres.start)
                 assert await recorder.drain(DEADLINE) == 0
 
@@ -163,6 +186,11 @@ def test_a_dead_server_delays_the_recorder_and_loses_nothing(postgres, fresh_url
     assert (tally.written, tally.skips) == (2, {})
 
 
+@pytest.mark.fault(
+    "another daemon has taken the PostgreSQL store over",
+    sees="nothing",
+    keeps="the store: the first one writes no more",
+)
 def test_an_owner_that_lost_its_place_writes_no_more(postgres, fresh_url, tmp_path):
     url = fresh_url()
     with Store.open(tmp_path, url) as first, Store.open(tmp_path, url) as second:

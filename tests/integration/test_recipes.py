@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.integration.daemon import TTRL, Daemon
+from tests.integration.daemon import TTRL, Daemon, publish_random
 from ttrl.demo.questions import make_problems
 from ttrl.questions import from_prompt
 from ttrl.store.questions import QuestionState, Recorded
@@ -85,7 +85,10 @@ def test_references_teach_free_texts(state, tmp_path):
 
 def test_votes_in_rounds_and_of_one_kind(state):
     directory, _ = state
-    run, alone = adapt(directory, "recipe=mathematics", "vote.sure=0.6", "vote.floor=0")
+    run, alone = adapt(
+        directory, "recipe=mathematics", "vote.sure=0.6", "vote.floor=0",
+        "update.questions_per_step=12", steps=1,
+    )  # fmt: skip
     with alone.store() as store:
         votes = votes_of(store)
     assert {vote["kind"] for vote, _ in votes} == {"math"}
@@ -93,6 +96,46 @@ def test_votes_in_rounds_and_of_one_kind(state):
     assert sizes <= {2, 4, 8, 16}
     assert min(sizes) < 16
     assert run["samples"] == sum(len(samples) for _, samples in votes)
+
+
+def test_anchors_and_further_tries_are_asked_again(state, random_adapters):
+    directory, _ = state
+    with Daemon(directory, start=False).store() as store:
+        rows = store.questions.new(20)
+        learned, unlabelled, settled = rows[:8], rows[8:12], rows[12:14]
+        for some, became in (
+            (learned, QuestionState.LEARNED_FROM),
+            (unlabelled, QuestionState.NO_LABEL),
+            (settled, QuestionState.NO_SIGNAL),
+        ):
+            for row in some:
+                store.questions.mark(row.id, became)
+    publish_random(directory, random_adapters[:1], learned=[row.id for row in learned])
+    _, alone = adapt(
+        directory, "selection.max_questions=16", "selection.anchors=0.25", "selection.tries=2",
+        "update.questions_per_step=16", "update.keep=4", "gate.probes=1", steps=1,
+    )  # fmt: skip
+    with alone.store() as store:
+        asked = {vote["question_id"] for vote, _ in votes_of(store)}
+    assert len(asked & {row.id for row in learned}) == 4
+    assert asked >= {row.id for row in unlabelled}
+    assert not asked & {row.id for row in settled}
+
+
+def test_shaping_tells_apart_what_the_majority_takes_for_the_same(state):
+    """Of those that do not carry the label, the longer ones are worth more: they may only have
+    thought too little. Alone they are all worth 0."""
+    directory, _ = state
+    _, alone = adapt(directory, "vote.rewards.length=0.5", "vote.floor=0", steps=1)
+    worth = []
+    with alone.store() as store:
+        for vote, samples in votes_of(store):
+            wrong = [s for s in samples if vote["label"] not in (None, s["answer"])]
+            by_length = sorted(wrong, key=lambda sample: len(sample["text"]))
+            worth += [(s[0]["reward"], s[-1]["reward"]) for s in [by_length] if s]
+    assert worth
+    assert all(shortest <= longest for shortest, longest in worth)
+    assert any(shortest < longest for shortest, longest in worth)
 
 
 def test_samples_of_earlier_steps_are_trained_on_again(state):

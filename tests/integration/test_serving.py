@@ -6,11 +6,13 @@ import asyncio
 import signal
 import subprocess
 import threading
+from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 
+from serve.state import owner_of
 from tests.integration.daemon import (
     MODEL,
     TTRL,
@@ -61,14 +63,26 @@ def test_openai_clients_streaming_and_not_sync_and_async(shared):
 def test_what_a_user_may_not_reach(shared):
     for path in ("/v1/load_lora_adapter", "/admin/status", "//v1/load_lora_adapter"):
         answer = httpx2.post(f"{shared.url}{path}", json={}, trust_env=False)
-        assert answer.status_code in (401, 404, 405)
+        assert answer.status_code == 404
         assert "message" in answer.json()["error"]
-    wrong = httpx2.get(
-        f"{shared.url}/admin/status",
-        headers={"Authorization": "Bearer é".encode()},
-        trust_env=False,
-    )
-    assert wrong.status_code == 401
+    owner = owner_of(shared.state_dir)
+    for headers in ({}, {"Authorization": "Bearer é".encode()}):
+        wrong = httpx2.get(f"{owner.admin}/admin/status", headers=headers, trust_env=False)
+        assert wrong.status_code == 401
+    assert owner.admin == owner.page
+    assert "ttrl_engine_up 1.0" in httpx2.get(f"{owner.admin}/metrics", trust_env=False).text
+
+
+def test_the_engine_is_ours_alone(shared):
+    url = shared.status()["engine_url"]
+    answer = httpx2.get(f"{url}/v1/models", trust_env=False)
+    assert answer.status_code == 401
+    with shared.engine() as engine:
+        assert engine.base_model().name == MODEL
+    key = shared.engine_key()
+    told = [Path(f"/proc/{pid}/cmdline").read_text() for pid, _ in shared.children()]
+    assert told
+    assert not any(key in words for words in told)
 
 
 def test_no_learn_is_honoured_and_counted(shared):
@@ -123,6 +137,9 @@ def test_swaps_and_roll_backs_under_traffic(learned):
     assert learned.metric("ttrl_live_adapter_is_wanted") == 1
 
 
+@pytest.mark.fault(
+    "the live version's files are damaged", sees="the version before answers", keeps="everything"
+)
 def test_a_damaged_version_does_not_serve_the_previous_one_does(learned):
     first, second = learned.versions
     learned.child.send_signal(signal.SIGTERM)
@@ -141,6 +158,11 @@ def test_a_damaged_version_does_not_serve_the_previous_one_does(learned):
     assert learned.status()["wanted"] == first
 
 
+@pytest.mark.fault(
+    "a version belongs to another base model",
+    sees="the version before answers, or the base model",
+    keeps="everything",
+)
 def test_a_version_of_another_base_model_is_not_loaded(tmp_path, random_adapters):
     daemon = Daemon(tmp_path / "state", start=False)
     (version,) = publish_random(daemon.state_dir, random_adapters[:1], weights="f" * 64)
@@ -153,6 +175,11 @@ def test_a_version_of_another_base_model_is_not_loaded(tmp_path, random_adapters
         assert daemon.metric('ttrl_adapter_loads_total{outcome="foreign"}') == 1
 
 
+@pytest.mark.fault(
+    "the engine answers with other weights than were published",
+    sees="the version before answers",
+    keeps="everything",
+)
 def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(daemon, random_adapters):
     """As when an engine mixes up its slots: the log-probabilities are another version's."""
     record_questions(daemon.state_dir, 1)
@@ -171,6 +198,11 @@ def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(daemon, r
     assert f"{version} is not what the engine serves: mismatch" in daemon.log
 
 
+@pytest.mark.fault(
+    "SIGTERM comes while answers are under way",
+    sees="whole answers; new requests are refused",
+    keeps="everything; exit status 0",
+)
 def test_sigterm_lets_a_stream_end_and_exits_0(daemon):
     stream = daemon.client.chat.completions.create(
         model=MODEL, messages=QUESTION, temperature=0, max_tokens=48, stream=True
@@ -184,6 +216,11 @@ def test_sigterm_lets_a_stream_end_and_exits_0(daemon):
         assert store.questions.times_asked() == 1, "what was asked last is recorded as well"
 
 
+@pytest.mark.fault(
+    "a second daemon is started on the same state",
+    sees="nothing",
+    keeps="everything; the second one ends with a sentence",
+)
 @pytest.mark.parametrize(
     ("more", "message"),
     [

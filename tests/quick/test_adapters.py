@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
 
 import pytest
 
+from tests.versions import write_lora
 from ttrl import adapters
 from ttrl.adapters import AdapterDamaged, Manifest
 from ttrl.base import Base
-
-
-def write_lora(directory, payload=b"\x00" * 64):
-    directory.mkdir()
-    header = {"a": {"dtype": "F32", "shape": [16], "data_offsets": [0, len(payload)]}}
-    encoded = json.dumps(header).encode()
-    (directory / adapters.CONFIG).write_text('{"r": 16}')
-    (directory / adapters.WEIGHTS).write_bytes(struct.pack("<Q", len(encoded)) + encoded + payload)
-    return directory
 
 
 @pytest.fixture

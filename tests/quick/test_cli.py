@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -50,6 +53,23 @@ def test_status_without_a_daemon(ttrl):
     assert "not running" in ttrl("status", code=3)
     found = json.loads(ttrl("status", "--json", code=3))
     assert (found["running"], found["live"], found["last_run"]) == (False, "base", None)
+
+
+def test_status_looks_again_until_it_is_told_to_stop(tmp_path):
+    words = ["status", "--watch", "--json", "--state-dir", str(tmp_path)]
+    command = [sys.executable, "-c", "from serve.cli import main; main()", *words]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Whoever is started in the background ignores it, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as watching:
+        assert watching.stdout is not None
+        seen = [json.loads(watching.stdout.readline()) for _ in range(2)]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 0
+    assert [each["live"] for each in seen] == ["base", "base"]
 
 
 def test_pause_and_resume(ttrl):
@@ -102,6 +122,11 @@ def test_config_show_names_sources(ttrl):
     assert shown["update.keep"]["source"] == "default"
 
 
+@pytest.mark.fault(
+    "the state directory cannot be written",
+    sees="the daemon does not start, and says why in a sentence",
+    keeps="all that is there",
+)
 def test_a_state_directory_that_cannot_be_written(tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()
@@ -352,7 +377,7 @@ def test_stopping_a_run_needs_a_daemon(ttrl):
 
 def test_a_state_directory_has_one_owner(tmp_path):
     with owning(tmp_path):
-        token = announce(tmp_path, "http://127.0.0.1:1")
+        token = announce(tmp_path, "http://127.0.0.1:1").token
         owner = owner_of(tmp_path)
         assert owner is not None
         assert (owner.pid, owner.token) == (os.getpid(), token)
@@ -378,15 +403,13 @@ def test_a_dead_owner_is_no_owner(tmp_path):
     ],
 )
 def test_the_daemon_knows_its_own_url(host, url):
-    config = load(environ={}, overrides={"gateway.host": host, "gateway.port": 0}).config
-    with daemon.listen(config) as listener:
+    with daemon.listen(host, 0) as listener:
         assert daemon.own_url(listener).startswith(url)
 
 
 def test_an_address_that_cannot_be_listened_on_is_said():
-    config = load(environ={}, overrides={"gateway.host": "192.0.2.1"}).config
     with pytest.raises(daemon.PortInUse, match=r"192\.0\.2\.1:8000"):
-        daemon.listen(config)
+        daemon.listen("192.0.2.1", 8000)
 
 
 def test_a_setting_that_is_no_yaml_is_a_sentence(ttrl):

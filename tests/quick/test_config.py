@@ -1,4 +1,4 @@
-"""YAML file < environment < command line, and every mistake has its sentence."""
+"""YAML file < environment < credentials < command line, and every mistake has its sentence."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_there_are_shipped_configurations():
 
 
 def test_later_layers_win_and_each_value_knows_its_source(file):
-    path = file("gateway: {port: 1, host: a}\nupdate: {steps: 7}\n")
+    path = file("gateway: {port: 1, host: 127.0.0.2}\nupdate: {steps: 7}\n")
     found = load(
         path,
         environ={"TTRL_GATEWAY__PORT": "2", "TTRL_UPDATE__KEEP": "4", "PATH": "/bin"},
         overrides={"gateway.port": 3},
     )
-    assert (found.config.gateway.port, found.config.gateway.host) == (3, "a")
+    assert (found.config.gateway.port, found.config.gateway.host) == (3, "127.0.0.2")
     sources = {path: source for path, _, source in found.rows()}
     assert sources["gateway.port"] is Source.COMMAND_LINE
     assert sources["gateway.host"] is Source.FILE
@@ -58,6 +58,12 @@ def test_later_layers_win_and_each_value_knows_its_source(file):
         ("engine: {url: 'http://me:secret@host'}", "goes into engine.api_key"),
         ("engine: {kind: embedded, flags: [--x]}", "it starts none here"),
         ("engine: {flags: --x}", r"like \[a, b\]"),
+        ("engine: {flags: [--api_key=x]}", "engine.api_key is for it"),
+        ("gateway: {host: 0.0.0.0}", "reach needs gateway.keys.* `ttrl keys add NAME`"),
+        ("gateway: {host: '::'}", "needs gateway.keys"),
+        ("gateway: {host: example.org}", "needs gateway.keys"),
+        ("gateway: {max_connections: 9, max_requests: 9}", r"\(9\) must be more than"),
+        ("gateway: {stall: 0s}", "gateway.stall"),
         ("record: {only_keys: [sk-abc]}", "record.only_keys: .* `printf %s KEY"),
         ("schedule: {timezone: Mars/Base}", "written like Europe/Berlin"),
         ("schedule: {every: soon}", '"15m"'),
@@ -77,9 +83,51 @@ def test_mistakes_in_the_file_are_named(file, text, message):
         load(file(text), environ={})
 
 
+def test_a_gateway_with_keys_may_listen_anywhere(file):
+    found = load(file("gateway: {host: 0.0.0.0, keys: keys.yaml}"), environ={}).config.gateway
+    assert found.keys == Path.cwd() / "keys.yaml"
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load(tmp_path / "nowhere.yaml")
+
+
+@pytest.fixture
+def credentials(tmp_path):
+    """A directory of secrets, and the environment that names it."""
+    (tmp_path / "secrets").mkdir()
+    return tmp_path / "secrets", {"CREDENTIALS_DIRECTORY": str(tmp_path / "secrets")}
+
+
+def test_credentials_are_text_to_the_letter_between_environment_and_command_line(credentials):
+    directory, environ = credentials
+    (directory / "TTRL_ADMIN__KEY").write_text("01234567890123456789\n")
+    (directory / "TTRL_ENGINE__API_KEY").write_text(" no: [yaml\n")
+    (directory / "TTRL_STORE__URL").write_text("postgresql://other")
+    (directory / "hub-token").write_bytes(b"\xff")
+    environ |= {"TTRL_ADMIN__KEY": "from the environment"}
+    found = load(environ=environ, overrides={"store.url": "postgresql://me@db/ttrl"})
+    assert found.config.admin.key == "01234567890123456789"
+    assert found.config.engine.api_key == " no: [yaml"
+    assert found.config.store.url == "postgresql://me@db/ttrl"
+    assert found.sources["admin.key"] is Source.CREDENTIALS
+
+
+def test_bad_credentials_are_refused_and_not_shown(credentials):
+    directory, environ = credentials
+    (directory / "TTRL_ADMIN__KEY").write_text("too short")
+    with pytest.raises(ConfigError, match=r"admin.key: .*from the credentials") as refused:
+        load(environ=environ)
+    assert "too short" not in str(refused.value)
+    (directory / "TTRL_ADMIN__KEY").rename(directory / "TTRL_ADMIN__KEYS")
+    with pytest.raises(ConfigError, match=r"did you mean admin.key\?"):
+        load(environ=environ)
+    (directory / "TTRL_ADMIN__KEYS").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"TTRL_ADMIN__KEYS is not text"):
+        load(environ=environ)
+    with pytest.raises(ConfigError, match=r"cannot read the credentials in /nowhere .*No such"):
+        load(environ={"CREDENTIALS_DIRECTORY": "/nowhere"})
 
 
 def test_a_misspelt_environment_variable_is_refused():

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jobs import confirm
-from serve.cli.label import sides
+from serve.labels import sides
 from tests.quick.test_gate import SETTINGS, probes
 from tests.quick.test_labelling import PAIR, held_out, ttrl
 from ttrl.config import ShipPolicy

@@ -159,6 +159,11 @@ def test_unusual_choices(changes: dict[str, Any], text: str, finish: Finish) -> 
     assert (sample.text, sample.finish) == (text, finish)
 
 
+@pytest.mark.fault(
+    "the engine answers a run with rubbish",
+    sees="nothing",
+    keeps="everything; the run fails, and quotes nothing of it",
+)
 @pytest.mark.parametrize(
     "answer",
     [

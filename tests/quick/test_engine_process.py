@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serve.engine import with_key
+from ttrl.config import Config, EngineConfig
 from ttrl.engine.client import EngineError
 from ttrl.engine.log import LineFile
 from ttrl.engine.process import (
@@ -128,6 +130,9 @@ def test_one_that_never_answers_is_given_up() -> None:
     assert not process.alive()
 
 
+@pytest.mark.fault(
+    "the daemon dies", sees="nothing more", keeps="no orphan: its engine dies with it"
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 def test_it_dies_with_its_parent_but_not_with_the_thread_that_started_it() -> None:
     parent = subprocess.Popen(
@@ -180,6 +185,11 @@ def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.Monk
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 3000
 
 
+@pytest.mark.fault(
+    "the disk is full when the engine writes to its log",
+    sees="nothing",
+    keeps="all but those lines",
+)
 def test_a_full_disk_is_nothing_to_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     log = LineFile(Path("/dev/full"))
     log("lost")
@@ -262,3 +272,12 @@ def flags(words: list[str]) -> dict[str, str]:
         for flag, value in pairs
         if flag.startswith("--")
     }
+
+
+def test_the_engine_that_we_start_gets_a_key_of_its_own_and_no_other_does():
+    made = [with_key(Config()).engine.api_key for _ in range(2)]
+    assert all(len(key or "") > 40 for key in made)
+    assert made[0] != made[1]
+    for engine in ({"api_key": "theirs"}, {"url": "http://127.0.0.1:1"}):
+        config = Config(engine=EngineConfig(**engine))
+        assert with_key(config) is config

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
 from jobs.probe import Examination
+from ttrl.adapters import AdapterDamaged
 from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.engine.client import ModelCard
 from ttrl.engine.pacer import Pacer
 from ttrl.probes import Label
+from ttrl.proof import Pin, Pinned
 from ttrl.questions import from_prompt
 from ttrl.samples import Finish, Sample, SampleSet
 from ttrl.store.questions import Recorded
@@ -125,3 +130,41 @@ def test_the_live_version_is_asked_twice_and_the_base_once(store):
         assert each.probe.candidate.accuracy >= 0.5
         assert len(each.probe.again.answers) == 8
     assert any(each.probe.again != each.probe.live for each in examined)
+
+
+PINNED = Pinned(Pin(1, (1, 2, 3), 1), "float32", (-1.0, -1.0), (-1.5, -1.5), None)
+
+
+class Loading:
+    """Stands for the candidate: says what is in the engine beside it."""
+
+    def __init__(self, damaged=False):
+        self.damaged = damaged
+        self.beside_it = []
+
+    @contextmanager
+    def beside(self, directory):
+        if self.damaged:
+            raise AdapterDamaged("it is damaged")
+        self.beside_it.append(directory.name)
+        yield "beside"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_was_live_a_week_ago_is_loaded_to_compare_with(store, monkeypatch, damaged):
+    """Unless it is the base or what is live now, whose log-probabilities are known."""
+    engine, candidate = Engine(), Loading(damaged)
+    engine.read_back = lambda pin, *, model: {"beside": (-3.0, -1.0), "live": (-1.0, -1.0)}[model]
+    examination, pacer = examine(store, engine)
+    with pacer:
+        base = examination.drift([PINNED], candidate)
+        assert base.from_week == base.from_base is not None
+        store.adapters.want("live", author="run", reason="")
+        eight_days_on = time.time() + 8 * 86400
+        monkeypatch.setattr("jobs.probe.time.time", lambda: eight_days_on)
+        assert examination.drift([PINNED], candidate).from_week == 0.0
+        examination.parent = "newer"
+        found = examination.drift([PINNED], candidate)
+    assert candidate.beside_it == ([] if damaged else ["live"])
+    expected = None if damaged else pytest.approx((math.exp(-2) - 1 + 2) / 2)
+    assert found.from_week == expected

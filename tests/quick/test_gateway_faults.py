@@ -68,6 +68,7 @@ def test_nothing_goes_to_an_engine_that_has_not_got_the_live_version_again(home:
     nothing_learned(home, Unlearnable.INCOMPLETE)
 
 
+@pytest.mark.fault("there is no engine", sees="503 with Retry-After", keeps="everything")
 def test_no_engine_is_a_503_that_says_when_to_come_back() -> None:
     with house(engine_url=f"http://127.0.0.1:{free_port()}") as home, home.http() as client:
         answer = client.post(CHAT, json={"messages": asking()})
@@ -81,6 +82,11 @@ def test_no_engine_is_a_503_that_says_when_to_come_back() -> None:
         nothing_learned(home, Unlearnable.INCOMPLETE)
 
 
+@pytest.mark.fault(
+    "the engine hangs up without an answer",
+    sees="502",
+    keeps="everything; the question is not recorded",
+)
 def test_an_engine_that_hangs_up_is_a_502() -> None:
     with hanging_up() as url, house(engine_url=url) as home, home.client() as client:
         with pytest.raises(openai.InternalServerError) as error:
@@ -90,6 +96,11 @@ def test_an_engine_that_hangs_up_is_a_502() -> None:
         nothing_learned(home, Unlearnable.INCOMPLETE)
 
 
+@pytest.mark.fault(
+    "the engine dies in the midst of a stream",
+    sees="a stream that is seen to be cut",
+    keeps="everything; the question is not recorded",
+)
 def test_an_engine_that_dies_mid_stream_cuts_the_stream(home: House) -> None:
     home.engine.behave = dying_after(["one", "two"])
     got: list[bytes] = []
@@ -122,6 +133,11 @@ def test_the_engines_own_errors_pass_unchanged(home: House) -> None:
     nothing_learned(home, Unlearnable.ENGINE_REFUSED)
 
 
+@pytest.mark.fault(
+    "the engine answers with an error that is not JSON",
+    sees="the error's status, in OpenAI's shape",
+    keeps="everything",
+)
 @pytest.mark.parametrize(("status", "seen"), [(500, 500), (418, 418), (302, 400)])
 def test_errors_that_are_not_json_are_put_in_shape(home: House, status: int, seen: int) -> None:
     home.engine.behave = saying(status, b"<h1>Ouch: 2 plus 2</h1>", "text/html")
@@ -133,6 +149,11 @@ def test_errors_that_are_not_json_are_put_in_shape(home: House, status: int, see
     assert home.tally.errors == {UpstreamError.NOT_JSON: 1}
 
 
+@pytest.mark.fault(
+    "something else than an engine answers",
+    sees="what it said",
+    keeps="everything; the question is not recorded",
+)
 def test_a_page_instead_of_an_answer_teaches_nothing(home: House) -> None:
     home.engine.behave = saying(200, b"<h1>Welcome</h1>", "text/html")
     with home.http() as client:
@@ -175,6 +196,26 @@ def test_a_client_that_leaves_when_its_stream_has_said_that_it_is_done_was_answe
     assert (home.tally.aborts, home.tally.requests) == (0, [(CHAT, 200)])
 
 
+@pytest.mark.fault(
+    "the engine sends half an event, or something else than events",
+    sees="what it sent",
+    keeps="everything",
+)
+@pytest.mark.parametrize("said", [b'data: {"cho', b"\xff\x00 no event", b""])
+def test_rubbish_in_a_stream_passes_as_it_came(home: House, said: bytes) -> None:
+    home.engine.behave = saying(200, said, "text/event-stream")
+    with home.http() as client:
+        for _ in range(2):
+            asked = {"messages": asking(), "stream": True}
+            assert client.post(CHAT, json=asked).content == said
+        assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.fault(
+    "a client leaves before its answer ends",
+    sees="others nothing",
+    keeps="everything; the engine's work for it ends",
+)
 def test_a_client_that_leaves_mid_stream_ends_the_engines_work(home: House) -> None:
     home.engine.behave = streaming(["one", "two"], [Gate()])
     with home.client() as client:
@@ -187,6 +228,11 @@ def test_a_client_that_leaves_mid_stream_ends_the_engines_work(home: House) -> N
     assert home.live.in_flight("ttrl-1") == 0
 
 
+@pytest.mark.fault(
+    "an answer takes longer than it may",
+    sees="504, or a cut stream",
+    keeps="everything; the engine's work for it ends",
+)
 def test_an_engine_that_hangs_is_given_up_at_the_deadline() -> None:
     with house(limits=Limits(deadline_seconds=0.2)) as home, home.http() as client:
         home.engine.behave = hanging
@@ -204,6 +250,7 @@ def test_an_engine_that_hangs_is_given_up_at_the_deadline() -> None:
         assert home.tally.errors == {UpstreamError.TIMED_OUT: 2}
 
 
+@pytest.mark.fault("a client reads slowly", sees="all of its answer", keeps="everything")
 def test_a_slow_reader_gets_everything(home: House) -> None:
     pieces = ["x" * 60_000] * 400
     home.engine.behave = streaming(pieces)
@@ -217,6 +264,9 @@ def test_a_slow_reader_gets_everything(home: House) -> None:
     assert len(home.texts()) == 1
 
 
+@pytest.mark.fault(
+    "the store does not answer", sees="nothing", keeps="as many questions as the queue holds"
+)
 def test_a_stuck_store_delays_nobody() -> None:
     stuck = threading.Event()
     stored: list[Recorded] = []
@@ -245,6 +295,11 @@ class Broken(Live):
         raise KeyError("the user's secret")
 
 
+@pytest.mark.fault(
+    "a defect of ours",
+    sees="500 in OpenAI's shape",
+    keeps="everything; no word of a user's is in the log",
+)
 def test_a_defect_of_ours_is_a_500_without_the_users_words(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import probe
+from jobs.asker import Asked
 from serve.cli import main
-from serve.cli.label import sides
+from serve.labels import sides
 from ttrl.config import GateConfig
 from ttrl.labelling import Judged, Pair, Side, Told, to_judge
 from ttrl.paired import Answered, Probe
@@ -153,7 +154,7 @@ def examined(key, live, candidate, label=None):
         Answered(tuple(one.candidate_answers)),
     )
     seen = Probe(str(key), "c", of_live, of_live, of_live, of_candidate)
-    asked = probe.Asked(key, from_prompt(str(key)), label)
+    asked = Asked(key, from_prompt(str(key)), label)
     return probe.Examined(asked, seen, one.live, one.candidate)
 
 

@@ -71,3 +71,7 @@ def test_letters(one, other, at_least, at_most):
     found = Letters().compare([one, other])
     assert found[0][0] == found[1][1] == 1
     assert at_least <= found[0][1] == found[1][0] <= at_most
+
+
+def test_a_code_between_digits_is_as_it_is_written():
+    assert clusters(["It is part 5a7.", "It is part 5b7.", "It is part 5a7."]) == [0, 1, 0]

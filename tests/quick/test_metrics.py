@@ -10,7 +10,8 @@ STEP = {
     "step": 1, "share": 0.5, "vote_entropy": 1.0, "informative": 0.5, "step_samples": 32,
     "step_saved": 8, "in_flight_limit": 2.5, "paused_seconds": 3.0, "asked_again": 8, "flipped": 2,
     "alike": 0.25, "unreadable": 0.1, "length": 12.0, "token_entropy": 0.3, "kl": None,
-    "mismatch": 0.01, "masked": 0.0,
+    "mismatch": 0.01, "masked": 0.0, "step_tokens": 400, "reward": 0.5,
+    "outcomes": {"label": 6, "tie": 2}, "shares": [0.5, 0.75, 0.25, 1.0],
 }  # fmt: skip
 
 
@@ -56,6 +57,42 @@ def test_what_the_guard_looks_at_shows() -> None:
     assert value(metrics, "ttrl_samples_length_tokens") == 12
     assert value(metrics, "ttrl_update_kl_nats") == 0.5
     assert value(metrics, "ttrl_samples_total") == 64
+    assert value(metrics, "ttrl_sampled_tokens_total") == 800
+    assert value(metrics, "ttrl_vote_share_ratio_count") == 8
+    assert value(metrics, "ttrl_vote_share_ratio_sum") == 5.0
+    assert metrics.registry.get_sample_value("ttrl_votes_total", {"outcome": "tie"}) == 4
+
+
+CHECKS = [
+    {"rule": "accuracy", "outcome": "passed", "tag": None,
+     "compared": {"before": 0.5, "after": 0.7}},
+    {"rule": "right majorities kept", "outcome": "failed", "tag": None,
+     "compared": {"before": 1.0, "after": 0.9}},
+    {"rule": "length", "outcome": "passed", "tag": None, "compared": None},
+    {"rule": "accuracy by tag", "outcome": "unproven", "tag": "sums",
+     "compared": {"before": 0.5, "after": 0.4}},
+]  # fmt: skip
+
+
+def test_what_a_gate_said_shows() -> None:
+    metrics = Metrics()
+    found = metrics.registry.get_sample_value
+    verdict = {"verdict": "worse", "labelled": 30, "held_out": 20, "checks": CHECKS}
+    sure = {"e": 3.0, "threshold": None, "needed": 100, "budget_left": 0.5}
+    metrics.observed("verdict", verdict | {"certainty": None})
+    assert found("ttrl_gate_budget_left_ratio") == 0, "not said"
+    metrics.observed("verdict", verdict | {"certainty": sure})
+    assert found("ttrl_gate_verdicts_total", {"verdict": "worse"}) == 2
+    assert found("ttrl_gate_probes", {"kind": "labelled"}) == 30
+    assert found("ttrl_gate_difference_ratio", {"rule": "accuracy"}) == pytest.approx(0.2)
+    assert found("ttrl_gate_difference_ratio", {"rule": "tag"}) is None
+    assert found("ttrl_gate_right_to_wrong_ratio") == pytest.approx(0.1)
+    objections = "ttrl_gate_objections_total"
+    assert found(objections, {"rule": "tag", "outcome": "unproven"}) == 2
+    assert found(objections, {"rule": "kept_right", "outcome": "failed"}) == 2
+    assert found(objections, {"rule": "accuracy", "outcome": "passed"}) is None
+    assert found("ttrl_gate_evidence") == 3
+    assert found("ttrl_gate_evidence_asked") == float("inf")
 
 
 def test_rulings_are_counted_by_rule() -> None:

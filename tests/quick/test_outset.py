@@ -18,6 +18,7 @@ from ttrl.lineage import Begins, Descent
 from ttrl.questions import from_prompt
 from ttrl.settings import override
 from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.forgetting import Doomed
 from ttrl.store.questions import QuestionState, Recorded
 
 
@@ -61,6 +62,33 @@ def test_what_is_wanted_but_belongs_to_another_base_begins_a_lineage(config, sto
     assert (found.parent, found.begins, found.again) == (None, Begins.BASE, (manifest.name,))
 
 
+def test_nothing_goes_on_from_what_is_tainted(config, store, manifest, tmp_path):
+    """But from the newest version before it that is not, or from the base with what is left."""
+    other = tmp_path / "source2"
+    shutil.copytree(tmp_path / "source", other)
+    second = replace(manifest, name="ttrl-l-2-second", number=2, parent=manifest.name)
+    adapters.publish(other, tmp_path / "adapters", second)
+    (key,) = _recorded(store, "a")
+    row = replace(
+        store.adapters.get(manifest.name), name=second.name, number=2, parent=manifest.name
+    )
+    store.adapters.publish(row, [key], author="run")
+    store.adapters.served(second.name, "as wanted")
+    store.forgetting.purge(Doomed([key]), keep_serving=True)
+    found = outset.descent(config, store)
+    assert (found.parent, found.stacked) == (manifest, (manifest.name,))
+    store.forgetting.retire([manifest.name])
+    found = outset.descent(config, store)
+    assert (found.parent, found.begins) == (None, Begins.TAINTED)
+    assert found.again == (second.name, manifest.name)
+    assert "purged" in found.words
+
+
+def _recorded(store, *prompts):
+    store.questions.record([Recorded(from_prompt(p), 1.0) for p in prompts], holdout=0)
+    return [row.id for row in store.questions.new(None)]
+
+
 def test_what_is_wanted_but_gone_is_no_lineage(config, store, manifest):
     shutil.rmtree(config.state_dir / "adapters" / manifest.name)
     assert outset.descent(config, store).begins is Begins.NO_PARENT
@@ -78,6 +106,7 @@ def test_anchors_are_drawn_of_what_was_learned_from(config, store, manifest):
     descent = Descent(manifest, stacked=("second", manifest.name))
     found = outset.candidates(settings, store, descent)
     assert {row.id for row in found[:4]} < {row.id for row in learned}
+    assert outset.candidates(settings, store, descent) == found, "a dry run names those of the run"
     assert {row.id for row in found[4:]} == {row.id for row in fresh}
     chosen = outset.select(settings, store, found).chosen
     assert [row.state for row in chosen] == ["learned_from"] * 4 + ["new"] * 8

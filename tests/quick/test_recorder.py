@@ -14,11 +14,12 @@ import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from serve.live import Live, Route
-from serve.recorder import Recorder, cause
+from serve.recorder import Recorder
 from tests.house import Tally
 from tests.standin import DEADLINE
 from ttrl.questions import Unlearnable, from_prompt
 from ttrl.store import Store
+from ttrl.store.outage import cause
 from ttrl.store.questions import Recorded
 
 QUESTIONS = [from_prompt(f"What is {n}?") for n in range(1000)]
@@ -62,6 +63,11 @@ def test_all_is_written_once_in_order_and_in_batches() -> None:
     assert tally.written == 1000
 
 
+@pytest.mark.fault(
+    "more questions come than the queue holds while nothing can be written",
+    sees="nothing",
+    keeps="the oldest of them; the others are counted as lost",
+)
 def test_a_full_queue_drops_the_newest_and_counts_it() -> None:
     tally = Tally()
 
@@ -102,6 +108,7 @@ def test_a_store_that_fails_keeps_the_batch_until_it_can_be_written(error: Excep
     assert tally.written == 3
 
 
+@pytest.mark.fault("a question cannot be stored", sees="nothing", keeps="every other one")
 def test_one_question_that_cannot_be_stored_does_not_take_others_with_it() -> None:
     tally, stored = Tally(), []
     bad = {QUESTIONS[3].text, QUESTIONS[8].text}

@@ -80,6 +80,6 @@ def test_what_cannot_be_is_refused(tmp_path):
 
 
 def test_a_model_needs_the_extra(monkeypatch):
-    monkeypatch.setattr("ttrl.config.find_spec", lambda name: None)
+    monkeypatch.setattr("ttrl.config.learning.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"ttrl\[embed\]"):
         Config(meaning={"model": "m"})

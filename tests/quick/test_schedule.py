@@ -42,6 +42,11 @@ def test_decisions(schedule, changes, decision):
     assert decide(schedule, facts(**changes)) is decision
 
 
+@pytest.mark.fault(
+    "the daemon was down, or the host asleep, at ten times of a run",
+    sees="nothing",
+    keeps="one run catches up",
+)
 def test_ten_missed_times_are_one_catch_up():
     fired = NOON - timedelta(hours=10)
     assert decide(HOURLY, facts(fired=fired)) is Decision.START
@@ -81,6 +86,9 @@ def test_when_the_next_run_starts(changes, fired, start):
     assert found is None or in_window(schedule, found)
 
 
+@pytest.mark.fault(
+    "summer time skips the time of a run", sees="nothing", keeps="the run, an hour later at most"
+)
 def test_a_cron_time_that_summer_time_skips_is_not_lost():
     schedule = ScheduleConfig(cron="30 2 * * *", timezone="Europe/Berlin")
     due = next_due(schedule, datetime(2026, 3, 28, 12, tzinfo=UTC))

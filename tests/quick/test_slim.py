@@ -30,7 +30,7 @@ def loaded_by(imports):
         "import serve.daemon, serve.demo",
         "import ttrl.rollouts, ttrl.gate, ttrl.selection, ttrl.adapters, ttrl.engine.process",
         "import ttrl.memory.check, ttrl.engine.card\nttrl.engine.card.first_card()",
-        "import jobs.adapt, jobs.assess, jobs.probe, jobs.schedule",
+        "import jobs.adapt, jobs.assess, jobs.measure, jobs.probe, jobs.schedule",
         "from serve.cli import COMMANDS, main\n[main.get_command(None, name) for name in COMMANDS]",
         "from ttrl import answers\nanswers.canonical(['\\\\boxed{x^2}', '\\\\boxed{x*x}'], 'math')",
     ],

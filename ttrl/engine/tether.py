@@ -24,7 +24,7 @@ def main() -> None:
         if os.getppid() != parent:  # It died before the call above took effect.
             sys.exit(1)
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606 - no shell is what is wanted
     except OSError as error:
         sys.exit(f"cannot run {command[0]}: {error.strerror}")
 

@@ -25,16 +25,20 @@ class Embeddings:
 
     def compare(self, texts: Sequence[str]) -> Matrix:
         """As Likeness has it."""
+        if not texts:
+            return []
+        vectors = self.vectors(texts)
+        return _symmetric(vectors @ vectors.T)
+
+    def vectors(self, texts: Sequence[str]) -> Any:
+        """Of length 1, a row for each of at least one text."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if len(self._known) + len(new) > REMEMBERED:
             self._known, new = {}, list(dict.fromkeys(texts))
         if new:
             made = self._model.encode(new, normalize_embeddings=True, show_progress_bar=False)
             self._known.update(zip(new, made, strict=True))
-        if not texts:
-            return []
-        vectors = np.stack([self._known[text] for text in texts]).astype(float)
-        return _symmetric(vectors @ vectors.T)
+        return np.stack([self._known[text] for text in texts]).astype(float)
 
 
 class Pairs:

@@ -133,6 +133,7 @@ def _surely_names(tokens: Sequence[_Token]) -> Iterator[str]:
 
 
 _SCALE_OF_DEGREES = re.compile(r"\b(?:degrees?|Grad) (celsius|fahrenheit)", re.IGNORECASE)
+_PLAIN = re.compile(r"\d*\.?\d+|\d+\.")
 _MEASURED = re.compile(r"(\d+(?:[.,]\d+)?)([^\W\d_]+)")
 
 
@@ -174,11 +175,11 @@ def _number_at(tokens: Sequence[_Token], place: int) -> tuple[str | None, int]:
 
 
 def _value(digits: str) -> str:
-    """A number as it is worth; a time of day as it is written."""
-    if ":" in digits or len(digits) > LONGEST:
-        return digits
+    """A number as it is worth; a time of day, or a code with letters inside, as it is written."""
     plain = re.sub(r"[.,](?=\d{3}(?:\D|$))", "", digits).replace(",", ".")
-    return str(Fraction(plain)) if plain.count(".") < 2 else digits
+    if len(digits) > LONGEST or not _PLAIN.fullmatch(plain):
+        return digits
+    return str(Fraction(plain))
 
 
 def _han_value(numerals: str) -> int:

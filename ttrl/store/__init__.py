@@ -11,16 +11,19 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ttrl.store.adapters import AdapterTable
-from ttrl.store.backends import StoreError
+from ttrl.store.backends import PATIENCE_SECONDS, StoreDamaged, StoreError
 from ttrl.store.comparisons import ComparisonTable
 from ttrl.store.database import Database
+from ttrl.store.exchange import Exchange
+from ttrl.store.forgetting import Forgetting
+from ttrl.store.measurements import MeasurementTable
 from ttrl.store.probes import ProbeTable
 from ttrl.store.questions import QuestionTable
 from ttrl.store.runs import RunTable
 from ttrl.store.schema import facts
 from ttrl.store.shadow import ShadowTable
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["Store", "StoreDamaged", "StoreError"]
 
 
 class Store:
@@ -34,17 +37,36 @@ class Store:
         self.runs = RunTable(database)
         self.adapters = AdapterTable(database)
         self.shadow = ShadowTable(database)
+        self.measurements = MeasurementTable(database)
+        self.forgetting = Forgetting(database)
+        self.exchange = Exchange(database)
 
     @classmethod
-    def open(cls, state_dir: Path, url: str | None = None) -> Store:
+    def open(
+        cls, state_dir: Path, url: str | None = None, patience: float = PATIENCE_SECONDS
+    ) -> Store:
         """The store at a URL (`store.url`), or else in the state directory; made when it is not
-        there. Raises StoreError."""
-        return cls(Database.open(state_dir, url))
+        there. Writers wait for others as long as `patience`, in seconds. Raises StoreError."""
+        return cls(Database.open(state_dir, url, patience))
+
+    @classmethod
+    def look(cls, state_dir: Path, url: str | None = None) -> Store:
+        """The store as it is, to be read only; one with an older schema lacks tables and columns.
+        Raises StoreError."""
+        return cls(Database.look(state_dir, url))
+
+    def revision(self) -> str | None:
+        """Of its schema; None before the first."""
+        return self._database.revision()
 
     def owning(self) -> AbstractContextManager[None]:
         """Be the store's only owner, whatever the state directory. Raises StoreError when another
         process is."""
         return self._database.owning()
+
+    def check(self) -> None:
+        """See whether it is whole, which reads all of it. Raises StoreDamaged."""
+        self._database.check()
 
     def fact(self, name: str) -> str | None:
         """A small fact about the whole, such as `paused`."""

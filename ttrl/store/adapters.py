@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.faults import Point, reached
 from ttrl.proof import Pin, Pinned
 from ttrl.store.database import Database
 from ttrl.store.questions import QuestionState
 from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
+from ttrl.store.traces import known
 
 
 class AdapterState(StrEnum):
@@ -26,6 +29,34 @@ class AdapterState(StrEnum):
     """It waits for the operator."""
     ROLLED_BACK = "rolled_back"
     """It served and was taken back; never promoted again by itself."""
+    TAINTED = "tainted"
+    """It, or a version that it goes on from, learned from what was purged. It is served to nobody
+    again, and its files are removed."""
+    RETIRED = "retired"
+    """It was old and nobody's: its files are removed."""
+
+
+GONE = (AdapterState.TAINTED, AdapterState.RETIRED)
+"""These have no files, or will soon have none."""
+TAKEN_BACK = (AdapterState.ROLLED_BACK, AdapterState.TAINTED)
+
+
+class AdapterGone(Exception):
+    """A version has no files any more, or is about to have none, so that it cannot serve."""
+
+
+class Forgotten(Exception):
+    """Questions that a version learned from were forgotten before it was published."""
+
+
+class Author(StrEnum):
+    """Who wanted a version."""
+
+    RUN = "run"
+    OPERATOR = "operator"
+    LABELS = "labels"
+    """A held version that labels given since have proven better."""
+    GUARD = "guard"
 
 
 @dataclass(frozen=True)
@@ -55,6 +86,17 @@ class Pointer:
     at: float
 
 
+@dataclass(frozen=True)
+class Change:
+    """Another version was wanted; `back` says that it was for taking the one before it back."""
+
+    id: int
+    adapter: str | None
+    author: str
+    reason: str
+    back: bool
+
+
 class AdapterTable:
     """The adapters of one store."""
 
@@ -71,37 +113,54 @@ class AdapterTable:
     ) -> AdapterRow:
         """Add a version and, when it is approved, want it live: one transaction, so that neither
         is ever seen without the other. One that goes on from a version that was rolled back
-        meanwhile is held instead. The row as it was written."""
+        meanwhile is held instead. The row as it was written. Raises Forgotten."""
+        learned = sorted(set(question_ids))
         with self._database.write() as connection:
+            tainted = _state(connection, row.parent) is AdapterState.TAINTED
+            if tainted or len(known(connection, learned)) < len(learned):
+                raise Forgotten("questions that it learned from were forgotten meanwhile")
             if _state(connection, row.parent) is AdapterState.ROLLED_BACK:
                 reason = f"{row.parent}, which it goes on from, was rolled back; {row.reason}"
                 row = replace(row, state=AdapterState.HELD, reason=reason)
             connection.execute(adapters.insert().values(**vars(row)))
-            lineage = [
-                {"adapter": row.name, "question_id": key} for key in sorted(set(question_ids))
-            ]
+            lineage = [{"adapter": row.name, "question_id": key} for key in learned]
             if lineage:
                 connection.execute(adapter_questions.insert(), lineage)
             for each in measured:
                 connection.execute(pinned.insert().values(_pinned_row(row.name, each)))
             if row.state is AdapterState.APPROVED:
                 _want(connection, row.name, author, row.reason or "")
+            reached(Point.PUBLISHING)
+        reached(Point.PUBLISHED)
         return row
 
-    def get(self, name: str) -> AdapterRow:
-        """One version. Raises KeyError."""
+    def find(self, name: str) -> AdapterRow | None:
+        """One version, if there is such a one."""
         query = sa.select(adapters).where(adapters.c.name == name)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
+        return _from_row(row) if row else None
+
+    def get(self, name: str) -> AdapterRow:
+        """One version. Raises KeyError."""
+        row = self.find(name)
         if row is None:
             raise KeyError(f"there is no adapter {name}; `ttrl adapters list` names them")
-        return _from_row(row)
+        return row
 
     def all(self) -> list[AdapterRow]:
         """Every version, newest first."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(adapters).order_by(adapters.c.created.desc()))
             return [_from_row(row) for row in rows]
+
+    def digests(self) -> dict[str, str]:
+        """The digest of every version that has files, by its name; a store of any revision has
+        these."""
+        query = sa.select(adapters.c.name, adapters.c.digest).order_by(adapters.c.created)
+        query = query.where(adapters.c.state.not_in(GONE))
+        with self._database.read() as connection:
+            return {row.name: row.digest for row in connection.execute(query)}
 
     def question_ids(self, name: str, state: QuestionState | None = None) -> list[int]:
         """The questions a version learned from; those in one state, or all."""
@@ -125,8 +184,10 @@ class AdapterTable:
             return (connection.scalar(query) or 0) + 1
 
     def want(self, name: str | None, *, author: str, reason: str) -> None:
-        """Say which version should serve; None is the base model."""
+        """Say which version should serve; None is the base model. Raises AdapterGone."""
         with self._database.write() as connection:
+            if (state := _state(connection, name)) in GONE:
+                raise AdapterGone(f"{name} is {state}: it cannot serve; choose another version")
             if name is not None:
                 update = adapters.update().where(adapters.c.name == name)
                 connection.execute(update.values(state=AdapterState.APPROVED, reason=reason))
@@ -142,12 +203,16 @@ class AdapterTable:
                 return False
             before = next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
             if present is not None:
-                update = adapters.update().where(adapters.c.name == present)
+                update = adapters.update().where(
+                    adapters.c.name == present, adapters.c.state.not_in(GONE)
+                )
                 connection.execute(update.values(state=AdapterState.ROLLED_BACK, reason=reason))
                 learned = sa.select(adapter_questions.c.question_id)
                 suspect = learned.where(adapter_questions.c.adapter == present)
                 _quarantine(connection, suspect, f"{present} learned from it and was rolled back")
             _want(connection, before, author, reason)
+            reached(Point.ROLLING_BACK)
+        reached(Point.ROLLED_BACK)
         return True
 
     def quarantine(self, question_ids: Iterable[int], reason: str) -> None:
@@ -160,6 +225,40 @@ class AdapterTable:
         """Which version should serve."""
         return self._newest(wanted)
 
+    def wanted_at(self, at: float) -> str | None:
+        """Which version should have served then (Unix seconds)."""
+        query = sa.select(wanted.c.adapter).where(wanted.c.at <= at).order_by(wanted.c.id.desc())
+        with self._database.read() as connection:
+            return connection.scalars(query.limit(1)).first()
+
+    def wanted_since(self, at: float) -> set[str | None]:
+        """Every version that should have served then (Unix seconds) or at any time since."""
+        query = sa.select(wanted.c.adapter).where(wanted.c.at > at)
+        with self._database.read() as connection:
+            return {self.wanted_at(at), *connection.scalars(query)}
+
+    def changes(self, after: int) -> list[Change]:
+        """What was wanted after a certain change, in order."""
+        columns = (wanted.c.id, wanted.c.adapter, wanted.c.author, wanted.c.reason)
+        earlier = sa.select(sa.func.max(wanted.c.id)).where(wanted.c.id <= after).scalar_subquery()
+        query = sa.select(*columns).where(wanted.c.id >= sa.func.coalesce(earlier, 0))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(wanted.c.id)).all()
+            gone = set(
+                connection.scalars(
+                    sa.select(adapters.c.name).where(adapters.c.state.in_(TAKEN_BACK))
+                )
+            )
+        before = [None, *(row.adapter for row in rows)]
+        every = (Change(*row, back=last in gone) for last, row in zip(before, rows, strict=False))
+        return [change for change in every if change.id > after]
+
+    def counts(self) -> dict[str, int]:
+        """How many are in each state."""
+        query = sa.select(adapters.c.state, sa.func.count()).group_by(adapters.c.state)
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def served(self, text: str | None, reason: str) -> None:
         """The daemon's word on which version serves."""
         row = {"adapter": text, "reason": reason, "at": time.time()}
@@ -169,6 +268,30 @@ class AdapterTable:
     def serving(self) -> Pointer:
         """Which version the daemon last said it serves."""
         return self._newest(serving)
+
+    def live_since(self) -> float | None:
+        """Since when (Unix seconds) what serves has served, whatever daemon said so; None before
+        any."""
+        now = self.serving()
+        if not now.id:
+            return None
+        others = sa.select(sa.func.max(serving.c.id)).where(
+            serving.c.adapter.is_distinct_from(now.adapter)
+        )
+        since = sa.select(sa.func.min(serving.c.at)).where(
+            serving.c.id > sa.func.coalesce(others.scalar_subquery(), 0)
+        )
+        with self._database.read() as connection:
+            found: float | None = connection.scalar(since)
+        return found
+
+    def waiting(self) -> int:
+        """How many held versions were made since the wanted one was: those that could follow it."""
+        query = sa.select(sa.func.count()).where(
+            adapters.c.state == AdapterState.HELD, adapters.c.created >= self.wanted().at
+        )
+        with self._database.read() as connection:
+            return connection.scalar(query) or 0
 
     def previous(self) -> str | None:
         """The version wanted before the present one, kept loaded for an instant roll-back."""
@@ -185,6 +308,50 @@ class AdapterTable:
         with self._database.read() as connection:
             history = _history(connection, table, limit=1)
         return history[0] if history else Pointer(0, None, "nothing has been learned yet", 0.0)
+
+
+def taint(
+    connection: sa.Connection, learned: AbstractSet[str], *, author: str, keep_serving: bool
+) -> list[str]:
+    """Mark these versions, and all that go on from them, and let runs learn again from the rest of
+    what they learned from. If one of them should serve, want the newest other one that did, unless
+    it is to go on until a run has made another. The names of those that were not marked before."""
+    rows = connection.execute(sa.select(adapters.c.name, adapters.c.parent, adapters.c.state)).all()
+    heirs = _heirs({row.name: row.parent for row in rows}, learned)
+    reasons = dict.fromkeys(heirs, "it goes on from a version that learned from what was purged")
+    reasons |= dict.fromkeys(learned & heirs, "it learned from what was purged")
+    fresh = [row.name for row in rows if row.name in heirs and row.state != AdapterState.TAINTED]
+    for name in fresh:
+        update = adapters.update().where(adapters.c.name == name)
+        connection.execute(update.values(state=AdapterState.TAINTED, reason=reasons[name]))
+    _learn_again(connection)
+    history = _history(connection, wanted, limit=None)
+    present = history[0].adapter if history else None
+    if present in heirs and not keep_serving:
+        before = next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
+        _want(connection, before, author, f"{present} {AdapterState.TAINTED}: {reasons[present]}")
+    return fresh
+
+
+def _learn_again(connection: sa.Connection) -> None:
+    """Let runs learn once more from what only tainted versions learned from."""
+    learned = sa.select(adapter_questions.c.question_id).join(adapters)
+    lost = learned.where(adapters.c.state == AdapterState.TAINTED)
+    kept = learned.where(adapters.c.state != AdapterState.TAINTED)
+    update = questions.update().where(
+        questions.c.state == QuestionState.LEARNED_FROM,
+        questions.c.id.in_(lost),
+        questions.c.id.not_in(kept),
+    )
+    connection.execute(update.values(state=QuestionState.NEW, reason=None))
+
+
+def _heirs(parents: Mapping[str, str | None], names: AbstractSet[str]) -> set[str]:
+    """These versions and all that go on from them."""
+    found = names & parents.keys()
+    while more := {name for name, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
 
 
 def _history(connection: sa.Connection, table: sa.Table, *, limit: int | None) -> list[Pointer]:
@@ -213,7 +380,8 @@ def _quarantine(
     rolled back learned from as well."""
     served = sa.select(serving.c.adapter).where(serving.c.adapter.is_not(None))
     trusted = sa.select(adapters.c.name).where(
-        adapters.c.state == AdapterState.APPROVED, adapters.c.name.in_(served)
+        adapters.c.state.in_((AdapterState.APPROVED, AdapterState.RETIRED)),
+        adapters.c.name.in_(served),
     )
     proven = sa.select(adapter_questions.c.question_id).where(
         adapter_questions.c.adapter.in_(trusted)

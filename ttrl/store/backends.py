@@ -6,19 +6,26 @@ waits for nobody, and one process at a time owns the store.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ttrl.store.copies import read_only
 from ttrl.store.url import shown
 
-BUSY_MS = 10_000
-"""So long a writer waits for another."""
+PATIENCE_SECONDS = 10.0
+"""So long a writer waits for another, unless it has more time than that."""
+PAGES = 1000
+"""Given back in one transaction: 4 MB."""
+CHECKPOINT_MS = 200
 WRITER, OWNER = 0x7474726C01, 0x7474726C02
 """PostgreSQL's advisory locks, which are the database's own."""
 PATIENCE = {
@@ -35,11 +42,19 @@ class StoreError(Exception):
     """The store cannot be opened or used; the message says what to do."""
 
 
+class StoreDamaged(StoreError):
+    """What the store says cannot be trusted: parts of its file have changed."""
+
+
 class Backend(Protocol):
     """`engine` begins transactions that write, `reading` such that only read."""
 
     engine: sa.Engine
     reading: sa.Engine
+
+    @property
+    def file(self) -> Path | None:
+        """Where all of it is, if it is in a file."""
 
     def insert(self, table: sa.Table) -> Any:
         """INSERT that knows ON CONFLICT."""
@@ -50,13 +65,24 @@ class Backend(Protocol):
     def owning(self) -> AbstractContextManager[None]:
         """A context in which no other process can own the store. Raises StoreError."""
 
+    def size(self) -> int | None:
+        """Bytes that are used; None where only the server knows."""
 
-def backend(url: sa.URL) -> Backend:
-    """What serves a URL. Raises StoreError when its driver is not installed."""
+    def give_back(self) -> bool:
+        """Return unused room to the disk, and leave no copies of what was deleted; whether that
+        could be done now."""
+
+    def check(self) -> None:
+        """Raises StoreDamaged."""
+
+
+def backend(url: sa.URL, patience: float, *, looking: bool = False) -> Backend:
+    """What serves a URL; `patience` is how many seconds a writer waits for another, `looking` is
+    for reading only. Raises StoreError when its driver is not installed."""
     if url.get_backend_name() == "sqlite":
-        return Sqlite(url)
+        return Sqlite(url, patience, looking=looking)
     try:
-        return Postgresql(url)
+        return Postgresql(url, patience)
     except ImportError:
         raise StoreError(
             "a store in PostgreSQL needs psycopg: pip install 'ttrl[postgres]'"
@@ -67,11 +93,15 @@ class Sqlite:
     """WAL mode with full synchronisation: what is committed survives the death of any process and
     of the machine."""
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, patience: float, *, looking: bool = False) -> None:
         self._url = url
+        self._patience = patience
+        self.file = Path(url.database or "")
+        if looking:
+            url = url.set(database=read_only(self.file), query={"uri": "true"})
         self.engine = sa.create_engine(url, hide_parameters=True)
         self.reading: sa.Engine = self.engine.execution_options(ttrl_read=True)
-        sa.event.listen(self.engine, "connect", self._connected)
+        sa.event.listen(self.engine, "connect", self._looking if looking else self._connected)
         sa.event.listen(self.engine, "begin", self._begun)
 
     def insert(self, table: sa.Table) -> Any:
@@ -105,16 +135,59 @@ class Sqlite:
         finally:
             lock.release()
 
-    @staticmethod
-    def _connected(connection: Any, _record: Any) -> None:
+    def size(self) -> int | None:
+        """Pages in use; those that were given free are used again."""
+        with self._driver() as driver:
+            page, pages, free = (
+                driver.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+        return int(page * (pages - free))
+
+    def give_back(self) -> bool:
+        """A little at a time, so that other writers need not wait; then the write-ahead log, which
+        has pages as they were before."""
+        with self._driver() as driver:
+            try:
+                before, free = -1, _unused(driver)
+                while free not in (0, before):
+                    driver.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+                    before, free = free, _unused(driver)
+                # A reader keeps the log, and while we wait for him nobody can write.
+                driver.execute(f"PRAGMA busy_timeout = {CHECKPOINT_MS}")
+                return not driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except sqlite3.OperationalError:  # another has written for longer than we wait
+                return False
+            finally:
+                driver.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
+
+    @contextmanager
+    def _driver(self) -> Iterator[Any]:
+        """A connection that has begun no transaction."""
+        with self.engine.connect() as connection:
+            yield connection.connection.driver_connection
+
+    def check(self) -> None:
+        """Reads every page."""
+        with self.reading.connect() as connection:
+            said = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if said != "ok":
+            raise damaged(self._url, "its pages do not fit together")
+
+    def _connected(self, connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
-        for pragma in (
-            f"busy_timeout = {BUSY_MS}",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):
+            # Of a new file, before anything else is in it. In others it would be a write each time.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        _use_wal(connection, self._patience)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    def _looking(self, connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
 
     @staticmethod
     def _begun(connection: sa.Connection) -> None:
@@ -124,12 +197,20 @@ class Sqlite:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
+def _unused(driver: Any) -> int:
+    """Pages of the file."""
+    return int(driver.execute("PRAGMA freelist_count").fetchone()[0])
+
+
 class Postgresql:
     """Writers take an advisory lock. They read what is committed, not one moment: the moment of a
     transaction that had to wait for the lock would be the one before the other's commit."""
 
-    def __init__(self, url: sa.URL) -> None:
+    file = None
+
+    def __init__(self, url: sa.URL, patience: float) -> None:
         self._url = url
+        self._patience = patience
         self.engine = sa.create_engine(
             url.set(query={**PATIENCE, **url.query}),
             hide_parameters=True,
@@ -165,6 +246,17 @@ class Postgresql:
             self._owning = False
             self._disown()
 
+    def size(self) -> int | None:
+        """See Backend."""
+        return None
+
+    def give_back(self) -> bool:
+        """The server's autovacuum does it."""
+        return True
+
+    def check(self) -> None:
+        """A server looks after its files itself."""
+
     def _connected(self, connection: Any, _record: Any) -> None:
         if connection.info.parameter_status("server_encoding") != "UTF8":
             connection.close()
@@ -173,7 +265,7 @@ class Postgresql:
                 "make the database with ENCODING 'UTF8' TEMPLATE template0"
             )
         for setting in (
-            f"lock_timeout = {BUSY_MS}",
+            f"lock_timeout = {round(1000 * self._patience)}",
             "tcp_keepalives_idle = 30",  # seconds; else the server keeps a dead owner's lock
             "tcp_keepalives_interval = 10",
             "tcp_keepalives_count = 3",
@@ -212,6 +304,27 @@ class Postgresql:
         if self._owner is not None:
             self._owner.close()
             self._owner = None
+
+
+def _use_wal(connection: Any, patience: float) -> None:
+    """Two that open a new file at once are in each other's way, and there the busy time-out does
+    not hold: the second is refused at once."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+def damaged(url: sa.URL, how: str) -> StoreDamaged:
+    """With what to do about it."""
+    return StoreDamaged(
+        f"the store {shown(url)} is damaged, {how}; `ttrl doctor` says how to mend it"
+    )
 
 
 def _in_use(url: sa.URL) -> StoreError:

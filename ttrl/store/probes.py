@@ -12,6 +12,7 @@ from ttrl.probes import Label, LabelledProbe, ProbeOrigin
 from ttrl.questions import Question
 from ttrl.store.database import PARAMETERS, Database
 from ttrl.store.schema import probes
+from ttrl.store.traces import unquote
 
 
 class ProbeTable:
@@ -60,6 +61,7 @@ class ProbeTable:
         with self._database.write() as connection:
             for start in range(0, len(ids), PARAMETERS):
                 among = probes.c.id.in_(ids[start : start + PARAMETERS])
+                unquote(connection, set(connection.scalars(sa.select(probes.c.hash).where(among))))
                 removed += connection.execute(probes.delete().where(among)).rowcount
         return removed
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.probes import ProbeOrigin
+from ttrl.faults import Point, reached
 from ttrl.questions import Question
 from ttrl.screening import suspicion
 from ttrl.store.database import PARAMETERS, Database
 from ttrl.store.schema import (
     adapter_questions,
     facts,
-    probes,
+    question_clients,
     questions,
     samples,
-    verdicts,
     votes,
 )
+from ttrl.store.traces import chunks, forget, remember_whose
 
 
 class QuestionState(StrEnum):
@@ -48,6 +48,8 @@ class QuestionState(StrEnum):
     """It tells the model what to say; not learned from until it is released."""
 
 
+IN_MEMORY = 1000
+"""Rows that are read at a time where all are read."""
 KEPT_AWAY = (QuestionState.GUARDED, QuestionState.QUARANTINED)
 """No run learns from these, even when it is told to."""
 RELEASED = (QuestionState.QUARANTINED, QuestionState.SKIPPED)
@@ -105,6 +107,7 @@ class QuestionTable:
         operator's own word."""
         if not recorded:
             return
+        asked = [{"asked": r.question.hash, "by": r.client} for r in recorded if r.client]
         insert = self._database.upsert(questions)
         upsert = insert.on_conflict_do_update(
             index_elements=[questions.c.hash],
@@ -117,8 +120,12 @@ class QuestionTable:
             },
         )
         with self._database.write() as connection:
-            key = _secret(connection)
-            connection.execute(upsert, [_to_row(item, key, holdout, origin) for item in recorded])
+            key = secret(connection)
+            connection.execute(upsert, [to_row(item, key, holdout, origin) for item in recorded])
+            if asked:
+                connection.execute(self._who_asked(), asked)
+            reached(Point.RECORDING)
+        reached(Point.RECORDED)
 
     def new(
         self,
@@ -167,7 +174,7 @@ class QuestionTable:
         columns = sa.select(questions.c.hash, questions.c.probe)
         known: dict[str, bool] = {}
         with self._database.write() as connection:
-            key = _secret(connection)
+            key = secret(connection)
             for start in range(0, len(hashes), PARAMETERS):
                 among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
                 known |= {row.hash: row.probe for row in connection.execute(columns.where(among))}
@@ -183,10 +190,17 @@ class QuestionTable:
         query = query.order_by(questions.c.id.desc())
         return self._rows(query.limit(limit))
 
+    def held_out_questions(self) -> Iterator[Question]:
+        """Every one that is held out, a part of them in memory at a time."""
+        query = _select().where(questions.c.probe)
+        with self._database.read() as connection:
+            for row in connection.execution_options(yield_per=IN_MEMORY).execute(query):
+                yield _from_row(row).question
+
     def holdout_key(self) -> bytes:
         """This store's own key, by which questions become probes and probes have their turns."""
         with self._database.write() as connection:
-            return _secret(connection)
+            return secret(connection)
 
     def guard(self, ids: Sequence[int]) -> None:
         """Keep these from being learned from."""
@@ -211,6 +225,13 @@ class QuestionTable:
         if before is not None:
             query = query.where(questions.c.id < before)
         return self._rows(query if kind is None else query.where(_kind() == kind))
+
+    def asked(self, since: float, until: float, *, limit: int) -> list[str]:
+        """The texts of the newest questions that were asked between two times (Unix seconds), or
+        before and after both."""
+        query = _select().where(questions.c.first_seen < until, questions.c.last_seen >= since)
+        rows = self._rows(query.order_by(questions.c.id.desc()).limit(limit))
+        return [row.question.text for row in rows]
 
     def get(self, question_id: int) -> StoredQuestion:
         """One question. Raises KeyError."""
@@ -260,13 +281,12 @@ class QuestionTable:
     def delete(self, ids: Sequence[int] | None) -> int:
         """Forget questions (None: all), their votes and samples, what `ttrl label` made of them,
         and the answers to them that a verdict quotes; how many there were."""
-        chosen = sa.true() if ids is None else questions.c.id.in_(ids)
-        hashes = sa.select(questions.c.hash).where(chosen)
-        from_traffic = probes.c.origin != ProbeOrigin.OPERATOR
         with self._database.write() as connection:
-            _unquote(connection, set(connection.scalars(hashes)))
-            connection.execute(probes.delete().where(probes.c.hash.in_(hashes), from_traffic))
-            return connection.execute(questions.delete().where(chosen)).rowcount
+            if ids is None:
+                ids = list(connection.scalars(sa.select(questions.c.id)))
+            for some in chunks(ids):
+                remember_whose(self._database, connection, some)
+            return forget(connection, ids)
 
     def counts(self) -> dict[str, int]:
         """How many are in each state, with `probe` for the held-out ones."""
@@ -316,6 +336,14 @@ class QuestionTable:
         with self._database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
+    def _who_asked(self) -> sa.Insert:
+        """Writes down that a client asked a question, once."""
+        who = sa.select(questions.c.id, sa.bindparam("by", type_=sa.String(64)))
+        who = who.where(questions.c.hash == sa.bindparam("asked"))
+        insert = self._database.upsert(question_clients).from_select(["question_id", "client"], who)
+        found: sa.Insert = insert.on_conflict_do_nothing()
+        return found
+
     def _update(self, ids: Sequence[int], **values: Any) -> None:
         query = questions.update().values(values)
         with self._database.write() as connection:
@@ -335,16 +363,6 @@ def _kind() -> sa.Case[str]:
 
 def _select() -> sa.Select[tuple[object, ...]]:
     return sa.select(questions)
-
-
-def _unquote(connection: sa.Connection, hashes: set[str]) -> None:
-    """Take answers to these questions out of what verdicts quote as the worst changes."""
-    for row in connection.execute(sa.select(verdicts.c.id, verdicts.c.evidence)).all():
-        worst = row.evidence.get("worst", [])
-        kept = [change for change in worst if change["probe"] not in hashes]
-        if len(kept) < len(worst):
-            update = verdicts.update().where(verdicts.c.id == row.id)
-            connection.execute(update.values(evidence={**row.evidence, "worst": kept}))
 
 
 def _turns(only: Sequence[str], again: Sequence[str], tries: int) -> sa.Select[tuple[int, int]]:
@@ -370,7 +388,7 @@ def _turns(only: Sequence[str], again: Sequence[str], tries: int) -> sa.Select[t
     return sa.select(a.id, turn.label("turn"))
 
 
-def _to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[str, Any]:
+def to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[str, Any]:
     cluster = item.question.cluster
     doubt = suspicion(item.question) if origin is Origin.TRAFFIC else None
     return {
@@ -404,7 +422,7 @@ def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:
     )
 
 
-def _secret(connection: sa.Connection) -> bytes:
+def secret(connection: sa.Connection) -> bytes:
     """This store's own key, made at first use."""
     found = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "holdout_key"))
     if found is None:

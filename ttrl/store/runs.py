@@ -11,8 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.faults import Point, reached
 from ttrl.store.database import Database
 from ttrl.store.schema import comparisons, observations, runs, samples, verdicts, votes
+from ttrl.store.traces import known
 
 STALE_SECONDS = 30.0
 """A run whose heart has not beaten for so long is dead."""
@@ -63,7 +65,8 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True)
 class Run:
-    """One pass of adaptation; times in Unix seconds."""
+    """One pass of adaptation; times in Unix seconds. `adapter` is the version that it published, or
+    is about to."""
 
     id: int
     trigger: Trigger
@@ -141,9 +144,8 @@ class RunTable:
                 "trigger": trigger, "state": RunState.QUEUED, "created": time.time(),
                 "request": dict(request), "steps": 0, "questions": 0, "samples": 0, "tokens": 0,
             }  # fmt: skip
-            key = connection.execute(runs.insert().values(values)).inserted_primary_key
-        assert key is not None
-        return self.get(key[0])
+            made = connection.execute(runs.insert().values(values).returning(*runs.c)).one()
+        return _from_row(made)
 
     def get(self, run_id: int) -> Run:
         """One run. Raises KeyError."""
@@ -192,6 +194,10 @@ class RunTable:
         """Go on to the next stage."""
         self._update_active(run_id, state=state, heartbeat=time.time())
 
+    def intend(self, run_id: int, adapter: str) -> None:
+        """It is about to put this version in its place: should it die, its files are known."""
+        self._update_active(run_id, adapter=adapter)
+
     def beat(self, run_id: int) -> bool:
         """Still alive; False when somebody ended the run meanwhile."""
         return self._update_active(run_id, heartbeat=time.time())
@@ -204,8 +210,9 @@ class RunTable:
 
     def end(self, run_id: int, state: RunState, reason: str, *, adapter: str | None = None) -> bool:
         """The end, once: False when it had ended already."""
-        values: dict[str, Any] = {"state": state, "reason": reason, "finished": time.time()}
-        return self._update_active(run_id, **values, **({"adapter": adapter} if adapter else {}))
+        return self._update_active(
+            run_id, state=state, reason=reason, finished=time.time(), adapter=adapter
+        )
 
     def bury(self, run_id: int) -> None:
         """Drop votes, samples and observations of a run that left nothing to keep."""
@@ -236,19 +243,26 @@ class RunTable:
     def add_votes(
         self, rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
     ) -> None:
-        """Whole votes with their samples, all or none."""
+        """Whole votes with their samples, all or none; but for questions forgotten meanwhile."""
         with self._database.write() as connection:
+            there = known(connection, [vote["question_id"] for vote, _ in rows])
             for vote, drawn in rows:
+                if vote["question_id"] not in there:
+                    continue
                 key = connection.execute(votes.insert().values(dict(vote))).inserted_primary_key
                 assert key is not None
                 connection.execute(
                     samples.insert(), [{**sample, "vote_id": key[0]} for sample in drawn]
                 )
+            reached(Point.VOTING)
 
     def add_verdict(self, row: Mapping[str, Any]) -> None:
-        """What the gate said."""
+        """What the gate said; of a run that was stopped meanwhile, nothing: what it was asked may
+        have been purged."""
+        stopped = runs.c.state == RunState.ABORTED, runs.c.id == row["run_id"]
         with self._database.write() as connection:
-            connection.execute(verdicts.insert().values({**row, "at": time.time()}))
+            if connection.scalar(sa.select(runs.c.id).where(*stopped)) is None:
+                connection.execute(verdicts.insert().values({**row, "at": time.time()}))
 
     def verdicts(self, run_id: int) -> list[dict[str, Any]]:
         """What the gate said in a run."""

@@ -1,6 +1,7 @@
 """The tables. Who writes what: the daemon writes questions, `serving` and `shadow`; a run writes
 its votes, samples, verdicts, adapters, comparisons and observations; an operator writes probes and
-judges comparisons; `wanted` is appended to by runs, operators and the live guard. Ids of questions
+judges comparisons; `wanted` is appended to by runs, operators and the live guard. What is purged or
+old is deleted from all of them by an operator or the daemon. Ids of questions
 and runs are never used twice (`autoincrement`), because adapters are named for runs."""
 
 from __future__ import annotations
@@ -76,6 +77,14 @@ questions = Table(
     Column("exposures", Integer, nullable=False, server_default="0"),
     Index("ix_questions_selection", "state", "probe", "id"),
     sqlite_autoincrement=True,
+)
+
+question_clients = Table(
+    "question_clients",
+    metadata,
+    Column("question_id", ForeignKey("questions.id", ondelete="CASCADE"), primary_key=True),
+    Column("client", String(64), primary_key=True, index=True),
+    comment="everybody with a key who asked it",
 )
 
 runs = Table(
@@ -191,7 +200,20 @@ adapter_questions = Table(
     "adapter_questions",
     metadata,
     Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), primary_key=True),
-    Column("question_id", ForeignKey("questions.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "question_id",
+        ForeignKey("questions.id", ondelete="CASCADE"),
+        primary_key=True,
+        index=True,
+    ),
+)
+
+adapter_clients = Table(
+    "adapter_clients",
+    metadata,
+    Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), primary_key=True),
+    Column("client", String(64), primary_key=True),
+    comment="whose questions a version learned from that are no longer kept",
 )
 
 pinned = Table(
@@ -249,6 +271,18 @@ shadow = Table(
     Column("other", String(128), comment="null is the base model"),
     Column("at", Float, nullable=False),
     Column("differences", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("version", String(128), comment="null is the base model"),
+    Column("at", Float, nullable=False),
+    Column("numbers", JSON, nullable=False),
+    Index("ix_measurements_newest", "kind", "version", "id"),
     sqlite_autoincrement=True,
 )
 

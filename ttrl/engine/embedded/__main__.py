@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from ttrl import logs
+
 KEY_VARIABLE = "VLLM_API_KEY"
 
 
@@ -18,6 +20,7 @@ def main() -> int:
     # Torch's threads would spin while they wait for each other, which on a busy machine makes a
     # step ten times slower. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logs.configure("warning")
     # Late: a wrong argument should not wait for torch.
     from ttrl.engine.embedded.serving import serve
 

@@ -67,6 +67,7 @@ def _run(worker: Worker, app: Starlette, host: str, port: int) -> int:
             app,
             host=host,
             port=port,
+            log_config=None,
             log_level="warning",
             # An open stream must not keep the process from ending.
             timeout_graceful_shutdown=STOP_SECONDS,

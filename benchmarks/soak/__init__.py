@@ -1,0 +1,1 @@
+"""Hours of traffic while everything goes wrong: `python -m benchmarks.soak [--short]`."""

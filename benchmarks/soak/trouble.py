@@ -1,0 +1,129 @@
+"""What is made to go wrong."""
+
+from __future__ import annotations
+
+import random
+import resource
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from urllib.parse import urlsplit
+
+import psutil
+
+from benchmarks.soak.served import Served, run
+from benchmarks.versions import Made, publish
+from ttrl.store import Store
+from ttrl.store.adapters import Author
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: soak\r\ncontent-type: application/json\r\n"
+BODY = b'{"messages": [{"role": "user", "content": "Never heard?"}], "stream": true}'
+
+
+class Trouble:
+    """The faults, each by name. One that `users_may_notice` excuses failures until it is over; one
+    that makes `questions_wait` keeps them in memory meanwhile."""
+
+    users_may_notice = ("daemon_killed", "daemon_stopped", "engine_killed", "engine_hung")
+    questions_wait = ("store_locked", "disk_full")
+
+    def __init__(self, served: Served, store: Store, made: Made, seed: int) -> None:
+        self._served = served
+        self._store = store
+        self._made = made
+        self._random = random.Random(seed)
+        self._number = 0
+
+    def names(self, *, restarts: bool) -> list[str]:
+        """What can be made to happen; with `restarts`, the daemon may end."""
+        every = [name for name in vars(Trouble) if name[0] != "_" and callable(getattr(self, name))]
+        every.remove("names")
+        return [name for name in every if restarts or not name.startswith("daemon")]
+
+    def daemon_killed(self) -> None:
+        """kill -9, and started again."""
+        self._served.daemon.kill()
+        self._served.daemon.wait()
+        self._served.start()
+
+    def daemon_stopped(self) -> None:
+        """SIGTERM, and started again."""
+        self._served.stop()
+        self._served.start()
+
+    def engine_killed(self) -> None:
+        """kill -9 of the engine."""
+        self._to_engine(psutil.Process.kill)
+
+    def engine_hung(self) -> None:
+        """The engine does nothing any more."""
+        self._to_engine(psutil.Process.suspend)
+
+    def run_killed(self) -> None:
+        """kill -9 of the run under way."""
+        if (process := self._served.child("jobs.adapt")) is not None:
+            process.kill()
+
+    def store_locked(self) -> None:
+        """By somebody who writes for longer than writers wait."""
+        file = self._served.state_dir / "store.sqlite"
+        with closing(sqlite3.connect(file, isolation_level=None, timeout=60)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(12)
+            other.execute("COMMIT")
+
+    def disk_full(self) -> None:
+        """No file of the daemon's can be written."""
+        pid = self._served.daemon.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        time.sleep(5)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+    def version_published(self) -> None:
+        """Another version is to serve."""
+        self._number += 1
+        which = self._number % len(self._made.measured)
+        publish(self._store, self._served.state_dir, self._made, which, self._number)
+
+    def version_rolled_back(self) -> None:
+        """And back."""
+        if self._store.adapters.wanted().adapter is not None:
+            self._store.adapters.roll_back(author=Author.OPERATOR, reason="soak")
+
+    def command(self) -> None:
+        """Somebody looks at the state."""
+        run([*self._served.configuration()[:3], "status", *self._served.configuration()[3:]])
+
+    def idle_clients(self) -> None:
+        """Who connect and say nothing, or only half of it."""
+        with ExitStack() as stack:
+            for number in range(200):
+                client = stack.enter_context(self._connect())
+                client.sendall(HEAD[: number % len(HEAD)])
+            time.sleep(3)
+
+    def slow_reader(self) -> None:
+        """Who asks, reads a little, and leaves."""
+        with self._connect() as client:
+            client.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY)
+            client.recv(16)
+            time.sleep(3)
+
+    def _connect(self) -> socket.socket:
+        parts = urlsplit(self._served.url)
+        return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+    def _to_engine(self, do: Callable[[psutil.Process], None]) -> None:
+        process = self._served.child("ttrl.engine.embedded")
+        if process is None:
+            return
+        do(process)
+        deadline = time.monotonic() + 60
+        while self._served.child("ttrl.engine.embedded") in (process, None):
+            if time.monotonic() > deadline:
+                raise RuntimeError("a dead engine was not noticed")
+            time.sleep(0.1)
+        self._served.wait()

@@ -1,0 +1,107 @@
+"""Who is let in: those with a right key, within what it allows, while there is room."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.counts import Counts, TurnedAway
+from serve.errors import Refused
+from serve.keys import Bucket, Key, KeyFile, client, take
+
+AWAY = {
+    TurnedAway.NO_KEY: (401, "This needs a key: send it as Authorization: Bearer."),
+    TurnedAway.WRONG_KEY: (401, "This key is not known here."),
+    TurnedAway.OVERLOADED: (503, "Too many requests are under way. Try again soon."),
+    TurnedAway.AT_ONCE: (429, "Too many requests with this key are under way."),
+    TurnedAway.RATE: (429, "This key has sent too many requests in the last minute."),
+}
+
+
+class Admission:
+    """Lets requests in, and counts those under way. Without `keys` everybody is let in, while no
+    more than `most` are under way."""
+
+    def __init__(
+        self,
+        keys: KeyFile | None,
+        most: int,
+        retry_after_seconds: int,
+        counts: Counts,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._most = most
+        self._retry_after = retry_after_seconds
+        self._counts = counts
+        self._clock = clock
+        self._under_way = 0
+        self._of_key: Counter[str] = Counter()
+        self._buckets: dict[str, Bucket] = {}
+
+    @contextmanager
+    def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
+        """Whose request it is, if there are keys. Raises Refused."""
+        key = self._key(headers)
+        self._check(key)
+        name = key.name if key else ""
+        self._under_way += 1
+        self._of_key[name] += 1
+        try:
+            yield key
+        finally:
+            self._under_way -= 1
+            self._of_key[name] -= 1
+
+    def _key(self, headers: Mapping[str, str]) -> Key | None:
+        if self._keys is None:
+            return None
+        digest = client(headers)
+        if key := self._keys.find(digest):
+            return key
+        reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
+        raise self._away(reason, {"www-authenticate": "Bearer"})
+
+    def _check(self, key: Key | None) -> None:
+        """What a request uses up is taken last, when nothing else speaks against it."""
+        if self._under_way >= self._most:
+            raise self._later(TurnedAway.OVERLOADED, self._retry_after)
+        if key is None:
+            return
+        if key.at_once is not None and self._of_key[key.name] >= key.at_once:
+            raise self._later(TurnedAway.AT_ONCE, self._retry_after)
+        if key.requests_a_minute is not None:
+            before = self._buckets.get(key.sha256)
+            after, wait = take(before, key.requests_a_minute, self._clock())
+            self._buckets[key.sha256] = after
+            if wait:
+                raise self._later(TurnedAway.RATE, wait)
+
+    def _later(self, reason: TurnedAway, seconds: float) -> Refused:
+        return self._away(reason, {"retry-after": str(math.ceil(seconds))})
+
+    def _away(self, reason: TurnedAway, headers: Mapping[str, str]) -> Refused:
+        self._counts.turned_away(reason)
+        status, message = AWAY[reason]
+        return Refused(status, message, code=reason, headers=headers)
+
+
+class Admitted:
+    """ASGI middleware for the routes that we answer ourselves."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self.app = app
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._admission.admitted(Headers(scope=scope)):
+                await self.app(scope, receive, send)
+        except Refused as refused:
+            await refused.response()(scope, receive, send)

@@ -1,0 +1,191 @@
+"""`ttrl backup` and `ttrl restore`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from serve import restore as place
+from serve.cli.common import (
+    Resolve,
+    config_options,
+    counted,
+    fail,
+    json_option,
+    print_json,
+    require_state_dir,
+    sentences,
+)
+from serve.state import owning, prepare
+from ttrl import backup as archive
+from ttrl.backup import Manifest, Newest
+from ttrl.config import Config
+from ttrl.files import hand_over, stamp, whole
+from ttrl.store.database import FILE
+from ttrl.times import clock
+
+SPARE = 64 * 1024**2
+"""Bytes that a disk must have left beside what is written."""
+MIB = 1024**2
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--adapters-only", is_flag=True, help="Without the store, as when it is in PostgreSQL."
+)
+@json_option
+@config_options
+def backup(resolve: Resolve, file: Path, adapters_only: bool, as_json: bool) -> None:
+    """Copy the store and every version into FILE, a tar; `-` is standard output.
+
+    The daemon may run, answer and learn meanwhile: the copy is that of one moment. Whoever has FILE
+    has your users' questions.
+    """
+    config = resolve().config
+    require_state_dir(config)
+    piped = str(file) == "-"
+    _check_target(file, piped, as_json)
+    with sentences(), _disk_errors():
+        prepare(config.state_dir)
+        made = _back_up(config, file, piped, not adapters_only)
+        newest = Newest(made.at, None if piped else str(file.resolve()))
+        if not adapters_only:
+            archive.remember(config.state_dir, newest)
+    for why in made.left_out.values():
+        click.echo(f"Left out, {why}; `ttrl doctor` says more.", err=True)
+    if as_json:
+        print_json({"file": newest.file, "left_out": made.left_out, **_told(made)})
+    else:
+        click.echo(f"{'-' if piped else file} has {_words(made)}.", err=piped)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Move aside what the state directory holds.")
+@json_option
+@config_options
+def restore(resolve: Resolve, file: Path, force: bool, as_json: bool) -> None:
+    """Put what FILE, a backup, holds into the state directory.
+
+    Nothing is put in its place before all of it was verified, and then all of it is. With --force,
+    what was there is moved to `replaced-TIME` in the state directory.
+    """
+    config = resolve().config
+    with sentences(), _disk_errors():
+        manifest = archive.contents(file)
+        archive.check_revision(manifest)
+        if FILE in manifest.members and config.store.url is not None:
+            fail(
+                f"{file} holds a store in SQLite, and store.url names another: restore it without "
+                "store.url, or bring the database back with its own tools",
+                code=2,
+            )
+        with owning(config.state_dir):
+            aside = _put_back(config.state_dir, file, manifest, force)
+        hand_over(config.state_dir, config.state_dir)
+    if as_json:
+        print_json({"aside": aside and str(aside), **_told(manifest)})
+        return
+    click.echo(f"{config.state_dir} has {_words(manifest)}.")
+    if aside:
+        click.echo(f"What was there is in {aside}; delete it when you need it no more.")
+
+
+def _check_target(file: Path, piped: bool, as_json: bool) -> None:
+    if piped and as_json:
+        fail("standard output can have the backup or JSON, not both", code=2)
+    if piped and sys.stdout.isatty():
+        fail("a backup is nothing to read: send standard output to a file or a program", code=2)
+    if not piped and file.exists():
+        fail(f"{file} is already there; choose a new name")
+
+
+def _back_up(config: Config, file: Path, piped: bool, store: bool) -> Manifest:
+    """The store's copy lies where the backup is to go, which has to have room for it."""
+    state_dir, url = config.state_dir, config.store.url
+    sizes = archive.size_of(state_dir, url, store=store)
+    beside = Path(tempfile.gettempdir()) if piped else file.absolute().parent
+    _require_room(beside, sizes[0] + (0 if piped else sum(sizes)))
+    with tempfile.TemporaryDirectory(prefix=".ttrl-backup-", dir=beside) as work:
+
+        def write(out: IO[bytes]) -> Manifest:
+            with _progress("backing up", sum(sizes)) as tell:
+                return archive.write(out, state_dir, url, Path(work), tell, store=store)
+
+        if piped:
+            return write(sys.stdout.buffer)
+        with whole(file) as out:
+            return write(out)
+
+
+def _put_back(state_dir: Path, file: Path, manifest: Manifest, force: bool) -> Path | None:
+    parts = {name.partition("/")[0] for name in manifest.members}
+    if (there := place.in_the_way(state_dir, parts)) and not force:
+        fail(
+            f"{state_dir} already holds {', '.join(there)}; choose an empty directory with "
+            "--state-dir, or move aside what is there with --force"
+        )
+    _require_room(state_dir, manifest.size)
+    with (
+        place.staging(state_dir, stamp(time.time())) as staged,
+        _progress("restoring", manifest.size) as tell,
+    ):
+        archive.unpack(file, staged, tell)
+        place.decide(staged)
+    return place.finish(state_dir)
+
+
+def _require_room(directory: Path, size: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < size + SPARE:
+        fail(
+            f"{directory} has room for {free / MIB:.0f} MiB, and {(size + SPARE) / MIB:.0f} are "
+            "needed; nothing was changed"
+        )
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda size: bar.advance(task, size)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        fail(f"{error.filename or 'the backup'}: {error.strerror or error}")
+
+
+def _told(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "at": manifest.at,
+        "ttrl": manifest.ttrl,
+        "store": FILE in manifest.members,
+        "revision": manifest.revision,
+        "versions": manifest.versions,
+        "bytes": manifest.size,
+    }
+
+
+def _words(manifest: Manifest) -> str:
+    store = "the store and " if FILE in manifest.members else ""
+    versions = counted(manifest.versions, "version")
+    return f"{store}{versions} as of {clock(manifest.at)}, {manifest.size / MIB:.1f} MiB"

@@ -1,0 +1,231 @@
+"""`ttrl questions purge`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serve.cli.common import (
+    Resolve,
+    ask_daemon,
+    config_options,
+    counted,
+    fail,
+    json_option,
+    open_store,
+    print_json,
+    settle,
+)
+from serve.restore import ASIDE
+from serve.state import StateDirError, owning
+from ttrl.config import Config
+from ttrl.store import Store, copies
+from ttrl.store.database import BACKUPS
+from ttrl.store.forgetting import Doomed, Purged
+from ttrl.times import parse_duration
+
+SHA256 = re.compile("[0-9a-fA-F]{64}")
+
+
+@click.command()
+@click.option("--id", "ids", type=int, multiple=True, help="This question; may be repeated.")
+@click.option(
+    "--key",
+    metavar="FILE|-|SHA256",
+    help="All that was asked with this key: a file that holds it, - to type it, or its SHA-256.",
+)
+@click.option(
+    "--text",
+    metavar="TEXT|-",
+    help="All that says this, in upper or lower case; - to type it, out of sight of `ps`.",
+)
+@click.option("--regex", metavar="REGEX|-", help="All in which this regular expression is found.")
+@click.option(
+    "--before", metavar="AGE|DATE", help='Not asked since: "90d" ago, or 2026-11-01, local time.'
+)
+@click.option(
+    "--keep-serving",
+    is_flag=True,
+    help="A live version that learned from it serves on until a run has made another.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@config_options
+def purge(
+    resolve: Resolve,
+    ids: tuple[int, ...],
+    key: str | None,
+    text: str | None,
+    regex: str | None,
+    before: str | None,
+    keep_serving: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Forget questions as if they had never been asked.
+
+    With them go their votes, samples, labels and quoted answers, and every version that learned
+    from them or goes on from one that did: it is tainted, serves nobody any more, and its files are
+    removed. The newest other version serves, or the base model, and runs may learn again from the
+    rest of what the tainted ones learned from. A run under way is stopped. What several clients
+    asked goes when any of them is purged.
+    """
+    if bool(ids) + sum(given is not None for given in (key, text, regex, before)) != 1:
+        raise click.UsageError("give one of --id, --key, --text, --regex and --before")
+    find = _finder(ids, key, text, regex, before)
+    config = resolve().config
+    with open_store(config) as store:
+        doomed = find(store)
+        would = store.forgetting.purge(doomed, keep_serving=keep_serving, dry=True)
+        if not (would.questions or would.probes or would.adapters):
+            fail("nothing of this is recorded, and nothing was learned from it")
+        if dry_run:
+            _tell(would, as_json, dry_run=True)
+            return
+        if not yes:
+            click.confirm(f"{_words(would)}\nForget all this?", abort=True, err=True)
+            doomed = find(store)  # and what came in since
+        _tell(_purge(config, store, doomed, keep_serving), as_json)
+
+
+def _purge(config: Config, store: Store, doomed: Doomed, keep_serving: bool) -> Purged:
+    """The rows first: whatever happens then, nothing serves or learns from them again."""
+    before = store.adapters.wanted()
+    if store.runs.active() is not None:
+        ask_daemon(config, "POST", "/admin/runs/stop")
+    purged = store.forgetting.purge(doomed, keep_serving=keep_serving)
+    whole = store.forgetting.give_back()
+    if dropped := copies.drop(config.state_dir / BACKUPS):
+        said = counted(dropped, "older store")
+        click.echo(f"Of backups/ went {said}, from before upgrades, that still had it.", err=True)
+    for aside in config.state_dir.glob(f"{ASIDE}*"):
+        shutil.rmtree(aside)
+        click.echo(f"{aside.name}/, from before a restore, went too.", err=True)
+    if store.adapters.wanted() != before:
+        settle(config, store, purged.wanted)
+    left = _remove_files(config, store, purged)
+    if not whole:
+        click.echo("The store's write-ahead log is in use; the daemon will empty it.", err=True)
+    if left:
+        click.echo(f"The daemon removes when they are unloaded: {', '.join(left)}.", err=True)
+    return purged
+
+
+def _remove_files(config: Config, store: Store, purged: Purged) -> list[str]:
+    """Those tainted versions whose files are still there."""
+    if ask_daemon(config, "POST", "/admin/prune") is None:
+        from jobs import prune
+
+        try:
+            with owning(config.state_dir):
+                prune.remove_files(config, store, frozenset())
+        except StateDirError as error:
+            fail(f"the rows are purged, but no files were removed: {error}")
+    root = config.state_dir / "adapters"
+    return [name for name in purged.adapters if (root / name).exists()]
+
+
+def _finder(
+    ids: tuple[int, ...], key: str | None, text: str | None, regex: str | None, before: str | None
+) -> Callable[[Store], Doomed]:
+    """What finds it in a store, after all that was typed has been read."""
+    if key is not None:
+        client = _client(key)
+        return lambda store: Doomed(store.forgetting.asked_by(client), client=client)
+    if before is not None:
+        at = _moment(before)
+        return lambda store: Doomed(store.forgetting.asked_before(at))
+    if text is not None:
+        wanted = _plain(_typed(text, "Text"))
+        if not wanted:
+            raise click.UsageError("--text is empty, which everything would say")
+        return lambda store: store.forgetting.saying(lambda said: wanted in _plain(said))
+    if regex is not None:
+        try:
+            pattern = re.compile(_typed(regex, "Regular expression"))
+        except re.error as error:
+            raise click.BadParameter(f"it is no regular expression: {error}") from None
+        return lambda store: store.forgetting.saying(pattern.search)
+    return lambda _: Doomed(ids)
+
+
+def _client(key: str) -> str:
+    """The hash by which the store knows a client. The key itself is not taken from the command
+    line, where everybody on the machine can read it."""
+    if SHA256.fullmatch(key):
+        return key.lower()
+    if key == "-":
+        typed = _typed(key, "Key")
+    else:
+        try:
+            typed = Path(key).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise click.BadParameter(
+                "give a file that holds the key, - to type it, or its SHA-256; never the key "
+                "itself, which others could see in the list of processes",
+                param_hint="--key",
+            ) from None
+    return hashlib.sha256(typed.strip().encode()).hexdigest()
+
+
+def _typed(given: str, what: str) -> str:
+    """What was given, or with - a line of standard input."""
+    if given != "-":
+        return given
+    if sys.stdin.isatty():
+        return str(click.prompt(what, hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\n")
+
+
+def _moment(text: str) -> float:
+    """Unix seconds."""
+    try:
+        return time.time() - parse_duration(text).total_seconds()
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise click.BadParameter(
+            'an age is written like "90d", a date like 2026-11-01', param_hint="--before"
+        ) from None
+
+
+def _plain(text: str) -> str:
+    """As questions are compared: Unicode form, white space and case do not count."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _tell(purged: Purged, as_json: bool, *, dry_run: bool = False) -> None:
+    if as_json:
+        found: dict[str, Any] = {**asdict(purged), "dry_run": dry_run}
+        print_json(found)
+        return
+    click.echo(_words(purged))
+    click.echo("Nothing was changed." if dry_run else "Forgotten.")
+
+
+def _words(purged: Purged) -> str:
+    """What goes, a line each."""
+    said = [f"{counted(purged.questions, 'question')}, with votes, samples and labels"]
+    if purged.probes:
+        said.append(f"{counted(purged.probes, 'labelled probe')}")
+    if purged.adapters:
+        said.append(f"versions that learned from it: {', '.join(purged.adapters)}")
+        said.append(f"should serve then: {purged.wanted or 'the base model'}")
+    if purged.run is not None:
+        said.append(f"run {purged.run}, which may be learning from it, is stopped")
+    return "\n".join(said)

@@ -1,0 +1,77 @@
+"""Everything that can be wrong with one installation, and how to mend it. Nothing is changed, but
+that SQLite may leave an empty write-ahead log beside a store that was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+
+import sqlalchemy as sa
+
+from serve.doctor import house, packages, service, store, versions
+from serve.doctor.finding import Finding, Outcome, broken, note
+from serve.doctor.service import Daemon
+from serve.state import owner_of
+from ttrl.config import Config
+from ttrl.store import Store, StoreError, revisions
+from ttrl.store.database import Database, sqlite_file
+
+__all__ = ["Finding", "Outcome", "examine"]
+
+
+def examine(config: Config, now: float) -> Iterator[Finding]:
+    """What there is to say, check by check. A running daemon's own settings go before `config`."""
+    state_dir = config.state_dir
+    owner = owner_of(state_dir)
+    found = service.look(state_dir, owner)
+    if owner is not None and found in (Daemon.UNREADY, Daemon.READY):
+        config = service.settings(owner) or config
+    yield from _safely("packages", lambda: packages.check(config))
+    yield from _safely("model", lambda: [service.model(config)])
+    yield from _safely("state directory", lambda: [house.directory(state_dir)])
+    yield from _safely("daemon", lambda: [service.daemon(config, found, owner)])
+    if not found.owns:
+        yield from _safely("addresses", lambda: service.ports(config))
+    if not state_dir.is_dir():
+        return
+    if not found.owns:
+        yield from _safely("engine", lambda: service.engine(config))
+    yield from _safely("disk", lambda: [house.disk(config)])
+    yield from _safely("store", lambda: _rows(config, found, now))
+    yield from _safely("backups", lambda: [house.backups(config, now)])
+
+
+def _rows(config: Config, found: Daemon, now: float) -> Iterator[Finding]:
+    """The store, and what is held against its rows."""
+    file = sqlite_file(config.state_dir, config.store.url)
+    if file is not None and not file.exists():
+        yield note("store", f"{file} is not there yet; `ttrl serve` makes it")
+        return
+    with closing(Database.look(config.state_dir, config.store.url)) as database:
+        try:
+            yield from store.check(config, database)
+            if database.revision() == revisions.known()[0]:
+                yield from _held_against(config, database, found, now)
+        except sa.exc.DBAPIError as error:
+            yield store.unreadable(config, error)
+
+
+def _held_against(
+    config: Config, database: Database, found: Daemon, now: float
+) -> Iterator[Finding]:
+    rows = Store(database)
+    active = rows.runs.active()
+    yield store.judge_run(active, now, found.owns)
+    yield store.judge_clock(store.newest_time(database), now)
+    yield from _safely("versions", lambda: versions.check(config, rows))
+    if found is Daemon.READY:
+        yield versions.serving(rows)
+    yield from house.leftovers(config.state_dir, active.id if active and found.owns else None)
+
+
+def _safely(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """What cannot be looked at is a finding, and the next check goes on."""
+    try:
+        yield from look()
+    except (OSError, StoreError) as error:
+        yield broken(check, f"it cannot be looked at: {error}", "see to that first")

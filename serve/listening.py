@@ -1,0 +1,105 @@
+"""Addresses that the daemon listens at, and the servers there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+
+from serve.counts import Counts
+from serve.protocol import Bounds, Guard
+from ttrl.config import Config, GatewayConfig
+
+log = logging.getLogger(__name__)
+
+OTHER_FILES = 500
+"""Logs, the store, runs, the engine."""
+
+
+class PortInUse(Exception):
+    """The address cannot be listened on; the message says which and what to do."""
+
+
+def allow_files(settings: GatewayConfig) -> None:
+    """Each connection is a file, and each request has another to the engine; systems often allow
+    1,024 unless more is asked for."""
+    needed = settings.max_connections + settings.max_requests + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        log.warning(
+            "%d open files are allowed, and %d connections may need %d: lower "
+            "gateway.max_connections, or raise the limit (LimitNOFILE= under systemd)",
+            allowed, settings.max_connections, needed,
+        )  # fmt: skip
+
+
+def listen(host: str, port: int, otherwise: str = "--port or --host") -> socket.socket:
+    """A socket that listens there; `otherwise` are the options that choose another. Raises
+    PortInUse."""
+    where = (host, port)
+    family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+    try:
+        return socket.create_server(where, family=family, backlog=1024)
+    except OSError as error:
+        raise PortInUse(
+            f"cannot listen on {where[0]}:{where[1]} ({error.strerror}); "
+            f"choose another with {otherwise}"
+        ) from None
+
+
+def own_url(listener: socket.socket) -> str:
+    """Where this machine reaches the daemon. One that listens everywhere listens on loopback."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not listened on
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn's own handlers end the process before the rest is stopped."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server_for(config: Config, app: Starlette, counts: Counts) -> uvicorn.Server:
+    """Within the bounds of the configuration; its connections are counted there."""
+    bounds = Bounds(
+        most=config.gateway.max_connections,
+        head_seconds=config.gateway.head_timeout.total_seconds(),
+        stall_seconds=config.gateway.stall.total_seconds(),
+    )
+    return _Server(
+        uvicorn.Config(
+            app,
+            http=Guard(bounds, counts).protocol(),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(config.gateway.drain_timeout.total_seconds()),
+        )
+    )
+
+
+def stop_on_signals(server: uvicorn.Server, told: Callable[[], None]) -> None:
+    """The first signal lets answers under way end, the second does not."""
+
+    def stop() -> None:
+        told()
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)

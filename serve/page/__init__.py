@@ -1,0 +1,1 @@
+"""The operator's page, on an address of its own: server-rendered, whole without JavaScript."""

@@ -1,0 +1,41 @@
+"""What is true whatever went wrong."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+from tests.integration.daemon import Daemon, wait_until
+from ttrl import adapters
+
+
+def keeps_its_promises(daemon: Daemon) -> None:
+    """What is true whatever was killed, once the daemon is up."""
+    with daemon.store() as store, daemon.engine() as engine:
+        rows = store.adapters.all()
+        for row in rows:
+            manifest = adapters.verify(daemon.state_dir / "adapters" / row.name)
+            assert (manifest.name, manifest.digest) == (row.name, row.digest)
+        wait_until(lambda: store.runs.active() is None, "no run claims to be at work")
+        needed = {store.adapters.wanted().adapter, store.adapters.previous()} - {None}
+
+        def settled():
+            loaded = {card.name for card in engine.models() if card.parent}
+            return store.adapters.serving().adapter == store.adapters.wanted().adapter and (
+                loaded == needed
+            )
+
+        wait_until(settled, "what should serve serves, and nothing else is loaded")
+    wait_until(lambda: daemon.metric("ttrl_live_adapter_is_wanted") == 1, "the gauge says so")
+    files = {path.relative_to(daemon.state_dir) for path in daemon.state_dir.rglob("*")}
+    assert {path.name for path in files if path.parent.name == "adapters"} == {
+        row.name for row in rows
+    }
+    assert not [path for path in files if path.parent.name == "runs"], "candidates are cleared away"
+    assert not [path for path in files if path.suffix == ".new"]
+    with closing(sqlite3.connect(daemon.state_dir / "store.sqlite")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert not database.execute("PRAGMA foreign_key_check").fetchall()
+        votes = "SELECT count(s.id) FROM votes v LEFT JOIN samples s ON s.vote_id = v.id"
+        whole = set(database.execute(f"{votes} GROUP BY v.id").fetchall())
+        assert whole <= {(16,), (32,)}, "no vote is half there"

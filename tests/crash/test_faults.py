@@ -1,0 +1,243 @@
+"""Disks that fill up, stores that are locked or damaged, hosts that sleep: users are served on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+
+import psutil
+import pytest
+
+from tests.crash.promises import keeps_its_promises
+from tests.integration.daemon import (
+    MODEL,
+    START_SECONDS,
+    TTRL,
+    Daemon,
+    record_questions,
+    wait_until,
+)
+from ttrl.faults import VARIABLE, Kind, Point
+from ttrl.store.runs import RunState
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
+
+PROMPT = "What is 417 plus 286?"
+SHORT = ("update.steps=1", "update.questions_per_step=2", "vote.samples=16", "update.keep=4")
+
+
+@contextmanager
+def full_disk(pid):
+    """No file of this process can be written."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+
+@contextmanager
+def locked(state_dir):
+    """Somebody else writes to the store, and takes his time."""
+    with closing(sqlite3.connect(state_dir / "store.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("COMMIT")
+
+
+def overwrite(path, begin, length):
+    """Flip every bit there."""
+    with path.open("r+b") as file:
+        file.seek(begin)
+        flipped = bytes(255 - byte for byte in file.read(length))
+        file.seek(begin)
+        file.write(flipped)
+
+
+@pytest.mark.fault(
+    "the disk is full while questions are recorded",
+    sees="nothing",
+    keeps="the questions, in memory until there is room (`record.queue` of them)",
+)
+def test_a_full_disk_while_recording(tmp_path):
+    with Daemon(tmp_path / "state") as daemon, daemon.store() as store:
+        daemon.ask(PROMPT)
+        wait_until(lambda: store.questions.times_asked() == 1, "it is recorded")
+        with full_disk(daemon.child.pid):
+            for _ in range(5):
+                assert daemon.ask(PROMPT)[1] == "base"
+            wait_until(lambda: daemon.metric("ttrl_store_up") == 0, "it was tried to write them")
+            assert daemon.metric("ttrl_recorder_queue_questions") == 5
+            assert store.questions.times_asked() == 1
+        wait_until(lambda: store.questions.times_asked() == 6, "they are recorded")
+        wait_until(lambda: daemon.metric("ttrl_store_up") == 1, "all is well")
+        assert "can be written again" in daemon.log
+        keeps_its_promises(daemon)
+
+
+@pytest.mark.fault(
+    "the disk is full while a run writes candidates, votes, a version or its row",
+    sees="nothing",
+    keeps="all that was there; the run is marked as failed, and leaves nothing behind",
+)
+@pytest.mark.parametrize(
+    "point", [Point.SELECTED, Point.DEPLOYED, Point.SAMPLED, Point.JUDGED, Point.PLACED]
+)
+def test_a_full_disk_in_a_run(tmp_path, monkeypatch, point):
+    state_dir = record_questions(tmp_path / "state")
+    monkeypatch.setenv(VARIABLE, f"{Kind.FULL}@{point}")
+    settings = (*SHORT, "gate.min_probes=64")
+    with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
+        daemon.ttrl("adapt", code=1)
+        (run,) = store.runs.newest(5)
+        assert run.state is RunState.FAILED
+        assert daemon.ask(PROMPT)[1] == "base"
+        assert store.adapters.all() == []
+        keeps_its_promises(daemon)
+
+
+@pytest.mark.fault(
+    "another process keeps the store locked for longer than writers wait",
+    sees="nothing",
+    keeps="every question; a run under way goes on",
+)
+def test_a_store_that_is_locked(tmp_path):
+    state_dir = record_questions(tmp_path / "state")
+    with Daemon(state_dir, *SHORT) as daemon, daemon.store() as store:
+        asked = store.questions.times_asked()
+        with ThreadPoolExecutor(1) as pool:
+            adapting = pool.submit(daemon.ttrl, "adapt", code=None)
+            run = wait_until(store.runs.active, "a run is started")
+            wait_until(lambda: store.runs.get(run.id).started, "it is at work")
+            with locked(state_dir):
+                daemon.ask(PROMPT)
+                said = "the store cannot be written"
+                wait_until(lambda: said in daemon.log, "a writer has given up once")
+                daemon.ask(PROMPT)
+            adapting.result()
+        assert store.runs.get(run.id).state in (RunState.HELD, RunState.REJECTED)
+        wait_until(lambda: store.questions.times_asked() == asked + 2, "all is recorded")
+        keeps_its_promises(daemon)
+
+
+@pytest.mark.fault(
+    "the store is damaged when the daemon starts",
+    sees="the base model's answers",
+    keeps="the damaged file, untouched, and every version",
+)
+@pytest.mark.parametrize(("begin", "length"), [(0, 100), (4096 * 2, 4096 * 8)])
+def test_a_damaged_store(learned, begin, length):
+    learned.child.terminate()
+    assert learned.child.wait(60) == 0
+    path = learned.state_dir / "store.sqlite"
+    whole = path.read_bytes()
+    overwrite(path, begin, length)
+    damaged = path.read_bytes()
+    learned.start()
+    assert learned.ask(PROMPT)[1] == "base"
+    assert learned.metric("ttrl_store_up") == 0
+    assert "`ttrl doctor`" in learned.log
+    adapt = subprocess.run([*TTRL, "adapt", *learned.options], capture_output=True, text=True)
+    assert adapt.returncode == 1
+    assert "`ttrl doctor`" in adapt.stderr
+    learned.child.terminate()
+    assert learned.child.wait(60) == 0
+    assert path.read_bytes() == damaged
+    path.write_bytes(whole)
+    learned.start()
+    learned.wait_live(learned.versions[1])
+    assert learned.ask(PROMPT)[1] == learned.versions[1]
+    keeps_its_promises(learned)
+
+
+@pytest.mark.fault(
+    "the store is damaged while the daemon runs",
+    sees="nothing; after an engine's restart, perhaps the base model",
+    keeps="what serves; questions wait in memory, and are lost when it ends",
+)
+def test_a_store_damaged_under_way(learned):
+    path = learned.state_dir / "store.sqlite"
+    before = learned.ask(PROMPT)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    overwrite(path, 0, path.stat().st_size)
+    assert learned.ask(PROMPT) == before
+    wait_until(lambda: learned.metric("ttrl_store_up") == 0, "it is noticed")
+    learned.kill(learned.engine_pid())
+    wait_until(lambda: learned.metric("ttrl_engine_up") == 0, "the engine is missed")
+    wait_until(learned.ready, "another engine is there", START_SECONDS)
+    assert learned.ask(PROMPT)[1] in ("base", before[1])
+
+
+@pytest.mark.fault(
+    "the host is suspended, and goes on",
+    sees="answers that take as long",
+    keeps="everything; a run under way goes on",
+)
+def test_a_host_that_sleeps(tmp_path):
+    state_dir = record_questions(tmp_path / "state")
+    with Daemon(state_dir, *SHORT) as daemon, daemon.store() as store:
+        with ThreadPoolExecutor(2) as pool:
+            adapting = pool.submit(daemon.ttrl, "adapt", code=None)
+            run = wait_until(store.runs.active, "a run is started")
+            wait_until(lambda: store.runs.get(run.id).started, "it is at work")
+            host = psutil.Process(daemon.child.pid)
+            everybody = [*host.children(recursive=True), host]
+            for each in everybody:
+                with suppress(psutil.NoSuchProcess):
+                    each.suspend()
+            answer = pool.submit(daemon.ask, PROMPT)
+            beat = store.runs.get(run.id).heartbeat
+            threading.Event().wait(8.0)  # longer than a heart beats, or the daemon looks
+            assert store.runs.get(run.id).heartbeat == beat
+            for each in everybody:
+                with suppress(psutil.NoSuchProcess):
+                    each.resume()
+            assert answer.result()[1] == "base"
+            adapting.result()
+        assert store.runs.get(run.id).state in (RunState.HELD, RunState.REJECTED)
+        keeps_its_promises(daemon)
+
+
+@pytest.mark.fault(
+    "SIGTERM comes while a run is under way",
+    sees="refused once answers under way have ended",
+    keeps="all but the run, which is marked as aborted; exit status 0",
+)
+def test_sigterm_in_a_run(tmp_path):
+    state_dir = record_questions(tmp_path / "state")
+    with Daemon(state_dir, "update.steps=500") as daemon, daemon.store() as store:
+        adapting = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.DEVNULL)
+        run = wait_until(store.runs.active, "a run is started")
+        wait_until(lambda: store.runs.get(run.id).steps > 0, "it is in the middle", 120)
+        daemon.child.send_signal(signal.SIGTERM)
+        assert daemon.child.wait(120) == 0
+        assert adapting.wait(60) != 0
+        assert store.runs.get(run.id).state.ended
+        daemon.start()
+        keeps_its_promises(daemon)
+
+
+@pytest.mark.fault(
+    "a second SIGTERM comes while answers under way are waited for",
+    sees="cut answers",
+    keeps="everything; exit status 0",
+)
+def test_a_second_sigterm_ends_it_now(tmp_path):
+    with Daemon(tmp_path / "state", "gateway.drain_timeout=200s") as daemon:
+        pid = daemon.generator_pid()
+        stream = daemon.client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": PROMPT}], stream=True, max_tokens=48
+        )
+        assert next(stream).choices
+        os.kill(pid, signal.SIGSTOP)  # so that it never ends by itself
+        daemon.child.send_signal(signal.SIGTERM)
+        wait_until(lambda: not daemon.ready(), "it takes no more requests")
+        assert daemon.child.poll() is None, "it waits for the answer"
+        daemon.child.send_signal(signal.SIGTERM)
+        assert daemon.child.wait(60) == 0

@@ -1,0 +1,358 @@
+"""Whatever is wrong with an installation is found, with what mends it; nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+from packaging.requirements import Requirement
+
+from serve.cli import main
+from serve.doctor import Outcome, house, packages, service, store
+from serve.doctor.house import Access
+from serve.state import OWNER, announce, owning
+from tests.quick.test_migrations import OLDER, old_store
+from tests.versions import publish
+from ttrl.backup import Newest
+from ttrl.questions import from_prompt
+from ttrl.store import Store, revisions
+from ttrl.store.questions import Recorded
+from ttrl.store.runs import Run, RunState, Trigger
+
+OK, NOTE, WARNING, BROKEN = Outcome
+MIB = 1024**2
+DAY = 86_400.0
+
+
+@pytest.fixture
+def state(tmp_path):
+    """A state directory with questions and two versions, where nothing is wrong."""
+    made = tmp_path / "state"
+    made.mkdir(mode=0o700)
+    with Store.open(made) as opened:
+        asked = [Recorded(from_prompt(f"question {n}"), 1.0) for n in range(500)]
+        opened.questions.record(asked, holdout=0)
+    publish(made, 2)
+    return made
+
+
+@pytest.fixture
+def doctor(state, monkeypatch):
+    """Runs it, as a program does; what is not well, by check, without what every test machine
+    lacks."""
+    monkeypatch.setattr(service, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    usual = {"engine.kind": "embedded", "gateway.port": 0, "admin.port": 0}
+
+    def run(*words, **settings):
+        given = {**usual, **{name.replace("__", "."): value for name, value in settings.items()}}
+        sets = [word for pair in given.items() for word in ("--set", "{}={}".format(*pair))]
+        command = ["doctor", "--json", "--state-dir", str(state), *sets, *words]
+        done = CliRunner().invoke(main, command)
+        assert isinstance(done.exception, SystemExit | None), done.exception
+        findings = json.loads(done.output)
+        assert done.exit_code == any(each["outcome"] == "broken" for each in findings)
+        bad = [each for each in findings if each["outcome"] != "ok"]
+        return {each["check"]: each for each in bad if each["check"] not in ("model", "backups")}
+
+    return run
+
+
+def test_nothing_is_wrong_and_nothing_is_changed(state, doctor):
+    def files():
+        found = (path for path in state.rglob("*") if not path.name.endswith(("-wal", "-shm")))
+        return {path: path.is_file() and path.read_bytes() for path in found}
+
+    before = files()
+    assert doctor() == {}
+    assert files() == before
+
+
+def test_on_a_terminal_it_is_a_table_and_a_sentence(state):
+    command = ["doctor", "--state-dir", str(state), "--set", "engine.kind=embedded"]
+    said = CliRunner().invoke(main, command).output
+    assert f"{state}, for its owner alone" in " ".join(said.split())
+    assert "none was made yet" in said
+    assert "-> ttrl backup FILE" in said
+    assert re.search(r"^\d broken, \d warnings?\.$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gateway: {prot: 1}", "did you mean gateway.port?"),
+        ("update: {steps: 0, keep: 1}", "update.steps"),
+        (": :", "is not YAML"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_the_finding(doctor, tmp_path, text, said):
+    (tmp_path / "ttrl.yaml").write_text(text)
+    found = doctor("--config", str(tmp_path / "ttrl.yaml"))
+    assert list(found) == ["configuration"]
+    assert said in found["configuration"]["what"]
+
+
+def test_before_the_first_start(tmp_path):
+    state_dir = tmp_path / "none"
+    command = ["doctor", "--json", "--state-dir", str(state_dir), "--set", "engine.kind=embedded"]
+    findings = json.loads(CliRunner().invoke(main, command).output)
+    (found,) = [each for each in findings if each["check"] == "state directory"]
+    assert (found["outcome"], state_dir.exists()) == ("note", False)
+
+
+def test_vllm_is_asked_for_where_it_is_to_run(doctor):
+    assert "has no vLLM" in doctor(engine__kind="vllm")["vllm"]["what"]
+    other = doctor(engine__kind="vllm", engine__python="/no/such/python")["vllm"]
+    assert "cannot be asked" in other["what"]
+    assert "vllm" not in doctor(engine__kind="vllm", engine__url="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("installed", "said"),
+    [
+        ({"a": "1.5", "b": "2.1"}, []),
+        ({"a": "1.5", "b": "2.1", "c": "0"}, []),
+        ({"a": "1.5"}, ["b is not installed"]),
+        ({"a": "0.9", "b": "3"}, ["a is 0.9, and >=1 is known to work", "b is 3, and <3,>=2 is"]),
+    ],
+)
+def test_what_is_required_with_the_extras(installed, said):
+    required = map(Requirement, ["a>=1", 'b>=2,<3; extra == "train"', 'c>=1; extra == "embed"'])
+    found = list(packages.unmet(required, ("", "train"), installed.get))
+    assert len(found) == len(said)
+    assert all(map(str.startswith, found, said))
+
+
+TOP = Access("/state", 1000, 0o700)
+INSIDE = Access("/state/store.sqlite", 1000, 0o644)
+
+
+@pytest.mark.parametrize(
+    ("top", "inside", "us", "outcome", "mend"),
+    [
+        (TOP, [INSIDE], 1000, OK, ""),
+        (TOP, [INSIDE], 0, OK, ""),
+        (TOP, [INSIDE], 1001, BROKEN, "as its owner"),
+        (TOP, [INSIDE, replace(INSIDE, uid=0)], 1000, BROKEN, "chown -R 1000 /state"),
+        (replace(TOP, mode=0o750), [INSIDE], 1000, WARNING, "chmod 700"),
+        (replace(TOP, mode=0o500), [INSIDE], 1000, BROKEN, "chmod u+rwx"),
+    ],
+)
+def test_who_may_do_what(top, inside, us, outcome, mend):
+    found = house.judge_access(top, inside, us)
+    assert found.outcome is outcome
+    assert mend in found.mend
+
+
+@pytest.mark.parametrize(
+    ("free", "outcome"), [(1000, OK), (500, OK), (499, WARNING), (63, BROKEN), (0, BROKEN)]
+)
+def test_room_on_the_disk(tmp_path, free, outcome):
+    assert house.judge_room(tmp_path, free * MIB, 500 * MIB).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("days", "there", "outcome"),
+    [(None, True, NOTE), (1, True, OK), (8, True, WARNING), (1, False, WARNING)],
+)
+def test_how_old_the_newest_backup_is(tmp_path, days, there, outcome):
+    (tmp_path / "there.tar").touch()
+    file = str(tmp_path / ("there.tar" if there else "gone.tar"))
+    newest = None if days is None else Newest(100 * DAY - days * DAY, file)
+    assert house.judge_backup(newest, 100 * DAY).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("revision", "outcome"),
+    [("0003", OK), ("0002", NOTE), ("0001", NOTE), (None, NOTE), ("0004", BROKEN)],
+)
+def test_which_schema(revision, outcome):
+    assert store.judge_schema(revision, ["0003", "0002", "0001"]).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("state", "silent", "owned", "outcome"),
+    [
+        (RunState.UPDATING, 5, True, OK),
+        (RunState.UPDATING, 60, True, BROKEN),
+        (RunState.UPDATING, 60, False, NOTE),
+    ],
+)
+def test_a_run_that_says_it_is_at_work(state, silent, owned, outcome):
+    run = Run(
+        3, Trigger.SCHEDULE, state, None, 0.0, 1.0, None, 1000.0 - silent, 1, {}, None, None, None,
+        0, 0, 0, 0,
+    )  # fmt: skip
+    assert store.judge_run(run, 1000.0, owned).outcome is outcome
+    assert store.judge_run(None, 1000.0, owned).outcome is OK
+
+
+@pytest.mark.parametrize(
+    ("newest", "outcome"), [(None, OK), (1.0, OK), (1059.0, OK), (1061.0, WARNING)]
+)
+def test_rows_from_the_future(newest, outcome):
+    assert store.judge_clock(newest, 1000.0).outcome is outcome
+
+
+@pytest.mark.fault(
+    "the store's file is damaged",
+    sees="ttrl doctor says so, and which backup to restore by which command",
+    keeps="the newest backup, put back by that command",
+)
+@pytest.mark.parametrize(("at", "size"), [(0, 100), (8192, 32768)])
+def test_a_damaged_store_is_mended_as_it_says(state, doctor, tmp_path, at, size):
+    backup = tmp_path / "night.tar"
+    words = ["backup", str(backup), "--state-dir", str(state)]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    with (state / "store.sqlite").open("r+b") as file:
+        file.seek(at)
+        file.write(os.urandom(size))
+    found = doctor()["store"]
+    assert (found["outcome"], "damaged" in found["what"]) == ("broken", True)
+    command = f"ttrl restore --force {backup} --state-dir {state}"
+    assert f"stop the daemon, then `{command}`" in found["mend"]
+    assert f"move {state}/store.sqlite, " in found["mend"]
+    assert CliRunner().invoke(main, command.split()[1:]).exit_code == 0
+    assert [each["check"] for each in doctor().values()] == ["leftovers"]
+    with Store.open(state) as opened:
+        assert opened.questions.times_asked() == 500
+
+
+def test_a_damaged_store_without_a_backup(state, doctor):
+    (state / "store.sqlite").write_bytes(b"no database, for sure" * 1000)
+    (state / "backups").mkdir()
+    (state / "backups" / "store-0008-20260101T000000Z.sqlite").touch()
+    mend = doctor()["store"]["mend"]
+    assert "ttrl restore --force FILE" in mend
+    assert "store-0008-20260101T000000Z.sqlite, from before an upgrade" in mend
+
+
+def test_rows_that_refer_to_nothing(state, doctor):
+    with closing(sqlite3.connect(state / "store.sqlite")) as connection, connection:
+        connection.execute("INSERT INTO adapter_questions VALUES ('nobody', 99)")
+    assert "rows of adapter_questions refer to others that are gone" in doctor()["store"]["what"]
+
+
+def test_a_writer_that_does_not_let_go(state, doctor):
+    with closing(sqlite3.connect(state / "store.sqlite")) as connection:
+        connection.isolation_level = None
+        connection.execute("BEGIN IMMEDIATE")
+        assert "locked" in doctor()["writing"]["what"]
+        connection.execute("ROLLBACK")
+    assert doctor() == {}
+
+
+def test_an_older_and_a_newer_store_are_left_as_they_are(state, doctor):
+    for leftover in state.glob("store.sqlite*"):
+        leftover.unlink()
+    old_store(state, OLDER[0])
+    assert doctor()["schema"]["outcome"] == "note"
+    with Store.look(state) as look:
+        assert look.revision() == OLDER[0]
+    with closing(sqlite3.connect(state / "store.sqlite")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert doctor()["schema"]["outcome"] == "broken"
+
+
+def test_a_postgresql_that_does_not_answer(doctor):
+    found = doctor(store__url="postgresql://me:hush@127.0.0.1:1/ttrl")["store"]
+    assert found["outcome"] == "broken"
+    assert "hush" not in str(found)
+
+
+def test_versions_that_are_not_as_the_store_has_them(state, doctor, tmp_path):
+    with Store.look(state) as look:
+        wanted, previous = (row.name for row in look.adapters.all())
+    weights = state / "adapters" / wanted / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-8])
+    found = doctor()["versions"]
+    assert (found["outcome"], wanted in found["what"]) == ("broken", True)
+    weights.write_bytes(whole)
+    shutil.move(state / "adapters" / previous, state / "adapters" / "nobodys")
+    (state / "adapters" / ".staging-x").mkdir()
+    found = doctor()
+    assert "nobodys" in found["versions"]["what"], "the last of its findings"
+    assert ".staging-x" in found["leftovers"]["what"]
+    assert doctor(model__name=str(tmp_path))["versions"]["outcome"] == "note"
+
+
+def test_versions_of_another_base_model(state, doctor, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    found = doctor(model__name=str(tmp_path))["versions"]
+    assert "was made for another base model" in found["what"]
+
+
+def test_what_a_run_left(state, doctor):
+    (state / "runs" / "12").mkdir(parents=True)
+    (state / "runs" / "12" / "weights").write_bytes(b"x")
+    assert f"rm -r {state}/runs/12" in doctor()["leftovers"]["mend"]
+
+
+@pytest.mark.fault(
+    "a daemon hangs and still owns its state directory",
+    sees="ttrl doctor names its process",
+    keeps="everything",
+)
+def test_a_daemon_that_hangs(state, doctor):
+    with socket.create_server(("127.0.0.1", 0)) as listener, owning(state):
+        announce(state, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        found = doctor()["daemon"]
+    assert found["outcome"] == "broken"
+    assert f"kill {os.getpid()}" in found["mend"]
+
+
+def test_a_daemon_that_was_killed_or_starts(state, doctor):
+    with owning(state):
+        assert "no address yet" in doctor()["daemon"]["what"]
+    (state / OWNER).write_text("{}")
+    assert "was killed" in doctor()["daemon"]["what"]
+
+
+def test_addresses_that_are_taken(doctor):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert doctor(gateway__port=port)["addresses"]["outcome"] == "broken"
+        assert doctor(admin__port=port)["addresses"]["outcome"] == "warning"
+
+
+def test_an_engine_that_is_not_up(doctor):
+    found = doctor(engine__url="http://127.0.0.1:1")["engine"]
+    assert "no engine answers" in found["what"]
+
+
+def test_what_cannot_be_looked_at_is_a_finding(state, doctor, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "/somewhere")
+
+    monkeypatch.setattr(house.shutil, "disk_usage", refuse)
+    assert "Permission denied" in doctor()["disk"]["what"]
+
+
+def test_the_clock_of_rows_is_read(state, doctor):
+    with Store.open(state) as opened:
+        later = Recorded(from_prompt("later"), time.time() + 3600)
+        opened.questions.record([later], holdout=0)
+    assert doctor()["clock"]["outcome"] == "warning"
+
+
+def test_torch_stays_out(state):
+    """It is asked for its version, not imported."""
+    assert revisions.known()
+    program = (
+        "import sys; from click.testing import CliRunner; from serve.cli import main; "
+        f"CliRunner().invoke(main, ['doctor', '--state-dir', {str(state)!r}]); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -1,0 +1,31 @@
+"""Whatever is sent to the gateway gets an answer that its description allows; `python -m
+benchmarks.fuzz` does the same for minutes."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import fuzz
+from serve.gateway import OTHER_ROUTES
+from tests.house import house
+
+
+@pytest.mark.timeout(300)
+def test_the_surface_for_a_moment():
+    counts = fuzz.Counts()
+    with house() as home:
+        fuzz.surface(home.url, 10, 7, counts)
+    assert counts.requests > 100
+    assert {200, 400} <= counts.statuses.keys()
+    assert counts.broken == []
+
+
+def test_the_parser_for_a_moment():
+    counts = fuzz.Counts()
+    fuzz.parser(100, 7, counts)
+    assert counts.answers >= 200
+    assert counts.broken == []
+
+
+def test_every_route_is_described():
+    assert set(OTHER_ROUTES) <= {operation.path for operation in fuzz.operations()}

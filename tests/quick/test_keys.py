@@ -1,0 +1,397 @@
+"""Who may ask, and how much: keys in a file, through the gateway and by `ttrl keys`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from serve import keys
+from serve.admission import Admission
+from serve.cli import main
+from serve.counts import TurnedAway
+from serve.errors import Refused
+from serve.forward import Limits
+from serve.keys import Bucket, Key, KeyFile, KeysUnreadable, changing, digest_of, read, take
+from tests.house import House, Tally, asking, house, until
+from tests.standin import DEADLINE, Gate, streaming
+from ttrl.metrics import Metrics
+from ttrl.questions import Unlearnable
+
+CHAT = "/v1/chat/completions"
+
+
+class Clock:
+    """Moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def written(path: Path, *entries: dict[str, object]) -> Path:
+    path.write_text(yaml.safe_dump(list(entries)))
+    path.chmod(0o600)
+    return path
+
+
+def entry(key: str, **more: object) -> dict[str, object]:
+    return {"name": key, "sha256": digest_of(key), **more}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "left", "wait"),
+    [
+        (None, 50.0, 59.0, 0.0),
+        (Bucket(59, 50.0), 50.0, 58.0, 0.0),
+        (Bucket(1, 50.0), 50.0, 0.0, 0.0),
+        (Bucket(0, 50.0), 50.0, 0.0, 1.0),
+        (Bucket(0.25, 50.0), 50.0, 0.25, 0.75),
+        (Bucket(0, 50.0), 50.5, 0.5, 0.5),
+        (Bucket(0, 50.0), 51.0, 0.0, 0.0),
+        (Bucket(0, 50.0), 9999.0, 59.0, 0.0),
+        (Bucket(1000, 50.0), 50.0, 59.0, 0.0),
+    ],
+)
+def test_a_bucket_of_sixty_a_minute(
+    before: Bucket | None, now: float, left: float, wait: float
+) -> None:
+    assert take(before, 60, now) == (Bucket(pytest.approx(left), now), pytest.approx(wait))
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({}, None),
+        ({"authorization": "Bearer a"}, "a"),
+        ({"authorization": "bearer  a "}, "a"),
+        ({"authorization": "Basic a"}, None),
+        ({"authorization": "Bearer"}, None),
+        ({"authorization": "a"}, None),
+        ({"x-api-key": "a"}, "a"),
+        ({"x-api-key": " "}, None),
+        ({"authorization": "Basic b", "x-api-key": "a"}, "a"),
+        ({"authorization": "Bearer b", "x-api-key": "a"}, "b"),
+        ({"authorization": "Bearer \xe9"}, "\xe9"),
+    ],
+)
+def test_whose_key_it_is(headers: dict[str, str], key: str | None) -> None:
+    assert keys.client(headers) == (digest_of(key) if key else None)
+
+
+BAD_FILES = [
+    ("", "no list of keys"),
+    ("just: this", "no list of keys"),
+    ("[", "is not YAML"),
+    ("- {name: a}", r"0\.sha256: Field required"),
+    ("- {name: a, sha256: abc}", r"0\.sha256"),
+    ("- {name: 'a b', sha256: " + "0" * 64 + "}", r"0\.name"),
+    ("- {name: a, sha256: " + "a" * 64 + ", at_once: 0}", r"0\.at_once"),
+    ("- {name: a, sha256: " + "a" * 64 + ", lern: false}", r"0\.lern"),
+    ("- &a {name: a, sha256: " + "a" * 64 + "}\n- *a", "same name twice"),
+    ("- {name: a, sha256: " + "a" * 64 + "}\n- {name: b, sha256: " + "a" * 64 + "}", "same sha256"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_FILES)
+def test_a_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(KeysUnreadable, match=said):
+        read(path)
+
+
+def test_a_file_that_others_may_write_is_none(tmp_path: Path) -> None:
+    path = written(tmp_path / "keys.yaml", entry("a"))
+    path.chmod(0o620)
+    with pytest.raises(KeysUnreadable, match="chmod 600"):
+        read(path)
+
+
+def test_what_is_wrong_never_shows_a_key(tmp_path: Path) -> None:
+    path = written(tmp_path / "keys.yaml", {"name": "a", "sha256": "hush", "key": "hush"})
+    with pytest.raises(KeysUnreadable) as told:
+        read(path)
+    assert "hush" not in str(told.value)
+
+
+@pytest.mark.fault(
+    "the file of keys is half-written, wrong or gone",
+    sees="nothing: the keys before go on to be taken; ttrl_keys_file_ok is 0",
+    keeps="the keys before",
+)
+def test_a_bad_file_keeps_the_keys_that_there_were(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, metrics = Clock(), Metrics()
+    path = written(tmp_path / "keys.yaml", entry("a"), entry("b"))
+    file = KeyFile(path, clock)
+    metrics.serving.keys_ok.set_function(file.ok)
+    whole = path.read_text()
+    for bad in (whole[: len(whole) // 2 + 3], "", None):
+        path.unlink() if bad is None else path.write_text(bad)
+        caplog.clear()
+        for _ in range(3):
+            clock.now += keys.LOOK_SECONDS
+            assert file.find(digest_of("b")) is not None
+            assert b"ttrl_keys_file_ok 0.0" in metrics.text()
+        assert [record.levelno for record in caplog.records] == [logging.ERROR], "said once"
+        assert digest_of("b") not in caplog.text
+    written(path, entry("c"))
+    assert file.find(digest_of("c")) is None, "not looked at yet"
+    clock.now += keys.LOOK_SECONDS
+    assert file.find(digest_of("c")) is not None
+    assert file.find(digest_of("b")) is None
+    assert b"ttrl_keys_file_ok 1.0" in metrics.text()
+
+
+def test_quotas_outlive_the_file_and_are_each_keys_own(tmp_path: Path) -> None:
+    clock, tally = Clock(), Tally()
+    path = written(tmp_path / "keys.yaml", entry("a", requests_a_minute=2), entry("b"))
+    admission = Admission(KeyFile(path, clock), 100, 5, tally, clock)
+
+    def ask(key: str) -> str | None:
+        """Seconds to wait, if turned away."""
+        try:
+            with admission.admitted({"x-api-key": key}):
+                return None
+        except Refused as refused:
+            return (refused.headers or {})["retry-after"]
+
+    assert [ask("a") for _ in range(4)] == [None, None, "30", "30"]
+    assert ask("b") is None
+    written(path, entry("a", requests_a_minute=4))
+    clock.now += 15
+    assert [ask("a"), ask("a")] == [None, "15"]
+    assert tally.away == {TurnedAway.RATE: 3}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(
+        tmp_path_factory.mktemp("keys") / "keys.yaml",
+        entry("alice"),
+        entry("shy", learn=False),
+        entry("busy", at_once=1),
+        entry("slow", requests_a_minute=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def running(file: Path) -> Iterator[House]:
+    with house(keys=KeyFile(file)) as started:
+        yield started
+
+
+@pytest.fixture
+def home(running: House) -> House:
+    running.clear()
+    return running
+
+
+def ask(home: House, key: str | None, path: str = CHAT) -> httpx2.Response:
+    with home.http() as client:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        if path != CHAT:
+            return client.get(path, headers=headers)
+        return client.post(path, json={"messages": asking()}, headers=headers)
+
+
+@pytest.mark.parametrize("key", [None, "mallory", "alice2", "ALICE"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/v1/models/demo"])
+def test_without_a_right_key_nothing_is_answered(home: House, path: str, key: str | None) -> None:
+    answer = ask(home, key, path)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.json()["error"]["type"] == "authentication_error"
+    home.settle()
+    assert home.engine.received == []
+    assert home.tally.away == {TurnedAway.WRONG_KEY if key else TurnedAway.NO_KEY: 1}
+
+
+def test_with_one_all_is_as_ever(home: House) -> None:
+    assert ask(home, "alice").status_code == 200
+    assert ask(home, "alice", "/v1/models").status_code == 200
+    with home.http() as client:
+        told = {"model": "demo", "messages": asking(), "max_tokens": 1}
+        answer = client.post("/v1/messages", json=told, headers={"x-api-key": "alice"})
+        assert answer.status_code == 200
+    home.settle()
+    assert [got.headers["authorization"] for got in home.engine.received] == [
+        "Bearer engine-key"
+    ] * 2
+    assert not any("alice" in str(got.headers) for got in home.engine.received)
+    assert [row.client for row in home.stored] == [digest_of("alice")]
+
+
+def test_whether_we_are_well_needs_no_key(home: House) -> None:
+    assert ask(home, None, "/healthz").status_code == 200
+    assert ask(home, None, "/readyz").status_code == 200
+    assert not home.tally.away
+
+
+def test_a_key_that_is_not_learned_from(home: House) -> None:
+    assert ask(home, "shy").status_code == 200
+    assert home.texts() == []
+    assert home.tally.skips == {Unlearnable.KEY_OPTED_OUT: 1}
+
+
+def test_too_many_in_a_minute(home: House) -> None:
+    assert ask(home, "slow").status_code == 200
+    answer = ask(home, "slow")
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+    assert ask(home, "alice").status_code == 200, "others are served"
+    assert home.tally.away == {TurnedAway.RATE: 1}
+    home.settle()
+    assert home.tally.requests.count((CHAT, 429)) == 1
+
+
+def test_too_many_at_once(home: House) -> None:
+    gate = Gate()
+    home.engine.behave = streaming(["one", "two"], [gate])
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, home, "busy")
+        assert home.engine.arrived.wait(DEADLINE)
+        assert ask(home, "busy").status_code == 429
+        gate.open()
+        assert first.result().status_code == 200
+    home.settle()
+    assert ask(home, "busy").status_code == 200
+    assert home.tally.away == {TurnedAway.AT_ONCE: 1}
+
+
+@pytest.mark.fault(
+    "more requests come than the daemon takes",
+    sees="503 with Retry-After at once for those beyond gateway.max_requests; others are served",
+    keeps="the requests under way",
+)
+def test_a_flood_is_shed_and_counted_and_afterwards_all_is_as_before() -> None:
+    gate, flood = Gate(), 60
+    with house(limits=Limits(max_requests=4)) as home, home.http() as client:
+        home.engine.behave = streaming(["one", "two"], [gate])
+
+        def one(_: int) -> tuple[int, str | None]:
+            answer = ask(home, None)
+            if answer.status_code == 503:
+                shed.release()
+            return answer.status_code, answer.headers.get("retry-after")
+
+        shed = threading.Semaphore(0)
+        with ThreadPoolExecutor(flood) as pool:
+            asked = [pool.submit(one, number) for number in range(flood)]
+            for _ in range(flood - 4):
+                assert shed.acquire(timeout=DEADLINE), "they are refused while others wait"
+            assert client.get("/healthz").status_code == 200
+            gate.open()
+            answers = [each.result() for each in asked]
+        assert answers.count((200, None)) == 4
+        assert answers.count((503, "5")) == flood - 4
+        home.settle()
+        assert home.tally.away == {TurnedAway.OVERLOADED: flood - 4}
+        assert home.tally.requests.count((CHAT, 503)) == flood - 4
+        assert ask(home, None).status_code == 200
+
+
+def ttrl(*words: str, keys: Path | None, code: int = 0) -> str:
+    sets = ["--set", f"gateway.keys={keys}"] if keys else []
+    done = CliRunner().invoke(main, ["keys", *words, *sets], env={"COLUMNS": "200"})
+    assert done.exit_code == code, done.output
+    return done.stdout if code == 0 else done.output
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    first = ttrl("add", "support", "--requests-a-minute", "600", keys=path).strip()
+    second = json.loads(ttrl("add", "nightly", "--no-learn", "--at-once", "4", "--json", keys=path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert first not in path.read_text()
+    assert read(path) == [
+        Key(name="support", sha256=digest_of(first), requests_a_minute=600),
+        Key(name="nightly", sha256=digest_of(second["key"]), learn=False, at_once=4),
+    ]
+    table = ttrl("list", keys=path)
+    assert first not in table
+    assert [row["name"] for row in json.loads(ttrl("list", "--json", keys=path))] == [
+        "support",
+        "nightly",
+    ]
+    assert "already" in ttrl("add", "support", keys=path, code=1)
+    assert "is no name" in ttrl("add", "a b", keys=path, code=2)
+    assert "there is no key nobody" in ttrl("remove", "nobody", keys=path, code=1)
+    assert "1 key left" in ttrl("remove", "support", keys=path)
+    assert "0 keys left" in ttrl("remove", "nightly", keys=path)
+    assert "nobody may ask" in ttrl("list", keys=path)
+    assert "gateway.keys" in ttrl("list", keys=None, code=2)
+    assert {each.name for each in tmp_path.iterdir()} <= {"keys.yaml", ".keys.yaml.lock"}
+
+
+def test_a_bad_file_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text("[")
+    assert "not YAML" in ttrl("add", "a", keys=path, code=1)
+    assert path.read_text() == "["
+
+
+def test_two_who_add_at_once_both_do(tmp_path: Path) -> None:
+    path, inside = tmp_path / "keys.yaml", threading.Event()
+
+    def add(name: str) -> None:
+        with changing(path) as found:
+            inside.set()
+            found.append(Key(name=name, sha256=digest_of(name)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, "abcdefgh"))
+    assert sorted(key.name for key in read(path)) == list("abcdefgh")
+
+
+def test_a_crash_while_writing_leaves_the_file_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.yaml"
+    ttrl("add", "a", keys=path)
+    before = path.read_bytes()
+
+    def crash(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", crash)
+    with pytest.raises(KeyboardInterrupt), changing(path) as found:
+        found.clear()
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    ttrl("add", "b", keys=path)
+    assert [key.name for key in read(path)] == ["a", "b"]
+
+
+def test_serve_refuses_a_file_of_keys_that_is_none(tmp_path: Path) -> None:
+    words = ["serve", "--model", "some/model", "--state-dir", str(tmp_path)]
+    words += ["--set", f"gateway.keys={tmp_path}/none.yaml", "--set", "engine.memory_plan=false"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "`ttrl keys add NAME` makes one" in done.output
+
+
+def test_what_is_under_way_is_counted_once_though_its_client_leaves(home: House) -> None:
+    home.engine.behave = streaming(["one", "two"], [Gate()])
+    with home.http() as client:
+        headers = {"authorization": "Bearer busy"}
+        told = {"messages": asking(), "stream": True}
+        with client.stream("POST", CHAT, json=told, headers=headers) as answer:
+            assert answer.status_code == 200
+    until(lambda: not home.tally.under_way, "its end is noticed")
+    home.clear()
+    assert ask(home, "busy").status_code == 200

@@ -1,0 +1,159 @@
+"""What of the store shows in the metrics."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from serve.observer import Observer
+from ttrl.metrics import Metrics
+from ttrl.questions import from_prompt
+from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.measurements import Kind
+from ttrl.store.questions import Recorded
+from ttrl.store.runs import Trigger
+
+QUALITY = {
+    "questions": 70, "labelled": 30, "agreement": 0.7, "consistency": 0.6, "readable": 1.0,
+    "refused": 0.0, "tokens": 12.0, "seconds": 0.4, "pass_at_1": 0.5, "pass_at_k": 0.9,
+    "majority_right": 0.6,
+    "estimate": {"value": 0.55, "low": 0.4, "high": 0.7, "labels": 25, "unlabelled": 40},
+    "tags": {"sums": {"value": 0.5}},
+}  # fmt: skip
+BARE = QUALITY | {"pass_at_1": None, "estimate": None, "tags": {}}
+
+
+@pytest.fixture
+def metrics():
+    return Metrics()
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def observer(store, metrics, tmp_path, told):
+    return Observer(store, metrics, tmp_path, told.append)
+
+
+@pytest.fixture
+def value(metrics):
+    def found(name, **labels):
+        return metrics.registry.get_sample_value(f"ttrl_{name}", labels)
+
+    return found
+
+
+def publish(store, name, state=AdapterState.APPROVED, parent=None):
+    row = AdapterRow(name, "l", 1, "d", parent, "base", None, 16, state, "so", 1.0)
+    store.adapters.publish(row, [], author="run")
+
+
+def test_promotions_and_roll_backs_are_told_apart(store, observer, value, told):
+    publish(store, "one")
+    publish(store, "two", parent="one")
+    observer.look()
+    store.adapters.roll_back(author="guard", reason="flips")
+    observer.look()
+    store.adapters.roll_back(author="operator", reason="by hand")
+    store.adapters.want("two", author="operator", reason="after all")
+    observer.look()
+    observer.look()
+    assert value("promotions_total", author="run") == 2
+    assert value("promotions_total", author="operator") == 1
+    assert value("roll_backs_total", author="guard") == 1
+    assert value("roll_backs_total", author="operator") == 1
+    assert [(change.adapter, change.back) for change in told] == [
+        ("one", False), ("two", False), ("one", True), (None, True), ("two", False),
+    ]  # fmt: skip
+
+
+def test_what_was_before_is_not_counted_again(store, metrics, tmp_path, value):
+    publish(store, "one")
+    store.adapters.roll_back(author="guard", reason="flips")
+    later = Observer(store, metrics, tmp_path)
+    publish(store, "two")
+    later.look()
+    assert value("promotions_total", author="run") == 1
+    assert value("roll_backs_total", author="guard") == 0
+
+
+def test_the_live_version_shows_and_what_cannot_be_said_does_not(store, observer, value):
+    store.measurements.add(Kind.QUALITY, None, BARE)
+    observer.stand()
+    assert value("quality_agreement_ratio", role="live") == 0.7, "the base is what serves"
+    assert value("quality_pass_at_1_ratio", role="live") is None
+    store.measurements.add(Kind.QUALITY, "one", QUALITY)
+    store.measurements.add(Kind.POLICY, "one", {"from_base": 0.2, "from_live": None})
+    store.adapters.served("one", "as wanted")
+    observer.stand()
+    assert value("quality_pass_at_1_ratio", role="live") == 0.5
+    assert value("estimated_accuracy_ratio", role="live") == 0.55
+    assert value("estimated_accuracy_low_ratio", role="live") == 0.4
+    assert value("tag_accuracy_ratio", tag="sums") == 0.5
+    assert value("drift_policy_nats", against="base") == 0.2
+    assert value("drift_policy_nats", against="previous") is None
+    assert value("live_adapter_since_timestamp_seconds") > 1e9
+    store.measurements.add(Kind.QUALITY, "one", BARE)
+    observer.stand()
+    assert value("estimated_accuracy_ratio", role="live") is None
+    assert value("tag_accuracy_ratio", tag="sums") is None
+    assert value("quality_agreement_ratio", role="base") == 0.7
+
+
+def test_how_things_stand(store, observer, value, tmp_path):
+    store.questions.record([Recorded(from_prompt(str(n)), 1.0) for n in range(3)], holdout=0)
+    publish(store, "held", AdapterState.HELD)
+    run = store.runs.create(Trigger.OPERATOR, {})
+    observer.look()
+    assert value("run_active") == 1
+    store.runs.end(run.id, "nothing", "so")
+    store.measurements.add(Kind.QUESTIONS, None, {"psi": 0.3, "by_chance": 0.1})
+    observer.look()
+    observer.stand()
+    assert value("run_active") == 0
+    assert value("questions", state="new") == 3
+    assert value("adapters", state="held") == 1
+    assert value("adapters", state="approved") == 0
+    assert value("last_run_timestamp_seconds") == store.runs.get(run.id).finished
+    assert value("drift_questions_psi") == 0.3
+    assert value("disk_free_bytes") > 0
+    assert value("store_size_bytes") > 0
+
+
+def test_observations_are_taken_once(store, observer, value):
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.observe(run.id, "selection", {"chosen": 1, "left_out": {"client_share": 2}})
+    observer.look()
+    observer.look()
+    assert value("questions_left_out_total", reason="client_share") == 2
+
+
+def test_since_when_it_serves(store, observer, value):
+    """A daemon that starts again says so again; what serves is as old as before."""
+    observer.stand()
+    assert value("live_adapter_since_timestamp_seconds") == 0
+    for name in ("one", None, "one", "one", "one"):
+        store.adapters.served(name, "as wanted")
+        time.sleep(0.002)
+    newest = store.adapters.serving().at
+    observer.stand()
+    since = value("live_adapter_since_timestamp_seconds")
+    assert since < newest
+    assert since == store.adapters.live_since()
+    store.adapters.served(None, "rolled back")
+    assert store.adapters.live_since() == store.adapters.serving().at
+
+
+def test_what_waits_for_the_operator(store, observer, value):
+    """Not what was held before the version that is wanted now."""
+    publish(store, "held", AdapterState.HELD)
+    observer.stand()
+    assert value("adapters_waiting") == 1
+    publish(store, "better")
+    observer.stand()
+    assert value("adapters_waiting") == 0
+    assert value("adapters", state="held") == 1

@@ -1,0 +1,376 @@
+"""The operator's page: who is let in, what it says, what its buttons do."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from starlette.testclient import TestClient
+
+from serve import admin
+from serve.labels import sides
+from serve.page.app import Page
+from serve.page.door import SESSION_SECONDS, Door
+from serve.page.look import Facts, Mood, sentence, versions
+from serve.schedule import PAUSED
+from tests.quick.test_notices import RUN
+from tests.quick.test_observer import BARE, QUALITY
+from ttrl.labelling import Judged, Pair, Side
+from ttrl.probes import ProbeOrigin
+from ttrl.questions import from_prompt
+from ttrl.settings import ConfigError, load
+from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.measurements import Kind
+from ttrl.store.questions import Recorded
+from ttrl.store.runs import RunBusy, RunState, Trigger
+
+KEY = "a key of the operator's"
+HOSTILE = "<script>alert(1)</script> & 'so'"
+
+
+def test_the_door():
+    door = Door(KEY)
+    assert door.opens(KEY)
+    assert not door.opens("another")
+    session = door.session(1000.0)
+    assert door.admits(session, 1000.0 + SESSION_SECONDS - 1)
+    assert not door.admits(session, 1000.0 + SESSION_SECONDS)
+    assert not Door("another").admits(session, 1000.0)
+    for forged in ("", ".", "9999999999.", "9999999999." + session.split(".")[1], "ä.ö"):
+        assert not door.admits(forged, 1000.0)
+    assert door.takes(session, door.token(session))
+    assert not door.takes(session, door.token("another"))
+    assert not door.takes(session, "")
+
+
+def in_state(state):
+    return replace(RUN, state=state)
+
+
+QUIET = Facts(True, "base", "base", False, None, None, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "mood", "said"),
+    [
+        (QUIET, Mood.GOOD, "Serving the base model; nothing odd has happened."),
+        (replace(QUIET, engine_up=False, paused=True), Mood.BAD, "no answers"),
+        (replace(QUIET, damage="it is damaged"), Mood.BAD, "nothing is learned: it is damaged"),
+        (replace(QUIET, wanted="a"), Mood.BAD, "Users get the base model and not a."),
+        (replace(QUIET, uneasy="flips", paused=True), Mood.BUSY, "uneasy (flips)"),
+        (replace(QUIET, run=in_state(RunState.JUDGING)), Mood.BUSY, "run 3 is at the gate"),
+        (replace(QUIET, last=in_state(RunState.FAILED)), Mood.BUSY, "run 3, the last one, failed"),
+        (replace(QUIET, waiting=4, paused=True), Mood.GOOD, "4 answers wait"),
+        (replace(QUIET, paused=True), Mood.GOOD, "learning is paused"),
+    ],
+)  # fmt: skip
+def test_the_one_sentence(facts, mood, said):
+    found = sentence(facts)
+    assert found[0] is mood
+    assert said in found[1]
+
+
+@dataclass
+class Runs:
+    """Stands for the daemon's keeper of runs."""
+
+    store: Any
+    busy: bool = False
+    stopped: int = 0
+
+    async def start(self, trigger, request):
+        if self.busy:
+            raise RunBusy("run 1 is already under way; wait for it or stop it")
+        return await asyncio.to_thread(self.store.runs.create, trigger, request)
+
+    async def stop(self):
+        self.stopped += 1
+
+
+@dataclass
+class Scene:
+    """A page on a store, with stand-ins for what acts."""
+
+    store: Any
+    client: TestClient
+    runs: Runs
+    woken: list[bool] = field(default_factory=list)
+
+    def login(self):
+        assert self.client.get(f"/login?key={KEY}", follow_redirects=False).status_code == 303
+
+    def push(self, path, page="/", **fields):
+        token = re.search(r'name="token" value="(\w+)"', self.client.get(page).text)
+        assert token is not None
+        return self.client.post(path, data={"token": token[1], **fields}, follow_redirects=False)
+
+
+@pytest.fixture
+def scene(store, tmp_path):
+    runs, woken = Runs(store), []
+    up = asyncio.Event()
+    up.set()
+    settings = {"state_dir": str(tmp_path), "model.name": "m"}
+    core = SimpleNamespace(
+        store=store,
+        config=load(None, environ={}, overrides=settings).config,
+        engine=SimpleNamespace(up=up),
+        damage=None,
+        live=SimpleNamespace(current=SimpleNamespace(version="base")),
+        reconciler=SimpleNamespace(wake=lambda: woken.append(True)),
+        runs=runs,
+    )  # fmt: skip
+    clock = SimpleNamespace(next_run=lambda: "2026-12-01 00:00", said="not_due")
+    watch = SimpleNamespace(report=lambda: None)
+    app = admin.app(Page(core, clock, watch, KEY).routes(), ["testserver"])
+    with TestClient(app) as client:
+        yield Scene(store, client, runs, woken)
+
+
+def publish(store, name, state=AdapterState.APPROVED, parent=None, run_id=None, at=1.0):
+    row = AdapterRow(name, "l", 1, "d", parent, "base", run_id, 16, state, "so", at)
+    store.adapters.publish(row, [], author="run")
+
+
+SHOWN = ("/", "/questions", "/questions/1", "/runs/1", "/label")
+PUSHED = ("/adapt", "/stop", "/pause", "/resume", "/rollback", "/promote", "/label/1")
+
+
+def test_nobody_is_let_in_without_the_key(scene):
+    for path in SHOWN:
+        answer = scene.client.get(path, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    for path in PUSHED:
+        assert scene.client.post(path, follow_redirects=False).headers["location"] == "/login"
+    assert scene.client.post("/login", data={"key": "wrong"}).status_code == 401
+    assert scene.store.fact(PAUSED) is None
+
+
+@pytest.mark.parametrize("path", PUSHED)
+def test_other_sites_forms_do_nothing(scene, path):
+    scene.login()
+    for token in ("", "0" * 64, "ä"):
+        assert scene.client.post(path, data={"token": token}).status_code == 403
+    assert scene.client.get(path).status_code in (404, 405)
+    assert scene.store.fact(PAUSED) is None
+    assert scene.store.runs.active() is None
+
+
+def test_another_name_that_points_here_is_refused(scene):
+    assert scene.client.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_what_browsers_may_do(scene):
+    scene.login()
+    answer = scene.client.get("/label")
+    policy = answer.headers["content-security-policy"]
+    nonce = re.search(r"script-src 'nonce-([\w-]+)'", policy)
+    assert nonce is not None
+    assert answer.text.count(f'nonce="{nonce[1]}"') == answer.text.count("<script") + 1
+    assert "default-src 'none'" in policy
+    assert answer.headers["cache-control"] == "no-store"
+    login = scene.client.get(f"/login?key={KEY}", follow_redirects=False)
+    assert {"HttpOnly", "SameSite=strict"} <= set(login.headers["set-cookie"].split("; "))
+
+
+def test_what_users_wrote_is_text(scene):
+    scene.store.questions.record([Recorded(from_prompt(HOSTILE), 1.0)], holdout=0)
+    run = scene.store.runs.create(Trigger.OPERATOR, {})
+    vote = {
+        "run_id": run.id, "question_id": 1, "version": "base", "step": 1, "at": 1.0, "kind": "text",
+        "outcome": "label", "label": HOSTILE, "share": 1.0, "entropy": 0.0,
+        "counts": [[HOSTILE, 2]], "stop": "all",
+    }  # fmt: skip
+    sample = {
+        "position": 0, "text": HOSTILE, "answer": HOSTILE, "finish": "stop", "reward": 1.0,
+        "kept": True, "token_ids": b"", "logprobs": b"",
+    }  # fmt: skip
+    scene.store.runs.add_votes([(vote, [sample])])
+    scene.login()
+    for path in ("/questions", "/questions/1"):
+        page = scene.client.get(path).text
+        assert HOSTILE not in page
+        assert "&lt;script&gt;" in page
+    assert "100% agree" in scene.client.get("/questions/1").text
+
+
+def test_everything_that_there_is_shows(scene):
+    run = scene.store.runs.create(Trigger.OPERATOR, {})
+    scene.store.runs.end(run.id, RunState.HELD, "sharper: it agrees", adapter="two")
+    publish(scene.store, "one")
+    publish(scene.store, "two", AdapterState.HELD, parent="one", run_id=run.id)
+    scene.store.measurements.add(Kind.QUALITY, "one", QUALITY)
+    scene.store.measurements.add(Kind.QUALITY, None, BARE)
+    scene.login()
+    page = scene.client.get("/").text
+    assert "Users get the base model and not one." in page, "nothing loads it here"
+    assert "40% to 70%" in page
+    assert "labels do not say" in page
+    assert "sharper: it agrees" in page
+    assert "sharper: it agrees" in scene.client.get(f"/runs/{run.id}").text
+    for missing in ("/runs/99", "/questions/99"):
+        assert scene.client.get(missing).status_code == 404
+
+
+def test_versions_are_below_what_they_go_on_from(store):
+    grown = (("a", None), ("b", None), ("a1", "a"), ("a2", "a1"), ("b1", "b"))
+    for at, (name, parent) in enumerate(grown):
+        publish(store, name, parent=parent, at=float(at))
+    assert [(each.name, each.depth) for each in versions(store)] == [
+        ("base", 0), ("a", 1), ("a1", 2), ("a2", 3), ("b", 1), ("b1", 2),
+    ]  # fmt: skip
+
+
+def test_pause_and_resume(scene):
+    scene.login()
+    assert scene.push("/pause").status_code == 303
+    assert scene.store.fact(PAUSED) is not None
+    assert "Resume learning" in scene.client.get("/").text
+    scene.push("/resume")
+    assert scene.store.fact(PAUSED) is None
+
+
+def test_a_run_is_started_and_stopped(scene):
+    scene.login()
+    answer = scene.push("/adapt")
+    assert answer.headers["location"] == "/runs/1"
+    assert "Stop run 1" in scene.client.get("/").text
+    scene.push("/stop")
+    assert scene.runs.stopped == 1
+    scene.runs.busy = True
+    refused = scene.push("/adapt")
+    assert refused.status_code == 409
+    assert "already under way" in refused.text
+
+
+def test_roll_back_only_what_was_seen(scene):
+    publish(scene.store, "one")
+    scene.login()
+    assert scene.push("/rollback", version="older").status_code == 409
+    assert scene.store.adapters.wanted().adapter == "one"
+    assert scene.push("/rollback", version="one").status_code == 303
+    assert scene.store.adapters.wanted().adapter is None
+    assert scene.woken == [True]
+
+
+def test_promote(scene):
+    publish(scene.store, "one")
+    publish(scene.store, "two", AdapterState.HELD)
+    scene.login()
+    assert scene.push("/promote", version="nobody").status_code == 404
+    assert scene.push("/promote", version="two").status_code == 409, "its files are not there"
+    assert scene.push("/promote", version="base").status_code == 303
+    assert scene.store.adapters.wanted().adapter is None
+
+
+def test_judging_blind(scene):
+    store = scene.store
+    store.questions.record([Recorded(from_prompt(f"q{n}"), 1.0) for n in range(2)], holdout=1)
+    run = store.runs.create(Trigger.OPERATOR, {})
+    pairs = [
+        Pair(key, ProbeOrigin.RANDOM, Side(f"live {key}", "1"), Side(f"other {key}", "2"))
+        for key in (1, 2)
+    ]
+    store.comparisons.add(run.id, pairs)
+    scene.login()
+    page = scene.client.get("/label").text
+    assert "2 to judge" in page
+    assert "candidate" not in page.lower()
+    newest = store.comparisons.waiting()[0]
+    (_, a), (judged_b, _) = sides(newest)
+    assert page.index(a.text) < page.index("<h2>B</h2>")
+    answer = scene.push(f"/label/{newest.id}", "/label", word="b")
+    assert answer.headers["location"] == f"/label?last={newest.id}"
+    assert store.comparisons.get(newest.id).judged is judged_b
+    assert len(store.probes.labelled()) == 1
+    undone = scene.push(f"/label/{newest.id}", answer.headers["location"], word="undo")
+    assert undone.status_code == 303
+    assert store.comparisons.get(newest.id).judged is None
+    scene.push(f"/label/{newest.id}", "/label", word="neither", answer=" 42 ")
+    assert store.comparisons.get(newest.id).judged is Judged.NEITHER
+    assert store.probes.labelled()[0].accepted == ("42",)
+    assert scene.push(f"/label/{newest.id}", "/label", word="perhaps").status_code == 409
+    assert scene.push("/label/99", "/label", word="a").status_code == 404
+    mistaken = scene.push(f"/label/{newest.id}", "/label", word="a", answer="42")
+    assert mistaken.status_code == 409, "what is typed says that neither is right"
+    assert store.comparisons.get(newest.id).judged is Judged.NEITHER
+
+
+def test_what_is_typed_and_sent_by_enter_is_what_is_right(scene):
+    """Enter pushes the first button of a form."""
+    scene.store.questions.record([Recorded(from_prompt("q"), 1.0)], holdout=1)
+    run = scene.store.runs.create(Trigger.OPERATOR, {})
+    pair = Pair(1, ProbeOrigin.RANDOM, Side("l", "1"), Side("c", "2"))
+    scene.store.comparisons.add(run.id, [pair])
+    scene.login()
+    page = scene.client.get("/label").text
+    (form,) = (each for each in page.split("<form")[1:] if 'name="answer"' in each)
+    assert 'name="word" value="neither"' in form
+    assert form.count("<button") == 1
+
+
+def test_the_store_is_away(scene, monkeypatch):
+    scene.login()
+
+    def gone(*_, **_more):
+        raise OperationalError("SELECT secret", {}, Exception("away"))
+
+    monkeypatch.setattr(scene.store.runs, "newest", gone)
+    monkeypatch.setattr(scene.store.questions, "page", gone)
+    for path in ("/", "/questions"):
+        answer = scene.client.get(path)
+        assert answer.status_code == 503
+        assert "Users are served by base" in answer.text
+        assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/questions?before=²", "/questions/99999999999999999999", "/label?last=²"]
+)
+def test_odd_addresses(scene, path):
+    scene.login()
+    assert scene.client.get(path).status_code in (200, 404, 503)
+
+
+def test_too_large_a_form(scene):
+    for body in ("&".join(f"{n}=1" for n in range(50)), "key=" + "x" * 100_000):
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        assert scene.client.post("/login", content=body, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"admin.host": "0.0.0.0"}, "needs an admin.key"),
+        ({"admin.host": "example.org"}, "needs an admin.key"),
+        ({"admin.key": "short"}, "at least 16"),
+    ],
+)
+def test_a_page_for_others_needs_a_key(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        load(None, environ={}, overrides=settings)
+    load(None, environ={}, overrides={"admin.host": "::1"})
+    load(None, environ={}, overrides={"admin.host": "0.0.0.0", "admin.port": None})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "asked", "let_in"),
+    [
+        (("127.0.0.1", "127.0.0.1"), "localhost:8090", True),
+        (("127.0.0.1", "127.0.0.1"), "evil.example", False),
+        (("::1", "::1"), "[::1]:8090", True),
+        (("ttrl.lan", "192.0.2.7"), "192.0.2.7:8090", True),
+        (("ttrl.lan", "192.0.2.7"), "TTRL.lan", True),
+        (("ttrl.lan", "192.0.2.7"), "www.ttrl.lan", False),
+        (("0.0.0.0", "0.0.0.0"), "any.name", True),
+    ],
+)
+def test_under_which_names_operators_are_let_in(hosts, asked, let_in):
+    with TestClient(admin.app([], admin.names(*hosts))) as client:
+        answer = client.get("/", headers={"host": asked})
+    assert answer.status_code == (404 if let_in else 400)

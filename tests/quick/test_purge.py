@@ -1,0 +1,173 @@
+"""`ttrl questions purge`, `export` and `import`, as an operator types them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from serve.cli import main
+from tests.quick.test_forgetting import ask, publish
+from tests.quick.test_store import states
+from ttrl import questionfile
+from ttrl.store import Store, copies
+from ttrl.store.adapters import AdapterState
+from ttrl.store.database import BACKUPS, FILE
+from ttrl.store.exchange import Exported
+from ttrl.store.questions import Origin
+
+KEY = "sk-somebody's"
+CLIENT = hashlib.sha256(KEY.encode()).hexdigest()
+
+
+@pytest.fixture
+def ttrl(tmp_path):
+    def run(*words, code=0, typed=None):
+        done = CliRunner().invoke(main, [*words, "--state-dir", str(tmp_path)], input=typed)
+        assert done.exit_code == code, done.output
+        return done
+
+    return run
+
+
+@pytest.fixture
+def asked(store):
+    """Three questions, one of them asked with the key."""
+    ask(store, "What is 1 + 1?", CLIENT)
+    ask(store, "My name is  Ada\nLovelace")
+    ask(store, "old", days_ago=100)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "gone"),
+    [
+        (("--key", "-"), f"{KEY}\n", "What is 1 + 1?"),
+        (("--key", CLIENT.upper()), None, "What is 1 + 1?"),
+        (("--text", "ada lovelace"), None, "My name is  Ada\nLovelace"),
+        (("--text", "-"), "Ada Lovelace\n", "My name is  Ada\nLovelace"),
+        (("--regex", r"\d \+ \d"), None, "What is 1 + 1?"),
+        (("--before", "90d"), None, "old"),
+        (("--before", time.strftime("%Y-%m-%d")), None, "old"),
+        (("--id", "1"), None, "What is 1 + 1?"),
+    ],
+)
+def test_what_is_meant_can_be_said_in_many_ways(ttrl, asked, words, typed, gone):
+    would = json.loads(
+        ttrl("questions", "purge", *words, "--dry-run", "--json", typed=typed).stdout
+    )
+    assert (would["questions"], would["dry_run"]) == (1, True)
+    assert len(states(asked)) == 3, "nothing was changed"
+    ttrl("questions", "purge", *words, "--yes", typed=typed)
+    assert gone not in states(asked)
+    assert len(states(asked)) == 2
+
+
+def test_a_key_in_a_file(ttrl, asked, tmp_path):
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    ttrl("questions", "purge", "--key", str(file), "--yes")
+    assert len(states(asked)) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), 2, "give one of"),
+        (("--id", "1", "--text", "x"), 2, "give one of"),
+        (("--key", KEY), 2, "list of processes"),
+        (("--text", " "), 2, "everything"),
+        (("--regex", "("), 2, "no regular expression"),
+        (("--before", "soon"), 2, "written like"),
+        (("--id", "77"), 1, "nothing of this is recorded"),
+        (("--text", "nobody said this"), 1, "nothing of this is recorded"),
+    ],
+)
+def test_what_is_wrong_is_said(ttrl, asked, words, code, said):
+    found = ttrl("questions", "purge", *words, "--yes", code=code)
+    assert said in found.stderr
+    assert KEY not in found.stderr
+    assert len(states(asked)) == 3
+
+
+def test_it_asks_before_and_says_what_goes(ttrl, asked, tmp_path):
+    publish(asked, "one", [1])
+    (tmp_path / "adapters" / "one").mkdir(parents=True)
+    words = ("questions", "purge", "--id", "1")
+    assert "versions that learned from it: one" in ttrl(*words, code=1, typed="n\n").stderr
+    assert asked.adapters.get("one").state is AdapterState.APPROVED
+    said = ttrl(*words, typed="y\n").stdout
+    assert "1 question" in said
+    assert asked.adapters.get("one").state is AdapterState.TAINTED
+    assert not (tmp_path / "adapters" / "one").exists()
+
+
+def test_what_is_exported_is_taken_in_as_it_was(ttrl, asked, tmp_path):
+    ask(asked, "What is 1 + 1?", "f" * 64)
+    ask(asked, "\ud800 ünd 中文")
+    file = tmp_path / "out.jsonl"
+    ttrl("questions", "export", str(file), "--keys")
+    assert "already there" in ttrl("questions", "export", str(file), code=1).stderr
+    (tmp_path / "other").mkdir()
+    with Store.open(tmp_path / "other") as other:
+        out = list(asked.exchange.out())
+        read = questionfile.read_exported(file, max_chars=1000, now=0.0)
+        assert read == out
+        assert out[0].count == 2
+        assert out[0].clients == tuple(sorted((CLIENT, "f" * 64)))
+        assert other.exchange.take_in(read, holdout=0) == 4
+        assert list(other.exchange.out()) == out
+        assert other.exchange.take_in(read, holdout=0) == 0
+        assert list(other.exchange.out()) == out, "once more does no harm"
+        assert other.forgetting.asked_by(CLIENT) == [1]
+    assert [q.text for q in questionfile.read(file, max_chars=1000)] == [
+        e.question.text for e in out
+    ]
+
+
+def test_without_keys_and_of_one_state(ttrl, asked, tmp_path):
+    file = tmp_path / "out.jsonl"
+    ttrl("questions", "export", str(file), "--state", "new")
+    assert CLIENT not in file.read_text()
+    assert len(file.read_text().splitlines()) == 3
+    assert ttrl("questions", "export", "-", "--state", "skipped").stdout == ""
+    said = ttrl("questions", "import", str(file)).stdout
+    assert "3 questions read, 0 of them new" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "not JSON"),
+        ('{"prompt": "x", "asked": {"count": "many"}}', "export"),
+        ('{"prompt": "x", "asked": {"keys": ["me"]}}', "export"),
+        ('{"prompt": "x", "asked": 7}', "export"),
+    ],
+)
+def test_a_bad_line_is_named_and_nothing_is_taken(ttrl, store, tmp_path, line, said):
+    file = tmp_path / "in.jsonl"
+    file.write_text(f'{{"prompt": "good"}}\n{line}\n')
+    found = ttrl("questions", "import", str(file), code=1).stderr
+    assert f"{file}:2" in found.replace("\n", "")
+    assert said in found
+    assert store.questions.page(1) == []
+
+
+def test_a_file_of_plain_questions(ttrl, store, tmp_path):
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"prompt": "good"}\n')
+    ttrl("questions", "import", str(file))
+    (found,) = store.exchange.out()
+    assert isinstance(found, Exported)
+    assert (found.count, found.origin, found.clients) == (1, Origin.FILE, ())
+
+
+def test_copies_from_before_upgrades_go_too(ttrl, asked, tmp_path):
+    copy = copies.before_migration(tmp_path / FILE, tmp_path / BACKUPS, "0001", time.time())
+    assert b"Ada" in copy.read_bytes()
+    said = ttrl("questions", "purge", "--text", "Ada", "--yes").output
+    assert "1 older store" in said
+    assert not copy.exists()

@@ -1,0 +1,66 @@
+"""How good a version's answers are, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from ttrl.paired import Answered
+from ttrl.quality import Asked, measure
+
+
+def asked(answers, right=None, cluster=None, tokens=10.0, **more):
+    given = tuple(None if answer == "?" else answer for answer in answers)
+    judged = None if right is None else tuple(answer == right for answer in answers)
+    return Asked(cluster or answers, Answered(given, judged, tokens, 0.5), **more)
+
+
+def test_by_hand():
+    found = measure([asked("aabc"), asked("aaa?", right="a"), asked("bcbb", right="c")])
+    assert found is not None
+    assert (found.questions, found.labelled) == (3, 2)
+    assert found.agreement == pytest.approx((2 / 4 + 3 / 4 + 3 / 4) / 3)
+    assert found.consistency == pytest.approx((2 / 12 + 6 / 12 + 6 / 12) / 3)
+    assert found.readable == pytest.approx((1 + 3 / 4 + 1) / 3)
+    assert found.pass_at_1 == pytest.approx((3 / 4 + 1 / 4) / 2)
+    assert found.pass_at_k == 1.0
+    assert found.majority_right == 0.5
+    assert (found.tokens, found.seconds, found.refused) == (10.0, 0.5, 0.0)
+    assert found.estimate is None, "two labels are too few"
+
+
+def test_near_duplicates_are_one():
+    found = measure([asked("aaaa", cluster="x"), asked("abcd", cluster="x"), asked("abab")])
+    assert found is not None
+    assert found.agreement == pytest.approx(((1 + 0.25) / 2 + 0.5) / 2)
+
+
+def test_without_labels_what_is_right_is_not_said():
+    found = measure([asked("ab")])
+    assert found is not None
+    assert found.pass_at_1 is found.pass_at_k is found.majority_right is None
+
+
+def test_nothing_asked_is_nothing_measured():
+    assert measure([]) is None
+
+
+def test_only_what_was_drawn_speaks_for_the_traffic():
+    """Questions that the versions disagreed on are the hard ones."""
+    drawn = [asked("aaaa", right="a", cluster=f"d{n}") for n in range(25)]
+    hard = [
+        asked("abcd", right="d", cluster=f"h{n}", drawn=False, tags=("hard",)) for n in range(25)
+    ]
+    found = measure([*drawn, *hard])
+    assert found is not None
+    assert found.pass_at_1 == pytest.approx(0.625)
+    assert found.estimate is not None
+    assert found.estimate.value == 1.0
+    assert found.estimate.labels == 25
+    assert found.tags["hard"].value == pytest.approx(0.25)
+
+
+def test_the_store_can_keep_it():
+    found = measure([asked("aa", right="a", cluster=str(n), tags=("t",)) for n in range(20)])
+    assert found is not None
+    assert found.numbers()["estimate"]["labels"] == 20
+    assert found.numbers()["tags"]["t"]["value"] == 1.0

@@ -1,0 +1,299 @@
+"""A backup: one tar file with the store as it was at one moment, every version that it names, and
+last a manifest with the digest of each. It is not compressed: weights hardly become smaller.
+
+Logs, runs under way, the owner's token and every setting are not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import sqlite3
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+
+from ttrl import adapters
+from ttrl.adapters import AdapterDamaged
+from ttrl.files import fsync, hand_over, touch, whole
+from ttrl.store import Store, StoreError, copies, revisions
+from ttrl.store.database import BACKUPS, FILE, sqlite_file
+
+FORMAT = 1
+ADAPTERS = "adapters"
+MANIFEST = "manifest.json"
+LONGEST_MANIFEST = 64 * 1024**2
+PIECE = 1024**2
+NEWEST = "newest.json"
+FILES = "|".join(map(re.escape, (*adapters.FILES, adapters.MANIFEST)))
+MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/[A-Za-z0-9][A-Za-z0-9._-]*/(?:{FILES})")
+"""What a backup may hold, all of it regular files."""
+
+Tell = Callable[[int], object]
+"""Hears of every piece how many bytes it had."""
+
+
+class BackupError(Exception):
+    """A backup cannot be made or used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a backup: bytes, and their SHA-256."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a backup holds. `at` is the moment of the store in Unix seconds, `revision` that of its
+    schema; `left_out` says of versions that are in the store and not in the backup why."""
+
+    format: int
+    ttrl: str
+    at: float
+    revision: str
+    members: dict[str, Member]
+    left_out: dict[str, str]
+
+    @property
+    def versions(self) -> int:
+        """How many versions it has."""
+        return sum(name.endswith(f"/{adapters.WEIGHTS}") for name in self.members)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its members."""
+        return sum(member.size for member in self.members.values())
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest backup that was made here; `file` is None where it went into a pipe."""
+
+    at: float
+    file: str | None
+
+
+def write(
+    out: IO[bytes], state_dir: Path, url: str | None, work: Path, tell: Tell, *, store: bool = True
+) -> Manifest:
+    """Write a backup to `out`; without the store, of the versions alone. `work` is an empty
+    directory with room for the store. Raises BackupError, StoreError, OSError.
+
+    The store comes first: a version is on disk before its row is in the store, so that all that
+    the copy names are there, but for what was deleted since."""
+    at = time.time()
+    if store:
+        _copy_store(_store_file(state_dir, url), work / FILE)
+    with Store.look(work) if store else Store.look(state_dir, url) as look:
+        revision, digests = _named(look)
+    paths = {FILE: work / FILE} if store else {}
+    left_out = {}
+    for name, digest in digests.items():
+        try:
+            paths |= _version(state_dir / ADAPTERS / name, digest)
+        except AdapterDamaged as error:
+            left_out[name] = str(error)
+    with tarfile.open(fileobj=out, mode="w|") as tar:
+        members = {name: _add(tar, name, path, at, tell) for name, path in paths.items()}
+        found = Manifest(FORMAT, version("ttrl"), at, revision, members, left_out)
+        text = json.dumps(asdict(found), indent=1).encode()
+        tar.addfile(_info(MANIFEST, len(text), at), io.BytesIO(text))
+    return found
+
+
+def unpack(file: Path, staging: Path, tell: Tell) -> Manifest:
+    """Put what a backup holds into the empty directory `staging`, verified and on the disk. Nothing
+    of the archive decides where a file goes, whose it is or who may read it. Raises BackupError,
+    OSError."""
+    with _opened(file) as (tar, infos, manifest):
+        for name, member in manifest.members.items():
+            if infos[name].size != member.size:
+                raise BackupError(f"{file} is damaged: {name} is not as long as it was")
+            path = staging / name
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            source = tar.extractfile(infos[name])
+            assert source is not None
+            touch(path)
+            with path.open("wb") as target:
+                digest = _pour(source, target, tell)
+            if digest != member.sha256:
+                raise BackupError(f"{file} is damaged: {name} is not what was backed up")
+            fsync(path)
+    for directory in {staging, *(path for path in staging.rglob("*") if path.is_dir())}:
+        fsync(directory)
+    return manifest
+
+
+def contents(file: Path) -> Manifest:
+    """What a backup holds, by its manifest. Raises BackupError, OSError."""
+    with _opened(file) as (_, _, manifest):
+        return manifest
+
+
+def check_revision(manifest: Manifest) -> None:
+    """Raise StoreError when the store of a backup was written by a newer ttrl."""
+    known: Sequence[str] = revisions.known()
+    if FILE in manifest.members and manifest.revision not in known:
+        raise StoreError(
+            f"the backup was made by a newer ttrl ({manifest.ttrl}) than this one; install that "
+            f"version (its store has revision {manifest.revision}, the newest here is {known[0]})"
+        )
+
+
+def size_of(state_dir: Path, url: str | None, *, store: bool) -> tuple[int, int]:
+    """About how many bytes the store and the versions have. Raises BackupError, StoreError,
+    OSError."""
+    weights = (state_dir / ADAPTERS).glob("[!.]*/*")
+    store_size = _store_file(state_dir, url).stat().st_size if store else 0
+    return store_size, sum(path.stat().st_size for path in weights)
+
+
+def remember(state_dir: Path, newest: Newest) -> None:
+    """Write down beside the store, which may be lost, that a backup was made. Raises OSError."""
+    directory = state_dir / BACKUPS
+    directory.mkdir(exist_ok=True, mode=0o700)
+    with whole(directory / NEWEST) as out:
+        out.write(json.dumps(asdict(newest)).encode())
+    hand_over(directory, state_dir)
+
+
+def newest(state_dir: Path) -> Newest | None:
+    """The newest backup that was made of this state directory, as far as that is known."""
+    try:
+        return Newest(**json.loads((state_dir / BACKUPS / NEWEST).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _store_file(state_dir: Path, url: str | None) -> Path:
+    source = sqlite_file(state_dir, url)
+    if source is None:
+        raise BackupError(
+            "the store is in PostgreSQL, whose own tools back it up: first pg_dump, then `ttrl "
+            "backup --adapters-only FILE`, so that every version of the dump is in the file"
+        )
+    if not source.is_file():
+        raise BackupError(f"there is no store {source}: nothing to back up")
+    return source
+
+
+def _copy_store(source: Path, target: Path) -> None:
+    try:
+        copies.copy(source, target)
+    except sqlite3.Error as error:
+        raise BackupError(
+            f"the store {source} cannot be copied: {error}; `ttrl doctor` says what is wrong"
+        ) from error
+
+
+def _named(store: Store) -> tuple[str, dict[str, str]]:
+    """The revision of a store's schema, whatever it is, and the digests of its versions."""
+    try:
+        revision, digests = store.revision(), store.adapters.digests()
+    except sa.exc.DBAPIError as error:
+        said = " ".join(str(error.orig).split())
+        raise BackupError(f"the store's versions cannot be read: {said}") from error
+    assert revision is not None
+    return revision, digests
+
+
+def _version(directory: Path, digest: str) -> dict[str, Path]:
+    """A version's files, by their names in the backup. Raises AdapterDamaged."""
+    adapters.verify_as(directory, digest)
+    names = (*adapters.FILES, adapters.MANIFEST)
+    return {f"{ADAPTERS}/{directory.name}/{name}": directory / name for name in names}
+
+
+def _add(tar: tarfile.TarFile, name: str, path: Path, at: float, tell: Tell) -> Member:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise BackupError(f"{name} was pruned while the backup was made; make another") from None
+    with file:
+        size, reading = path.stat().st_size, _Hashing(file, tell)
+        tar.addfile(_info(name, size, at), reading)  # type: ignore[arg-type]  # it calls read
+    return Member(size, reading.sum.hexdigest())
+
+
+def _info(name: str, size: int, at: float) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, int(at), 0o600
+    return info
+
+
+class _Hashing:
+    """What is read of a file goes into a digest."""
+
+    def __init__(self, file: IO[bytes], tell: Tell) -> None:
+        self.sum = hashlib.sha256()
+        self._file, self._tell = file, tell
+
+    def read(self, size: int) -> bytes:
+        piece = self._file.read(size)
+        self.sum.update(piece)
+        self._tell(len(piece))
+        return piece
+
+
+def _pour(source: IO[bytes], target: IO[bytes], tell: Tell) -> str:
+    """Copy to the end; the digest."""
+    reading = _Hashing(source, tell)
+    while piece := reading.read(PIECE):
+        target.write(piece)
+    return reading.sum.hexdigest()
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.TarInfo], Manifest]]:
+    """A backup's archive, its entries by name, and its manifest, which names exactly those."""
+    try:
+        with tarfile.open(file, "r:") as tar:
+            infos = {info.name: info for info in _entries(file, tar)}
+            last = infos.pop(MANIFEST, None)
+            if last is None or last.size > LONGEST_MANIFEST:
+                raise BackupError(f"{file} is no backup, or was cut short: it has no {MANIFEST}")
+            manifest = _read_manifest(tar.extractfile(last))
+            if manifest.members.keys() != infos.keys():
+                raise BackupError(f"{file} is damaged: its manifest names other files than it has")
+            yield tar, infos, manifest
+    except tarfile.TarError as error:
+        raise BackupError(f"{file} is no backup, or is damaged: {error}") from error
+
+
+def _entries(file: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    seen: set[str] = set()
+    for info in tar:
+        plain = info.isreg() and not info.issparse()
+        if not plain or not (info.name == MANIFEST or MEMBER.fullmatch(info.name)):
+            raise BackupError(f"{file} is no backup of ttrl: {info.name!r} does not belong")
+        if info.name in seen:
+            raise BackupError(f"{file} is no backup of ttrl: it has {info.name} twice")
+        seen.add(info.name)
+        yield info
+
+
+def _read_manifest(file: IO[bytes] | None) -> Manifest:
+    assert file is not None
+    try:
+        values: dict[str, Any] = json.load(file)
+        if values["format"] != FORMAT:
+            raise BackupError(
+                f"the backup has format {values['format']}, and this ttrl knows {FORMAT}; use the "
+                f"version that made it, {values.get('ttrl')}, or a newer one"
+            )
+        members = {name: Member(**member) for name, member in values.pop("members").items()}
+        return Manifest(**values, members=members)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BackupError(f"the backup's {MANIFEST} cannot be read: {error}") from error

@@ -1,0 +1,114 @@
+"""Everything that can be set, as one tree; `ttrl.settings` reads it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import Field, model_validator
+
+from ttrl.config.judging import (
+    GateConfig,
+    GuardConfig,
+    MeasureConfig,
+    ShadowConfig,
+    ShipPolicy,
+    WebhookConfig,
+)
+from ttrl.config.keeping import KeepConfig, RecordConfig, StoreConfig
+from ttrl.config.learning import (
+    KlTo,
+    Loss,
+    MeaningConfig,
+    Scale,
+    ScheduleConfig,
+    SelectionConfig,
+    UpdateConfig,
+    VoteConfig,
+)
+from ttrl.config.section import Section
+from ttrl.config.serving import AdminConfig, EngineConfig, EngineKind, GatewayConfig, ModelConfig
+from ttrl.store.url import parse
+
+__all__ = [
+    "AdminConfig",
+    "Config",
+    "EngineConfig",
+    "EngineKind",
+    "GateConfig",
+    "GatewayConfig",
+    "GuardConfig",
+    "KeepConfig",
+    "KlTo",
+    "Loss",
+    "MeaningConfig",
+    "MeasureConfig",
+    "ModelConfig",
+    "RecordConfig",
+    "Scale",
+    "ScheduleConfig",
+    "Section",
+    "SelectionConfig",
+    "ShadowConfig",
+    "ShipPolicy",
+    "StoreConfig",
+    "UpdateConfig",
+    "VoteConfig",
+    "WebhookConfig",
+]
+
+
+def _default_state_dir() -> Path:
+    return Path(os.environ.get("STATE_DIRECTORY") or platformdirs.user_state_path("ttrl"))
+
+
+class Config(Section):
+    """Everything that can be set."""
+
+    recipe: str | None = None
+    """A preset that all other settings are put on top of: `mathematics`, `choice`, `free-text`,
+    `domain-qa` (see configs/recipes)."""
+    state_dir: Path = Field(default_factory=_default_state_dir)
+    """Where all that is recorded and learned lives."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """`auto` is text on a terminal, else a JSON object a line."""
+    model: ModelConfig = ModelConfig()
+    store: StoreConfig = StoreConfig()
+    engine: EngineConfig = EngineConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    admin: AdminConfig = AdminConfig()
+    record: RecordConfig = RecordConfig()
+    keep: KeepConfig = KeepConfig()
+    vote: VoteConfig = VoteConfig()
+    meaning: MeaningConfig = MeaningConfig()
+    update: UpdateConfig = UpdateConfig()
+    selection: SelectionConfig = SelectionConfig()
+    guard: GuardConfig = GuardConfig()
+    gate: GateConfig = GateConfig()
+    shadow: ShadowConfig = ShadowConfig()
+    measure: MeasureConfig = MeasureConfig()
+    webhook: WebhookConfig = WebhookConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    @model_validator(mode="after")
+    def _keep_what_is_drawn(self) -> Config:
+        if self.update.keep > self.vote.samples:
+            raise ValueError(
+                f"update.keep ({self.update.keep}) is more than vote.samples ({self.vote.samples})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _measured_by_us(self) -> Config:
+        url = self.store.url
+        if self.keep.bytes is not None and url and parse(url).get_backend_name() != "sqlite":
+            raise ValueError("keep.bytes is for SQLite; in PostgreSQL use keep.questions")
+        return self
+
+    @property
+    def served_name(self) -> str:
+        """The stable name that clients use."""
+        return self.model.served_name or self.model.name

@@ -1,0 +1,138 @@
+"""The process that finds what is to be taken out: a line of JSON texts in, a line out.
+
+It downloads nothing: no model of a language but the operator's own, no list of Internet domains.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+if __name__ == "__main__" and not json.loads(sys.argv[1])["model"]:
+    # Where they are installed, spaCy and Presidio load them, and patterns have no use for them.
+    sys.modules.update(dict.fromkeys(("torch", "transformers", "tensorflow", "mxnet")))  # type: ignore[arg-type]
+
+import spacy
+from presidio_analyzer import (
+    AnalyzerEngine,
+    RecognizerRegistry,
+    RecognizerResult,
+)
+from presidio_analyzer.nlp_engine import SpacyNlpEngine
+from presidio_analyzer.predefined_recognizers import (
+    EmailRecognizer,
+    PhoneRecognizer,
+)
+
+LANGUAGE = "en"
+"""What Presidio is told; the patterns are the same in every language."""
+SURE = 0.4
+"""Presidio's score of a number that is a valid telephone number; what it calls a likely bank
+account or passport, any number of so many digits, is far below."""
+REGIONS = ("US", "GB", "DE", "FR", "NL", "AT", "CH", "JP", "CN")
+"""Whose telephone numbers are known without the code of their country. In others, where they begin
+with no 0, most numbers of nine digits would be one."""
+CALLED = re.compile(
+    r"phone|mobile|\bcell|\bcall|\btel|\bfax|whats\s?app|\bsms\b|\btext me|nummer|anruf|\bruf|"
+    r"handy|appel|portable|llam|m[oó]vil|电话|手机|號碼|号码|電話|携帯",
+    re.IGNORECASE,
+)
+HALVES = re.compile("[\ud800-\udfff]")
+"""Of characters."""
+NEAR = 40
+"""Characters before a number in which such a word stands."""
+
+
+class Pipeline(SpacyNlpEngine):
+    """The operator's spaCy pipeline, or an empty one; Presidio would download what it lacks."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        pipeline = spacy.load(model) if model else spacy.blank(LANGUAGE)
+        self.nlp: Any = {LANGUAGE: pipeline}
+
+    def load(self) -> None:
+        """It is."""
+
+
+class AnyEmail(EmailRecognizer):
+    """Of any domain, known or not: internal ones tell as much. Presidio's asks the Internet for the
+    list of all top-level domains."""
+
+    def validate_result(self, pattern_text: str) -> bool | None:
+        return True
+
+
+class Telephone(PhoneRecognizer):
+    """Digits without a space, a sign or a 0 in front are an operand, unless a word before them says
+    otherwise."""
+
+    def analyze(self, text: str, *args: Any, **more: Any) -> list[RecognizerResult]:
+        found = super().analyze(text, *args, **more)
+        return [each for each in found if _is_called(text, each.start, each.end)]
+
+
+def _is_called(text: str, start: int, end: int) -> bool:
+    number = text[start:end]
+    operand = number.isdigit() and number[0] != "0" and text[start - 1 : start] != "+"
+    return not operand or CALLED.search(text, max(0, start - NEAR), start) is not None
+
+
+def analyzer(model: str) -> AnalyzerEngine:
+    """Presidio with its own patterns."""
+    pipeline = Pipeline(model)
+    registry = RecognizerRegistry(supported_languages=[LANGUAGE])
+    registry.load_predefined_recognizers(languages=[LANGUAGE], nlp_engine=pipeline)
+    for name in ("EmailRecognizer", "PhoneRecognizer"):
+        registry.remove_recognizer(name)
+    registry.add_recognizer(AnyEmail())
+    registry.add_recognizer(Telephone(supported_regions=REGIONS))
+    return AnalyzerEngine(registry=registry, nlp_engine=pipeline, supported_languages=[LANGUAGE])
+
+
+def redact(text: str, found: Iterable[RecognizerResult]) -> str:
+    """With a placeholder for each, and for those that overlap the surest one's."""
+    whole: list[RecognizerResult] = []
+    for each in sorted(found, key=lambda each: (each.start, -each.end)):
+        if whole and each.start < whole[-1].end:
+            last = max(whole[-1], each, key=lambda one: one.score)
+            ends = whole[-1].start, max(whole[-1].end, each.end)
+            whole[-1] = RecognizerResult(last.entity_type, *ends, last.score)
+        else:
+            whole.append(each)
+    for each in reversed(whole):
+        text = f"{text[: each.start]}<{each.entity_type}>{text[each.end :]}"
+    return text
+
+
+def main(entities: Sequence[str], model: str, seconds: float) -> None:
+    """Until nobody asks any more."""
+    # What libraries print must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    engine = analyzer(model)
+
+    def redacted(text: str) -> str:
+        whole = HALVES.sub("\N{REPLACEMENT CHARACTER}", text)  # which the libraries do not take
+        found = engine.analyze(whole, LANGUAGE, entities=list(entities), score_threshold=SURE)
+        return redact(text, found)
+
+    redacted("warm up: a@example.org")
+    answers.write("ready\n")
+    for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles it: the process ends
+        try:
+            found = [redacted(text) for text in json.loads(line)]
+        except Exception:  # noqa: BLE001 - whatever they cannot read is not stored
+            found = None
+        answers.write(json.dumps(found) + "\n")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
