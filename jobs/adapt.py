@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from types import FrameType
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from jobs import outset, probe, publication, quality, reading, remains
+from jobs import interruption, outset, probe, publication, quality, reading, remains
 from jobs.candidate import Candidate, snapshot_steps
+from jobs.interruption import Stopped
 from jobs.lesson import Distrusted, Lesson
 from jobs.probe import Examination
 from jobs.reading import MeaningRefused
@@ -53,11 +53,6 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 """Nobody waits for a run: it need not fail because another holds the store for a while."""
-WHY_STOPPED = {
-    signal.SIGINT: "it was stopped",
-    signal.SIGTERM: "its process was ended, as when the one that owned it died",
-}
-"""The daemon stops a run with SIGINT; the kernel sends SIGTERM when the daemon is gone."""
 FORESEEN = (
     EngineError,
     adapters.AdapterDamaged,
@@ -73,11 +68,6 @@ FORESEEN = (
 
 End = tuple[RunState, str]
 """How a run ended, and why."""
-
-
-class Stopped(BaseException):
-    """Somebody asked the run to stop. No Exception: it comes in the midst of whatever runs, such
-    as an import, where libraries take an Exception for a missing module or pass over it."""
 
 
 def run(config: Config, store: Store, client: EngineClient, run_id: int) -> RunState:
@@ -196,9 +186,10 @@ def _select(config: Config, store: Store, run_id: int, descent: Descent) -> list
 
 def _update(config: Config, lesson: Lesson, parent: str | None, run_id: int) -> Updated:
     """Train; torch is imported here, in the run's own process, and nowhere before."""
-    import torch
+    with interruption.put_off():
+        import torch
 
-    from ttrl import grpo
+        from ttrl import grpo
 
     directory = config.state_dir / "adapters" / parent if parent else None
     try:
@@ -288,8 +279,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     config = Config.model_validate_json(sys.stdin.read())
     logs.configure(config.log_level, config.log_format, run=arguments.run)
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    interruption.hear()
     client = EngineClient(
         arguments.engine_url,
         api_key=config.engine.api_key,
@@ -311,12 +301,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=int, required=True)
     parser.add_argument("--engine-url", required=True)
     return parser
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is already on its way
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise Stopped(WHY_STOPPED[signal.Signals(number)])
 
 
 def _keep_beating(store: Store, run_id: int, over: threading.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from jobs import interruption
 from ttrl.answers import Reader
 from ttrl.config import Config, MeaningConfig
 from ttrl.meaning import Letters, Likeness
@@ -28,8 +29,8 @@ def references(config: Config) -> Mapping[str, Sequence[str]]:
 def _likeness(settings: MeaningConfig) -> Likeness:
     if not settings.model:
         return Letters(settings.alike)
-    from ttrl.meaning.embeddings import Embeddings, Pairs  # imports torch
-
+    with interruption.put_off():
+        from ttrl.meaning.embeddings import Embeddings, Pairs  # imports torch
     made = Pairs if settings.cross_encoder else Embeddings
     try:
         return made(settings.model, settings.alike, settings.device)

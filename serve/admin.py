@@ -63,7 +63,7 @@ def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str)
         return JSONResponse(
             {
                 **await asyncio.to_thread(stored),
-                "engine_up": core.engine.up.is_set(),
+                "engine_up": core.engine.up,
                 "engine_url": core.engine.url,
                 "schedule": clock.said,
                 "answering": core.live.current.version,

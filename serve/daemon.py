@@ -184,7 +184,7 @@ def _app(parts: Core, recorder: Recorder, counts: Counting) -> Starlette:
     )
 
     async def ready() -> bool:
-        return parts.engine.up.is_set()
+        return parts.engine.up
 
     return gateway.app(
         settings,
@@ -237,7 +237,7 @@ async def _admin(
 
 def _in_words(parts: Core) -> str:
     """For the service manager."""
-    if not parts.engine.up.is_set():
+    if not parts.engine.up:
         return "waiting for the engine; requests get 503 until it is up"
     run = "; a run is under way" if parts.runs.busy else ""
     return f"{parts.config.served_name} is served by {parts.live.current.version}{run}"

@@ -67,7 +67,7 @@ class EngineKeeper:
             api_key=config.engine.api_key,
             timeout=config.engine.request_timeout.total_seconds(),
         )
-        self.up = asyncio.Event()
+        self._answers = False
         self._patience = config.engine.canary_timeout.total_seconds()
         self._canary = Canary(self.client, self._patience)
         self._well_at = 0.0
@@ -76,6 +76,11 @@ class EngineKeeper:
         self.log_file.parent.mkdir(exist_ok=True, mode=0o700)
         self._log = LineFile(self.log_file)
         self._starting = False
+
+    @property
+    def up(self) -> bool:
+        """Whether it can serve: it answered when it was last looked at, and has not died since."""
+        return self._answers and self._process_lives()
 
     async def start(self, progress: Callable[[float], None]) -> None:
         """Bring the engine up for the first time; `progress` gets the seconds waited so far.
@@ -94,7 +99,7 @@ class EngineKeeper:
             await asyncio.sleep(WATCH_SECONDS)
             if await self._well():
                 self._well_at = time.monotonic()
-                if not self.up.is_set():
+                if not self._answers:
                     await self._ready()
                 continue
             self._unwell()
@@ -204,7 +209,7 @@ class EngineKeeper:
         )
 
     def _unwell(self) -> None:
-        self.up.clear()
+        self._answers = False
         self._canary.doubt()
         self._metrics.versions.engine_up.set(0)
 
@@ -221,4 +226,4 @@ class EngineKeeper:
         self._well_at = time.monotonic()
         await self._on_up()
         self._metrics.versions.engine_up.set(1)
-        self.up.set()
+        self._answers = True

@@ -36,7 +36,7 @@ class Measuring:
         """What it is time for: nothing while a run is under way, which asks its probes itself."""
         config, store = self._core.config, self._core.store
         every = config.measure.every
-        if every is None or not self._core.engine.up.is_set() or store.runs.active() is not None:
+        if every is None or not self._core.engine.up or store.runs.active() is not None:
             return []
         versions = {Kind.QUALITY: store.adapters.serving().adapter, Kind.QUESTIONS: None}
         if len(store.questions.probes(config.gate.min_probes)) < config.gate.min_probes:

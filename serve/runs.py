@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jobs import remains
+from jobs import interruption, remains
 from serve.child import spawn
 from ttrl.config import Config
 from ttrl.faults import Point, reached
@@ -46,6 +46,7 @@ class RunKeeper:
         self._damage = damage
         self._child: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
 
     def bury_the_dead(self) -> None:
         """End the runs of an owner that died, since theirs died with it, and of a process that
@@ -69,8 +70,9 @@ class RunKeeper:
             self._child = await spawn("jobs.adapt", arguments, config, self.log_file(run.id))
         except OSError as error:
             reason = f"its process could not be started: {error.strerror}"
-            self._watch = asyncio.create_task(self._end(run.id, reason))
+            self._watch = asyncio.create_task(self._end(run.id, RunState.FAILED, reason))
             return run
+        self._stopping = False
         reached(Point.SPAWNED)
         self._watch = asyncio.create_task(self._wait(run.id, self._child))
         log.info("run %d started, process %d", run.id, self._child.pid, extra={"run": run.id})
@@ -85,6 +87,7 @@ class RunKeeper:
         """Stop the run under way; whether there was one."""
         if self._child is None or self._watch is None or not self.busy:
             return False
+        self._stopping = True
         with suppress(ProcessLookupError):  # it has ended, which is not written yet
             self._child.send_signal(signal.SIGINT)
         with suppress(TimeoutError):
@@ -108,13 +111,16 @@ class RunKeeper:
     async def _wait(self, run_id: int, child: asyncio.subprocess.Process) -> None:
         code = await child.wait()
         log.info("run %d: its process ended with status %d", run_id, code, extra={"run": run_id})
-        await self._end(run_id, _cause_of_death(code, self.log_file(run_id)))
+        if self._stopping:  # even if it did not hear of it, or not as it should
+            await self._end(run_id, RunState.ABORTED, interruption.WHY[signal.SIGINT])
+        else:
+            await self._end(run_id, RunState.FAILED, _cause_of_death(code, self.log_file(run_id)))
 
-    async def _end(self, run_id: int, reason: str) -> None:
+    async def _end(self, run_id: int, state: RunState, reason: str) -> None:
         """As soon as the store takes it."""
         while True:
             try:
-                await asyncio.to_thread(self._bury, run_id, RunState.FAILED, reason)
+                await asyncio.to_thread(self._bury, run_id, state, reason)
                 await self._ended(run_id)
                 return
             except OUTAGE as error:

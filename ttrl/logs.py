@@ -29,6 +29,7 @@ def configure(level: str, form: str = "text", **ids: int) -> None:
     logging.getLogger("asyncio").addFilter(_first_line)
     sys.excepthook = _died
     threading.excepthook = lambda args: _died(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _died(args.exc_type, args.exc_value, args.exc_traceback)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 

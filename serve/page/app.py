@@ -146,7 +146,7 @@ class Page:
         uneasy = guard["nearest"] if guard and guard["nearness"] >= look.UNEASY else None
         facts = look.facts(
             self._store,
-            engine_up=self._core.engine.up.is_set(),
+            engine_up=self._core.engine.up,
             answering=self._core.live.current.version,
             uneasy=uneasy,
             damage=self._core.damage,

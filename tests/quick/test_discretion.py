@@ -19,6 +19,7 @@ FAULTS = {
     "a group": "raise ExceptionGroup('SEC' + 'RET', [ValueError('SEC' + 'RET')])",
     "in a thread": "import threading\nt = threading.Thread(target=int, args=('SEC' + 'RET',))\n"
     "t.start()\nt.join()",
+    "while deleted": "class Mean:\n    def __del__(self):\n        int('SEC' + 'RET')\nMean()",
     "in a task": "import asyncio, gc\nasync def fail():\n    int('SEC' + 'RET')\n"
     "async def main():\n    task = asyncio.create_task(fail())\n    await asyncio.sleep(0.01)\n"
     "    del task\n    gc.collect()\nasyncio.run(main())",

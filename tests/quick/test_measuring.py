@@ -22,14 +22,12 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def core(store, tmp_path):
-    up = asyncio.Event()
-    up.set()
     asked = [Recorded(from_prompt(f"q{n}"), 1.0) for n in range(20)]
     store.questions.record(asked, holdout=1)
     return SimpleNamespace(
         store=store,
         config=Config(state_dir=tmp_path, measure={"every": HOUR}),
-        engine=SimpleNamespace(up=up, url="http://127.0.0.1:1"),
+        engine=SimpleNamespace(up=True, url="http://127.0.0.1:1"),
     )
 
 
@@ -63,7 +61,7 @@ def never(core):
         (lambda core: measured(core.store, 3500), [Kind.QUESTIONS]),
         (lambda core: measured(core.store, 3700), BOTH),
         (lambda core: measured(core.store, 3500, Kind.QUESTIONS), [Kind.QUALITY]),
-        (lambda core: core.engine.up.clear(), []),
+        (lambda core: setattr(core.engine, "up", False), []),
         (few_probes, [Kind.QUESTIONS]),
         (under_way, []),
         (never, []),

@@ -7,12 +7,42 @@ from contextlib import suppress
 
 import pytest
 
-from jobs import adapt
+from jobs import interruption
+from jobs.interruption import WHY, Stopped
 
 
-@pytest.mark.parametrize("number", adapt.WHY_STOPPED)
-def test_no_library_passes_over_a_stop(monkeypatch, number):
-    """Such as an import that takes any Exception for a module that is not there."""
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    with pytest.raises(adapt.Stopped, match=adapt.WHY_STOPPED[number]), suppress(Exception):
-        adapt._stop(number, None)
+@pytest.fixture
+def hearing():
+    before = {number: signal.getsignal(number) for number in WHY}
+    interruption.hear()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", WHY)
+def test_no_library_passes_over_a_stop(hearing, number):
+    with pytest.raises(Stopped, match=WHY[number]), suppress(Exception):
+        signal.raise_signal(number)
+
+
+def test_one_stop_is_enough(hearing):
+    """What follows it is the clearing away, which another must not break off."""
+    with suppress(Stopped):
+        signal.raise_signal(signal.SIGINT)
+    for number in WHY:
+        signal.raise_signal(number)
+
+
+def test_a_stop_waits_for_what_would_lose_it(hearing):
+    imported = []
+
+    def load():
+        with interruption.put_off():
+            with suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+            imported.append("torch")
+
+    with pytest.raises(Stopped):
+        load()
+    assert imported

@@ -1,0 +1,42 @@
+"""How a run hears that it is to stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+WHY = {
+    signal.SIGINT: "it was stopped",
+    signal.SIGTERM: "its process was ended, as when the one that owned it died",
+}
+"""The daemon stops a run with SIGINT; the kernel sends SIGTERM when the daemon is gone."""
+
+
+class Stopped(BaseException):
+    """Somebody asked the run to stop. No Exception: it comes in the midst of whatever runs, where
+    libraries may pass over an Exception or take it for one of theirs."""
+
+
+def hear() -> None:
+    """From now on each of the signals raises Stopped, once."""
+    for number in WHY:
+        signal.signal(number, _stop)
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """No signal comes before the end of the block. For imports: some libraries drop whatever is
+    raised while others are imported (torch, numpy), or make it an ImportError of their own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WHY)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    for each in WHY:
+        signal.signal(each, signal.SIG_IGN)  # the end is already on its way
+    raise Stopped(WHY[signal.Signals(number)])
