@@ -78,6 +78,7 @@ def _words() -> logging.Formatter:
 
 
 def _structured(ids: dict[str, int]) -> logging.Formatter:
+    from pythonjsonlogger.core import RESERVED_ATTRS
     from pythonjsonlogger.json import JsonFormatter
 
     class Structured(_Discreet, JsonFormatter):
@@ -88,4 +89,5 @@ def _structured(ids: dict[str, int]) -> logging.Formatter:
         rename_fields={"levelname": "level", "name": "logger"},
         static_fields=dict(ids),
         timestamp=True,
+        reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
     )

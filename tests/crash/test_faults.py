@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 
+import openai
 import psutil
 import pytest
 
@@ -232,7 +233,11 @@ def test_a_second_sigterm_ends_it_now(tmp_path):
     with Daemon(tmp_path / "state", "gateway.drain_timeout=200s") as daemon:
         pid = daemon.generator_pid()
         stream = daemon.client.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": PROMPT}], stream=True, max_tokens=48
+            model=MODEL,
+            messages=[{"role": "user", "content": PROMPT}],
+            stream=True,
+            max_tokens=400,
+            extra_body={"ignore_eos": True},
         )
         assert next(stream).choices
         os.kill(pid, signal.SIGSTOP)  # so that it never ends by itself
@@ -241,3 +246,5 @@ def test_a_second_sigterm_ends_it_now(tmp_path):
         assert daemon.child.poll() is None, "it waits for the answer"
         daemon.child.send_signal(signal.SIGTERM)
         assert daemon.child.wait(60) == 0
+        with pytest.raises(openai.APIConnectionError):
+            list(stream)

@@ -16,9 +16,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 COLLAPSING = (
     "update.steps=40", "update.learning_rate=0.02", "update.grpo.lr_scheduler_type=constant",
-    "vote.floor=0",
+    "vote.floor=0", "update.snapshots=1",
 )  # fmt: skip
-"""Steps so large that the model forgets how to answer within two or three."""
+"""Steps so large that the model forgets how to answer within two or three; and nothing is kept of
+the steps before the last, which the gate could judge."""
 MORE = make_problems(40, seed=31)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -39,6 +40,18 @@ def test_the_log_has_where_and_what_kind_and_no_words(fault, form, tmp_path):
     assert "Traceback" in said
     assert "program" in said or "threading.py" in said
     assert "Error" in said or "ExceptionGroup" in said
+
+
+def test_a_line_of_json_is_for_programs():
+    """uvicorn gives its words a second time, in colours."""
+    program = (
+        "import logging; from ttrl import logs; logs.configure('info', 'json', run=7)\n"
+        "logging.getLogger('uvicorn').info('up at %d', 1, extra={'color_message': 'up', 'n': 2})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    said = json.loads(done.stderr)
+    assert said.pop("timestamp")
+    assert said == {"level": "INFO", "logger": "uvicorn", "message": "up at 1", "run": 7, "n": 2}
 
 
 def test_what_others_may_read_is_locked_up_by_its_owner(tmp_path):
