@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from ttrl.store.outage import OUTAGE, cause
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 2.0
+ANEW_SECONDS = 60.0
+"""What failed so long ago has worked meanwhile: it is worth a word if it fails again."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,11 @@ async def core(config: Config) -> AsyncIterator[Core]:
     with owning(config.state_dir), ExitStack() as stack:
         adapters.sweep(config.state_dir / "adapters")
         try:
-            parts = _assemble(config, _open(config.state_dir, config.store.url, stack))
+            parts = _assemble(config, await _open(config.state_dir, config.store.url, stack))
         except StoreDamaged as damage:
             log.error("%s. Users get the base model, and nothing is recorded or learned", damage)
             aside = Path(stack.enter_context(TemporaryDirectory(prefix="ttrl-")))
-            parts = _assemble(_idle(config), _open(aside, None, stack), str(damage))
+            parts = _assemble(_idle(config), await _open(aside, None, stack), str(damage))
         try:
             parts.runs.bury_the_dead()
         except OUTAGE as error:  # the next run tries it again
@@ -71,9 +74,10 @@ async def core(config: Config) -> AsyncIterator[Core]:
                 await parts.engine.stop()
 
 
-def _open(folder: Path, url: str | None, stack: ExitStack) -> Store:
-    store = stack.enter_context(Store.open(folder, url))
-    store.check()
+async def _open(folder: Path, url: str | None, stack: ExitStack) -> Store:
+    """The event loop goes on: a large store takes its time to be brought up to date and read."""
+    store = stack.enter_context(await asyncio.to_thread(Store.open, folder, url))
+    await asyncio.to_thread(store.check)
     stack.enter_context(store.owning())
     return store
 
@@ -115,14 +119,15 @@ def _assemble(config: Config, store: Store, damage: str | None = None) -> Core:
 
 async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Until cancelled. If learning is broken, serving is not: what fails is begun again."""
-    said = ""
+    said, failed_at = "", 0.0
     while True:
         try:
             await work()
         except OUTAGE as error:
-            if said != cause(error):
-                said = cause(error)
-                log.warning("%s is held up: %s", name, said)
+            now = time.monotonic()
+            if said != cause(error) or now - failed_at > ANEW_SECONDS:
+                log.warning("%s is held up: %s", name, cause(error))
+            said, failed_at = cause(error), now
         except Exception:  # whatever it is, users are still to be served
             log.exception("%s failed and is begun again", name)
         await asyncio.sleep(PAUSE_SECONDS)

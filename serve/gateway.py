@@ -28,7 +28,6 @@ from serve.upstream import Engine
 
 COMPLETIONS = "/v1/completions"
 OTHER_ROUTES = ("/v1/responses", "/v1/messages", "/v1/embeddings", "/tokenize", "/detokenize")
-NEVER_FORWARDED = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,6 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     keys: KeyFile | None = field(default=None, repr=False)
     """Who may ask; None is everybody."""
-
-    def __post_init__(self) -> None:
-        wrong = [path for path in self.routes if path in NEVER_FORWARDED or path[:1] != "/"]
-        if wrong:
-            raise ValueError(f"these routes cannot be forwarded: {', '.join(wrong)}")
 
 
 def app(

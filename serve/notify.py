@@ -15,6 +15,9 @@ from typing import Self
 
 log = logging.getLogger(__name__)
 
+START_SECONDS = 60
+"""A start may take so long from each sign of life on, whatever the unit's own limit is: a large
+store is read, and perhaps brought up to date, before we are ready."""
 STATUS_SECONDS = 5.0
 """How often the status is looked at; it is told when it has changed."""
 
@@ -28,6 +31,7 @@ class Manager:
         self._address = address
         self._watchdog = watchdog
         self._said = ""
+        self._ready = False
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str] = os.environ) -> Self:
@@ -49,6 +53,8 @@ class Manager:
         a loop that hangs falls silent and is ended."""
         while True:
             told = {"WATCHDOG": "1"} if self._watchdog else {}
+            if not self._ready:
+                told["EXTEND_TIMEOUT_USEC"] = str(START_SECONDS * 10**6)
             status = " ".join(self.look().split())
             if status != self._said:
                 told["STATUS"] = self._said = status
@@ -57,6 +63,7 @@ class Manager:
 
     def ready(self) -> None:
         """We can be asked."""
+        self._ready = True
         self._tell({"READY": "1"})
 
     def stopping(self, seconds: float) -> None:

@@ -163,10 +163,10 @@ def discard(root: Path, name: str) -> None:
 
 
 def sweep(root: Path) -> Sequence[str]:
-    """Delete what a crash left half-written; the names of what was removed."""
+    """Delete what a crash left half-written, as far as that can be; the names of what it was."""
     leftovers = [path for path in root.glob(".*-*") if path.name.startswith((STAGING, ".doomed-"))]
     for path in leftovers:
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     return [path.name for path in leftovers]
 
 

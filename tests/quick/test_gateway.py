@@ -319,11 +319,5 @@ def test_healthy_whatever_the_engine_does_ready_only_with_it(home: House) -> Non
     assert not_ready.json()["error"]["code"] == "not_ready"
 
 
-@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "v1/responses"])
-def test_some_routes_cannot_be_configured(path: str) -> None:
-    with pytest.raises(ValueError, match="cannot be forwarded"):
-        GatewaySettings("http://engine", routes=(path,))
-
-
 def test_the_engines_key_is_not_shown() -> None:
     assert "secret" not in repr(GatewaySettings("http://engine", engine_api_key="secret"))

@@ -25,6 +25,7 @@ def test_ready_signs_of_life_status_and_the_end(address):
 
         async def live():
             alive = asyncio.create_task(manager.keep())
+            await asyncio.to_thread(until, lambda: len(ear.heard) > 3, "more time to start")
             manager.ready()
             await asyncio.to_thread(until, lambda: len(ear.of("WATCHDOG")) > 3, "signs of life")
             manager.look = lambda: "all\nis well"
@@ -34,13 +35,16 @@ def test_ready_signs_of_life_status_and_the_end(address):
             alive.cancel()
 
         asyncio.run(live())
-        assert ear.heard[0] == {"READY": "1"}
+        told = ear.heard.index({"READY": "1"})
+        assert {each["EXTEND_TIMEOUT_USEC"] for each in ear.heard[:told]} == {"60000000"}
+        assert [each for each in ear.heard[told:] if "EXTEND_TIMEOUT_USEC" in each] == [
+            {"STOPPING": "1", "EXTEND_TIMEOUT_USEC": "12500000"}
+        ]
         assert ear.of("STATUS") == [
             "starting",
             "all is well",
             "stopping; answers under way may end",
         ]
-        assert {"STOPPING": "1", "EXTEND_TIMEOUT_USEC": "12500000"} in ear.heard
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,10 @@ class EngineConfig(Section):
         return value
 
 
+NEVER_FORWARDED = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+"""Which versions the engine has is no client's business."""
+
+
 class GatewayConfig(Section):
     """What clients meet."""
 
@@ -109,6 +113,13 @@ class GatewayConfig(Section):
     stall: Patience = timedelta(seconds=60)
     """A client that takes nothing of its answer for so long is cut off; one that takes it slowly is
     not."""
+
+    @field_validator("routes")
+    @classmethod
+    def _for_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [path for path in value if path in NEVER_FORWARDED or path[:1] != "/"]:
+            raise ValueError(f"these routes cannot be forwarded: {', '.join(wrong)}")
+        return value
 
     @field_validator("keys")
     @classmethod
