@@ -150,5 +150,7 @@ def test_who_is_forgotten_is_forgotten_by_what_serves(daemon, random_adapters):
     with daemon.store() as store:
         assert store.adapters.get(live).state is AdapterState.TAINTED
     daemon.ttrl("adapters", "promote", live, code=1)
-    wait_until(lambda: daemon.metric('ttrl_adapters{state="tainted"}') >= 1, "it is counted")
+    counted = 'ttrl_adapters{state="tainted"}'
+    wait_until(lambda: counted in daemon.metrics(), "it is counted")
+    assert daemon.metric(counted) >= 1
     daemon.ttrl("questions", "purge", "--text", WORD, "--yes", code=1)
