@@ -53,53 +53,33 @@ def app(routes: Sequence[BaseRoute], hosts: Sequence[str]) -> Starlette:
     )
 
 
-def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[BaseRoute]:
+class Admin:
     """What `ttrl` asks of a running daemon."""
 
-    async def status(_: Request) -> Response:
-        def stored() -> dict[str, Any]:
-            return {**report(core.store, core.config), "next_run": clock.next_run()}
+    def __init__(
+        self, core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str
+    ) -> None:
+        self._core = core
+        self._clock = clock
+        self._watch = watch
+        self._pruning = pruning
+        self._token = token
 
-        return JSONResponse(
-            {
-                **await asyncio.to_thread(stored),
-                "engine_up": core.engine.up,
-                "engine_url": core.engine.url,
-                "schedule": clock.said,
-                "answering": core.live.current.version,
-                "shadow": watch.report(),
-                "store_damage": core.damage,
-            }
-        )
+    def routes(self) -> list[BaseRoute]:
+        """Each for who has the token."""
+        return [
+            Route("/admin/status", self._for_us(self._status)),
+            Route("/admin/config", self._for_us(self._settings)),
+            Route("/admin/runs", self._for_us(self._start_run), methods=["POST"]),
+            Route("/admin/runs/stop", self._for_us(self._stop_run), methods=["POST"]),
+            Route("/admin/reconcile", self._for_us(self._reconcile), methods=["POST"]),
+            Route("/admin/prune", self._for_us(self._prune), methods=["POST"]),
+        ]
 
-    async def settings(_: Request) -> Response:
-        return Response(core.config.model_dump_json(), media_type="application/json")
-
-    async def start_run(request: Request) -> Response:
-        try:
-            run = await core.runs.start(Trigger.OPERATOR, await _body(request))
-        except RunBusy as error:
-            return Refused(409, str(error), code="run_under_way").response()
-        except StoreDamaged as error:
-            return Refused(503, str(error), code="store_damaged").response()
-        except ConfigError as error:
-            return Refused(400, str(error), code="bad_setting").response()
-        return JSONResponse({"run": run.id})
-
-    async def stop_run(_: Request) -> Response:
-        return JSONResponse({"stopped": await core.runs.stop()})
-
-    async def reconcile(_: Request) -> Response:
-        core.reconciler.wake()
-        return JSONResponse({"answering": core.live.current.version})
-
-    async def prune(_: Request) -> Response:
-        return JSONResponse({"removed": await pruning.remove_files()})
-
-    def only_ours(handler: Handler) -> Handler:
+    def _for_us(self, handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), token.encode()):
+            if not hmac.compare_digest(given.encode(), self._token.encode()):
                 return Refused(401, "This needs the admin token.", code="unauthorized").response()
             try:
                 return await handler(request)
@@ -109,14 +89,45 @@ def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str)
 
         return checked
 
-    return [
-        Route("/admin/status", only_ours(status)),
-        Route("/admin/config", only_ours(settings)),
-        Route("/admin/runs", only_ours(start_run), methods=["POST"]),
-        Route("/admin/runs/stop", only_ours(stop_run), methods=["POST"]),
-        Route("/admin/reconcile", only_ours(reconcile), methods=["POST"]),
-        Route("/admin/prune", only_ours(prune), methods=["POST"]),
-    ]
+    async def _status(self, _: Request) -> Response:
+        core = self._core
+        stored = await asyncio.to_thread(report, core.store, core.config)
+        return JSONResponse(
+            {
+                **stored,
+                "next_run": await asyncio.to_thread(self._clock.next_run),
+                "engine_up": core.engine.up,
+                "engine_url": core.engine.url,
+                "schedule": self._clock.said,
+                "answering": core.live.current.version,
+                "shadow": self._watch.report(),
+                "store_damage": core.damage,
+            }
+        )
+
+    async def _settings(self, _: Request) -> Response:
+        return Response(self._core.config.model_dump_json(), media_type="application/json")
+
+    async def _start_run(self, request: Request) -> Response:
+        try:
+            run = await self._core.runs.start(Trigger.OPERATOR, await _body(request))
+        except RunBusy as error:
+            return Refused(409, str(error), code="run_under_way").response()
+        except StoreDamaged as error:
+            return Refused(503, str(error), code="store_damaged").response()
+        except ConfigError as error:
+            return Refused(400, str(error), code="bad_setting").response()
+        return JSONResponse({"run": run.id})
+
+    async def _stop_run(self, _: Request) -> Response:
+        return JSONResponse({"stopped": await self._core.runs.stop()})
+
+    async def _reconcile(self, _: Request) -> Response:
+        self._core.reconciler.wake()
+        return JSONResponse({"answering": self._core.live.current.version})
+
+    async def _prune(self, _: Request) -> Response:
+        return JSONResponse({"removed": await self._pruning.remove_files()})
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -222,7 +222,8 @@ async def _admin(
     """The admin address, as long as the block lasts; with the page, if it has one."""
     assert owner.token is not None
     assert owner.key is not None
-    routes = [_metrics(parts), *admin.routes(parts, clock, watch, pruning, owner.token)]
+    ours = admin.Admin(parts, clock, watch, pruning, owner.token)
+    routes = [_metrics(parts), *ours.routes()]
     if owner.page is not None:
         routes += Page(parts, clock, watch, owner.key).routes()
     hosts = admin.names(parts.config.admin.host, desk.getsockname()[0])
