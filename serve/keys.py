@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+LOCK_SECONDS = 10.0
 MINUTE = 60.0
 OTHERS_WRITE = 0o022
 
@@ -93,10 +94,15 @@ def changing(path: Path) -> Iterator[list[Key]]:
     """The keys, to be changed in place and written at the end, by one at a time; none if there is
     no file yet. Raises KeysUnreadable."""
     try:
-        with FileLock(path.with_name(f".{path.name}.lock"), mode=0o600):
+        with FileLock(path.with_name(f".{path.name}.lock"), mode=0o600, timeout=LOCK_SECONDS):
             keys = read(path) if path.exists() else []
             yield keys
             _write(path, keys)
+    except Timeout as late:
+        raise KeysUnreadable(
+            f"cannot write the keys to {path}: {late.lock_file} could not be locked, as when "
+            "another ttrl changes them; try again"
+        ) from None
     except OSError as error:
         raise KeysUnreadable(f"cannot write the keys to {path}: {error.strerror}") from None
 

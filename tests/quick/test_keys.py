@@ -127,6 +127,21 @@ def test_what_is_wrong_never_shows_a_key(tmp_path: Path) -> None:
     assert "hush" not in str(told.value)
 
 
+def test_a_file_that_another_changes_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "LOCK_SECONDS", 0.1)
+    path = written(tmp_path / "keys.yaml", entry("a"))
+    with changing(path), ThreadPoolExecutor(1) as other:
+
+        def change() -> None:
+            with changing(path):
+                raise AssertionError("it is locked")
+
+        with pytest.raises(KeysUnreadable, match="could not be locked"):
+            other.submit(change).result()
+
+
 @pytest.mark.fault(
     "the file of keys is half-written, wrong or gone",
     sees="nothing: the keys before go on to be taken; ttrl_keys_file_ok is 0",

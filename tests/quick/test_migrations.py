@@ -11,9 +11,11 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
+from ttrl.questions import from_prompt
 from ttrl.store import Store, StoreError, copies, revisions
 from ttrl.store.adapters import AdapterState
 from ttrl.store.database import Database
+from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState
 from ttrl.store.schema import metadata
 
@@ -53,7 +55,7 @@ ROWS = {
     },
     "adapter_questions": {"adapter": "ttrl-a-1-d", "question_id": 1},
     "adapter_clients": {"adapter": "ttrl-a-1-d", "client": "c"},
-    "question_clients": {"question_id": 1, "client": "c"},
+    "question_clients": {"question_id": 1, "client": "k"},
     "pinned": {
         "id": 1, "adapter": "ttrl-a-1-d", "question_id": 1, "dtype": "float32", "start": 0,
         "token_ids": b"\1\0\0\0", "own": b"\0\0\0\0", "base": b"\0\0\0\0",
@@ -129,6 +131,21 @@ def test_every_older_store_is_brought_up_to_date(tmp_path, revision):
     assert copy.name.startswith(f"store-{revision}-")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert dump(copy) == before
+
+
+def test_ids_are_used_once_where_the_tables_say_so(tmp_path):
+    with Store.open(tmp_path) as store:
+        recorded = [[Recorded(from_prompt(str(n)), 1.0)] for n in range(2)]
+        for some in recorded:
+            store.questions.record(some, holdout=0)
+            (row,) = store.questions.page(9)
+            store.questions.delete([row.id])
+        assert row.id == 2
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINC%'")
+        made = {name for (name,) in tables}
+    said = metadata.tables.items()
+    assert made == {n for n, t in said if t.dialect_options["sqlite"]["autoincrement"]}
 
 
 def test_an_empty_or_new_store_is_not_copied(tmp_path):
