@@ -24,6 +24,7 @@ LOOK_SECONDS = 1.0
 LOCK_SECONDS = 10.0
 MINUTE = 60.0
 OTHERS_WRITE = 0o022
+GROUP_READS = 0o040
 
 Many = Annotated[int, Field(ge=1)] | None
 
@@ -93,30 +94,42 @@ _KEYS = TypeAdapter(list[Key])
 def changing(path: Path) -> Iterator[list[Key]]:
     """The keys, to be changed in place and written at the end, by one at a time; none if there is
     no file yet. Raises KeysUnreadable."""
+    path = path.resolve()  # a link stays one
+    lock = path.with_name(f".{path.name}.lock")
     try:
-        with FileLock(path.with_name(f".{path.name}.lock"), mode=0o600, timeout=LOCK_SECONDS):
-            keys = read(path) if path.exists() else []
+        with FileLock(lock, mode=0o600, timeout=LOCK_SECONDS):
+            there = path.exists()
+            like = (path if there else path.parent).stat()
+            _give(lock, like)
+            keys = read(path) if there else []
             yield keys
-            _write(path, keys)
-    except Timeout as late:
+            _write(path, keys, like, like.st_mode & GROUP_READS if there else 0)
+    except Timeout:
         raise KeysUnreadable(
-            f"cannot write the keys to {path}: {late.lock_file} could not be locked, as when "
-            "another ttrl changes them; try again"
+            f"cannot write the keys to {path}: {lock} could not be locked, as when another ttrl "
+            "changes them; try again"
         ) from None
     except OSError as error:
-        raise KeysUnreadable(f"cannot write the keys to {path}: {error.strerror}") from None
+        raise KeysUnreadable(
+            f"cannot write the keys to {path}: {error.strerror} ({error.filename})"
+        ) from None
 
 
-def _write(path: Path, keys: Sequence[Key]) -> None:
-    """Whole or not at all. Root gives the file to whom it, or its directory, belongs to, so that
-    the daemon can read it."""
-    like = (path if path.exists() else path.parent).stat()
+def _give(file: Path, like: os.stat_result) -> None:
+    """What root makes goes to whom the keys, or their directory, belong to, so that the daemon can
+    read it and its user change it."""
+    with suppress(PermissionError):
+        os.chown(file, like.st_uid, like.st_gid)
+
+
+def _write(path: Path, keys: Sequence[Key], like: os.stat_result, more: int) -> None:
+    """Whole or not at all; `more` is who may read it besides its owner."""
     staging = path.with_name(f".{path.name}.new")
     staging.unlink(missing_ok=True)
     handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
-        with suppress(PermissionError):
-            os.fchown(handle, like.st_uid, like.st_gid)
+        _give(staging, like)
+        os.fchmod(handle, 0o600 | more)
         rows = [key.model_dump(exclude_defaults=True) for key in keys]
         yaml.safe_dump(rows, file, sort_keys=False)
         file.flush()

@@ -126,14 +126,20 @@ def announce(
 
 
 def owner_of(state_dir: Path) -> Owner | None:
-    """Who owns the directory now; None when nobody does, whatever a dead owner left behind."""
-    if not (state_dir / LOCK).exists():
-        return None
+    """Who owns the directory now; None when nobody does, whatever a dead owner left behind. Raises
+    StateDirError."""
     try:
+        if not (state_dir / LOCK).exists():
+            return None
         with FileLock(state_dir / LOCK, blocking=False):
             return None
     except Timeout:
         return _read(state_dir)
+    except PermissionError:
+        raise StateDirError(
+            f"the state directory {state_dir} cannot be used by user {os.geteuid()}; run this as "
+            "the user that it belongs to, or choose another with --state-dir"
+        ) from None
 
 
 def _read(state_dir: Path) -> Owner | None:

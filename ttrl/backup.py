@@ -79,10 +79,12 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Newest:
-    """The newest backup that was made here; `file` is None where it went into a pipe."""
+    """The newest backup that was made here, when it was (Unix seconds), and the newest file, which
+    is not the same where it went into a pipe."""
 
     at: float
     file: str | None
+    piped: bool = False
 
 
 def write(

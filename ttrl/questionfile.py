@@ -14,6 +14,9 @@ from ttrl.questions import Question, Unlearnable, from_prompt, from_request
 from ttrl.store.exchange import Exported
 from ttrl.store.questions import Origin
 
+A_DAY = 86_400.0
+"""By which the clocks of two machines may differ."""
+
 
 class QuestionsUnreadable(ValueError):
     """The file holds something else than questions; the message names the line."""
@@ -55,7 +58,8 @@ def read_exported(file: Path, *, max_chars: int, now: float) -> list[Exported]:
             found.append(_Asked.model_validate(asked).of(question, now))
         except ValueError:
             raise QuestionsUnreadable(
-                f"{where}: `asked` is not what `ttrl questions export` writes"
+                f"{where}: `asked` is not what `ttrl questions export` writes: a count, and times "
+                "in seconds since 1970 that have passed"
             ) from None
     return found
 
@@ -63,15 +67,17 @@ def read_exported(file: Path, *, max_chars: int, now: float) -> list[Exported]:
 class _Asked(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    count: Annotated[int, Field(ge=1)] = 1
-    first: float | None = None
-    last: float | None = None
+    count: Annotated[int, Field(ge=1, lt=2**31)] = 1
+    first: Annotated[float, Field(ge=0)] | None = None
+    last: Annotated[float, Field(ge=0)] | None = None
     origin: Annotated[Origin, Field(strict=False)] = Origin.FILE
     keys: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = []
 
     def of(self, question: Question, now: float) -> Exported:
         last = now if self.last is None else self.last
-        first = last if self.first is None else min(self.first, last)
+        first = last if self.first is None else self.first
+        if not first <= last <= now + A_DAY:
+            raise ValueError("asked before it was first asked, or not yet")
         return Exported(question, self.count, first, last, self.origin, tuple(self.keys))
 
 

@@ -34,13 +34,19 @@ Duration = Annotated[
 
 def parse_duration(text: str) -> timedelta:
     """ "90d" or "1h30m". Raises ValueError."""
-    found: timedelta = _duration(text)
+    try:
+        found: timedelta = _duration(text)
+    except OverflowError:
+        raise ValueError("a duration is a million years at most") from None
     return found
 
 
 def clock(at: float) -> str:
-    """Unix seconds as people read them."""
-    return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+    """Unix seconds as people read them, if it is a time that they have."""
+    try:
+        return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{at:.0f} s after 1970"
 
 
 def parse_window(window: str) -> tuple[time, time]:

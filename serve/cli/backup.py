@@ -56,16 +56,17 @@ def backup(resolve: Resolve, file: Path, adapters_only: bool, as_json: bool) -> 
     require_state_dir(config)
     piped = str(file) == "-"
     _check_target(file, piped, as_json)
+    if not piped and config.state_dir.resolve() in file.resolve().parents:
+        fail(f"{file} would be in the state directory, and is lost with it; choose another place")
     with sentences(), _disk_errors():
         prepare(config.state_dir)
         made = _back_up(config, file, piped, not adapters_only)
-        newest = Newest(made.at, None if piped else str(file.resolve()))
         if not adapters_only:
-            archive.remember(config.state_dir, newest)
+            archive.remember(config.state_dir, _newest(config, made, file, piped))
     for why in made.left_out.values():
         click.echo(f"Left out, {why}; `ttrl doctor` says more.", err=True)
     if as_json:
-        print_json({"file": newest.file, "left_out": made.left_out, **_told(made)})
+        print_json({"file": str(file.resolve()), "left_out": made.left_out, **_told(made)})
     else:
         click.echo(f"{'-' if piped else file} has {_words(made)}.", err=piped)
 
@@ -100,6 +101,14 @@ def restore(resolve: Resolve, file: Path, force: bool, as_json: bool) -> None:
     click.echo(f"{config.state_dir} has {_words(manifest)}.")
     if aside:
         click.echo(f"What was there is in {aside}; delete it when you need it no more.")
+
+
+def _newest(config: Config, made: Manifest, file: Path, piped: bool) -> Newest:
+    """What went into a pipe is elsewhere: the newest file is the one from before."""
+    if not piped:
+        return Newest(made.at, str(file.resolve()))
+    before = archive.newest(config.state_dir)
+    return Newest(made.at, before.file if before else None, piped=True)
 
 
 def _check_target(file: Path, piped: bool, as_json: bool) -> None:

@@ -30,6 +30,8 @@ from ttrl.times import clock
 P = ParamSpec("P")
 R = TypeVar("R")
 
+ID = click.IntRange(1, 2**63 - 1)
+"""Of a row in the store."""
 NOT_RUNNING = 3
 OF_A_RUN = ("vote.", "meaning.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
@@ -48,7 +50,11 @@ def config_options(command: Callable[..., R]) -> Callable[..., R]:
     @click.option(
         "--config", "-c", "config_file", type=click.Path(path_type=Path), help="A YAML file."
     )
-    @click.option("--state-dir", type=click.Path(path_type=Path), help="Where everything is kept.")
+    @click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path, readable=False),
+        help="Where everything is kept.",
+    )
     @click.option(
         "--set",
         "settings",
@@ -244,11 +250,19 @@ def _echo_ruling(ruling: Mapping[str, Any]) -> None:
     click.echo(f"{'':12} weights are trusted up to step {ruling['trusted']}")
 
 
+def owner_here(config: Config) -> Owner | None:
+    """Who owns the state directory; one that cannot be looked into ends the command."""
+    try:
+        return owner_of(config.state_dir)
+    except StateDirError as error:
+        fail(str(error))
+
+
 def ask_daemon(
     config: Config, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """The running daemon's answer; None when none is running. A refusal ends the command."""
-    owner = owner_of(config.state_dir)
+    owner = owner_here(config)
     if owner is None or owner.admin is None:
         return None
     try:
@@ -259,6 +273,12 @@ def ask_daemon(
         fail(answer.json()["error"]["message"])
     found: dict[str, Any] = answer.json()
     return found
+
+
+def daemons(config: Config) -> Config:
+    """What the running daemon on the state directory goes by; the same if there is none."""
+    found = ask_daemon(config, "GET", "/admin/config")
+    return config if found is None else Config.model_validate(found)
 
 
 def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:

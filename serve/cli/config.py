@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serve.cli.common import Resolve, config_options, fail, json_option, print_json
-from serve.cli.daemon import check_model_directory
+from serve.cli.daemon import check_keys, check_model_directory
 from ttrl.config import Config
 
 
@@ -48,6 +48,7 @@ def check(resolve: Resolve, card_gib: float | None) -> None:
         check_model_directory(config.model.name)
     else:
         click.echo("No model is set (model.name); `ttrl serve --model NAME` would say it.")
+    check_keys(config)
     refused = _plan_memory(config, card_gib)
     if refused:
         fail("The configuration asks for more memory than there is.", code=2)

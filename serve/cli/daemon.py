@@ -88,7 +88,8 @@ def check_keys(config: Config) -> None:
     try:
         read(config.gateway.keys)
     except KeysUnreadable as error:
-        fail(f"gateway.keys: {error}; `ttrl keys add NAME` makes one", code=2)
+        hint = "" if config.gateway.keys.exists() else "; `ttrl keys add NAME` makes one"
+        fail(f"gateway.keys: {error}{hint}", code=2)
 
 
 def check_model_directory(name: str) -> None:

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import click
 
-from serve.cli.common import Resolve, config_options, counted, fail, open_store, redacted
+from serve.cli.common import (
+    Resolve,
+    config_options,
+    counted,
+    daemons,
+    fail,
+    open_store,
+    redacted,
+)
 from ttrl.store.questions import QuestionState
 
 
@@ -38,18 +46,22 @@ def export(resolve: Resolve, file: Path, state: str | None, keys: bool) -> None:
 def import_(resolve: Resolve, file: Path) -> None:
     """Take in what `ttrl questions export` wrote, or any FILE of questions in JSONL.
 
-    What is recorded already is not counted again. With record.redact it is redacted first. If any
-    line is bad, none is taken.
+    What is recorded already is not counted again. With record.redact, the running daemon's or ours,
+    it is redacted first. If any line is bad, none is taken.
     """
     from ttrl import questionfile
 
     config = resolve().config
+    if not config.record.entities:
+        config = daemons(config)
     try:
         found = questionfile.read_exported(file, max_chars=config.record.max_chars, now=time.time())
     except questionfile.QuestionsUnreadable as error:
         fail(f"{error}\nNothing was taken in.")
     questions = redacted(config, [each.question for each in found])
     found = [replace(each, question=q) for each, q in zip(found, questions, strict=True)]
+    if not config.state_dir.exists():
+        click.echo(f"{config.state_dir} is made.", err=True)
     with open_store(config, create=True) as store:
         added = store.exchange.take_in(found, holdout=config.gate.holdout)
     click.echo(f"{counted(len(found), 'question')} read, {added} of them new.")

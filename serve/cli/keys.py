@@ -90,12 +90,17 @@ def list_(resolve: Resolve, as_json: bool) -> None:
 @config_options
 def remove(resolve: Resolve, name: str) -> None:
     """End a key: a running daemon refuses it within a second or two."""
-    with _changing(_file(resolve)) as found:
-        kept = [key for key in found if key.name != name]
-        if len(kept) == len(found):
+    path = _file(resolve)
+    if not path.exists():
+        fail(f"there is no file {path}; a running daemon goes by the keys that it read last")
+    with _changing(path) as found:
+        gone = next((key for key in found if key.name == name), None)
+        if gone is None:
             fail(f"there is no key {name}; `ttrl keys list` shows those there are")
-        found[:] = kept
-    click.echo(f"{name} may not ask any more; {counted(len(kept), 'key')} left.")
+        found.remove(gone)
+        left = len(found)
+    click.echo(f"{name} may not ask any more; {counted(left, 'key')} left.")
+    click.echo(f"`ttrl questions purge --key {gone.sha256}` forgets what it asked.", err=True)
 
 
 def _file(resolve: Resolve) -> Path:

@@ -11,6 +11,7 @@ import click
 from rich.text import Text
 
 from serve.cli.common import (
+    ID,
     Resolve,
     config_options,
     counted,
@@ -98,7 +99,7 @@ def list_(resolve: Resolve, traffic: bool, as_json: bool) -> None:
 
 
 @probes.command()
-@click.argument("ids", type=int, nargs=-1)
+@click.argument("ids", type=ID, nargs=-1)
 @click.option("--tag", help="Every probe with this tag.")
 @click.option("--all", "everything", is_flag=True, help="Every labelled probe.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")

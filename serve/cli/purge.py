@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from serve.cli.common import (
+    ID,
     Resolve,
     ask_daemon,
     config_options,
@@ -29,6 +30,7 @@ from serve.cli.common import (
 )
 from serve.restore import ASIDE
 from serve.state import StateDirError, owning
+from ttrl.backup import newest
 from ttrl.config import Config
 from ttrl.store import Store, copies
 from ttrl.store.database import BACKUPS
@@ -39,7 +41,7 @@ SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 @click.command()
-@click.option("--id", "ids", type=int, multiple=True, help="This question; may be repeated.")
+@click.option("--id", "ids", type=ID, multiple=True, help="This question; may be repeated.")
 @click.option(
     "--key",
     metavar="FILE|-|SHA256",
@@ -91,7 +93,10 @@ def purge(
         doomed = find(store)
         would = store.forgetting.purge(doomed, keep_serving=keep_serving, dry=True)
         if not (would.questions or would.probes or would.adapters):
-            fail("nothing of this is recorded, and nothing was learned from it")
+            if before is None:
+                fail("nothing of this is recorded, and nothing was learned from it")
+            _tell(would, as_json, dry_run=True)
+            return
         if dry_run:
             _tell(would, as_json, dry_run=True)
             return
@@ -117,6 +122,8 @@ def _purge(config: Config, store: Store, doomed: Doomed, keep_serving: bool) -> 
     if store.adapters.wanted() != before:
         settle(config, store, purged.wanted)
     left = _remove_files(config, store, purged)
+    if (made := newest(config.state_dir)) and made.file and Path(made.file).exists():
+        click.echo(f"Backups from before still have it, such as {made.file}.", err=True)
     if not whole:
         click.echo("The store's write-ahead log is in use; the daemon will empty it.", err=True)
     if left:
@@ -158,6 +165,8 @@ def _finder(
             pattern = re.compile(_typed(regex, "Regular expression"))
         except re.error as error:
             raise click.BadParameter(f"it is no regular expression: {error}") from None
+        if pattern.search(""):
+            raise click.UsageError("--regex is found in everything")
         return lambda store: store.forgetting.saying(pattern.search)
     return lambda _: Doomed(ids)
 
@@ -178,6 +187,8 @@ def _client(key: str) -> str:
                 "itself, which others could see in the list of processes",
                 param_hint="--key",
             ) from None
+    if len(typed.split()) != 1:
+        raise click.BadParameter("a key is one word, and that file is more", param_hint="--key")
     return hashlib.sha256(typed.strip().encode()).hexdigest()
 
 

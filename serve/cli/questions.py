@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from serve.cli.common import (
+    ID,
     Resolve,
     config_options,
     counted,
@@ -51,7 +52,7 @@ questions.add_command(import_)
 
 @questions.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--before", type=int, help="An id to go on from.")
+@click.option("--before", type=ID, help="An id to go on from.")
 @click.option(
     "--state",
     "only",
@@ -73,7 +74,7 @@ def list_(
 
 
 @questions.command()
-@click.argument("ids", type=int, nargs=-1)
+@click.argument("ids", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every question.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @config_options
@@ -93,9 +94,9 @@ def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) 
 
 
 @questions.command()
-@click.argument("ids", type=int, nargs=-1)
+@click.argument("ids", type=ID, nargs=-1)
 @click.option("--adapter", help="All that this version learned from.")
-@click.option("--run", "run_id", type=int, help="All that this run asked.")
+@click.option("--run", "run_id", type=ID, help="All that this run asked.")
 @config_options
 def release(
     resolve: Resolve, ids: tuple[int, ...], adapter: str | None, run_id: int | None
@@ -121,7 +122,7 @@ def release(
 
 
 @questions.command()
-@click.argument("question_id", metavar="ID", type=int)
+@click.argument("question_id", metavar="ID", type=ID)
 @click.option("--samples", is_flag=True, help="What the newest vote's samples said, whole.")
 @json_option
 @config_options

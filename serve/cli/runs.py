@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from serve.cli.common import (
+    ID,
     NOT_RUNNING,
     Resolve,
     ask_daemon,
@@ -46,7 +47,7 @@ def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("run_id", type=int)
+@click.argument("run_id", type=ID)
 @json_option
 @config_options
 def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
@@ -66,7 +67,7 @@ def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("run_id", type=int)
+@click.argument("run_id", type=ID)
 @click.argument("file", type=click.Path(path_type=Path))
 @config_options
 def report(resolve: Resolve, run_id: int, file: Path) -> None:

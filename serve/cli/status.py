@@ -21,12 +21,12 @@ from serve.cli.common import (
     fail,
     json_option,
     open_store,
+    owner_here,
     plain,
     print_json,
 )
 from serve.cli.questions import REASONS
 from serve.schedule import PAUSED
-from serve.state import owner_of
 from serve.status import report
 from ttrl.config import Config
 from ttrl.times import clock
@@ -62,7 +62,7 @@ def _look(config: Config) -> dict[str, Any]:
     if running is None:
         with open_store(config) as store:
             return {"running": False, **report(store, config)}
-    owner = owner_of(config.state_dir)
+    owner = owner_here(config)
     return {
         "running": True,
         "url": owner.url if owner else None,
@@ -89,7 +89,7 @@ def _watch(config: Config, as_json: bool) -> NoReturn:
 @config_options
 def page(resolve: Resolve) -> None:
     """Print a link to the running daemon's page, which logs in: keep it to yourself."""
-    owner = owner_of(resolve().config.state_dir)
+    owner = owner_here(resolve().config)
     if owner is None or owner.url is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
     if owner.page is None:

@@ -9,9 +9,9 @@ from contextlib import closing
 import sqlalchemy as sa
 
 from serve.doctor import house, packages, service, store, versions
-from serve.doctor.finding import Finding, Outcome, broken, note
+from serve.doctor.finding import Finding, Outcome, broken
 from serve.doctor.service import Daemon
-from serve.state import owner_of
+from serve.state import StateDirError, owner_of
 from ttrl.config import Config
 from ttrl.store import Store, StoreError, revisions
 from ttrl.store.database import Database, sqlite_file
@@ -22,12 +22,18 @@ __all__ = ["Finding", "Outcome", "examine"]
 def examine(config: Config, now: float) -> Iterator[Finding]:
     """What there is to say, check by check. A running daemon's own settings go before `config`."""
     state_dir = config.state_dir
-    owner = owner_of(state_dir)
+    try:
+        owner = owner_of(state_dir)
+    except StateDirError as error:
+        yield broken("state directory", str(error), "sudo -u USER ttrl doctor")
+        return
     found = service.look(state_dir, owner)
     if owner is not None and found in (Daemon.UNREADY, Daemon.READY):
         config = service.settings(owner) or config
     yield from _safely("packages", lambda: packages.check(config))
     yield from _safely("model", lambda: [service.model(config)])
+    if config.gateway.keys is not None:
+        yield service.keys(config.gateway.keys)
     yield from _safely("state directory", lambda: [house.directory(state_dir)])
     yield from _safely("daemon", lambda: [service.daemon(config, found, owner)])
     if not found.owns:
@@ -44,8 +50,8 @@ def examine(config: Config, now: float) -> Iterator[Finding]:
 def _rows(config: Config, found: Daemon, now: float) -> Iterator[Finding]:
     """The store, and what is held against its rows."""
     file = sqlite_file(config.state_dir, config.store.url)
-    if file is not None and not file.exists():
-        yield note("store", f"{file} is not there yet; `ttrl serve` makes it")
+    if file is not None and (missing := store.missing(config, file)):
+        yield missing
         return
     with closing(Database.look(config.state_dir, config.store.url)) as database:
         try:

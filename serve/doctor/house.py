@@ -148,7 +148,9 @@ def judge_backup(newest: backup.Newest | None, now: float) -> Finding:
     if newest is None:
         return note("backups", "none was made yet", mend)
     days = (now - newest.at) / DAY
-    said = f"the newest is {days:.1f} days old" + (f": {newest.file}" if newest.file else "")
+    said = f"the newest is {days:.1f} days old"
+    if newest.file:
+        said += f", and the newest file {newest.file}" if newest.piped else f": {newest.file}"
     if newest.file and not Path(newest.file).exists():
         return warning("backups", f"{said}, and it is no longer there", mend)
     if days > OLD_DAYS:

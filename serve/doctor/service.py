@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 
 from serve.doctor.finding import Finding, broken, note, ok, warning
+from serve.keys import KeysUnreadable, read
 from serve.listening import PortInUse, listen
 from serve.state import OWNER, Owner
 from ttrl import backup
@@ -103,6 +104,15 @@ def model(config: Config) -> Finding:
         if Path(name).is_absolute() or Path(name).exists():
             return broken("model", f"there is no config.json in {name}", "mend model.name")
         return note("model", f"{error}; vLLM downloads it when it starts")
+
+
+def keys(path: Path) -> Finding:
+    """Whether those who may ask are known."""
+    try:
+        return ok("keys", f"{path} has {len(read(path))}")
+    except KeysUnreadable as error:
+        known = "a running daemon goes by those that it read last, whatever was changed since"
+        return broken("keys", str(error), f"mend the file, or `ttrl keys add`; {known}")
 
 
 def engine(config: Config) -> Iterator[Finding]:

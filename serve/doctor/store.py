@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from serve.doctor import house
 from serve.doctor.finding import Finding, broken, note, ok, warning
+from serve.doctor.versions import strangers
+from ttrl import backup
 from ttrl.config import Config
 from ttrl.store import revisions
 from ttrl.store.database import Database, sqlite_file
@@ -37,6 +39,18 @@ def check(config: Config, database: Database) -> Iterator[Finding]:
     yield schema
 
 
+def missing(config: Config, file: Path) -> Finding | None:
+    """If there is no store, or nothing in it: it may have been lost."""
+    if not file.parent.is_dir():
+        return broken("store", f"there is no directory {file.parent}", "mend store.url")
+    if file.exists() and file.stat().st_size:
+        return None
+    if versions := strangers(config.state_dir / backup.ADAPTERS, [], under_way=False):
+        said = f"{file} is empty or gone, and there are {len(versions)} versions: it was lost"
+        return broken("store", said, house.to_restore(config))
+    return note("store", f"{file} is not there yet; `ttrl serve` makes it")
+
+
 def unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
     """What it means that the store could not be read."""
     said = " ".join(str(error.orig).split())
@@ -46,7 +60,10 @@ def unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
         )
     if getattr(error.orig, "sqlite_errorname", "").startswith(DAMAGED):
         return broken("store", f"it is damaged: {said}", house.to_restore(config))
-    return broken("store", f"it cannot be read: {said}", "see to the file and its directory")
+    mend = "see to the file and its directory"
+    if "locked" in said:
+        mend = "another process holds it (`fuser` on the file names it): end that, or try again"
+    return broken("store", f"it cannot be read: {said}", mend)
 
 
 def judge_schema(revision: str | None, known: Sequence[str]) -> Finding:

@@ -18,6 +18,7 @@ def check(config: Config, store: Store) -> Iterator[Finding]:
     """Every version of the store on the disk, and every directory in the store."""
     root, every = config.state_dir / backup.ADAPTERS, store.adapters.all()
     rows = [row for row in every if row.state not in GONE]
+    put_back = f"put it back from a backup (`tar xf FILE -C {config.state_dir} adapters/NAME`)"
     wanted, previous = store.adapters.wanted().adapter, store.adapters.previous()
     base = identify(config.model.name) if config.model.name else None
     wrong = {row.name: said for row in rows if (said := _wrong(root, row, base))}
@@ -26,16 +27,17 @@ def check(config: Config, store: Store) -> Iterator[Finding]:
             yield broken(
                 "versions",
                 f"the wanted one cannot serve: {said}",
-                "put its directory back from a backup, or `ttrl adapters rollback`",
+                f"{put_back}, or `ttrl adapters promote` another; a rollback would quarantine what "
+                "it learned from",
             )
         elif name == previous:
             yield warning(
                 "versions",
                 f"a roll-back would find nothing: {said}",
-                "put its directory back from a backup",
+                put_back,
             )
         else:
-            yield note("versions", said, "put its directory back from a backup, if you miss it")
+            yield note("versions", said, f"{put_back}, if you miss it")
     if not wrong:
         yield ok("versions", f"{len(rows)}, all whole; wanted is {wanted or 'the base model'}")
     if strange := strangers(root, [row.name for row in every], store.runs.active() is not None):

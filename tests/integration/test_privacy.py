@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 from pathlib import Path
 
 import httpx2
@@ -11,7 +12,7 @@ import openai
 import pytest
 
 from tests.hook import SECRET
-from tests.integration.daemon import Daemon, publish_random, record_questions, wait_until
+from tests.integration.daemon import TTRL, Daemon, publish_random, record_questions, wait_until
 from ttrl.store.adapters import AdapterState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
@@ -123,6 +124,17 @@ def test_only_their_owner_reads_files_whatever_made_them(daemon, tmp_path):
     assert open_to_others == {}
     names = {path.name for path in daemon.state_dir.rglob("*")}
     assert {"store.sqlite", "store.sqlite-wal", "owner.json", "engine.log"} <= names
+
+
+def test_a_file_is_redacted_as_the_daemon_redacts(daemon, tmp_path):
+    """Whose settings the command does not share."""
+    file = tmp_path / "in.jsonl"
+    file.write_text(json.dumps({"prompt": f"Is {MAIL} an address?"}))
+    bare = ["--state-dir", str(daemon.state_dir)]
+    subprocess.run([*TTRL, "questions", "import", str(file), *bare], check=True)
+    with daemon.store() as store:
+        (newest,) = store.questions.page(1)
+    assert newest.question.text == "Is <EMAIL_ADDRESS> an address?"
 
 
 def test_who_is_forgotten_is_forgotten_by_what_serves(daemon, random_adapters):

@@ -89,6 +89,9 @@ def test_a_pipe_gets_the_same(state, tmp_path):
     ttrl("restore", tmp_path / "piped.tar", "--state-dir", tmp_path / "again")
     assert held(tmp_path / "again") == held(state)
     assert backup.newest(state).file is None
+    back_up(state, tmp_path / "b.tar")
+    subprocess.run([*command, "--state-dir", str(state)], capture_output=True, check=True)
+    assert backup.newest(state).file == str(tmp_path / "b.tar"), "which is still there"
 
 
 def more_than(things, count):
@@ -187,6 +190,7 @@ def test_what_cannot_be_backed_up_is_said(state, tmp_path):
     (tmp_path / "there").touch()
     assert "already there" in back_up(state, tmp_path / "there", code=1)
     assert "No such file" in back_up(state, tmp_path / "none" / "b.tar", code=1)
+    assert "in the state directory" in back_up(state, state / "adapters" / "b.tar", code=1)
     assert "no state directory" in back_up(tmp_path / "typo", tmp_path / "b.tar", code=2)
     (state / "store.sqlite").unlink()
     assert "nothing to back up" in back_up(state, tmp_path / "b.tar", code=1)

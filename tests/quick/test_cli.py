@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -120,6 +121,17 @@ def test_config_show_names_sources(ttrl):
     shown = json.loads(ttrl("config", "show", "--json", "--set", "update.steps=3"))
     assert shown["update.steps"] == {"value": 3, "source": "command line"}
     assert shown["update.keep"]["source"] == "default"
+
+
+@pytest.mark.parametrize("words", [("status",), ("page",), ("doctor",)])
+def test_a_state_directory_of_somebody_else(tmp_path, monkeypatch, words):
+    def closed(_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "exists", closed)
+    done = CliRunner().invoke(main, [*words, "--state-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "the user that it belongs to" in " ".join(done.output.split())
 
 
 @pytest.mark.fault(

@@ -64,6 +64,7 @@ def test_later_layers_win_and_each_value_knows_its_source(file):
         ("gateway: {host: example.org}", "needs gateway.keys"),
         ("gateway: {max_connections: 9, max_requests: 9}", r"\(9\) must be more than"),
         ("gateway: {stall: 0s}", "gateway.stall"),
+        ("gateway: {port: 8090}", "gateway.port and admin.port are both 8090"),
         ("gateway: {routes: [/v1/load_lora_adapter]}", "cannot be forwarded: /v1/load_lora_ad"),
         ("gateway: {routes: [v1/responses]}", "cannot be forwarded: v1/responses"),
         ("record: {only_keys: [sk-abc]}", "record.only_keys: .* `printf %s KEY"),

@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -103,6 +104,33 @@ def test_a_configuration_that_cannot_be_read_is_the_finding(doctor, tmp_path, te
     assert said in found["configuration"]["what"]
 
 
+@pytest.mark.parametrize("text", [None, "["])
+def test_a_file_of_keys_that_is_none(doctor, tmp_path, text):
+    file = tmp_path / "keys.yaml"
+    if text is not None:
+        file.write_text(text)
+    found = doctor(gateway__keys=file)["keys"]
+    assert (found["outcome"], str(file) in found["what"]) == ("broken", True)
+    check = ["config", "check", "--set", f"gateway.keys={file}"]
+    assert CliRunner().invoke(main, check).exit_code == 2
+    file.write_text("[]")
+    assert "keys" not in doctor(gateway__keys=file)
+
+
+@pytest.mark.parametrize("cut", [Path.unlink, lambda file: file.write_bytes(b"")])
+def test_a_store_that_was_lost(state, doctor, cut):
+    for file in state.glob("store.sqlite*"):
+        cut(file)
+    found = doctor()["store"]
+    assert found["outcome"] == "broken"
+    assert "2 versions: it was lost" in found["what"]
+    assert "ttrl restore" in found["mend"]
+
+
+def test_a_store_that_can_never_be(doctor):
+    assert "there is no directory" in doctor(store__url="sqlite:////nowhere/x.db")["store"]["what"]
+
+
 def test_before_the_first_start(tmp_path):
     state_dir = tmp_path / "none"
     command = ["doctor", "--json", "--state-dir", str(state_dir), "--set", "engine.kind=embedded"]
@@ -171,6 +199,10 @@ def test_how_old_the_newest_backup_is(tmp_path, days, there, outcome):
     file = str(tmp_path / ("there.tar" if there else "gone.tar"))
     newest = None if days is None else Newest(100 * DAY - days * DAY, file)
     assert house.judge_backup(newest, 100 * DAY).outcome is outcome
+
+
+def test_rows_of_no_time_that_anybody_has():
+    assert store.judge_clock(1e15, 1.0).outcome is WARNING
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,26 @@ def test_the_commands(tmp_path: Path) -> None:
     assert {each.name for each in tmp_path.iterdir()} <= {"keys.yaml", ".keys.yaml.lock"}
 
 
+def test_the_file_stays_whose_and_what_it_is(tmp_path: Path) -> None:
+    """A link, a file that its group reads, and a file that is gone."""
+    path, link = written(tmp_path / "real.yaml", entry("a")), tmp_path / "link.yaml"
+    link.symlink_to(path)
+    path.chmod(0o640)
+    ttrl("add", "b", keys=link)
+    assert link.is_symlink()
+    assert [key.name for key in read(path)] == ["a", "b"]
+    assert path.stat().st_mode & 0o777 == 0o640
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12345)
+        ttrl("add", "c", keys=path)
+        lock = tmp_path / ".real.yaml.lock"
+        assert {each.stat().st_uid for each in (path, lock)} == {12345}
+    remove = ["keys", "remove", "a", "--set", f"gateway.keys={path}"]
+    assert f"purge --key {digest_of('a')}" in CliRunner().invoke(main, remove).output
+    path.unlink()
+    assert "goes by the keys" in ttrl("remove", "b", keys=path, code=1)
+
+
 def test_a_bad_file_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text("[")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from serve.cli import main
 from tests.quick.test_forgetting import ask, publish
 from tests.quick.test_store import states
-from ttrl import questionfile
+from ttrl import backup, questionfile
 from ttrl.store import Store, copies
 from ttrl.store.adapters import AdapterState
 from ttrl.store.database import BACKUPS, FILE
@@ -71,6 +71,39 @@ def test_a_key_in_a_file(ttrl, asked, tmp_path):
     file.write_text(f"{KEY}\n")
     ttrl("questions", "purge", "--key", str(file), "--yes")
     assert len(states(asked)) == 2
+    file.write_text(f'{{"name": "a", "key": "{KEY}"}}')
+    assert "that file is more" in ttrl("questions", "purge", "--key", str(file), code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("purge", "--regex", ""),
+        ("purge", "--regex", "a*"),
+        ("purge", "--id", "9" * 30),
+        ("purge", "--before", f"{'9' * 15}d"),
+        ("show", "9" * 30),
+        ("delete", "9" * 30),
+        ("list", "--before", "9" * 30),
+    ],
+)
+def test_what_nobody_can_mean(ttrl, asked, words):
+    assert "Error: " in ttrl("questions", *words, code=2).stderr
+    assert len(states(asked)) == 3
+
+
+def test_a_purge_by_age_may_find_nothing(ttrl, asked):
+    found = json.loads(ttrl("questions", "purge", "--before", "200d", "--yes", "--json").stdout)
+    assert (found["questions"], found["dry_run"]) == (0, True)
+
+
+def test_the_newest_backup_is_named(ttrl, asked, tmp_path):
+    file = tmp_path / "there.tar"
+    file.touch()
+    backup.remember(tmp_path, backup.Newest(1.0, str(file)))
+    said = ttrl("questions", "purge", "--text", "Ada", "--yes").stderr
+    assert "still have it" in said
+    assert "there.tar" in said.replace("\n", "")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +147,7 @@ def test_what_is_exported_is_taken_in_as_it_was(ttrl, asked, tmp_path):
     (tmp_path / "other").mkdir()
     with Store.open(tmp_path / "other") as other:
         out = list(asked.exchange.out())
-        read = questionfile.read_exported(file, max_chars=1000, now=0.0)
+        read = questionfile.read_exported(file, max_chars=1000, now=time.time())
         assert read == out
         assert out[0].count == 2
         assert out[0].clients == tuple(sorted((CLIENT, "f" * 64)))
@@ -145,6 +178,9 @@ def test_without_keys_and_of_one_state(ttrl, asked, tmp_path):
         ('{"prompt": "x", "asked": {"count": "many"}}', "export"),
         ('{"prompt": "x", "asked": {"keys": ["me"]}}', "export"),
         ('{"prompt": "x", "asked": 7}', "export"),
+        ('{"prompt": "x", "asked": {"last": 1e12}}', "times in seconds"),
+        ('{"prompt": "x", "asked": {"first": 9, "last": 8}}', "times in seconds"),
+        ('{"prompt": "x", "asked": {"count": 99999999999999999999}}', "a count"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_taken(ttrl, store, tmp_path, line, said):

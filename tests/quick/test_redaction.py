@@ -27,11 +27,14 @@ TOLD = {
     "Write to jane.doe+x@example.co.uk, or jörg@müller.de!": "Write to <EMAIL_ADDRESS>, or "
     "<EMAIL_ADDRESS>!",
     "mein chef ist max@intern.corp": "mein chef ist <EMAIL_ADDRESS>",
+    "bob@intern, root@db-server-01 and zoë@localhost": "<EMAIL_ADDRESS>, <EMAIL_ADDRESS> and "
+    "<EMAIL_ADDRESS>",
     "邮箱 li@example.cn。": "邮箱 <EMAIL_ADDRESS>。",
     "+49 151 23456789, 0151 23456789": "<PHONE_NUMBER>, <PHONE_NUMBER>",
     "(212) 555-0123 or 212-555-0123": "<PHONE_NUMBER> or <PHONE_NUMBER>",
     "Rufen Sie 030/901820 an, ou appelez le 06 12 34 56 78": "Rufen Sie <PHONE_NUMBER> an, ou "
     "appelez le <PHONE_NUMBER>",
+    "phone (212) 555-0123 8+9?": "phone <PHONE_NUMBER> 8+9?",
     "我的电话是13812345678": "我的电话是<PHONE_NUMBER>",
     "call me at 2125550123": "call me at <PHONE_NUMBER>",
     "IBAN DE89 3704 0044 0532 0130 00, GB29NWBK60161331926819": "IBAN <IBAN_CODE>, <IBAN_CODE>",
@@ -43,6 +46,7 @@ TOLD = {
     # Known costs: what looks like an address or a number of somebody's is taken for one.
     "10.0.0.1/8 has how many hosts?": "<IP_ADDRESS> has how many hosts?",
     "What is 212 555 0123 - 4?": "What is <PHONE_NUMBER> - 4?",
+    "030/901820 8+1?": "<PHONE_NUMBER>+1?",
     "Divide 4111111111111111 by 3": "Divide <CREDIT_CARD> by 3",
 }
 
@@ -56,6 +60,7 @@ KEPT = [
     "What comes next: 1, 1, 2, 3, 5, 8, 13, 21, 34? And 600 700 800? 2 4 8 16 32 64 128 256",
     "7*8*9 = 504; 2023-2024 = -1; 100-200-300; [[123,456,7890],[11,22,33]]",
     "2024-05-06 at 10:30, 12/11/2023",
+    "numpy: C = A @ B, x1@w2 and XY@ZW; @property",
     "Solve 3x+5=20 with f(x) = x.is.it; \\boxed{42} <b>a@b</b> @home",
     "Who was Napoleon, and where is Paris?",
     "",

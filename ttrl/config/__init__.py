@@ -102,6 +102,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _each_its_own_address(self) -> Config:
+        ours, desk = (self.gateway.host, self.gateway.port), (self.admin.host, self.admin.port)
+        if ours == desk and desk[1]:
+            raise ValueError(
+                f"gateway.port and admin.port are both {desk[1]}: choose another admin.port, or "
+                "null to have no page"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _measured_by_us(self) -> Config:
         url = self.store.url
         if self.keep.bytes is not None and url and parse(url).get_backend_name() != "sqlite":

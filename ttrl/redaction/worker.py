@@ -20,6 +20,8 @@ if __name__ == "__main__" and not json.loads(sys.argv[1])["model"]:
 import spacy
 from presidio_analyzer import (
     AnalyzerEngine,
+    Pattern,
+    PatternRecognizer,
     RecognizerRegistry,
     RecognizerResult,
 )
@@ -60,6 +62,14 @@ class Pipeline(SpacyNlpEngine):
         """It is."""
 
 
+ON_A_HOST = Pattern("on a host", r"\b[^\W\d_][\w.+-]{2,}@[^\W\d_][\w-]{2,}\b", SURE)
+"""An address without a dot, such as root@db-server-01; a product of matrices, A@B, is none."""
+
+
+IN_BRACKETS = Pattern("area code in brackets", r"\(\d{3}\) ?\d{3}-\d{4}\b", SURE)
+"""A telephone number of the US, whatever digits come after it, which hide it from Presidio's."""
+
+
 class AnyEmail(EmailRecognizer):
     """Of any domain, known or not: internal ones tell as much. Presidio's asks the Internet for the
     list of all top-level domains."""
@@ -90,8 +100,9 @@ def analyzer(model: str) -> AnalyzerEngine:
     registry.load_predefined_recognizers(languages=[LANGUAGE], nlp_engine=pipeline)
     for name in ("EmailRecognizer", "PhoneRecognizer"):
         registry.remove_recognizer(name)
-    registry.add_recognizer(AnyEmail())
+    registry.add_recognizer(AnyEmail([*EmailRecognizer.PATTERNS, ON_A_HOST]))
     registry.add_recognizer(Telephone(supported_regions=REGIONS))
+    registry.add_recognizer(PatternRecognizer("PHONE_NUMBER", patterns=[IN_BRACKETS]))
     return AnalyzerEngine(registry=registry, nlp_engine=pipeline, supported_languages=[LANGUAGE])
 
 
