@@ -79,8 +79,10 @@ def read(path: Path) -> list[Key]:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise KeysUnreadable(f"{path} is no list of keys: {where}: {first['msg']}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):  # such as a date that is none
-        raise KeysUnreadable(f"{path} is not YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that is none
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}," if mark else ""
+        raise KeysUnreadable(f"{path}{where} is not YAML") from None
     for field in ("name", "sha256"):
         if len({getattr(key, field) for key in found}) < len(found):
             raise KeysUnreadable(f"{path} has the same {field} twice")
