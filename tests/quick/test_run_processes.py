@@ -1,0 +1,72 @@
+"""What the store says of a run whose process ends, by itself or because it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from serve import runs
+from serve.runs import RunKeeper
+from ttrl.config import Config
+from ttrl.metrics import Metrics
+from ttrl.store.runs import RunState, Trigger
+
+DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); "
+CRASHES_WHEN_TOLD = """
+import signal, time
+def stop(*_): raise ImportError("in the midst of an import")
+signal.signal(signal.SIGINT, stop)
+print(flush=True)
+"""
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """What runs in place of a run; it has begun when it has written a line."""
+    chosen = []
+
+    async def spawn(*_):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", chosen[0], stdout=-1, stderr=asyncio.subprocess.DEVNULL
+        )
+        assert child.stdout is not None
+        await child.stdout.readline()
+        return child
+
+    monkeypatch.setattr(runs, "spawn", spawn)
+    monkeypatch.setattr(runs, "STOP_SECONDS", 0.2)
+    return chosen.append
+
+
+async def run(store, folder, *, stop):
+    keeper = RunKeeper(Config(state_dir=folder), store, "http://127.0.0.1:1", Metrics())
+    await keeper.start(Trigger.OPERATOR, {})
+    if stop:
+        assert await keeper.stop()
+    await keeper.wait()
+    assert not await keeper.stop(), "there is none"
+    return store.runs.newest(1)[0]
+
+
+@pytest.mark.parametrize("text", [f"{DEAF}time.sleep(60)", f"{CRASHES_WHEN_TOLD}time.sleep(60)"])
+def test_one_that_is_stopped_was_stopped_however_it_ends(store, tmp_path, program, text):
+    program(text)
+    ended = asyncio.run(run(store, tmp_path, stop=True))
+    assert (ended.state, ended.reason) == (RunState.ABORTED, "it was stopped")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("print(); raise SystemExit(3)", "its process ended with status 3; see "),
+        ("print(flush=True); import os; os.kill(os.getpid(), 9)", "its process was killed"),
+        ("print(flush=True); import os; os.kill(os.getpid(), 15)", "was ended by SIGTERM"),
+    ],
+)
+def test_one_that_ends_by_itself_has_failed(store, tmp_path, program, text, reason):
+    program(text)
+    ended = asyncio.run(run(store, tmp_path, stop=False))
+    assert ended.state is RunState.FAILED
+    assert reason in ended.reason
