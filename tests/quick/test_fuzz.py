@@ -8,12 +8,16 @@ import pytest
 from benchmarks import fuzz
 from serve.gateway import OTHER_ROUTES
 from tests.house import house
+from tests.standin import streaming
 
 
 @pytest.mark.timeout(300)
-def test_the_surface_for_a_moment():
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_surface_for_a_moment(streams):
     counts = fuzz.Counts()
     with house() as home:
+        if streams:
+            home.engine.behave = streaming(["4", "2"])
         fuzz.surface(home.url, 10, 7, counts)
     assert counts.requests > 100
     assert {200, 400} <= counts.statuses.keys()
