@@ -175,14 +175,16 @@ class KeyFile:
         if (now := self._clock()) - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        if (stamp := _stamp(self._path)) == self._stamp:
+        stamp, before = _stamp(self._path), self._stamp
+        if stamp == before and self._ok:
             return
         self._stamp = stamp
         try:
             self._keys = _by_digest(self._path)
         except KeysUnreadable as error:
+            if stamp != before:
+                log.error("%s; the keys that there were go on to be taken", error)
             self._ok = False
-            log.error("%s; the keys that there were go on to be taken", error)
         else:
             self._ok = True
             log.info("the file of keys was read again: %d keys", len(self._keys))

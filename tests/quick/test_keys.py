@@ -127,6 +127,26 @@ def test_what_is_wrong_never_shows_a_key(tmp_path: Path) -> None:
     assert "hush" not in str(told.value)
 
 
+def test_a_file_that_could_not_be_read_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same file when it can be read again."""
+    clock, path = Clock(), written(tmp_path / "keys.yaml", entry("a"))
+    file = KeyFile(path, clock)
+    written(path, entry("a"), entry("b"))
+    with monkeypatch.context() as patched:
+
+        def fails(*_: object, **__: object) -> str:
+            raise OSError(24, "Too many open files")
+
+        patched.setattr(Path, "read_text", fails)
+        clock.now += keys.LOOK_SECONDS
+        assert not file.ok()
+    clock.now += keys.LOOK_SECONDS
+    assert file.ok()
+    assert file.find(digest_of("b")) is not None
+
+
 def test_a_file_that_another_changes_is_said_to_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
