@@ -55,9 +55,7 @@ def backup(resolve: Resolve, file: Path, adapters_only: bool, as_json: bool) -> 
     config = resolve().config
     require_state_dir(config)
     piped = str(file) == "-"
-    _check_target(file, piped, as_json)
-    if not piped and config.state_dir.resolve() in file.resolve().parents:
-        fail(f"{file} would be in the state directory, and is lost with it; choose another place")
+    _check_target(config, file, piped, as_json)
     with sentences(), _disk_errors():
         prepare(config.state_dir)
         made = _back_up(config, file, piped, not adapters_only)
@@ -111,13 +109,15 @@ def _newest(config: Config, made: Manifest, file: Path, piped: bool) -> Newest:
     return Newest(made.at, before.file if before else None, piped=True)
 
 
-def _check_target(file: Path, piped: bool, as_json: bool) -> None:
+def _check_target(config: Config, file: Path, piped: bool, as_json: bool) -> None:
     if piped and as_json:
         fail("standard output can have the backup or JSON, not both", code=2)
     if piped and sys.stdout.isatty():
         fail("a backup is nothing to read: send standard output to a file or a program", code=2)
     if not piped and file.exists():
         fail(f"{file} is already there; choose a new name")
+    if not piped and config.state_dir.resolve() in file.resolve().parents:
+        fail(f"{file} would be in the state directory, and be lost with it; choose another place")
 
 
 def _back_up(config: Config, file: Path, piped: bool, store: bool) -> Manifest:

@@ -275,10 +275,10 @@ def ask_daemon(
     return found
 
 
-def daemons(config: Config) -> Config:
-    """What the running daemon on the state directory goes by; the same if there is none."""
+def daemons(config: Config) -> Config | None:
+    """What the running daemon on the state directory goes by; None if there is none."""
     found = ask_daemon(config, "GET", "/admin/config")
-    return config if found is None else Config.model_validate(found)
+    return None if found is None else Config.model_validate(found)
 
 
 def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
@@ -289,10 +289,9 @@ def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
     if given.pop("recipe", None):
         given = resolved.given(Source.RECIPE) | given
     changes = {path: value for path, value in given.items() if path.startswith(OF_A_RUN)}
-    found = ask_daemon(resolved.config, "GET", "/admin/config")
-    if found is None:
+    config = daemons(resolved.config)
+    if config is None:
         return resolved.config, changes
-    config = Config.model_validate(found)
     if "vote.rewards" in changes:  # those of a recipe are all there are
         changes["vote.rewards"] = dict.fromkeys(config.vote.rewards, 0.0) | changes["vote.rewards"]
     for path in given.keys() - changes.keys() - {"state_dir"}:

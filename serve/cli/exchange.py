@@ -53,7 +53,7 @@ def import_(resolve: Resolve, file: Path) -> None:
 
     config = resolve().config
     if not config.record.entities:
-        config = daemons(config)
+        config = daemons(config) or config
     try:
         found = questionfile.read_exported(file, max_chars=config.record.max_chars, now=time.time())
     except questionfile.QuestionsUnreadable as error:

@@ -92,12 +92,10 @@ def purge(
     with open_store(config) as store:
         doomed = find(store)
         would = store.forgetting.purge(doomed, keep_serving=keep_serving, dry=True)
-        if not (would.questions or would.probes or would.adapters):
-            if before is None:
-                fail("nothing of this is recorded, and nothing was learned from it")
-            _tell(would, as_json, dry_run=True)
-            return
-        if dry_run:
+        nothing = not (would.questions or would.probes or would.adapters)
+        if nothing and before is None:
+            fail("nothing of this is recorded, and nothing was learned from it")
+        if dry_run or nothing:
             _tell(would, as_json, dry_run=True)
             return
         if not yes:

@@ -32,6 +32,7 @@ def test_one_stop_is_enough(hearing):
         signal.raise_signal(signal.SIGINT)
     for number in WHY:
         signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_IGN
 
 
 def test_a_stop_waits_for_what_would_lose_it(hearing):
