@@ -23,7 +23,7 @@ class Counting(Counts):
         self, route: str, status: int, seconds: float, first_byte_seconds: float | None
     ) -> None:
         self._metrics.serving.requests.labels(route, str(status)).inc()
-        self._metrics.serving.seconds.labels(route).observe(seconds)
+        self._metrics.serving.seconds.observe(seconds)
         if first_byte_seconds is not None:
             self._metrics.serving.first_byte_seconds.observe(first_byte_seconds)
 

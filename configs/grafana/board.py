@@ -138,7 +138,6 @@ ROWS: dict[str, list[Panel]] = {
         Panel("By tag", {"{{tag}}": "ttrl_tag_accuracy_ratio"}, "percentunit"),
         Panel("Asked", {
             "{{role}}: questions": "ttrl_quality_questions",
-            "{{role}}: labelled": "ttrl_quality_labels",
             "{{role}}: speak for the traffic": "ttrl_estimated_accuracy_labels",
         }),
         Panel("Verdicts", {"{{verdict}}": f"{grown('ttrl_gate_verdicts_total', 'verdict')} > 0"},

@@ -82,9 +82,10 @@ class Judging:
                 self.objections.labels(rule, outcome).inc()
             compared = check["compared"]
             if compared and not check["tag"]:
-                show(self.difference, compared["after"] - compared["before"], rule)
                 if check["rule"] == Rule.KEPT_RIGHT:
                     self.right_to_wrong.set(1 - compared["after"])
+                else:
+                    show(self.difference, compared["after"] - compared["before"], rule)
         if sure := numbers["certainty"]:
             self.e_value.set(sure["e"])
             self.e_asked.set(sure["threshold"] or float("inf"))

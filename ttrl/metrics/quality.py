@@ -30,7 +30,6 @@ OF_A_VERSION = {
         "Labelled probes whose majority answer is right.",
     ),
     "questions": ("ttrl_quality_questions", "Held-out questions and probes that were asked."),
-    "labelled": ("ttrl_quality_labels", "Labelled ones among them."),
 }
 """Of the newest measurement: the live version's, and the base model's."""
 

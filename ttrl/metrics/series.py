@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary
 
-SECONDS = (0.05, 0.1, 0.5, 1, 5, 10, 60)
+SECONDS = (0.05, 0.2, 1, 5, 20, 60)
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Every bucket is a series, for each label: few do."""
+"""Every bucket is a series: few do."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,7 @@ class Serving:
             "ttrl_http_requests_total", "Requests, by route and status.", "route", "code"
         )
         self.seconds = make.histogram(
-            "ttrl_http_request_duration_seconds",
-            "From a request to the end of its answer.",
-            "route",
+            "ttrl_http_request_duration_seconds", "From a request to the end of its answer."
         )
         self.first_byte_seconds = make.histogram(
             "ttrl_http_first_byte_seconds",
