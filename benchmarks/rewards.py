@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -64,8 +64,10 @@ FIGURES = {
     "greedy": "held_out_greedy",
     "majority": "held_out_majority",
 }
-COSTS = ("tokens", "samples", "seconds")
-"""Tokens of an answer that is served in the end; samples and seconds of the learning."""
+ANSWER = ("tokens", "ms")
+"""What an answer takes that is served, before and after."""
+COSTS = ("samples", "seconds")
+"""Of the learning."""
 
 
 def choose(_mixture: str, arm: str) -> tuple[Mixture, Arm]:
@@ -92,11 +94,20 @@ def rows(book: Book) -> dict[str, dict[str, float | list[float]]]:
             gains = [_figure(book, cell.key, figure) for cell in of]
             row[name] = [round(each, 4) for each in (median(gains), min(gains), max(gains))]
         row["corrupted"] = round(median(table.harmed(book, cell).difference for cell in of), 4)
-        row["tokens"] = median(table.served(book, cell).held_out.tokens for cell in of)
+        row["tokens"] = _medians(
+            (table.base(book, cell)[0].held_out.tokens, table.served(book, cell).held_out.tokens)
+            for cell in of
+        )
+        row["ms"] = _medians((1000 * s for s in cell.answer_seconds) for cell in of)
         row["samples"] = median(cell.samples for cell in of)
         row["seconds"] = median(cell.seconds for cell in of)
         found[switch] = row
     return found
+
+
+def _medians(of: Iterable[Iterable[float]]) -> list[float]:
+    """Of what each has at the same place."""
+    return [round(median(values), 1) for values in zip(*of, strict=True)]
 
 
 def _figure(book: Book, key: cells.Key, name: str) -> float:
@@ -111,19 +122,25 @@ def _figure(book: Book, key: cells.Key, name: str) -> float:
 def show(found: Mapping[str, Mapping[str, float | list[float]]]) -> None:
     """The table on standard error."""
     drawn = RichTable(title="gains over the base in points: median (least to most of the seeds)")
-    for heading in ("switch", *FIGURES, "corrupted", *COSTS):
+    for heading in ("switch", *FIGURES, "corrupted", *ANSWER, *COSTS):
         drawn.add_column(heading, justify="left" if heading == "switch" else "right", no_wrap=True)
     for switch, row in found.items():
         texts = [_spread(row[name]) for name in FIGURES]
-        costs = (f"{row[name]:.0f}" for name in COSTS)
-        drawn.add_row(switch, *texts, f"{row['corrupted']:+.1%}", *costs)
-    Console(stderr=True, width=130).print(drawn)
+        texts += [f"{row['corrupted']:+.1%}", *(_change(row[name]) for name in ANSWER)]
+        drawn.add_row(switch, *texts, *(f"{row[name]:.0f}" for name in COSTS))
+    Console(stderr=True, width=150).print(drawn)
 
 
 def _spread(values: float | list[float]) -> str:
     assert isinstance(values, list)
     middle, least, most = (100 * value for value in values)
     return f"{middle:+.1f} ({least:+.1f} to {most:+.1f})"
+
+
+def _change(values: float | list[float]) -> str:
+    assert isinstance(values, list)
+    before, after = values
+    return f"{before:.0f} to {after:.0f}"
 
 
 @click.command()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.laboratory.measures import Answered
@@ -66,17 +68,28 @@ class Bench:
         """Each problem's answers: the most likely one, and `samples` drawn at a temperature."""
 
         def one(problem: Problem) -> tuple[SampleSet, SampleSet]:
-            question = from_prompt(problem.prompt)
-            drawn, likely = (
-                self.client.sample(
-                    question, model=version, n=n, sampling=Sampling(heat, MAX_TOKENS)
-                )
-                for n, heat in ((samples, temperature), (1, 0.0))
-            )
-            return drawn, likely
+            return self._draw(version, problem, samples, temperature), self._draw(version, problem)
 
         asked = list(crew.each(one, problems, width=AT_ONCE))
         return _read(problems, asked)
+
+    def seconds(self, version: str, problems: Sequence[Problem]) -> tuple[float, float]:
+        """Mean time to the most likely answer, of the base and of a version: asked by turns, since
+        what else the machine does changes, and one at a time."""
+        took = [(self._time(BASE, problem), self._time(version, problem)) for problem in problems]
+        before, after = zip(*took, strict=True)
+        return fmean(before), fmean(after)
+
+    def _time(self, version: str, problem: Problem) -> float:
+        began = time.perf_counter()
+        self._draw(version, problem)
+        return time.perf_counter() - began
+
+    def _draw(self, version: str, problem: Problem, n: int = 1, heat: float = 0.0) -> SampleSet:
+        sampling = Sampling(heat, MAX_TOKENS)
+        return self.client.sample(
+            from_prompt(problem.prompt), model=version, n=n, sampling=sampling
+        )
 
 
 @contextmanager

@@ -25,7 +25,8 @@ class Scores:
 class Cell:
     """What came of one arm on one mixture with one seed. `scores` has the base twice where nothing
     is learned, nothing where the base serves in the end, else the version that serves. `samples`
-    and `seconds` are what the arm took; `measuring` are the seconds of asking afterwards."""
+    and `seconds` are what the arm took; `measuring` are the seconds of asking afterwards;
+    `answer_seconds` those of one answer, of the base and of what serves."""
 
     mixture: str
     arm: str
@@ -36,6 +37,7 @@ class Cell:
     samples: int
     seconds: float
     measuring: float
+    answer_seconds: tuple[float, float]
     scores: tuple[Scores, ...]
 
     @property
@@ -50,7 +52,7 @@ class Cell:
             Scores(Answered.from_json(each["trained"]), Answered.from_json(each["held_out"]))
             for each in row["scores"]
         )
-        return cls(**{**row, "scores": scores})
+        return cls(**row | {"scores": scores, "answer_seconds": tuple(row["answer_seconds"])})
 
 
 class OtherSize(ValueError):

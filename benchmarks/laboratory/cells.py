@@ -21,6 +21,8 @@ from benchmarks.laboratory.bench import Bench, bench
 from benchmarks.laboratory.book import Book, Cell, Scores
 from benchmarks.laboratory.mixtures import Mixture, Size
 
+ALONE = 40
+"""Questions that are asked one at a time, for the seconds of an answer."""
 Key = tuple[str, str, int]
 Choose = Callable[[str, str], tuple[Mixture, Arm]]
 """What the names of a mixture and an arm stand for; a function of a module, for other processes."""
@@ -45,6 +47,7 @@ def fill(size: Size, choose: Choose, key: Key) -> Cell:
                 )
                 for _ in range(outcome.draws)
             )
+            waits = worked_on.seconds(version, questions.held_out[:ALONE])
     return Cell(
         *key,
         shipped=outcome.shipped,
@@ -53,6 +56,7 @@ def fill(size: Size, choose: Choose, key: Key) -> Cell:
         samples=samples,
         seconds=round(learned - began, 1),
         measuring=round(time.monotonic() - learned, 1),
+        answer_seconds=waits,
         scores=scores,
     )
 

@@ -9,6 +9,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from serve.cli.common import (
     print_json,
     settle,
 )
+from serve.keys import KeysUnreadable, read
 from serve.restore import ASIDE
 from serve.state import StateDirError, owning
 from ttrl.backup import newest
@@ -44,8 +46,9 @@ SHA256 = re.compile("[0-9a-fA-F]{64}")
 @click.option("--id", "ids", type=ID, multiple=True, help="This question; may be repeated.")
 @click.option(
     "--key",
-    metavar="FILE|-|SHA256",
-    help="All that was asked with this key: a file that holds it, - to type it, or its SHA-256.",
+    metavar="NAME|FILE|-|SHA256",
+    help="All that was asked with this key: its name in gateway.keys, a file that holds it, - to "
+    "type it, or its SHA-256.",
 )
 @click.option(
     "--text",
@@ -87,8 +90,9 @@ def purge(
     """
     if bool(ids) + sum(given is not None for given in (key, text, regex, before)) != 1:
         raise click.UsageError("give one of --id, --key, --text, --regex and --before")
-    find = _finder(ids, key, text, regex, before)
     config = resolve().config
+    client = None if key is None else _client(key, config.gateway.keys)
+    find = _finder(ids, client, text, regex, before)
     with open_store(config) as store:
         doomed = find(store)
         would = store.forgetting.purge(doomed, keep_serving=keep_serving, dry=True)
@@ -144,11 +148,14 @@ def _remove_files(config: Config, store: Store, purged: Purged) -> list[str]:
 
 
 def _finder(
-    ids: tuple[int, ...], key: str | None, text: str | None, regex: str | None, before: str | None
+    ids: tuple[int, ...],
+    client: str | None,
+    text: str | None,
+    regex: str | None,
+    before: str | None,
 ) -> Callable[[Store], Doomed]:
     """What finds it in a store, after all that was typed has been read."""
-    if key is not None:
-        client = _client(key)
+    if client is not None:
         return lambda store: Doomed(store.forgetting.asked_by(client), client=client)
     if before is not None:
         at = _moment(before)
@@ -169,11 +176,13 @@ def _finder(
     return lambda _: Doomed(ids)
 
 
-def _client(key: str) -> str:
+def _client(key: str, keys: Path | None) -> str:
     """The hash by which the store knows a client. The key itself is not taken from the command
     line, where everybody on the machine can read it."""
     if SHA256.fullmatch(key):
         return key.lower()
+    if (named := _named(key, keys)) is not None:
+        return named
     if key == "-":
         typed = _typed(key, "Key")
     else:
@@ -181,13 +190,21 @@ def _client(key: str) -> str:
             typed = Path(key).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise click.BadParameter(
-                "give a file that holds the key, - to type it, or its SHA-256; never the key "
-                "itself, which others could see in the list of processes",
+                "give the key's name in gateway.keys, a file that holds it, - to type it, or its "
+                "SHA-256; never the key itself, which others could see in the list of processes",
                 param_hint="--key",
             ) from None
     if len(typed.split()) != 1:
         raise click.BadParameter("a key is one word, and that file is more", param_hint="--key")
     return hashlib.sha256(typed.strip().encode()).hexdigest()
+
+
+def _named(name: str, keys: Path | None) -> str | None:
+    """The hash of the key that has this name, if the file of keys says so."""
+    with suppress(KeysUnreadable):
+        found = read(keys) if keys is not None else []
+        return next((key.sha256 for key in found if key.name == name), None)
+    return None
 
 
 def _typed(given: str, what: str) -> str:

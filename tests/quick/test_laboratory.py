@@ -159,7 +159,7 @@ def answered(right: float, greedy: float, count: int = 10) -> Answered:
 
 
 def cell(mixture: str, arm: str, *scores: Scores, seed: int = 1) -> Cell:
-    return Cell(mixture, arm, seed, bool(scores), "why", 1, 1, 1.0, 2.0, scores)
+    return Cell(mixture, arm, seed, bool(scores), "why", 1, 1, 1.0, 2.0, (0.1, 0.2), scores)
 
 
 def book(*cells: Cell) -> Book:

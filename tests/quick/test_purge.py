@@ -75,6 +75,17 @@ def test_a_key_in_a_file(ttrl, asked, tmp_path):
     assert "that file is more" in ttrl("questions", "purge", "--key", str(file), code=2).stderr
 
 
+def test_a_key_by_its_name(ttrl, asked, tmp_path):
+    file = tmp_path / "keys.yaml"
+    words = ("questions", "purge", "--yes", "--set", f"gateway.keys={file}", "--key", "lab")
+    assert "name in gateway.keys" in ttrl(*words, code=2).stderr
+    file.write_text(f"[{{name: lab, sha256: '{CLIENT}'}}]")
+    file.chmod(0o600)
+    ttrl(*words)
+    assert "What is 1 + 1?" not in states(asked)
+    assert len(states(asked)) == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [
