@@ -22,6 +22,7 @@ from serve.cli.common import (
     print_json,
     print_table,
     settle,
+    tell,
 )
 from serve.cli.tree import tree
 from serve.status import verdicts
@@ -82,8 +83,9 @@ def show(resolve: Resolve, name: str, as_json: bool) -> None:
 
 @adapters.command()
 @click.argument("name")
+@json_option
 @config_options
-def promote(resolve: Resolve, name: str) -> None:
+def promote(resolve: Resolve, name: str, as_json: bool) -> None:
     """Let a version serve, whatever the gate said. `base` is the base model."""
     config = resolve().config
     with open_store(config) as store:
@@ -102,13 +104,14 @@ def promote(resolve: Resolve, name: str) -> None:
                 f"`ttrl questions release --adapter {chosen}` lets runs have them back.",
                 err=True,
             )
-        settle(config, store, chosen)
+        _settle(config, store, as_json)
 
 
 @adapters.command()
 @click.option("--reason", default="rolled back by hand", show_default=True)
+@json_option
 @config_options
-def rollback(resolve: Resolve, reason: str) -> None:
+def rollback(resolve: Resolve, reason: str, as_json: bool) -> None:
     """Go back to the version before. The present one is not promoted again by itself, and what it
     alone learned from is quarantined."""
     config = resolve().config
@@ -123,14 +126,15 @@ def rollback(resolve: Resolve, reason: str) -> None:
                 "`ttrl questions list --state quarantined`.",
                 err=True,
             )
-        settle(config, store, store.adapters.wanted().adapter)
+        _settle(config, store, as_json)
 
 
 @adapters.command()
 @click.argument("name")
 @click.argument("directory", type=click.Path(path_type=Path))
+@json_option
 @config_options
-def export(resolve: Resolve, name: str, directory: Path) -> None:
+def export(resolve: Resolve, name: str, directory: Path, as_json: bool) -> None:
     """Copy a version, verified, to a new DIRECTORY, as PEFT and vLLM read it."""
     config = resolve().config
     with open_store(config) as store:
@@ -143,7 +147,14 @@ def export(resolve: Resolve, name: str, directory: Path) -> None:
         fail(f"{directory} is already there; choose a new directory")
     except OSError as error:
         fail(f"cannot write {directory}: {error.strerror or error}")
-    click.echo(f"{name} was copied to {directory}.")
+    tell(as_json, f"{name} was copied to {directory}.", name=name, directory=directory)
+
+
+def _settle(config: Config, store: Store, as_json: bool) -> None:
+    wanted = store.adapters.wanted().adapter
+    live = settle(config, store, wanted)
+    if as_json:
+        print_json({"wanted": wanted or "base", "live": live})
 
 
 def _get(store: Store, name: str) -> AdapterRow:

@@ -182,6 +182,11 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, default=str))
 
 
+def tell(as_json: bool, words: str, **found: object) -> None:
+    """What came of a command, in words or for programs."""
+    print_json(found) if as_json else click.echo(words)
+
+
 def plain(text: str) -> Text:
     """Text of users and models for the terminal: no markup, and nothing that steers it."""
     return Text(STEERING.sub("\N{REPLACEMENT CHARACTER}", text))
@@ -304,18 +309,18 @@ def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
     return override(config, changes), changes
 
 
-def settle(config: Config, store: Store, wanted: str | None) -> None:
-    """Tell the daemon, and wait until users get what the store now says."""
+def settle(config: Config, store: Store, wanted: str | None) -> bool:
+    """Tell the daemon, and wait until users get what the store now says; False if none runs."""
     name = wanted or "the base model"
     if ask_daemon(config, "POST", "/admin/reconcile") is None:
         click.echo(f"{name} will serve when a daemon runs.", err=True)
-        return
+        return False
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         found = ask_daemon(config, "GET", "/admin/status") or {}
         if found.get("answering") == (wanted or "base"):
             click.echo(f"{name} is live.", err=True)
-            return
+            return True
         time.sleep(0.1)
     fail(f"{name} could not be served: {store.adapters.serving().reason}")
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from serve.cli.common import Resolve, config_options, fail, json_option, print_json
+from serve.cli.common import Resolve, config_options, fail, json_option, print_json, tell
 from serve.cli.daemon import check_keys, check_model_directory
 from ttrl.config import Config
+
+if TYPE_CHECKING:
+    from ttrl.memory.judge import Fit
 
 
 @click.group()
@@ -39,28 +43,33 @@ def show(resolve: Resolve, as_json: bool) -> None:
 @click.option(
     "--card-gib", type=click.FloatRange(min=1), help="Plan for a GPU with so much memory."
 )
+@json_option
 @config_options
-def check(resolve: Resolve, card_gib: float | None) -> None:
+def check(resolve: Resolve, card_gib: float | None, as_json: bool) -> None:
     """Say whether the configuration can be used, and how its engine and trainer share the GPU's
     memory; exit code 2 when it cannot."""
     config = resolve().config
     if config.model.name:
         check_model_directory(config.model.name)
     else:
-        click.echo("No model is set (model.name); `ttrl serve --model NAME` would say it.")
+        click.echo(
+            "No model is set (model.name); `ttrl serve --model NAME` would say it.", err=as_json
+        )
     check_keys(config)
-    refused = _plan_memory(config, card_gib)
-    if refused:
+    fit = _plan_memory(config, card_gib)
+    if fit is not None and not as_json:
+        click.echo(str(fit))
+    if fit is not None and fit.too_small and config.engine.memory_plan:
         fail("The configuration asks for more memory than there is.", code=2)
-    click.echo("The configuration is good.")
+    plan = None if fit is None else str(fit)
+    tell(as_json, "The configuration is good.", good=True, memory_plan=plan)
 
 
-def _plan_memory(config: Config, card_gib: float | None) -> bool:
-    """Show the plan, if there is a card to plan for; whether it does not fit."""
+def _plan_memory(config: Config, card_gib: float | None) -> Fit | None:
+    """The plan, if there is a card to plan for."""
     from ttrl.engine.card import first_card
     from ttrl.memory.asked import GIB, Card
     from ttrl.memory.check import plannable, planned
-    from ttrl.memory.judge import Outcome
 
     if card_gib is not None:
         size = int(card_gib * GIB)
@@ -68,9 +77,7 @@ def _plan_memory(config: Config, card_gib: float | None) -> bool:
     else:
         card = first_card()
     if card is None or not plannable(config):
-        return False
+        return None
     if config.engine.url is None:  # as if nothing ran yet: our own engine may
         card = replace(card, free=card.total)
-    fit = planned(config, card)
-    click.echo(str(fit))
-    return fit.outcome not in (Outcome.FITS, Outcome.UNKNOWN) and config.engine.memory_plan
+    return planned(config, card)

@@ -16,8 +16,10 @@ from serve.cli.common import (
     counted,
     daemons,
     fail,
+    json_option,
     open_store,
     redacted,
+    tell,
 )
 from ttrl.store.questions import QuestionState
 
@@ -42,8 +44,9 @@ def export(resolve: Resolve, file: Path, state: str | None, keys: bool) -> None:
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
+@json_option
 @config_options
-def import_(resolve: Resolve, file: Path) -> None:
+def import_(resolve: Resolve, file: Path, as_json: bool) -> None:
     """Take in what `ttrl questions export` wrote, or any FILE of questions in JSONL.
 
     What is recorded already is not counted again. With record.redact, the running daemon's or ours,
@@ -64,7 +67,8 @@ def import_(resolve: Resolve, file: Path) -> None:
         click.echo(f"{config.state_dir} is made.", err=True)
     with open_store(config, create=True) as store:
         added = store.exchange.take_in(found, holdout=config.gate.holdout)
-    click.echo(f"{counted(len(found), 'question')} read, {added} of them new.")
+    words = f"{counted(len(found), 'question')} read, {added} of them new."
+    tell(as_json, words, read=len(found), new=added)
 
 
 def _write(file: Path, lines: Iterable[str]) -> int:

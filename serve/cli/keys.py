@@ -17,6 +17,7 @@ from serve.cli.common import (
     json_option,
     print_json,
     print_table,
+    tell,
 )
 from serve.keys import Key, KeysUnreadable, changing, digest_of, made, read
 
@@ -87,8 +88,9 @@ def list_(resolve: Resolve, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("name")
+@json_option
 @config_options
-def remove(resolve: Resolve, name: str) -> None:
+def remove(resolve: Resolve, name: str, as_json: bool) -> None:
     """End a key: a running daemon refuses it within a second or two."""
     path = _file(resolve)
     if not path.exists():
@@ -99,7 +101,8 @@ def remove(resolve: Resolve, name: str) -> None:
             fail(f"there is no key {name}; `ttrl keys list` shows those there are")
         found.remove(gone)
         left = len(found)
-    click.echo(f"{name} may not ask any more; {counted(left, 'key')} left.")
+    words = f"{name} may not ask any more; {counted(left, 'key')} left."
+    tell(as_json, words, name=name, sha256=gone.sha256, left=left)
     click.echo(f"`ttrl questions purge --key {gone.sha256}` forgets what it asked.", err=True)
 
 

@@ -21,6 +21,7 @@ from serve.cli.common import (
     open_store,
     print_json,
     print_table,
+    tell,
 )
 from ttrl.probes import Apart, LabelledProbe
 from ttrl.store.questions import StoredQuestion
@@ -38,8 +39,9 @@ def probes() -> None:
 @probes.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--tag", "tags", multiple=True, help="For every probe of the file, such as safety.")
+@json_option
 @config_options
-def add(resolve: Resolve, file: Path, tags: tuple[str, ...]) -> None:
+def add(resolve: Resolve, file: Path, tags: tuple[str, ...], as_json: bool) -> None:
     """Add labelled probes, or say anew what is right for them.
 
     \b
@@ -64,11 +66,14 @@ def add(resolve: Resolve, file: Path, tags: tuple[str, ...]) -> None:
         store.questions.guard(like)
         found = store.probes.labelled()
     again = "" if added == len(labels) else " (what was said of the others before is replaced)"
-    click.echo(
+    clusters = len({probe.cluster for probe in found})
+    tell(
+        as_json,
         f"{counted(len(labels), 'probe')} read, {added} of them new{again}; there are {len(found)} "
-        f"in all, in {len({probe.cluster for probe in found})} clusters of near-duplicates.\n"
-        f"{counted(len(like), 'recorded question')} like them will not be learned from."
-    )
+        f"in all, in {clusters} clusters of near-duplicates.\n"
+        f"{counted(len(like), 'recorded question')} like them will not be learned from.",
+        read=len(labels), new=added, probes=len(found), clusters=clusters, guarded=len(like),
+    )  # fmt: skip
 
 
 @probes.command("list")
@@ -103,9 +108,15 @@ def list_(resolve: Resolve, traffic: bool, as_json: bool) -> None:
 @click.option("--tag", help="Every probe with this tag.")
 @click.option("--all", "everything", is_flag=True, help="Every labelled probe.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
+@json_option
 @config_options
 def remove(
-    resolve: Resolve, ids: tuple[int, ...], tag: str | None, everything: bool, yes: bool
+    resolve: Resolve,
+    ids: tuple[int, ...],
+    tag: str | None,
+    everything: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Forget labelled probes. What is like none that is left can be learned from again."""
     if bool(ids) + bool(tag) + everything != 1:
@@ -119,10 +130,10 @@ def remove(
         if not chosen:
             fail("there are no such probes; `ttrl probes list` shows those there are")
         if everything and not yes:
-            click.confirm(f"Forget {counted(len(chosen), 'probe')}?", abort=True)
+            click.confirm(f"Forget {counted(len(chosen), 'probe')}?", abort=True, err=True)
         count = store.probes.remove(chosen)
         store.questions.unguard()
-    click.echo(f"{counted(count, 'probe')} forgotten.")
+    tell(as_json, f"{counted(count, 'probe')} forgotten.", forgotten=count)
 
 
 def _row(probe: LabelledProbe) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from serve.cli.common import (
     open_store,
     print_json,
     print_table,
+    tell,
 )
 from serve.cli.exchange import export, import_
 from serve.cli.purge import purge
@@ -77,29 +78,33 @@ def list_(
 @click.argument("ids", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every question.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
+@json_option
 @config_options
-def delete(resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool) -> None:
+def delete(
+    resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool, as_json: bool
+) -> None:
     """Forget questions, with their votes and samples. What adapters learned from them stays in
     the adapters; `ttrl questions purge` takes those back as well."""
     if bool(ids) == everything:
         raise click.UsageError("name the ids of the questions, or --all")
     with open_store(resolve().config) as store:
         if everything and not yes:
-            click.confirm("Forget every question, vote and sample?", abort=True)
+            click.confirm("Forget every question, vote and sample?", abort=True, err=True)
         count = store.questions.delete(None if everything else ids)
         store.forgetting.give_back()
     if ids and not count:
         fail(f"there is no question {', '.join(map(str, ids))}")
-    click.echo(f"{counted(count, 'question')} forgotten.")
+    tell(as_json, f"{counted(count, 'question')} forgotten.", forgotten=count)
 
 
 @questions.command()
 @click.argument("ids", type=ID, nargs=-1)
 @click.option("--adapter", help="All that this version learned from.")
 @click.option("--run", "run_id", type=ID, help="All that this run asked.")
+@json_option
 @config_options
 def release(
-    resolve: Resolve, ids: tuple[int, ...], adapter: str | None, run_id: int | None
+    resolve: Resolve, ids: tuple[int, ...], adapter: str | None, run_id: int | None, as_json: bool
 ) -> None:
     """Let runs learn from questions that were skipped, or were quarantined because a version that
     had learned from them was rolled back, or worse."""
@@ -118,7 +123,7 @@ def release(
         count = store.questions.release(chosen)
     if not count:
         fail("none of these is skipped or quarantined; `ttrl questions list` shows the states")
-    click.echo(f"{counted(count, 'question')} released.")
+    tell(as_json, f"{counted(count, 'question')} released.", released=count)
 
 
 @questions.command()

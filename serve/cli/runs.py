@@ -20,6 +20,7 @@ from serve.cli.common import (
     open_store,
     print_json,
     print_table,
+    tell,
 )
 from serve.status import run_report, verdicts
 from ttrl.store import Store
@@ -96,10 +97,12 @@ def write_report(store: Store, run_id: int, file: Path) -> None:
 
 
 @runs.command()
+@json_option
 @config_options
-def stop(resolve: Resolve) -> None:
+def stop(resolve: Resolve, as_json: bool) -> None:
     """Stop the run under way; users are served as before."""
     answer = ask_daemon(resolve().config, "POST", "/admin/runs/stop")
     if answer is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
-    click.echo("Stopped." if answer["stopped"] else "There was no run under way.")
+    words = "Stopped." if answer["stopped"] else "There was no run under way."
+    tell(as_json, words, stopped=answer["stopped"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from serve import service as systemd
-from serve.cli.common import fail
+from serve.cli.common import fail, json_option, tell
 from serve.service import Standing, Unit
 
 CONFIGURATION = Path("/etc/ttrl/ttrl.yaml")
@@ -39,8 +39,14 @@ def service() -> None:
 )
 @click.option("--force", is_flag=True, help="Replace units that are not as they would be written.")
 @click.option("--print", "print_only", is_flag=True, help="Write nothing; show what would be.")
+@json_option
 def install(
-    directory: Path, ttrl: Path | None, vllm: Path | None, force: bool, print_only: bool
+    directory: Path,
+    ttrl: Path | None,
+    vllm: Path | None,
+    force: bool,
+    print_only: bool,
+    as_json: bool,
 ) -> None:
     """Write ttrl.service, and say what is to be done next.
 
@@ -55,13 +61,16 @@ def install(
     for each in filter(None, (program, vllm)):
         _refuse_unusable(each)
     try:
-        _write(units, force)
+        standing = _write(units, force)
     except OSError as error:
         fail(
             f"cannot write units into {directory} ({error.strerror}); "
             "be root, or choose another with --directory"
         )
-    click.echo("\n".join(("Next, as root:", *_next_steps(units))))
+    written = {str(unit.path): found is not Standing.SAME for unit, found in standing.items()}
+    said = (f"{path}: {'written' if new else 'as it was'}" for path, new in written.items())
+    words = "\n".join((*said, "Next, as root:", *_next_steps(units)))
+    tell(as_json, words, written=written)
 
 
 def _refuse_unusable(program: Path) -> None:
@@ -76,8 +85,8 @@ def _refuse_unusable(program: Path) -> None:
         )
 
 
-def _write(units: Sequence[Unit], force: bool) -> None:
-    """All of them or none. Raises OSError."""
+def _write(units: Sequence[Unit], force: bool) -> dict[Unit, Standing]:
+    """All of them or none; how each stood before. Raises OSError."""
     standing = {unit: unit.standing() for unit in units}
     others = [str(unit.path) for unit, found in standing.items() if found is Standing.ANOTHER]
     if others and not force:
@@ -88,7 +97,7 @@ def _write(units: Sequence[Unit], force: bool) -> None:
     for unit, found in standing.items():
         if found is not Standing.SAME:
             unit.write()
-        click.echo(f"{unit.path}: {'as it was' if found is Standing.SAME else 'written'}")
+    return standing
 
 
 def _next_steps(units: Sequence[Unit]) -> Iterator[str]:

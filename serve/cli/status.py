@@ -24,6 +24,7 @@ from serve.cli.common import (
     owner_here,
     plain,
     print_json,
+    tell,
 )
 from serve.cli.questions import REASONS
 from serve.schedule import PAUSED
@@ -86,33 +87,37 @@ def _watch(config: Config, as_json: bool) -> NoReturn:
 
 
 @click.command()
+@json_option
 @config_options
-def page(resolve: Resolve) -> None:
+def page(resolve: Resolve, as_json: bool) -> None:
     """Print a link to the running daemon's page, which logs in: keep it to yourself."""
     owner = owner_here(resolve().config)
     if owner is None or owner.url is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
     if owner.page is None:
         fail("the daemon has no page (admin.port)")
-    click.echo(f"{owner.page}/login?key={owner.key}")
+    link = f"{owner.page}/login?key={owner.key}"
+    tell(as_json, link, url=link)
 
 
 @click.command()
+@json_option
 @config_options
-def pause(resolve: Resolve) -> None:
+def pause(resolve: Resolve, as_json: bool) -> None:
     """Start no more scheduled runs. One under way goes on; `ttrl runs stop` stops it."""
     with open_store(resolve().config) as store:
         store.set_fact(PAUSED, str(time.time()))
-    click.echo("Learning is paused; users are served as before.")
+    tell(as_json, "Learning is paused; users are served as before.", paused=True)
 
 
 @click.command()
+@json_option
 @config_options
-def resume(resolve: Resolve) -> None:
+def resume(resolve: Resolve, as_json: bool) -> None:
     """Start scheduled runs again."""
     with open_store(resolve().config) as store:
         store.set_fact(PAUSED, None)
-    click.echo("Learning goes on.")
+    tell(as_json, "Learning goes on.", paused=False)
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:

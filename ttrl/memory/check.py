@@ -46,7 +46,7 @@ def fit_to_card(config: Config) -> Config:
     if card is None:
         return config
     fit = planned(config, card)
-    if fit.outcome in (Outcome.ENGINE_TOO_SMALL, Outcome.TRAINER_TOO_SMALL):
+    if fit.too_small:
         raise MemoryRefused(f"{fit}\n(engine.memory_plan=false starts it all the same.)")
     log.info("%s", fit.sentence)
     if config.engine.url is not None or share_is_given(config.engine.flags):

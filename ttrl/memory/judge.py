@@ -55,6 +55,11 @@ class Fit:
     utilization: float | None = None
     """The engine's share of the card in this plan."""
 
+    @property
+    def too_small(self) -> bool:
+        """Whether it is known not to fit."""
+        return self.outcome in (Outcome.ENGINE_TOO_SMALL, Outcome.TRAINER_TOO_SMALL)
+
     def __str__(self) -> str:
         return f"{self.sentence}\n{self.table}".strip()
 

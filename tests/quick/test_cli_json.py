@@ -1,0 +1,83 @@
+"""Every command can speak to programs: one JSON value on standard output."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from serve.cli import COMMANDS, main
+from tests.versions import publish
+
+IN_WORDS = {"serve": "runs until it is stopped", "runs report": "writes a page",
+            "questions export": "writes JSON lines"}  # fmt: skip
+PROGRAM = shutil.which("true") or "/bin/true"
+PROBE = {"prompt": "What is 2 + 2?", "answers": ["4"]}
+
+
+def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for word, each in command.commands.items():
+            yield from commands(each, f"{name} {word}")
+    else:
+        yield name, command
+
+
+def test_every_command_has_json():
+    context = click.Context(main)
+    found = [each for name in COMMANDS for each in commands(main.get_command(context, name), name)]
+    lack = {name for name, command in found if not any("--json" in p.opts for p in command.params)}
+    assert lack == IN_WORDS.keys()
+
+
+@pytest.fixture
+def ttrl(tmp_path):
+    def run(*words: str, code: int = 0) -> dict[str, object]:
+        asked = [*words, "--json", "--state-dir", str(tmp_path)]
+        done = CliRunner().invoke(main, asked)
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_learning_is_paused_and_resumed(ttrl):
+    assert (ttrl("pause"), ttrl("resume")) == ({"paused": True}, {"paused": False})
+
+
+def test_probes_and_questions_come_and_go(ttrl, tmp_path):
+    file = tmp_path / "file"
+    file.write_text(json.dumps(PROBE))
+    added = {"read": 1, "new": 1, "probes": 1, "clusters": 1, "guarded": 0}
+    assert ttrl("probes", "add", str(file)) == added
+    assert ttrl("probes", "remove", "--all", "--yes") == {"forgotten": 1}
+    file.write_text("\n".join(json.dumps({"prompt": f"What is {n}?"}) for n in range(3)))
+    assert ttrl("questions", "import", str(file)) == {"read": 3, "new": 3}
+    assert ttrl("questions", "delete", "1") == {"forgotten": 1}
+
+
+def test_a_version_is_promoted_and_rolled_back(ttrl, tmp_path):
+    (version,) = publish(tmp_path)
+    assert ttrl("adapters", "rollback") == {"wanted": "base", "live": False}
+    assert ttrl("adapters", "promote", version) == {"wanted": version, "live": False}
+    there = tmp_path / "copy"
+    copied = {"name": version, "directory": str(there)}
+    assert ttrl("adapters", "export", version, str(there)) == copied
+
+
+def test_the_configuration_is_good(ttrl):
+    assert ttrl("config", "check") == {"good": True, "memory_plan": None}
+
+
+def test_units_that_are_there_already_are_said_to_be(tmp_path):
+    def install() -> dict[str, dict[str, bool]]:
+        words = ["service", "install", "--json", "--directory", str(tmp_path)]
+        done = CliRunner().invoke(main, [*words, "--ttrl", PROGRAM])
+        return json.loads(done.stdout)["written"]
+
+    unit = str(tmp_path / "ttrl.service")
+    assert (install(), install()) == ({unit: True}, {unit: False})
