@@ -57,12 +57,11 @@ def check(resolve: Resolve, card_gib: float | None, as_json: bool) -> None:
         )
     check_keys(config)
     fit = _plan_memory(config, card_gib)
-    if fit is not None and not as_json:
-        click.echo(str(fit))
     if fit is not None and fit.too_small and config.engine.memory_plan:
-        fail("The configuration asks for more memory than there is.", code=2)
+        fail(f"The configuration asks for more memory than there is.\n{fit}", code=2)
     plan = None if fit is None else str(fit)
-    tell(as_json, "The configuration is good.", good=True, memory_plan=plan)
+    words = "\n".join(filter(None, (plan, "The configuration is good.")))
+    tell(as_json, words, good=True, memory_plan=plan)
 
 
 def _plan_memory(config: Config, card_gib: float | None) -> Fit | None:
