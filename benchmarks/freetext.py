@@ -83,7 +83,7 @@ def listen(worked_on: Bench, version: str, problems: tuple[Problem, ...]) -> Spo
         largest_cluster=fmean(ballot.vote.share for ballot in ballots),
         right=fmean(fmean(REWARDS["reference"](ballot)[i] > 0 for i in range(SAMPLES))
                     for ballot in ballots),
-        repeated=-fmean(fmean(REWARDS["echo"](ballot)) for ballot in ballots),
+        repeated=abs(fmean(fmean(REWARDS["echo"](ballot)) for ballot in ballots)),
         tokens=fmean(len(sample.token_ids) for sample in samples),
         cut_off=fmean(sample.finish is Finish.LENGTH for sample in samples),
         seconds=seconds,
