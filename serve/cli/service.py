@@ -56,7 +56,8 @@ def install(
     program = ttrl or systemd.own_program()
     units = systemd.units(directory, program, vllm)
     if print_only:
-        click.echo("\n".join(f"# {unit.path}\n{unit.text}" for unit in units), nl=False)
+        words = "\n".join(f"# {unit.path}\n{unit.text}" for unit in units).removesuffix("\n")
+        tell(as_json, words, units={str(unit.path): unit.text for unit in units})
         return
     for each in filter(None, (program, vllm)):
         _refuse_unusable(each)

@@ -74,10 +74,13 @@ def test_the_configuration_is_good(ttrl):
 
 
 def test_units_that_are_there_already_are_said_to_be(tmp_path):
-    def install() -> dict[str, dict[str, bool]]:
+    def install(*more: str) -> dict[str, dict[str, object]]:
         words = ["service", "install", "--json", "--directory", str(tmp_path)]
-        done = CliRunner().invoke(main, [*words, "--ttrl", PROGRAM])
-        return json.loads(done.stdout)["written"]
+        return json.loads(CliRunner().invoke(main, [*words, "--ttrl", PROGRAM, *more]).stdout)
 
-    unit = str(tmp_path / "ttrl.service")
-    assert (install(), install()) == ({unit: True}, {unit: False})
+    unit = tmp_path / "ttrl.service"
+    planned = install("--print")["units"]
+    assert not unit.exists()
+    assert install() == {"written": {str(unit): True}}
+    assert install() == {"written": {str(unit): False}}
+    assert planned == {str(unit): unit.read_text()}
