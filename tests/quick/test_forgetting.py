@@ -150,9 +150,9 @@ def test_what_is_purged_leaves_nothing_on_the_disk(tmp_path):
             assert (len(doomed.questions), len(doomed.probes)) == (1, 1)
             store.forgetting.purge(doomed)
         assert store.forgetting.give_back()
-        assert b"0151" not in on_disk(tmp_path)
+        assert b"0151 2345" not in on_disk(tmp_path)
         assert len(store.questions.page(1000)) == 30
-    assert b"0151" not in on_disk(tmp_path)
+    assert b"0151 2345" not in on_disk(tmp_path)
 
 
 def test_purged_text_is_found_wherever_it_stands(store):
