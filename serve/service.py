@@ -9,7 +9,9 @@ from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 
-UNITS = Path(str(files("serve") / "units"))
+_PACKAGE = Path(str(files("serve")))
+UNITS = next(p for p in (_PACKAGE / "units", _PACKAGE.parent / "systemd") if p.is_dir())
+"""Where the wheel has them, or in the tree."""
 TTRL, VLLM = "/opt/ttrl/bin/ttrl", "/opt/vllm/bin/vllm"
 """The programs as the files in the package have them."""
 HIDDEN = {

@@ -45,7 +45,7 @@ def test_what_is_copied_is_there_and_sent_to_the_builder():
 def test_all_that_the_wheel_is_made_of_is_copied():
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     copied = {source for rest in of("COPY") for source in rest.split()[:-1]}
-    assert {*wheel["targets"]["wheel"]["packages"], "README.md", "LICENSE"} <= copied
+    assert {*wheel["targets"]["wheel"]["only-include"], "README.md", "LICENSE"} <= copied
 
 
 def test_extras_that_are_installed_exist():

@@ -15,7 +15,6 @@ from serve.cli import main
 from serve.service import UNITS
 from ttrl.engine.process import vllm_command, vllm_environment
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = shutil.which("true") or "/bin/true"
 EXPOSURE = 21
 """Of 100: what a unit could do, as `systemd-analyze security` sums it up, which prints 2.1, of 10.
@@ -91,10 +90,6 @@ def test_a_program_is_seen_with_its_interpreter(first, hidden, tmp_path, monkeyp
     monkeypatch.setattr(service, "HIDDEN", {"ProtectHome": ("/home", "/root")})
     (tmp_path / "ttrl").write_bytes(first)
     assert service.hidden(tmp_path / "ttrl") == hidden
-
-
-def test_the_repository_shows_the_units_that_are_installed():
-    assert (ROOT / "systemd").resolve() == UNITS.resolve()
 
 
 def test_vllms_unit_has_the_flags_and_the_environment_that_ttrl_would_give_it():
