@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ttrl.store.adapters import AdapterTable
-from ttrl.store.backends import PATIENCE_SECONDS, StoreDamaged, StoreError
+from ttrl.store.backend import PATIENCE_SECONDS, StoreDamaged, StoreError
 from ttrl.store.comparisons import ComparisonTable
 from ttrl.store.database import Database
 from ttrl.store.exchange import Exchange

@@ -16,7 +16,9 @@ import sqlalchemy as sa
 from ttrl.faults import Point, reached
 from ttrl.files import touch
 from ttrl.store import copies, revisions
-from ttrl.store.backends import PATIENCE_SECONDS, StoreError, backend, damaged
+from ttrl.store.backend import PATIENCE_SECONDS, Backend, StoreError, damaged
+from ttrl.store.postgresql import Postgresql
+from ttrl.store.sqlite import Sqlite
 from ttrl.store.url import parse, shown
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class Database:
         self, url: sa.URL, patience: float = PATIENCE_SECONDS, *, looking: bool = False
     ) -> None:
         self._place = url
-        self._backend = backend(url, patience, looking=looking)
+        self._backend = _backend(url, patience, looking=looking)
 
     @classmethod
     def open(
@@ -166,6 +168,18 @@ class Database:
     def upsert(self, table: sa.Table) -> Any:
         """INSERT with ON CONFLICT, in this database's dialect."""
         return self._backend.insert(table)
+
+
+def _backend(url: sa.URL, patience: float, *, looking: bool) -> Backend:
+    """What serves a URL. Raises StoreError when its driver is not installed."""
+    if url.get_backend_name() == "sqlite":
+        return Sqlite(url, patience, looking=looking)
+    try:
+        return Postgresql(url, patience)
+    except ImportError:
+        raise StoreError(
+            "a store in PostgreSQL needs psycopg: pip install 'ttrl[postgres]'"
+        ) from None
 
 
 def place(state_dir: Path, url: str | None) -> sa.URL:

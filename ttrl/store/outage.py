@@ -6,7 +6,7 @@ from __future__ import annotations
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ttrl.store.backends import StoreError
+from ttrl.store.backend import StoreError
 
 OUTAGE = (DBAPIError, PoolTimeout, StoreError, OSError)
 
