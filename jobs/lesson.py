@@ -180,7 +180,7 @@ class Lesson:
             refused=self._refuse,
         )
         reached(Point.SAMPLED)
-        self._store.runs.add_votes(
+        self._store.votes.add(
             [rows(group, run_id=self._run_id, step=self._draws) for group in groups]
         )
         reached(Point.VOTED)

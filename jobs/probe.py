@@ -172,7 +172,7 @@ class Examination:
     def _expose(self, asked: Iterable[Asked]) -> None:
         """Count that a gate has seen these."""
         held_out = [each.id for each in asked if each.label is None]
-        self._store.questions.expose(held_out)
+        self._store.holdout.expose(held_out)
         self._store.probes.expose([each.id for each in asked if each.label is not None])
 
     def _progress(self, of: int, before: int, done: int) -> None:
@@ -186,18 +186,18 @@ def traffic(
     to it."""
     clusters = {probe.cluster for probe in labelled}
     return cohort(
-        (row for row in store.questions.probes() if row.question.cluster not in clusters),
+        (row for row in store.holdout.probes() if row.question.cluster not in clusters),
         settings.probes,
         period=settings.cohort.total_seconds(),
         now=time.time(),
-        key=store.questions.holdout_key(),
+        key=store.holdout.key(),
     )
 
 
 def apart(store: Store) -> Apart:
     """What training keeps away from: every probe, labelled or held out, asked at present or not."""
     labelled = (probe.question for probe in store.probes.labelled())
-    return Apart(chain(labelled, store.questions.held_out_questions()))
+    return Apart(chain(labelled, store.holdout.all()))
 
 
 def to_label(

@@ -39,7 +39,7 @@ class Measuring:
         if every is None or not self._core.engine.up or store.runs.active() is not None:
             return []
         versions = {Kind.QUALITY: store.adapters.serving().adapter, Kind.QUESTIONS: None}
-        if len(store.questions.probes(config.gate.min_probes)) < config.gate.min_probes:
+        if len(store.holdout.probes(config.gate.min_probes)) < config.gate.min_probes:
             del versions[Kind.QUALITY]
         old = time.time() - every.total_seconds()
         newest = {kind: store.measurements.newest(kind, v) for kind, v in versions.items()}

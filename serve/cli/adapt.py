@@ -146,7 +146,7 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         selected = outset.select(config, store, [r for r in found if not apart.like(r.question)])
         questions, left_out = [row.question for row in selected.chosen], selected.counts
     else:
-        unseen = store.questions.held_out(questions, holdout=config.gate.holdout)
+        unseen = store.holdout.among(questions, share=config.gate.holdout)
         questions = [each for each in questions if each.hash not in unseen]
         probing |= unseen
     chosen = sum(not apart.like(each) for each in questions)

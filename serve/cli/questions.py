@@ -138,8 +138,8 @@ def show(resolve: Resolve, question_id: int, samples: bool, as_json: bool) -> No
             question = store.questions.get(question_id)
         except KeyError as error:
             fail(error.args[0])
-        votes = store.questions.last_votes(question_id)
-        said = store.questions.samples(votes[0]["id"]) if samples and votes else []
+        votes = store.votes.newest(question_id)
+        said = store.votes.samples(votes[0]["id"]) if samples and votes else []
     if as_json:
         print_json({**_row(question), "votes": votes, **({"samples": said} if samples else {})})
         return

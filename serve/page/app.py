@@ -192,8 +192,8 @@ class Page:
     async def _question(self, request: Request) -> Response:
         def read() -> dict[str, Any]:
             question = self._store.questions.get(request.path_params["id"])
-            votes = self._store.questions.last_votes(question.id)
-            said = self._store.questions.samples(votes[0]["id"]) if votes else []
+            votes = self._store.votes.newest(question.id)
+            said = self._store.votes.samples(votes[0]["id"]) if votes else []
             return {
                 "question": question,
                 "turns": look.turns(question.question),

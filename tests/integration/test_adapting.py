@@ -57,11 +57,11 @@ def test_the_main_job_end_to_end(tmp_path, engine_settings):
         assert run.samples == found["samples"] >= 12 * 8 * 32
         (row,) = store.adapters.all()
         taught = set(store.adapters.question_ids(row.name))
-        probes = {probe.id for probe in store.questions.probes(1000)}
+        probes = {probe.id for probe in store.holdout.probes(1000)}
         assert len(taught) > 40
         assert not taught & probes, "a probe was trained on"
         assert store.runs.verdicts(run.id)[0]["verdict"] == "sharper"
-        votes = store.questions.last_votes(min(taught))
+        votes = store.votes.newest(min(taught))
         assert sum(count for _, count in votes[0]["counts"]) <= 32
         pinned = store.adapters.pinned(row.name)
         assert len(pinned) == 8
@@ -95,7 +95,7 @@ def test_a_vote_that_is_decided_is_asked_for_no_more(tmp_path):
         run = json.loads(daemon.ttrl("adapt", "--json", *words, code=None))
         assert run["steps"] == 3
         rows = {row.id: row for row in store.questions.page(1000)}
-        votes = [vote for key in rows for vote in store.questions.last_votes(key)]
+        votes = [vote for key in rows for vote in store.votes.newest(key)]
         assert {vote["stop"] for vote in votes} == {"all", "decided"}
         decided = [vote for vote in votes if vote["stop"] == "decided"]
         states = {rows[vote["question_id"]].state for vote in decided}
@@ -286,7 +286,7 @@ def test_where_versions_disagree_an_operator_judges_and_the_next_gate_knows(tmp_
         left = verdict["evidence"]["certainty"]["budget_left"]
         assert left == pytest.approx(1 - 2 / 500), "the first gate's answers were judged by hand"
         assert {probe.exposures for probe in store.probes.labelled()} == {1}
-        seen = {row.id: row.exposures for row in store.questions.probes()}
+        seen = {row.id: row.exposures for row in store.holdout.probes()}
         assert set(seen.values()) == {1, 2}, "what has a label is asked as such only"
 
 

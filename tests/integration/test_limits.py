@@ -62,7 +62,7 @@ def test_who_floods_teaches_no_more_than_others(tmp_path):
         assert (numbers["chosen"], numbers["left_out"]) == (plan["questions"], plan["left_out"])
         assert numbers["chosen"] == 12 + 2
         rows = store.questions.page(1000)
-        asked = [row for row in rows if store.questions.last_votes(row.id)]
+        asked = [row for row in rows if store.votes.newest(row.id)]
         clients = Counter(row.client for row in asked)
         assert 0 < clients[digest("flooder")] <= 2
         assert 0 < clients[digest("other")] <= 12
@@ -97,7 +97,7 @@ def test_a_full_lineage_ends_and_the_next_run_starts_from_the_base(tmp_path):
         rules = {check["rule"] for check in verdict["evidence"]["checks"]}
         assert {Rule.KL_BASE, Rule.KL_LIVE} <= rules, "though it began at the base"
         with daemon.store() as store:
-            votes = {key: store.questions.last_votes(key) for key in taught | unasked}
+            votes = {key: store.votes.newest(key) for key in taught | unasked}
         again = {
             key: [vote["version"] for vote in cast if vote["run_id"] == second["id"]][-1:]
             for key, cast in votes.items()

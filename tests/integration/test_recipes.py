@@ -45,9 +45,9 @@ def state(tmp_path):
 
 def votes_of(store):
     return [
-        (vote, store.questions.samples(vote["id"]))
+        (vote, store.votes.samples(vote["id"]))
         for row in store.questions.page(100)
-        for vote in store.questions.last_votes(row.id)
+        for vote in store.votes.newest(row.id)
     ]
 
 

@@ -312,7 +312,7 @@ def test_bad_probes_are_named_and_none_is_added(ttrl, store, tmp_path):
 def test_what_the_gate_asks_of_the_traffic_is_shown(ttrl, store):
     assert "Nothing is held out yet" in ttrl("probes", "list", "--traffic")
     store.questions.record([Recorded(from_prompt(f"q {n}?"), 1.0) for n in range(9)], holdout=1)
-    store.questions.expose([store.questions.probes()[0].id])
+    store.holdout.expose([store.holdout.probes()[0].id])
     rows = json.loads(ttrl("probes", "list", "--traffic", "--json", "--set", "gate.probes=4"))
     assert len(rows) == 4
     assert "9 probes" in ttrl("probes", "list", "--traffic")
@@ -368,7 +368,7 @@ def test_what_a_run_asked_is_released(ttrl, store):
         "position": 0, "text": "4", "answer": "4", "finish": "stop", "reward": 1.0, "kept": True,
         "token_ids": b"", "logprobs": b"",
     }  # fmt: skip
-    store.runs.add_votes([(vote, [sample])])
+    store.votes.add([(vote, [sample])])
     store.adapters.quarantine([asked, other], "it made a version worse")
     assert "there is no run 9" in ttrl("questions", "release", "--run", "9", code=1)
     assert "1 question released" in ttrl("questions", "release", "--run", str(run.id))
@@ -442,7 +442,7 @@ def test_a_question_is_shown_with_its_votes(ttrl, store):
         "position": 0, "text": "It is 4.", "answer": "4", "finish": "stop", "reward": 1.0,
         "kept": True, "token_ids": b"", "logprobs": b"",
     }  # fmt: skip
-    store.runs.add_votes([(vote, [sample])])
+    store.votes.add([(vote, [sample])])
     store.questions.mark(asked.id, QuestionState.NO_LABEL, "tie")
     said = ttrl("questions", "show", str(asked.id), "--samples")
     for part in ("no_label: tie", "40% agree", "decided early", "2 more answers", "worth 1.00"):

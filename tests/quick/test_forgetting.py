@@ -45,7 +45,7 @@ def vote(store, run_id, question_id, text="an answer"):
         "position": 0, "text": text, "answer": "7", "finish": "stop", "reward": 1.0, "kept": True,
         "token_ids": b"\0" * 4000, "logprobs": b"\0" * 4000,
     }  # fmt: skip
-    store.runs.add_votes([(row, [sample])])
+    store.votes.add([(row, [sample])])
 
 
 def ended(store, *, days_ago=0.0):
@@ -179,8 +179,8 @@ def test_nothing_is_published_that_learned_from_what_was_forgotten_meanwhile(sto
     assert store.runs.get(run.id).request == {"hashes": []}
     vote(store, run.id, a)
     vote(store, run.id, b)
-    assert store.questions.last_votes(a) == []
-    assert len(store.questions.last_votes(b)) == 1
+    assert store.votes.newest(a) == []
+    assert len(store.votes.newest(b)) == 1
     with pytest.raises(Forgotten):
         publish(store, "two", [a, b], parent="one")
     store.forgetting.purge(Doomed([b]))
@@ -253,9 +253,9 @@ def test_details_of_old_runs_go_and_their_votes_stay(store, tmp_path):
         os.utime(file, (time.time() - days * DAY,) * 2)
     found = prune.run(Config(state_dir=tmp_path, keep={"runs_for": timedelta(days=30)}), store)
     assert (found.runs, found.logs) == (1, 1)
-    new, old = store.questions.last_votes(a)
-    assert len(store.questions.samples(new["id"])) == 1
-    assert store.questions.samples(old["id"]) == []
+    new, old = store.votes.newest(a)
+    assert len(store.votes.samples(new["id"])) == 1
+    assert store.votes.samples(old["id"]) == []
     assert [each.run_id for each in store.runs.observed()] == [2]
     assert [file.name for file in logs.iterdir()] == ["run-2.log"]
 
@@ -270,9 +270,9 @@ def test_a_store_that_is_too_large_loses_samples_first(tmp_path):
         size = store._database.size()
         assert store.forgetting.shrink(size) == 0
         assert store.forgetting.shrink(size * 3 // 4) == 0
-        (newest, oldest) = store.questions.last_votes(keys[0])
-        assert store.questions.samples(oldest["id"]) == []
-        assert store.questions.samples(newest["id"])
+        (newest, oldest) = store.votes.newest(keys[0])
+        assert store.votes.samples(oldest["id"]) == []
+        assert store.votes.samples(newest["id"])
         assert store.forgetting.shrink(0) == len(keys)
         assert store.questions.page(10) == []
         file = tmp_path / "store.sqlite"

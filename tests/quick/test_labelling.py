@@ -83,7 +83,7 @@ def test_what_is_right_going_by_a_judgement(pair, judged, typed, accepted):
 def held_out(store, count, text="What is {} plus {}?"):
     asked = [Recorded(from_prompt(text.format(n, n)), float(n)) for n in range(count)]
     store.questions.record(asked, holdout=1)
-    return sorted(row.id for row in store.questions.probes())
+    return sorted(row.id for row in store.holdout.probes())
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def test_texts_do_not_steer_the_terminal(ttrl, store):
     ]
     question = Question({"messages": turns}, digest({"messages": turns}))
     store.questions.record([Recorded(question, 1.0)], holdout=1)
-    (row,) = store.questions.probes()
+    (row,) = store.holdout.probes()
     texts = Side("a\x9b31m\u202e[/red]", "4"), Side("b\x00", "5")
     store.comparisons.add(run.id, [Pair(row.id, ProbeOrigin.RANDOM, *texts)])
     shown = ttrl("--list")

@@ -114,7 +114,7 @@ def test_every_older_store_is_brought_up_to_date(tmp_path, revision):
         (row,) = store.questions.new(9)
         assert (row.question.text, row.count, row.exposures) == ("What is 1 + 1?", 3, 0)
         assert store.runs.get(7).state is RunState.PUBLISHED
-        (vote,) = store.questions.last_votes(1)
+        (vote,) = store.votes.newest(1)
         assert vote["label"] == "7"
         assert store.adapters.get("ttrl-a-1-d").state is AdapterState.APPROVED
         assert store.adapters.wanted().adapter == store.adapters.serving().adapter == "ttrl-a-1-d"
@@ -126,7 +126,7 @@ def test_every_older_store_is_brought_up_to_date(tmp_path, revision):
         assert len(store.comparisons.waiting()) == ("comparisons" in filled)
         assert store.forgetting.asked_by("k") == [1]
         store.questions.delete([1])
-        assert store.questions.last_votes(1) == [], "foreign keys are on again"
+        assert store.votes.newest(1) == [], "foreign keys are on again"
     (copy,) = copies.newest_first(tmp_path / "backups")
     assert copy.name.startswith(f"store-{revision}-")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600

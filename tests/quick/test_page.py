@@ -190,7 +190,7 @@ def test_what_users_wrote_is_text(scene):
         "position": 0, "text": HOSTILE, "answer": HOSTILE, "finish": "stop", "reward": 1.0,
         "kept": True, "token_ids": b"", "logprobs": b"",
     }  # fmt: skip
-    scene.store.runs.add_votes([(vote, [sample])])
+    scene.store.votes.add([(vote, [sample])])
     scene.login()
     for path in ("/questions", "/questions/1"):
         page = scene.client.get(path).text

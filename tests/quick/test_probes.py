@@ -60,9 +60,9 @@ def test_probes_are_kept_and_said_anew(store):
 
 def test_held_out_questions_count_their_exposures(store):
     store.questions.record([Recorded(from_prompt(f"q{n}"), float(n)) for n in range(3)], holdout=1)
-    newest, *_ = store.questions.probes()
-    store.questions.expose([newest.id])
-    assert [row.exposures for row in store.questions.probes()] == [1, 0, 0]
+    newest, *_ = store.holdout.probes()
+    store.holdout.expose([newest.id])
+    assert [row.exposures for row in store.holdout.probes()] == [1, 0, 0]
 
 
 def chat(*turns):

@@ -67,7 +67,7 @@ def test_identical_questions_are_one_with_a_count(store):
 def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path, fresh_url):
     prompts = [f"question {number}" for number in range(400)]
     store.questions.record(asked(*prompts), holdout=0.25)
-    probes = {row.question.hash for row in store.questions.probes(1000)}
+    probes = {row.question.hash for row in store.holdout.probes(1000)}
     offered = {row.question.hash for row in store.questions.new(1000)}
     assert 60 < len(probes) < 140
     assert not probes & offered
@@ -78,7 +78,7 @@ def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path, fresh_u
     other.mkdir()
     with Store.open(other, fresh_url()) as second:
         second.questions.record(asked(*prompts), holdout=0.25)
-        assert {row.question.hash for row in second.questions.probes(1000)} != probes
+        assert {row.question.hash for row in second.holdout.probes(1000)} != probes
 
 
 def test_a_store_has_one_owner_whatever_the_state_directory(tmp_path, fresh_url):
@@ -137,11 +137,11 @@ def test_votes_are_kept_with_whatever_a_model_said(store):
         "position": 0, "text": "so \0 \N{GRINNING FACE}", "answer": "4", "finish": "stop",
         "reward": 1.0, "kept": True, "token_ids": b"\0\1", "logprobs": b"\0\0",
     }  # fmt: skip
-    store.runs.add_votes([(vote, [sample, {**sample, "position": 1}])])
-    (kept,) = store.questions.last_votes(key)
+    store.votes.add([(vote, [sample, {**sample, "position": 1}])])
+    (kept,) = store.votes.newest(key)
     assert (kept["label"], kept["counts"]) == ("4", [["4", 1]])
     assert store.questions.delete(None) == 1
-    assert store.questions.last_votes(key) == []
+    assert store.votes.newest(key) == []
 
 
 def test_marked_questions_are_not_offered_again(store):
@@ -206,7 +206,7 @@ def test_a_question_that_dictates_waits_for_the_operator(store):
     store.questions.record(told, holdout=0)
     assert len(store.questions.new(9)) == 2, "what was released stays so"
     store.questions.record(by("a", "Always answer C. Which one?"), holdout=1)
-    assert store.questions.probes(9) == []
+    assert store.holdout.probes(9) == []
     store.questions.record(by(None, "Always answer D. Which?"), holdout=0, origin=Origin.FILE)
     assert "Always answer D. Which?" in texts(store.questions.new(9)), "a file is his own word"
 
@@ -471,7 +471,7 @@ def test_a_question_without_a_label_is_tried_again_by_so_many_runs(store):
             "position": 0, "text": "4", "answer": "4", "finish": "stop", "reward": 1.0,
             "kept": True, "token_ids": b"", "logprobs": b"",
         }  # fmt: skip
-        store.runs.add_votes([({**vote, "step": step}, [sample]) for step in (1, 2)])
+        store.votes.add([({**vote, "step": step}, [sample]) for step in (1, 2)])
         store.questions.mark(first.id, QuestionState.NO_LABEL, "tie")
         assert len(store.questions.new(10, tries=times)) == 0
         assert len(store.questions.new(10, tries=times + 1)) == 1

@@ -16,12 +16,14 @@ from ttrl.store.comparisons import ComparisonTable
 from ttrl.store.database import Database
 from ttrl.store.exchange import Exchange
 from ttrl.store.forgetting import Forgetting
+from ttrl.store.holdout import HoldoutTable
 from ttrl.store.measurements import MeasurementTable
 from ttrl.store.probes import ProbeTable
 from ttrl.store.questions import QuestionTable
 from ttrl.store.runs import RunTable
 from ttrl.store.schema import facts
 from ttrl.store.shadow import ShadowTable
+from ttrl.store.votes import VoteTable
 
 __all__ = ["Store", "StoreDamaged", "StoreError"]
 
@@ -32,6 +34,8 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.questions = QuestionTable(database)
+        self.holdout = HoldoutTable(database)
+        self.votes = VoteTable(database)
         self.probes = ProbeTable(database)
         self.comparisons = ComparisonTable(database)
         self.runs = RunTable(database)

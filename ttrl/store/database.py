@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -29,6 +29,7 @@ BACKUPS = "backups"
 """Where in the state directory a store is copied to before it is migrated."""
 PARAMETERS = 10_000
 """Values in one statement; SQLite takes 32,766."""
+T = TypeVar("T")
 
 
 class Database:
@@ -180,6 +181,11 @@ def _backend(url: sa.URL, patience: float, *, looking: bool) -> Backend:
         raise StoreError(
             "a store in PostgreSQL needs psycopg: pip install 'ttrl[postgres]'"
         ) from None
+
+
+def chunks(values: Sequence[T], size: int = PARAMETERS) -> Iterator[Sequence[T]]:
+    """As many at a time as one statement takes."""
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def place(state_dir: Path, url: str | None) -> sa.URL:

@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.questions import Question
-from ttrl.store.database import PARAMETERS, Database
-from ttrl.store.questions import Origin, Recorded, secret, to_row
+from ttrl.store.database import Database, chunks
+from ttrl.store.draw import secret
+from ttrl.store.questions import Origin, Recorded, to_row
 from ttrl.store.schema import question_clients, questions
 
 AT_ONCE = 500
@@ -73,8 +74,7 @@ class Exchange:
         )
         with self._database.write() as connection:
             before, key = _count(connection), secret(connection)
-            for start in range(0, len(exported), AT_ONCE):
-                some = exported[start : start + AT_ONCE]
+            for some in chunks(exported, AT_ONCE):
                 connection.execute(upsert, [_row(each, key, holdout) for each in some])
                 self._who_asked(connection, some)
             return _count(connection) - before
@@ -90,8 +90,8 @@ class Exchange:
             for client in each.clients
         ]
         insert = self._database.upsert(question_clients).on_conflict_do_nothing()
-        for start in range(0, len(rows), PARAMETERS):
-            connection.execute(insert, rows[start : start + PARAMETERS])
+        for some in chunks(rows):
+            connection.execute(insert, some)
 
 
 def _row(each: Exported, key: bytes, holdout: float) -> dict[str, Any]:

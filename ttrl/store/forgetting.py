@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.store.adapters import GONE, AdapterState, Author, taint
-from ttrl.store.database import Database
+from ttrl.store.database import Database, chunks
 from ttrl.store.runs import ACTIVE, RunState
 from ttrl.store.schema import (
     adapter_clients,
@@ -32,7 +32,7 @@ from ttrl.store.schema import (
     votes,
     wanted,
 )
-from ttrl.store.traces import chunks, forget, remember_whose, unquote
+from ttrl.store.traces import forget, remember_whose, unquote
 
 AT_ONCE = 100
 """Old questions that go in one transaction, with thousands of samples: the recorder waits."""

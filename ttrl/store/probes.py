@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ttrl.probes import Label, LabelledProbe, ProbeOrigin
 from ttrl.questions import Question
-from ttrl.store.database import PARAMETERS, Database
+from ttrl.store.database import Database, chunks
 from ttrl.store.schema import probes
 from ttrl.store.traces import unquote
 
@@ -52,15 +52,15 @@ class ProbeTable:
         """One more gate has seen these."""
         query = probes.update().values(exposures=probes.c.exposures + 1)
         with self._database.write() as connection:
-            for start in range(0, len(ids), PARAMETERS):
-                connection.execute(query.where(probes.c.id.in_(ids[start : start + PARAMETERS])))
+            for some in chunks(ids):
+                connection.execute(query.where(probes.c.id.in_(some)))
 
     def remove(self, ids: Sequence[int]) -> int:
         """Forget these; how many there were."""
         removed = 0
         with self._database.write() as connection:
-            for start in range(0, len(ids), PARAMETERS):
-                among = probes.c.id.in_(ids[start : start + PARAMETERS])
+            for some in chunks(ids):
+                among = probes.c.id.in_(some)
                 unquote(connection, set(connection.scalars(sa.select(probes.c.hash).where(among))))
                 removed += connection.execute(probes.delete().where(among)).rowcount
         return removed

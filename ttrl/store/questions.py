@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,16 +12,15 @@ import sqlalchemy as sa
 from ttrl.faults import Point, reached
 from ttrl.questions import Question
 from ttrl.screening import suspicion
-from ttrl.store.database import PARAMETERS, Database
+from ttrl.store.database import Database, chunks
+from ttrl.store.draw import drawn, secret
 from ttrl.store.schema import (
     adapter_questions,
-    facts,
     question_clients,
     questions,
-    samples,
     votes,
 )
-from ttrl.store.traces import chunks, forget, remember_whose
+from ttrl.store.traces import forget, remember_whose
 
 
 class QuestionState(StrEnum):
@@ -48,8 +45,6 @@ class QuestionState(StrEnum):
     """It tells the model what to say; not learned from until it is released."""
 
 
-IN_MEMORY = 1000
-"""Rows that are read at a time where all are read."""
 KEPT_AWAY = (QuestionState.GUARDED, QuestionState.QUARANTINED)
 """No run learns from these, even when it is told to."""
 RELEASED = (QuestionState.QUARANTINED, QuestionState.SKIPPED)
@@ -163,58 +158,22 @@ class QuestionTable:
         of them before."""
         usable = _select().where(~questions.c.probe, questions.c.state.not_in(KEPT_AWAY))
         found = []
-        for start in range(0, len(hashes), PARAMETERS):
-            among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
-            found += self._rows(usable.where(among))
+        for some in chunks(hashes):
+            found += self._rows(usable.where(questions.c.hash.in_(some)))
         return sorted(found, key=lambda row: row.id)
-
-    def held_out(self, asked: Sequence[Question], *, holdout: float) -> frozenset[str]:
-        """The hashes of those that are probes, or would be if they were recorded."""
-        hashes = [question.hash for question in asked]
-        columns = sa.select(questions.c.hash, questions.c.probe)
-        known: dict[str, bool] = {}
-        with self._database.write() as connection:
-            key = secret(connection)
-            for start in range(0, len(hashes), PARAMETERS):
-                among = questions.c.hash.in_(hashes[start : start + PARAMETERS])
-                known |= {row.hash: row.probe for row in connection.execute(columns.where(among))}
-        return frozenset(
-            question.hash
-            for question in asked
-            if known.get(question.hash, _held_out(question.cluster, key, holdout))
-        )
-
-    def probes(self, limit: int | None = None) -> list[StoredQuestion]:
-        """The held-out questions, newest first, without those that tell the model what to say."""
-        query = _select().where(questions.c.probe, questions.c.state != QuestionState.SKIPPED)
-        query = query.order_by(questions.c.id.desc())
-        return self._rows(query.limit(limit))
-
-    def held_out_questions(self) -> Iterator[Question]:
-        """Every one that is held out, a part of them in memory at a time."""
-        query = _select().where(questions.c.probe)
-        with self._database.read() as connection:
-            for row in connection.execution_options(yield_per=IN_MEMORY).execute(query):
-                yield _from_row(row).question
-
-    def holdout_key(self) -> bytes:
-        """This store's own key, by which questions become probes and probes have their turns."""
-        with self._database.write() as connection:
-            return secret(connection)
 
     def guard(self, ids: Sequence[int]) -> None:
         """Keep these from being learned from."""
-        self._update(ids, state=QuestionState.GUARDED, reason="like a probe")
+        query = questions.update().values(state=QuestionState.GUARDED, reason="like a probe")
+        with self._database.write() as connection:
+            for some in chunks(ids):
+                connection.execute(query.where(questions.c.id.in_(some)))
 
     def unguard(self) -> None:
         """Guard none any more: the next run looks at each anew."""
         guarded = questions.update().where(questions.c.state == QuestionState.GUARDED)
         with self._database.write() as connection:
             connection.execute(guarded.values(state=QuestionState.NEW, reason=None))
-
-    def expose(self, ids: Sequence[int]) -> None:
-        """One more gate has asked these."""
-        self._update(ids, exposures=questions.c.exposures + 1)
 
     def page(
         self, limit: int, *, before: int | None = None, kind: str | None = None
@@ -321,21 +280,6 @@ class QuestionTable:
                 or 0
             )
 
-    def last_votes(self, question_id: int, limit: int = 5) -> list[dict[str, Any]]:
-        """The newest votes on a question, as JSON has them."""
-        query = sa.select(votes).where(votes.c.question_id == question_id)
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(votes.c.id.desc()).limit(limit))
-            return [dict(row._mapping) for row in rows]
-
-    def samples(self, vote_id: int) -> list[dict[str, Any]]:
-        """The samples of a vote, in their order, as JSON has them; without token ids."""
-        c = samples.c
-        columns = sa.select(c.text, c.answer, c.finish, c.reward, c.kept)
-        query = columns.where(c.vote_id == vote_id).order_by(c.position)
-        with self._database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
-
     def _who_asked(self) -> sa.Insert:
         """Writes down that a client asked a question, once."""
         who = sa.select(questions.c.id, sa.bindparam("by", type_=sa.String(64)))
@@ -344,16 +288,9 @@ class QuestionTable:
         found: sa.Insert = insert.on_conflict_do_nothing()
         return found
 
-    def _update(self, ids: Sequence[int], **values: Any) -> None:
-        query = questions.update().values(values)
-        with self._database.write() as connection:
-            for start in range(0, len(ids), PARAMETERS):
-                among = questions.c.id.in_(ids[start : start + PARAMETERS])
-                connection.execute(query.where(among))
-
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> list[StoredQuestion]:
         with self._database.read() as connection:
-            return [_from_row(row) for row in connection.execute(query)]
+            return [from_row(row) for row in connection.execute(query)]
 
 
 def _kind() -> sa.Case[str]:
@@ -401,13 +338,14 @@ def to_row(item: Recorded, key: bytes, holdout: float, origin: Origin) -> dict[s
         "client": item.client,
         "shared": False,
         "origin": origin,
-        "probe": _held_out(cluster, key, holdout),
+        "probe": drawn(cluster, key, holdout),
         "state": QuestionState.SKIPPED if doubt else QuestionState.NEW,
         "reason": doubt,
     }
 
 
-def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:
+def from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:
+    """A whole row."""
     values = row._mapping
     return StoredQuestion(
         values["id"],
@@ -420,17 +358,3 @@ def _from_row(row: sa.Row[tuple[object, ...]]) -> StoredQuestion:
         values["exposures"],
         values["client"],
     )
-
-
-def secret(connection: sa.Connection) -> bytes:
-    """This store's own key, made at first use."""
-    found = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "holdout_key"))
-    if found is None:
-        found = secrets.token_hex(32)
-        connection.execute(facts.insert().values(name="holdout_key", value=found))
-    return bytes.fromhex(found)
-
-
-def _held_out(cluster: str, key: bytes, share: float) -> bool:
-    keyed = hmac.digest(key, cluster.encode(), "sha256")
-    return int.from_bytes(keyed[:8]) < share * 2**64

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.faults import Point, reached
 from ttrl.store.database import Database
-from ttrl.store.schema import comparisons, observations, runs, samples, verdicts, votes
-from ttrl.store.traces import known
+from ttrl.store.schema import comparisons, observations, runs, verdicts, votes
 
 STALE_SECONDS = 30.0
 """A run whose heart has not beaten for so long is dead."""
@@ -239,22 +237,6 @@ class RunTable:
         """The id of the newest observation; 0 when there is none."""
         with self._database.read() as connection:
             return connection.scalar(sa.select(sa.func.max(observations.c.id))) or 0
-
-    def add_votes(
-        self, rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
-    ) -> None:
-        """Whole votes with their samples, all or none; but for questions forgotten meanwhile."""
-        with self._database.write() as connection:
-            there = known(connection, [vote["question_id"] for vote, _ in rows])
-            for vote, drawn in rows:
-                if vote["question_id"] not in there:
-                    continue
-                key = connection.execute(votes.insert().values(dict(vote))).inserted_primary_key
-                assert key is not None
-                connection.execute(
-                    samples.insert(), [{**sample, "vote_id": key[0]} for sample in drawn]
-                )
-            reached(Point.VOTING)
 
     def add_verdict(self, row: Mapping[str, Any]) -> None:
         """What the gate said; of a run that was stopped meanwhile, nothing: what it was asked may

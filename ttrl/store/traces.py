@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 import sqlalchemy as sa
 
 from ttrl.probes import ProbeOrigin
-from ttrl.store.database import PARAMETERS, Database
+from ttrl.store.database import Database, chunks
 from ttrl.store.schema import (
     adapter_clients,
     adapter_questions,
@@ -18,11 +18,6 @@ from ttrl.store.schema import (
     runs,
     verdicts,
 )
-
-
-def chunks(ids: Sequence[int], size: int = PARAMETERS) -> Iterator[Sequence[int]]:
-    """As many as one statement takes."""
-    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def known(connection: sa.Connection, question_ids: Sequence[int]) -> set[int]:
