@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -129,7 +128,7 @@ class AdapterTable:
             for each in measured:
                 connection.execute(pinned.insert().values(_pinned_row(row.name, each)))
             if row.state is AdapterState.APPROVED:
-                _want(connection, row.name, author, row.reason or "")
+                want(connection, row.name, author, row.reason or "")
             reached(Point.PUBLISHING)
         reached(Point.PUBLISHED)
         return row
@@ -191,17 +190,15 @@ class AdapterTable:
             if name is not None:
                 update = adapters.update().where(adapters.c.name == name)
                 connection.execute(update.values(state=AdapterState.APPROVED, reason=reason))
-            _want(connection, name, author, reason)
+            want(connection, name, author, reason)
 
     def roll_back(self, *, author: str, reason: str, only: str | None = None) -> bool:
         """Want the version that was wanted before the present one, which is marked, and quarantine
         what it alone learned from. With `only`: if that is the present one; whether it was."""
         with self._database.write() as connection:
-            history = _history(connection, wanted, limit=None)
-            present = history[0].adapter if history else None
+            present, before = present_and_before(connection)
             if only is not None and only != present:
                 return False
-            before = next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
             if present is not None:
                 update = adapters.update().where(
                     adapters.c.name == present, adapters.c.state.not_in(GONE)
@@ -210,7 +207,7 @@ class AdapterTable:
                 learned = sa.select(adapter_questions.c.question_id)
                 suspect = learned.where(adapter_questions.c.adapter == present)
                 _quarantine(connection, suspect, f"{present} learned from it and was rolled back")
-            _want(connection, before, author, reason)
+            want(connection, before, author, reason)
             reached(Point.ROLLING_BACK)
         reached(Point.ROLLED_BACK)
         return True
@@ -296,9 +293,7 @@ class AdapterTable:
     def previous(self) -> str | None:
         """The version wanted before the present one, kept loaded for an instant roll-back."""
         with self._database.read() as connection:
-            history = _history(connection, wanted, limit=None)
-            present = history[0].adapter if history else None
-            return next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
+            return present_and_before(connection)[1]
 
     def roles(self) -> dict[str | None, str]:
         """Which version is live and which is the previous one; None is the base model."""
@@ -310,48 +305,12 @@ class AdapterTable:
         return history[0] if history else Pointer(0, None, "nothing has been learned yet", 0.0)
 
 
-def taint(
-    connection: sa.Connection, learned: AbstractSet[str], *, author: str, keep_serving: bool
-) -> list[str]:
-    """Mark these versions, and all that go on from them, and let runs learn again from the rest of
-    what they learned from. If one of them should serve, want the newest other one that did, unless
-    it is to go on until a run has made another. The names of those that were not marked before."""
-    rows = connection.execute(sa.select(adapters.c.name, adapters.c.parent, adapters.c.state)).all()
-    heirs = _heirs({row.name: row.parent for row in rows}, learned)
-    reasons = dict.fromkeys(heirs, "it goes on from a version that learned from what was purged")
-    reasons |= dict.fromkeys(learned & heirs, "it learned from what was purged")
-    fresh = [row.name for row in rows if row.name in heirs and row.state != AdapterState.TAINTED]
-    for name in fresh:
-        update = adapters.update().where(adapters.c.name == name)
-        connection.execute(update.values(state=AdapterState.TAINTED, reason=reasons[name]))
-    _learn_again(connection)
+def present_and_before(connection: sa.Connection) -> tuple[str | None, str | None]:
+    """The version that should serve, and the newest other one that should have and was not taken
+    back; None is the base model."""
     history = _history(connection, wanted, limit=None)
     present = history[0].adapter if history else None
-    if present in heirs and not keep_serving:
-        before = next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
-        _want(connection, before, author, f"{present} {AdapterState.TAINTED}: {reasons[present]}")
-    return fresh
-
-
-def _learn_again(connection: sa.Connection) -> None:
-    """Let runs learn once more from what only tainted versions learned from."""
-    learned = sa.select(adapter_questions.c.question_id).join(adapters)
-    lost = learned.where(adapters.c.state == AdapterState.TAINTED)
-    kept = learned.where(adapters.c.state != AdapterState.TAINTED)
-    update = questions.update().where(
-        questions.c.state == QuestionState.LEARNED_FROM,
-        questions.c.id.in_(lost),
-        questions.c.id.not_in(kept),
-    )
-    connection.execute(update.values(state=QuestionState.NEW, reason=None))
-
-
-def _heirs(parents: Mapping[str, str | None], names: AbstractSet[str]) -> set[str]:
-    """These versions and all that go on from them."""
-    found = names & parents.keys()
-    while more := {name for name, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
+    return present, next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
 
 
 def _history(connection: sa.Connection, table: sa.Table, *, limit: int | None) -> list[Pointer]:
@@ -393,7 +352,8 @@ def _quarantine(
     )
 
 
-def _want(connection: sa.Connection, name: str | None, author: str, reason: str) -> None:
+def want(connection: sa.Connection, name: str | None, author: str, reason: str) -> None:
+    """Write down which version should serve."""
     row = {"adapter": name, "author": author, "reason": reason, "at": time.time()}
     connection.execute(wanted.insert().values(row))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.store.adapters import GONE, AdapterState, Author, taint
+from ttrl.store.adapters import GONE, AdapterState, Author
 from ttrl.store.database import Database, chunks
 from ttrl.store.runs import ACTIVE, RunState
 from ttrl.store.schema import (
@@ -32,6 +32,7 @@ from ttrl.store.schema import (
     votes,
     wanted,
 )
+from ttrl.store.taint import taint
 from ttrl.store.traces import forget, remember_whose, unquote
 
 AT_ONCE = 100
