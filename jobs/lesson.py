@@ -9,6 +9,7 @@ from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from jobs.candidate import Candidate
 from ttrl import guard
@@ -96,6 +97,8 @@ class Lesson:
             if self._count_informative() >= enough or not len(self._rounds):
                 break
         if not self._count_informative():
+            if self._drawn:  # counted as well: it says why there is nothing to learn
+                self._tell("draw", len(self._seen), {})
             raise NothingLeft
         best_first = sorted(self._drawn, key=lambda group: not group.informative)
         used = [best_first[position % len(best_first)] for position in range(needed)]
@@ -106,14 +109,17 @@ class Lesson:
 
     def stepped(self, step: int, numbers: Mapping[str, float]) -> str:
         """Write down what the step was like, and stop where the guard says so or all is spent."""
+        self._seen.append(self._tell("step", step, numbers))
+        reached(Point.STEPPED)
+        return self._rule() or self._spent()
+
+    def _tell(self, kind: str, steps: int, numbers: Mapping[str, float]) -> Signs:
+        """Write down what the newest draw showed and what has been spent, after so many steps."""
         now = time.monotonic()
-        signs = self._watch.read(step, self._drawn, numbers)
-        self._seen.append(signs)
-        paced = self._pacer.take()
-        drawn = sum(len(group.drawn.samples) for group in self._drawn)
+        signs = self._watch.read(steps, self._drawn, numbers)
         self._store.runs.count(
             self._run_id,
-            steps=step,
+            steps=steps,
             questions=len(self._asked),
             samples=self._samples,
             tokens=self._tokens,
@@ -124,6 +130,17 @@ class Lesson:
             "seconds": now - self._since,
             "samples": self._samples,
             "tokens": self._tokens,
+            **self._drew(),
+        }
+        self._store.runs.observe(self._run_id, kind, {**numbers, **asdict(signs), **ours})
+        self._since = now
+        return signs
+
+    def _drew(self) -> dict[str, Any]:
+        """The newest draw in numbers."""
+        paced = self._pacer.take()
+        drawn = sum(len(group.drawn.samples) for group in self._drawn)
+        return {
             "step_samples": drawn,
             "step_tokens": sum(group.tokens for group in self._drawn),
             "outcomes": Counter(group.vote.outcome for group in self._drawn),
@@ -132,10 +149,6 @@ class Lesson:
             "in_flight_limit": paced.mean_bound,
             "paused_seconds": paced.paused_seconds,
         }
-        self._store.runs.observe(self._run_id, "step", {**numbers, **asdict(signs), **ours})
-        self._since = now
-        reached(Point.STEPPED)
-        return self._rule() or self._spent()
 
     def settle(self) -> Path:
         """Have the result chosen, and make it the version in the engine. Raises Distrusted."""

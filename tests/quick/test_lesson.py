@@ -11,7 +11,10 @@ from jobs.candidate import Candidate
 from jobs.lesson import Distrusted, Lesson
 from ttrl.answers import Reader
 from ttrl.config import Config
+from ttrl.engine.pacer import Pacer
 from ttrl.guard import Action, Rule, Ruling
+from ttrl.metrics import Metrics
+from ttrl.policy import NothingLeft
 from ttrl.questions import from_prompt
 from ttrl.rollouts import Group
 from ttrl.samples import Finish, Sample, SampleSet
@@ -58,16 +61,15 @@ def test_where_no_kept_step_is_trusted_there_is_no_result(lesson, ruling):
         lesson.settle()
 
 
-def groups_of(texts):
-    """A group that can teach for each question."""
+def groups_of(texts, teaches=True):
+    """A group for each question."""
     found = []
     for number, text in enumerate(texts):
         question = StoredQuestion(number, from_prompt(text), 1, False, QuestionState.NEW, None)
         samples = tuple(Sample(a, (number, 2), (-1.0, -1.0), Finish.STOP) for a in "557")
-        vote = take_vote(["5", "5", "7"])
-        found.append(
-            Group(question, SampleSet("v", (number,), samples), vote, (1.0, 1.0, 0.0), (0, 2))
-        )
+        vote = take_vote(["5", "5", "7"], floor=0.0 if teaches else 0.9)
+        worth = (1.0, 1.0, 0.0) if teaches else (0.0, 0.0, 0.0)
+        found.append(Group(question, SampleSet("v", (number,), samples), vote, worth, (0, 2)))
     return found
 
 
@@ -76,26 +78,50 @@ class Rolls:
 
     reader = Reader()
 
-    def __init__(self):
+    def __init__(self, teaches=True):
         self.asked = []
+        self.teaches = teaches
 
     def roll(self, questions, *, version, draw, refused):
         self.asked.append(len(questions))
-        known = groups_of([question.question.text for question in questions])
+        known = groups_of([question.question.text for question in questions], self.teaches)
         return [replace(g, question=q) for g, q in zip(known, questions, strict=True)]
 
 
-@pytest.mark.parametrize(("replay", "fresh"), [(0.0, [4, 4, 4]), (0.5, [4, 2, 2])])
-def test_samples_of_earlier_steps_stand_in_for_new_ones(store, tmp_path, replay, fresh):
+def begun(store, tmp_path, rolls, replay=0.0):
+    """A lesson of twelve questions, four a step."""
     texts = [f"question {n}" for n in range(12)]
     store.questions.record([Recorded(from_prompt(text), 1.0) for text in texts], holdout=0)
     run = store.runs.create(Trigger.OPERATOR, {})
     config = Config(
         vote={"samples": 3}, update={"questions_per_step": 4, "keep": 2, "replay": replay}
     )
-    rolls = Rolls()
     candidate = Candidate(Engine(), tmp_path, run.id, "base", keep={1})
-    lesson = Lesson(config, store, rolls, run.id, store.questions.new(12), candidate, None, max)
+    pacer = Pacer(lambda: None, maximum=4, pause_waiting=8)
+    return Lesson(config, store, rolls, run.id, store.questions.new(12), candidate, pacer, max)
+
+
+def test_a_draw_that_teaches_nothing_is_counted(store, tmp_path):
+    """Or nobody could tell from outside why nothing is learned."""
+    with pytest.raises(NothingLeft):
+        begun(store, tmp_path, Rolls(teaches=False)).draw()
+    (run,) = store.runs.newest()
+    (seen,) = store.runs.observed()
+    metrics = Metrics()
+    metrics.observed(seen.kind, seen.numbers)
+    found = metrics.registry.get_sample_value
+    votes = found("ttrl_votes_total", {"outcome": "below_floor"})
+    assert votes >= run.questions >= 4
+    assert run.samples == found("ttrl_samples_total") == 3 * votes
+    assert run.tokens == found("ttrl_sampled_tokens_total") == 6 * votes
+    assert found("ttrl_groups_informative_ratio") == 0
+    assert run.steps == found("ttrl_update_steps_total") == 0
+
+
+@pytest.mark.parametrize(("replay", "fresh"), [(0.0, [4, 4, 4]), (0.5, [4, 2, 2])])
+def test_samples_of_earlier_steps_stand_in_for_new_ones(store, tmp_path, replay, fresh):
+    rolls = Rolls()
+    lesson = begun(store, tmp_path, rolls, replay)
     drawn = [lesson.draw() for _ in range(3)]
     assert rolls.asked == fresh
     assert [len(rows) for rows in drawn] == [8, 8, 8], "a step's rows are always as many"

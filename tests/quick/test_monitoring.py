@@ -147,8 +147,8 @@ CASES: dict[str, tuple[dict[str, str], int, int, dict[str, str]]] = {
          "ttrl_learning_paused": f"0x{4 * DAY}"}, 3 * DAY + 80, 3 * DAY + 95, {},
     ),
     "TtrlNothingToLearn": (
-        {"ttrl_run_active": "1x90 0x9", "ttrl_run_steps": "0x35 1x65",
-         "ttrl_groups_informative_ratio": "0x35 0.05x65"}, 75, 95, {},
+        {'ttrl_runs_total{state="nothing"}': "0 1x9 2x9 3x99",
+         'ttrl_runs_total{state="published"}': "0x50 1x70"}, 40, 60, {"state": "nothing"},
     ),
     "TtrlScheduleLate": ({"ttrl_schedule_ticks_missed_total": "0+2x15 30x40"}, 12, 45, {}),
     "TtrlRolledBack": (
@@ -195,8 +195,8 @@ QUIET: dict[str, dict[str, str]] = {
         "ttrl_next_run_timestamp_seconds": "1x120", "ttrl_learning_paused": "0x120",
     },
     "TtrlNothingToLearn": {
-        "ttrl_run_active": "1x120", "ttrl_run_steps": "0x120",
-        "ttrl_groups_informative_ratio": "0x120",
+        'ttrl_runs_total{state="nothing"}': "0x30 1x30 2x60",
+        'ttrl_runs_total{state="published"}': "0x120",
     },
 }  # fmt: skip
 """A daemon that has just begun, for two hours."""

@@ -54,7 +54,12 @@ class Metrics:
         """Take in one observation of a run."""
         match kind:
             case "step":
-                self._step(numbers)
+                self.updating.steps.inc()
+                self.voting.drew(numbers)
+                self._newest(numbers)
+            case "draw":
+                self.voting.drew(numbers)
+                self._newest(numbers)
             case "verdict":
                 self.judging.verdict(numbers)
             case "guard":
@@ -69,10 +74,8 @@ class Metrics:
                 self.voting.in_flight_limit.set(1)
                 self.voting.paused_seconds.inc(numbers["seconds"])
 
-    def _step(self, numbers: Mapping[str, Any]) -> None:
+    def _newest(self, numbers: Mapping[str, Any]) -> None:
         voting, updating = self.voting, self.updating
-        updating.steps.inc()
-        voting.step(numbers)
         newest = {
             self.scheduling.step: "step", voting.entropy: "vote_entropy",
             voting.informative: "informative", voting.alike: "alike",

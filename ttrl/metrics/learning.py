@@ -61,8 +61,8 @@ class Voting:
             "Time that runs asked for nothing because many waited, counted when a pause ends.",
         )
 
-    def step(self, numbers: Mapping[str, Any]) -> None:
-        """What a step saw."""
+    def drew(self, numbers: Mapping[str, Any]) -> None:
+        """What a step saw, or the draw of one that there was nothing to learn for."""
         self.samples.inc(numbers["step_samples"])
         self.saved.inc(numbers["step_saved"])
         self.tokens.inc(numbers["step_tokens"])
