@@ -23,6 +23,8 @@ class Counting(Counts):
         self, route: str, status: int, seconds: float, first_byte_seconds: float | None
     ) -> None:
         self._metrics.serving.requests.labels(route, str(status)).inc()
+        if status >= 300:  # a refusal is quick: among the answers it would hide slow ones
+            return
         self._metrics.serving.seconds.observe(seconds)
         if first_byte_seconds is not None:
             self._metrics.serving.first_byte_seconds.observe(first_byte_seconds)

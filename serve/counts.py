@@ -15,9 +15,9 @@ class UpstreamError(StrEnum):
     BROKE_OFF = "broke_off"
     """The engine hung up before it answered: a 502."""
     TIMED_OUT = "timed_out"
-    """No complete answer by the deadline: a 504, or a cut stream."""
+    """No complete answer by the deadline: a 504, or a cut stream that counts as one."""
     CUT = "cut"
-    """The engine hung up in the middle of an answer: a cut stream."""
+    """The engine hung up in the middle of an answer: a cut stream that counts as a 502."""
     ADAPTER_MISSING = "adapter_missing"
     """The engine did not know the live adapter: the base was asked instead."""
     NOT_JSON = "not_json"
@@ -61,7 +61,8 @@ class Counts:
 
     def request(
         self, route: str, status: int, seconds: float, first_byte_seconds: float | None
-    ) -> None: ...
+    ) -> None:
+        """`status` says what became of it: of an answer that was cut, it is not what was sent."""
 
     def recorded(self, questions: int) -> None: ...
 

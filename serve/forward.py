@@ -175,9 +175,10 @@ class Forwarded:
             kind = failed.kind
         if answer.begun:
             # The answer is left without an end: the server closes the connection, and the client
-            # sees that it was cut.
+            # sees that it was cut. It is counted as what it would have got a moment earlier.
             timed_out = kind is UpstreamError.TIMED_OUT
             self.counts.upstream_error(kind if timed_out else UpstreamError.CUT)
+            answer.status = FAILURES[kind][0]
             return Unlearnable.INCOMPLETE
         raise self._failed(kind, route)
 

@@ -111,6 +111,7 @@ def test_an_engine_that_dies_mid_stream_cuts_the_stream(home: House) -> None:
     model = {"model": "ttrl-1"}
     assert b"".join(got) == event(model, "one") + event(model, "two")
     assert home.tally.errors == {UpstreamError.CUT: 1}
+    assert home.tally.requests == [(CHAT, 502)], "no success, whatever its first line said"
     nothing_learned(home, Unlearnable.INCOMPLETE)
 
 
@@ -248,6 +249,7 @@ def test_an_engine_that_hangs_is_given_up_at_the_deadline() -> None:
                 answer.read()
         assert home.texts() == []
         assert home.tally.errors == {UpstreamError.TIMED_OUT: 2}
+        assert home.tally.requests == [(CHAT, 504), (CHAT, 504)], "cut or not"
 
 
 @pytest.mark.fault("a client reads slowly", sees="all of its answer", keeps="everything")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from serve.counting import Counting
 from ttrl.metrics import Metrics
 
 STEP = {
@@ -102,3 +103,15 @@ def test_rulings_are_counted_by_rule() -> None:
     found = metrics.registry.get_sample_value
     assert found("ttrl_guard_rulings_total", {"action": "hold", "rule": "flips"}) == 2
     assert found("ttrl_guard_rulings_total", {"action": "hold", "rule": "alike"}) == 1
+
+
+def test_times_are_those_of_answers() -> None:
+    """Refusals are quick: among them slow answers would not show."""
+    metrics = Metrics()
+    counting = Counting(metrics)
+    for status in (200, 200, 400, 404, 415, 429, 499, 502, 504):
+        counting.request("/v1/chat/completions", status, 0.5, 0.1)
+    assert value(metrics, "ttrl_http_request_duration_seconds_count") == 2
+    assert value(metrics, "ttrl_http_first_byte_seconds_count") == 2
+    labels = {"route": "/v1/chat/completions", "code": "499"}
+    assert metrics.registry.get_sample_value("ttrl_http_requests_total", labels) == 1

@@ -163,8 +163,8 @@ CASES: dict[str, tuple[dict[str, str], int, int, dict[str, str]]] = {
         {"ttrl_adapters_waiting": f"1x{DAY + 20} 0x9"}, DAY + 10, DAY + 25, {},
     ),
     "TtrlCandidatesWorse": (
-        {'ttrl_gate_verdicts_total{verdict="worse"}': "0 1x9 2x9 4x99",
-         'ttrl_promotions_total{author="run"}': "0x50 1x70"}, 40, 60, {"verdict": "worse"},
+        {'ttrl_runs_total{state="rejected"}': "0 1x9 2x9 4x99",
+         'ttrl_promotions_total{author="run"}': "0x50 1x70"}, 40, 60, {"state": "rejected"},
     ),
     "TtrlAccuracyFell": (
         {'ttrl_estimated_accuracy_high_ratio{role="live"}': "0.5x20 0.9x9",
@@ -202,6 +202,15 @@ QUIET: dict[str, dict[str, str]] = {
 """A daemon that has just begun, for two hours."""
 
 
+def test_every_reason_of_a_loss_is_there_from_the_start():
+    """What appears above 0 with its first event is no increase to Prometheus."""
+    (rule,) = (rule for rule in rules() if rule["alert"] == "TtrlQuestionsLost")
+    (reasons,) = re.findall(r'reason=~"([^"]+)"', rule["expr"])
+    start = Metrics().registry.get_sample_value
+    for reason in reasons.split("|"):
+        assert start("ttrl_questions_skipped_total", {"reason": reason}) == 0
+
+
 @needs_prometheus
 @pytest.mark.parametrize("alert", QUIET)
 def test_a_beginning_is_no_alarm(alert, tmp_path):
@@ -225,6 +234,31 @@ def test_it_fires_and_clears(alert, tmp_path):
         {"eval_time": f"{cleared}m", "alertname": alert, "exp_alerts": []},
     ]
     _tested(tmp_path, series, at)
+
+
+def _of(instance, series):
+    """A series as a daemon among others has it."""
+    name, _, rest = series.removesuffix("}").partition("{")
+    mine = [f'instance="{instance}"', "" if 'job="' in rest else 'job="ttrl"', rest]
+    return f"{name}{{{','.join(filter(None, mine))}}}"
+
+
+@needs_prometheus
+@pytest.mark.parametrize("alert", CASES)
+def test_each_daemon_has_its_own(alert, tmp_path):
+    """One Prometheus, two daemons: neither's alerts hide or break the other's."""
+    series, fires, _, labels = CASES[alert]
+    rule = next(rule for rule in rules() if rule["alert"] == alert)
+    daemons = ("one", "two")
+    fired = [
+        {
+            "exp_labels": {**rule["labels"], "job": "ttrl", "instance": daemon, **labels},
+            "exp_annotations": rule["annotations"],
+        }
+        for daemon in daemons
+    ]
+    both = {_of(daemon, name): values for name, values in series.items() for daemon in daemons}
+    _tested(tmp_path, both, [{"eval_time": f"{fires}m", "alertname": alert, "exp_alerts": fired}])
 
 
 def _tested(tmp_path, series, at):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ttrl.metrics.series import Maker
 from ttrl.questions import Unlearnable
 
-LOST = (Unlearnable.QUEUE_FULL, Unlearnable.STORE_FAILED)
-"""Reasons that are nobody's wish."""
+LOST = (Unlearnable.QUEUE_FULL, Unlearnable.STORE_FAILED, Unlearnable.NOT_REDACTED)
+"""Reasons that are nobody's wish: an alert looks at these."""
 
 
 class Serving:
@@ -14,14 +14,20 @@ class Serving:
 
     def __init__(self, make: Maker) -> None:
         self.requests = make.counter(
-            "ttrl_http_requests_total", "Requests, by route and status.", "route", "code"
+            "ttrl_http_requests_total",
+            "Requests, by route and by what became of them: the status, which is 502 or 504 where "
+            "an answer was cut, 499 where its client went away.",
+            "route",
+            "code",
         )
         self.seconds = make.histogram(
-            "ttrl_http_request_duration_seconds", "From a request to the end of its answer."
+            "ttrl_http_request_duration_seconds",
+            "From a request to the end of its answer; refusals and failures are not in it.",
         )
         self.first_byte_seconds = make.histogram(
             "ttrl_http_first_byte_seconds",
-            "From a request to the first byte of its answer; of a stream, to its first token.",
+            "From a request to the first byte of its answer; of a stream, to its first token. As "
+            "above, of answers only.",
         )
         self.in_flight = make.gauge("ttrl_http_requests_in_flight", "Requests under way.")
         self.aborted = make.counter(
