@@ -14,8 +14,9 @@ The daemon has them at `/metrics` of its admin address and of the gateway; `pyth
 makes this page from `ttrl/metrics`. Besides there are the usual ones of the process (`process_*`,
 `python_info`). No label holds anything of a user's.
 A counter counts from the daemon's start, as Prometheus expects; gauges of the newest step, gate or
-measurement keep their value until the next. What cannot be said (an accuracy without labels, a GPU
-that is not there) is no series.
+measurement keep their value until the next, also when the daemon starts again. What cannot be said
+(an accuracy without labels, a step before any, a check that the newest gate did not make) is no
+series.
 
 | name | kind | labels | |
 |---|---|---|---|

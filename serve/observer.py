@@ -25,8 +25,8 @@ FILES = (FILE, f"{FILE}-wal")
 
 
 class Observer:
-    """Follows the store from now on: what was seen before this daemon began is in Prometheus, not
-    here. `told` hears of each change of what is wanted."""
+    """Follows the store from now on: what was counted before this daemon began is in Prometheus,
+    not here; how things look since is shown. `told` hears of each change of what is wanted."""
 
     def __init__(
         self,
@@ -79,7 +79,10 @@ class Observer:
 
     def _begin(self) -> None:
         if not self._begun:
-            self._last = self._store.runs.last_observation()
+            for observation in self._store.runs.newest_observed():
+                self._last = observation.id
+                with suppress(KeyError, TypeError, ValueError):  # of another release of ttrl
+                    self._metrics.show(observation.kind, observation.numbers)
             self._wanted = self._store.adapters.wanted().id
             self._begun = True
 
@@ -92,7 +95,7 @@ class Observer:
         for kind in {state for state in AdapterState if state not in GONE} | versions.keys():
             self._metrics.versions.adapters.labels(kind).set(versions.get(kind, 0))
         ended = [run.finished for run in self._store.runs.newest(2) if run.finished]
-        self._metrics.scheduling.last_run.set(max(ended, default=0))
+        self._metrics.scheduling.last_run.set(max(ended, default=None))
         self._measured()
         self._host()
 
@@ -102,7 +105,7 @@ class Observer:
 
     def _measured(self) -> None:
         serving, table = self._store.adapters.serving(), self._store.measurements
-        self._metrics.versions.live_since.set(self._store.adapters.live_since() or 0)
+        self._metrics.versions.live_since.set(self._store.adapters.live_since())
         self._metrics.versions.waiting.set(self._store.adapters.waiting())
         for role, version in (("live", serving.adapter), ("base", None)):
             found = table.newest(Kind.QUALITY, version)
@@ -120,8 +123,8 @@ class Observer:
         disk = shutil.disk_usage(self._state_dir)
         host.disk_free.set(disk.free)
         host.disk_size.set(disk.total)
-        files = (self._state_dir / name for name in FILES)
-        host.store_size.set(sum(file.stat().st_size for file in files if file.exists()))
+        files = [file for name in FILES if (file := self._state_dir / name).exists()]
+        host.store_size.set(sum(file.stat().st_size for file in files) if files else None)
         card = first_card()
         if card is not None:
             host.card_used.labels(card.name).set(card.total - card.free)

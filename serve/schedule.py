@@ -65,7 +65,7 @@ class Clock:
         self._metrics.scheduling.decisions.labels(decision).inc()
         self._metrics.scheduling.paused.set(facts.paused)
         due = next_start(self._schedule, facts.fired, facts.now)
-        self._metrics.scheduling.next_run.set(due.timestamp() if due else 0)
+        self._metrics.scheduling.next_run.set(due.timestamp() if due else None)
         if decision is Decision.START:
             await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
             await self._start()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
 from serve.counting import Counting
@@ -36,11 +39,11 @@ def value(metrics: Metrics, name: str) -> float | None:
         ([("pause", {"waiting": 70})], 0, 0),
         ([("pause", {"waiting": 70}), ("resume", {"seconds": 1.5})], 1, 1.5),
         ([("resume", {"seconds": 1.5}), ("resume", {"seconds": 2}), ("step", STEP)], 2.5, 3.5),
-        ([("probe", {"done": 1, "of": 2})], 0, 0),
+        ([("probe", {"done": 1, "of": 2})], None, 0),
     ],
 )
 def test_a_pause_shows(
-    observed: list[tuple[str, dict[str, float]]], limit: float, paused: float
+    observed: list[tuple[str, dict[str, float]]], limit: float | None, paused: float
 ) -> None:
     metrics = Metrics()
     for kind, numbers in observed:
@@ -50,13 +53,14 @@ def test_a_pause_shows(
 
 
 def test_what_the_guard_looks_at_shows() -> None:
-    """A sign that a step could not say stays what it was."""
     metrics = Metrics()
     metrics.observed("step", {**STEP, "kl": 0.5})
-    metrics.observed("step", {**STEP, "asked_again": 0, "flipped": 0})
     assert value(metrics, "ttrl_vote_flipped_ratio") == 0.25
-    assert value(metrics, "ttrl_samples_length_tokens") == 12
     assert value(metrics, "ttrl_update_kl_nats") == 0.5
+    metrics.observed("step", {**STEP, "asked_again": 0, "flipped": 0})
+    assert value(metrics, "ttrl_vote_flipped_ratio") is None, "this one cannot say"
+    assert value(metrics, "ttrl_update_kl_nats") is None
+    assert value(metrics, "ttrl_samples_length_tokens") == 12
     assert value(metrics, "ttrl_samples_total") == 64
     assert value(metrics, "ttrl_sampled_tokens_total") == 800
     assert value(metrics, "ttrl_vote_share_ratio_count") == 8
@@ -75,14 +79,18 @@ CHECKS = [
 ]  # fmt: skip
 
 
+VERDICT = {
+    "verdict": "worse", "labelled": 30, "held_out": 20, "checks": CHECKS,
+    "certainty": {"e": 3.0, "threshold": None, "needed": 100, "budget_left": 0.5},
+}  # fmt: skip
+UNLABELLED = {**VERDICT, "verdict": "sharper", "labelled": 0, "checks": [], "certainty": None}
+
+
 def test_what_a_gate_said_shows() -> None:
     metrics = Metrics()
     found = metrics.registry.get_sample_value
-    verdict = {"verdict": "worse", "labelled": 30, "held_out": 20, "checks": CHECKS}
-    sure = {"e": 3.0, "threshold": None, "needed": 100, "budget_left": 0.5}
-    metrics.observed("verdict", verdict | {"certainty": None})
-    assert found("ttrl_gate_budget_left_ratio") == 0, "not said"
-    metrics.observed("verdict", verdict | {"certainty": sure})
+    metrics.observed("verdict", VERDICT)
+    metrics.observed("verdict", VERDICT)
     assert found("ttrl_gate_verdicts_total", {"verdict": "worse"}) == 2
     assert found("ttrl_gate_probes", {"kind": "labelled"}) == 30
     assert found("ttrl_gate_difference_ratio", {"rule": "accuracy"}) == pytest.approx(0.2)
@@ -94,6 +102,47 @@ def test_what_a_gate_said_shows() -> None:
     assert found(objections, {"rule": "accuracy", "outcome": "passed"}) is None
     assert found("ttrl_gate_evidence") == 3
     assert found("ttrl_gate_evidence_asked") == float("inf")
+
+
+def test_what_the_newest_gate_did_not_look_at_is_no_series() -> None:
+    metrics = Metrics()
+    metrics.observed("verdict", UNLABELLED)
+    assert value(metrics, "ttrl_gate_budget_left_ratio") is None, "no gate has said"
+    metrics.observed("verdict", VERDICT)
+    metrics.observed("verdict", UNLABELLED)
+    found = metrics.registry.get_sample_value
+    assert found("ttrl_gate_probes", {"kind": "labelled"}) == 0
+    assert found("ttrl_gate_difference_ratio", {"rule": "accuracy"}) is None
+    for name in ("right_to_wrong_ratio", "evidence", "evidence_asked"):
+        assert value(metrics, f"ttrl_gate_{name}") is None
+    assert value(metrics, "ttrl_gate_budget_left_ratio") == 0.5, "the year's, as it was"
+
+
+def test_before_anything_is_said_there_is_no_series() -> None:
+    """A 0 would be read as one: no budget left, no accuracy, a step of length 0."""
+    text = Metrics().text().decode()
+    unsaid = re.compile(
+        r"ttrl_(gate_[a-z_]+_ratio|gate_evidence|update_[a-z_]+(ratio|nats)|run_steps|vote_entropy"
+        r"|samples_(length|unreadable)|groups_|drift_|[a-z_]+_timestamp_seconds)"
+    )
+    assert [line for line in text.splitlines() if unsaid.match(line)] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "gauge", "counter"),
+    [
+        ("step", STEP, "ttrl_run_steps", "ttrl_samples_total"),
+        ("draw", STEP, "ttrl_groups_informative_ratio", "ttrl_samples_total"),
+        ("verdict", VERDICT, "ttrl_gate_evidence", "ttrl_gate_objections_total"),
+    ],
+)
+def test_what_was_counted_before_is_only_shown(
+    kind: str, numbers: dict[str, Any], gauge: str, counter: str
+) -> None:
+    metrics = Metrics()
+    metrics.show(kind, numbers)
+    assert value(metrics, gauge)
+    assert not value(metrics, counter)
 
 
 def test_rulings_are_counted_by_rule() -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from serve.observer import Observer
+from tests.quick.test_metrics import STEP
 from ttrl.metrics import Metrics
 from ttrl.questions import from_prompt
 from ttrl.store.adapters import AdapterRow, AdapterState
@@ -132,10 +133,23 @@ def test_observations_are_taken_once(store, observer, value):
     assert value("questions_left_out_total", reason="client_share") == 2
 
 
+def test_a_daemon_that_starts_again_shows_the_newest_step(store, metrics, tmp_path, value):
+    """And does not stumble over what another release of ttrl has written."""
+    run = store.runs.create(Trigger.OPERATOR, {})
+    for steps in (1, 2):
+        store.runs.observe(run.id, "step", {**STEP, "step": steps})
+    store.runs.observe(run.id, "verdict", {"of another": "release"})
+    later = Observer(store, metrics, tmp_path)
+    later.look()
+    assert value("run_steps") == 2
+    assert value("samples_length_tokens") == 12
+    assert value("update_steps_total") == 0, "Prometheus has them"
+
+
 def test_since_when_it_serves(store, observer, value):
     """A daemon that starts again says so again; what serves is as old as before."""
     observer.stand()
-    assert value("live_adapter_since_timestamp_seconds") == 0
+    assert value("live_adapter_since_timestamp_seconds") is None
     for name in ("one", None, "one", "one", "one"):
         store.adapters.served(name, "as wanted")
         time.sleep(0.002)

@@ -52,38 +52,40 @@ class Metrics:
 
     def observed(self, kind: str, numbers: Mapping[str, Any]) -> None:
         """Take in one observation of a run."""
+        self._count(kind, numbers)
+        self.show(kind, numbers)
+
+    def _count(self, kind: str, numbers: Mapping[str, Any]) -> None:
         match kind:
-            case "step":
-                self.updating.steps.inc()
-                self.voting.drew(numbers)
-                self._newest(numbers)
-            case "draw":
-                self.voting.drew(numbers)
-                self._newest(numbers)
-            case "verdict":
-                self.judging.verdict(numbers)
-            case "guard":
-                self.judging.rulings.labels(numbers["action"], numbers["rule"]).inc()
             case "selection":
-                self.scheduling.step.set(0)
                 for reason, count in numbers["left_out"].items():
                     self.scheduling.left_out.labels(reason).inc(count)
+            case "step":
+                self.updating.steps.inc()
+                self.voting.count(numbers)
+            case "draw":
+                self.voting.count(numbers)
+            case "resume":
+                self.voting.paused_seconds.inc(numbers["seconds"])
+            case "guard":
+                self.judging.rulings.labels(numbers["action"], numbers["rule"]).inc()
+            case "verdict":
+                self.judging.count(numbers)
+
+    def show(self, kind: str, numbers: Mapping[str, Any]) -> None:
+        """How things look since an observation; it may have been counted by a daemon before."""
+        match kind:
+            case "selection":
+                self.scheduling.step.set(0)
+            case "step":
+                self.scheduling.step.set(numbers["step"])
+                self.voting.show(numbers)
+                self.updating.show(numbers)
+            case "draw":
+                self.voting.show(numbers)
             case "pause":
                 self.voting.in_flight_limit.set(0)
             case "resume":
                 self.voting.in_flight_limit.set(1)
-                self.voting.paused_seconds.inc(numbers["seconds"])
-
-    def _newest(self, numbers: Mapping[str, Any]) -> None:
-        voting, updating = self.voting, self.updating
-        newest = {
-            self.scheduling.step: "step", voting.entropy: "vote_entropy",
-            voting.informative: "informative", voting.alike: "alike",
-            voting.unreadable: "unreadable", voting.length: "length",
-            voting.in_flight_limit: "in_flight_limit", updating.token_entropy: "token_entropy",
-            updating.kl: "kl", updating.mismatch: "mismatch", updating.masked: "masked",
-            updating.reward: "reward",
-        }  # fmt: skip
-        for gauge, name in newest.items():
-            if numbers.get(name) is not None:
-                gauge.set(numbers[name])
+            case "verdict":
+                self.judging.show(numbers)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ttrl.checks import Outcome, Rule
 from ttrl.gate import Verdict
-from ttrl.metrics.series import Maker, show
+from ttrl.metrics.series import Maker
 
 
 class Judging:
@@ -34,18 +34,18 @@ class Judging:
             "Candidate less live version in the newest gate, by rule.",
             "rule",
         )
-        self.right_to_wrong = make.gauge(
+        self.right_to_wrong = make.newest(
             "ttrl_gate_right_to_wrong_ratio",
             "Share of the live version's right majorities that the newest candidate lost.",
         )
-        self.e_value = make.gauge(
+        self.e_value = make.newest(
             "ttrl_gate_evidence",
             "E-value of the newest gate's labels against the candidate being no better.",
         )
-        self.e_asked = make.gauge(
+        self.e_asked = make.newest(
             "ttrl_gate_evidence_asked", "E-value that the newest gate asked for."
         )
-        self.budget = make.gauge(
+        self.budget = make.newest(
             "ttrl_gate_budget_left_ratio", "Share of the year's labelled gates that are left."
         )
         self.rulings = make.counter(
@@ -71,22 +71,33 @@ class Judging:
             "stream",
         )
 
-    def verdict(self, numbers: Mapping[str, Any]) -> None:
+    def count(self, numbers: Mapping[str, Any]) -> None:
         """What a gate said, as its run observed it."""
         self.verdicts.labels(numbers["verdict"]).inc()
-        for kind in ("labelled", "held_out"):
-            self.probes.labels(kind).set(numbers[kind])
         for check in numbers["checks"]:
             rule, outcome = Rule(check["rule"]).name.lower(), Outcome(check["outcome"])
             if outcome is not Outcome.PASSED:
                 self.objections.labels(rule, outcome).inc()
-            compared = check["compared"]
-            if compared and not check["tag"]:
-                if check["rule"] == Rule.KEPT_RIGHT:
-                    self.right_to_wrong.set(1 - compared["after"])
-                else:
-                    show(self.difference, compared["after"] - compared["before"], rule)
-        if sure := numbers["certainty"]:
-            self.e_value.set(sure["e"])
-            self.e_asked.set(sure["threshold"] or float("inf"))
+
+    def show(self, numbers: Mapping[str, Any]) -> None:
+        """What that rests on; of what this gate did not look at, nothing is left to see."""
+        for kind in ("labelled", "held_out"):
+            self.probes.labels(kind).set(numbers[kind])
+        compared = {
+            Rule(check["rule"]): check["compared"]
+            for check in numbers["checks"]
+            if check["compared"] and not check["tag"]
+        }
+        kept_right = compared.pop(Rule.KEPT_RIGHT, None)
+        self.right_to_wrong.set(1 - kept_right["after"] if kept_right else None)
+        self.difference.clear()
+        for rule, values in compared.items():
+            self.difference.labels(rule.name.lower()).set(values["after"] - values["before"])
+        self._show_certainty(numbers["certainty"])
+
+    def _show_certainty(self, sure: Mapping[str, Any] | None) -> None:
+        """The budget is the year's: a gate without labels leaves it as it is."""
+        self.e_value.set(sure["e"] if sure else None)
+        self.e_asked.set((sure["threshold"] or float("inf")) if sure else None)
+        if sure:
             self.budget.set(sure["budget_left"])

@@ -84,16 +84,16 @@ class Drifting:
     """What moves: the questions, and the policy."""
 
     def __init__(self, make: Maker) -> None:
-        self.psi = make.gauge(
+        self.psi = make.newest(
             "ttrl_drift_questions_psi",
             "Population stability index of the newest questions against those before them.",
         )
-        self.by_chance = make.gauge(
+        self.by_chance = make.newest(
             "ttrl_drift_questions_psi_by_chance",
             "What that index stays below in 95% of the cases where nothing has moved.",
         )
-        self.questions_at = make.gauge(
-            "ttrl_drift_questions_timestamp_seconds", "When the questions were compared; 0: never."
+        self.questions_at = make.newest(
+            "ttrl_drift_questions_timestamp_seconds", "When the questions were compared."
         )
         self.policy = make.gauge(
             "ttrl_drift_policy_nats",

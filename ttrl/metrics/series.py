@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary
+from prometheus_client.core import GaugeMetricFamily
 
 SECONDS = (0.05, 0.2, 1, 5, 20, 60)
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -21,6 +22,22 @@ class Described:
     kind: str
     labels: tuple[str, ...]
     text: str
+
+
+class Newest:
+    """A gauge of the newest of something; as long as nothing can be said, it is no series."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._value: float | None = None
+
+    def set(self, value: float | None) -> None:
+        """What the newest one says; None where it says nothing."""
+        self._value = value
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """What the registry asks for."""
+        yield GaugeMetricFamily(self._name, self._text, self._value)
 
 
 class Maker:
@@ -43,6 +60,13 @@ class Maker:
         """What goes up and down."""
         self._note(name, "gauge", labels, text)
         return Gauge(name, text, labels, registry=self._registry)
+
+    def newest(self, name: str, text: str) -> Newest:
+        """The newest value, once there is one."""
+        self._note(name, "gauge", (), text)
+        made = Newest(name, text)
+        self._registry.register(made)
+        return made
 
     def histogram(
         self, name: str, text: str, *labels: str, buckets: Sequence[float] = SECONDS

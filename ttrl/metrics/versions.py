@@ -18,8 +18,8 @@ class Versions:
         self.live = make.info(
             "ttrl_live_adapter", "The version that answers users.", "version", "base"
         )
-        self.live_since = make.gauge(
-            "ttrl_live_adapter_since_timestamp_seconds", "Since when it does; 0 before any."
+        self.live_since = make.newest(
+            "ttrl_live_adapter_since_timestamp_seconds", "Since when it does."
         )
         self.live_is_wanted = make.gauge(
             "ttrl_live_adapter_is_wanted",

@@ -233,10 +233,13 @@ class RunTable:
             rows = connection.execute(query.order_by(observations.c.id))
             return [Observation(row.id, row.run_id, row.kind, row.at, row.numbers) for row in rows]
 
-    def last_observation(self) -> int:
-        """The id of the newest observation; 0 when there is none."""
+    def newest_observed(self) -> list[Observation]:
+        """The newest observation of each kind, in order."""
+        newest = sa.select(sa.func.max(observations.c.id)).group_by(observations.c.kind)
+        query = sa.select(observations).where(observations.c.id.in_(newest))
         with self._database.read() as connection:
-            return connection.scalar(sa.select(sa.func.max(observations.c.id))) or 0
+            rows = connection.execute(query.order_by(observations.c.id))
+            return [Observation(row.id, row.run_id, row.kind, row.at, row.numbers) for row in rows]
 
     def add_verdict(self, row: Mapping[str, Any]) -> None:
         """What the gate said; of a run that was stopped meanwhile, nothing: what it was asked may
