@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 
+from serve.live import BASE
 from ttrl.store.adapters import Change
 from ttrl.store.runs import Run, RunState
 
@@ -24,7 +25,8 @@ class Event(StrEnum):
 
 @dataclass(frozen=True)
 class Notice:
-    """One of them, `at` in Unix seconds; no text of a user or a model is in it."""
+    """One of them, `at` in Unix seconds; no text of a user or a model is in it. `adapter` is the
+    version that it is about, `run` the one that made it, `live` what is to serve from then on."""
 
     event: Event
     at: float
@@ -32,6 +34,7 @@ class Notice:
     run: int | None = None
     adapter: str | None = None
     author: str | None = None
+    live: str | None = None
 
 
 ENDS = {
@@ -44,8 +47,15 @@ ENDS = {
 def of_change(change: Change) -> Notice:
     """Another version is wanted; the base model is called so."""
     event = Event.ROLLED_BACK if change.back else Event.PROMOTED
-    adapter = change.adapter or "base"
-    return Notice(event, time.time(), change.reason, adapter=adapter, author=change.author)
+    return Notice(
+        event,
+        time.time(),
+        change.reason,
+        run=change.run,
+        adapter=change.about or BASE,
+        author=change.author,
+        live=change.adapter or BASE,
+    )
 
 
 def of_run(run: Run) -> Notice | None:

@@ -233,7 +233,9 @@ class Page:
 
         def back() -> bool:
             return self._store.adapters.roll_back(
-                author=Author.OPERATOR, reason="rolled back on the page", only=form.get("version")
+                author=Author.OPERATOR,
+                reason="rolled back on the page",
+                only=form.get("version", ""),
             )
 
         if not await asyncio.to_thread(back):

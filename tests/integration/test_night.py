@@ -70,10 +70,11 @@ def test_a_night(story):
     by = {each["metric"]["verdict"]: each for each in over(story, "ttrl_gate_verdicts_total")}
     assert by["worse"]["values"][-1][1] == "1"
     wait_until(lambda: len(story.hook.heard) == 3, "the webhook has heard of all")
-    assert [(each["event"], each["adapter"]) for each in story.hook.heard] == [
-        ("adapter.promoted", story.promoted),
-        ("run.rejected", None),
-        ("adapter.rolled_back", "base"),
+    told_of = ("event", "run", "adapter", "live")
+    assert [tuple(each[key] for key in told_of) for each in story.hook.heard] == [
+        ("adapter.promoted", 1, story.promoted, story.promoted),
+        ("run.rejected", 2, None, None),
+        ("adapter.rolled_back", 1, story.promoted, "base"),
     ]
     said = story.daemon.ttrl("status")
     assert "labelled probes" in said

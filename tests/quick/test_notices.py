@@ -45,10 +45,24 @@ def test_ends_of_runs(state, event):
         assert (notice.run, notice.adapter, notice.reason) == (3, "ttrl-1", "sharper")
 
 
-def test_changes():
-    back = of_change(Change(1, None, "guard", "flips", back=True))
-    assert (back.event, back.adapter, back.author) == (Event.ROLLED_BACK, "base", "guard")
-    assert of_change(Change(1, "a", "run", "", back=False)).event is Event.PROMOTED
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (Change(1, "a", "run", "so", False, None, 7), (Event.PROMOTED, "a", 7, "a")),
+        (Change(2, "b", "operator", "so", False, "a", 8), (Event.PROMOTED, "b", 8, "b")),
+        (Change(3, "a", "guard", "so", True, "b", 8), (Event.ROLLED_BACK, "b", 8, "a")),
+        (Change(4, None, "operator", "so", True, "a", 7), (Event.ROLLED_BACK, "a", 7, "base")),
+        (
+            Change(5, None, "operator", "so", False, "a", None),
+            (Event.PROMOTED, "base", None, "base"),
+        ),
+    ],
+)
+def test_changes(change, told):
+    """Of a roll-back, the version that was taken back is told, and what serves instead."""
+    notice = of_change(change)
+    assert (notice.event, notice.adapter, notice.run, notice.live) == told
+    assert (notice.author, notice.reason) == (change.author, "so")
 
 
 def tell(url, *notices, pauses=(0.01, 0.01), until=lambda metrics: True):
@@ -80,7 +94,7 @@ def test_it_is_told_and_signed():
     (told,) = hook.heard
     assert told == {
         "event": "adapter.promoted", "at": 1.0, "reason": "better", "run": None,
-        "adapter": "ttrl-1", "author": "run",
+        "adapter": "ttrl-1", "author": "run", "live": None,
     }  # fmt: skip
 
 

@@ -48,13 +48,14 @@ def value(metrics):
     return found
 
 
-def publish(store, name, state=AdapterState.APPROVED, parent=None):
-    row = AdapterRow(name, "l", 1, "d", parent, "base", None, 16, state, "so", 1.0)
+def publish(store, name, state=AdapterState.APPROVED, parent=None, run=None):
+    row = AdapterRow(name, "l", 1, "d", parent, "base", run, 16, state, "so", 1.0)
     store.adapters.publish(row, [], author="run")
 
 
 def test_promotions_and_roll_backs_are_told_apart(store, observer, value, told):
-    publish(store, "one")
+    run = store.runs.create(Trigger.OPERATOR, {})
+    publish(store, "one", run=run.id)
     publish(store, "two", parent="one")
     observer.look()
     store.adapters.roll_back(author="guard", reason="flips")
@@ -67,8 +68,9 @@ def test_promotions_and_roll_backs_are_told_apart(store, observer, value, told):
     assert value("promotions_total", author="operator") == 1
     assert value("roll_backs_total", author="guard") == 1
     assert value("roll_backs_total", author="operator") == 1
-    assert [(change.adapter, change.back) for change in told] == [
-        ("one", False), ("two", False), ("one", True), (None, True), ("two", False),
+    assert [(change.about, change.adapter, change.back, change.run) for change in told] == [
+        ("one", "one", False, run.id), ("two", "two", False, None), ("two", "one", True, None),
+        ("one", None, True, run.id), ("two", "two", False, None),
     ]  # fmt: skip
 
 

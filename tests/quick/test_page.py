@@ -252,6 +252,7 @@ def test_roll_back_only_what_was_seen(scene):
     publish(scene.store, "one")
     scene.login()
     assert scene.push("/rollback", version="older").status_code == 409
+    assert scene.push("/rollback").status_code == 409
     assert scene.store.adapters.wanted().adapter == "one"
     assert scene.push("/rollback", version="one").status_code == 303
     assert scene.store.adapters.wanted().adapter is None

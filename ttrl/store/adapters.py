@@ -87,13 +87,21 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Change:
-    """Another version was wanted; `back` says that it was for taking the one before it back."""
+    """Another version was wanted; `back` says that it was for taking the one before it back. `run`
+    made the version that this is about: the one taken back, else the one wanted now."""
 
     id: int
     adapter: str | None
     author: str
     reason: str
     back: bool
+    before: str | None
+    run: int | None
+
+    @property
+    def about(self) -> str | None:
+        """The version that was taken back, else the one that is wanted now."""
+        return self.before if self.back else self.adapter
 
 
 class AdapterTable:
@@ -241,14 +249,14 @@ class AdapterTable:
         query = sa.select(*columns).where(wanted.c.id >= sa.func.coalesce(earlier, 0))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(wanted.c.id)).all()
-            gone = set(
-                connection.scalars(
-                    sa.select(adapters.c.name).where(adapters.c.state.in_(TAKEN_BACK))
-                )
-            )
-        before = [None, *(row.adapter for row in rows)]
-        every = (Change(*row, back=last in gone) for last, row in zip(before, rows, strict=False))
-        return [change for change in every if change.id > after]
+            runs, gone = _made_and_gone(connection)
+        found, before = [], None
+        for key, adapter, author, reason in rows:
+            back = before in gone
+            run = runs.get(before if back else adapter)
+            found.append(Change(key, adapter, author, reason, back, before, run))
+            before = adapter
+        return [change for change in found if change.id > after]
 
     def counts(self) -> dict[str, int]:
         """How many are in each state."""
@@ -356,6 +364,15 @@ def want(connection: sa.Connection, name: str | None, author: str, reason: str) 
     """Write down which version should serve."""
     row = {"adapter": name, "author": author, "reason": reason, "at": time.time()}
     connection.execute(wanted.insert().values(row))
+
+
+def _made_and_gone(connection: sa.Connection) -> tuple[dict[str | None, int | None], set[str]]:
+    """The run of each version, and which were taken back."""
+    query = sa.select(adapters.c.name, adapters.c.run_id, adapters.c.state)
+    rows = connection.execute(query).all()
+    return {name: run for name, run, _ in rows}, {
+        row.name for row in rows if row.state in TAKEN_BACK
+    }
 
 
 def _from_row(row: sa.Row[Any]) -> AdapterRow:
