@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serve.schedule import FIRED, Clock
+from serve.schedule import FIRED, Clock, missed
 from tests.quick.test_forgetting import ask
 from ttrl.config import ScheduleConfig
 from ttrl.metrics import Metrics
@@ -58,3 +58,21 @@ def test_a_clock_that_is_set_back(clock, store):
     assert ticks(clock, 2) == 0
     due = datetime.fromisoformat(clock.next_run())
     assert due - datetime.now(UTC) < timedelta(hours=1, seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "looks"),
+    [(0, 0), (4.9, 0), (5.0, 0), (5.4, 0), (7.4, 0), (7.6, 1), (10, 1), (61, 11), (3600, 719)],
+)
+def test_looks_that_were_missed(seconds, looks):
+    assert missed(seconds) == looks
+
+
+def test_a_host_that_slept_is_counted_as_late(store):
+    """APScheduler says nothing of it: it only looks later than it would have."""
+    metrics, times = Metrics(), iter([100.0, 105.0, 3705.0, 3710.0])
+    clock = Clock(ScheduleConfig(), store, lambda: None, metrics, uptime=lambda: next(times))
+    clock.started = []
+    ticks(clock, 4)
+    total = metrics.registry.get_sample_value("ttrl_schedule_ticks_missed_total")
+    assert total == 719

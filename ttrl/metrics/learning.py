@@ -138,5 +138,6 @@ class Scheduling:
             "ttrl_schedule_decisions_total", "Looks at the schedule, by outcome.", "decision"
         )
         self.ticks_missed = make.counter(
-            "ttrl_schedule_ticks_missed_total", "Looks at the schedule that came late."
+            "ttrl_schedule_ticks_missed_total",
+            "Looks at the schedule, one every five seconds, that were not made in time.",
         )
