@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 import click
 import httpx2
@@ -47,8 +48,23 @@ def _batches(asked: Iterator[Recorded]) -> Iterator[list[Recorded]]:
         yield batch
 
 
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "What is 2?"}]}
+WRONG: tuple[tuple[int, str, dict[str, Any]], ...] = (
+    (400, CHAT, {"content": b"{", "headers": {"content-type": "application/json"}}),
+    (400, CHAT, {"json": {"model": MODEL, "messages": []}}),
+    (400, COMPLETIONS, {"json": [MODEL]}),
+    (404, CHAT, {"json": {**ASKED, "model": "another"}}),
+    (404, COMPLETIONS, {"json": {"model": "another", "prompt": "What"}}),
+    (413, CHAT, {"json": {**ASKED, "user": "x" * 2**24}}),
+    (415, CHAT, {"content": b"What is 2?"}),
+    (415, COMPLETIONS, {"content": b"What is 2?"}),
+)
+"""What clients do wrong: the status that it gets, the route, what is sent."""
+
+
 def use(url: str) -> None:
-    """Requests over several routes, some of them wrong."""
+    """Requests as they come, over several routes: answers, errors, and clients that go away."""
     with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:
         asked = [{"role": "user", "content": "What is 417 plus 286?"}]
         for _ in range(5):
@@ -57,6 +73,12 @@ def use(url: str) -> None:
         client.models.list()
     for path in ("/v1/nothing", "/health", "/readyz"):
         httpx2.get(f"{url}{path}", trust_env=False)
+    with httpx2.Client(base_url=url, trust_env=False, timeout=60) as http:
+        for status, path, sent in WRONG:
+            assert http.post(path, **sent).status_code == status
+        going = {**ASKED, "stream": True, "max_tokens": 64}
+        with http.stream("POST", CHAT, json=going) as answer:
+            next(answer.iter_raw())
 
 
 def scrape(url: str, times: int) -> tuple[list[float], str]:

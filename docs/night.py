@@ -27,7 +27,8 @@ HEAD = """\
 `python -m docs.night` starts a daemon on the demo's model and a Prometheus that scrapes it every
 second, has users ask, measures, promotes a version, rejects another and rolls the first one back.
 Below is what each panel's query returned then: the newest value of each of its series (at most six
-are listed), over the whole night. Windows are 30 seconds for rates and 15 minutes for counts.
+are listed), over the whole night; of single values, those at its end. Windows are 30 seconds for
+rates and 15 minutes for counts.
 
 | panel | query | series, newest value |
 |---|---|---|
@@ -52,11 +53,14 @@ def pictures(story: Story, browser: Browser) -> None:
 def rows(story: Story) -> Iterator[str]:
     """A line of the table for each query."""
     times = {"start": str(story.began), "end": str(time.time()), "step": "2"}
-    for name, expression, _card in BOARD["queries"]():
+    for name, expression, shown in BOARD["queries"]():
         asked = expression
         for placeholder, window in WINDOWS.items():
             asked = asked.replace(placeholder, window)
-        found = story.prometheus.get("query_range", query=asked, **times)["result"]
+        if shown.stat:
+            found = story.prometheus.ask(asked)
+        else:
+            found = story.prometheus.get("query_range", query=asked, **times)["result"]
         told_of = "; ".join(map(_newest, found[:SHOWN])) or "no series"
         panel = name.replace("|", "\\|")
         yield f"| {panel} | `{asked}` | {told_of} |\n"
@@ -65,7 +69,8 @@ def rows(story: Story) -> Iterator[str]:
 def _newest(series: dict[str, Any]) -> str:
     dull = ("__name__", "job", "instance")
     labels = " ".join(value for name, value in series["metric"].items() if name not in dull)
-    told_of = [float(value) for _, value in series["values"]]
+    values = series.get("values") or [series["value"]]
+    told_of = [float(value) for _, value in values]
     known = [value for value in told_of if not math.isnan(value)]  # of no requests no quantile
     return f"{labels} {(known or told_of)[-1]:.4g}".strip()
 

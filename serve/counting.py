@@ -14,15 +14,9 @@ class Counting(Counts):
         self._metrics = metrics
         for kind in UpstreamError:
             metrics.serving.upstream_errors.labels(kind)
-        for reason in TurnedAway:
-            metrics.serving.turned_away.labels(reason)
-        for why in Closed:
-            metrics.serving.closed.labels(why)
 
-    def request(
-        self, route: str, status: int, seconds: float, first_byte_seconds: float | None
-    ) -> None:
-        self._metrics.serving.requests.labels(route, str(status)).inc()
+    def request(self, status: int, seconds: float, first_byte_seconds: float | None) -> None:
+        self._metrics.serving.requests.labels(f"{status // 100}xx").inc()
         if status >= 300:  # a refusal is quick: among the answers it would hide slow ones
             return
         self._metrics.serving.seconds.observe(seconds)

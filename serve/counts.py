@@ -59,9 +59,7 @@ class Counts:
     """Counts nothing; `serve.counting` does. Called from the event loop: must be quick and never
     raise."""
 
-    def request(
-        self, route: str, status: int, seconds: float, first_byte_seconds: float | None
-    ) -> None:
+    def request(self, status: int, seconds: float, first_byte_seconds: float | None) -> None:
         """`status` says what became of it: of an answer that was cut, it is not what was sent."""
 
     def recorded(self, questions: int) -> None: ...

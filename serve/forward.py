@@ -130,7 +130,7 @@ class Forwarded:
             answer.status = CLIENT_LEFT
             self.counts.aborted()
         finally:
-            self.counts.request(self.path, answer.status, answer.seconds, answer.first_byte)
+            self.counts.request(answer.status, answer.seconds, answer.first_byte)
             self.counts.in_flight(-1)
 
     async def _serve(

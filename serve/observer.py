@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ttrl.engine.card import first_card
 from ttrl.metrics import Metrics
+from ttrl.metrics.series import show
 from ttrl.store import Store
-from ttrl.store.adapters import GONE, AdapterState, Change
+from ttrl.store.adapters import AdapterState, Change
 from ttrl.store.database import FILE
 from ttrl.store.measurements import Kind
 from ttrl.store.outage import OUTAGE
@@ -90,10 +91,10 @@ class Observer:
         """Take in how things stand."""
         counts = self._store.questions.counts()
         for state in (*QuestionState, "probe"):
-            self._metrics.recording.stored.labels(state).set(counts.get(state, 0))
+            show(self._metrics.recording.stored, counts.get(state), state)
         versions = self._store.adapters.counts()
-        for kind in {state for state in AdapterState if state not in GONE} | versions.keys():
-            self._metrics.versions.adapters.labels(kind).set(versions.get(kind, 0))
+        for kind in AdapterState:
+            show(self._metrics.versions.adapters, versions.get(kind), kind)
         ended = [run.finished for run in self._store.runs.newest(2) if run.finished]
         self._metrics.scheduling.last_run.set(max(ended, default=None))
         self._measured()

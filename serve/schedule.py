@@ -70,7 +70,6 @@ class Clock:
         self._count_missed(self._uptime())
         facts = await asyncio.to_thread(self._facts)
         decision = decide(self._schedule, facts)
-        self._metrics.scheduling.decisions.labels(decision).inc()
         self._metrics.scheduling.paused.set(facts.paused)
         due = next_start(self._schedule, facts.fired, facts.now)
         self._metrics.scheduling.next_run.set(due.timestamp() if due else None)

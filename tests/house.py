@@ -31,7 +31,7 @@ Write = Callable[[Sequence[Recorded]], None]
 class Tally(Counts):
     """Counts, kept for a test to look at."""
 
-    requests: list[tuple[str, int]] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
     skips: Counter[Unlearnable] = field(default_factory=Counter)
     errors: Counter[UpstreamError] = field(default_factory=Counter)
     written: int = 0
@@ -41,9 +41,9 @@ class Tally(Counts):
     closures: Counter[Closed] = field(default_factory=Counter)
     open: int = 0
 
-    def request(self, route: str, status: int, seconds: float, first: float | None) -> None:
+    def request(self, status: int, seconds: float, first: float | None) -> None:
         assert first is None or 0 < first <= seconds
-        self.requests.append((route, status))
+        self.requests.append(status)
 
     def recorded(self, questions: int) -> None:
         self.written += questions

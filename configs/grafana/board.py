@@ -23,8 +23,8 @@ class Panel:
     unit: str = "short"
     stat: bool = False
     about: str = ""
-    card: bool = False
-    """Only a host with a GPU has it."""
+    seldom: bool = False
+    """Empty in a usual night: it is of a GPU, or of an alarm."""
 
 
 def rate(name: str, by: str = "") -> str:
@@ -36,8 +36,10 @@ def quantile(part: float, name: str) -> str:
     return f"histogram_quantile({part}, {rate(f'{name}_bucket', 'le')})"
 
 
-def grown(name: str, by: str) -> str:
-    return f"sum by ({by}) (increase({name}[{RANGE}]))"
+def grown(name: str, by: str = "") -> str:
+    """How often it happened: Prometheus reckons with what lies between scrapes, as with 1.006."""
+    inner = f"increase({name}[{RANGE}])"
+    return f"round(sum by ({by}) ({inner}))" if by else f"round(sum({inner}))"
 
 
 ROWS: dict[str, list[Panel]] = {
@@ -46,6 +48,7 @@ ROWS: dict[str, list[Panel]] = {
             "engine up": "ttrl_engine_up",
             "users get what they should": "ttrl_live_adapter_is_wanted",
             "store up": "ttrl_store_up",
+            "a run is under way": "ttrl_run_active",
             "learning paused": "ttrl_learning_paused",
         }, "bool_yes_no", stat=True),
         Panel("Requests", {"{{code}}": rate("ttrl_http_requests_total", "code")}, "reqps"),
@@ -75,19 +78,19 @@ ROWS: dict[str, list[Panel]] = {
         Panel("GPU memory", {
             "used": "ttrl_gpu_memory_used_bytes",
             "of": "ttrl_gpu_memory_size_bytes",
-        }, "bytes", card=True),
+        }, "bytes", seldom=True),
     ],
     "Learning": [
         Panel("Runs", {"{{state}}": f"{grown('ttrl_runs_total', 'state')} > 0"}, stat=True),
         Panel("Next and last run", {
             "next, in": "(ttrl_next_run_timestamp_seconds > 0) - time()",
             "last, ago": "time() - (ttrl_last_run_timestamp_seconds > 0)",
-            "under way": "ttrl_run_active",
         }, "s", stat=True),
         Panel("Votes", {"{{outcome}}": f"60 * {rate('ttrl_votes_total', 'outcome')}"},
               about="A minute; without a label nothing is learned from it."),
         Panel("Share of the majority", {
             "mean": f"{rate('ttrl_vote_share_ratio_sum')} / {rate('ttrl_vote_share_ratio_count')}",
+            "reward, newest step": "ttrl_update_reward_ratio",
         }, "percentunit", about="Rises while a run learns. At 1 nothing is left to learn."),
         Panel("Entropy", {
             "of the votes": "ttrl_vote_entropy_nats",
@@ -99,7 +102,6 @@ ROWS: dict[str, list[Panel]] = {
             "same label": "ttrl_vote_alike_ratio",
             "unreadable": "ttrl_samples_unreadable_ratio",
         }, "percentunit"),
-        Panel("Reward", {"mean": "ttrl_update_reward_ratio"}),
         Panel("Distance from the start", {"nats a token": "ttrl_update_kl_nats"}),
         Panel("Engine and trainer differ", {
             "log-probabilities": "ttrl_update_logprob_mismatch_nats",
@@ -150,9 +152,14 @@ ROWS: dict[str, list[Panel]] = {
         Panel("Evidence of labels", {
             "e-value": "ttrl_gate_evidence",
             "asked for": "ttrl_gate_evidence_asked",
-            "probes: {{kind}}": "ttrl_gate_probes",
-            "budget left": "ttrl_gate_budget_left_ratio",
-        }),
+        }, about="E-values: what they rest on is in the page's report of the run."),
+        Panel("Probes of the newest gate", {"{{kind}}": "ttrl_gate_probes"}, stat=True),
+        Panel("Labelled gates left", {"of the year's": "ttrl_gate_budget_left_ratio"},
+              "percentunit", stat=True),
+        Panel("Stopped by the guard", {
+            "run: {{rule}}": "sum by (rule) (ttrl_guard_rulings_total)",
+            "live version: {{stream}}": "sum by (stream) (ttrl_guard_alarms_total)",
+        }, stat=True, seldom=True, about="Since the daemon's start."),
     ],
     "Drift": [
         Panel("Questions", {
@@ -175,7 +182,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel("Promoted, rolled back", {
             "promoted, {{author}}": f"{grown('ttrl_promotions_total', 'author')} > 0",
             "rolled back, {{author}}": f"{grown('ttrl_roll_backs_total', 'author')} > 0",
-            "went live": f"sum(increase(ttrl_live_flips_total[{RANGE}]))",
+            "went live": grown("ttrl_live_flips_total"),
             "told: {{outcome}}": f"{grown('ttrl_webhook_notices_total', 'outcome')} > 0",
         }, stat=True),
         Panel("In the store", {
@@ -185,7 +192,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel("Loads and proofs", {
             "load: {{outcome}}": f"{grown('ttrl_adapter_loads_total', 'outcome')} > 0",
             "proof: {{outcome}}": f"{grown('ttrl_adapter_proofs_total', 'outcome')} > 0",
-            "engine started again": f"sum(increase(ttrl_engine_restarts_total[{RANGE}]))",
+            "engine started again": grown("ttrl_engine_restarts_total"),
         }, stat=True),
         Panel("Seconds of a load, of a proof", {
             "load": f"{rate('ttrl_adapter_load_duration_seconds_sum')} / "
@@ -198,15 +205,15 @@ ROWS: dict[str, list[Panel]] = {
 
 ANNOTATIONS = {
     "promoted": ("ttrl_promotions_total", "green"),
-    "rejected": ('ttrl_gate_verdicts_total{verdict="worse"}', "orange"),
+    "rejected": ('ttrl_runs_total{state="rejected"}', "orange"),
     "rolled back": ("ttrl_roll_backs_total", "red"),
 }
 
 
-def queries() -> list[tuple[str, str, bool]]:
-    """Every panel's title and expressions, and whether it needs a GPU to have data."""
+def queries() -> list[tuple[str, str, Panel]]:
+    """Every expression, with its title and its panel."""
     return [
-        (f"{row}: {panel.title}: {legend}", ask, panel.card)
+        (f"{row}: {panel.title}: {legend}", ask, panel)
         for row, panels in ROWS.items()
         for panel in panels
         for legend, ask in panel.asks.items()
@@ -258,7 +265,14 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
         "gridPos": place,
         "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
         "targets": [
-            {"refId": chr(ord("A") + n), "datasource": SOURCE, "expr": ask, "legendFormat": legend}
+            {
+                "refId": chr(ord("A") + n),
+                "datasource": SOURCE,
+                "expr": ask,
+                "legendFormat": legend,
+                "instant": panel.stat,  # over a range, what is no more would show as well
+                "range": not panel.stat,
+            }
             for n, (legend, ask) in enumerate(panel.asks.items())
         ],
     }

@@ -41,7 +41,7 @@ def test_an_answer_passes_and_its_question_is_recorded(home: House) -> None:
     assert raw.headers["x-ttrl-adapter"] == "base"
     assert home.engine.received[0].body["model"] == "base-model"
     assert home.texts() == ["What is 2 plus 2?"]
-    assert home.tally.requests == [(CHAT, 200)]
+    assert home.tally.requests == [200]
     assert home.tally.written == 1
 
 

@@ -120,7 +120,7 @@ def test_how_things_stand(store, observer, value, tmp_path):
     assert value("run_active") == 0
     assert value("questions", state="new") == 3
     assert value("adapters", state="held") == 1
-    assert value("adapters", state="approved") == 0
+    assert value("adapters", state="approved") is None
     assert value("last_run_timestamp_seconds") == store.runs.get(run.id).finished
     assert value("drift_questions_psi") == 0.3
     assert value("disk_free_bytes") > 0

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ttrl.metrics.series import SHARES, Maker
-from ttrl.selection import LeftOut
 from ttrl.store.runs import RunState
 from ttrl.votes import VoteOutcome
 
@@ -89,7 +88,9 @@ class Updating:
     def __init__(self, make: Maker) -> None:
         self.steps = make.counter("ttrl_update_steps_total", "Optimizer steps.")
         self.reward = make.newest(
-            "ttrl_update_reward_ratio", "Mean pseudo-reward of the newest step."
+            "ttrl_update_reward_ratio",
+            "Mean majority reward of the newest step: the share of its answers that are their "
+            "question's majority. Other rewards are not in it: among several each has mean 0.",
         )
         self.token_entropy = make.newest(
             "ttrl_update_token_entropy_nats", "Mean entropy of the next token in the newest step."
@@ -108,7 +109,7 @@ class Updating:
 
     def show(self, numbers: Mapping[str, Any]) -> None:
         """What the newest step was like."""
-        self.reward.set(numbers.get("reward"))
+        self.reward.set(numbers["share"])
         self.token_entropy.set(numbers["token_entropy"])
         self.kl.set(numbers["kl"])
         self.masked.set(numbers["masked"])
@@ -128,14 +129,10 @@ class Scheduling:
             "ttrl_questions_left_out_total",
             "Questions that a cap kept out of an update, once for each run, by cap.",
             "reason",
-            each=LeftOut,
         )
         self.paused = make.gauge("ttrl_learning_paused", "1 while learning is paused.")
         self.next_run = make.newest(
             "ttrl_next_run_timestamp_seconds", "When the next scheduled run is due."
-        )
-        self.decisions = make.counter(
-            "ttrl_schedule_decisions_total", "Looks at the schedule, by outcome.", "decision"
         )
         self.ticks_missed = make.counter(
             "ttrl_schedule_ticks_missed_total",

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
 
 SECONDS = (0.05, 0.2, 1, 5, 20, 60)
-SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
+SHARES = (0.2, 0.4, 0.6, 0.8)
 """Every bucket is a series: few do."""
 
 

@@ -15,9 +15,8 @@ class Serving:
     def __init__(self, make: Maker) -> None:
         self.requests = make.counter(
             "ttrl_http_requests_total",
-            "Requests, by route and by what became of them: the status, which is 502 or 504 where "
-            "an answer was cut, 499 where its client went away.",
-            "route",
+            "Requests, by class of status: `2xx`, `4xx` (also where the client went away), `5xx` "
+            "(also where an answer was cut).",
             "code",
         )
         self.seconds = make.histogram(
@@ -75,5 +74,7 @@ class Recording:
             "ttrl_recorder_queue_questions", "Questions that wait to be written to the store."
         )
         self.stored = make.gauge(
-            "ttrl_questions", "Distinct questions in the store, by state.", "state"
+            "ttrl_questions",
+            "Distinct questions in the store, by the states that there are.",
+            "state",
         )

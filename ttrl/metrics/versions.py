@@ -25,7 +25,9 @@ class Versions:
             "ttrl_live_adapter_is_wanted",
             "1 while users get the version that the store says they should.",
         )
-        self.adapters = make.gauge("ttrl_adapters", "Versions in the store, by state.", "state")
+        self.adapters = make.gauge(
+            "ttrl_adapters", "Versions in the store, by the states that there are.", "state"
+        )
         self.waiting = make.gauge(
             "ttrl_adapters_waiting",
             "Held versions, made since the live one was wanted, that wait for the operator.",
