@@ -47,6 +47,27 @@ def content(prompt):
     return {"role": "user", "content": prompt}
 
 
+def test_a_run_that_finds_nothing_to_learn_says_why(tmp_path):
+    """And a daemon that starts afterwards shows what it saw, but counts it no second time."""
+    state = record_questions(tmp_path / "state", 20)
+    short = ("vote.samples=8", "update.keep=4", "vote.floor=0.99")
+    votes = 'ttrl_votes_total{outcome="below_floor"}'
+    with Daemon(state, *short) as daemon, daemon.store() as store:
+        daemon.ttrl("adapt", "--json")
+        (run,) = store.runs.newest(5)
+        assert run.state == "nothing"
+        assert min(run.questions, run.samples, run.tokens) > 0
+        wait_until(lambda: daemon.metric("ttrl_samples_total") == run.samples, "it is observed")
+        assert daemon.metric("ttrl_sampled_tokens_total") == run.tokens
+        assert daemon.metric(votes) > 0
+        assert daemon.metric("ttrl_groups_informative_ratio") == 0
+    with Daemon(state, *short) as daemon:
+        assert daemon.metric("ttrl_groups_informative_ratio") == 0
+        assert daemon.metric("ttrl_samples_length_tokens") > 0
+        assert daemon.metric(votes) == 0
+        assert "\nttrl_gate_budget_left_ratio " not in daemon.metrics()
+
+
 def test_who_floods_teaches_no_more_than_others(tmp_path):
     caps = ("selection.max_questions=24", "selection.per_client=0.5", "selection.per_cluster=2")
     short = ("update.steps=2", "update.keep=4", "vote.samples=8", "gate.holdout=0")
