@@ -160,9 +160,9 @@ class Daemon:
         return httpx2.get(f"{self.url}/metrics", trust_env=False).text
 
     def metric(self, name: str) -> float:
-        """The value of a series, written as Prometheus has it."""
+        """The value of a series, written as Prometheus has it; no number where it is none."""
         lines = self.metrics().splitlines()
-        line = next(line for line in lines if line.startswith(f"{name} "))
+        line = next((line for line in lines if line.startswith(f"{name} ")), "nan")
         return float(line.split()[-1])
 
     def ask(self, prompt: str, **more: Any) -> tuple[str, str]:
