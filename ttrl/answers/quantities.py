@@ -25,10 +25,13 @@ _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
 
 _SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-    "dozen": 12, "tausend": 10**3, "millionen": 10**6, "milliarden": 10**9,
+    "hundreds": 10**2, "thousands": 10**3, "millions": 10**6, "billions": 10**9,
+    "trillions": 10**12, "dozen": 12, "dozens": 12, "bn": 10**9, "lakh": 10**5, "crore": 10**7,
+    "hundert": 10**2, "tausend": 10**3, "millionen": 10**6, "mio": 10**6, "milliarde": 10**9,
+    "milliarden": 10**9, "mrd": 10**9, "billionen": 10**12, "dutzend": 12,
     "百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8,
 }  # fmt: skip
-_SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![A-Za-z])"
+_SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![A-Za-z])\.?"
 _SCALED = re.compile(rf"(.*\S)\s*({_SCALE})", re.IGNORECASE)
 
 _NAME = r"[^\W\d_]+(?:[ /][^\W\d_]+){0,2}(?:\^[23])?"
@@ -39,6 +42,9 @@ _PLAIN = re.compile(
     rf"(?P<body>.*[\d.}}](?:\s*{_SCALE})?)(?P<gap>\s*)(?P<unit>{_NAME})\.?", re.IGNORECASE
 )
 _SIGNED = re.compile(r"(?P<body>.*\S)\s*(?P<unit>%|\^\\circ ?[CF]?|[€£¥＄])")
+_MEGA = re.compile(r"M(?:[bBgJlLmNsVW]|eV|Hz|Pa|Wh|bit)")
+"""A million of these; with a small m, a thousandth."""
+_COMMA = re.compile(r"-?\d+,\d{1,2}")
 _SHORT = "mm cm dm km kg mg ml ft in lb oz hr mi yd am pm kw mph kmh"
 _SHORT_UNITS = frozenset(_SHORT.split())
 _CHANGING = """
@@ -81,7 +87,13 @@ def to_fraction(text: str) -> Fraction | None:
 
 def split_unit(text: str) -> tuple[str, str]:
     """A value and the unit written with it, "" if none. Words that change a value ("million")
-    stay with it; words that might ("over", "thirds") are no units."""
+    stay with it; words that might ("over", "thirds") are no units. With a unit, "2,5" is no list
+    but two and a half."""
+    body, unit = _parted(text)
+    return (body.replace(",", ".") if unit and _COMMA.fullmatch(body) else body), unit
+
+
+def _parted(text: str) -> tuple[str, str]:
     sign = "-" if text[:1] == "-" else ""
     rest = text[len(sign) :].strip()
     if rest[:1] in _CURRENCIES:
@@ -112,7 +124,9 @@ def _unsigned(text: str) -> Fraction | None:
             return read(*match.groups())
     scaled = _SCALED.fullmatch(text)
     value = _unsigned(scaled[1]) if scaled else None
-    return value * _SCALES[scaled[2].lower()] if scaled and value is not None else None
+    if scaled is None or value is None:
+        return None
+    return value * _SCALES[scaled[2].lower().removesuffix(".")]
 
 
 def _decimal(digits: str) -> Fraction:
@@ -177,6 +191,8 @@ def _unit(name: str) -> str:
     """One name for a unit: singular, short, in small letters, with its power."""
     if name in _CURRENCIES:
         return _CURRENCIES[name]
+    if _MEGA.fullmatch(name):
+        return name
     name, power, exponent = name.strip().removeprefix("^").casefold().partition("^")
     kind, _, rest = name.partition(" ")
     if kind in _POWERS and rest:
