@@ -82,11 +82,14 @@ _VERBATIM = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"  # a date is no difference and no quotient
     r"|\d+(?: ?: ?\d+)+|\d+ ?- ?\d+"  # a ratio, a time, a range
     r"|\w+_\{?\w+\}?"  # a number in another base, an indexed name
+    r"|.*\d ?min \d.*"  # a time, and no smallest of two
+    r"|.*\d/\d+(?:[A-Za-z(]|\\(?:pi|sqrt|ln|log|sin|cos|tan)).*"  # 1/2x: who knows which
     r"|.*(?<![_^\d])\d+ \d.*|.*'.*"  # numbers side by side are no product, primes no decoration
 )
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LETTERS = re.compile(r"(?<![\^_A-Za-z])[A-Za-z]+")
 _LETTERS_THEN_DIGIT = re.compile(rf"{_LETTERS.pattern}\s*\d")
+_HALF_OF = re.compile(r"(\d+)/(\d+) (?=[A-Za-z\\])")
 _QUOTED = re.compile("[\"'“‘„«](.+)[\"'”’“»]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
@@ -255,6 +258,7 @@ def _leaf(text: str) -> Form:
     body, unit = split_unit(text)
     if _is_words(body):
         return Word(words(text))
+    body = _HALF_OF.sub(r"\\frac{\1}{\2}", body)
     return Expression(re.sub(r"(?<!\w)\s+|\s+(?!\w)", "", body), unit)
 
 

@@ -51,7 +51,7 @@ _CHANGING = """
 choose over plus minus times divided squared cubed factorial half halves third thirds fourth fourths
 quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths
 hundredth hundredths thousandth thousandths or and to less more than below above of by negative if
-for when with mod modulo base und oder mal geteilt 分之
+for when with mod modulo base tens score gross mil und oder mal geteilt 分之
 """
 _NOT_UNITS = (frozenset(_CHANGING.split()) | FUNCTIONS | _SCALES.keys()) - {"min"}
 _ALIASES = {
