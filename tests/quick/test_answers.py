@@ -24,6 +24,9 @@ TOWERS = ("9^{9^{9^{9}}}", "9^{9^{9^{8}}}")
 """Two numbers that nobody can write out, and sympy would try."""
 
 
+SAID = "It is on our website, below the downloads for your machine."
+
+
 def boxed(answer: str) -> str:
     return rf"So the answer is \boxed{{{answer}}}."
 
@@ -183,6 +186,12 @@ def test_text_answers(left, right, equal):
         ("Pick one:\nA. 1\nB. 2", ["B", "(A)", "hm"], CHOICE),
         ("Pick one:\nA. 1\nB. 2", [boxed("1"), boxed("2"), "A"], MATH),
         ("Plan A. B. is what?", (), TEXT),
+        ("Where can I find the manual of the RX-200?", [SAID] * 3, AnswerKind.FREE),
+        ("Where can I find the manual of the RX-200?", [SAID, "42", "The answer is 7."], MATH),
+        ("Which train is at 10-12 o'clock?", [SAID] * 3, AnswerKind.FREE),
+        ("What is 2+3?", ["I add two and three, which makes five.", boxed("5")], MATH),
+        ("What is 417+286?", ["4 + 2 = 6 and 1 + 8 = 9 and 7 + 6 = 13 and then"] * 3, MATH),
+        (r"Find $\sqrt{x}$.", [SAID] * 3, MATH),
     ],
 )
 def test_kind_of(question, answers, kind):

@@ -9,8 +9,9 @@ from fractions import Fraction
 
 from ttrl.answers.forms import Expression, Form, Leaf, Number, Word, form, leaves, words, write
 from ttrl.answers.judge import judge
+from ttrl.answers.letters import lone_letter
 from ttrl.answers.quantities import PERCENT
-from ttrl.answers.reading import MAX_ANSWER_CHARS, AnswerKind, lone_letter, read
+from ttrl.answers.reading import MAX_ANSWER_CHARS, AnswerKind, read
 
 QUESTION_SECONDS = 10.0
 """How long the answers of one question may be compared; what is undecided then is different."""
