@@ -15,6 +15,7 @@ from fractions import Fraction
 from itertools import accumulate
 
 from ttrl.answers.cleaning import FUNCTIONS, clean, unwrap_text
+from ttrl.answers.dates import day
 from ttrl.answers.quantities import split_unit, to_fraction
 
 
@@ -143,8 +144,9 @@ def is_prose(text: str) -> bool:
 
 def _form(text: str) -> Form:
     text = text.strip()
-    number = _number(text)
-    if number:
+    if date := day(text):
+        return Word(date)
+    if number := _number(text):
         return number
     pieces = _split(text, _UNION)
     if len(pieces) > 1:

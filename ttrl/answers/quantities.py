@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from ttrl.answers.cleaning import DOLLAR, FUNCTIONS
+from ttrl.answers.numerals import whole_number
 
 PERCENT = "%"
 
@@ -21,6 +22,9 @@ _POWER_OF_TEN = re.compile(
     rf"({_DIGITS}) ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?"
 )
 _EXPONENT = re.compile(rf"({_DIGITS})[eE]([-+]?\d{{1,3}})")
+_SIGN = re.compile(r"([-+负]|(?:minus|negative)\b)\s*", re.IGNORECASE)
+_POINTS = re.compile(r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})")
+_PARTS = re.compile(r"(.+)分之(.+)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
 
 _SCALES = {
@@ -60,18 +64,12 @@ _ALIASES = {
     "min": "minute", "sec": "second", "usd": "dollar", "inches": "inch", "in": "inch",
     "feet": "foot", "ft": "foot", "percent": PERCENT, "prozent": PERCENT, "元": "yuan",
     "美元": "dollar", "欧元": "euro", r"\circ": "degree", "h": "hour", "s": "second",
+    r"\circ c": "celsius", "degrees c": "celsius", "degrees celsius": "celsius",
+    r"\circ f": "fahrenheit", "degrees f": "fahrenheit", "degrees fahrenheit": "fahrenheit",
+    "celsius": "celsius",
     "mph": "mile/hour", "kmh": "km/hour", "kph": "km/hour",
 }  # fmt: skip
 _POWERS = {"square": "^2", "sq": "^2", "cubic": "^3"}
-_ONES = """
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen
-"""
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_WORDS = {word: number for number, word in enumerate(_ONES.split())} | {
-    word: 10 * number for number, word in enumerate(_TENS.split(), 2)
-}
-_IN_WORDS = re.compile(rf"({'|'.join(_WORDS)})(?:[- ]({'|'.join(_ONES.split()[1:10])}))?", re.I)
 _CURRENCIES = {DOLLAR: "dollar", "€": "euro", "£": "pound", "¥": "yen"}
 
 
@@ -79,10 +77,9 @@ def to_fraction(text: str) -> Fraction | None:
     r"""The exact value of a plain number: "-1,000", "0.5", "1/2", "\frac{1}{2}", "1 1/2",
     "1.5 \times 10^{3}", "0.\overline{3}", "5 million"; None for anything else."""
     text = text.strip()
-    if text[:1] in ("-", "+"):
-        value = _unsigned(text[1:].strip())
-        return -value if value is not None and text[0] == "-" else value
-    return _unsigned(text)
+    signed = _SIGN.match(text)
+    value = _unsigned(text[signed.end() :] if signed else text)
+    return -value if value is not None and signed and signed[1] != "+" else value
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -122,6 +119,9 @@ def _unsigned(text: str) -> Fraction | None:
         match = pattern.fullmatch(text)
         if match:
             return read(*match.groups())
+    said = whole_number(text)
+    if said is not None:
+        return Fraction(said)
     scaled = _SCALED.fullmatch(text)
     value = _unsigned(scaled[1]) if scaled else None
     if scaled is None or value is None:
@@ -131,6 +131,16 @@ def _unsigned(text: str) -> Fraction | None:
 
 def _decimal(digits: str) -> Fraction:
     return Fraction(digits.replace(",", "").replace(" ", "").rstrip("."))
+
+
+def _points(digits: str) -> Fraction:
+    """As German and many others have them."""
+    return Fraction(digits.replace(".", "").replace(",", "."))
+
+
+def _parts(below: str, above: str) -> Fraction | None:
+    divisor, part = _unsigned(below), _unsigned(above)
+    return part / divisor if divisor and part is not None else None
 
 
 def _quotient(above: str, below: str) -> Fraction | None:
@@ -156,14 +166,6 @@ def _repeating(whole: str, once: str, again: str) -> Fraction:
     return (before + period) / shift
 
 
-def _in_words(first: str, second: str | None) -> Fraction | None:
-    """ "twelve", "twenty-one"; not "twelve one"."""
-    value = _WORDS[first.lower()]
-    if second is None:
-        return Fraction(value)
-    return Fraction(value + _WORDS[second.lower()]) if value >= 20 else None
-
-
 _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = (
     (_DECIMAL, _decimal),
     (_MIXED_PLAIN, _mixed),
@@ -173,7 +175,8 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = (
     (_POWER_OF_TEN, _scientific),
     (_EXPONENT, _scientific),
     (_REPEATING, _repeating),
-    (_IN_WORDS, _in_words),
+    (_POINTS, _points),
+    (_PARTS, _parts),
 )
 
 
