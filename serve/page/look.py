@@ -55,7 +55,7 @@ def versions(store: Store) -> list[Version]:
     why |= {each.version: by(each) for each in store.rollbacks.all()}
     base = _version(store, {"name": BASE, "depth": 0, "role": roles.get(None, "base")}, None, "")
     grown = [
-        _version(store, each, each["name"], why[each["name"]])
+        _version(store, each, each["name"], why.get(each["name"], ""))
         for each in _in_order([dict(branch) for branch in branches(store)])
     ]
     return [base, *grown]
