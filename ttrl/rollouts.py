@@ -48,6 +48,13 @@ class Group:
         return groups.informative([self.rewards[position] for position in self.kept])
 
     @property
+    def settled(self) -> bool:
+        """Whether its samples agree so far that there is nothing to learn, and asking again would
+        not change that soon. What has no label for want of agreement may have one a step later."""
+        agree = self.vote.outcome in (VoteOutcome.LABEL, VoteOutcome.ABOVE_CEILING)
+        return agree and not self.informative
+
+    @property
     def tokens(self) -> int:
         """Sampled tokens."""
         return sum(len(sample.token_ids) for sample in self.drawn.samples)
