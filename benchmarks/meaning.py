@@ -8,9 +8,9 @@ answers to other questions that were put together with one. Nothing is fitted he
 texts are compared with were chosen on the questions with even numbers, the figures are of the odd,
 but the rules were written with all in sight.
 
-Then each group is joined by answers made to look like the others (on another subject, padded, the
-question again, hedging), which are to win by none of the similarity rewards. The table is on
-standard error, the last line on standard output is JSON.
+Then each group is joined by answers made to look like the others (on another subject, padded, said
+twice, the question again, hedging), which are to win by no similarity reward and by no recipe's
+total. The table is on standard error, the last line on standard output is JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rich.table import Table
 
 from ttrl.answers import AnswerKind, Reader
 from ttrl.meaning import Letters, Likeness, agreement, cluster
-from ttrl.rewards import REWARDS, Ballot
+from ttrl.rewards import REWARDS, Ballot, total
 from ttrl.samples import Finish, Sample
 from ttrl.votes import take_vote
 
@@ -38,6 +38,15 @@ HEDGES = {
     "en": "It depends on many factors; perhaps one, perhaps the other, so it is hard to say.",
     "de": "Es kommt darauf an; vielleicht das eine, vielleicht das andere, schwer zu sagen.",
     "zh": "这要看情况,也许是这样,也许是那样,不好说。",
+}
+FILLERS = {
+    "en": "I hope that this helps, and please let me know if you have any further questions.",
+    "de": "Ich hoffe, dass Ihnen das hilft; melden Sie sich gern, wenn Sie noch Fragen haben.",
+    "zh": "希望这对您有帮助,如果还有其他问题,请随时告诉我。",
+}
+RECIPES = {
+    "free-text": {"soft_majority": 1.0, "consensus": 0.5, "overlong": 0.2, "echo": 0.1},
+    "domain-qa": {"reference": 1.0, "soft_majority": 1.0, "consensus": 0.25, "overlong": 0.2},
 }
 
 
@@ -107,23 +116,27 @@ def pretenders(item: Item, other: Item) -> dict[str, str]:
     return {
         "off topic": other.right[0],
         "padded": " ".join((item.right[0], *other.right, *other.right)),
+        "filler": f"{item.right[0]} {FILLERS[item.language]}",
+        "said twice": f"{item.right[0]} {item.right[1]}",
+        "half the question": f"{item.question[: len(item.question) // 2]} {item.right[0]}",
         "copied": item.question,
         "hedging": HEDGES[item.language],
         "everything": " ".join((item.right[0], *(text for text, _ in item.near))),
     }
 
 
-def wins(items: Sequence[Item], likeness: Likeness) -> Counter[str]:
-    """How often each pretender, among all of a question's answers, has the highest reward."""
-    won: Counter[str] = Counter()
+def wins(items: Sequence[Item], likeness: Likeness) -> dict[str, dict[str, int]]:
+    """How often each pretender, among all of a question's answers, has the highest reward, by each
+    similarity and by the recipes' totals."""
+    won: dict[str, Counter[str]] = {by: Counter() for by in (*SIMILARITY, *RECIPES)}
     for item, other in zip(items, [*items[1:], items[0]], strict=True):
         for name, text in pretenders(item, other).items():
-            texts = [*item.texts, text]
-            ballot = _ballot(item, texts, likeness)
-            for reward in SIMILARITY:
-                worth = REWARDS[reward](ballot)
-                won[name] += worth[-1] > 0 and worth[-1] >= max(worth[:-1])
-    return won
+            ballot = _ballot(item, [*item.texts, text], likeness)
+            worth = {by: REWARDS[by](ballot) for by in SIMILARITY}
+            worth |= {by: total(ballot, weights) for by, weights in RECIPES.items()}
+            for by, (*others, last) in worth.items():
+                won[by][name] += last > min(others) and last >= max(others)
+    return {by: {name: n for name, n in sorted(counts.items()) if n} for by, counts in won.items()}
 
 
 def _ballot(item: Item, texts: Sequence[str], likeness: Likeness) -> Ballot:
@@ -147,8 +160,8 @@ def measure(items: Sequence[Item], likeness: Likeness) -> dict[str, object]:
         "f1_by_language": {
             language: scores(count(_in(items, language), likeness))["f1"] for language in languages
         },
-        "pretenders": 5 * len(SIMILARITY) * len(items),
-        "pretenders_won": dict(sorted(wins(items, likeness).items())),
+        "pretenders": len(pretenders(items[0], items[1])) * len(items),
+        "pretenders_won": wins(items, likeness),
     }
 
 

@@ -201,7 +201,7 @@ class Lesson:
             self._asked.add(group.question.id)
             self._samples += len(group.drawn.samples)
             self._tokens += group.tokens
-            if group.fate[0] is QuestionState.NO_SIGNAL:
+            if group.settled:
                 self._rounds.drop(group.question.id)
         return groups
 

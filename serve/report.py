@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from serve import plots
 from serve.status import verdicts
 from ttrl.store import Store
 from ttrl.store.runs import Observation
-from ttrl.times import clock
+from ttrl.times import utc
 
 CURVES = {
     "share": "share of the majority",
@@ -36,6 +37,7 @@ def render(store: Store, run_id: int, *, nonce: str = "", **behind: str) -> str:
     page = _environment().get_template("report.html")
     return page.render(
         nonce=nonce,
+        now=time.time(),
         **behind,
         run=run,
         curves=list(_curves(steps)),
@@ -48,7 +50,7 @@ def _environment() -> Environment:
     found = Environment(
         loader=PackageLoader("serve"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    found.filters["time"] = lambda at: "-" if at is None else clock(at)
+    found.filters["time"] = lambda at: "-" if at is None else utc(at)
     return found
 
 

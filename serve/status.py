@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from serve.schedule import PAUSED
@@ -13,7 +14,7 @@ from ttrl.store.runs import Run
 
 def report(store: Store, config: Config) -> dict[str, Any]:
     """What the store knows, as JSON has it; times in Unix seconds."""
-    newest = store.runs.newest()
+    newest, back = store.runs.newest(), store.rollbacks.newest()
     return {
         "model": config.served_name,
         "state_dir": str(config.state_dir),
@@ -26,6 +27,7 @@ def report(store: Store, config: Config) -> dict[str, Any]:
         "live_since": store.adapters.live_since(),
         "live_reason": store.adapters.serving().reason,
         "previous": store.adapters.previous() or "base",
+        "rolled_back": asdict(back) if back else None,
         "last_run": run_report(newest[0]) if newest else None,
         "quality": quality(store),
     }

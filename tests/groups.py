@@ -23,6 +23,10 @@ PRETENDERS = {
     "padded": " ".join(RIGHT) + " Opened is opened, and a kettle is a kettle." * 4,
     "copied": QUESTION,
     "hedging": "It depends on many factors; perhaps the kettle can be returned, perhaps not.",
+    "filler": f"{RIGHT[0]} I hope that this helps, and please let me know if you have any further "
+    "questions.",
+    "said twice": f"{RIGHT[0]} {RIGHT[1]}",
+    "half the question": f"{QUESTION[: len(QUESTION) // 2]} {RIGHT[0]}",
     "both": f"{RIGHT[0]} {WRONG[0]} Either is possible.",
 }
 

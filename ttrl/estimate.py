@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import NormalDist, covariance, fmean, pvariance, variance
 
 LEVEL = 0.95
@@ -21,6 +22,16 @@ APART = NormalDist().inv_cdf(0.995)
 PSEUDO = 4
 """Labels that are added for the interval, half of them right: where all of few are right, their
 spread is 0 and says nothing (Agresti and Coull, "Approximate is better than exact", 1998)."""
+
+
+class Withheld(StrEnum):
+    """Why nothing is said of the traffic."""
+
+    FEW = "few"
+    """Fewer than LEAST labels."""
+    APART = "apart"
+    """The shares of the labelled questions and of the others differ by more than chance makes of
+    them, so that both cannot be random draws of the same."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +46,29 @@ class Estimate:
     unlabelled: int
 
 
+def withheld(
+    labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] = ()
+) -> Withheld | None:
+    """Why `estimate` says nothing, if so."""
+    if len(labelled) < LEAST:
+        return Withheld.FEW
+    return Withheld.APART if _apart([share for _, share in labelled], unlabelled) else None
+
+
 def estimate(
     labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] = ()
 ) -> Estimate | None:
-    """The mean of "right" over the questions that both are random draws of; None below LEAST
-    labels, and where the two cannot be that: their shares differ by more than chance makes of them.
+    """The mean of "right" over the questions that both are random draws of, unless `withheld`.
 
     `labelled` are pairs of how many answers to a question are right and the share of its majority,
     `unlabelled` such shares alone; all from 0 to 1. Without any of them it is the labels' mean.
     """
-    if len(labelled) < LEAST or _apart([share for _, share in labelled], unlabelled):
-        return None
+    return None if withheld(labelled, unlabelled) else around(labelled, unlabelled)
+
+
+def around(labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] = ()) -> Estimate:
+    """The same by at least one label, whatever the labels are of: of questions like them, and the
+    fewer they are the less does it say."""
     weight = _weight(labelled, unlabelled)
     value = _mean(labelled, unlabelled, weight)
     usual = fmean(share for _, share in labelled)
@@ -54,7 +77,7 @@ def estimate(
     spread = pvariance([right - weight * share for right, share in steadied]) / len(steadied)
     if unlabelled:
         spread += weight**2 * pvariance(unlabelled) / len(unlabelled)
-    reach = _student(len(labelled) - 1) * math.sqrt(spread)
+    reach = _student(max(1, len(labelled) - 1)) * math.sqrt(spread)
     low, high = max(0.0, centre - reach), min(1.0, centre + reach)
     value = min(max(value, low), high)
     return Estimate(value, low, high, len(labelled), len(unlabelled))
@@ -90,8 +113,8 @@ def _weight(labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float]
 
 
 def _student(freedom: int) -> float:
-    """The quantile of Student's t for LEVEL, to a thousandth from 15 degrees of freedom on
-    (Cornish and Fisher's expansion; Abramowitz and Stegun 26.7.5)."""
+    """The quantile of Student's t for LEVEL, to a thousandth from 15 degrees of freedom on, to a
+    fiftieth from 4 (Cornish and Fisher's expansion; Abramowitz and Stegun 26.7.5)."""
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
-from ttrl.estimate import Estimate, estimate
+from ttrl.estimate import Estimate, Withheld, around, estimate, withheld
 from ttrl.paired import Answered
 
 
@@ -45,10 +45,16 @@ class Quality:
     seconds: float
     """From asking for all answers to a question to having them."""
     pass_at_1: float | None
+    right: Estimate | None
+    """pass@1 with its interval."""
     pass_at_k: float | None
     majority_right: float | None
     estimate: Estimate | None
     """Right answers to the traffic."""
+    speaking: int
+    """Labels that may stand for the traffic."""
+    withheld: Withheld | None
+    """Why there is no estimate."""
     tags: dict[str, Estimate] = field(default_factory=dict)
     """Right answers to the labelled probes of each tag that has enough."""
 
@@ -62,6 +68,8 @@ def measure(asked: Sequence[Asked]) -> Quality | None:
     if not asked:
         return None
     labelled = [each for each in asked if each.labelled]
+    drawn = _rights([each for each in labelled if each.drawn])
+    shares = _of_clusters((each for each in asked if not each.labelled), _share)
     return Quality(
         questions=len(asked),
         labelled=len(labelled),
@@ -72,11 +80,14 @@ def measure(asked: Sequence[Asked]) -> Quality | None:
         tokens=_mean(asked, lambda answered: answered.tokens),
         seconds=_mean(asked, lambda answered: answered.seconds),
         pass_at_1=_mean(labelled, _right) if labelled else None,
+        right=around(_rights(labelled)) if labelled else None,
         pass_at_k=_mean(labelled, lambda answered: answered.reached) if labelled else None,
         majority_right=_mean(labelled, lambda answered: answered.majority_right)
         if labelled
         else None,
-        estimate=_estimate(asked),
+        estimate=estimate(drawn, shares),
+        speaking=len(drawn),
+        withheld=withheld(drawn, shares),
         tags=_of_tags(labelled),
     )
 
@@ -109,12 +120,6 @@ def _of_clusters(asked: Iterable[Asked], value: Value) -> list[float]:
     for each in asked:
         clusters.setdefault(each.cluster, []).append(value(each.answered))
     return list(map(fmean, clusters.values()))
-
-
-def _estimate(asked: Sequence[Asked]) -> Estimate | None:
-    labelled = [each for each in asked if each.labelled and each.drawn]
-    unlabelled = [each for each in asked if not each.labelled]
-    return estimate(_rights(labelled), _of_clusters(unlabelled, _share))
 
 
 def _rights(labelled: Sequence[Asked]) -> list[tuple[float, float]]:

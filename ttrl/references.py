@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ttrl.questions import Unlearnable, from_prompt, from_request
 
@@ -38,9 +39,8 @@ def _line(line: str, max_chars: int) -> tuple[str, tuple[str, ...]]:
         row = json.loads(line)
     except ValueError:
         raise ValueError(f"this line is not JSON; one is written like {WRITTEN}") from None
-    given = row.get("reference") if isinstance(row, dict) else None
-    texts = (given,) if isinstance(given, str) else tuple(given or ())
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    texts = _texts(row.get("reference")) if isinstance(row, dict) else ()
+    if not texts:
         raise ValueError(f"it has no `reference` text; a line is written like {WRITTEN}")
     if isinstance(row.get("prompt"), str):
         return from_prompt(row["prompt"]).hash, texts
@@ -48,3 +48,10 @@ def _line(line: str, max_chars: int) -> tuple[str, tuple[str, ...]]:
     if isinstance(question, Unlearnable):
         raise ValueError(f"its question is none that could be asked ({question})")
     return question.hash, texts
+
+
+def _texts(given: Any) -> tuple[str, ...]:
+    """A text or a list of texts; nothing if it is anything else, or one of them says nothing."""
+    texts = given if isinstance(given, list) else [given]
+    said = all(isinstance(text, str) and text.strip() for text in texts)
+    return tuple(texts) if said else ()

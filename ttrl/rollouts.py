@@ -17,7 +17,7 @@ from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.engine.pacer import Pacer, Tell, tell_nobody
 from ttrl.rewards import Ballot
 from ttrl.samples import Finish, SampleSet, Sampling
-from ttrl.stopping import Stop, decided, rounds
+from ttrl.stopping import Stop, enough, rounds
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Vote, VoteOutcome, take_vote
 
@@ -46,6 +46,13 @@ class Group:
     def informative(self) -> bool:
         """Whether its kept samples differ in worth, so that there is something to learn."""
         return groups.informative([self.rewards[position] for position in self.kept])
+
+    @property
+    def settled(self) -> bool:
+        """Whether its samples agree so far that there is nothing to learn, and asking again would
+        not change that soon. What has no label for want of agreement may have one a step later."""
+        agree = self.vote.outcome in (VoteOutcome.LABEL, VoteOutcome.ABOVE_CEILING)
+        return agree and not self.informative
 
     @property
     def tokens(self) -> int:
@@ -127,12 +134,14 @@ class Roller:
         return Group(question, drawn, vote, worth, kept)
 
     def _draw(self, question: StoredQuestion, version: str) -> tuple[SampleSet, Vote]:
-        """Round after round, until the vote is decided or there are as many as may be."""
-        first, *more = rounds(self._vote.samples, self._vote.rounds)
+        """Round after round, until there are enough or as many as may be."""
+        settings = self._vote
+        first, *more = rounds(settings.samples, settings.rounds)
         drawn = self._ask(question, version, first)
         vote = self.vote(question, drawn)
         for count in more:
-            if decided([votes for _, votes in vote.counts], self._vote.sure):
+            counts = [votes for _, votes in vote.counts]
+            if enough(counts, vote.share, sure=settings.sure, ceiling=settings.ceiling):
                 break
             drawn += self._ask(question, version, count)
             vote = self.vote(question, drawn)

@@ -63,7 +63,7 @@ def choose(
 
 class Rounds:
     """Serves the selected questions in shuffled rounds, each once a round. A question that is
-    dropped (unanimous, unlabelled, refused) does not come again."""
+    dropped (unanimous, above the ceiling, refused) does not come again."""
 
     def __init__(self, questions: Sequence[StoredQuestion], *, seed: int) -> None:
         self._left = {question.id: question for question in questions}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -47,6 +47,14 @@ def clock(at: float) -> str:
         return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
     except (ValueError, OverflowError, OSError):
         return f"{at:.0f} s after 1970"
+
+
+def utc(at: float) -> str:
+    """The same to the minute, for readers who may be elsewhere."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return clock(at)
 
 
 def parse_window(window: str) -> tuple[time, time]:

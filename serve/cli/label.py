@@ -25,6 +25,7 @@ from ttrl.questions import Question, message_text
 from ttrl.store import Store
 from ttrl.store.comparisons import StoredPair
 
+SAME = "A and B: both say this, and is it right? (=: yes, n: no)"
 KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo the last   q: quit"
 
 
@@ -165,7 +166,7 @@ def _show(console: Console, stored: StoredPair, progress: str) -> None:
     grid.add_column(ratio=1)
     (_, a), (_, b) = sides(stored)
     grid.add_row(Panel(plain(a.text), title="A"), Panel(plain(b.text), title="B"))
-    console.print(grid)
+    console.print(Panel(plain(a.text), title=SAME) if a.text == b.text else grid)
 
 
 def _conversation(question: Question) -> str:

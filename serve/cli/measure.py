@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from jobs import measure as job
 from jobs.measure import Measured
+from serve import accuracy
 from serve.cli.common import (
     Resolve,
     ask_daemon,
@@ -26,7 +27,6 @@ from serve.cli.daemon import waiting, with_model
 from ttrl import logs
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
-from ttrl.estimate import LEAST
 from ttrl.psi import Shift
 from ttrl.quality import Quality
 from ttrl.store import Store
@@ -87,21 +87,19 @@ def of(quality: Quality) -> list[str]:
         f"answers      {quality.tokens:.0f} tokens, {quality.seconds:.2g} s; "
         f"{quality.readable:.1%} readable, {quality.refused:.1%} declined",
     ]
-    if quality.pass_at_1 is not None:
+    numbers = quality.numbers()
+    if quality.right is not None:
         lines.append(
-            f"labelled     {quality.pass_at_1:.1%} right (pass@1), {quality.pass_at_k:.1%} with a "
+            f"labelled     {accuracy.share(numbers['right'], 1)} right (pass@1), "
+            f"{quality.pass_at_k:.1%} with a "
             f"right one among all, {quality.majority_right:.1%} right majorities"
         )
-    estimate = quality.estimate
-    if estimate is None:
-        lines.append(
-            f"accuracy     not known: that takes {LEAST} labels of questions like those that are "
-            "asked now (`ttrl label` asks for them)"
-        )
+    if quality.estimate is None:
+        lines.append(f"accuracy     not known: {accuracy.withheld(numbers)}")
     else:
         lines.append(
-            f"accuracy     {estimate.value:.1%} of the answers to the traffic, "
-            f"{estimate.low:.1%} to {estimate.high:.1%} (95%), by {estimate.labels} labels"
+            f"accuracy     {accuracy.share(numbers['estimate'], 1)} right on the traffic, "
+            f"by {counted(quality.estimate.labels, 'label')}"
         )
     tags = (f"{tag} {each.value:.1%}" for tag, each in quality.tags.items())
     return [*lines, *(f"tag          {tag}" for tag in tags)]

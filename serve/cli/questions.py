@@ -23,6 +23,7 @@ from serve.cli.common import (
 )
 from serve.cli.exchange import export, import_
 from serve.cli.purge import purge
+from serve.tally import Row, tally
 from ttrl.screening import Suspicion
 from ttrl.selection import LeftOut
 from ttrl.stopping import Stop
@@ -38,7 +39,7 @@ REASONS: Mapping[str, str] = {
 """Why a question waits or is skipped, as people read it."""
 
 BAR, ANSWERS = 30, 12
-"""Width of the longest bar of a vote, and how many answers have one."""
+"""Width of the bar of all samples of a vote, and how many answers have one of their own."""
 
 
 @click.group()
@@ -154,17 +155,18 @@ def show(resolve: Resolve, question_id: int, samples: bool, as_json: bool) -> No
 
 def _show_vote(vote: Mapping[str, Any]) -> None:
     """Who said what, a bar for each answer, in order of votes."""
-    counts = vote["counts"]
     drawn = "decided early" if vote["stop"] == Stop.DECIDED else "all samples drawn"
     click.echo(
-        f"\nrun {vote['run_id']}, step {vote['step']}, {vote['version']}, {clock(vote['at'])}: "
+        f"\nrun {vote['run_id']}, draw {vote['step']}, {vote['version']}, {clock(vote['at'])}: "
         f"{vote['outcome']}, {vote['share']:.0%} agree, entropy {vote['entropy']:.2f} "
         f"({vote['kind']}, {drawn})"
     )
-    rows = [(str(count), "█" * round(BAR * count / counts[0][1]), a) for a, count in counts]
-    print_table(("votes", "", "answer"), [(n, bar, one_line(a)) for n, bar, a in rows[:ANSWERS]])
-    if len(rows) > ANSWERS:
-        click.echo(f"... and {counted(len(rows) - ANSWERS, 'more answer')}")
+    print_table(("votes", "of all", "answer"), map(_bar, tally(vote, ANSWERS)))
+
+
+def _bar(row: Row) -> tuple[str | Text, ...]:
+    answer = one_line(row.answer) if row.said else Text(f"({row.answer})", style="dim")
+    return str(row.count), f"{'█' * round(BAR * row.part)} {row.part:.0%}", answer
 
 
 def _cells(question: StoredQuestion) -> tuple[str | Text, ...]:

@@ -25,6 +25,7 @@ from serve.cli.common import (
 from serve.status import run_report, verdicts
 from ttrl.store import Store
 from ttrl.store.runs import Run
+from ttrl.times import clock
 
 
 @click.group()
@@ -43,7 +44,7 @@ def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
     if as_json:
         print_json([run_report(run) for run in found])
         return
-    headings = ("run", "trigger", "state", "steps", "samples", "adapter", "reason")
+    headings = ("run", "trigger", "state", "steps", "samples", "adapter", "ended", "reason")
     print_table(headings, map(_cells, found))
 
 
@@ -79,7 +80,8 @@ def report(resolve: Resolve, run_id: int, file: Path) -> None:
 
 
 def _cells(run: Run) -> tuple[str | Text, ...]:
-    cells = (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter or "")
+    ended = clock(run.finished) if run.finished else ""
+    cells = (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter or "", ended)
     return *map(str, cells), one_line(run.reason or "")
 
 

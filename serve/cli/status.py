@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from jobs.schedule import Decision
+from serve import accuracy
 from serve.cli.common import (
     NOT_RUNNING,
     Resolve,
@@ -132,7 +133,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"previous   {found['previous']}",
         f"shadow     {_shadow(found)}",
         *_quality(found["quality"]),
-        f"questions  {questions or 'none'} (asked {found['times_asked']} times)",
+        f"questions  {questions or 'none'} (asked {counted(found['times_asked'], 'time')})",
+        *_rolled_back(found["rolled_back"]),
         f"last run   {_run(found['last_run'])}",
         f"next run   {_next(found)}",
     ]
@@ -169,19 +171,29 @@ def _shadow(found: Mapping[str, Any]) -> str:
 
 
 def _quality(found: Mapping[str, Any]) -> Iterator[str]:
-    for role in ("live", "base") if found["live"] != found["base"] else ("live",):
+    learned = found["live"] != found["base"]
+    for role in ("live", "base") if learned else ("live",):
         known = found[role]
         if known is not None:
             yield f"quality    {role}: {', '.join(_known(known))}; {clock(known['at'])}"
+    if learned:
+        yield f"better     {accuracy.compared(found['live'], found['base'])}"
 
 
 def _known(quality: Mapping[str, Any]) -> Iterator[str]:
+    if right := accuracy.on_probes(quality):
+        yield f"{right} right on {counted(quality['labelled'], 'labelled probe')}"
     if estimate := quality["estimate"]:
-        low, high = (f"{estimate[end]:.0%}" for end in ("low", "high"))
-        yield f"{estimate['value']:.0%} right on the traffic ({low} to {high})"
-    if quality["pass_at_1"] is not None:
-        yield f"{quality['pass_at_1']:.0%} right on {quality['labelled']} labelled probes"
+        yield f"{accuracy.share(estimate)} right on the traffic"
+    else:
+        yield f"on the traffic not known: {accuracy.withheld(quality)}"
     yield f"{quality['agreement']:.0%} agree with their majority"
+
+
+def _rolled_back(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if found is not None:
+        who = f"{found['version']} by {found['author']}, {clock(found['at'])}"
+        yield f"roll-back  {who}: {found['reason']}"
 
 
 def _run(run: Mapping[str, Any] | None) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qs
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from jobs import confirm
@@ -20,9 +17,10 @@ from serve import plots, report
 from serve.core import Core
 from serve.labels import WORDS, judged
 from serve.live import BASE
-from serve.page import look
+from serve.page import look, sentence, web
 from serve.page.door import SESSION_SECONDS, Door
 from serve.schedule import PAUSED, Clock
+from serve.tally import tally
 from serve.watch import Watch
 from ttrl.adapters import AdapterDamaged, verify
 from ttrl.settings import ConfigError
@@ -30,10 +28,8 @@ from ttrl.store import StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterGone, Author
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunBusy, Trigger
-from ttrl.times import clock as written
 
 COOKIE = "ttrl-session"
-MAX_FORM = 64 * 1024
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -50,7 +46,7 @@ class Page:
         self._clock = clock
         self._watch = watch
         self._door = Door(key)
-        self._templates = _environment()
+        self._templates = web.environment()
 
     def routes(self) -> list[BaseRoute]:
         """What it answers to."""
@@ -108,7 +104,7 @@ class Page:
         async def checked(request: Request) -> Response:
             if not self._admitted(request):
                 return RedirectResponse("/login", 303)
-            form = await _form(request)
+            form = await web.form(request)
             if not self._door.takes(request.cookies[COOKIE], form.get("token", "")):
                 return self._show(request, "said.html", 403, said="That form is not of this page.")
 
@@ -123,7 +119,7 @@ class Page:
         return self._door.admits(request.cookies.get(COOKIE, ""), time.time())
 
     async def _login(self, request: Request) -> Response:
-        given = request.query_params.get("key") or (await _form(request)).get("key", "")
+        given = request.query_params.get("key") or (await web.form(request)).get("key", "")
         if not self._door.opens(given):
             status = 401 if given else 200
             return self._show(request, "login.html", status, wrong=bool(given))
@@ -144,18 +140,19 @@ class Page:
     def _state(self) -> dict[str, Any]:
         guard = self._watch.report()
         uneasy = guard["nearest"] if guard and guard["nearness"] >= look.UNEASY else None
-        facts = look.facts(
+        facts = sentence.facts(
             self._store,
             engine_up=self._core.engine.up,
             answering=self._core.live.current.version,
             uneasy=uneasy,
             damage=self._core.damage,
         )
-        mood, sentence = look.sentence(facts)
+        mood, said = sentence.sentence(facts)
         return {
             "facts": facts,
             "mood": mood,
-            "sentence": sentence,
+            "sentence": said,
+            "progress": sentence.progress(facts),
             "next_run": self._clock.next_run(),
             "schedule": self._clock.said,
             "versions": look.versions(self._store),
@@ -170,10 +167,10 @@ class Page:
             report.render,
             self._store,
             request.path_params["id"],
-            nonce=_nonce(request),
+            nonce=web.nonce(request),
             token=self._door.token(request.cookies[COOKIE]),
         )
-        return _page(request, page, 200)
+        return web.page(request, page, 200)
 
     async def _questions(self, request: Request) -> Response:
         kind = request.query_params.get("state") or None
@@ -197,7 +194,7 @@ class Page:
             return {
                 "question": question,
                 "turns": look.turns(question.question),
-                "votes": list(map(look.vote_of, votes)),
+                "votes": [{**vote, "rows": tally(vote, look.ANSWERS)} for vote in votes],
                 "samples": said,
             }
 
@@ -280,58 +277,10 @@ class Page:
     def _show(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         session = request.cookies.get(COOKIE, "")
         page = self._templates.get_template(template).render(
-            nonce=_nonce(request), token=self._door.token(session), plots=plots, **values
+            nonce=web.nonce(request),
+            token=self._door.token(session),
+            plots=plots,
+            now=time.time(),
+            **values,
         )
-        return _page(request, page, status)
-
-
-def _nonce(request: Request) -> str:
-    """What styles and scripts of this answer carry; no others are run."""
-    if not hasattr(request.state, "nonce"):
-        request.state.nonce = secrets.token_urlsafe(16)
-    found: str = request.state.nonce
-    return found
-
-
-def _page(request: Request, text: str, status: int) -> Response:
-    nonce = _nonce(request)
-    return HTMLResponse(
-        text,
-        status,
-        {
-            "content-security-policy": (
-                f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-            ),
-            "cache-control": "no-store",
-            "referrer-policy": "same-origin",
-            "x-content-type-options": "nosniff",
-        },
-    )
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """A form's fields; nothing where there is none, or more than a form of ours can be."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_FORM:
-            return {}
-    try:
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
-    except ValueError:  # more of them
-        return {}
-    return {name: values[-1] for name, values in fields.items()}
-
-
-def _environment() -> Environment:
-    found = Environment(
-        loader=PackageLoader("serve"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["time"] = lambda at: "-" if at is None else written(at)[: -len("+00:00")]
-    found.filters["percent"] = lambda share: "-" if share is None else f"{share:.0%}"
-    return found
+        return web.page(request, page, status)

@@ -4,6 +4,7 @@ browser."""
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import time
 
@@ -79,8 +80,9 @@ def test_a_night(story):
         ("adapter.rolled_back", 1, story.promoted, "base"),
     ]
     said = story.daemon.ttrl("status")
-    assert "labelled probes" in said
-    assert "right on the traffic" in said
+    (base,) = (line for line in said.splitlines() if line.startswith("quality"))
+    assert re.search(r"\d+% \(\d+% to \d+%\) right on \d+ labelled probes", base), base
+    assert f"roll-back  {story.promoted} by operator" in said
     use(story.daemon.url)
     series = [line for line in story.daemon.metrics().splitlines() if line.startswith("ttrl_")]
     assert len(series) < 180, "few are asked for, whatever was answered"
@@ -107,9 +109,13 @@ def _looked_at(story, browser):
         tab = Tab(browser, **settings)
         tab.page.goto(link)
         assert f"Serving {story.promoted}" in tab.page.locator(".state").inner_text()
-        table = tab.page.locator("table").first.inner_text()
-        assert story.promoted in table
-        assert "of the traffic" in table
+        live = tab.page.locator("table").first.locator("tr", has_text=story.promoted).first
+        accuracy = live.locator("td").nth(2).inner_text()
+        assert re.search(r"\d+%\s+\d+% to \d+%, by \d+ labels", accuracy), accuracy
+        assert re.search(r"by \d+ labels|not known: \w+", live.locator("td").nth(3).inner_text())
+        place = live.locator("strong").first.bounding_box()
+        assert place["x"] + place["width"] <= tab.page.viewport_size["width"]
+        assert "it is better" in tab.page.locator("main").inner_text()
         for path in ("/questions", "/questions/1", "/runs/1", "/runs/2", "/label", "/"):
             tab.page.goto(link.split("/login")[0] + path)
             assert tab.page.locator("h1").count() == 1
@@ -141,6 +147,9 @@ def _rolled_back(story, browser):
     page.get_by_role("button", name=f"Roll back {story.promoted}").click()
     story.daemon.wait_live("base")
     page.reload()
-    assert "Serving the base model" in page.locator(".state").inner_text()
+    said = page.locator(".state").inner_text()
+    assert said.startswith("Serving the base model; ")
+    assert f"{story.promoted} was rolled back by the operator" in said
+    assert "run 2, the last one, was rejected" in said
     assert tab.complaints == []
     page.close()

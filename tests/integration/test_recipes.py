@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 
 import pytest
 
-from tests.integration.daemon import TTRL, Daemon, publish_random
+from tests.integration.alone import adapt, votes_of
+from tests.integration.daemon import Daemon, publish_random
 from ttrl.demo.questions import make_problems
 from ttrl.questions import from_prompt
 from ttrl.store.questions import QuestionState, Recorded
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
-SMALL = (
-    "vote.samples=16", "vote.max_tokens=96", "update.keep=16", "update.learning_rate=1e-3",
-    "update.questions_per_step=4", "update.micro_batch=64", "gate.samples=2",
-)  # fmt: skip
-
-
-def adapt(directory, *settings, steps=2):
-    """A run alone; the run, and the state directory with what is left of it."""
-    alone = Daemon(directory, *SMALL, *settings, start=False)
-    words = [*TTRL, "adapt", "--steps", str(steps), "--json", *alone.options]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=280)
-    assert done.returncode in (0, 4), done.stderr
-    return json.loads(done.stdout), alone
 
 
 @pytest.fixture
@@ -41,14 +27,6 @@ def state(tmp_path):
         store.questions.record(asked[:4], holdout=1)
         store.questions.record(asked[4:], holdout=0)
     return directory, problems
-
-
-def votes_of(store):
-    return [
-        (vote, store.votes.samples(vote["id"]))
-        for row in store.questions.page(100)
-        for vote in store.votes.newest(row.id)
-    ]
 
 
 def test_references_teach_free_texts(state, tmp_path):

@@ -24,6 +24,9 @@ TOWERS = ("9^{9^{9^{9}}}", "9^{9^{9^{8}}}")
 """Two numbers that nobody can write out, and sympy would try."""
 
 
+SAID = "It is on our website, below the downloads for your machine."
+
+
 def boxed(answer: str) -> str:
     return rf"So the answer is \boxed{{{answer}}}."
 
@@ -135,6 +138,34 @@ def test_nothing_to_read(text):
         (r"\boxed{a}", "A"),
         (r"The answer is B. \boxed{42}", None),
         ("", None),
+        ("I think it's (C).", "C"),
+        ("So it must be D.", "D"),
+        ("My guess is E", "E"),
+        ("The answer is A, not B.", "A"),
+        ("The answer is B, and C is wrong.", "B"),
+        ("The answer is B, as A or C would be too big.", "B"),
+        ("If not A, then B is correct.", "B"),
+        ("The answer is below.\n\nB", "B"),
+        ("选B", "B"),
+        ("应选 A", "A"),
+        ("正确答案是 D", "D"),
+        ("答案不是A，而是B", "B"),
+        ("Die richtige Antwort lautet C.", "C"),
+        ("Richtig ist B.", "B"),
+        ("Die Antwort ist nicht A, sondern B.", "B"),
+        ("The wrong answer is B.", None),
+        ("The incorrect answer is B", None),
+        ("Die falsche Antwort lautet B", None),
+        ("Neither A nor B is correct", None),
+        ("Either A or B is correct", None),
+        ("None of A is correct", None),
+        ("It is false that B is correct", None),
+        ("I doubt that B is right", None),
+        ("Answer: (A) or (B)", None),
+        ("Answer: A, B", None),
+        ("Answer: A/B", None),
+        ("The answer is A, B and C", None),
+        ("The answer is (A) and (C)", None),
     ],
 )
 def test_read_choice(text, letter):
@@ -159,6 +190,11 @@ def test_choices_are_equal_by_letter():
         ("1.5", "15", False),
         ("不是", "是", False),
         ("Zürich", "Zurich", False),
+        ("zwölf", "12", True),
+        ("十二", "12", True),
+        ("4 March 2024", "March 4th, 2024", True),
+        ("4 March 2024", "3 April 2024", False),
+        ("Am 4. März", "4. März", False),
     ],
 )
 def test_text_answers(left, right, equal):
@@ -183,6 +219,12 @@ def test_text_answers(left, right, equal):
         ("Pick one:\nA. 1\nB. 2", ["B", "(A)", "hm"], CHOICE),
         ("Pick one:\nA. 1\nB. 2", [boxed("1"), boxed("2"), "A"], MATH),
         ("Plan A. B. is what?", (), TEXT),
+        ("Where can I find the manual of the RX-200?", [SAID] * 3, AnswerKind.FREE),
+        ("Where can I find the manual of the RX-200?", [SAID, "42", "The answer is 7."], MATH),
+        ("Which train is at 10-12 o'clock?", [SAID] * 3, AnswerKind.FREE),
+        ("What is 2+3?", ["I add two and three, which makes five.", boxed("5")], MATH),
+        ("What is 417+286?", ["4 + 2 = 6 and 1 + 8 = 9 and 7 + 6 = 13 and then"] * 3, MATH),
+        (r"Find $\sqrt{x}$.", [SAID] * 3, MATH),
     ],
 )
 def test_kind_of(question, answers, kind):

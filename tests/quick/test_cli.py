@@ -343,7 +343,12 @@ def test_a_roll_back_quarantines_and_the_operator_releases(ttrl, store):
     listed = json.loads(ttrl("questions", "list", "--state", "quarantined", "--json"))
     assert {row["id"] for row in listed} == set(ids[:2])
     assert all("x" in row["reason"] for row in listed)
-    assert "2 quarantined" in ttrl("status", code=3)
+    status = ttrl("status", code=3)
+    assert "2 quarantined" in status
+    assert "roll-back  x by operator, 20" in status
+    told = json.loads(ttrl("status", "--json", code=3))["rolled_back"]
+    assert (told["version"], told["author"]) == ("x", "operator")
+    assert f": {told['reason']}" in status
     shown = json.loads(ttrl("adapters", "show", "x", "--json"))
     assert (shown["state"], shown["quarantined"]) == ("rolled_back", 2)
     assert "1 question released" in ttrl("questions", "release", str(ids[0]))
@@ -447,7 +452,9 @@ def test_a_question_is_shown_with_its_votes(ttrl, store):
     said = ttrl("questions", "show", str(asked.id), "--samples")
     for part in ("no_label: tie", "40% agree", "decided early", "2 more answers", "worth 1.00"):
         assert part in said
-    assert said.count("█" * 30) == 1, "the longest bar is of the most common answer"
+    assert "draw 1" in said
+    assert "20     ███ 11%" in said, "of all votes, not of the leading answer's"
+    assert " 15     ██ 8%    (2 more answers)" in said
     found = json.loads(ttrl("questions", "show", str(asked.id), "--samples", "--json"))
     assert found["votes"][0]["counts"] == answers
     assert found["samples"][0]["text"] == "It is 4."

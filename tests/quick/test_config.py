@@ -77,6 +77,8 @@ def test_later_layers_win_and_each_value_knows_its_source(file):
         ("vote: {rewards: {majorty: 1}}", "did you mean 'majority'?"),
         ("vote: {rewards: {majority: .nan}}", "vote.rewards.majority"),
         ("vote: {rewards: {majority: 0}}", "weight other than 0"),
+        ("vote: {rewards: {'.x:y': 1}}", "vote.rewards: the reward .x:y cannot be imported"),
+        ("vote: {floor: 0.9, ceiling: 0.5}", r"floor \(0.9\) is above vote.ceiling \(0.5\)"),
         ("- a list", "holds no settings"),
         ("a: [", "is not YAML"),
     ],

@@ -255,6 +255,15 @@ def test_programs_judge(ttrl, queue):
     assert "--answer goes with" in ttrl("--judge", str(first.id), "a", "--answer", "4", code=2)
 
 
+def test_one_answer_is_shown_once(ttrl, store):
+    run = store.runs.create(Trigger.OPERATOR, {})
+    same = replace(PAIR, origin=ProbeOrigin.RANDOM, candidate=PAIR.live)
+    store.comparisons.add(run.id, [replace(same, question_id=key) for key in held_out(store, 1)])
+    shown = ttrl("--list")
+    assert "both say this, and is it right?" in shown
+    assert shown.count("so 4") == 1
+
+
 def test_without_pairs_it_says_why(ttrl, store):
     assert "pairs come from runs" in ttrl()
 

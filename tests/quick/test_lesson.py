@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,23 +89,21 @@ class Rolls:
         return [replace(g, question=q) for g, q in zip(known, questions, strict=True)]
 
 
-def begun(store, tmp_path, rolls, replay=0.0):
-    """A lesson of twelve questions, four a step."""
-    texts = [f"question {n}" for n in range(12)]
+def lesson_on(store, directory, rolls, count, **update):
+    """A lesson on so many new questions."""
+    texts = [f"question {n}" for n in range(count)]
     store.questions.record([Recorded(from_prompt(text), 1.0) for text in texts], holdout=0)
     run = store.runs.create(Trigger.OPERATOR, {})
-    config = Config(
-        vote={"samples": 3}, update={"questions_per_step": 4, "keep": 2, "replay": replay}
-    )
-    candidate = Candidate(Engine(), tmp_path, run.id, "base", keep={1})
+    config = Config(vote={"samples": 3}, update={"questions_per_step": 4, "keep": 2, **update})
+    candidate = Candidate(Engine(), directory, run.id, "base", keep={1})
     pacer = Pacer(lambda: None, maximum=4, pause_waiting=8)
-    return Lesson(config, store, rolls, run.id, store.questions.new(12), candidate, pacer, max)
+    return Lesson(config, store, rolls, run.id, store.questions.new(count), candidate, pacer, max)
 
 
 def test_a_draw_that_teaches_nothing_is_counted(store, tmp_path):
     """Or nobody could tell from outside why nothing is learned."""
     with pytest.raises(NothingLeft):
-        begun(store, tmp_path, Rolls(teaches=False)).draw()
+        lesson_on(store, tmp_path, Rolls(teaches=False), 12).draw()
     (run,) = store.runs.newest()
     (seen,) = store.runs.observed()
     metrics = Metrics()
@@ -121,8 +120,48 @@ def test_a_draw_that_teaches_nothing_is_counted(store, tmp_path):
 @pytest.mark.parametrize(("replay", "fresh"), [(0.0, [4, 4, 4]), (0.5, [4, 2, 2])])
 def test_samples_of_earlier_steps_stand_in_for_new_ones(store, tmp_path, replay, fresh):
     rolls = Rolls()
-    lesson = begun(store, tmp_path, rolls, replay)
+    lesson = lesson_on(store, tmp_path, rolls, 12, replay=replay)
     drawn = [lesson.draw() for _ in range(3)]
     assert rolls.asked == fresh
     assert [len(rows) for rows in drawn] == [8, 8, 8], "a step's rows are always as many"
     assert len(lesson.learned_from) == sum(fresh)
+
+
+class Agreed(Rolls):
+    """Every other question has these answers instead, and nothing is to be learned of it."""
+
+    def __init__(self, answers, **bounds):
+        super().__init__()
+        self._vote = take_vote(answers, **bounds)
+        self.times = Counter()
+
+    def roll(self, questions, **how):
+        self.times.update(question.id for question in questions)
+        return [
+            replace(group, vote=self._vote, rewards=(0.0,) * 3) if group.question.id % 2 else group
+            for group in super().roll(questions, **how)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "bounds", "state", "again"),
+    [
+        ("555", {}, (QuestionState.NO_SIGNAL, "100% agree"), False),
+        ("555", {"ceiling": 0.9}, (QuestionState.NO_LABEL, "above_ceiling"), False),
+        ("556", {"ceiling": 0.6}, (QuestionState.NO_LABEL, "above_ceiling"), False),
+        ("567", {}, (QuestionState.NO_LABEL, "tie"), True),
+        ("556", {"floor": 0.9}, (QuestionState.NO_LABEL, "below_floor"), True),
+    ],
+)
+def test_what_is_sure_of_itself_is_asked_once_in_a_run(
+    store, tmp_path, answers, bounds, state, again
+):
+    """What has no label for want of agreement is asked in the next round, and after a step."""
+    rolls = Agreed(answers, **bounds)
+    lesson = lesson_on(store, tmp_path, rolls, 8)
+    for _ in range(4):
+        lesson.draw()
+    agreed = [row for row in store.questions.page(8) if row.id % 2]
+    assert {(row.state, row.reason) for row in agreed} == {state}
+    assert all((rolls.times[row.id] > 1) is again for row in agreed)
+    assert all(times > 1 for key, times in rolls.times.items() if not key % 2)

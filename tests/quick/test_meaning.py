@@ -39,6 +39,23 @@ def test_what_is_exchanged_in_a_close_text_tells():
     assert clusters(["Close the main valve first.", "Close the drain valve first."]) == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("It takes a week.", "It takes a month."),
+        ("Press up.", "Press down."),
+        ("禁止吸烟。", "允许吸烟。"),
+    ],
+)
+def test_of_two_telling_words_one_may_tell(one, other):
+    assert clusters([one, other]) == [0, 1]
+
+
+@pytest.mark.xfail(reason="neither has a name; the documentation says so", strict=True)
+def test_who_does_what_to_whom():
+    assert clusters(["The cat chased the dog.", "The dog chased the cat."]) == [0, 1]
+
+
 def test_no_chain_leads_from_one_meaning_to_another():
     """The middle one agrees with both, they not with each other: it goes where it agrees more."""
     agree = [[1, 0.8, 0], [0.8, 1, 0.7], [0, 0.7, 1]]

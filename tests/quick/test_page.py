@@ -16,7 +16,9 @@ from serve import admin
 from serve.labels import sides
 from serve.page.app import Page
 from serve.page.door import SESSION_SECONDS, Door
-from serve.page.look import Facts, Mood, sentence, versions
+from serve.page.look import versions
+from serve.page.sentence import Facts, Mood, progress, sentence
+from serve.page.sentence import facts as gathered
 from serve.schedule import PAUSED
 from tests.quick.test_notices import RUN
 from tests.quick.test_observer import BARE, QUALITY
@@ -27,6 +29,7 @@ from ttrl.settings import ConfigError, load
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
+from ttrl.store.rollbacks import RollBack
 from ttrl.store.runs import RunBusy, RunState, Trigger
 
 KEY = "a key of the operator's"
@@ -53,6 +56,16 @@ def in_state(state):
 
 
 QUIET = Facts(True, "base", "base", False, None, None, 0, None)
+BACK = RollBack("ttrl-1", "guard", "it flips answers", 0.0)
+MADE = AdapterRow("ttrl-1", "l", 1, "d", None, "b", 1, 16, AdapterState.APPROVED, "so", 60.0)
+
+
+def right(value, low, high):
+    """What the store has of a version that answers so many labelled probes rightly."""
+    return {"pass_at_1": value, "right": {"value": value, "low": low, "high": high, "labels": 50}}
+
+
+GOOD, POOR = right(0.85, 0.75, 0.92), right(0.12, 0.05, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +78,25 @@ QUIET = Facts(True, "base", "base", False, None, None, 0, None)
         (replace(QUIET, uneasy="flips", paused=True), Mood.BUSY, "uneasy (flips)"),
         (replace(QUIET, run=in_state(RunState.JUDGING)), Mood.BUSY, "run 3 is at the gate"),
         (replace(QUIET, last=in_state(RunState.FAILED)), Mood.BUSY, "run 3, the last one, failed"),
-        (replace(QUIET, waiting=4, paused=True), Mood.GOOD, "4 answers wait"),
+        (
+            replace(QUIET, last=in_state(RunState.REJECTED)), Mood.BUSY,
+            "Serving the base model; run 3, the last one, was rejected: sharper.",
+        ),
+        (replace(QUIET, last=in_state(RunState.NOTHING)), Mood.BUSY, "learned nothing: sharper"),
+        (replace(QUIET, last=in_state(RunState.HELD)), Mood.BUSY, "waits for you: sharper"),
+        (replace(QUIET, last=in_state(RunState.PUBLISHED)), Mood.GOOD, "nothing odd"),
+        (
+            replace(QUIET, taken_back=BACK), Mood.BUSY,
+            "ttrl-1 was rolled back by the live guard, 1970-01-01 00:00 UTC: it flips answers.",
+        ),
+        (
+            replace(QUIET, taken_back=BACK, run=in_state(RunState.UPDATING), paused=True),
+            Mood.BUSY, "it flips answers; run 3 is learning; learning is paused.",
+        ),
+        (replace(QUIET, answering="a", wanted="a", live=POOR, base=GOOD), Mood.BUSY, "is worse"),
+        (replace(QUIET, answering="a", wanted="a", live=GOOD, base=POOR), Mood.GOOD, "nothing odd"),
+        (replace(QUIET, waiting=4, paused=True), Mood.GOOD, "4 pairs wait"),
+        (replace(QUIET, waiting=1), Mood.GOOD, "1 pair waits for your judgement"),
         (replace(QUIET, paused=True), Mood.GOOD, "learning is paused"),
     ],
 )  # fmt: skip
@@ -73,6 +104,54 @@ def test_the_one_sentence(facts, mood, said):
     found = sentence(facts)
     assert found[0] is mood
     assert said in found[1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (QUIET, "Nothing has been learned yet."),
+        (
+            replace(QUIET, live=POOR, base=POOR, newest=MADE),
+            "The base model answers 12% (5% to 25%) of the labelled probes rightly. "
+            "The newest version, ttrl-1, was made 1970-01-01 00:01 UTC.",
+        ),
+        (replace(QUIET, answering="a"), "is not known: that takes labelled probes"),
+        (
+            replace(QUIET, answering="a", live=GOOD, base=POOR),
+            "It answers 85% (75% to 92%) of the labelled probes rightly, the base model "
+            "12% (5% to 25%): it is better.",
+        ),
+        (replace(QUIET, answering="a", live=POOR, base=GOOD), "it is worse."),
+        (replace(QUIET, answering="a", live=GOOD, base=right(0.7, 0.6, 0.8)), "too close"),
+        (replace(QUIET, answering="a", live={"pass_at_1": 0.9}, base=POOR), "is not known"),
+    ],
+)  # fmt: skip
+def test_whether_it_learns_and_is_better(facts, said):
+    assert said in progress(facts)
+
+
+def test_what_the_sentence_rests_on(store):
+    """A roll-back while it is recent; of runs the last that ended, unless its version was decided
+    on."""
+
+    def now():
+        return sentence(
+            gathered(store, engine_up=True, answering="base", uneasy=None, damage=None)
+        )[1]
+
+    assert "nothing odd" in now()
+    publish(store, "one")
+    store.adapters.roll_back(author="operator", reason="I do not like it")
+    assert "one was rolled back by the operator, 20" in now()
+    held = store.runs.create(Trigger.OPERATOR, {})
+    publish(store, "two", AdapterState.HELD, run_id=held.id)
+    store.runs.end(held.id, RunState.HELD, "sharper: it agrees", adapter="two")
+    assert f"run {held.id}, the last one, waits for you: sharper" in now()
+    store.runs.create(Trigger.OPERATOR, {})
+    assert f"run {held.id}, the last one, waits" in now(), "another one is under way"
+    store.adapters.want("two", author="operator", reason="promoted by hand")
+    store.adapters.want(None, author="operator", reason="after all")
+    assert "waits for you" not in now()
 
 
 @dataclass
@@ -113,23 +192,28 @@ class Scene:
 @pytest.fixture
 def scene(store, tmp_path):
     runs, woken = Runs(store), []
+    with TestClient(daemonless(store, tmp_path, runs, woken)) as client:
+        yield Scene(store, client, runs, woken)
+
+
+def daemonless(store, state_dir, runs, woken):
+    """The page as an application, on a store alone."""
     up = asyncio.Event()
     up.set()
-    settings = {"state_dir": str(tmp_path), "model.name": "m"}
+    serving = store.adapters.serving().adapter or "base"
+    settings = {"state_dir": str(state_dir), "model.name": "m"}
     core = SimpleNamespace(
         store=store,
         config=load(None, environ={}, overrides=settings).config,
         engine=SimpleNamespace(up=up),
         damage=None,
-        live=SimpleNamespace(current=SimpleNamespace(version="base")),
+        live=SimpleNamespace(current=SimpleNamespace(version=serving)),
         reconciler=SimpleNamespace(wake=lambda: woken.append(True)),
         runs=runs,
     )  # fmt: skip
     clock = SimpleNamespace(next_run=lambda: "2026-12-01 00:00", said="not_due")
     watch = SimpleNamespace(report=lambda: None)
-    app = admin.app(Page(core, clock, watch, KEY).routes(), ["testserver"])
-    with TestClient(app) as client:
-        yield Scene(store, client, runs, woken)
+    return admin.app(Page(core, clock, watch, KEY).routes(), ["testserver", "127.0.0.1"])
 
 
 def publish(store, name, state=AdapterState.APPROVED, parent=None, run_id=None, at=1.0):
@@ -210,11 +294,36 @@ def test_everything_that_there_is_shows(scene):
     page = scene.client.get("/").text
     assert "Users get the base model and not one." in page, "nothing loads it here"
     assert "40% to 70%" in page
-    assert "labels do not say" in page
+    assert "no labels" in page
+    assert "not measured" in page, "of the one that is held"
+    assert "As of 20" in page
+    assert 'http-equiv="refresh"' in page, "an open tab does not stay green"
+    assert 'http-equiv="refresh"' not in scene.client.get("/label").text, "somebody types there"
     assert "sharper: it agrees" in page
     assert "sharper: it agrees" in scene.client.get(f"/runs/{run.id}").text
     for missing in ("/runs/99", "/questions/99"):
         assert scene.client.get(missing).status_code == 404
+
+
+def test_why_a_version_was_taken_back_stands_beside_it(scene):
+    publish(scene.store, "one")
+    scene.store.adapters.roll_back(author="guard", reason="it flips answers")
+    scene.login()
+    (row,) = [each for each in scene.client.get("/").text.split("<tr>") if ">rolled back<" in each]
+    assert re.search(r"by the live guard, 20[\d-]+ [\d:]+ UTC: it flips answers", row)
+
+
+def test_each_version_has_the_same_quantity_and_why_another_is_missing(store):
+    measured = QUALITY | GOOD | {"estimate": None, "withheld": "apart", "speaking": 50}
+    store.measurements.add(Kind.QUALITY, None, measured)
+    publish(store, "old")
+    store.measurements.add(Kind.QUALITY, "old", QUALITY)
+    base, old = versions(store)
+    assert (base.right.value, base.right.interval, base.right.labels) == (0.85, "75% to 92%", 50)
+    assert base.estimate is None
+    assert "agrees with itself otherwise" in base.withheld
+    assert (old.right.value, old.right.interval, old.estimate.interval) == (0.5, "", "40% to 70%")
+    assert old.withheld == ""
 
 
 def test_versions_are_below_what_they_go_on_from(store):
@@ -342,6 +451,21 @@ def test_too_large_a_form(scene):
     for body in ("&".join(f"{n}=1" for n in range(50)), "key=" + "x" * 100_000):
         headers = {"content-type": "application/x-www-form-urlencoded"}
         assert scene.client.post("/login", content=body, headers=headers).status_code == 200
+
+
+def test_one_answer_is_judged_alone(scene):
+    """Both versions say the same; there is nothing to compare, and still something to know."""
+    scene.store.questions.record([Recorded(from_prompt("q"), 1.0)], holdout=1)
+    run = scene.store.runs.create(Trigger.OPERATOR, {})
+    side = Side("It is 4.", "4")
+    scene.store.comparisons.add(run.id, [Pair(1, ProbeOrigin.RANDOM, side, side)])
+    scene.login()
+    page = scene.client.get("/label").text
+    assert "Is this answer right?" in page
+    assert page.count("It is 4.") == 1
+    assert 'value="a"' not in page
+    scene.push("/label/1", "/label", word="both")
+    assert scene.store.probes.labelled()[0].accepted == ("4",)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ttrl.estimate import Withheld
 from ttrl.paired import Answered
 from ttrl.quality import Asked, measure
 
@@ -38,6 +39,33 @@ def test_without_labels_what_is_right_is_not_said():
     found = measure([asked("ab")])
     assert found is not None
     assert found.pass_at_1 is found.pass_at_k is found.majority_right is None
+
+
+def test_labelled_probes_have_an_interval_however_few():
+    for count, least in ((1, 0.0), (20, 0.75)):
+        found = measure([asked("aa", right="a", cluster=str(n)) for n in range(count)])
+        assert found is not None
+        assert found.right is not None
+        assert (found.right.value, found.right.labels) == (found.pass_at_1, count)
+        assert least <= found.right.low < 0.9
+        assert found.right.high == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "drawn", "share", "why"),
+    [
+        (19, True, "aa", Withheld.FEW),
+        (50, False, "aa", Withheld.FEW),
+        (50, True, "ab", Withheld.APART),
+        (50, True, "aa", None),
+    ],
+)
+def test_why_nothing_is_said_of_the_traffic(labels, drawn, share, why):
+    known = [asked("aa", right="a", cluster=f"l{n}", drawn=drawn) for n in range(labels)]
+    found = measure([*known, *(asked(share, cluster=f"u{n}") for n in range(50))])
+    assert found is not None
+    assert (found.withheld, found.speaking) == (why, labels if drawn else 0)
+    assert (found.estimate is None) == (why is not None)
 
 
 def test_nothing_asked_is_nothing_measured():

@@ -113,6 +113,53 @@ def test_a_trifle_is_not_blown_up():
     assert found[1] - found[0] < 0.2
 
 
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Modules as files, and a distribution that offers rewards from them."""
+    for name, code in {
+        "ttrl_offered": "def polite(ballot):\n    return [0.5] * len(ballot.samples)\nnone = 1\n",
+        "ttrl_misspelt": "def f(:\n",
+        "ttrl_raising": "raise RuntimeError('no\\nkey')",
+        "ttrl_leaving": "raise SystemExit(3)",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    info = tmp_path / "ttrl_offered-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ttrl-offered\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[ttrl.rewards]\npolite = ttrl_offered:polite\ngone = ttrl_offered:gone\n"
+        "none = ttrl_offered:none\nraising = ttrl_raising:f\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    find.cache_clear()
+
+
+def test_one_that_a_package_offers(installed):
+    assert total(ballot(["5", "5"]), {"polite": 3.0}) == (1.5, 1.5)
+    VoteConfig(rewards={"polite": 1.0})
+    with pytest.raises(ValueError, match=r"did you mean 'polite'\? There are majority, .*polite"):
+        find("polit")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gone", "gone cannot be imported: AttributeError: .* no attribute 'gone'"),
+        ("none", "none is no function"),
+        ("raising", "raising cannot be imported: RuntimeError: no key$"),
+        ("ttrl_misspelt:f", r"ttrl_misspelt:f cannot be imported: SyntaxError: .*\.py, line 1"),
+        ("ttrl_raising:f", "ttrl_raising:f cannot be imported: RuntimeError: no key$"),
+        ("ttrl_leaving:f", "ttrl_leaving:f cannot be imported: SystemExit: 3"),
+        (".x:y", r"\.x:y cannot be imported: TypeError: "),
+        (":y", ":y cannot be imported: ValueError: Empty module name"),
+    ],
+)
+def test_one_that_cannot_be_imported_is_a_mistake_like_any_other(installed, name, says):
+    with pytest.raises(ValueError, match=f"^the reward {says}"):
+        find(name)
+
+
 def test_one_of_your_own():
     assert total(ballot(["5", "5"]), {f"{__name__}:quarter": 2.0}) == (0.5, 0.5)
     VoteConfig(rewards={"majority": 1.0, f"{__name__}:quarter": 0.1})
@@ -122,7 +169,8 @@ def test_one_of_your_own():
     ("name", "says"),
     [
         ("majorty", "'majorty'; did you mean 'majority'"),
-        ("nowhere.to:be_found", "cannot be imported: No module named 'nowhere'"),
+        ("foo", r"'foo'\. There are majority, "),
+        ("nowhere.to:be_found", "cannot be imported: .*No module named 'nowhere'"),
         (f"{__name__}:nothing", "cannot be imported: .* has no attribute 'nothing'"),
         (f"{__name__}:MAX_TOKENS", "is no function"),
         (f"{__name__}:short", "does not give one finite number a sample"),

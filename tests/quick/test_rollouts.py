@@ -66,9 +66,25 @@ def test_how_sure_is_a_setting():
 
 
 def test_what_the_model_is_too_sure_of_has_no_label():
-    group, _ = rolled("5556" + "5555" + "6" * 8, ceiling=0.8)
+    group, _ = rolled("5556" + "5555" + "5" * 8, ceiling=0.8)
     assert group.vote.outcome is VoteOutcome.ABOVE_CEILING
     assert group.fate == (QuestionState.NO_LABEL, "above_ceiling")
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "outcome"),
+    [
+        ("5555" + "5555" + "5" * 8, [4, 4, 8], VoteOutcome.ABOVE_CEILING),
+        ("5555" + "5556" + "6" * 8, [4, 4], VoteOutcome.LABEL),
+        ("5555" + "5555" + "56" * 4, [4, 4, 8], VoteOutcome.LABEL),
+    ],
+)
+def test_only_the_share_of_all_samples_is_above_the_ceiling(answers, asked, outcome):
+    """That of a few is so by chance; where it is below, the vote may be decided as ever."""
+    group, sizes = rolled(answers, ceiling=0.9)
+    assert (group.vote.outcome, sizes) == (outcome, asked)
+    if outcome is VoteOutcome.ABOVE_CEILING:
+        assert group.vote.stop is Stop.ALL
 
 
 def test_without_a_label_only_a_reference_teaches():

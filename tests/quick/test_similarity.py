@@ -67,10 +67,14 @@ def test_short_answers_are_alike_when_they_are_the_same():
     ("text", "lengths", "factor"),
     [
         (RIGHT[0], (10, 10), 1.0),
-        (RIGHT[0], (40, 10), 0.5),
-        ("Maybe she can.", (10, 10), 0.5),
+        (RIGHT[0], (12, 10), 1.0),
+        (RIGHT[0], (15, 10), 0.8),
+        (RIGHT[0], (40, 10), 0.3),
+        ("Maybe she can.", (10, 10), 0.0),
+        ("She can. Perhaps.", (10, 10), 0.5),
         (QUESTION, (10, 10), 0.0),
-        ("Perhaps." + " Really." * 5, (40, 10), 0.25),
+        (QUESTION + " Yes." * 36, (30, 10), 0.0),
+        ("Perhaps." + " Really." * 5, (40, 10), 0.15),
     ],
 )
 def test_honesty(text, lengths, factor):
@@ -82,6 +86,28 @@ def test_honesty(text, lengths, factor):
 def test_where_most_hedge_it_depends_indeed():
     hedges = ["It depends on the weather.", "It depends on the rain.", "Yes."]
     assert honesty(hedges, "Will we sail?", (5, 5, 5)) == [1, 1, 1]
+
+
+def test_who_hedges_in_half_of_a_group_loses():
+    hedge = "It depends on many factors; perhaps so, perhaps not."
+    assert honesty([hedge, RIGHT[0]], QUESTION, (9, 9)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "share"),
+    [
+        ("Is it transferable?", "Is it transferable?", 1.0),
+        ("Is it transferable? Is it transferable?", "Is it transferable?", 1.0),
+        ("Is it transferable, please?", "Is it transferable?", 0.75),
+        ("Yes, it is transferable.", "Is it transferable?", 0.0),
+        ("Yes, the warranty is transferable.", "The warranty is transferable?", 0.0),
+        ("保修多久", "保修多久?", 1.0),
+        ("可以退货。", "可以退货?", 0.0),
+        ("Anything.", "", 0.0),
+    ],
+)
+def test_short_questions_are_copied_as_a_whole(text, question, share):
+    assert copied(text, question) == share
 
 
 @pytest.mark.parametrize(

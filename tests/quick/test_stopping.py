@@ -1,49 +1,78 @@
-"""A run that is told to stop, whatever it is in the midst of."""
+"""When enough samples were drawn, against numbers worked out by hand."""
 
 from __future__ import annotations
 
-import signal
-from contextlib import suppress
+import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobs import interruption
-from jobs.interruption import WHY, Stopped
+from ttrl.stopping import decided, enough, rounds
 
-
-@pytest.fixture
-def hearing():
-    before = {number: signal.getsignal(number) for number in WHY}
-    interruption.hear()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+COUNTS = st.lists(st.integers(0, 60), max_size=6)
+SURE = st.floats(0.5, 1, exclude_min=True, exclude_max=True)
 
 
-@pytest.mark.parametrize("number", WHY)
-def test_no_library_passes_over_a_stop(hearing, number):
-    with pytest.raises(Stopped, match=WHY[number]), suppress(Exception):
-        signal.raise_signal(number)
+@pytest.mark.parametrize(
+    ("samples", "most", "sizes"),
+    [
+        (64, 4, [8, 8, 16, 32]),
+        (64, 1, [64]),
+        (32, 3, [8, 8, 16]),
+        (10, 3, [2, 3, 5]),  # 2, 5, 10
+        (7, 3, [1, 2, 4]),
+        (2, 9, [1, 1]),  # not a round without a sample
+        (3, 9, [1, 2]),
+    ],
+)
+def test_each_round_doubles_what_there_is(samples, most, sizes):
+    assert rounds(samples, most) == sizes
 
 
-def test_one_stop_is_enough(hearing):
-    """What follows it is the clearing away, which another must not break off."""
-    with suppress(Stopped):
-        signal.raise_signal(signal.SIGINT)
-    for number in WHY:
-        signal.raise_signal(number)
-        assert signal.getsignal(number) is signal.SIG_IGN
+@given(st.integers(1, 256), st.integers(1, 12))
+def test_rounds_draw_all_samples_and_are_no_more_than_may_be(samples, most):
+    sizes = rounds(samples, most)
+    assert sum(sizes) == samples
+    assert min(sizes) >= 1
+    assert len(sizes) <= most
 
 
-def test_a_stop_waits_for_what_would_lose_it(hearing):
-    imported = []
+@pytest.mark.parametrize(
+    ("counts", "certainty"),
+    [
+        ([], 1 / 2),  # Beta(1, 1)
+        ([1], 3 / 4),  # Beta(2, 1): 1 - 1/2^2
+        ([3, 0], 15 / 16),  # Beta(4, 1): 1 - 1/2^4
+        ([8], 511 / 512),  # Beta(9, 1)
+        ([2, 1], 11 / 16),  # Beta(3, 2): P(at most 2 of 4 heads) = (1 + 4 + 6) / 16
+        ([1, 3, 2], 42 / 64),  # Beta(4, 3): P(at most 3 of 6) = (1 + 6 + 15 + 20) / 64
+        ([5, 5], 1 / 2),
+        ([5, 5, 1], 1 / 2),  # only the first two count
+    ],
+)
+def test_a_vote_is_decided_from_its_certainty_on(counts, certainty):
+    """P(p > 1/2) with p ~ Beta(a + 1, b + 1)."""
+    assert decided(counts, certainty)
+    assert not decided(counts, math.nextafter(certainty, 1))
 
-    def load():
-        with interruption.put_off():
-            with suppress(BaseException):
-                signal.raise_signal(signal.SIGTERM)
-            imported.append("torch")
 
-    with pytest.raises(Stopped):
-        load()
-    assert imported
+@given(COUNTS, SURE)
+def test_one_more_vote_for_the_first_never_unsettles_it(counts, sure):
+    first, *rest = sorted([*counts, 0], reverse=True)
+    assert not decided(counts, sure) or decided([first + 1, *rest], sure)
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "ceiling", "stops"),
+    [
+        ([8], 1.0, 1.0, True),
+        ([8], 1.0, 0.95, False),
+        ([7, 1], 0.875, 0.875, True),
+        ([7, 1], 0.875, 0.87, False),
+        ([4, 4], 0.5, 0.95, False),  # far below it, and not decided
+        ([7], 0.875, 0.9, True),  # one cannot be read
+    ],
+)
+def test_enough_where_it_is_decided_and_not_above_the_ceiling(counts, share, ceiling, stops):
+    assert enough(counts, share, sure=0.9, ceiling=ceiling) is stops

@@ -16,7 +16,8 @@ FUNCTIONS = frozenset(_FUNCTIONS.split())
 DOLLAR = "＄"
 """Stands for a dollar of money while those of math mode are taken off."""
 
-_SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_LOWERED = re.compile("[₀-₉]+")
 _ROOT = re.compile(r"√ ?(\d+|\w|\([^()]*\))")
 _SYMBOLS = {
     "−": "-",
@@ -66,6 +67,7 @@ _REWRITES = tuple(
          r"\\text{"),
         (r"\\(?:leq|leqslant|leqq)(?![A-Za-z])|<=", r"\\le "),
         (r"\\(?:geq|geqslant|geqq)(?![A-Za-z])|>=", r"\\ge "),
+        (r"\\not\s*=|=/=|!=|\\neq(?![A-Za-z])", r"\\ne "),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
@@ -85,7 +87,8 @@ _DISPLAY = re.compile(r"\\[()\[\]]")
 
 def clean(text: str) -> str:
     """The answer without mark-up, math mode, spacing commands and other ways to write the same."""
-    text = _SUPERSCRIPTS.sub(lambda raised: f"^{{{_normal(raised[0])}}}", _VULGAR.sub(r" \1", text))
+    text = _RAISED.sub(lambda digits: f"^{{{_normal(digits[0])}}}", _VULGAR.sub(r" \1", text))
+    text = _LOWERED.sub(lambda digits: f"_{{{_normal(digits[0])}}}", text)
     text = _ROOT.sub(r"\\sqrt{\1}", text)
     text = _SYMBOL.sub(lambda symbol: _SYMBOLS[symbol[0]], _normal(text))
     text = _outside_math_mode(text).strip(" *`_")

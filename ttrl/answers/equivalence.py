@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from ttrl.answers.dates import day
 from ttrl.answers.forms import Expression, Form, Leaf, Number, Word, form, leaves, words, write
 from ttrl.answers.judge import judge
+from ttrl.answers.letters import lone_letter
 from ttrl.answers.quantities import PERCENT
-from ttrl.answers.reading import MAX_ANSWER_CHARS, AnswerKind, lone_letter, read
+from ttrl.answers.reading import MAX_ANSWER_CHARS, AnswerKind, read
 
 QUESTION_SECONDS = 10.0
 """How long the answers of one question may be compared; what is undecided then is different."""
@@ -54,11 +56,11 @@ def keys(answers: Sequence[str | None], kind: AnswerKind) -> list[str | None]:
 
 
 def _text_key(answer: str) -> str | None:
-    """A plain number by its value, all else word by word."""
+    """A plain number by its value, a day as ISO 8601 writes it, all else word by word."""
     meaning = form(answer)
     if isinstance(meaning, Number) and not meaning.unit:
         return str(meaning.value)
-    return words(answer) or None
+    return day(answer) or words(answer) or None
 
 
 def _math_keys(answers: Iterable[str]) -> dict[str, str | None]:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from itertools import accumulate
 
 from ttrl.answers.cleaning import FUNCTIONS, clean, unwrap_text
+from ttrl.answers.dates import day
 from ttrl.answers.quantities import split_unit, to_fraction
 
 
@@ -68,7 +69,9 @@ MAX_DEPTH = 20
 
 _BRACKETS = re.compile(r"\\[{}]|[()\[\]{}]")
 _OPENING = {"(", "[", "{", r"\{"}
-_SEPARATOR = re.compile(r",|;|、|\b(?:and|or|und|oder)\b|\\(?:wedge|vee|land|lor)\b|[和或]")
+_OR = re.compile(r"\b(?:or|oder)\b|\\(?:vee|lor)\b|或")
+_SEPARATOR = re.compile(rf",|;|、|\b(?:and|und)\b|\\(?:wedge|land)\b|和|{_OR.pattern}")
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|lt|gt|neq)(?![A-Za-z])|\\not(?![A-Za-z])")
 _EQUALS = re.compile(r"(?<![\\<>!=])=(?!=)|\\in\b")
 _UNION = re.compile(r"\\cup\b")
 _NAME = re.compile(
@@ -80,9 +83,14 @@ _VERBATIM = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"  # a date is no difference and no quotient
     r"|\d+(?: ?: ?\d+)+|\d+ ?- ?\d+"  # a ratio, a time, a range
     r"|\w+_\{?\w+\}?"  # a number in another base, an indexed name
-    r"|.*\d \d.*|.*'.*"  # numbers side by side are no product, primes no decoration
+    r"|.*\d ?min \d.*"  # a time, and no smallest of two
+    r"|.*\d/\d+(?:[A-Za-z(]|\\(?:pi|sqrt|ln|log|sin|cos|tan)).*"  # 1/2x: who knows which
+    r"|.*(?<![_^\d])\d+ \d.*|.*'.*"  # numbers side by side are no product, primes no decoration
 )
 _WORD = re.compile(r"[^\W\d_]{3,}")
+_LETTERS = re.compile(r"(?<![\^_A-Za-z])[A-Za-z]+")
+_LETTERS_THEN_DIGIT = re.compile(rf"{_LETTERS.pattern}\s*\d")
+_HALF_OF = re.compile(r"(\d+)/(\d+) (?=[A-Za-z\\])")
 _QUOTED = re.compile("[\"'“‘„«](.+)[\"'”’“»]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
@@ -136,8 +144,9 @@ def is_prose(text: str) -> bool:
 
 def _form(text: str) -> Form:
     text = text.strip()
-    number = _number(text)
-    if number:
+    if date := day(text):
+        return Word(date)
+    if number := _number(text):
         return number
     pieces = _split(text, _UNION)
     if len(pieces) > 1:
@@ -171,7 +180,7 @@ def _bracketed(text: str) -> Form | None:
     opening, closing = spans
     inner = text[len(opening) : -len(closing)]
     if opening in ("{", r"\{"):
-        return _set(_items(inner)) if closing.endswith("}") and _items(inner) else None
+        return _set(inner) if closing.endswith("}") and _items(inner) else None
     items = _split(inner, _SEPARATOR)
     if len(items) == 1 and opening + closing in ("()", "[]"):
         return _form(inner)
@@ -184,7 +193,7 @@ def _listed(text: str) -> Form:
     r"""A bare list, "x = 1 or x = 2", "x = 1, y = 2", where a \pm is two values; or a leaf."""
     items = _items(text)
     if len(items) > 1:
-        return _set(items)
+        return _set(text)
     return _leaf(_assigned(items[0] if items else text))
 
 
@@ -193,15 +202,20 @@ def _items(text: str) -> list[str]:
     return [item for item in texts if any(map(str.isalnum, item))]
 
 
-def _set(texts: list[str]) -> Group:
+def _set(text: str) -> Group:
+    """Values are the same whether "and" or "or" is between them; conditions and words are not."""
+    texts = _items(text)
     names = [_assignment(item)[0] for item in texts]
-    if len(set(filter(None, names))) > 1:
-        named = tuple(
-            Named(name, _item(item)) if name else _item(item)
-            for name, item in zip(names, texts, strict=True)
-        )
-        return Group(r"\{", r"\}", named, ordered=False)
-    return Group(r"\{", r"\}", tuple(map(_item, texts)), ordered=False)
+    named = len(set(filter(None, names))) > 1
+    items = tuple(
+        Named(name, _item(item)) if named and name else _item(item)
+        for name, item in zip(names, texts, strict=True)
+    )
+    either = len(_split(text, _OR)) > 1 and any(
+        isinstance(item, Word) or _RELATION.search(said)
+        for item, said in zip(items, texts, strict=True)
+    )
+    return Group(r"\{", r"\}", items, r" \lor " if either else ", ", ordered=False)
 
 
 def _signs(text: str) -> list[str]:
@@ -246,6 +260,7 @@ def _leaf(text: str) -> Form:
     body, unit = split_unit(text)
     if _is_words(body):
         return Word(words(text))
+    body = _HALF_OF.sub(r"\\frac{\1}{\2}", body)
     return Expression(re.sub(r"(?<!\w)\s+|\s+(?!\w)", "", body), unit)
 
 
@@ -254,10 +269,15 @@ def _is_words(text: str) -> bool:
     and calls anagrams equal."""
     if _VERBATIM.fullmatch(text) or r"\text" in text:
         return True
-    bare = _COMMAND.sub(" ", text)
-    if bare.isalpha():
+    bare = _LETTERS.sub(_no_function, _COMMAND.sub("+", text))
+    if bare.replace(" ", "").isalpha():
         return len(bare) > 1 or bare.isupper()
-    return any(word.lower() not in FUNCTIONS for word in _WORD.findall(bare))
+    # "1 in 6", "3 h 20 min", "17 R 3": no mathematician writes a factor so.
+    return bool(_WORD.search(bare) or _LETTERS_THEN_DIGIT.search(bare))
+
+
+def _no_function(letters: re.Match[str]) -> str:
+    return "+" if letters[0].lower() in FUNCTIONS else letters[0]
 
 
 def words(text: str) -> str:

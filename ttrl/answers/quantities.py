@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from ttrl.answers.cleaning import DOLLAR, FUNCTIONS
+from ttrl.answers.numerals import whole_number
 
 PERCENT = "%"
 
@@ -21,14 +22,20 @@ _POWER_OF_TEN = re.compile(
     rf"({_DIGITS}) ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?"
 )
 _EXPONENT = re.compile(rf"({_DIGITS})[eE]([-+]?\d{{1,3}})")
+_SIGN = re.compile(r"([-+负]|(?:minus|negative)\b)\s*", re.IGNORECASE)
+_POINTS = re.compile(r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})")
+_PARTS = re.compile(r"(.+)分之(.+)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
 
 _SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-    "dozen": 12, "tausend": 10**3, "millionen": 10**6, "milliarden": 10**9,
+    "hundreds": 10**2, "thousands": 10**3, "millions": 10**6, "billions": 10**9,
+    "trillions": 10**12, "dozen": 12, "dozens": 12, "bn": 10**9, "lakh": 10**5, "crore": 10**7,
+    "hundert": 10**2, "tausend": 10**3, "millionen": 10**6, "mio": 10**6, "milliarde": 10**9,
+    "milliarden": 10**9, "mrd": 10**9, "billionen": 10**12, "dutzend": 12,
     "百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8,
 }  # fmt: skip
-_SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![A-Za-z])"
+_SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![A-Za-z])\.?"
 _SCALED = re.compile(rf"(.*\S)\s*({_SCALE})", re.IGNORECASE)
 
 _NAME = r"[^\W\d_]+(?:[ /][^\W\d_]+){0,2}(?:\^[23])?"
@@ -39,13 +46,16 @@ _PLAIN = re.compile(
     rf"(?P<body>.*[\d.}}](?:\s*{_SCALE})?)(?P<gap>\s*)(?P<unit>{_NAME})\.?", re.IGNORECASE
 )
 _SIGNED = re.compile(r"(?P<body>.*\S)\s*(?P<unit>%|\^\\circ ?[CF]?|[€£¥＄])")
+_MEGA = re.compile(r"M(?:[bBgJlLmNsVW]|eV|Hz|Pa|Wh|bit)")
+"""A million of these; with a small m, a thousandth."""
+_COMMA = re.compile(r"-?\d+,\d{1,2}")
 _SHORT = "mm cm dm km kg mg ml ft in lb oz hr mi yd am pm kw mph kmh"
 _SHORT_UNITS = frozenset(_SHORT.split())
 _CHANGING = """
 choose over plus minus times divided squared cubed factorial half halves third thirds fourth fourths
 quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths
 hundredth hundredths thousandth thousandths or and to less more than below above of by negative if
-for when with mod modulo base und oder mal geteilt 分之
+for when with mod modulo base tens score gross mil und oder mal geteilt 分之
 """
 _NOT_UNITS = (frozenset(_CHANGING.split()) | FUNCTIONS | _SCALES.keys()) - {"min"}
 _ALIASES = {
@@ -54,18 +64,12 @@ _ALIASES = {
     "min": "minute", "sec": "second", "usd": "dollar", "inches": "inch", "in": "inch",
     "feet": "foot", "ft": "foot", "percent": PERCENT, "prozent": PERCENT, "元": "yuan",
     "美元": "dollar", "欧元": "euro", r"\circ": "degree", "h": "hour", "s": "second",
+    r"\circ c": "celsius", "degrees c": "celsius", "degrees celsius": "celsius",
+    r"\circ f": "fahrenheit", "degrees f": "fahrenheit", "degrees fahrenheit": "fahrenheit",
+    "celsius": "celsius",
     "mph": "mile/hour", "kmh": "km/hour", "kph": "km/hour",
 }  # fmt: skip
 _POWERS = {"square": "^2", "sq": "^2", "cubic": "^3"}
-_ONES = """
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen
-"""
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_WORDS = {word: number for number, word in enumerate(_ONES.split())} | {
-    word: 10 * number for number, word in enumerate(_TENS.split(), 2)
-}
-_IN_WORDS = re.compile(rf"({'|'.join(_WORDS)})(?:[- ]({'|'.join(_ONES.split()[1:10])}))?", re.I)
 _CURRENCIES = {DOLLAR: "dollar", "€": "euro", "£": "pound", "¥": "yen"}
 
 
@@ -73,15 +77,20 @@ def to_fraction(text: str) -> Fraction | None:
     r"""The exact value of a plain number: "-1,000", "0.5", "1/2", "\frac{1}{2}", "1 1/2",
     "1.5 \times 10^{3}", "0.\overline{3}", "5 million"; None for anything else."""
     text = text.strip()
-    if text[:1] in ("-", "+"):
-        value = _unsigned(text[1:].strip())
-        return -value if value is not None and text[0] == "-" else value
-    return _unsigned(text)
+    signed = _SIGN.match(text)
+    value = _unsigned(text[signed.end() :] if signed else text)
+    return -value if value is not None and signed and signed[1] != "+" else value
 
 
 def split_unit(text: str) -> tuple[str, str]:
     """A value and the unit written with it, "" if none. Words that change a value ("million")
-    stay with it; words that might ("over", "thirds") are no units."""
+    stay with it; words that might ("over", "thirds") are no units. With a unit, "2,5" is no list
+    but two and a half."""
+    body, unit = _parted(text)
+    return (body.replace(",", ".") if unit and _COMMA.fullmatch(body) else body), unit
+
+
+def _parted(text: str) -> tuple[str, str]:
     sign = "-" if text[:1] == "-" else ""
     rest = text[len(sign) :].strip()
     if rest[:1] in _CURRENCIES:
@@ -110,13 +119,28 @@ def _unsigned(text: str) -> Fraction | None:
         match = pattern.fullmatch(text)
         if match:
             return read(*match.groups())
+    said = whole_number(text)
+    if said is not None:
+        return Fraction(said)
     scaled = _SCALED.fullmatch(text)
     value = _unsigned(scaled[1]) if scaled else None
-    return value * _SCALES[scaled[2].lower()] if scaled and value is not None else None
+    if scaled is None or value is None:
+        return None
+    return value * _SCALES[scaled[2].lower().removesuffix(".")]
 
 
 def _decimal(digits: str) -> Fraction:
     return Fraction(digits.replace(",", "").replace(" ", "").rstrip("."))
+
+
+def _points(digits: str) -> Fraction:
+    """As German and many others have them."""
+    return Fraction(digits.replace(".", "").replace(",", "."))
+
+
+def _parts(below: str, above: str) -> Fraction | None:
+    divisor, part = _unsigned(below), _unsigned(above)
+    return part / divisor if divisor and part is not None else None
 
 
 def _quotient(above: str, below: str) -> Fraction | None:
@@ -142,14 +166,6 @@ def _repeating(whole: str, once: str, again: str) -> Fraction:
     return (before + period) / shift
 
 
-def _in_words(first: str, second: str | None) -> Fraction | None:
-    """ "twelve", "twenty-one"; not "twelve one"."""
-    value = _WORDS[first.lower()]
-    if second is None:
-        return Fraction(value)
-    return Fraction(value + _WORDS[second.lower()]) if value >= 20 else None
-
-
 _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = (
     (_DECIMAL, _decimal),
     (_MIXED_PLAIN, _mixed),
@@ -159,7 +175,8 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = (
     (_POWER_OF_TEN, _scientific),
     (_EXPONENT, _scientific),
     (_REPEATING, _repeating),
-    (_IN_WORDS, _in_words),
+    (_POINTS, _points),
+    (_PARTS, _parts),
 )
 
 
@@ -177,6 +194,8 @@ def _unit(name: str) -> str:
     """One name for a unit: singular, short, in small letters, with its power."""
     if name in _CURRENCIES:
         return _CURRENCIES[name]
+    if _MEGA.fullmatch(name):
+        return name
     name, power, exponent = name.strip().removeprefix("^").casefold().partition("^")
     kind, _, rest = name.partition(" ")
     if kind in _POWERS and rest:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from ttrl.answers.forms import is_number, is_prose
+from ttrl.answers.letters import announced_letters, judged_letter, letter_line, lone_letter
 
 MAX_ANSWER_CHARS = 500
 """A longer final answer is no short answer: it is unreadable."""
@@ -42,25 +43,21 @@ _ASKS_VALUE = re.compile(
 _PHRASE = re.compile(
     r"(?:\banswers?|\bantwort|\blösung|答案|\bcorrect (?:option|choice))[*_]*\s*"
     r"(?:(?:is|are|ist|lautet)(?!\w|n't|\s+(?:not|nicht)\b)|[是为=:：])[\s*_:：]*"
-    r"|\bi (?:choose|pick|select)\b\s*|####\s*",
+    r"|\bi (?:choose|pick|select)\b\s*|选择?(?!项)[是为:：]?\s*|####\s*",
+    re.IGNORECASE,
+)
+_UNTRUE = re.compile(
+    r"(?:\b(?:wrong|incorrect|false|not an?|not the|falschen?|falsche|keine?)|错误的?|不)\W*$",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"\.(?=\s|$)|。|\n")
 _MATH_MODE = re.compile(r"\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _REASON = re.compile(r"[\s,]+(?:because|since|as|which|so|weil|da)\b")
 
-_LETTER = re.compile(r"[\s*_$({\[]*(?:\\text\{\s*\(?)?([A-Ja-j])(?![\w'])[\s*_$)}\].:]*")
-_ANNOUNCED_LETTER = re.compile(
-    r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-Ja-j])\)|([A-J])(?![\w'’]))"
-)
-_JUDGED_LETTER = re.compile(r"\(?\b([A-J])\)?\s+is\s+(?:the\s+)?(?:right|correct|best)\b")
-_MARKUP = re.compile(r"\\(?:text|math)\w*|[$*_{}]")
-_PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
-_LETTER_LINE = re.compile(r"[\s*_>]*(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
-
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _WORDS = re.compile(r"[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+_LETTERS = re.compile(r"\b[^\W\d_\u3040-\u30ff\u3400-\u9fff]+\b")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -68,14 +65,18 @@ def kind_of(question: str, answers: Sequence[str] = ()) -> AnswerKind:
     """The kind of a question, from its text and, if given, samples of its answers.
 
     Choice: the question lists options from A on, such as "(A) ... (B) ..." or lines "A. ...",
-    and at least half of the answers name a letter. Mathematics: the question holds LaTeX, a sum
-    in digits, or digits and words that ask for a value; or most answers hold a box or announce
-    a number. Of the others those are free whose answers mostly are sentences; all else is text.
+    and at least half of the answers name a letter. Mathematics: the question holds LaTeX, or most
+    answers hold a box or announce a number, or the question holds a sum in digits, or digits and
+    words that ask for a value; but not those last ("How do I find the manual of the RX-200?") where
+    most answers are sentences with no value to be read. Of the others those are free whose answers
+    mostly are sentences; all else is text.
     """
     answers = [answer for answer in answers if answer.strip()]
     if _lists_options(question) and (not answers or _share(answers, _names_letter) >= 0.5):
         return AnswerKind.CHOICE
-    if _asks_mathematics(question) or _share(answers, _looks_mathematical) > 0.5:
+    if _LATEX.search(question) or _share(answers, _looks_mathematical) > 0.5:
+        return AnswerKind.MATH
+    if _asks_value(question) and _share(answers, _only_says_sentences) <= 0.5:
         return AnswerKind.MATH
     return AnswerKind.FREE if _share(answers, _says_sentences) > 0.5 else AnswerKind.TEXT
 
@@ -122,8 +123,11 @@ def _read_choice(text: str) -> str | None:
     boxed = last_box(text)
     if boxed is not None:
         return lone_letter(boxed)
+    announced = announced_letters(_announcements(text))
+    if announced:
+        return announced.pop() if len(announced) == 1 else None
     alone = None if "\n" in text.strip() else lone_letter(text)
-    return _announced_letter(text) or alone or _letter_line(text)
+    return judged_letter(text) or alone or letter_line(text)
 
 
 def _read_free(text: str) -> str:
@@ -161,6 +165,8 @@ def _announcements(text: str) -> list[str]:
     """What stands behind each "the answer is", up to the end of its sentence."""
     found = []
     for phrase in _PHRASE.finditer(text):
+        if _UNTRUE.search(text[max(0, phrase.start() - 20) : phrase.start()]):
+            continue
         rest = text[phrase.end() : phrase.end() + MAX_ANSWER_CHARS + 1]
         found.append(_SENTENCE.split(rest, maxsplit=1)[0].strip(" *_"))
     return [tail for tail in found if tail]
@@ -176,47 +182,14 @@ def _announced(text: str) -> str | None:
     return _REASON.split(tails[-1], maxsplit=1)[0]
 
 
-def lone_letter(text: str) -> str | None:
-    """The letter that the whole text is: "B", "(b)", "\\text{(B)}" or "B. Paris" in a box."""
-    letter = _LETTER.match(text)
-    if letter is None:
-        return None
-    alone = letter.end() == len(text)
-    punctuated = text[letter.end(1) : letter.end(1) + 1] in (".", ")", ":")
-    return letter[1].upper() if alone or (punctuated and len(text) < 200) else None
-
-
-def _announced_letter(text: str) -> str | None:
-    for tail in reversed(_announcements(text)):
-        tail = _MARKUP.sub("", tail)
-        letter = _ANNOUNCED_LETTER.match(tail)
-        if letter is None:
-            continue
-        # "The answer is A planet", "... is I think": words, no options.
-        if letter[1] or not _PROSE_FOLLOWS.match(tail, letter.end()):
-            return (letter[1] or letter[2]).upper()
-    judged = _JUDGED_LETTER.findall(text)
-    return judged[-1] if judged else None
-
-
-def _letter_line(text: str) -> str | None:
-    """The letter of the only option that a line starts with; several are the options repeated."""
-    found = {
-        next(filter(None, match.groups())).upper()
-        for match in map(_LETTER_LINE.match, text.splitlines())
-        if match
-    }
-    return found.pop() if len(found) == 1 else None
-
-
 def _lists_options(question: str) -> bool:
     letters = _OPTION.findall(question + " ")
     return {"A", "B"} <= set(letters)
 
 
-def _asks_mathematics(question: str) -> bool:
+def _asks_value(question: str) -> bool:
     asks = any(map(str.isdigit, question)) and _ASKS_VALUE.search(question)
-    return bool(asks or _LATEX.search(question) or _SUM.search(question))
+    return bool(asks or _SUM.search(question))
 
 
 def _share(answers: Sequence[str], holds: Callable[[str], bool]) -> float:
@@ -227,9 +200,14 @@ def _names_letter(answer: str) -> bool:
     return read(answer, AnswerKind.CHOICE) is not None
 
 
-def _says_sentences(answer: str) -> bool:
+def _says_sentences(answer: str, word: re.Pattern[str] = _WORDS) -> bool:
     said = _read_text(spoken(answer) or "") or ""
-    return len(_WORDS.findall(said)) + len(_SIGNS.findall(said)) / 2 > FEW_WORDS
+    return len(word.findall(said)) + len(_SIGNS.findall(said)) / 2 > FEW_WORDS
+
+
+def _only_says_sentences(answer: str) -> bool:
+    """Of more than terms of a sum, with no value at the end."""
+    return _says_sentences(answer, _LETTERS) and read(answer, AnswerKind.MATH) is None
 
 
 def _looks_mathematical(answer: str) -> bool:

@@ -31,8 +31,11 @@ from latex2sympy2_extended import latex2sympy2, logic  # noqa: E402
 from math_verify import verify  # noqa: E402
 
 _CASE_MATTERS = latex2sympy2.ConversionConfig(lowercase_symbols=False)
-_SCALES = (sympy.Rational(1, 2), sympy.Rational(-1, 2), 9, -9, 150)
+_HALF = sympy.Rational(1, 2)
+_SCALES = (_HALF, 150, -_HALF, -9, 9, _HALF, 9, _HALF, 9, _HALF)
 """Where expressions with variables are compared: small and large, on both sides of zero."""
+_ONE_SIDE = 4
+"""At so many of these points all variables are on one side; at the others some change sides."""
 _DIGITS = 30
 _CLOSE = sympy.Float("1e-20", _DIGITS)
 _FLIPPED = {
@@ -43,16 +46,29 @@ _FLIPPED = {
 
 def equal(left: str, right: str) -> bool:
     """Whether two expressions in LaTeX mean the same; False where either cannot be parsed."""
-    one, other = parsed(left), parsed(right)
+    one, other = _parsed(left), _parsed(right)
     return one is not None and other is not None and _equal(one, other)
 
 
 @lru_cache(maxsize=1024)
-def parsed(latex: str) -> sympy.Basic | None:
+def _parsed(latex: str) -> sympy.Basic | None:
     try:
-        return latex2sympy2.latex2sympy(latex, conversion_config=_CASE_MATTERS)
+        found = latex2sympy2.latex2sympy(latex, conversion_config=_CASE_MATTERS)
     except Exception:  # noqa: BLE001 - the grammar raises bare Exceptions, sympy all others
         return None
+    return None if _leaves_open(found) else found
+
+
+def _leaves_open(expression: sympy.Basic) -> bool:
+    """Whether it has something like dy/dx, where nothing says how y depends on x: sympy takes it
+    for a constant, and dy/dx for 0."""
+    return any(
+        each.expr.free_symbols and not set(each.variables) <= each.expr.free_symbols
+        for each in expression.atoms(sympy.Derivative)
+    ) or any(
+        each.function.free_symbols and not set(each.variables) <= each.function.free_symbols
+        for each in expression.atoms(sympy.Integral)
+    )
 
 
 def _equal(one: sympy.Basic, other: sympy.Basic) -> bool:
@@ -73,20 +89,26 @@ def _equal(one: sympy.Basic, other: sympy.Basic) -> bool:
 
 @lru_cache(maxsize=1024)
 def _values(expression: sympy.Expr) -> tuple[sympy.Expr, ...]:
-    """The expression at each scale; each variable takes a value of its own, by its name."""
-    return tuple(_at(expression, scale) for scale in _SCALES)
+    """The expression at each point."""
+    return tuple(_at(expression, point) for point in range(len(_SCALES)))
 
 
-def _at(expression: sympy.Expr, scale: sympy.Expr) -> sympy.Expr:
-    point = {symbol: _value(symbol.name, scale) for symbol in expression.free_symbols}
-    exact = expression.subs(point).doit()
+def _at(expression: sympy.Expr, point: int) -> sympy.Expr:
+    values = {symbol: _value(symbol.name, point) for symbol in expression.free_symbols}
+    exact = expression.subs(values).doit()
     return exact if exact.is_Rational else exact.evalf(_DIGITS)
 
 
-def _value(name: str, scale: sympy.Expr) -> sympy.Expr:
+def _value(name: str, point: int) -> sympy.Expr:
+    """Of a variable, by its name. Were the values of two in the same ratio at all points, any two
+    equations such as 2x = 3y and 3x = 2y would be one; were their signs always the same, so would
+    be |x + y| and |x| + |y|. Of two single letters some bit of the last six differs."""
     if name == "i":
         return sympy.I
-    return scale * (1 + sympy.Rational(crc32(name.encode()), 2**32))
+    bits = ord(name) if len(name) == 1 else crc32(name.encode())
+    changed = point >= _ONE_SIDE and bits >> (point - _ONE_SIDE) & 1
+    drawn = 1 + sympy.Rational(crc32(f"{name} {point}".encode()), 2**32)
+    return _SCALES[point] * (-drawn if changed else drawn)
 
 
 def _same_values(ones: tuple[sympy.Expr, ...], others: tuple[sympy.Expr, ...]) -> bool:
@@ -128,7 +150,9 @@ def _upright(relation: sympy.Rel) -> sympy.Rel:
 
 def _same_conditions(one: logic.And, other: logic.And) -> bool:
     ones, others = one._unsorted_args, other._unsorted_args
-    return len(ones) == len(others) and all(any(_equal(a, b) for b in others) for a in ones)
+    return all(any(_equal(a, b) for b in others) for a in ones) and all(
+        any(_equal(a, b) for a in ones) for b in others
+    )
 
 
 def main() -> None:

@@ -56,6 +56,15 @@ class VoteConfig(Section):
             raise ValueError("at least one reward needs a weight other than 0")
         return value
 
+    @model_validator(mode="after")
+    def _some_share_is_a_label(self) -> VoteConfig:
+        if self.floor > self.ceiling:
+            raise ValueError(
+                f"vote.floor ({self.floor:g}) is above vote.ceiling ({self.ceiling:g}), so that no "
+                "question could have a label"
+            )
+        return self
+
 
 class MeaningConfig(Section):
     """How free texts are compared; numbers, names and negations that differ are never the same."""

@@ -11,39 +11,61 @@ import re
 from collections.abc import Sequence
 from statistics import median
 
+from ttrl.meaning.denial import denial
 from ttrl.meaning.words import HEDGES
 
 RUN = 5
-"""Words that stand side by side in the question and in an answer are copied."""
+"""Words that stand side by side in the question and in an answer are copied; of a shorter question,
+all of its words."""
 
-PADDED = 2.0
-"""Times the group's median length, from which on an answer loses."""
+ROOM = 1.2
+"""Times the group's median length that an answer may have; beyond, it loses in proportion. What is
+said twice, in two wordings, is at most half as much again like the others, and twice as long."""
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 _HEDGE = re.compile("|".join(HEDGES), re.IGNORECASE)
+_CLAUSE = re.compile(r"[^.,;:!?。，；：！？\n]+")
 
 
 def honesty(texts: Sequence[str], question: str, lengths: Sequence[int]) -> list[float]:
     """For each answer a factor from 0 to 1; `lengths` is in tokens."""
     usual = median(lengths) if lengths else 0
-    hedging = [bool(_HEDGE.search(text)) for text in texts]
-    unusual = sum(hedging) * 2 < len(texts)  # where most hedge, it depends indeed
+    hedging = [hedged(text) for text in texts]
+    unusual = sum(map(bool, hedging)) * 2 <= len(texts)  # where most hedge, it depends indeed
     return [
-        min(1.0, 2 * (1 - copied(text, question)))
-        * min(1.0, PADDED * usual / max(length, 1))
-        * (0.5 if unusual and hedges else 1.0)
+        _own(copied(text, question), length / max(usual, 1))
+        * min(1.0, ROOM * usual / max(length, 1))
+        * (min(0.5, 1 - hedges) if unusual and hedges else 1.0)
         for text, length, hedges in zip(texts, lengths, hedging, strict=True)
     ]
 
 
+def _own(share: float, long: float) -> float:
+    """What is left without the share that is copied, of an answer so many times as long as usual:
+    nothing of one that is all copied, and no more of one that says something besides at length."""
+    return max(0.0, min(1 - share * long, 2 * (1 - share)))
+
+
+def hedged(text: str) -> float:
+    """The share of an answer's words that stand in clauses which commit themselves to nothing."""
+    clauses = _CLAUSE.findall(text)
+    words = [len(_WORD.findall(clause)) for clause in clauses]
+    hedges = [n for n, clause in zip(words, clauses, strict=True) if _HEDGE.search(clause)]
+    return sum(hedges) / max(sum(words), 1)
+
+
 def copied(text: str, question: str) -> float:
-    """The share of an answer's words that stand in runs of the question."""
+    """The share of an answer's words that stand in runs of the question. Who says yes or no to a
+    short question may say it again."""
     words, asked = (_WORD.findall(each.casefold()) for each in (text, question))
-    runs = {tuple(asked[start : start + RUN]) for start in range(len(asked) - RUN + 1)}
+    run = min(RUN, len(asked))
+    if not run or (len(asked) < RUN and denial(text).verdict):
+        return 0.0
+    runs = {tuple(asked[start : start + run]) for start in range(len(asked) - run + 1)}
     found = [
         any(
-            tuple(words[start : start + RUN]) in runs
-            for start in range(max(0, at - RUN + 1), at + 1)
+            tuple(words[start : start + run]) in runs
+            for start in range(max(0, at - run + 1), at + 1)
         )
         for at in range(len(words))
     ]

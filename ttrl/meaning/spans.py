@@ -12,21 +12,19 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 from ttrl.meaning import letters, words
+from ttrl.meaning.numbers import besides_numbers
+from ttrl.meaning.tokens import tokens
 
 CLOSE = 0.65
 """Part of their telling words that two texts have in common, in the same order, from which on they
 are close."""
+FEW, CLOSE_OF_FEW = 4, 0.5
+"""And that part of so few words: of two, one may be exchanged."""
 SPAN = 0.6
 """How alike what is exchanged in close texts must be."""
 
 _TOLD_ELSEWHERE = (
-    words.FUNCTION_WORDS
-    | words.CLAUSE_WORDS
-    | words.NEGATORS
-    | words.AFFIRMERS
-    | words.DENIERS
-    | words.NUMERALS.keys()
-    | words.HAN_DIGITS.keys()
+    words.FUNCTION_WORDS | words.CLAUSE_WORDS | words.NEGATORS | words.AFFIRMERS | words.DENIERS
 )
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+")
 
@@ -48,7 +46,8 @@ def difference(one: str, other: str) -> Difference:
         return Difference(close=True, tells=False)
     matcher = SequenceMatcher(None, left, right, autojunk=False)
     quickly = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
-    if any(ratio() < CLOSE for ratio in quickly):
+    close = CLOSE if max(len(left), len(right)) > FEW else CLOSE_OF_FEW
+    if any(ratio() < close for ratio in quickly):
         return Difference(close=False, tells=False)
     spans = (
         (" ".join(left[a:b]), " ".join(right[c:d]))
@@ -60,9 +59,10 @@ def difference(one: str, other: str) -> Difference:
 
 @lru_cache(maxsize=1000)
 def _telling(text: str) -> list[str]:
-    return [word for word in _WORD.findall(text.casefold()) if not _told_elsewhere(word)]
+    said = " ".join(besides_numbers(tokens(text)))
+    return [word for word in _WORD.findall(said) if not _told_elsewhere(word)]
 
 
 def _told_elsewhere(word: str) -> bool:
-    """Of numbers and negations ttrl.meaning.marks knows when they are the same."""
+    """Of negations and codes ttrl.meaning.marks knows when they are the same."""
     return word in _TOLD_ELSEWHERE or word[0].isdigit()

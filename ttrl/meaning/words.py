@@ -11,19 +11,38 @@ NUMERALS = {
     "sechzehn": 16, "siebzehn": 17, "achtzehn": 18, "neunzehn": 19, "zwanzig": 20, "thirty": 30,
     "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "dreißig":
     30, "vierzig": 40, "fünfzig": 50, "sechzig": 60, "siebzig": 70, "achtzig": 80, "neunzig": 90,
-    "hundred": 100, "hundert": 100, "thousand": 1000, "tausend": 1000, "twice": 2, "zweimal": 2,
-    "dreimal": 3, "half": 0.5, "halb": 0.5, "halbe": 0.5, "dozen": 12,
+    "twice": 2, "zweimal": 2, "dreimal": 3, "half": 0.5, "halb": 0.5, "halbe": 0.5,
 }  # fmt: skip
 """Number words, but for those that are articles as well."""
+SCALES = {
+    "dozen": 12, "dutzend": 12, "hundred": 100, "hundert": 100, "thousand": 10**3, "tausend": 10**3,
+    "million": 10**6, "millionen": 10**6, "mio": 10**6, "billion": 10**9, "milliarde": 10**9,
+    "milliarden": 10**9, "mrd": 10**9, "trillion": 10**12, "billionen": 10**12, "百": 100,
+    "千": 10**3, "万": 10**4, "百万": 10**6, "千万": 10**7, "亿": 10**8,
+}  # fmt: skip
+"""What the number before is multiplied with, in digits or in words."""
+_ORDINALS = """
+second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth
+zweite dritte vierte fünfte sechste siebte _ neunte zehnte elfte zwölfte
+"""
+ORDINALS = {
+    word + ending: number
+    for line, endings in zip(
+        _ORDINALS.split("\n")[1:3], (("",), ("", "r", "s", "n", "m")), strict=True
+    )
+    for number, word in enumerate(line.split(), start=2)
+    for ending in endings
+}
+"""Not "first", which is said of whatever begins, nor "achte", which is a verb as well."""
 
 HAN_DIGITS = {
     "零": 0, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9,
 }  # fmt: skip
-HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10000}
+HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
 
 UNITS = frozenset({
     "second", "minute", "hour", "day", "week", "month", "quarter", "year", "decade", "century",
-    "percent", "%", "degree", "celsius", "fahrenheit", "kelvin", "mm", "cm", "dm", "m", "km",
+    "percent", "degree", "celsius", "fahrenheit", "kelvin", "mm", "cm", "dm", "m", "km",
     "inch", "foot", "yard", "mile", "mg", "g", "kg", "ton", "tonne", "ounce", "pound", "ml", "cl",
     "l", "liter", "litre", "gallon", "cup", "teaspoon", "tablespoon", "volt", "watt", "kilowatt",
     "ampere", "newton", "bar", "pascal", "hertz", "byte", "kb", "mb", "gb", "tb", "euro",
@@ -31,10 +50,18 @@ UNITS = frozenset({
     "quartal", "jahr", "jahrzehnt", "jahrhundert", "grad", "zoll", "meile", "gramm", "milliliter",
     "teelöffel", "esslöffel", "tasse", "秒", "分钟", "小时", "天", "日", "周", "星期", "月", "个月",
     "年", "度", "摄氏度", "华氏度", "毫米", "厘米", "米", "公里", "克", "公斤", "千克", "吨",
-    "毫升", "升", "元",
+    "毫升", "升", "元", "third", "μg", "ng", "μl", "μm", "nm", "kv", "mv", "kw", "mw", "kwh", "hz",
+    "khz", "mhz", "ghz", "psi", "acre", "hectare", "hektar",
 })  # fmt: skip
 """What changes a quantity when it is exchanged; of other words behind a number one may stand for
 another ("3 phones", "3 devices")."""
+UNIT_NAMES = {
+    "prozent": "percent", "eur": "euro", "usd": "dollar", "gbp": "pound", "mcg": "μg", "min":
+    "minute", "sec": "second", "hr": "hour",
+}  # fmt: skip
+"""Other ways to write some of them."""
+CURRENCIES = frozenset({"euro", "dollar", "pound", "yen", "yuan", "franc"})
+"""Those that may stand before the number."""
 
 NEGATORS = frozenset({
     "not", "no", "never", "none", "nobody", "nothing", "nowhere", "neither", "cannot", "without",
@@ -43,9 +70,47 @@ NEGATORS = frozenset({
 })  # fmt: skip
 NEGATED = "n't"
 """Ending of a verb that is negated."""
+OF_NEGATION = frozenset({"any", "anymore", "longer", "länger", "mehr", "noch", "yet"})
+"""What belongs to a negator that it follows: "no longer valid", "gilt nicht mehr"."""
+NEGATES_BACK = frozenset({"nicht", "nichts", "nie", "niemals", "never", "nothing"})
+"""What turns the word before at the end of a clause. In English "not" does not: "nitrile isn't"
+says of nitrile that it is not what was spoken of."""
+NEGATED_BY_PREFIX = (
+    "legal",
+    "lawful",
+    "possible",
+    "probable",
+    "safe",
+    "likely",
+    "available",
+    "necessary",
+    "valid",
+    "suitable",
+    "reliable",
+    "reversible",
+    "accessible",
+    "acceptable",
+    "compatible",
+    "healthy",
+    "true",
+    "gefährlich",
+    "gültig",
+    "kompatibel",
+    "möglich",
+    "nötig",
+    "rechtmäßig",
+    "schädlich",
+    "sicher",
+    "wahrscheinlich",
+    "wirksam",
+    "zulässig",
+)
+"""What "un-" or "il-" turns round: adjectives that say the whole of a sentence, and no others,
+since who says that this one is opened may well speak of unopened ones."""
 HAN_NEGATORS = frozenset("不没無无未别勿莫非")
-HAN_NOT_NEGATING = (
+NOT_NEGATING = (
     "不过", "不仅", "不但", "不同", "无论", "非常", "除非", "别人", "别的", "不管", "未来",
+    "oder nicht", "or not",
 )  # fmt: skip
 _CLAUSE_WORDS = """
 because since although though but while if when unless until as and so

