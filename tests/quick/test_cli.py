@@ -266,6 +266,43 @@ def test_texts_of_users_are_no_markup(ttrl, store):
     assert "a [/b] \N{REPLACEMENT CHARACTER}[2J c" in ttrl("questions", "list")
 
 
+STEERS = "\x1b]0;title\x07 \x9b2J \u202e"
+"""Sets the window's title, clears the screen, turns the writing direction."""
+
+
+def test_no_text_of_users_or_models_steers_the_terminal(ttrl, store):
+    store.questions.record([Recorded(from_prompt(f"q {STEERS}"), 1.0)], holdout=0)
+    (asked,) = store.questions.new(10)
+    run = store.runs.create(Trigger.OPERATOR, {})
+    vote = {
+        "run_id": run.id, "question_id": asked.id, "version": "base", "step": 1, "at": 1.0,
+        "outcome": "label", "label": "4", "share": 0.4, "entropy": 0.5, "counts": [[STEERS, 4]],
+        "stop": "decided", "kind": "math",
+    }  # fmt: skip
+    sample = {
+        "position": 0, "text": f"a {STEERS}", "answer": "4", "finish": "stop", "reward": 1.0,
+        "kept": True, "token_ids": b"", "logprobs": b"",
+    }  # fmt: skip
+    store.votes.add([(vote, [sample])])
+    store.runs.end(run.id, RunState.FAILED, STEERS)
+    store.probes.add([Label(from_prompt(f"p {STEERS}"), ("4",), None, (f"t {STEERS}",))])
+    for words, code in (
+        (("status",), 3),
+        (("questions", "show", str(asked.id), "--samples"), 0),
+        (("questions", "list"), 0),
+        (("runs", "show", str(run.id)), 0),
+        (("runs", "list"), 0),
+        (("probes", "list"), 0),
+    ):
+        said = ttrl(*words, code=code)
+        assert "\N{REPLACEMENT CHARACTER}]0;title" in said, words
+        assert not set("\x1b\x07\x9b\u202e") & set(said), words
+
+
+def test_no_error_steers_the_terminal(ttrl):
+    assert not set("\x1b\x07") & set(ttrl("adapters", "show", STEERS, code=1))
+
+
 def test_probes_are_added_listed_and_removed(ttrl, store, tmp_path):
     asked = ["How do I reset the red pump?", "How do I reset the red pumps", "What is 1 plus 1?"]
     store.questions.record([Recorded(from_prompt(text), 1.0) for text in asked], holdout=0)
