@@ -18,6 +18,8 @@ import yaml
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ttrl.files import fresh, fsync
+
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
@@ -95,14 +97,18 @@ _KEYS = TypeAdapter(list[Key])
 @contextmanager
 def changing(path: Path) -> Iterator[list[Key]]:
     """The keys, to be changed in place and written at the end, by one at a time; none if there is
-    no file yet. Raises KeysUnreadable."""
+    no file yet. Raises KeysUnreadable.
+
+    What root makes goes to whom the keys, or their directory, belong to, so that the daemon can
+    read it and its user change it. That user could put links in its place: none is followed."""
     path = path.resolve()  # a link stays one
     lock = path.with_name(f".{path.name}.lock")
     try:
         with FileLock(lock, mode=0o600, timeout=LOCK_SECONDS):
             there = path.exists()
             like = (path if there else path.parent).stat()
-            _give(lock, like)
+            with suppress(PermissionError):
+                os.lchown(lock, like.st_uid, like.st_gid)
             keys = read(path) if there else []
             yield keys
             _write(path, keys, like, like.st_mode & GROUP_READS if there else 0)
@@ -117,31 +123,21 @@ def changing(path: Path) -> Iterator[list[Key]]:
         ) from None
 
 
-def _give(file: Path, like: os.stat_result) -> None:
-    """What root makes goes to whom the keys, or their directory, belong to, so that the daemon can
-    read it and its user change it."""
-    with suppress(PermissionError):
-        os.chown(file, like.st_uid, like.st_gid)
-
-
 def _write(path: Path, keys: Sequence[Key], like: os.stat_result, more: int) -> None:
     """Whole or not at all; `more` is who may read it besides its owner."""
     staging = path.with_name(f".{path.name}.new")
     staging.unlink(missing_ok=True)
-    handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    handle = fresh(staging)
     with os.fdopen(handle, "w") as file:
-        _give(staging, like)
+        with suppress(PermissionError):
+            os.fchown(handle, like.st_uid, like.st_gid)
         os.fchmod(handle, 0o600 | more)
         rows = [key.model_dump(exclude_defaults=True) for key in keys]
         yaml.safe_dump(rows, file, sort_keys=False)
         file.flush()
         os.fsync(handle)
     staging.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    fsync(path.parent)
 
 
 class KeyFile:

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from serve import restore
+from ttrl.files import fresh
 
 LOCK = "owner.lock"
 OWNER = "owner.json"
@@ -45,9 +47,8 @@ def prepare(state_dir: Path) -> None:
     StateDirError."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = state_dir / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(prefix=".writable-", dir=state_dir):
+            pass  # root, who may be we, must not follow a link that the directory's user made
         if restore.unfinished(state_dir):
             with _locked(state_dir):
                 restore.finish(state_dir)
@@ -116,8 +117,8 @@ def announce(
     path = state_dir / OWNER
     staging = path.with_suffix(".new")
     try:
-        handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
+        staging.unlink(missing_ok=True)
+        with os.fdopen(fresh(staging), "w") as file:
             json.dump(asdict(owner), file)
         staging.replace(path)
     except OSError as error:

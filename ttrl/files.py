@@ -24,6 +24,12 @@ def touch(path: Path) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
 
 
+def fresh(path: Path) -> int:
+    """A handle to write a file that was not there, for its owner's eyes only. Whatever is there, a
+    link too, is neither followed nor changed: FileExistsError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
 @contextmanager
 def whole(final: Path) -> Iterator[BinaryIO]:
     """A file to write that has its name once all of it is on the disk, and is gone if it fails."""
@@ -46,9 +52,12 @@ def stamp(at: float) -> str:
 
 
 def hand_over(directory: Path, state_dir: Path) -> None:
-    """Give what root made to the state directory's owner, whose daemon could not read it else."""
+    """Give what root made to the state directory's owner, whose daemon could not read it else.
+    They could put links in its place meanwhile: none is followed, on the way neither."""
     if os.geteuid() != 0:
         return
     owner = state_dir.stat()
-    for path in (directory, *directory.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    os.lchown(directory, owner.st_uid, owner.st_gid)
+    for _, directories, files, at in os.fwalk(directory):
+        for name in (*directories, *files):
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=at, follow_symlinks=False)

@@ -21,6 +21,7 @@ from serve.cli import COMMANDS, main
 from serve.cli.daemon import with_model
 from serve.state import StateDirError, announce, owner_of, owning
 from tests.standin import serving
+from ttrl.files import hand_over
 from ttrl.probes import Label
 from ttrl.questions import from_prompt
 from ttrl.settings import load
@@ -434,6 +435,23 @@ def test_a_state_directory_has_one_owner(tmp_path):
         with pytest.raises(StateDirError, match=f"process {os.getpid()}"), owning(tmp_path):
             pass
     assert owner_of(tmp_path) is None
+
+
+def test_no_link_is_followed_in_the_state_directory(tmp_path):
+    """Root restores into a directory of the service's user, who could lay some."""
+    state, victim = tmp_path / "state", tmp_path / "victim"
+    (state / "backups").mkdir(parents=True)
+    victim.mkdir()
+    (victim / "file").write_text("theirs")
+    (state / "owner.new").symlink_to(victim / "file")
+    (state / "backups" / "link").symlink_to(victim)
+    with owning(state):
+        if os.geteuid() == 0:
+            os.chown(state, 12345, 12345)
+            hand_over(state, state)
+            assert (state / "owner.json").stat().st_uid == 12345
+    assert (victim / "file").read_text() == "theirs"
+    assert {each.stat().st_uid for each in (victim, victim / "file")} == {os.geteuid()}
 
 
 def test_a_dead_owner_is_no_owner(tmp_path):

@@ -24,6 +24,7 @@ from serve.forward import Limits
 from serve.keys import Bucket, Key, KeyFile, KeysUnreadable, changing, digest_of, read, take
 from tests.house import House, Tally, asking, house, until
 from tests.standin import DEADLINE, Gate, streaming
+from ttrl import files
 from ttrl.metrics import Metrics
 from ttrl.questions import Unlearnable
 
@@ -391,6 +392,38 @@ def test_the_file_stays_whose_and_what_it_is(tmp_path: Path) -> None:
     assert f"purge --key {digest_of('a')}" in CliRunner().invoke(main, remove).output
     path.unlink()
     assert "goes by the keys" in ttrl("remove", "b", keys=path, code=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_root_follows_no_link_of_the_service_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They own the directory, and swap files for links at the worst moment."""
+    home, victim = tmp_path / "home", tmp_path / "victim"
+    home.mkdir()
+    victim.touch()
+    os.chown(home, 12345, 12345)
+
+    def swap(file: Path) -> None:
+        file.unlink()
+        file.symlink_to(victim)
+
+    class Lock(keys.FileLock):  # type: ignore[misc,valid-type]
+        def __enter__(self) -> Lock:
+            super().__enter__()
+            swap(Path(self.lock_file))
+            return self
+
+    def fresh(file: Path) -> int:
+        handle = files.fresh(file)
+        swap(file)
+        return handle
+
+    monkeypatch.setattr(keys, "FileLock", Lock)
+    monkeypatch.setattr(keys, "fresh", fresh)
+    with changing(home / "keys.yaml"):
+        pass
+    assert victim.stat().st_uid == 0
 
 
 def test_a_bad_file_is_not_written_over(tmp_path: Path) -> None:
