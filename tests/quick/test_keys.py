@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from serve import keys
-from serve.admission import Admission
+from serve.admission import Admission, host_in
 from serve.cli import main
 from serve.counts import TurnedAway
 from serve.errors import Refused
@@ -243,6 +243,57 @@ def ask(home: House, key: str | None, path: str = CHAT) -> httpx2.Response:
         if path != CHAT:
             return client.get(path, headers=headers)
         return client.post(path, json={"messages": asking()}, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("127.0.0.1:8000", "127.0.0.1"),
+        ("LocalHost", "localhost"),
+        ("[::1]:8000", "::1"),
+        ("[::1]", "::1"),
+        ("evil.example:8000", "evil.example"),
+        ("evil.example:x", "evil.example:x"),
+        ("", ""),
+    ],
+)
+def test_the_name_in_a_host_header(header: str, name: str) -> None:
+    assert host_in(header) == name
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/models"])
+def test_without_keys_no_other_sites_name_can_be_made_to_point_here(path: str) -> None:
+    with house() as home, home.http() as client:
+
+        def asked(host: str) -> httpx2.Response:
+            headers = {"host": host, "origin": f"http://{host}"}
+            if path != CHAT:
+                return client.get(path, headers=headers)
+            return client.post(path, json={"messages": asking()}, headers=headers)
+
+        for ours in ("localhost:1", "127.0.0.1", "[::1]:8000", client.base_url.netloc.decode()):
+            assert asked(ours).status_code == 200
+        home.clear()
+        for theirs in ("evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example"):
+            answer = asked(theirs)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "wrong_host")
+        home.settle()
+        assert home.engine.received == []
+        assert home.texts() == []
+        assert home.tally.away == {TurnedAway.WRONG_HOST: 3}
+
+
+def test_names_that_are_set_are_answered_and_keys_go_before_names(tmp_path: Path) -> None:
+    headers = {"host": "Box.lan:80", "x-api-key": "a"}
+    file = KeyFile(written(tmp_path / "keys.yaml", entry("a")))
+    for admission in (
+        Admission(None, 100, 5, Tally(), hosts=["box.lan"]),
+        Admission(file, 100, 5, Tally()),
+    ):
+        with admission.admitted(headers):
+            pass
+    with pytest.raises(Refused), Admission(None, 100, 5, Tally()).admitted(headers):
+        pass
 
 
 @pytest.mark.parametrize("key", [None, "mallory", "alice2", "ALICE"])
