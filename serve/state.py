@@ -16,12 +16,16 @@ from filelock import FileLock, Timeout
 
 from serve import restore
 from ttrl.files import fresh
+from ttrl.store.database import BACKUPS
 
 LOCK = "owner.lock"
 OWNER = "owner.json"
 LOOK_SECONDS = 1.0
 """Who asks whether there is an owner holds the lock for a moment."""
-OURS = ("owner.*", "store.sqlite*", "adapters", "logs", "runs")
+OURS = (
+    "owner.*", "store.sqlite*", "adapters", "logs", "runs", BACKUPS,
+    f"{restore.ASIDE}*", f"{restore.STAGING}*", f"{restore.READY}*",
+)  # fmt: skip
 
 
 class StateDirError(Exception):

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from serve import daemon
 from serve.cli import COMMANDS, main
 from serve.cli.daemon import with_model
+from serve.doctor import Outcome, house
 from serve.state import StateDirError, announce, owner_of, owning
 from tests.standin import serving
 from ttrl.files import hand_over
@@ -435,6 +436,28 @@ def test_a_state_directory_has_one_owner(tmp_path):
         with pytest.raises(StateDirError, match=f"process {os.getpid()}"), owning(tmp_path):
             pass
     assert owner_of(tmp_path) is None
+
+
+def test_what_is_there_already_becomes_its_owners_alone(tmp_path):
+    names = ("backups/store-0001-x.sqlite", "replaced-x/adapters/v/f", ".restoring-x/store.sqlite")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch(0o644)
+    (tmp_path / "others").touch(0o644)
+    with owning(tmp_path):
+        modes = {path: path.stat().st_mode for path in tmp_path.rglob("*")}
+    shared = {path.name for path, mode in modes.items() if mode & 0o077}
+    assert shared == {"others"}
+
+
+def test_a_state_directory_behind_a_link_is_where_the_link_leads(tmp_path):
+    (tmp_path / "real").mkdir(0o755)
+    (tmp_path / "link").symlink_to("real")
+    config = load(None, environ={}, overrides={"state_dir": str(tmp_path / "link")}).config
+    with owning(config.state_dir):
+        pass
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o700
+    assert house.directory(config.state_dir).outcome is Outcome.OK
 
 
 def test_no_link_is_followed_in_the_state_directory(tmp_path):
