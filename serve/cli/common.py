@@ -127,8 +127,8 @@ def sentences() -> Iterator[None]:
     from serve.keys import KeysUnreadable
     from serve.listening import PortInUse
     from ttrl.adapters import AdapterDamaged
-    from ttrl.backup import BackupError
     from ttrl.engine.client import EngineError
+    from ttrl.manifest import BackupError
     from ttrl.redaction import RedactionFailed
     from ttrl.store.runs import RunBusy
 
