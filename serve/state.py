@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from serve import restore
 from ttrl.files import fresh
@@ -44,6 +45,9 @@ class Owner:
     token: str | None = field(default=None, repr=False)
     page: str | None = None
     key: str | None = field(default=None, repr=False)
+
+
+_OWNER = TypeAdapter(Owner)
 
 
 def prepare(state_dir: Path) -> None:
@@ -149,6 +153,6 @@ def owner_of(state_dir: Path) -> Owner | None:
 
 def _read(state_dir: Path) -> Owner | None:
     try:
-        return Owner(**json.loads((state_dir / OWNER).read_text()))
-    except (OSError, ValueError, TypeError):
+        return _OWNER.validate_json((state_dir / OWNER).read_bytes())
+    except (OSError, ValueError):
         return None

@@ -460,6 +460,13 @@ def test_a_state_directory_behind_a_link_is_where_the_link_leads(tmp_path):
     assert house.directory(config.state_dir).outcome is Outcome.OK
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"pid": "x"}', '{"pid": 1, "url": 5}', "\xff"])
+def test_an_owners_file_of_nonsense_tells_of_none(tmp_path, text):
+    with owning(tmp_path):
+        (tmp_path / "owner.json").write_text(text)
+        assert owner_of(tmp_path) is None
+
+
 def test_no_link_is_followed_in_the_state_directory(tmp_path):
     """Root restores into a directory of the service's user, who could lay some."""
     state, victim = tmp_path / "state", tmp_path / "victim"
