@@ -134,7 +134,7 @@ def remember(state_dir: Path, newest: Newest) -> None:
     """Write down beside the store, which may be lost, that a backup was made. Raises OSError."""
     directory = state_dir / BACKUPS
     directory.mkdir(exist_ok=True, mode=0o700)
-    with whole(directory / NEWEST) as out:
+    with whole(directory / NEWEST, again=True) as out:
         out.write(json.dumps(asdict(newest)).encode())
     hand_over(directory, state_dir)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,19 +32,32 @@ def fresh(path: Path) -> int:
 
 
 @contextmanager
-def whole(final: Path) -> Iterator[BinaryIO]:
-    """A file to write that has its name once all of it is on the disk, and is gone if it fails."""
-    part = final.with_name(f".{final.name}.part")
-    part.unlink(missing_ok=True)
+def whole(final: Path, *, again: bool = False) -> Iterator[BinaryIO]:
+    """A file to write that has its name once all of it is on the disk, and is gone if it fails.
+    What has the name already is replaced if it is written `again`; else: FileExistsError."""
+    handle, name = tempfile.mkstemp(".part", f".{final.name}.", final.parent)
+    part = Path(name)
     try:
-        touch(part)
-        with part.open("wb") as file:
+        with os.fdopen(handle, "wb") as file:
             yield file
-        fsync(part)
-        part.rename(final)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(final) if again else _place(part, final)
         fsync(final.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _place(part: Path, final: Path) -> None:
+    """Unlike a rename, a link takes no name that something has, in one step. Where the file system
+    has none, such as exFAT, an empty file keeps the name free."""
+    try:
+        os.link(part, final)
+    except FileExistsError as error:
+        raise FileExistsError(error.errno, error.strerror, str(final)) from None
+    except OSError:
+        os.close(fresh(final))
+        part.replace(final)
 
 
 def stamp(at: float) -> str:

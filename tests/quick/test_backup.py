@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -26,7 +27,7 @@ from serve.state import StateDirError, owning, prepare
 from tests.house import until
 from tests.quick.test_migrations import OLDER, old_store
 from tests.versions import publish
-from ttrl import backup
+from ttrl import backup, files
 from ttrl.manifest import BackupError
 from ttrl.questions import from_prompt
 from ttrl.store import Store
@@ -371,6 +372,40 @@ def test_a_backup_that_is_none_is_refused(state, tmp_path, change, said):
     assert held(state) == before
     assert not list(state.glob(".restor*"))
     assert not list(state.glob("replaced-*"))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_comes_meanwhile_is_not_overwritten(tmp_path, monkeypatch, links):
+    """Nor is a link followed that lies where the file is made; FAT has no hard links."""
+
+    def none(*_):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / ".b.tar.part").symlink_to("theirs")
+    with files.whole(tmp_path / "b.tar") as out:
+        out.write(b"first")
+    with pytest.raises(FileExistsError, match=r"b\.tar'"), files.whole(tmp_path / "b.tar") as out:
+        out.write(b"second")
+    with files.whole(tmp_path / "b.tar", again=True) as out:
+        assert (tmp_path / "b.tar").read_bytes() == b"first"
+        out.write(b"third")
+    assert (tmp_path / "b.tar").read_bytes() == b"third"
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert {path.name for path in tmp_path.iterdir()} == {"b.tar", "theirs", ".b.tar.part"}
+
+
+def test_two_who_back_up_into_one_file_at_once(state, tmp_path, monkeypatch):
+    def twice(*words, **more):
+        monkeypatch.undo()
+        back_up(state, tmp_path / "b.tar")
+        return backup.write(*words, **more)
+
+    monkeypatch.setattr(backup, "write", twice)
+    assert "b.tar: File exists" in back_up(state, tmp_path / "b.tar", code=1)
+    assert "2 versions" in ttrl("restore", tmp_path / "b.tar", "--state-dir", tmp_path / "again")
 
 
 def test_a_store_that_does_not_say_its_revision_is_not_backed_up(state, tmp_path):
