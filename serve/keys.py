@@ -29,6 +29,7 @@ OTHERS_WRITE = 0o022
 GROUP_READS = 0o040
 
 Many = Annotated[int, Field(ge=1)] | None
+Stamp = tuple[int, ...] | None
 
 
 class Key(BaseModel):
@@ -141,13 +142,21 @@ def _write(path: Path, keys: Sequence[Key], like: os.stat_result, more: int) -> 
 
 
 class KeyFile:
-    """The keys in a file, as it is now. While it is missing, half-written or wrong, the keys that
-    there were. Raises KeysUnreadable when it is so from the start."""
+    """The keys in a file, as it is now. While it is missing, being written or wrong, the keys that
+    there were. Raises KeysUnreadable when it is so from the start.
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    What is being written may be cut where an entry ends, and be a file for all that can be seen: it
+    is taken when it was found the same at two looks, or has been so for as long."""
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
-        self._clock = clock
-        self._stamp = _stamp(path)
+        self._clock, self._wall = clock, wall
+        self._stamp = self._seen = _stamp(path)
         self._keys = _by_digest(path)
         self._looked = clock()
         self._ok = True
@@ -171,32 +180,44 @@ class KeyFile:
         if (now := self._clock()) - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        stamp, before = _stamp(self._path), self._stamp
-        if stamp == before and self._ok:
-            return
-        self._stamp = stamp
+        stamp, seen = _stamp(self._path), self._seen
+        self._seen = stamp
+        rests = stamp == seen or _since(stamp, self._wall()) >= LOOK_SECONDS
+        if rests and not (stamp == self._stamp and self._ok):
+            self._take(stamp)
+
+    def _take(self, stamp: Stamp) -> None:
+        before, self._stamp = self._stamp, stamp
         try:
-            self._keys = _by_digest(self._path)
+            found = _by_digest(self._path)
         except KeysUnreadable as error:
             if stamp != before:
                 log.error("%s; the keys that there were go on to be taken", error)
             self._ok = False
-        else:
-            self._ok = True
-            log.info("the file of keys was read again: %d keys", len(self._keys))
+            return
+        if _stamp(self._path) != stamp:  # somebody writes at this moment
+            self._stamp = before
+            return
+        self._keys, self._ok = found, True
+        log.info("the file of keys was read again: %d keys", len(found))
 
 
 def _by_digest(path: Path) -> dict[str, Key]:
     return {key.sha256: key for key in read(path)}
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
+def _stamp(path: Path) -> Stamp:
     """What changes when a file does; None when there is none."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+    return found.st_ctime_ns, found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _since(stamp: Stamp, now: float) -> float:
+    """Seconds for which a file has been as it is, by the machine's clock."""
+    return now - stamp[0] / 1e9 if stamp else 0.0
 
 
 @dataclass(frozen=True)

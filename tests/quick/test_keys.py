@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def later() -> float:
+    """The time of day long after a file was written."""
+    return math.inf
 
 
 def written(path: Path, *entries: dict[str, object]) -> Path:
@@ -133,7 +139,7 @@ def test_a_file_that_could_not_be_read_for_a_moment(
 ) -> None:
     """It is the same file when it can be read again."""
     clock, path = Clock(), written(tmp_path / "keys.yaml", entry("a"))
-    file = KeyFile(path, clock)
+    file = KeyFile(path, clock, later)
     written(path, entry("a"), entry("b"))
     with monkeypatch.context() as patched:
 
@@ -165,7 +171,8 @@ def test_a_file_that_another_changes_is_said_to_be(
 
 @pytest.mark.fault(
     "the file of keys is half-written, wrong or gone",
-    sees="nothing: the keys before go on to be taken; ttrl_keys_file_ok is 0",
+    sees="nothing: the keys before go on to be taken; ttrl_keys_file_ok is 0. A file that is cut "
+    "right after an entry, and stays so for a second, is a whole one",
     keeps="the keys before",
 )
 def test_a_bad_file_keeps_the_keys_that_there_were(
@@ -173,7 +180,7 @@ def test_a_bad_file_keeps_the_keys_that_there_were(
 ) -> None:
     clock, metrics = Clock(), Metrics()
     path = written(tmp_path / "keys.yaml", entry("a"), entry("b"))
-    file = KeyFile(path, clock)
+    file = KeyFile(path, clock, later)
     metrics.serving.keys_ok.set_function(file.ok)
     whole = path.read_text()
     for bad in (whole[: len(whole) // 2 + 3], "", None):
@@ -193,10 +200,64 @@ def test_a_bad_file_keeps_the_keys_that_there_were(
     assert b"ttrl_keys_file_ok 1.0" in metrics.text()
 
 
+@pytest.mark.fault(
+    "the file of keys is being written, and what is there by now is whole entries",
+    sees="nothing: it is taken once it has been the same for a second",
+    keeps="the keys before",
+)
+def test_a_file_that_is_being_written_is_not_taken(tmp_path: Path) -> None:
+    clock, both = Clock(), (entry("a"), entry("b", learn=False))
+    path = written(tmp_path / "keys.yaml", *both)
+    file = KeyFile(path, clock, wall=lambda: 0.0)
+
+    def looks(until: str) -> bool:
+        clock.now += keys.LOOK_SECONDS
+        return file.find(digest_of(until)) is not None
+
+    written(path, entry("a"))
+    assert looks("b"), "the writer may go on"
+    written(path, *both)
+    assert looks("b")
+    assert looks("b")
+    written(path, entry("a"))
+    assert looks("b")
+    assert not looks("b"), "it was found the same twice"
+
+
+def test_a_file_that_changed_long_ago_is_taken_at_once(tmp_path: Path) -> None:
+    """A key that was removed does not get in because nobody asked meanwhile."""
+    clock, path = Clock(), written(tmp_path / "keys.yaml", entry("a"), entry("b"))
+    file = KeyFile(path, clock, later)
+    written(path, entry("a"))
+    clock.now += keys.LOOK_SECONDS
+    assert file.find(digest_of("b")) is None
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, path = Clock(), written(tmp_path / "keys.yaml", entry("a"), entry("b"))
+    file, read_now = KeyFile(path, clock, later), read
+
+    def cut(path: Path) -> list[Key]:
+        monkeypatch.undo()
+        written(path, entry("a"))
+        found = read_now(path)
+        written(path, entry("a"), entry("b"), entry("c"))
+        return found
+
+    written(path, *map(entry, "abxy"))
+    monkeypatch.setattr(keys, "read", cut)
+    clock.now += keys.LOOK_SECONDS
+    assert file.find(digest_of("b")) is not None
+    clock.now += keys.LOOK_SECONDS
+    assert file.find(digest_of("c")) is not None
+
+
 def test_quotas_outlive_the_file_and_are_each_keys_own(tmp_path: Path) -> None:
     clock, tally = Clock(), Tally()
     path = written(tmp_path / "keys.yaml", entry("a", requests_a_minute=2), entry("b"))
-    admission = Admission(KeyFile(path, clock), 100, 5, tally, clock)
+    admission = Admission(KeyFile(path, clock, later), 100, 5, tally, clock)
 
     def ask(key: str) -> str | None:
         """Seconds to wait, if turned away."""
