@@ -439,11 +439,12 @@ def test_a_state_directory_has_one_owner(tmp_path):
 
 
 def test_what_is_there_already_becomes_its_owners_alone(tmp_path):
-    names = ("backups/store-0001-x.sqlite", "replaced-x/adapters/v/f", ".restoring-x/store.sqlite")
+    names = ("backups/store-0001-x.sqlite", "replaced-x/adapters/f", ".restoring-x/f", "others")
     for name in names:
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).touch(0o644)
-    (tmp_path / "others").touch(0o644)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for path in tmp_path.rglob("*"):
+        path.chmod(0o755)
     with owning(tmp_path):
         modes = {path: path.stat().st_mode for path in tmp_path.rglob("*")}
     shared = {path.name for path, mode in modes.items() if mode & 0o077}
@@ -451,7 +452,8 @@ def test_what_is_there_already_becomes_its_owners_alone(tmp_path):
 
 
 def test_a_state_directory_behind_a_link_is_where_the_link_leads(tmp_path):
-    (tmp_path / "real").mkdir(0o755)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real").chmod(0o755)
     (tmp_path / "link").symlink_to("real")
     config = load(None, environ={}, overrides={"state_dir": str(tmp_path / "link")}).config
     with owning(config.state_dir):
