@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from serve.admission import LOOPBACK
 from serve.core import Core
 from serve.errors import Refused, Unexpected, from_http_exception
 from serve.pruning import Pruning
@@ -36,7 +37,7 @@ def names(*hosts: str) -> list[str]:
     """Under which names one that listens on such hosts may be asked for."""
     if EVERYWHERE.intersection(hosts):
         return ["*"]
-    found = {"localhost", "127.0.0.1", "::1", *hosts}
+    found = {*LOOPBACK, *hosts}
     return sorted({*found, *(f"[{name}]" for name in found if ":" in name)})
 
 

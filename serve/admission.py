@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from starlette.datastructures import Headers
@@ -15,7 +15,12 @@ from serve.counts import Counts, TurnedAway
 from serve.errors import Refused
 from serve.keys import Bucket, Key, KeyFile, client, take
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 AWAY = {
+    TurnedAway.WRONG_HOST: (
+        403,
+        "Without keys this answers to its own names alone (gateway.hosts).",
+    ),
     TurnedAway.NO_KEY: (401, "This needs a key: send it as Authorization: Bearer."),
     TurnedAway.WRONG_KEY: (401, "This key is not known here."),
     TurnedAway.OVERLOADED: (503, "Too many requests are under way. Try again soon."),
@@ -25,8 +30,9 @@ AWAY = {
 
 
 class Admission:
-    """Lets requests in, and counts those under way. Without `keys` everybody is let in, while no
-    more than `most` are under way."""
+    """Lets requests in, and counts those under way, of which there are no more than `most`. Without
+    `keys` everybody is let in who asks for one of `hosts`: a site whose name is made to point here
+    would else have its visitors' browsers ask, and read the answers."""
 
     def __init__(
         self,
@@ -35,8 +41,10 @@ class Admission:
         retry_after_seconds: int,
         counts: Counts,
         clock: Callable[[], float] = time.monotonic,
+        hosts: Collection[str] = LOOPBACK,
     ) -> None:
         self._keys = keys
+        self._hosts = frozenset(name.lower() for name in hosts)
         self._most = most
         self._retry_after = retry_after_seconds
         self._counts = counts
@@ -61,6 +69,8 @@ class Admission:
 
     def _key(self, headers: Mapping[str, str]) -> Key | None:
         if self._keys is None:
+            if "host" in headers and host_in(headers["host"]) not in self._hosts:
+                raise self._away(TurnedAway.WRONG_HOST, {})
             return None
         digest = client(headers)
         if key := self._keys.find(digest):
@@ -90,6 +100,12 @@ class Admission:
         self._counts.turned_away(reason)
         status, message = AWAY[reason]
         return Refused(status, message, code=reason, headers=headers)
+
+
+def host_in(header: str) -> str:
+    """The name that a Host header has, without its port."""
+    name, colon, port = header.lower().rpartition(":")
+    return (name if colon and port.isdigit() else header.lower()).strip("[]")
 
 
 class Admitted:

@@ -30,6 +30,8 @@ class TurnedAway(StrEnum):
     NO_KEY = "no_key"
     WRONG_KEY = "wrong_key"
     """Both a 401."""
+    WRONG_HOST = "wrong_host"
+    """Without keys, under a name that is not ours: a 403."""
     RATE = "rate"
     """More requests than its key may send in a minute: a 429."""
     AT_ONCE = "at_once"

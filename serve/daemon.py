@@ -181,6 +181,7 @@ def _app(parts: Core, recorder: Recorder, counts: Counting) -> Starlette:
             max_requests=config.gateway.max_requests,
         ),
         keys=keys,
+        hosts=admin.names(config.gateway.host, *config.gateway.hosts),
     )
 
     async def ready() -> bool:

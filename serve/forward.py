@@ -225,7 +225,7 @@ class Forwarded:
     ) -> Question | Unlearnable:
         if not self.limits.record:
             return Unlearnable.RECORDING_OFF
-        if headers.get(NO_LEARN_HEADER, "").strip().lower() not in FALSE:
+        if any(said.strip().lower() not in FALSE for said in headers.getlist(NO_LEARN_HEADER)):
             return Unlearnable.OPTED_OUT
         if self.limits.only_keys and client(headers) not in self.limits.only_keys:
             return Unlearnable.NOT_OPTED_IN

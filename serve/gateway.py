@@ -6,7 +6,7 @@ are recorded after their answers have gone out. Only listed routes are forwarded
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from serve.admission import Admission, Admitted
+from serve.admission import LOOPBACK, Admission, Admitted
 from serve.counts import Counts
 from serve.errors import Refused, Unexpected, from_http_exception, no_such_model
 from serve.forward import CHAT, Forwarded, Limits, Parts
@@ -40,7 +40,8 @@ class GatewaySettings:
     connect_seconds: float = 5.0
     limits: Limits = field(default_factory=Limits)
     keys: KeyFile | None = field(default=None, repr=False)
-    """Who may ask; None is everybody."""
+    """Who may ask; None is everybody who asks for one of `hosts`."""
+    hosts: Collection[str] = LOOPBACK
 
 
 def app(
@@ -58,7 +59,13 @@ def app(
     all needs one but what says whether we are well."""
     engine = Engine(settings.engine_url, settings.engine_api_key, settings.connect_seconds)
     limits, counts = settings.limits, counts or Counts()
-    admission = Admission(settings.keys, limits.max_requests, limits.retry_after_seconds, counts)
+    admission = Admission(
+        settings.keys,
+        limits.max_requests,
+        limits.retry_after_seconds,
+        counts,
+        hosts=settings.hosts,
+    )
     parts = Parts(limits, live, engine, recorder, counts, admission)
 
     @asynccontextmanager

@@ -18,6 +18,8 @@ import yaml
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ttrl.files import fresh, fsync
+
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
@@ -27,6 +29,7 @@ OTHERS_WRITE = 0o022
 GROUP_READS = 0o040
 
 Many = Annotated[int, Field(ge=1)] | None
+Stamp = tuple[int, ...] | None
 
 
 class Key(BaseModel):
@@ -95,14 +98,18 @@ _KEYS = TypeAdapter(list[Key])
 @contextmanager
 def changing(path: Path) -> Iterator[list[Key]]:
     """The keys, to be changed in place and written at the end, by one at a time; none if there is
-    no file yet. Raises KeysUnreadable."""
+    no file yet. Raises KeysUnreadable.
+
+    What root makes goes to whom the keys, or their directory, belong to, so that the daemon can
+    read it and its user change it. That user could put links in its place: none is followed."""
     path = path.resolve()  # a link stays one
     lock = path.with_name(f".{path.name}.lock")
     try:
         with FileLock(lock, mode=0o600, timeout=LOCK_SECONDS):
             there = path.exists()
             like = (path if there else path.parent).stat()
-            _give(lock, like)
+            with suppress(PermissionError):
+                os.lchown(lock, like.st_uid, like.st_gid)
             keys = read(path) if there else []
             yield keys
             _write(path, keys, like, like.st_mode & GROUP_READS if there else 0)
@@ -117,41 +124,39 @@ def changing(path: Path) -> Iterator[list[Key]]:
         ) from None
 
 
-def _give(file: Path, like: os.stat_result) -> None:
-    """What root makes goes to whom the keys, or their directory, belong to, so that the daemon can
-    read it and its user change it."""
-    with suppress(PermissionError):
-        os.chown(file, like.st_uid, like.st_gid)
-
-
 def _write(path: Path, keys: Sequence[Key], like: os.stat_result, more: int) -> None:
     """Whole or not at all; `more` is who may read it besides its owner."""
     staging = path.with_name(f".{path.name}.new")
     staging.unlink(missing_ok=True)
-    handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    handle = fresh(staging)
     with os.fdopen(handle, "w") as file:
-        _give(staging, like)
+        with suppress(PermissionError):
+            os.fchown(handle, like.st_uid, like.st_gid)
         os.fchmod(handle, 0o600 | more)
         rows = [key.model_dump(exclude_defaults=True) for key in keys]
         yaml.safe_dump(rows, file, sort_keys=False)
         file.flush()
         os.fsync(handle)
     staging.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    fsync(path.parent)
 
 
 class KeyFile:
-    """The keys in a file, as it is now. While it is missing, half-written or wrong, the keys that
-    there were. Raises KeysUnreadable when it is so from the start."""
+    """The keys in a file, as it is now. While it is missing, being written or wrong, the keys that
+    there were. Raises KeysUnreadable when it is so from the start.
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    What is being written may be cut where an entry ends, and be a file for all that can be seen: it
+    is taken when it was found the same at two looks, or has been so for as long."""
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
-        self._clock = clock
-        self._stamp = _stamp(path)
+        self._clock, self._wall = clock, wall
+        self._stamp = self._seen = _stamp(path)
         self._keys = _by_digest(path)
         self._looked = clock()
         self._ok = True
@@ -175,32 +180,44 @@ class KeyFile:
         if (now := self._clock()) - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        stamp, before = _stamp(self._path), self._stamp
-        if stamp == before and self._ok:
-            return
-        self._stamp = stamp
+        stamp, seen = _stamp(self._path), self._seen
+        self._seen = stamp
+        rests = stamp == seen or _since(stamp, self._wall()) >= LOOK_SECONDS
+        if rests and not (stamp == self._stamp and self._ok):
+            self._take(stamp)
+
+    def _take(self, stamp: Stamp) -> None:
+        before, self._stamp = self._stamp, stamp
         try:
-            self._keys = _by_digest(self._path)
+            found = _by_digest(self._path)
         except KeysUnreadable as error:
             if stamp != before:
                 log.error("%s; the keys that there were go on to be taken", error)
             self._ok = False
-        else:
-            self._ok = True
-            log.info("the file of keys was read again: %d keys", len(self._keys))
+            return
+        if _stamp(self._path) != stamp:  # somebody writes at this moment
+            self._stamp = before
+            return
+        self._keys, self._ok = found, True
+        log.info("the file of keys was read again: %d keys", len(found))
 
 
 def _by_digest(path: Path) -> dict[str, Key]:
     return {key.sha256: key for key in read(path)}
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
+def _stamp(path: Path) -> Stamp:
     """What changes when a file does; None when there is none."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+    return found.st_ctime_ns, found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _since(stamp: Stamp, now: float) -> float:
+    """Seconds for which a file has been as it is, by the machine's clock."""
+    return now - stamp[0] / 1e9 if stamp else 0.0
 
 
 @dataclass(frozen=True)

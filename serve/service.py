@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,9 +59,20 @@ def units(directory: Path, ttrl: Path, vllm: Path | None = None) -> list[Unit]:
     if vllm is not None:
         programs["ttrl-vllm.service"] = (VLLM, vllm)
     return [
-        Unit(directory / name, (UNITS / name).read_text(encoding="utf-8").replace(said, str(is_)))
+        Unit(directory / name, (UNITS / name).read_text(encoding="utf-8").replace(said, _word(is_)))
         for name, (said, is_) in programs.items()
     ]
+
+
+def _word(program: Path) -> str:
+    """One word of a command line of systemd's, for which % begins what it puts in itself."""
+    text = str(program).replace("%", "%%")
+    return text if re.fullmatch(r"[\w/.+@:,=~%-]+", text) else f'"{text}"'
+
+
+def writable(program: Path) -> bool:
+    """Whether systemd takes a program of that name, however it is quoted."""
+    return str(program).isprintable() and not set("'\"\\").intersection(str(program))
 
 
 def own_program() -> Path:
@@ -75,7 +87,7 @@ def hidden(program: Path) -> tuple[Path, str] | None:
         first = file.readline(1024)
     needed = [program]
     if first.startswith(b"#!"):
-        needed.append(Path(os.fsdecode(first[2:].split()[0])))
+        needed += [Path(os.fsdecode(word)) for word in first[2:].split()[:1]]
     for path in (*needed, *(path.resolve() for path in needed)):
         for setting, directories in HIDDEN.items():
             if any(path.is_relative_to(directory) for directory in directories):

@@ -6,20 +6,27 @@ import json
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from serve import restore
+from ttrl.files import fresh
+from ttrl.store.database import BACKUPS
 
 LOCK = "owner.lock"
 OWNER = "owner.json"
 LOOK_SECONDS = 1.0
 """Who asks whether there is an owner holds the lock for a moment."""
-OURS = ("owner.*", "store.sqlite*", "adapters", "logs", "runs")
+OURS = (
+    "owner.*", "store.sqlite*", "adapters", "logs", "runs", BACKUPS,
+    f"{restore.ASIDE}*", f"{restore.STAGING}*", f"{restore.READY}*",
+)  # fmt: skip
 
 
 class StateDirError(Exception):
@@ -40,14 +47,16 @@ class Owner:
     key: str | None = field(default=None, repr=False)
 
 
+_OWNER = TypeAdapter(Owner)
+
+
 def prepare(state_dir: Path) -> None:
     """Make the directory, for its owner's eyes only, and finish a restore that was cut off. Raises
     StateDirError."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = state_dir / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(prefix=".writable-", dir=state_dir):
+            pass  # root, who may be we, must not follow a link that the directory's user made
         if restore.unfinished(state_dir):
             with _locked(state_dir):
                 restore.finish(state_dir)
@@ -116,8 +125,8 @@ def announce(
     path = state_dir / OWNER
     staging = path.with_suffix(".new")
     try:
-        handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
+        staging.unlink(missing_ok=True)
+        with os.fdopen(fresh(staging), "w") as file:
             json.dump(asdict(owner), file)
         staging.replace(path)
     except OSError as error:
@@ -144,6 +153,6 @@ def owner_of(state_dir: Path) -> Owner | None:
 
 def _read(state_dir: Path) -> Owner | None:
     try:
-        return Owner(**json.loads((state_dir / OWNER).read_text()))
-    except (OSError, ValueError, TypeError):
+        return _OWNER.validate_json((state_dir / OWNER).read_bytes())
+    except (OSError, ValueError):
         return None

@@ -18,19 +18,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 
 from ttrl import adapters
 from ttrl.adapters import AdapterDamaged
 from ttrl.files import fsync, hand_over, touch, whole
+from ttrl.manifest import FORMAT, MANIFEST, BackupError, Manifest, Member, Moment, read_manifest
 from ttrl.store import Store, StoreError, copies, revisions
 from ttrl.store.database import BACKUPS, FILE, sqlite_file
 
-FORMAT = 1
 ADAPTERS = "adapters"
-MANIFEST = "manifest.json"
 LONGEST_MANIFEST = 64 * 1024**2
 PIECE = 1024**2
 NEWEST = "newest.json"
@@ -42,49 +42,17 @@ Tell = Callable[[int], object]
 """Hears of every piece how many bytes it had."""
 
 
-class BackupError(Exception):
-    """A backup cannot be made or used; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file of a backup: bytes, and their SHA-256."""
-
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a backup holds. `at` is the moment of the store in Unix seconds, `revision` that of its
-    schema; `left_out` says of versions that are in the store and not in the backup why."""
-
-    format: int
-    ttrl: str
-    at: float
-    revision: str
-    members: dict[str, Member]
-    left_out: dict[str, str]
-
-    @property
-    def versions(self) -> int:
-        """How many versions it has."""
-        return sum(name.endswith(f"/{adapters.WEIGHTS}") for name in self.members)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its members."""
-        return sum(member.size for member in self.members.values())
-
-
 @dataclass(frozen=True)
 class Newest:
     """The newest backup that was made here, when it was (Unix seconds), and the newest file, which
     is not the same where it went into a pipe."""
 
-    at: float
+    at: Moment
     file: str | None
     piped: bool = False
+
+
+_NEWEST = TypeAdapter(Newest)
 
 
 def write(
@@ -166,16 +134,16 @@ def remember(state_dir: Path, newest: Newest) -> None:
     """Write down beside the store, which may be lost, that a backup was made. Raises OSError."""
     directory = state_dir / BACKUPS
     directory.mkdir(exist_ok=True, mode=0o700)
-    with whole(directory / NEWEST) as out:
+    with whole(directory / NEWEST, again=True) as out:
         out.write(json.dumps(asdict(newest)).encode())
     hand_over(directory, state_dir)
 
 
 def newest(state_dir: Path) -> Newest | None:
-    """The newest backup that was made of this state directory, as far as that is known."""
+    """The newest backup that was made of this state directory, as far as it says that there."""
     try:
-        return Newest(**json.loads((state_dir / BACKUPS / NEWEST).read_text()))
-    except (OSError, ValueError, TypeError):
+        return _NEWEST.validate_json((state_dir / BACKUPS / NEWEST).read_bytes())
+    except (OSError, ValueError):
         return None
 
 
@@ -207,7 +175,8 @@ def _named(store: Store) -> tuple[str, dict[str, str]]:
     except sa.exc.DBAPIError as error:
         said = " ".join(str(error.orig).split())
         raise BackupError(f"the store's versions cannot be read: {said}") from error
-    assert revision is not None
+    if revision is None:
+        raise BackupError("the store does not say of which revision it is: see `ttrl doctor`")
     return revision, digests
 
 
@@ -266,11 +235,13 @@ def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.Tar
             last = infos.pop(MANIFEST, None)
             if last is None or last.size > LONGEST_MANIFEST:
                 raise BackupError(f"{file} is no backup, or was cut short: it has no {MANIFEST}")
-            manifest = _read_manifest(tar.extractfile(last))
+            source = tar.extractfile(last)
+            assert source is not None
+            manifest = read_manifest(source.read())
             if manifest.members.keys() != infos.keys():
                 raise BackupError(f"{file} is damaged: its manifest names other files than it has")
             yield tar, infos, manifest
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:  # the latter for what should be a number
         raise BackupError(f"{file} is no backup, or is damaged: {error}") from error
 
 
@@ -284,18 +255,3 @@ def _entries(file: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             raise BackupError(f"{file} is no backup of ttrl: it has {info.name} twice")
         seen.add(info.name)
         yield info
-
-
-def _read_manifest(file: IO[bytes] | None) -> Manifest:
-    assert file is not None
-    try:
-        values: dict[str, Any] = json.load(file)
-        if values["format"] != FORMAT:
-            raise BackupError(
-                f"the backup has format {values['format']}, and this ttrl knows {FORMAT}; use the "
-                f"version that made it, {values.get('ttrl')}, or a newer one"
-            )
-        members = {name: Member(**member) for name, member in values.pop("members").items()}
-        return Manifest(**values, members=members)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BackupError(f"the backup's {MANIFEST} cannot be read: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,20 +25,39 @@ def touch(path: Path) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
 
 
+def fresh(path: Path) -> int:
+    """A handle to write a file that was not there, for its owner's eyes only. Whatever is there, a
+    link too, is neither followed nor changed: FileExistsError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
 @contextmanager
-def whole(final: Path) -> Iterator[BinaryIO]:
-    """A file to write that has its name once all of it is on the disk, and is gone if it fails."""
-    part = final.with_name(f".{final.name}.part")
-    part.unlink(missing_ok=True)
+def whole(final: Path, *, again: bool = False) -> Iterator[BinaryIO]:
+    """A file to write that has its name once all of it is on the disk, and is gone if it fails.
+    What has the name already is replaced if it is written `again`; else: FileExistsError."""
+    handle, name = tempfile.mkstemp(".part", f".{final.name}.", final.parent)
+    part = Path(name)
     try:
-        touch(part)
-        with part.open("wb") as file:
+        with os.fdopen(handle, "wb") as file:
             yield file
-        fsync(part)
-        part.rename(final)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(final) if again else _place(part, final)
         fsync(final.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _place(part: Path, final: Path) -> None:
+    """Unlike a rename, a link takes no name that something has, in one step. Where the file system
+    has none, such as exFAT, an empty file keeps the name free."""
+    try:
+        os.link(part, final)
+    except FileExistsError as error:
+        raise FileExistsError(error.errno, error.strerror, str(final)) from None
+    except OSError:
+        os.close(fresh(final))
+        part.replace(final)
 
 
 def stamp(at: float) -> str:
@@ -46,9 +66,12 @@ def stamp(at: float) -> str:
 
 
 def hand_over(directory: Path, state_dir: Path) -> None:
-    """Give what root made to the state directory's owner, whose daemon could not read it else."""
+    """Give what root made to the state directory's owner, whose daemon could not read it else.
+    They could put links in its place meanwhile: none is followed, on the way neither."""
     if os.geteuid() != 0:
         return
     owner = state_dir.stat()
-    for path in (directory, *directory.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    os.lchown(directory, owner.st_uid, owner.st_gid)
+    for _, directories, files, at in os.fwalk(directory):
+        for name in (*directories, *files):
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=at, follow_symlinks=False)

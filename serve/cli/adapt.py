@@ -24,6 +24,7 @@ from serve.cli.common import (
     print_json,
     redacted,
     run_config,
+    say,
     sentences,
     settle,
 )
@@ -256,7 +257,7 @@ def _say_end(run: Run, as_json: bool) -> None:
     if as_json:
         print_json(run_report(run))
     else:
-        click.echo(f"Run {run.id} ended: {run.state}. {run.reason}")
+        say(f"Run {run.id} ended: {run.state}. {run.reason}")
         if run.state is RunState.HELD:
             click.echo(f"Look at it with `ttrl adapters show {run.adapter}`, ", nl=False)
             click.echo(f"let it serve with `ttrl adapters promote {run.adapter}`.")

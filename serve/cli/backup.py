@@ -28,9 +28,10 @@ from serve.cli.common import (
 )
 from serve.state import owning, prepare
 from ttrl import backup as archive
-from ttrl.backup import Manifest, Newest
+from ttrl.backup import Newest
 from ttrl.config import Config
 from ttrl.files import hand_over, stamp, whole
+from ttrl.manifest import Manifest
 from ttrl.store.database import FILE
 from ttrl.times import clock
 

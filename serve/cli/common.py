@@ -111,7 +111,7 @@ class Failure(click.ClickException):
     """A sentence on standard error and an exit code."""
 
     def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
+        super().__init__(plain(message).plain)  # it may quote a file, a backup or another's answer
         self.exit_code = code  # type: ignore[misc]  # click means it to be set
 
 
@@ -127,8 +127,8 @@ def sentences() -> Iterator[None]:
     from serve.keys import KeysUnreadable
     from serve.listening import PortInUse
     from ttrl.adapters import AdapterDamaged
-    from ttrl.backup import BackupError
     from ttrl.engine.client import EngineError
+    from ttrl.manifest import BackupError
     from ttrl.redaction import RedactionFailed
     from ttrl.store.runs import RunBusy
 
@@ -192,6 +192,11 @@ def plain(text: str) -> Text:
     return Text(STEERING.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
+def say(text: str) -> None:
+    """Print text of users and models, whole."""
+    click.echo(plain(text).plain)
+
+
 def one_line(text: str) -> Text:
     """The same in one line, which is cut where a table has no room for it."""
     found = plain(" ".join(text.split()))
@@ -231,7 +236,7 @@ def echo_fields(found: Mapping[str, Any]) -> None:
         elif name == "guard" and value is not None:
             _echo_ruling(value)
         else:
-            click.echo(f"{name:12} {'-' if value in (None, '') else value}")
+            say(f"{name:12} {'-' if value in (None, '') else value}")
 
 
 def _echo_verdict(verdict: Mapping[str, Any]) -> None:

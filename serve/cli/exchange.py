@@ -21,6 +21,7 @@ from serve.cli.common import (
     redacted,
     tell,
 )
+from ttrl.files import fresh
 from ttrl.store.questions import QuestionState
 
 
@@ -79,8 +80,7 @@ def _write(file: Path, lines: Iterable[str]) -> int:
             click.echo(line)
         return count
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
+        with os.fdopen(fresh(file), "w") as out:
             for count, line in enumerate(lines, 1):  # noqa: B007
                 out.write(f"{line}\n")
     except FileExistsError:

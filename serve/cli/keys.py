@@ -91,7 +91,7 @@ def list_(resolve: Resolve, as_json: bool) -> None:
 @json_option
 @config_options
 def remove(resolve: Resolve, name: str, as_json: bool) -> None:
-    """End a key: a running daemon refuses it within a second or two."""
+    """End a key: a running daemon refuses it within two or three seconds."""
     path = _file(resolve)
     if not path.exists():
         fail(f"there is no file {path}; a running daemon goes by the keys that it read last")

@@ -21,6 +21,7 @@ from serve.cli.common import (
     open_store,
     print_json,
     print_table,
+    say,
     tell,
 )
 from ttrl.probes import Apart, LabelledProbe
@@ -100,7 +101,7 @@ def list_(resolve: Resolve, traffic: bool, as_json: bool) -> None:
     _show(rows)
     tags = Counter(tag for row in rows for tag in row.get("tags", ()))
     each = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
-    click.echo(f"{counted(len(rows), 'probe')}{': ' if each else ''}{each}")
+    say(f"{counted(len(rows), 'probe')}{': ' if each else ''}{each}")
 
 
 @probes.command()

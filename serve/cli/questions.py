@@ -19,6 +19,7 @@ from serve.cli.common import (
     open_store,
     print_json,
     print_table,
+    say,
     tell,
 )
 from serve.cli.exchange import export, import_
@@ -145,12 +146,12 @@ def show(resolve: Resolve, question_id: int, samples: bool, as_json: bool) -> No
         print_json({**_row(question), "votes": votes, **({"samples": said} if samples else {})})
         return
     state = "probe" if question.probe else question.state
-    click.echo(f"{question.question.text}\n\n{': '.join(filter(None, (state, _why(question))))}")
+    say(f"{question.question.text}\n\n{': '.join(filter(None, (state, _why(question))))}")
     for vote in votes:
         _show_vote(vote)
     for number, sample in enumerate(said, 1):
         kept = ", trained on" if sample["kept"] else ""
-        click.echo(f"\n#{number}: worth {sample['reward']:.2f}{kept}\n{sample['text']}")
+        say(f"\n#{number}: worth {sample['reward']:.2f}{kept}\n{sample['text']}")
 
 
 def _show_vote(vote: Mapping[str, Any]) -> None:

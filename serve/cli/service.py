@@ -75,6 +75,8 @@ def install(
 
 
 def _refuse_unusable(program: Path) -> None:
+    if not systemd.writable(program):
+        fail(f"systemd takes no program named {program}: install it under another name", code=2)
     if not program.is_absolute() or not os.access(program, os.X_OK) or program.is_dir():
         fail(f"{program} is no program: units need its whole path, and that it can run", code=2)
     if found := systemd.hidden(program):

@@ -25,6 +25,7 @@ from serve.cli.common import (
     owner_here,
     plain,
     print_json,
+    say,
     tell,
 )
 from serve.cli.questions import REASONS
@@ -54,7 +55,7 @@ def status(resolve: Resolve, as_json: bool, watch: bool) -> None:
     if watch:
         _watch(config, as_json)
     found = _look(config)
-    print_json(found) if as_json else click.echo("\n".join(_lines(found)))
+    print_json(found) if as_json else say("\n".join(_lines(found)))
     if not found["running"]:
         raise SystemExit(NOT_RUNNING)
 
@@ -80,7 +81,7 @@ def _watch(config: Config, as_json: bool) -> NoReturn:
         while True:
             found = _look(config)
             if as_json or not console.is_terminal:
-                print_json(found) if as_json else click.echo("\n".join([*_lines(found), ""]))
+                print_json(found) if as_json else say("\n".join([*_lines(found), ""]))
             else:
                 live.update(plain("\n".join(_lines(found))), refresh=True)
             time.sleep(WATCH_SECONDS)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from serve.doctor import house, packages, service, store, versions
 from serve.doctor.finding import Finding, Outcome, broken
 from serve.doctor.service import Daemon
+from serve.errors import whereabouts
 from serve.state import StateDirError, owner_of
 from ttrl.config import Config
 from ttrl.store import Store, StoreError, revisions
@@ -33,7 +34,8 @@ def examine(config: Config, now: float) -> Iterator[Finding]:
     yield from _safely("packages", lambda: packages.check(config))
     yield from _safely("model", lambda: [service.model(config)])
     if config.gateway.keys is not None:
-        yield service.keys(config.gateway.keys)
+        file = config.gateway.keys
+        yield from _safely("keys", lambda: [service.keys(file)])
     yield from _safely("state directory", lambda: [house.directory(state_dir)])
     yield from _safely("daemon", lambda: [service.daemon(config, found, owner)])
     if not found.owns:
@@ -67,17 +69,27 @@ def _held_against(
 ) -> Iterator[Finding]:
     rows = Store(database)
     active = rows.runs.active()
-    yield store.judge_run(active, now, found.owns)
-    yield store.judge_clock(store.newest_time(database), now)
+    yield from _safely("runs", lambda: [store.judge_run(active, now, found.owns)])
+    yield from _safely("clock", lambda: [store.judge_clock(store.newest_time(database), now)])
     yield from _safely("versions", lambda: versions.check(config, rows))
     if found is Daemon.READY:
-        yield versions.serving(rows)
-    yield from house.leftovers(config.state_dir, active.id if active and found.owns else None)
+        yield from _safely("serving", lambda: [versions.serving(rows)])
+    under_way = active.id if active and found.owns else None
+    yield from _safely("leftovers", lambda: house.leftovers(config.state_dir, under_way))
 
 
 def _safely(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What cannot be looked at is a finding, and the next check goes on."""
+    """What cannot be looked at is a finding, and the next check goes on. What the database refuses
+    is for the store's check to say."""
     try:
         yield from look()
     except (OSError, StoreError) as error:
         yield broken(check, f"it cannot be looked at: {error}", "see to that first")
+    except sa.exc.DBAPIError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is damaged, the rest is looked at
+        yield broken(
+            check,
+            f"the check itself failed: {type(error).__name__} at {whereabouts(error)}",
+            "what it reads may be damaged; if it is not, please report this",
+        )

@@ -53,7 +53,7 @@ def look(state_dir: Path, owner: Owner | None) -> Daemon:
         with _client(owner, owner.url) as client:
             client.get("/healthz").raise_for_status()
             return Daemon.READY if client.get("/readyz").is_success else Daemon.UNREADY
-    except httpx2.HTTPError:
+    except (httpx2.HTTPError, httpx2.InvalidURL):
         return Daemon.HUNG
 
 

@@ -18,7 +18,7 @@ from ttrl.config import Config
 from ttrl.store import revisions
 from ttrl.store.database import Database, sqlite_file
 from ttrl.store.runs import Run
-from ttrl.store.schema import adapters, measurements, questions, runs, wanted
+from ttrl.store.schema import adapters, measurements, metadata, questions, runs, wanted
 from ttrl.times import clock
 
 LOCK_SECONDS = 5.0
@@ -31,7 +31,7 @@ TIMES = (questions.c.last_seen, runs.c.created, adapters.c.created, wanted.c.at,
 def check(config: Config, database: Database) -> Iterator[Finding]:
     """Whether it can be read, is whole and can be written."""
     file = sqlite_file(config.state_dir, config.store.url)
-    schema = judge_schema(database.revision(), revisions.known())
+    schema = _schema(config, database)
     if file is not None:
         yield from _whole(config, database, file)
         yield _writable(file)
@@ -64,6 +64,16 @@ def unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
     if "locked" in said:
         mend = "another process holds it (`fuser` on the file names it): end that, or try again"
     return broken("store", f"it cannot be read: {said}", mend)
+
+
+def _schema(config: Config, database: Database) -> Finding:
+    revision = database.revision()
+    with database.read() as connection:
+        ours = metadata.tables.keys() & sa.inspect(connection).get_table_names()
+    if revision is None and ours:
+        said = f"there are {len(ours)} tables of ours, and nothing says of which revision"
+        return broken("schema", said, house.to_restore(config))
+    return judge_schema(revision, revisions.known())
 
 
 def judge_schema(revision: str | None, known: Sequence[str]) -> Finding:

@@ -31,14 +31,13 @@ def check(config: Config, store: Store) -> Iterator[Finding]:
                 "it learned from",
             )
         elif name == previous:
-            yield warning(
-                "versions",
-                f"a roll-back would find nothing: {said}",
-                put_back,
-            )
+            yield warning("versions", f"a roll-back would find nothing: {said}", put_back)
         else:
             yield note("versions", said, f"{put_back}, if you miss it")
-    if not wrong:
+    if wanted is not None and wanted not in {row.name for row in rows}:
+        said = f"{wanted} should serve, and is no version here, or one whose files went"
+        yield broken("versions", said, "`ttrl adapters promote` another, or base")
+    elif not wrong:
         yield ok("versions", f"{len(rows)}, all whole; wanted is {wanted or 'the base model'}")
     if strange := strangers(root, [row.name for row in every], store.runs.active() is not None):
         yield note(

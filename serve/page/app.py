@@ -19,6 +19,7 @@ from serve.labels import WORDS, judged
 from serve.live import BASE
 from serve.page import look, sentence, web
 from serve.page.door import SESSION_SECONDS, Door
+from serve.page.rows import row_id
 from serve.schedule import PAUSED, Clock
 from serve.tally import tally
 from serve.watch import Watch
@@ -53,8 +54,8 @@ class Page:
         shown = {
             "/": self._home,
             "/questions": self._questions,
-            "/questions/{id:int}": self._question,
-            "/runs/{id:int}": self._run,
+            "/questions/{id:row}": self._question,
+            "/runs/{id:row}": self._run,
             "/label": self._label,
         }
         pushed = {
@@ -64,7 +65,7 @@ class Page:
             "/resume": self._resume,
             "/rollback": self._roll_back,
             "/promote": self._promote,
-            "/label/{id:int}": self._judge,
+            "/label/{id:row}": self._judge,
         }
         return [
             Route("/login", self._login, methods=["GET", "POST"]),
@@ -93,7 +94,7 @@ class Page:
             Refusal, RunBusy, ConfigError, AdapterDamaged, AdapterGone, StoreDamaged,
         ) as error:  # fmt: skip
             status, said = 409, str(error)
-        except (DBAPIError, StoreError, OverflowError):
+        except (DBAPIError, StoreError):
             live = self._core.live.current.version
             status, said = 503, f"The store cannot be used now. Users are served by {live}."
         return self._show(request, "said.html", status, said=said)
@@ -174,12 +175,10 @@ class Page:
 
     async def _questions(self, request: Request) -> Response:
         kind = request.query_params.get("state") or None
-        before = request.query_params.get("before", "")
-        known = before.isascii() and before.isdigit()
         rows = await asyncio.to_thread(
             self._store.questions.page,
             look.QUESTIONS,
-            before=int(before) if known else None,
+            before=row_id(request.query_params.get("before", "")),
             kind=kind,
         )
         states = [*QuestionState, "probe"]
@@ -203,10 +202,9 @@ class Page:
     async def _label(self, request: Request) -> Response:
         waiting = await asyncio.to_thread(self._store.comparisons.waiting)
         pair = look.pair_of(waiting[0]) if waiting else None
-        last = request.query_params.get("last", "")
         return self._show(
             request, "label.html", pair=pair, count=len(waiting), words=WORDS,
-            last=last if last.isascii() and last.isdigit() else None,
+            last=row_id(request.query_params.get("last", "")),
         )  # fmt: skip
 
     async def _adapt(self, _request: Request, _form: dict[str, str]) -> str:

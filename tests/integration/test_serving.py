@@ -60,6 +60,16 @@ def test_openai_clients_streaming_and_not_sync_and_async(shared):
         wait_until(lambda: store.questions.times_asked() == before + 66, "all are recorded")
 
 
+def test_no_other_sites_name_can_be_made_to_point_here(shared):
+    for path in ("/v1/models", "/metrics"):
+        for host, status in (("evil.example:8000", 403), ("localhost:8000", 200)):
+            headers = {"host": host}
+            answer = httpx2.get(f"{shared.url}{path}", headers=headers, trust_env=False)
+            assert answer.status_code == status
+    seen = httpx2.get(f"{shared.url}/metrics", trust_env=False).text
+    assert 'ttrl_http_requests_turned_away_total{reason="wrong_host"} 2.0' in seen
+
+
 def test_what_a_user_may_not_reach(shared):
     for path in ("/v1/load_lora_adapter", "/admin/status", "//v1/load_lora_adapter"):
         answer = httpx2.post(f"{shared.url}{path}", json={}, trust_env=False)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import tarfile
 import threading
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +27,8 @@ from serve.state import StateDirError, owning, prepare
 from tests.house import until
 from tests.quick.test_migrations import OLDER, old_store
 from tests.versions import publish
-from ttrl import backup
-from ttrl.backup import BackupError
+from ttrl import backup, files
+from ttrl.manifest import BackupError
 from ttrl.questions import from_prompt
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
@@ -310,6 +313,15 @@ def manifest_with(**values):
     return change
 
 
+def manifest_of(text):
+    return lambda info, content: [(info, text if info.name == "manifest.json" else content)]
+
+
+def not_a_number(info, content):
+    info.pax_headers = {"GNU.sparse.size": "x"}
+    yield info, content
+
+
 STORE = "store.sqlite"
 SAID = "does not belong"
 
@@ -339,6 +351,17 @@ SAID = "does not belong"
         pytest.param(manifest_with(revision="9999"), "newer ttrl", id="a newer schema"),
         pytest.param(manifest_with(members=[]), "cannot be read", id="a manifest of nonsense"),
         pytest.param(manifest_with(what=1), "cannot be read", id="a manifest of more"),
+        pytest.param(manifest_with(at="x"), "cannot be read: at", id="a time that is a word"),
+        pytest.param(manifest_with(at=1e300), "cannot be read: at", id="a time without a calendar"),
+        pytest.param(manifest_with(format="x"), "cannot be read: format", id="a format of words"),
+        pytest.param(
+            manifest_with(members={STORE: {"size": "x", "sha256": "x"}}),
+            "cannot be read: members.store.sqlite.size",
+            id="a size that is a word",
+        ),
+        pytest.param(manifest_of(b"[" * 200_000), "cannot be read", id="a manifest without end"),
+        pytest.param(manifest_of(b"\xff"), "cannot be read", id="a manifest that is no text"),
+        pytest.param(not_a_number, "is no backup, or is damaged", id="a header of words"),
     ],
 )
 def test_a_backup_that_is_none_is_refused(state, tmp_path, change, said):
@@ -349,6 +372,47 @@ def test_a_backup_that_is_none_is_refused(state, tmp_path, change, said):
     assert held(state) == before
     assert not list(state.glob(".restor*"))
     assert not list(state.glob("replaced-*"))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_comes_meanwhile_is_not_overwritten(tmp_path, monkeypatch, links):
+    """Nor is a link followed that lies where the file is made; FAT has no hard links."""
+
+    def none(*_):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / ".b.tar.part").symlink_to("theirs")
+    with files.whole(tmp_path / "b.tar") as out:
+        out.write(b"first")
+    with pytest.raises(FileExistsError, match=r"b\.tar'"), files.whole(tmp_path / "b.tar") as out:
+        out.write(b"second")
+    with files.whole(tmp_path / "b.tar", again=True) as out:
+        assert (tmp_path / "b.tar").read_bytes() == b"first"
+        out.write(b"third")
+    assert (tmp_path / "b.tar").read_bytes() == b"third"
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert {path.name for path in tmp_path.iterdir()} == {"b.tar", "theirs", ".b.tar.part"}
+
+
+def test_two_who_back_up_into_one_file_at_once(state, tmp_path, monkeypatch):
+    def twice(*words, **more):
+        monkeypatch.undo()
+        back_up(state, tmp_path / "b.tar")
+        return backup.write(*words, **more)
+
+    monkeypatch.setattr(backup, "write", twice)
+    assert "b.tar: File exists" in back_up(state, tmp_path / "b.tar", code=1)
+    assert "2 versions" in ttrl("restore", tmp_path / "b.tar", "--state-dir", tmp_path / "again")
+
+
+def test_a_store_that_does_not_say_its_revision_is_not_backed_up(state, tmp_path):
+    with closing(sqlite3.connect(state / "store.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM alembic_version")
+    said = back_up(state, tmp_path / "b.tar", code=1)
+    assert "of which revision" in said
 
 
 @pytest.mark.parametrize("part", [0, 100, 0.3, 0.9])

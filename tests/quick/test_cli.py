@@ -19,8 +19,10 @@ from starlette.routing import Route
 from serve import daemon
 from serve.cli import COMMANDS, main
 from serve.cli.daemon import with_model
+from serve.doctor import Outcome, house
 from serve.state import StateDirError, announce, owner_of, owning
 from tests.standin import serving
+from ttrl.files import hand_over
 from ttrl.probes import Label
 from ttrl.questions import from_prompt
 from ttrl.settings import load
@@ -266,6 +268,43 @@ def test_texts_of_users_are_no_markup(ttrl, store):
     assert "a [/b] \N{REPLACEMENT CHARACTER}[2J c" in ttrl("questions", "list")
 
 
+STEERS = "\x1b]0;title\x07 \x9b2J \u202e"
+"""Sets the window's title, clears the screen, turns the writing direction."""
+
+
+def test_no_text_of_users_or_models_steers_the_terminal(ttrl, store):
+    store.questions.record([Recorded(from_prompt(f"q {STEERS}"), 1.0)], holdout=0)
+    (asked,) = store.questions.new(10)
+    run = store.runs.create(Trigger.OPERATOR, {})
+    vote = {
+        "run_id": run.id, "question_id": asked.id, "version": "base", "step": 1, "at": 1.0,
+        "outcome": "label", "label": "4", "share": 0.4, "entropy": 0.5, "counts": [[STEERS, 4]],
+        "stop": "decided", "kind": "math",
+    }  # fmt: skip
+    sample = {
+        "position": 0, "text": f"a {STEERS}", "answer": "4", "finish": "stop", "reward": 1.0,
+        "kept": True, "token_ids": b"", "logprobs": b"",
+    }  # fmt: skip
+    store.votes.add([(vote, [sample])])
+    store.runs.end(run.id, RunState.FAILED, STEERS)
+    store.probes.add([Label(from_prompt(f"p {STEERS}"), ("4",), None, (f"t {STEERS}",))])
+    for words, code in (
+        (("status",), 3),
+        (("questions", "show", str(asked.id), "--samples"), 0),
+        (("questions", "list"), 0),
+        (("runs", "show", str(run.id)), 0),
+        (("runs", "list"), 0),
+        (("probes", "list"), 0),
+    ):
+        said = ttrl(*words, code=code)
+        assert "\N{REPLACEMENT CHARACTER}]0;title" in said, words
+        assert not set("\x1b\x07\x9b\u202e") & set(said), words
+
+
+def test_no_error_steers_the_terminal(ttrl):
+    assert not set("\x1b\x07") & set(ttrl("adapters", "show", STEERS, code=1))
+
+
 def test_probes_are_added_listed_and_removed(ttrl, store, tmp_path):
     asked = ["How do I reset the red pump?", "How do I reset the red pumps", "What is 1 plus 1?"]
     store.questions.record([Recorded(from_prompt(text), 1.0) for text in asked], holdout=0)
@@ -402,6 +441,54 @@ def test_a_state_directory_has_one_owner(tmp_path):
         with pytest.raises(StateDirError, match=f"process {os.getpid()}"), owning(tmp_path):
             pass
     assert owner_of(tmp_path) is None
+
+
+def test_what_is_there_already_becomes_its_owners_alone(tmp_path):
+    names = ("backups/store-0001-x.sqlite", "replaced-x/adapters/f", ".restoring-x/f", "others")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for path in tmp_path.rglob("*"):
+        path.chmod(0o755)
+    with owning(tmp_path):
+        modes = {path: path.stat().st_mode for path in tmp_path.rglob("*")}
+    shared = {path.name for path, mode in modes.items() if mode & 0o077}
+    assert shared == {"others"}
+
+
+def test_a_state_directory_behind_a_link_is_where_the_link_leads(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real").chmod(0o755)
+    (tmp_path / "link").symlink_to("real")
+    config = load(None, environ={}, overrides={"state_dir": str(tmp_path / "link")}).config
+    with owning(config.state_dir):
+        pass
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o700
+    assert house.directory(config.state_dir).outcome is Outcome.OK
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"pid": "x"}', '{"pid": 1, "url": 5}', "\xff"])
+def test_an_owners_file_of_nonsense_tells_of_none(tmp_path, text):
+    with owning(tmp_path):
+        (tmp_path / "owner.json").write_text(text)
+        assert owner_of(tmp_path) is None
+
+
+def test_no_link_is_followed_in_the_state_directory(tmp_path):
+    """Root restores into a directory of the service's user, who could lay some."""
+    state, victim = tmp_path / "state", tmp_path / "victim"
+    (state / "backups").mkdir(parents=True)
+    victim.mkdir()
+    (victim / "file").write_text("theirs")
+    (state / "owner.new").symlink_to(victim / "file")
+    (state / "backups" / "link").symlink_to(victim)
+    with owning(state):
+        if os.geteuid() == 0:
+            os.chown(state, 12345, 12345)
+            hand_over(state, state)
+            assert (state / "owner.json").stat().st_uid == 12345
+    assert (victim / "file").read_text() == "theirs"
+    assert {each.stat().st_uid for each in (victim, victim / "file")} == {os.geteuid()}
 
 
 def test_a_dead_owner_is_no_owner(tmp_path):

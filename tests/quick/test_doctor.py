@@ -276,6 +276,43 @@ def test_rows_that_refer_to_nothing(state, doctor):
     assert "rows of adapter_questions refer to others that are gone" in doctor()["store"]["what"]
 
 
+def test_tables_that_nothing_says_the_revision_of(state, doctor):
+    with closing(sqlite3.connect(state / "store.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM alembic_version")
+    found = doctor()["schema"]
+    assert found["outcome"] == "broken"
+    assert "ttrl restore" in found["mend"]
+
+
+def test_a_version_that_should_serve_and_is_none(state, doctor):
+    with closing(sqlite3.connect(state / "store.sqlite")) as connection, connection:
+        connection.execute(
+            "INSERT INTO wanted (adapter, author, reason, at) VALUES ('nope', 'x', 'x', 1)"
+        )
+    found = doctor()["versions"]
+    assert (found["outcome"], "nope should serve" in found["what"]) == ("broken", True)
+
+
+@pytest.mark.parametrize("text", ['{"at": "x", "file": 5}', "[" * 200_000, '{"at": 1e300}', "[]"])
+def test_nonsense_of_the_newest_backup_is_none(state, doctor, text):
+    (state / "backups").mkdir(mode=0o700)
+    (state / "backups" / "newest.json").write_text(text)
+    assert doctor() == {}
+
+
+def test_a_check_that_fails_itself_is_a_finding_and_the_others_go_on(state, doctor, monkeypatch):
+    def fails(*_):
+        raise TypeError("of what a user wrote")
+
+    monkeypatch.setattr(house, "directory", fails)
+    monkeypatch.setattr(store, "judge_clock", fails)
+    shutil.rmtree(next((state / "adapters").iterdir()))
+    found = doctor()
+    assert found.keys() == {"state directory", "clock", "versions"}
+    assert "TypeError at" in found["clock"]["what"]
+    assert "a user" not in str(found)
+
+
 def test_a_writer_that_does_not_let_go(state, doctor):
     with closing(sqlite3.connect(state / "store.sqlite")) as connection:
         connection.isolation_level = None

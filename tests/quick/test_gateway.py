@@ -217,6 +217,18 @@ def test_only_keys_that_opted_in_are_learned_from() -> None:
         assert home.tally.skips == {Unlearnable.NOT_OPTED_IN: 2}
 
 
+@pytest.mark.parametrize("said", [("0", "1"), ("1", "0"), ("0, 1",)])
+def test_of_several_wishes_not_to_be_learned_from_one_is_enough(
+    home: House, said: list[str]
+) -> None:
+    """As when a proxy adds its own."""
+    headers = [("x-ttrl-no-learn", value) for value in said]
+    with home.http() as client:
+        assert client.post(CHAT, json={"messages": asking()}, headers=headers).status_code == 200
+    assert home.texts() == []
+    assert home.tally.skips == {Unlearnable.OPTED_OUT: 1}
+
+
 def test_a_no_to_no_learn_is_a_yes(home: House) -> None:
     with home.http() as client:
         client.post(CHAT, json={"messages": asking()}, headers={"X-TTRL-No-Learn": "0"})

@@ -150,7 +150,7 @@ def raw(home: House, request: bytes) -> bytes:
 
 
 def post(target: str, body: bytes = b'{"messages": [{"role": "user", "content": "x"}]}') -> bytes:
-    head = f"POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head = f"POST {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 

@@ -306,7 +306,7 @@ def test_a_defect_of_ours_is_a_500_without_the_users_words(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gateway = app(GatewaySettings("http://engine"), Broken(["demo"], "m"), Recorder(list))
-    with TestClient(gateway) as client, caplog.at_level(logging.INFO):
+    with TestClient(gateway, base_url="http://localhost") as client, caplog.at_level(logging.INFO):
         answer = client.post(CHAT, json={"messages": asking()})
     assert answer.status_code == 500
     assert answer.json()["error"]["type"] == "server_error"

@@ -19,7 +19,7 @@ CHAT = "/v1/chat/completions"
 SAID = json.dumps({"messages": asking("the one")}).encode()
 LENGTH = f"content-length: {len(SAID)}"
 CHUNKED = "transfer-encoding: chunked"
-INNER = b"POST /v1/load_lora_adapter HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+INNER = b"POST /v1/load_lora_adapter HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
 """What a smuggler would like the engine, or the next client's connection, to get."""
 
 
@@ -36,7 +36,7 @@ def home(running: House) -> House:
 
 
 def head(*lines: str, first: str = f"POST {CHAT} HTTP/1.1", end: str = "\r\n") -> bytes:
-    always = (first, "host: x", "content-type: application/json")
+    always = (first, "host: localhost", "content-type: application/json")
     return end.join((*always, *lines, "", "")).encode("latin-1")
 
 

@@ -26,9 +26,9 @@ CHAT = "/v1/chat/completions"
 QUICK = Bounds(head_seconds=0.3, stall_seconds=0.4)
 PACE = 0.02
 """Seconds between the bytes of a slow client: none of its pauses is as long as any bound."""
-HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 BODY = json.dumps({"messages": asking(), "stream": True}).encode()
-ASK = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
+ASK = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_chunks_that_trickle(home: House) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        b"GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n",
-        b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\n",
+        b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\n",
         ASK.replace(b"json", b"text") + b"content-length: 5000\r\n\r\n",
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import yaml
 from click.testing import CliRunner
 
 from serve import keys
-from serve.admission import Admission
+from serve.admission import Admission, host_in
 from serve.cli import main
 from serve.counts import TurnedAway
 from serve.errors import Refused
@@ -24,6 +25,7 @@ from serve.forward import Limits
 from serve.keys import Bucket, Key, KeyFile, KeysUnreadable, changing, digest_of, read, take
 from tests.house import House, Tally, asking, house, until
 from tests.standin import DEADLINE, Gate, streaming
+from ttrl import files
 from ttrl.metrics import Metrics
 from ttrl.questions import Unlearnable
 
@@ -38,6 +40,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def later() -> float:
+    """The time of day long after a file was written."""
+    return math.inf
 
 
 def written(path: Path, *entries: dict[str, object]) -> Path:
@@ -132,7 +139,7 @@ def test_a_file_that_could_not_be_read_for_a_moment(
 ) -> None:
     """It is the same file when it can be read again."""
     clock, path = Clock(), written(tmp_path / "keys.yaml", entry("a"))
-    file = KeyFile(path, clock)
+    file = KeyFile(path, clock, later)
     written(path, entry("a"), entry("b"))
     with monkeypatch.context() as patched:
 
@@ -164,7 +171,8 @@ def test_a_file_that_another_changes_is_said_to_be(
 
 @pytest.mark.fault(
     "the file of keys is half-written, wrong or gone",
-    sees="nothing: the keys before go on to be taken; ttrl_keys_file_ok is 0",
+    sees="nothing: the keys before go on to be taken; ttrl_keys_file_ok is 0. A file that is cut "
+    "right after an entry, and stays so for a second, is a whole one",
     keeps="the keys before",
 )
 def test_a_bad_file_keeps_the_keys_that_there_were(
@@ -172,7 +180,7 @@ def test_a_bad_file_keeps_the_keys_that_there_were(
 ) -> None:
     clock, metrics = Clock(), Metrics()
     path = written(tmp_path / "keys.yaml", entry("a"), entry("b"))
-    file = KeyFile(path, clock)
+    file = KeyFile(path, clock, later)
     metrics.serving.keys_ok.set_function(file.ok)
     whole = path.read_text()
     for bad in (whole[: len(whole) // 2 + 3], "", None):
@@ -192,10 +200,64 @@ def test_a_bad_file_keeps_the_keys_that_there_were(
     assert b"ttrl_keys_file_ok 1.0" in metrics.text()
 
 
+@pytest.mark.fault(
+    "the file of keys is being written, and what is there by now is whole entries",
+    sees="nothing: it is taken once it has been the same for a second",
+    keeps="the keys before",
+)
+def test_a_file_that_is_being_written_is_not_taken(tmp_path: Path) -> None:
+    clock, both = Clock(), (entry("a"), entry("b", learn=False))
+    path = written(tmp_path / "keys.yaml", *both)
+    file = KeyFile(path, clock, wall=lambda: 0.0)
+
+    def looks(until: str) -> bool:
+        clock.now += keys.LOOK_SECONDS
+        return file.find(digest_of(until)) is not None
+
+    written(path, entry("a"))
+    assert looks("b"), "the writer may go on"
+    written(path, *both)
+    assert looks("b")
+    assert looks("b")
+    written(path, entry("a"))
+    assert looks("b")
+    assert not looks("b"), "it was found the same twice"
+
+
+def test_a_file_that_changed_long_ago_is_taken_at_once(tmp_path: Path) -> None:
+    """A key that was removed does not get in because nobody asked meanwhile."""
+    clock, path = Clock(), written(tmp_path / "keys.yaml", entry("a"), entry("b"))
+    file = KeyFile(path, clock, later)
+    written(path, entry("a"))
+    clock.now += keys.LOOK_SECONDS
+    assert file.find(digest_of("b")) is None
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, path = Clock(), written(tmp_path / "keys.yaml", entry("a"), entry("b"))
+    file, read_now = KeyFile(path, clock, later), read
+
+    def cut(path: Path) -> list[Key]:
+        monkeypatch.undo()
+        written(path, entry("a"))
+        found = read_now(path)
+        written(path, entry("a"), entry("b"), entry("c"))
+        return found
+
+    written(path, *map(entry, "abxy"))
+    monkeypatch.setattr(keys, "read", cut)
+    clock.now += keys.LOOK_SECONDS
+    assert file.find(digest_of("b")) is not None
+    clock.now += keys.LOOK_SECONDS
+    assert file.find(digest_of("c")) is not None
+
+
 def test_quotas_outlive_the_file_and_are_each_keys_own(tmp_path: Path) -> None:
     clock, tally = Clock(), Tally()
     path = written(tmp_path / "keys.yaml", entry("a", requests_a_minute=2), entry("b"))
-    admission = Admission(KeyFile(path, clock), 100, 5, tally, clock)
+    admission = Admission(KeyFile(path, clock, later), 100, 5, tally, clock)
 
     def ask(key: str) -> str | None:
         """Seconds to wait, if turned away."""
@@ -242,6 +304,57 @@ def ask(home: House, key: str | None, path: str = CHAT) -> httpx2.Response:
         if path != CHAT:
             return client.get(path, headers=headers)
         return client.post(path, json={"messages": asking()}, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("127.0.0.1:8000", "127.0.0.1"),
+        ("LocalHost", "localhost"),
+        ("[::1]:8000", "::1"),
+        ("[::1]", "::1"),
+        ("evil.example:8000", "evil.example"),
+        ("evil.example:x", "evil.example:x"),
+        ("", ""),
+    ],
+)
+def test_the_name_in_a_host_header(header: str, name: str) -> None:
+    assert host_in(header) == name
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/models"])
+def test_without_keys_no_other_sites_name_can_be_made_to_point_here(path: str) -> None:
+    with house() as home, home.http() as client:
+
+        def asked(host: str) -> httpx2.Response:
+            headers = {"host": host, "origin": f"http://{host}"}
+            if path != CHAT:
+                return client.get(path, headers=headers)
+            return client.post(path, json={"messages": asking()}, headers=headers)
+
+        for ours in ("localhost:1", "127.0.0.1", "[::1]:8000", client.base_url.netloc.decode()):
+            assert asked(ours).status_code == 200
+        home.clear()
+        for theirs in ("evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example"):
+            answer = asked(theirs)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "wrong_host")
+        home.settle()
+        assert home.engine.received == []
+        assert home.texts() == []
+        assert home.tally.away == {TurnedAway.WRONG_HOST: 3}
+
+
+def test_names_that_are_set_are_answered_and_keys_go_before_names(tmp_path: Path) -> None:
+    headers = {"host": "Box.lan:80", "x-api-key": "a"}
+    file = KeyFile(written(tmp_path / "keys.yaml", entry("a")))
+    for admission in (
+        Admission(None, 100, 5, Tally(), hosts=["box.lan"]),
+        Admission(file, 100, 5, Tally()),
+    ):
+        with admission.admitted(headers):
+            pass
+    with pytest.raises(Refused), Admission(None, 100, 5, Tally()).admitted(headers):
+        pass
 
 
 @pytest.mark.parametrize("key", [None, "mallory", "alice2", "ALICE"])
@@ -391,6 +504,38 @@ def test_the_file_stays_whose_and_what_it_is(tmp_path: Path) -> None:
     assert f"purge --key {digest_of('a')}" in CliRunner().invoke(main, remove).output
     path.unlink()
     assert "goes by the keys" in ttrl("remove", "b", keys=path, code=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_root_follows_no_link_of_the_service_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They own the directory, and swap files for links at the worst moment."""
+    home, victim = tmp_path / "home", tmp_path / "victim"
+    home.mkdir()
+    victim.touch()
+    os.chown(home, 12345, 12345)
+
+    def swap(file: Path) -> None:
+        file.unlink()
+        file.symlink_to(victim)
+
+    class Lock(keys.FileLock):  # type: ignore[misc,valid-type]
+        def __enter__(self) -> Lock:
+            super().__enter__()
+            swap(Path(self.lock_file))
+            return self
+
+    def fresh(file: Path) -> int:
+        handle = files.fresh(file)
+        swap(file)
+        return handle
+
+    monkeypatch.setattr(keys, "FileLock", Lock)
+    monkeypatch.setattr(keys, "fresh", fresh)
+    with changing(home / "keys.yaml"):
+        pass
+    assert victim.stat().st_uid == 0
 
 
 def test_a_bad_file_is_not_written_over(tmp_path: Path) -> None:

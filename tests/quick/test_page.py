@@ -245,6 +245,18 @@ def test_other_sites_forms_do_nothing(scene, path):
     assert scene.store.runs.active() is None
 
 
+def test_no_row_has_a_number_of_thousands_of_digits(scene, caplog):
+    """Python reads no such number; nobody needs to be let in to ask for one."""
+    endless = "9" * 5000
+    assert scene.client.get(f"/questions/{endless}").status_code == 404
+    assert scene.client.get(f"/runs/{endless}").status_code == 404
+    assert scene.client.post(f"/label/{endless}").status_code == 404
+    scene.login()
+    assert scene.client.get(f"/questions?before={endless}").status_code == 200
+    assert scene.client.get(f"/label?last={endless}").status_code == 200
+    assert "defect" not in caplog.text
+
+
 def test_another_name_that_points_here_is_refused(scene):
     assert scene.client.get("/", headers={"host": "evil.example"}).status_code == 400
 

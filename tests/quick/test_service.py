@@ -113,6 +113,23 @@ def test_systemd_finds_no_fault_and_little_that_a_unit_could_do(name, install, t
     analyse("security", "--offline=true", f"--threshold={EXPOSURE}", unit)
 
 
+@pytest.mark.parametrize("name", ["a b", "50%x", "a%%b", "$HOME", "a;b", "ä#", "-"])
+@needs_systemd
+def test_any_path_of_a_program_is_one_word_to_systemd(name, tmp_path):
+    """It looks whether the program is there."""
+    program = tmp_path / "in" / name / "program"
+    program.parent.mkdir(parents=True)
+    shutil.copy(PROGRAM, program)
+    for unit in service.units(tmp_path, program, program):
+        unit.write()
+        analyse("verify", "--man=no", str(unit.path))
+
+
+def test_a_path_that_no_unit_can_hold_is_refused(install):
+    for path in ("/opt/a\nb/ttrl", "/opt/\udcff/ttrl", "/opt/it's/ttrl", "/a\\b", '/a"b'):
+        assert "systemd takes no program" in install("--ttrl", path, code=2)
+
+
 def analyse(*words: str) -> None:
     done = subprocess.run(["systemd-analyze", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ttrl.config.judging import (
     GateConfig,
@@ -70,7 +70,7 @@ class Config(Section):
     recipe: str | None = None
     """A preset that all other settings are put on top of: `mathematics`, `choice`, `free-text`,
     `domain-qa` (see configs/recipes)."""
-    state_dir: Path = Field(default_factory=_default_state_dir)
+    state_dir: Path = Field(default_factory=_default_state_dir, validate_default=True)
     """Where all that is recorded and learned lives."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
@@ -92,6 +92,12 @@ class Config(Section):
     measure: MeasureConfig = MeasureConfig()
     webhook: WebhookConfig = WebhookConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+
+    @field_validator("state_dir")
+    @classmethod
+    def _where_it_is(cls, value: Path) -> Path:
+        """A link's own rights say nothing, and it may be turned elsewhere meanwhile."""
+        return Path(os.path.realpath(value))
 
     @model_validator(mode="after")
     def _keep_what_is_drawn(self) -> Config:

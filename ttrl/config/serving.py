@@ -104,6 +104,9 @@ class GatewayConfig(Section):
     keys: Path | None = None
     """A file of the keys of those who may ask, which `ttrl keys add` makes; without one everybody
     may who reaches the gateway, and that is only this machine."""
+    hosts: tuple[str, ...] = ()
+    """Names besides `host` and those of loopback under which a gateway without keys is asked, such
+    as what a reverse proxy passes on as Host; no other name can be made to point to it."""
     max_requests: Positive = 1000
     """Requests under way; others get 503 with Retry-After at once."""
     max_connections: Positive = 4000
