@@ -47,6 +47,11 @@ class Core:
         """Bring the engine up and let the wanted version serve. Raises EngineError."""
         await self.engine.start(progress)
 
+    def end_now(self) -> None:
+        """Kill the run under way and the engine, so that nothing is left to be waited for."""
+        self.runs.kill()
+        self.engine.kill()
+
 
 @asynccontextmanager
 async def core(config: Config) -> AsyncIterator[Core]:
