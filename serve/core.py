@@ -102,6 +102,8 @@ def _idle(config: Config) -> Config:
 def _assemble(config: Config, store: Store, damage: str | None = None) -> Core:
     metrics = Metrics()
     metrics.host.store_up.set(damage is None)
+    if damage is not None:  # another version may be wanted: nobody can say
+        metrics.versions.live_is_wanted.set_function(lambda: 0.0)
     live = Live([config.served_name], config.served_name)
     live.open = False
 

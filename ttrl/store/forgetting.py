@@ -94,9 +94,9 @@ class Forgetting:
 
     def purge(self, doomed: Doomed, *, keep_serving: bool = False, dry: bool = False) -> Purged:
         """Forget all of this, in one transaction (`dry`: only say what would go): with it, its
-        labelled probes, and a run under way, which may be learning from it if there is any. Versions
-        that learned from it, or go on from one that did, are tainted, and no longer wanted unless
-        `keep_serving` says so."""
+        labelled probes. If there is any, a run under way may be learning from it, and is ended.
+        Versions that learned from it, or go on from one that did, are tainted, and no longer wanted
+        unless `keep_serving` says so."""
         with self._database.write() as connection:
             learned = _learned(connection, doomed)
             found = doomed.questions or doomed.probes or learned
