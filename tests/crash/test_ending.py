@@ -88,7 +88,7 @@ def test_a_second_sigterm_does_not_wait_for_a_run(tmp_path):
         assert daemon.child.wait(LAST_SECONDS) == 0
         assert adapting.wait(60) != 0
         assert store.runs.get(run.id).state is RunState.ABORTED
-        assert set(psutil.wait_procs(everybody, 5)[0]) == set(everybody)
+        wait_until(lambda: not any(alive(each.pid) for each in everybody), "nobody is left", 5)
 
 
 @pytest.mark.fault(
@@ -108,4 +108,4 @@ def test_sigterm_when_it_adapts_alone(tmp_path):
         assert "it was stopped" in adapting.communicate(timeout=60)[1]
         assert adapting.returncode == 1
         assert store.runs.get(run.id).state is RunState.ABORTED
-        assert set(psutil.wait_procs(everybody, 1)[0]) == set(everybody)
+        wait_until(lambda: not any(alive(each.pid) for each in everybody), "nobody is left", 1)

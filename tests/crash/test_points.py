@@ -21,6 +21,7 @@ from tests.integration.daemon import (
     publish_random,
     wait_until,
 )
+from tests.quick.test_forgetting import on_disk
 from tests.quick.test_migrations import ROWS
 from ttrl import adapters
 from ttrl.demo.questions import make_problems
@@ -234,28 +235,17 @@ def test_in_a_purge(state_dir, kill_at, spare, random_adapters, point):
         store.questions.record([Recorded(from_prompt("I am Ada Lovelace"), 1.0)], holdout=0)
         (doomed,) = store.forgetting.saying(lambda text: "Lovelace" in text).questions
     (version,) = publish_random(state_dir, random_adapters[:1], learned=[doomed])
-    file = state_dir / "store.sqlite"
+    file, aside = state_dir / "store.sqlite", state_dir / "replaced-then"
+    aside.mkdir()
+    copies.copy(file, aside / file.name)
     copies.before_migration(file, state_dir / "backups", "0001", time.time())
-    (state_dir / "replaced-then").mkdir()
-    copies.copy(file, state_dir / "replaced-then" / file.name)
-    purge = [
-        *TTRL,
-        "questions",
-        "purge",
-        "--text",
-        "lovelace",
-        "--yes",
-        "--state-dir",
-        str(state_dir),
-    ]
+    words = ("questions", "purge", "--text", "lovelace", "--yes", "--state-dir", state_dir)
     kill_at(point)
-    assert subprocess.run(purge).returncode == -signal.SIGKILL
+    assert subprocess.run([*TTRL, *words]).returncode == -signal.SIGKILL
     spare()
-    again = subprocess.run(purge, capture_output=True)
-    assert again.returncode == (point is Point.DROPPED), "by then nothing of it is to be found"
-    assert not [
-        path for path in state_dir.rglob("*") if path.is_file() and b"Lovelace" in path.read_bytes()
-    ]
+    again = subprocess.run([*TTRL, *words], capture_output=True).returncode
+    assert again == (point is Point.DROPPED), "by then nothing of it is to be found"
+    assert b"Lovelace" not in on_disk(state_dir)
     assert not (state_dir / "adapters" / version).exists()
     with Store.open(state_dir) as store:
         assert store.questions.times_asked() == 40
