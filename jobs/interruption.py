@@ -12,6 +12,9 @@ WHY = {
     signal.SIGTERM: "its process was ended, as when the one that owned it died",
 }
 """The daemon stops a run with SIGINT; the kernel sends SIGTERM when the daemon is gone."""
+LAST_SECONDS = 30
+"""To clear up. One that takes longer hangs with its engine, and is ended as it is: what it leaves
+is cleared away by its owner, who waits less long, or by the next."""
 
 
 class Stopped(BaseException):
@@ -39,4 +42,5 @@ def put_off() -> Iterator[None]:
 def _stop(number: int, _frame: FrameType | None) -> None:
     for each in WHY:
         signal.signal(each, signal.SIG_IGN)  # the end is already on its way
+    signal.alarm(LAST_SECONDS)
     raise Stopped(WHY[signal.Signals(number)])

@@ -47,6 +47,11 @@ class Core:
         """Bring the engine up and let the wanted version serve. Raises EngineError."""
         await self.engine.start(progress)
 
+    def end_now(self) -> None:
+        """Kill the run under way and the engine, so that nothing is left to be waited for."""
+        self.runs.kill()
+        self.engine.kill()
+
 
 @asynccontextmanager
 async def core(config: Config) -> AsyncIterator[Core]:
@@ -97,6 +102,8 @@ def _idle(config: Config) -> Config:
 def _assemble(config: Config, store: Store, damage: str | None = None) -> Core:
     metrics = Metrics()
     metrics.host.store_up.set(damage is None)
+    if damage is not None:  # another version may be wanted: nobody can say
+        metrics.versions.live_is_wanted.set_function(lambda: 0.0)
     live = Live([config.served_name], config.served_name)
     live.open = False
 

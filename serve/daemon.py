@@ -27,7 +27,6 @@ from serve.listening import (
     listen,
     own_url,
     server_for,
-    stop_on_signals,
 )
 from serve.measuring import Measuring
 from serve.notices import of_change
@@ -39,6 +38,7 @@ from serve.recorder import Recorder
 from serve.runs import STOP_SECONDS
 from serve.schedule import Clock
 from serve.shadow import Shadow
+from serve.signals import on_signals
 from serve.state import Owner, announce
 from serve.watch import Watch
 from serve.webhook import Webhook
@@ -105,17 +105,19 @@ async def _serve(
     pruning = Pruning(parts)
     server = server_for(config, _app(parts, recorder, counts), counts)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    stop_on_signals(server, partial(manager.stopping, _longest_stop(config)))
+    now = [server.cut, parts.end_now]
+    on_signals([partial(manager.stopping, _longest_stop(config)), server.leave], now)
     manager.ready()
     try:
-        async with _admin(parts, clock, watch, pruning, desk, owner):
+        async with _admin(parts, clock, watch, pruning, desk, owner) as cut:
+            now.append(cut)
             if redactor is not None:
                 await asyncio.to_thread(redactor.texts, [])
             await _work(parts, serving, recorder, shadow, clock, pruning, progress)
     finally:
         if redactor is not None:
             redactor.close()
-        server.should_exit = True
+        server.leave()
         await serving
 
 
@@ -219,8 +221,9 @@ def _listen_for_operators(config: Config, stack: ExitStack) -> tuple[socket.sock
 @asynccontextmanager
 async def _admin(
     parts: Core, clock: Clock, watch: Watch, pruning: Pruning, desk: socket.socket, owner: Owner
-) -> AsyncIterator[None]:
-    """The admin address, as long as the block lasts; with the page, if it has one."""
+) -> AsyncIterator[Callable[[], None]]:
+    """The admin address, as long as the block lasts; with the page, if it has one. What cuts off
+    whoever is there."""
     assert owner.token is not None
     assert owner.key is not None
     ours = admin.Admin(parts, clock, watch, pruning, owner.token)
@@ -231,9 +234,9 @@ async def _admin(
     server = server_for(parts.config, admin.app(routes, hosts), Counts())
     serving = asyncio.create_task(server.serve(sockets=[desk]))
     try:
-        yield
+        yield server.cut
     finally:
-        server.should_exit = True
+        server.leave()
         await serving
 
 

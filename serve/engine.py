@@ -116,6 +116,11 @@ class EngineKeeper:
             pause, since = min(2 * pause, LONGEST_PAUSE_SECONDS), time.monotonic()
             await self._restart()
 
+    def kill(self) -> None:
+        """End our engine at once, also while it is being stopped."""
+        if self._process is not None:
+            self._process.kill()
+
     async def stop(self) -> None:
         """Stop our engine; somebody else's is left alone."""
         if self._process is not None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import resource
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -64,22 +62,33 @@ def own_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Leaves signals to us: uvicorn's own handlers end the process before the rest is stopped."""
+
+    def leave(self) -> None:
+        """Answers under way end, and no other begins."""
+        self.should_exit = True
+
+    def cut(self) -> None:
+        """The same for clients who wait: it goes on as if they had left. Not uvicorn's force_exit,
+        which leaves requests and the application behind as they are."""
+        self.leave()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def server_for(config: Config, app: Starlette, counts: Counts) -> uvicorn.Server:
+def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
     """Within the bounds of the configuration; its connections are counted there."""
     bounds = Bounds(
         most=config.gateway.max_connections,
         head_seconds=config.gateway.head_timeout.total_seconds(),
         stall_seconds=config.gateway.stall.total_seconds(),
     )
-    return _Server(
+    return Server(
         uvicorn.Config(
             app,
             http=Guard(bounds, counts).protocol(),
@@ -90,16 +99,3 @@ def server_for(config: Config, app: Starlette, counts: Counts) -> uvicorn.Server
             timeout_graceful_shutdown=int(config.gateway.drain_timeout.total_seconds()),
         )
     )
-
-
-def stop_on_signals(server: uvicorn.Server, told: Callable[[], None]) -> None:
-    """The first signal lets answers under way end, the second does not."""
-
-    def stop() -> None:
-        told()
-        server.force_exit = server.should_exit
-        server.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)

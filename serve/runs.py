@@ -93,11 +93,17 @@ class RunKeeper:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._watch), STOP_SECONDS)
         if not self._watch.done():
-            with suppress(ProcessLookupError):
-                self._child.kill()
+            self.kill()
             await self._child.wait()
             await asyncio.wait({self._watch}, timeout=STOP_SECONDS)  # for the store, if it is there
         return True
+
+    def kill(self) -> None:
+        """End the run under way at once, also while it is being stopped."""
+        if self._child is not None and self.busy:
+            self._stopping = True
+            with suppress(ProcessLookupError):
+                self._child.kill()
 
     async def wait(self) -> None:
         """Until the run under way has ended."""

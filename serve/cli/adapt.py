@@ -100,7 +100,7 @@ def adapt(
                 config = with_model(config)
                 logs.configure("warning")
                 config = share_card(config)
-                run = asyncio.run(_alone(config, request, as_json))
+                run = _by_itself(config, request, as_json)
         _say_end(run, as_json)
         if report is not None:
             write_report(store, run.id, report)
@@ -235,11 +235,22 @@ def _interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
+def _by_itself(config: Config, request: Mapping[str, Any], as_json: bool) -> Run:
+    try:
+        return asyncio.run(_alone(config, request, as_json))
+    except asyncio.CancelledError:
+        fail("it was stopped; `ttrl runs list` says what became of the run")
+
+
 async def _alone(config: Config, request: Mapping[str, Any], as_json: bool) -> Run:
     """Own the state directory and an engine for as long as the run takes."""
     from serve.core import core
+    from serve.signals import on_signals
 
+    this = asyncio.current_task()
+    assert this is not None
     async with core(config) as parts:
+        on_signals([this.cancel], [parts.end_now])
         await parts.start(waiting("the engine is starting"))
         run = await parts.runs.start(Trigger.OPERATOR, request)
         follower = Follower(parts.store, run.id)

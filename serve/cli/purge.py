@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import Any
 
 import click
 
+from serve import older
 from serve.cli.common import (
     ID,
     Resolve,
@@ -30,16 +30,16 @@ from serve.cli.common import (
     settle,
 )
 from serve.keys import KeysUnreadable, read
-from serve.restore import ASIDE
 from serve.state import StateDirError, owning
 from ttrl.backup import newest
 from ttrl.config import Config
-from ttrl.store import Store, copies
-from ttrl.store.database import BACKUPS
+from ttrl.faults import Point, reached
+from ttrl.store import Store
 from ttrl.store.forgetting import Doomed, Purged
 from ttrl.times import parse_duration
 
 SHA256 = re.compile("[0-9a-fA-F]{64}")
+NOTHING = "nothing of this is recorded, and nothing was learned from it"
 
 
 @click.command()
@@ -86,7 +86,10 @@ def purge(
     from them or goes on from one that did: it is tainted, serves nobody any more, and its files are
     removed. The newest other version serves, or the base model, and runs may learn again from the
     rest of what the tainted ones learned from. A run under way is stopped. What several clients
-    asked goes when any of them is purged.
+    asked goes when any of them is purged. Older stores, from before upgrades and restores, go even
+    if nothing is found: what was deleted before may still be in them.
+
+    Exits with 1 when nothing was found and there was no older store.
     """
     if bool(ids) + sum(given is not None for given in (key, text, regex, before)) != 1:
         raise click.UsageError("give one of --id, --key, --text, --regex and --before")
@@ -96,31 +99,32 @@ def purge(
     with open_store(config) as store:
         doomed = find(store)
         would = store.forgetting.purge(doomed, keep_serving=keep_serving, dry=True)
-        nothing = not (would.questions or would.probes or would.adapters)
-        if nothing and before is None:
-            fail("nothing of this is recorded, and nothing was learned from it")
-        if dry_run or nothing:
-            _tell(would, as_json, dry_run=True)
-            return
-        if not yes:
-            click.confirm(f"{_words(would)}\nForget all this?", abort=True, err=True)
+        stores = older.stores(config.state_dir)
+        names = [f"{path.name}/" if path.is_dir() else path.name for path in stores]
+        nothing = not (would.anything or stores)
+        if not (dry_run or nothing or yes):
+            click.confirm(f"{_words(would, names)}\nForget all this?", abort=True, err=True)
             doomed = find(store)  # and what came in since
-        _tell(_purge(config, store, doomed, keep_serving), as_json)
+        if not dry_run:  # one that was cut off is finished, also if it left nothing to be found
+            if would.run is not None:
+                ask_daemon(config, "POST", "/admin/runs/stop")
+            would = _purge(config, store, doomed, keep_serving, stores)
+        if nothing and before is None:
+            fail(NOTHING)
+        _tell(would, names, as_json, dry_run=dry_run or nothing)
 
 
-def _purge(config: Config, store: Store, doomed: Doomed, keep_serving: bool) -> Purged:
-    """The rows first: whatever happens then, nothing serves or learns from them again."""
+def _purge(
+    config: Config, store: Store, doomed: Doomed, keep_serving: bool, stores: Sequence[Path]
+) -> Purged:
+    """The rows first: whatever happens then, nothing serves or learns from them again. Cut off
+    anywhere, it goes on when it is asked for once more."""
     before = store.adapters.wanted()
-    if store.runs.active() is not None:
-        ask_daemon(config, "POST", "/admin/runs/stop")
     purged = store.forgetting.purge(doomed, keep_serving=keep_serving)
+    reached(Point.PURGED)
     whole = store.forgetting.give_back()
-    if dropped := copies.drop(config.state_dir / BACKUPS):
-        said = counted(dropped, "older store")
-        click.echo(f"Of backups/ went {said}, from before upgrades, that still had it.", err=True)
-    for aside in config.state_dir.glob(f"{ASIDE}*"):
-        shutil.rmtree(aside)
-        click.echo(f"{aside.name}/, from before a restore, went too.", err=True)
+    older.drop(stores)
+    reached(Point.DROPPED)
     if store.adapters.wanted() != before:
         settle(config, store, purged.wanted)
     left = _remove_files(config, store, purged)
@@ -235,18 +239,20 @@ def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def _tell(purged: Purged, as_json: bool, *, dry_run: bool = False) -> None:
+def _tell(purged: Purged, stores: Sequence[str], as_json: bool, *, dry_run: bool) -> None:
     if as_json:
-        found: dict[str, Any] = {**asdict(purged), "dry_run": dry_run}
+        found: dict[str, Any] = {**asdict(purged), "older_stores": stores, "dry_run": dry_run}
         print_json(found)
         return
-    click.echo(_words(purged))
+    click.echo(_words(purged, stores))
     click.echo("Nothing was changed." if dry_run else "Forgotten.")
 
 
-def _words(purged: Purged) -> str:
+def _words(purged: Purged, stores: Sequence[str]) -> str:
     """What goes, a line each."""
     said = [f"{counted(purged.questions, 'question')}, with votes, samples and labels"]
+    if not purged.anything:
+        said = [NOTHING]
     if purged.probes:
         said.append(f"{counted(purged.probes, 'labelled probe')}")
     if purged.adapters:
@@ -254,4 +260,6 @@ def _words(purged: Purged) -> str:
         said.append(f"should serve then: {purged.wanted or 'the base model'}")
     if purged.run is not None:
         said.append(f"run {purged.run}, which may be learning from it, is stopped")
+    if stores:
+        said.append(f"older stores, which may still have it: {', '.join(stores)}")
     return "\n".join(said)

@@ -167,7 +167,8 @@ def to_restore(config: Config) -> str:
     means = [f"`ttrl restore --force {named or 'FILE'} --state-dir {state_dir}`"]
     if old := copies.newest_first(state_dir / BACKUPS):
         means.append(f"put {old[0]}, from before an upgrade, in the place of {file}")
-    means.append(f"move {file}, {file}-wal and {file}-shm away and begin with nothing")
+    away = f"{file}, {file}-wal, {file}-shm and {state_dir / backup.ADAPTERS}"
+    means.append(f"move {away} away and begin with nothing")
     return f"stop the daemon, then {'; or '.join(means)}"
 
 

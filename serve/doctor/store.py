@@ -12,11 +12,9 @@ import sqlalchemy as sa
 
 from serve.doctor import house
 from serve.doctor.finding import Finding, broken, note, ok, warning
-from serve.doctor.versions import strangers
-from ttrl import backup
 from ttrl.config import Config
 from ttrl.store import revisions
-from ttrl.store.database import Database, sqlite_file
+from ttrl.store.database import Database, lost, sqlite_file
 from ttrl.store.runs import Run
 from ttrl.store.schema import adapters, measurements, metadata, questions, runs, wanted
 from ttrl.times import clock
@@ -43,11 +41,11 @@ def missing(config: Config, file: Path) -> Finding | None:
     """If there is no store, or nothing in it: it may have been lost."""
     if not file.parent.is_dir():
         return broken("store", f"there is no directory {file.parent}", "mend store.url")
+    if versions := lost(config.state_dir, config.store.url):
+        said = f"{file} is empty or gone, and there are {versions} versions: it was lost"
+        return broken("store", said, house.to_restore(config))
     if file.exists() and file.stat().st_size:
         return None
-    if versions := strangers(config.state_dir / backup.ADAPTERS, [], under_way=False):
-        said = f"{file} is empty or gone, and there are {len(versions)} versions: it was lost"
-        return broken("store", said, house.to_restore(config))
     return note("store", f"{file} is not there yet; `ttrl serve` makes it")
 
 

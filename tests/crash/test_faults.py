@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
 import sqlite3
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 
-import openai
 import psutil
 import pytest
 
 from tests.crash.promises import keeps_its_promises
 from tests.integration.daemon import (
-    MODEL,
     START_SECONDS,
     TTRL,
     Daemon,
@@ -142,6 +138,7 @@ def test_a_damaged_store(learned, begin, length):
     learned.start()
     assert learned.ask(PROMPT)[1] == "base"
     assert learned.metric("ttrl_store_up") == 0
+    assert learned.metric("ttrl_live_adapter_is_wanted") == 0
     assert "`ttrl doctor`" in learned.log
     adapt = subprocess.run([*TTRL, "adapt", *learned.options], capture_output=True, text=True)
     assert adapt.returncode == 1
@@ -153,6 +150,36 @@ def test_a_damaged_store(learned, begin, length):
     learned.start()
     learned.wait_live(learned.versions[1])
     assert learned.ask(PROMPT)[1] == learned.versions[1]
+    keeps_its_promises(learned)
+
+
+@pytest.mark.fault(
+    "the store is gone or empty when the daemon starts, and there are versions",
+    sees="the base model's answers",
+    keeps="every version; no new store is made in its place",
+)
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_lost_store(learned, left):
+    learned.child.terminate()
+    assert learned.child.wait(60) == 0
+    path = learned.state_dir / "store.sqlite"
+    whole = path.read_bytes()
+    path.unlink() if left is None else path.write_bytes(left)
+    learned.start()
+    assert learned.ask(PROMPT)[1] == "base"
+    assert learned.metric("ttrl_store_up") == 0
+    assert learned.metric("ttrl_live_adapter_is_wanted") == 0
+    assert "was lost" in learned.log
+    adapt = subprocess.run([*TTRL, "adapt", *learned.options], capture_output=True, text=True)
+    assert adapt.returncode == 1
+    assert "`ttrl doctor`" in adapt.stderr
+    assert "versions: it was lost" in learned.ttrl("doctor", code=1)
+    learned.child.terminate()
+    assert learned.child.wait(60) == 0
+    assert (path.read_bytes() if path.exists() else None) == left
+    path.write_bytes(whole)
+    learned.start()
+    learned.wait_live(learned.versions[1])
     keeps_its_promises(learned)
 
 
@@ -203,48 +230,3 @@ def test_a_host_that_sleeps(tmp_path):
             adapting.result()
         assert store.runs.get(run.id).state in (RunState.HELD, RunState.REJECTED)
         keeps_its_promises(daemon)
-
-
-@pytest.mark.fault(
-    "SIGTERM comes while a run is under way",
-    sees="refused once answers under way have ended",
-    keeps="all but the run, which is marked as aborted; exit status 0",
-)
-def test_sigterm_in_a_run(tmp_path):
-    state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, "update.steps=500") as daemon, daemon.store() as store:
-        adapting = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.DEVNULL)
-        run = wait_until(store.runs.active, "a run is started")
-        wait_until(lambda: store.runs.get(run.id).steps > 0, "it is in the middle", 120)
-        daemon.child.send_signal(signal.SIGTERM)
-        assert daemon.child.wait(120) == 0
-        assert adapting.wait(60) != 0
-        assert store.runs.get(run.id).state.ended
-        daemon.start()
-        keeps_its_promises(daemon)
-
-
-@pytest.mark.fault(
-    "a second SIGTERM comes while answers under way are waited for",
-    sees="cut answers",
-    keeps="everything; exit status 0",
-)
-def test_a_second_sigterm_ends_it_now(tmp_path):
-    with Daemon(tmp_path / "state", "gateway.drain_timeout=200s") as daemon:
-        pid = daemon.generator_pid()
-        stream = daemon.client.chat.completions.create(
-            model=MODEL,
-            messages=[{"role": "user", "content": PROMPT}],
-            stream=True,
-            max_tokens=400,
-            extra_body={"ignore_eos": True},
-        )
-        assert next(stream).choices
-        os.kill(pid, signal.SIGSTOP)  # so that it never ends by itself
-        daemon.child.send_signal(signal.SIGTERM)
-        wait_until(lambda: not daemon.ready(), "it takes no more requests")
-        assert daemon.child.poll() is None, "it waits for the answer"
-        daemon.child.send_signal(signal.SIGTERM)
-        assert daemon.child.wait(60) == 0
-        with pytest.raises(openai.APIConnectionError):
-            list(stream)

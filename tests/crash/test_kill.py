@@ -9,6 +9,7 @@ import subprocess
 from contextlib import closing
 
 import openai
+import psutil
 import pytest
 
 from serve.state import owner_of
@@ -22,6 +23,7 @@ from tests.integration.daemon import (
     record_questions,
     wait_until,
 )
+from ttrl.engine.tether import GRACE_SECONDS
 from ttrl.store.runs import RunState, Trigger
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
@@ -72,6 +74,24 @@ def test_the_daemon_is_killed_in_the_middle_of_a_run(training):
         assert "died" in ended.reason
         assert sum(store.questions.counts().values()) == sum(asked.values())
         assert store.adapters.all() == []
+    assert training.ask(PROMPT)[1] == "base"
+
+
+@pytest.mark.fault(
+    "the daemon is killed -9 while its engine hangs, and with it a run",
+    sees="cut answers; refused until it is started again",
+    keeps="everything; engine and run are killed within seconds, the run is marked as aborted",
+)
+def test_the_daemon_is_killed_while_its_engine_hangs(training):
+    everybody = psutil.Process(training.child.pid).children(recursive=True)
+    os.kill(training.engine_pid(), signal.SIGSTOP)
+    with training.store() as store:
+        run = store.runs.active()
+        training.kill()
+        soon = GRACE_SECONDS + 5
+        wait_until(lambda: not any(alive(each.pid) for each in everybody), "nobody is left", soon)
+        training.start("--set", "schedule.every=null")
+        assert store.runs.get(run.id).state is RunState.ABORTED
     assert training.ask(PROMPT)[1] == "base"
 
 

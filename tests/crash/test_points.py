@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from tests.integration.daemon import (
     publish_random,
     wait_until,
 )
+from tests.quick.test_forgetting import on_disk
 from tests.quick.test_migrations import ROWS
 from ttrl import adapters
 from ttrl.demo.questions import make_problems
 from ttrl.faults import VARIABLE, Kind, Point
 from ttrl.questions import from_prompt
-from ttrl.store import Store, revisions
+from ttrl.store import Store, copies, revisions
 from ttrl.store.adapters import AdapterState
 from ttrl.store.database import Database
 from ttrl.store.questions import Recorded
@@ -52,12 +54,14 @@ SWAPPING = (
     Point.LOADING, Point.LOADED, Point.PROVEN, Point.FLIPPED, Point.SERVED, Point.UNLOADED,
 )  # fmt: skip
 ROLLING_BACK = (Point.ROLLING_BACK, Point.ROLLED_BACK)
+PURGING = (Point.PURGING, Point.PURGED, Point.DROPPED)
 PRUNING = (Point.PRUNING,)
 MIGRATING = (Point.MIGRATING, Point.MIGRATED)
 
 
 def test_every_point_is_one_at_which_something_is_killed():
-    tried = RECORDING + STARTING + RUNNING + SWAPPING + ROLLING_BACK + PRUNING + MIGRATING
+    tried = RECORDING + STARTING + RUNNING + SWAPPING + ROLLING_BACK
+    tried += PURGING + PRUNING + MIGRATING
     assert sorted(tried) == sorted(Point)
 
 
@@ -218,6 +222,34 @@ def test_in_a_roll_back(learned, kill_at, point):
         state = AdapterState.ROLLED_BACK if done else AdapterState.APPROVED
         assert store.adapters.get(second).state is state
     keeps_its_promises(learned)
+
+
+@pytest.mark.fault(
+    "what purges questions is killed -9",
+    sees="nothing",
+    keeps="all other questions; the same command, given again, leaves nothing of the purged ones",
+)
+@pytest.mark.parametrize("point", PURGING)
+def test_in_a_purge(state_dir, kill_at, spare, random_adapters, point):
+    with Store.open(state_dir) as store:
+        store.questions.record([Recorded(from_prompt("I am Ada Lovelace"), 1.0)], holdout=0)
+        (doomed,) = store.forgetting.saying(lambda text: "Lovelace" in text).questions
+    (version,) = publish_random(state_dir, random_adapters[:1], learned=[doomed])
+    file, aside = state_dir / "store.sqlite", state_dir / "replaced-then"
+    aside.mkdir()
+    copies.copy(file, aside / file.name)
+    copies.before_migration(file, state_dir / "backups", "0001", time.time())
+    words = ("questions", "purge", "--text", "lovelace", "--yes", "--state-dir", state_dir)
+    kill_at(point)
+    assert subprocess.run([*TTRL, *words]).returncode == -signal.SIGKILL
+    spare()
+    again = subprocess.run([*TTRL, *words], capture_output=True).returncode
+    assert again == (point is Point.DROPPED), "by then nothing of it is to be found"
+    assert b"Lovelace" not in on_disk(state_dir)
+    assert not (state_dir / "adapters" / version).exists()
+    with Store.open(state_dir) as store:
+        assert store.questions.times_asked() == 40
+        assert store.adapters.get(version).state is AdapterState.TAINTED
 
 
 @pytest.mark.fault(

@@ -27,7 +27,7 @@ from tests.quick.test_migrations import OLDER, old_store
 from tests.versions import publish
 from ttrl.backup import Newest
 from ttrl.questions import from_prompt
-from ttrl.store import Store, revisions
+from ttrl.store import Store, StoreDamaged, revisions
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Run, RunState, Trigger
 
@@ -125,6 +125,12 @@ def test_a_store_that_was_lost(state, doctor, cut):
     assert found["outcome"] == "broken"
     assert "2 versions: it was lost" in found["what"]
     assert "ttrl restore" in found["mend"]
+    with pytest.raises(StoreDamaged, match="was lost"):
+        Store.open(state)
+    for each in ("store.sqlite", "adapters"):
+        if (state / each).exists():
+            (state / each).rename(state / f"away-{each}")
+    Store.open(state).close()
 
 
 def test_a_store_that_can_never_be(doctor):

@@ -26,6 +26,7 @@ from ttrl.engine.process import (
     vllm_command,
     vllm_environment,
 )
+from ttrl.engine.tether import GRACE_SECONDS
 
 ENGINE = """
 import http.server, os, signal, subprocess, sys
@@ -149,12 +150,36 @@ def test_it_dies_with_its_parent_but_not_with_the_thread_that_started_it() -> No
     until(lambda: gone(int(pid)))
 
 
+@pytest.mark.fault(
+    "the daemon dies while its engine hangs",
+    sees="nothing more",
+    keeps="no orphan: the engine and what it started are killed within seconds",
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
+@pytest.mark.parametrize("hung", ["deaf", "stopped"])
+def test_one_that_hangs_dies_with_its_parent_all_the_same(hung: str) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PARENT), ENGINE, str(free_port()), "parent", hung],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout
+    with parent, parent.stdout as said:
+        pid = int(said.readline().split()[0])
+        group = [pid, *(child.pid for child in psutil.Process(pid).children())]
+        assert len(group) == 3, "the engine, its child and its guard"
+        if hung == "stopped":
+            os.kill(pid, signal.SIGSTOP)
+        parent.kill()
+    until(lambda: all(map(gone, group)), GRACE_SECONDS + 5)
+
+
 PARENT = """
     import sys, threading, time
     from ttrl.engine.process import EngineProcess
-    program, port = sys.argv[1:]
+    program, port, *tricks = sys.argv[1:]
     process = EngineProcess(
-        [sys.executable, "-S", "-c", program, port],
+        [sys.executable, "-S", "-c", program, port, *tricks],
         url=f"http://127.0.0.1:{port}", log=lambda line: None,
     )
     starter = threading.Thread(target=process.start)

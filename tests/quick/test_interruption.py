@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from jobs import interruption
-from jobs.interruption import WHY, Stopped
+from jobs.interruption import LAST_SECONDS, WHY, Stopped
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def hearing():
     before = {number: signal.getsignal(number) for number in WHY}
     interruption.hear()
     yield
+    signal.alarm(0)
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -33,6 +34,13 @@ def test_one_stop_is_enough(hearing):
     for number in WHY:
         signal.raise_signal(number)
         assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_the_clearing_away_has_a_limit(hearing):
+    """It asks an engine that may hang."""
+    with suppress(Stopped):
+        signal.raise_signal(signal.SIGTERM)
+    assert 0 < signal.alarm(0) <= LAST_SECONDS
 
 
 def test_a_stop_waits_for_what_would_lose_it(hearing):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 
 import pytest
 from click.testing import CliRunner
 
+from serve import older
 from serve.cli import main
-from tests.quick.test_forgetting import ask, publish
+from serve.restore import ASIDE
+from tests.quick.test_forgetting import ask, on_disk, publish
 from tests.quick.test_store import states
 from ttrl import backup, questionfile
 from ttrl.store import Store, copies
@@ -18,6 +21,7 @@ from ttrl.store.adapters import AdapterState
 from ttrl.store.database import BACKUPS, FILE
 from ttrl.store.exchange import Exported
 from ttrl.store.questions import Origin
+from ttrl.store.runs import Trigger
 
 KEY = "sk-somebody's"
 CLIENT = hashlib.sha256(KEY.encode()).hexdigest()
@@ -215,6 +219,25 @@ def test_a_file_of_plain_questions(ttrl, store, tmp_path):
 def test_copies_from_before_upgrades_go_too(ttrl, asked, tmp_path):
     copy = copies.before_migration(tmp_path / FILE, tmp_path / BACKUPS, "0001", time.time())
     assert b"Ada" in copy.read_bytes()
-    said = ttrl("questions", "purge", "--text", "Ada", "--yes").output
-    assert "1 older store" in said
+    assert copy.name in ttrl("questions", "purge", "--text", "Ada", "--yes").stdout
     assert not copy.exists()
+
+
+def test_what_was_deleted_before_is_purged_from_older_stores(ttrl, asked, tmp_path):
+    copies.before_migration(tmp_path / FILE, tmp_path / BACKUPS, "0001", time.time())
+    aside = tmp_path / f"{ASIDE}20260101T000000Z"
+    aside.mkdir()
+    shutil.copy(next((tmp_path / BACKUPS).iterdir()), aside / FILE)
+    run = asked.runs.create(Trigger.OPERATOR, {})
+    ttrl("questions", "delete", "2")
+    words = ("questions", "purge", "--text", "Ada")
+    would = json.loads(ttrl(*words, "--dry-run", "--json").stdout)
+    assert (would["questions"], len(would["older_stores"])) == (0, 2)
+    assert "Forget all this?" in ttrl(*words, code=1, typed="n\n").stderr
+    assert len(older.stores(tmp_path)) == 2, "nothing was changed"
+    said = ttrl(*words, "--yes").stdout
+    assert "nothing of this is recorded" in said
+    assert f"{aside.name}/" in said
+    assert b"Lovelace" not in on_disk(tmp_path)
+    assert "nothing of this is recorded" in ttrl(*words, "--yes", code=1).stderr
+    assert asked.runs.active().id == run.id, "which learns from nothing of this"

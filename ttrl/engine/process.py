@@ -85,13 +85,17 @@ class EngineProcess:
         """Whether the process is there. Whether it can answer is for its /health to say."""
         return self._child is not None and not self._ended.is_set()
 
+    def kill(self) -> None:
+        """SIGKILL to the whole group, also while another thread is in `stop`."""
+        self._signal(signal.SIGKILL)
+
     def stop(self, grace: float = 10.0) -> None:
         """SIGTERM to the whole group, SIGKILL to what is left of it after `grace` seconds."""
         if self._child is None:
             return
         self._signal(signal.SIGTERM)
         if not self._ended.wait(grace):
-            self._signal(signal.SIGKILL)
+            self.kill()
             self._ended.wait()
         self._reader.join(grace)
 

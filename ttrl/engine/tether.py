@@ -1,4 +1,8 @@
-"""Run a command that dies with its parent: `python tether.py PARENT_PID COMMAND...`.
+"""Run a command that dies with its parent: `python tether.py PARENT_PID COMMAND...`, in a session
+of its own.
+
+The kernel asks the command to end when the parent does. One that hangs does not hear it, so a guard
+stays beside it, and ends the whole group by force when its time is up.
 
 Started by its file's name, not as a module: it must cost milliseconds and import nothing of ours.
 """
@@ -7,8 +11,11 @@ import ctypes
 import os
 import signal
 import sys
+import time
 
 PR_SET_PDEATHSIG = 1
+GRACE_SECONDS = 5.0
+LOOK_SECONDS = 0.5
 
 
 def command() -> list[str]:
@@ -23,10 +30,38 @@ def main() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # It died before the call above took effect.
             sys.exit(1)
+        beside = os.getpid()
+        if os.fork() == 0:
+            guard(beside, parent)
     try:
         os.execvp(command[0], command)  # noqa: S606 - no shell is what is wanted
     except OSError as error:
         sys.exit(f"cannot run {command[0]}: {error.strerror}")
+
+
+def guard(command: int, parent: int) -> None:
+    """End our group, which the command leads, with the command, or a little after its parent. As
+    long as we are in it, nobody else gets the group's number; as long as the command is our parent,
+    its own number is nobody else's either."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # meant for the command
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):  # who reads what it prints is to see it end
+        os.dup2(nowhere, stream)
+    while os.getppid() == command and _parent_of(command) == parent:
+        time.sleep(LOOK_SECONDS)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while os.getppid() == command and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return int(stat.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class StoreError(Exception):
 
 
 class StoreDamaged(StoreError):
-    """What the store says cannot be trusted: parts of its file have changed."""
+    """What the store says cannot be trusted: its file has changed in parts, or is gone."""
 
 
 class Backend(Protocol):
@@ -61,6 +61,14 @@ def damaged(url: sa.URL, how: str) -> StoreDamaged:
     """With what to do about it."""
     return StoreDamaged(
         f"the store {shown(url)} is damaged, {how}; `ttrl doctor` says how to mend it"
+    )
+
+
+def gone(url: sa.URL, versions: int) -> StoreDamaged:
+    """With what speaks for it."""
+    return StoreDamaged(
+        f"the store {shown(url)} was lost: it is empty or gone, and there are {versions} versions "
+        "that it knew; `ttrl doctor` says how to mend it"
     )
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ttrl.files import fsync, hand_over, stamp, touch
 
+PART = "store.part"
 KEPT = 3
 """Copies from before a migration that are kept."""
 
@@ -40,7 +41,7 @@ def before_migration(source: Path, directory: Path, revision: str, at: float) ->
     that fails is tried again and again. Where it is. Raises OSError, sqlite3.Error."""
     directory.mkdir(exist_ok=True, mode=0o700)
     final = directory / f"store-{revision}-{stamp(at)}.sqlite"
-    part = directory / "store.part"
+    part = directory / PART
     part.unlink(missing_ok=True)
     copy(source, part)
     part.rename(final)
@@ -51,12 +52,9 @@ def before_migration(source: Path, directory: Path, revision: str, at: float) ->
     return final
 
 
-def drop(directory: Path) -> int:
-    """Delete the copies from before migrations: what is forgotten was still in them. How many."""
-    old = newest_first(directory)
-    for path in old:
-        path.unlink()
-    return len(old)
+def every(directory: Path) -> list[Path]:
+    """The copies from before migrations, and one that was not finished."""
+    return [*newest_first(directory), *directory.glob(PART)]
 
 
 def newest_first(directory: Path) -> list[Path]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ttrl.faults import Point, reached
 from ttrl.files import touch
 from ttrl.store import copies, revisions
-from ttrl.store.backend import PATIENCE_SECONDS, Backend, StoreError, damaged
+from ttrl.store.backend import PATIENCE_SECONDS, Backend, StoreError, damaged, gone
 from ttrl.store.postgresql import Postgresql
 from ttrl.store.sqlite import Sqlite
 from ttrl.store.url import parse, shown
@@ -24,6 +24,7 @@ from ttrl.store.url import parse, shown
 log = logging.getLogger(__name__)
 
 FILE = "store.sqlite"
+VERSIONS = "adapters"
 DAMAGE = (SQLITE_CORRUPT, SQLITE_NOTADB)
 BACKUPS = "backups"
 """Where in the state directory a store is copied to before it is migrated."""
@@ -45,8 +46,10 @@ class Database:
     def open(
         cls, state_dir: Path, url: str | None = None, patience: float = PATIENCE_SECONDS
     ) -> Database:
-        """The database at a URL, migrated; SQLite in the state directory when there is none.
-        Raises StoreError."""
+        """The database at a URL, migrated; SQLite in the state directory when there is none. One
+        that was lost is not made anew. Raises StoreError."""
+        if count := lost(state_dir, url):
+            raise gone(place(state_dir, url), count)
         database = cls(place(state_dir, url), patience)
         with ExitStack() as undo:
             undo.callback(database.close)
@@ -202,6 +205,15 @@ def sqlite_file(state_dir: Path, url: str | None) -> Path | None:
     """The file that the store is; None where it is in PostgreSQL. Raises StoreError."""
     found = place(state_dir, url)
     return Path(found.database or "") if found.get_backend_name() == "sqlite" else None
+
+
+def lost(state_dir: Path, url: str | None) -> int:
+    """How many versions are there whose store is not: its file is gone, or empty. 0 also where only
+    a server can tell. Raises StoreError."""
+    file = sqlite_file(state_dir, url)
+    if file is None or (file.exists() and file.stat().st_size):
+        return 0
+    return sum(1 for _ in (state_dir / VERSIONS).glob("[!.]*"))
 
 
 def _holds_rows(connection: sa.Connection) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.faults import Point, reached
 from ttrl.store.adapters import GONE, AdapterState, Author
 from ttrl.store.database import Database, chunks
 from ttrl.store.runs import ACTIVE, RunState
@@ -62,6 +63,11 @@ class Purged:
     run: int | None
     wanted: str | None
 
+    @property
+    def anything(self) -> bool:
+        """Whether anything went at all."""
+        return bool(self.questions or self.probes or self.adapters)
+
 
 class Forgetting:
     """What is forgotten of one store."""
@@ -88,22 +94,25 @@ class Forgetting:
 
     def purge(self, doomed: Doomed, *, keep_serving: bool = False, dry: bool = False) -> Purged:
         """Forget all of this, in one transaction (`dry`: only say what would go): with it, its
-        labelled probes, and a run under way, which may be learning from it. Versions that learned
-        from it, or go on from one that did, are tainted, and no longer wanted unless `keep_serving`
-        says so."""
+        labelled probes. If there is any, a run under way may be learning from it, and is ended.
+        Versions that learned from it, or go on from one that did, are tainted, and no longer wanted
+        unless `keep_serving` says so."""
         with self._database.write() as connection:
             learned = _learned(connection, doomed)
-            ended = _end_run(connection)
+            found = doomed.questions or doomed.probes or learned
+            ended = _end_run(connection) if found else None
             tainted = taint(connection, learned, author=Author.OPERATOR, keep_serving=keep_serving)
             labelled = _delete_probes(connection, doomed)
             count = forget(connection, doomed.questions)
             if doomed.client:
                 whose = adapter_clients.c.client == doomed.client
                 connection.execute(adapter_clients.delete().where(whose))
-            found = Purged(count, labelled, tuple(tainted), ended, _wanted(connection))
+            purged = Purged(count, labelled, tuple(tainted), ended, _wanted(connection))
             if dry:
                 connection.rollback()
-        return found
+            else:
+                reached(Point.PURGING)
+        return purged
 
     def expire(self, before: float | None, most: int | None) -> int:
         """Forget what was last asked before then (Unix seconds), and the oldest of more than
