@@ -7,19 +7,20 @@ and may say the opposite. So of texts that have most words in common the rest is
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 
 from ttrl.meaning import letters, words
 from ttrl.meaning.numbers import besides_numbers
-from ttrl.meaning.tokens import tokens
+from ttrl.meaning.tokens import is_han, tokens
 
 CLOSE = 0.65
 """Part of their telling words that two texts have in common, in the same order, from which on they
 are close."""
-FEW, CLOSE_OF_FEW = 4, 0.5
-"""And that part of so few words: of two, one may be exchanged."""
+FEW, CLOSE_OF_FEW = 2, 0.5
+"""And that part of so few words (two signs of Chinese are one): of two, one may be exchanged."""
 SPAN = 0.6
 """How alike what is exchanged in close texts must be."""
 
@@ -46,7 +47,7 @@ def difference(one: str, other: str) -> Difference:
         return Difference(close=True, tells=False)
     matcher = SequenceMatcher(None, left, right, autojunk=False)
     quickly = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
-    close = CLOSE if max(len(left), len(right)) > FEW else CLOSE_OF_FEW
+    close = CLOSE if max(map(_size, (left, right))) > FEW else CLOSE_OF_FEW
     if any(ratio() < close for ratio in quickly):
         return Difference(close=False, tells=False)
     spans = (
@@ -55,6 +56,10 @@ def difference(one: str, other: str) -> Difference:
         if kind != "equal"
     )
     return Difference(close=True, tells=any(letters.alike(*span) < SPAN for span in spans))
+
+
+def _size(telling: Sequence[str]) -> float:
+    return sum(0.5 if is_han(word) else 1.0 for word in telling)
 
 
 @lru_cache(maxsize=1000)

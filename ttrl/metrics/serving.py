@@ -37,8 +37,9 @@ class Serving:
         )
         self.turned_away = make.counter(
             "ttrl_http_requests_turned_away_total",
-            "Requests not let in: `no_key`, `wrong_key`, without keys a `wrong_host`, over the key's "
-            "`rate` or `at_once`, or `overloaded`: more under way than `gateway.max_requests`.",
+            "Requests not let in: `no_key`, `wrong_key`, without keys a `wrong_host`, over the "
+            "key's `rate` or `at_once`, or `overloaded`: more under way than "
+            "`gateway.max_requests`.",
             "reason",
         )
         self.connections = make.gauge("ttrl_http_connections", "Open connections of clients.")
