@@ -173,7 +173,7 @@ def test_a_lost_store(learned, left):
     adapt = subprocess.run([*TTRL, "adapt", *learned.options], capture_output=True, text=True)
     assert adapt.returncode == 1
     assert "`ttrl doctor`" in adapt.stderr
-    assert "versions: it was lost" in learned.ttrl("doctor", code=1)
+    assert "versions: it was lost" in learned.ttrl("doctor", "--json", code=1)
     learned.child.terminate()
     assert learned.child.wait(60) == 0
     assert (path.read_bytes() if path.exists() else None) == left
