@@ -62,6 +62,8 @@ def test_whole_numbers_in_words(text, number):
         ("Feb 30", None),
         ("3/4/2024", None),
         ("2024-13-01", None),
+        ("2024-00-04", None),
+        ("0.0.2024", None),
         ("May 2024", None),
         ("March", None),
         ("0 May", None),

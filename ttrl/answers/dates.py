@@ -40,7 +40,8 @@ def day(text: str) -> str | None:
 
 
 def _iso(parts: dict[str, str | None]) -> str | None:
-    month = int(parts.get("month") or 0) or _NUMBERS[str(parts["name"]).lower()]
+    name = parts.get("name")
+    month = _NUMBERS[name.lower()] if name else int(parts["month"] or 0)
     year = parts.get("year")
     try:
         known = date(int(year or _SOME_LEAP_YEAR), month, int(parts["day"] or 0))
