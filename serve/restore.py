@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ttrl.backup import ADAPTERS
 from ttrl.files import fsync
-from ttrl.store.database import FILE
+from ttrl.store.database import ADAPTERS, FILE
 
 STAGING = ".restoring-"
 READY = ".restored-"

@@ -28,9 +28,8 @@ from ttrl.adapters import AdapterDamaged
 from ttrl.files import fsync, hand_over, touch, whole
 from ttrl.manifest import FORMAT, MANIFEST, BackupError, Manifest, Member, Moment, read_manifest
 from ttrl.store import Store, StoreError, copies, revisions
-from ttrl.store.database import BACKUPS, FILE, sqlite_file
+from ttrl.store.database import ADAPTERS, BACKUPS, FILE, sqlite_file
 
-ADAPTERS = "adapters"
 LONGEST_MANIFEST = 64 * 1024**2
 PIECE = 1024**2
 NEWEST = "newest.json"

@@ -15,7 +15,7 @@ from serve.doctor.finding import Finding, broken, note, ok, warning
 from ttrl import backup
 from ttrl.config import Config
 from ttrl.store import copies
-from ttrl.store.database import BACKUPS, sqlite_file
+from ttrl.store.database import ADAPTERS, BACKUPS, sqlite_file
 
 MIB = 1024**2
 DAY = 86_400.0
@@ -89,7 +89,7 @@ def judge_access(top: Access, inside: Sequence[Access], us: int) -> Finding:
 
 def disk(config: Config) -> Finding:
     """Whether there is room for a run, and for a copy of the store."""
-    root = config.state_dir / backup.ADAPTERS
+    root = config.state_dir / ADAPTERS
     largest = max((_size(each) for each in root.glob("[!.]*")), default=0)
     file = sqlite_file(config.state_dir, config.store.url)
     store = file.stat().st_size if file and file.is_file() else 0
@@ -124,7 +124,7 @@ def leftovers(state_dir: Path, active: int | None) -> Iterator[Finding]:
         names = " ".join(map(str, sorted([*scratch, *staged])))
         size = sum(map(_size, (*scratch, *staged)))
         yield note(check, f"{size / MIB:,.0f} MiB of what ended early", f"rm -r {names}")
-    if half := [*(state_dir / backup.ADAPTERS).glob(".*")] if active is None else []:
+    if half := [*(state_dir / ADAPTERS).glob(".*")] if active is None else []:
         names = ", ".join(path.name for path in half)
         yield note(check, f"half a version: {names}", "the next start of the daemon clears it up")
     for path in sorted(state_dir.glob(f"{restore.ASIDE}*")):
@@ -167,7 +167,7 @@ def to_restore(config: Config) -> str:
     means = [f"`ttrl restore --force {named or 'FILE'} --state-dir {state_dir}`"]
     if old := copies.newest_first(state_dir / BACKUPS):
         means.append(f"put {old[0]}, from before an upgrade, in the place of {file}")
-    away = f"{file}, {file}-wal, {file}-shm and {state_dir / backup.ADAPTERS}"
+    away = f"{file}, {file}-wal, {file}-shm and {state_dir / ADAPTERS}"
     means.append(f"move {away} away and begin with nothing")
     return f"stop the daemon, then {'; or '.join(means)}"
 

@@ -13,11 +13,11 @@ from serve.doctor.finding import Finding, broken, note, ok, warning
 from serve.keys import KeysUnreadable, read
 from serve.listening import PortInUse, listen
 from serve.state import OWNER, Owner
-from ttrl import backup
 from ttrl.config import Config
 from ttrl.engine import fitness
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.memory.shape import CannotPlan, find
+from ttrl.store.database import ADAPTERS
 
 ASK_SECONDS = 10.0
 
@@ -125,7 +125,7 @@ def engine(config: Config) -> Iterator[Finding]:
         if not client.healthy():
             yield broken("engine", f"no engine answers at {url}", "start it, or mend engine.url")
             return
-        root = config.state_dir / backup.ADAPTERS
+        root = config.state_dir / ADAPTERS
         name = config.model.name or _served(client)
         try:
             fitness.check(client, model=name, rank=config.update.lora_rank, root=root)

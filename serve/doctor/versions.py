@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from serve.doctor.finding import Finding, broken, note, ok, warning
-from ttrl import backup
 from ttrl.adapters import AdapterDamaged, verify_as
 from ttrl.base import Base, identify
 from ttrl.config import Config
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow
+from ttrl.store.database import ADAPTERS
 
 
 def check(config: Config, store: Store) -> Iterator[Finding]:
     """Every version of the store on the disk, and every directory in the store."""
-    root, every = config.state_dir / backup.ADAPTERS, store.adapters.all()
+    root, every = config.state_dir / ADAPTERS, store.adapters.all()
     rows = [row for row in every if row.state not in GONE]
     put_back = f"put it back from a backup (`tar xf FILE -C {config.state_dir} adapters/NAME`)"
     wanted, previous = store.adapters.wanted().adapter, store.adapters.previous()

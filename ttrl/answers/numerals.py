@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import re
 
-_ENGLISH = """
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen
-"""
-_ENGLISH_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_ENGLISH_SCALES = {
-    "trillion": 10**12, "billion": 10**9, "million": 10**6, "thousand": 10**3, "hundred": 10**2,
-}  # fmt: skip
-# Without "null", which is nothing in English, and so perhaps no number.
-_GERMAN = """
-eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn
-siebzehn achtzehn neunzehn
-"""
-_GERMAN_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig"
-_GERMAN_SCALES = (
-    ("milliarden", 10**9), ("milliarde", 10**9), ("millionen", 10**6), ("million", 10**6),
-    ("tausend", 10**3), ("hundert", 10**2),
-)  # fmt: skip
-_CHINESE = {sign: number for number, sign in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
-_CHINESE_SCALES = {"亿": 10**8, "万": 10**4, "千": 10**3, "百": 10**2, "十": 10}
+from ttrl.meaning import words
 
-
-def _numbered(ones: str, first: int, tens: str) -> dict[str, int]:
-    return {word: number for number, word in enumerate(ones.split(), first)} | {
-        word: 10 * number for number, word in enumerate(tens.split(), 2)
-    }
-
-
-_ENGLISH_WORDS = _numbered(_ENGLISH, 0, _ENGLISH_TENS)
-_GERMAN_WORDS = _numbered(_GERMAN, 1, _GERMAN_TENS) | {"ein": 1, "eine": 1}
+_NO_COUNT = {"null", "twice", "zweimal", "dreimal"}
+"""Where they are the whole answer; "null" is nothing in English, and so perhaps no number."""
+_WORDS = {
+    word: int(value)
+    for word, value in words.NUMERALS.items()
+    if value == int(value) and word not in _NO_COUNT
+} | dict.fromkeys(("one", "eins", "ein", "eine"), 1)
+_ENGLISH_SCALES = ("trillion", "billion", "million", "thousand", "hundred")
+_GERMAN_SCALES = ("milliarden", "milliarde", "millionen", "million", "tausend", "hundert")
+_CHINESE = words.HAN_DIGITS | {"一": 1, "〇": 0}
+_CHINESE_SCALES = sorted(words.HAN_SCALES.items(), key=lambda scale: -scale[1])
 
 
 def whole_number(text: str) -> int | None:
@@ -47,30 +30,30 @@ def whole_number(text: str) -> int | None:
     return _chinese(text) if german is None else german
 
 
-def _english(words: list[str]) -> int | None:
-    for scale, size in _ENGLISH_SCALES.items():
-        if scale in words:
-            at = words.index(scale)
-            times = 1 if words[:at] in ([], ["a"]) else _english(words[:at])
-            rest = words[at + 1 :]
+def _english(said: list[str]) -> int | None:
+    for scale in _ENGLISH_SCALES:
+        if scale in said:
+            at = said.index(scale)
+            times = 1 if said[:at] in ([], ["a"]) else _english(said[:at])
+            rest = said[at + 1 :]
             more = 0 if not rest else _english(rest[1:] if rest[0] == "and" else rest)
-            return _together(times, size, more)
-    return _tens_and_ones([_ENGLISH_WORDS.get(word) for word in words])
+            return _together(times, words.SCALES[scale], more)
+    return _tens_and_ones(said)
 
 
 def _german(text: str) -> int | None:
-    for scale, size in _GERMAN_SCALES:
+    for scale in _GERMAN_SCALES:
         before, found, after = text.partition(scale)
         if found:
             times = 1 if not before else _german(before)
-            return _together(times, size, 0 if not after else _german(after.removeprefix("und")))
+            more = 0 if not after else _german(after.removeprefix("und"))
+            return _together(times, words.SCALES[scale], more)
     ones, both, tens = text.partition("und")
-    words = [tens, ones] if both else [text]
-    return _tens_and_ones([_GERMAN_WORDS.get(word) for word in words])
+    return _tens_and_ones([tens, ones] if both else [text])
 
 
 def _chinese(text: str) -> int | None:
-    for scale, size in _CHINESE_SCALES.items():
+    for scale, size in _CHINESE_SCALES:
         before, found, after = text.partition(scale)
         if found:
             times = 1 if not before else _chinese(before)
@@ -80,8 +63,8 @@ def _chinese(text: str) -> int | None:
     return _CHINESE.get(text)
 
 
-def _tens_and_ones(values: list[int | None]) -> int | None:
-    match values:
+def _tens_and_ones(said: list[str]) -> int | None:
+    match [_WORDS.get(word) for word in said]:
         case [int(value)]:
             return value
         case [int(tens), int(ones)] if tens >= 20 and 0 < ones < 10:

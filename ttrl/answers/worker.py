@@ -63,11 +63,8 @@ def _leaves_open(expression: sympy.Basic) -> bool:
     """Whether it has something like dy/dx, where nothing says how y depends on x: sympy takes it
     for a constant, and dy/dx for 0."""
     return any(
-        each.expr.free_symbols and not set(each.variables) <= each.expr.free_symbols
-        for each in expression.atoms(sympy.Derivative)
-    ) or any(
-        each.function.free_symbols and not set(each.variables) <= each.function.free_symbols
-        for each in expression.atoms(sympy.Integral)
+        each.args[0].free_symbols and not set(each.variables) <= each.args[0].free_symbols
+        for each in expression.atoms(sympy.Derivative, sympy.Integral)
     )
 
 

@@ -24,7 +24,7 @@ from ttrl.store.url import parse, shown
 log = logging.getLogger(__name__)
 
 FILE = "store.sqlite"
-VERSIONS = "adapters"
+ADAPTERS = "adapters"
 DAMAGE = (SQLITE_CORRUPT, SQLITE_NOTADB)
 BACKUPS = "backups"
 """Where in the state directory a store is copied to before it is migrated."""
@@ -213,7 +213,7 @@ def lost(state_dir: Path, url: str | None) -> int:
     file = sqlite_file(state_dir, url)
     if file is None or (file.exists() and file.stat().st_size):
         return 0
-    return sum(1 for _ in (state_dir / VERSIONS).glob("[!.]*"))
+    return sum(1 for _ in (state_dir / ADAPTERS).glob("[!.]*"))
 
 
 def _holds_rows(connection: sa.Connection) -> bool:
