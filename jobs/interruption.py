@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,13 +31,23 @@ def hear() -> None:
 
 @contextmanager
 def put_off() -> Iterator[None]:
-    """No signal comes before the end of the block. For imports: some libraries drop whatever is
-    raised while others are imported (torch, numpy), or make it an ImportError of their own."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, WHY)
+    """No signal is heard before the end of the block. For imports: some libraries drop whatever is
+    raised while others are imported (torch, numpy), or make it an ImportError of their own.
+
+    A mask of signals would be no help: it is a thread's own, and what any other thread takes,
+    Python lets the main one hear."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda each, _: came.append(each)) for number in WHY}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

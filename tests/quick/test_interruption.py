@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from contextlib import suppress
 
 import pytest
@@ -43,15 +45,47 @@ def test_the_clearing_away_has_a_limit(hearing):
     assert 0 < signal.alarm(0) <= LAST_SECONDS
 
 
-def test_a_stop_waits_for_what_would_lose_it(hearing):
+def take_it_here(number):
+    os.kill(os.getpid(), number)
+
+
+def take_it_elsewhere(number):
+    """By a thread that does not wait for anything, as the one that beats for the run."""
+    thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), number))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("take", [take_it_here, take_it_elsewhere])
+@pytest.mark.parametrize("number", WHY)
+def test_a_stop_waits_for_what_would_lose_it(hearing, take, number):
     imported = []
 
     def load():
         with interruption.put_off():
             with suppress(BaseException):
-                signal.raise_signal(signal.SIGTERM)
+                take(number)
+                take(number)
             imported.append("torch")
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match=WHY[number]):
         load()
     assert imported
+
+
+def test_what_is_put_off_outside_the_main_thread_hinders_nobody(hearing):
+    """A daemon measures in a thread, which can neither hear a signal nor say who does."""
+    inside, over = threading.Event(), threading.Event()
+
+    def load():
+        with interruption.put_off():
+            inside.set()
+            over.wait(10)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    assert inside.wait(10)
+    with pytest.raises(Stopped):
+        signal.raise_signal(signal.SIGINT)
+    over.set()
+    thread.join()
