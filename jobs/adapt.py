@@ -40,6 +40,7 @@ from ttrl.paired import Answered, Probe
 from ttrl.policy import NothingLeft, SettingRefused, Updated, UpdateDiverged
 from ttrl.quality import Quality
 from ttrl.references import ReferencesUnreadable
+from ttrl.rewards import RewardFailed
 from ttrl.rollouts import Roller, pacer_for
 from ttrl.store import Store, StoreError
 from ttrl.store.adapters import AdapterState, Author, Forgotten
@@ -61,6 +62,7 @@ FORESEEN = (
     MemoryRefused,
     MeaningRefused,
     ReferencesUnreadable,
+    RewardFailed,
     Forgotten,
 )
 """Failures whose own words are the run's reason; none of them quotes a user or a model."""

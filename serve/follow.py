@@ -97,7 +97,7 @@ class Board:
 
 def _step_table(steps: list[Observation]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("step", "agree", "reward", "could teach", "tokens each", "mismatch", "seconds"):
+    for heading in ("step", "agree", "could teach", "tokens each", "mismatch", "seconds"):
         table.add_column(heading, justify="right")
     for cells in map(_cells, steps):
         table.add_row(*cells)
@@ -108,7 +108,6 @@ def _cells(observation: Observation) -> Iterator[str]:
     numbers = observation.numbers
     yield f"{numbers['step']}/{numbers['steps']}"
     yield f"{numbers['share']:.0%}"
-    yield f"{numbers.get('reward', 0):.2f}"
     yield f"{numbers['informative']:.0%}"
     yield f"{numbers.get('completions/mean_length', 0):.0f}"
     yield f"{numbers.get('sampling/sampling_logp_difference/mean', 0):.1e}"
@@ -132,8 +131,8 @@ class Lines(AbstractContextManager["Lines"]):
         """Print what is new."""
         for observation in news.observations:
             if observation.kind == "step":
-                step, agree, reward, *_, seconds = _cells(observation)
-                click.echo(f"step {step}: {agree} agree, reward {reward}, {seconds} s", err=True)
+                step, agree, *_, seconds = _cells(observation)
+                click.echo(f"step {step}: {agree} agree, {seconds} s", err=True)
             elif observation.kind in PAUSING:
                 click.echo(_pausing(observation), err=True)
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ttrl.config import VoteConfig
-from ttrl.rewards import REWARDS, Ballot, find, total
+from ttrl.rewards import REWARDS, Ballot, RewardFailed, find, total
 from ttrl.samples import Finish, Sample
 from ttrl.votes import take_vote
 
@@ -35,6 +35,10 @@ def short(_ballot):
 
 def words(_ballot):
     return ["much", "little"]
+
+
+def broken(ballot):
+    raise KeyError(ballot.question)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +177,21 @@ def test_one_of_your_own():
         ("nowhere.to:be_found", "cannot be imported: .*No module named 'nowhere'"),
         (f"{__name__}:nothing", "cannot be imported: .* has no attribute 'nothing'"),
         (f"{__name__}:MAX_TOKENS", "is no function"),
-        (f"{__name__}:short", "does not give one finite number a sample"),
-        (f"{__name__}:words", "does not give one number a sample"),
     ],
 )
 def test_a_reward_that_is_none_is_refused(name, says):
     with pytest.raises(ValueError, match=says):
         total(ballot(["5", "6"]), {name: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("short", "does not give one finite number a sample"),
+        ("words", "does not give one number a sample"),
+        ("broken", r"raised KeyError at test_rewards\.py:\d+$"),
+    ],
+)
+def test_a_reward_that_fails_says_where_and_quotes_nobody(function, says):
+    with pytest.raises(RewardFailed, match=f"the reward {__name__}:{function} {says}"):
+        total(ballot(["5", "6"]), {f"{__name__}:{function}": 1.0})

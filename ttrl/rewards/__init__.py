@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import importlib
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, cast
 
@@ -22,7 +24,7 @@ from ttrl.rewards.ballot import Ballot
 from ttrl.rewards.form import echo, length, overlong, readable, repetition
 from ttrl.rewards.similarity import centrality, consensus, novelty, reference
 
-__all__ = ["REWARDS", "Ballot", "Reward", "find", "total"]
+__all__ = ["REWARDS", "Ballot", "Reward", "RewardFailed", "find", "total"]
 
 Reward = Callable[[Ballot], Sequence[float]]
 """From a question's samples and their vote to one number a sample, in the same order."""
@@ -41,6 +43,11 @@ REWARDS: Mapping[str, Reward] = {
     "echo": echo,
 }
 
+
+class RewardFailed(Exception):
+    """A reward raised something, or gave other than a number a sample; says which."""
+
+
 LEAST_SPREAD = 0.1
 """Standard deviation below which the differences that a reward makes within a group are not blown
 up any more: where all but one have exactly the same worth, a trifle would outweigh the vote."""
@@ -51,7 +58,8 @@ def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:
     is right. If there are several, each is first brought to mean 0 and standard deviation 1 of its
     own, so that none counts for more only because it varies more (GDPO, arXiv 2601.05242).
 
-    Raises ValueError for a reward that there is not, or that gives other than a number a sample.
+    Raises ValueError for a reward that there is not, and RewardFailed for one that raises or gives
+    other than a number a sample.
     """
     terms = {name: _worth(name, ballot) for name, weight in weights.items() if weight}
     if not ballot.teaches:
@@ -93,14 +101,24 @@ def _imported(name: str, load: Callable[[], Any]) -> Reward:
 
 
 def _worth(name: str, ballot: Ballot) -> list[float]:
-    given = find(name)(ballot)
+    reward = find(name)
+    try:
+        given = reward(ballot)
+    except Exception as error:  # somebody's own may raise anything
+        raise RewardFailed(f"the reward {name} raised {_whence(error)}") from error
     try:
         worth = [float(each) for each in given]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the reward {name} does not give one number a sample") from error
+        raise RewardFailed(f"the reward {name} does not give one number a sample") from error
     if len(worth) != len(ballot.samples) or not all(map(math.isfinite, worth)):
-        raise ValueError(f"the reward {name} does not give one finite number a sample")
+        raise RewardFailed(f"the reward {name} does not give one finite number a sample")
     return worth
+
+
+def _whence(error: Exception) -> str:
+    """Its kind and where it was raised: its words may quote an answer."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__} at {Path(frame.f_code.co_filename).name}:{line}"
 
 
 def _standard(term: Sequence[float]) -> list[float]:
