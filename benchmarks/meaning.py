@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ttrl.answers import AnswerKind, Reader
 from ttrl.meaning import Letters, Likeness, agreement, cluster
 from ttrl.rewards import REWARDS, Ballot, total
 from ttrl.samples import Finish, Sample
+from ttrl.settings import load
 from ttrl.votes import take_vote
 
 DATA = Path(__file__).with_name("data") / "freetext.jsonl"
@@ -44,10 +46,7 @@ FILLERS = {
     "de": "Ich hoffe, dass Ihnen das hilft; melden Sie sich gern, wenn Sie noch Fragen haben.",
     "zh": "希望这对您有帮助,如果还有其他问题,请随时告诉我。",
 }
-RECIPES = {
-    "free-text": {"soft_majority": 1.0, "consensus": 0.5, "overlong": 0.2, "echo": 0.1},
-    "domain-qa": {"reference": 1.0, "soft_majority": 1.0, "consensus": 0.25, "overlong": 0.2},
-}
+RECIPES = ("free-text", "domain-qa")
 
 
 @dataclass(frozen=True)
@@ -133,10 +132,16 @@ def wins(items: Sequence[Item], likeness: Likeness) -> dict[str, dict[str, int]]
         for name, text in pretenders(item, other).items():
             ballot = _ballot(item, [*item.texts, text], likeness)
             worth = {by: REWARDS[by](ballot) for by in SIMILARITY}
-            worth |= {by: total(ballot, weights) for by, weights in RECIPES.items()}
+            worth |= {by: total(ballot, _weights(by)) for by in RECIPES}
             for by, (*others, last) in worth.items():
                 won[by][name] += last > min(others) and last >= max(others)
     return {by: {name: n for name, n in sorted(counts.items()) if n} for by, counts in won.items()}
+
+
+@cache
+def _weights(recipe: str) -> Mapping[str, float]:
+    overrides = {"model.name": "any", "recipe": recipe}
+    return load(environ={}, overrides=overrides).config.vote.rewards
 
 
 def _ballot(item: Item, texts: Sequence[str], likeness: Likeness) -> Ballot:

@@ -15,11 +15,12 @@ from ttrl.store.runs import RunState
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 COLLAPSING = (
-    "update.steps=40", "update.learning_rate=0.02", "update.grpo.lr_scheduler_type=constant",
-    "vote.floor=0", "update.snapshots=1",
+    "update.steps=40", "update.learning_rate=5e-3", "update.grpo.lr_scheduler_type=constant",
+    "vote.floor=0", "update.snapshots=1", "guard.window=3",
 )  # fmt: skip
-"""Steps so large that the model forgets how to answer within two or three; and nothing is kept of
-the steps before the last, which the gate could judge."""
+"""Steps so large that the model forgets how to answer within four or five, which is too soon for a
+longer window: with no answer left that can be read, the run would end by itself, for the gate to
+judge. Nothing is kept of the steps before the last, which the gate could."""
 MORE = make_problems(40, seed=31)
 
 
@@ -27,8 +28,9 @@ def test_a_collapsing_run_is_stopped_and_ships_nothing(tmp_path):
     state_dir = record_questions(tmp_path / "state")
     with Daemon(state_dir, *COLLAPSING) as daemon, daemon.store() as store:
         ended = json.loads(daemon.ttrl("adapt", "--json", code=4))
-        run, ruling = store.runs.get(ended["id"]), ended_by(store, ended["id"])
-        assert run.state is RunState.REJECTED
+        run = store.runs.get(ended["id"])
+        assert run.state is RunState.REJECTED, run.reason
+        ruling = ended_by(store, ended["id"])
         assert run.reason.startswith(f"the guard says hold ({ruling['rule']}): steps ")
         assert run.steps < 20
         assert store.adapters.all() == [], "nothing ships"

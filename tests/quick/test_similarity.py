@@ -9,10 +9,10 @@ from ttrl.answers import AnswerKind, Reader
 from ttrl.meaning import Letters, copied, honesty
 from ttrl.rewards import REWARDS, Ballot, total
 from ttrl.samples import Finish, Sample
+from ttrl.settings import load
 from ttrl.votes import take_vote
 
 SIMILARITY = ("centrality", "consensus", "reference")
-FREE_TEXT = {"soft_majority": 1.0, "consensus": 0.5}
 
 
 @pytest.mark.parametrize("reward", SIMILARITY)
@@ -25,10 +25,47 @@ def test_pretending_never_wins(reward, pretender):
     assert all(0 <= each <= 1 for each in worth)
 
 
+@pytest.mark.parametrize("recipe", ["free-text", "domain-qa"])
 @pytest.mark.parametrize("pretender", PRETENDERS)
-def test_pretending_never_wins_by_a_recipe(pretender):
-    worth = total(ballot([*RIGHT, *WRONG, PRETENDERS[pretender]], Letters()), FREE_TEXT)
+def test_pretending_never_wins_by_a_recipe(recipe, pretender):
+    weights = load(
+        environ={}, overrides={"model.name": "any", "recipe": recipe}
+    ).config.vote.rewards
+    group = ballot([*RIGHT, *WRONG, PRETENDERS[pretender]], Letters(), references=RIGHT[:1])
+    worth = total(group, weights)
     assert worth[-1] < max(worth[:4])
+
+
+def test_a_pretender_has_less_of_its_share():
+    found = ballot(RIGHT, Letters())
+    votes = dict(found.vote.counts)
+    found.__dict__["honesty"] = (1, 0.5, 1, 0)
+    shares = [votes[answer] / 4 for answer in found.vote.answers]
+    assert REWARDS["soft_majority"](found) == [shares[0], shares[1] / 2, shares[2], 0]
+
+
+PASSAGE = (
+    "How do I clean the filter? The booklet: rinse it under cold water, never in the dishwasher, "
+    "and let it dry for a day."
+)
+QUOTED = "Rinse it under cold water, never in the dishwasher, and let it dry for a day."
+
+
+@pytest.mark.parametrize(
+    ("text", "close"),
+    [
+        (QUOTED, True),
+        ("Rinse it under cold water, never in the dishwasher; let it dry for a day.", True),
+        (QUOTED.replace("a day", "two days"), False),
+        (PASSAGE, False),
+    ],
+)
+def test_what_is_right_may_stand_in_the_question(text, close):
+    """A passage to be read: an answer may copy as much of it as the right one does."""
+    reader = Reader(AnswerKind.FREE, Letters())
+    assert reader.matches(text, [QUOTED], PASSAGE, AnswerKind.FREE) is close
+    own = "Cold water is what it wants, no machine, and some 24 hours in the air."
+    assert not reader.matches(QUOTED, [own], PASSAGE, AnswerKind.FREE), "that copies nothing"
 
 
 @pytest.mark.parametrize("reward", SIMILARITY)

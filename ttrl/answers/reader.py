@@ -41,7 +41,8 @@ class Reader:
         """How close an answer is to the nearest of those that are right, from 0 to 1."""
         if kind is not AnswerKind.FREE:
             return float(matches(text, accepted, kind))
-        said = _own_words(text, question)
+        theirs = max((meaning.copied(each, question) for each in accepted), default=0.0)
+        said = _own_words(text, question, theirs)
         if said is None:
             return 0.0
         return max(meaning.agreement([said, *accepted], question, self.likeness)[0][1:])
@@ -68,9 +69,11 @@ class Reader:
         return [None if each is None else written[each] for each in said]
 
 
-def _own_words(text: str, question: str) -> str | None:
-    """What is said; nothing by who only says the question again."""
+def _own_words(text: str, question: str, theirs: float = 0.0) -> str | None:
+    """What is said; nothing by who only says the question again. Where what is right stands in the
+    question, as in a passage to be read, an answer may copy as much of it: the share `theirs`."""
     said = read(text, AnswerKind.FREE)
-    if said is None or meaning.copied(said, question) >= QUESTION_REPEATED:
+    if said is None:
         return None
-    return said
+    share = meaning.copied(said, question)
+    return None if share >= QUESTION_REPEATED and share > theirs else said

@@ -12,9 +12,12 @@ def majority(ballot: Ballot) -> list[float]:
 
 def soft_majority(ballot: Ballot) -> list[float]:
     """The share of the samples that give the same answer, 0 for one that cannot be read: what a
-    narrow majority is unsure of, it teaches less surely. All 0 without a label."""
+    narrow majority is unsure of, it teaches less surely. What only looks like a free text that
+    answers loses by ttrl.meaning.honesty. All 0 without a label."""
     if ballot.vote.label is None:
         return [0.0] * len(ballot.samples)
     votes = dict(ballot.vote.counts)
-    return [votes.get(answer, 0) / len(ballot.samples) if answer else 0.0
-            for answer in ballot.vote.answers]  # fmt: skip
+    return [
+        honest * votes.get(answer, 0) / len(ballot.samples) if answer else 0.0
+        for answer, honest in zip(ballot.vote.answers, ballot.honesty, strict=True)
+    ]
