@@ -23,7 +23,7 @@ from benchmarks.laboratory.book import Book, OtherSize
 from benchmarks.laboratory.cells import Key
 from benchmarks.laboratory.mixtures import MIXTURES, Mixture, Size, named
 
-SMOKE = Size(trained=32, held_out=24, probes=120, samples=32, steps=6)
+SMOKE = Size(trained=32, held_out=24, probes=160, samples=32, steps=6)
 SMOKE_MIXTURES, SMOKE_ARMS = ("easy", "constant"), ("none", "plain", "ours")
 
 

@@ -81,6 +81,11 @@ class Server(uvicorn.Server):
         yield
 
 
+KEEP_ALIVE_SECONDS = 20
+"""Longer than clients keep a connection that rests (OpenAI's: 5 s), so that they end it, and no
+request meets our closing it."""
+
+
 def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
     """Within the bounds of the configuration; its connections are counted there."""
     bounds = Bounds(
@@ -95,6 +100,7 @@ def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
             ws="none",
             log_config=None,
             access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             server_header=False,
             timeout_graceful_shutdown=int(config.gateway.drain_timeout.total_seconds()),
         )

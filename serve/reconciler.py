@@ -70,7 +70,8 @@ class Reconciler:
         while True:
             await self.settle()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), INTERVAL_SECONDS)
+                async with asyncio.timeout(INTERVAL_SECONDS):  # wait_for may lose our own end
+                    await self._wake.wait()
             self._wake.clear()
 
     async def settle(self) -> bool:

@@ -47,6 +47,7 @@ class RunKeeper:
         self._child: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
+        self._starting = asyncio.Lock()
 
     def bury_the_dead(self) -> None:
         """End the runs of an owner that died, since theirs died with it, and of a process that
@@ -61,6 +62,10 @@ class RunKeeper:
         if self._damage is not None:
             raise StoreDamaged(self._damage)
         config = override(self._config, request.get("overrides", {}))
+        async with self._starting:  # else a second would take the first, not yet watched, for dead
+            return await self._start(config, trigger, request)
+
+    async def _start(self, config: Config, trigger: Trigger, request: Mapping[str, Any]) -> Run:
         if not self.busy:
             await asyncio.to_thread(self.bury_the_dead)
         run = await asyncio.to_thread(self._store.runs.create, trigger, request)

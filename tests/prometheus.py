@@ -23,7 +23,7 @@ needs_prometheus = pytest.mark.skipif(
 
 
 def promtool(*words: str, given: bytes | None = None) -> None:
-    done = subprocess.run(["promtool", *words], input=given, capture_output=True, timeout=60)
+    done = subprocess.run(["promtool", *words], input=given, capture_output=True, timeout=280)
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 

@@ -143,7 +143,7 @@ def _ratios(probes: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
         far = abs(math.log(after / before)) > math.log(settings.length)
         yield Check(Rule.LENGTH, _failed(far), f"{Rule.LENGTH}: {before:.0f} to {after:.0f} tokens")
     before, after = (_variety(side) for side in zip(*map(_labels, probes), strict=True))
-    narrow = after < before / 2
+    narrow = 0 < after < before / 2  # without any majority there is nothing to be narrow
     words = f"{Rule.VARIETY}: {before:.1f} to {after:.1f} of {len(probes)}"
     yield Check(Rule.VARIETY, _failed(narrow), words)
 

@@ -47,7 +47,8 @@ def test_samples_have_tokens_and_logprobs(client: EngineClient) -> None:
     drawn = client.sample(QUESTION, model=BASE, n=5, sampling=Sampling(max_tokens=20))
     assert drawn.version == BASE
     assert len(drawn.prompt_ids) > 20
-    assert len({sample.token_ids for sample in drawn.samples}) == 5
+    assert len(drawn.samples) == 5
+    assert len({sample.token_ids for sample in drawn.samples}) > 1
     for sample in drawn.samples:
         assert 1 <= len(sample.token_ids) == len(sample.logprobs) <= 20
         assert all(logprob <= 0 for logprob in sample.logprobs)

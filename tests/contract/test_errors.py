@@ -96,9 +96,9 @@ def test_it_answers_after_all_that(client: EngineClient) -> None:
 
 
 def test_the_client_says_what_was_refused_and_quotes_nobody(client: EngineClient) -> None:
-    question = from_prompt("my secret is 4711")
+    question = from_prompt("my secret is a canary")
     with pytest.raises(EngineRefused) as caught:
         client.sample(question, model="nobody", n=1, sampling=Sampling(max_tokens=5))
     assert caught.value.status == 404
     assert "nobody" in str(caught.value)
-    assert "4711" not in str(caught.value)
+    assert "canary" not in str(caught.value)

@@ -88,7 +88,7 @@ def test_a_full_disk_while_recording(tmp_path):
 def test_a_full_disk_in_a_run(tmp_path, monkeypatch, point):
     state_dir = record_questions(tmp_path / "state")
     monkeypatch.setenv(VARIABLE, f"{Kind.FULL}@{point}")
-    settings = (*SHORT, "gate.min_probes=64")
+    settings = (*SHORT, "gate.min_probes=64", "gate.flips=1")  # held for want of probes alone
     with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
         daemon.ttrl("adapt", code=1)
         (run,) = store.runs.newest(5)

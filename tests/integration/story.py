@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from tests.hook import SECRET, Hook, listening
 from tests.integration.daemon import Daemon, wait_until
 from tests.prometheus import Prometheus, scraping
 from ttrl.demo.questions import Problem, make_problems
+from ttrl.engine.process import free_port
 from ttrl.probes import Label
 from ttrl.questions import from_prompt
 from ttrl.store.questions import Recorded
@@ -55,7 +55,7 @@ def _night(
     daemon: Daemon, directory: Path, hook: Hook, problems: Sequence[Problem]
 ) -> Iterator[Story]:
     target = daemon.url.removeprefix("http://")
-    with scraping(target, directory, _free_port()) as prometheus:
+    with scraping(target, directory, free_port()) as prometheus:
         began = time.time()
         wait_until(lambda: prometheus.ask("ttrl_engine_up"), "it is scraped")
         _use(daemon, problems[:12])
@@ -94,10 +94,3 @@ def _use(daemon: Daemon, problems: Sequence[Problem]) -> None:
         assert piece.id
     unlearned = {"X-TTRL-No-Learn": "1"}
     daemon.client.chat.completions.create(**asked, extra_headers=unlearned, max_tokens=8)
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

@@ -28,7 +28,7 @@ from ttrl.store import Store
 from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunState, Trigger
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def ended_by(store, run_id):
 
 
 def test_tokens_bound_a_run_and_distance_is_from_the_version_it_started_from(tmp_path):
-    state_dir = record_questions(tmp_path / "state")
+    state_dir = record_questions(tmp_path / "state", 240)
     settings = ("update.learning_rate=5e-3", "gate.kl_base=10", "gate.kl_live=10")
     with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
         first = json.loads(daemon.ttrl("adapt", "--json", "--set", "update.max_tokens=1000"))

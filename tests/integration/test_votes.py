@@ -86,7 +86,8 @@ def test_each_reward_is_in_what_a_sample_is_worth(ask):
     weights = (f"vote.rewards.{name}={weight}" for name, weight in WEIGHTS.items())
     run, alone = ask(
         talker.returns(), "recipe=free-text", *weights, f"vote.max_tokens={MAX_TOKENS}",
-        f"vote.floor={FLOOR}", "update.keep=8", "update.downsampling=random", steps=1,
+        f"vote.floor={FLOOR}", "update.keep=8", "update.downsampling=random",
+        "update.questions_per_step=8", steps=1,
     )  # fmt: skip
     with alone.store() as store:
         texts = {row.id: row.question.text for row in store.questions.page(100)}

@@ -7,9 +7,10 @@ import pytest
 
 from ttrl.store import Store
 
-# Nothing here is timed: the machine may be busy.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+# Nothing here is timed, for the machine may be busy, and every run tries the same examples: it is
+# benchmarks.fuzz that looks for others.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture

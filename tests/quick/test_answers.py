@@ -327,6 +327,7 @@ def test_defect_5_single_letters_are_not_units():
 
 def test_defect_5_an_unreadable_answer_is_none_and_never_the_empty_string():
     assert canonical(["", "hm", r"\boxed{}", r"\boxed{\text{ }}"], MATH) == [None] * 4
+    assert canonical([r"\boxed{\cup}", r"\boxed{x=\text{}}"], MATH) == [None] * 2
     assert canonical([boxed("None")], MATH) == ["none"]
 
 

@@ -43,11 +43,11 @@ class Engine:
     def sample(self, question, *, model, n, sampling, priority):
         with self.lock:
             self.drawn += 1
+            rng = random.Random(f"{model} {question.hash} {self.drawn}")
             if self.asked[-1:] != [model]:
                 self.asked.append(model)
             self.questions.setdefault(model, set()).add(question.hash)
         a, b = (int(word.strip("?")) for word in question.text.split() if word[0].isdigit())
-        rng = random.Random(f"{model} {question.hash} {self.drawn}")
         given = [a + b if rng.random() < RIGHT[model] else rng.randrange(10**6) for _ in range(n)]
         drawn = (
             Sample(f"\\boxed{{{number}}}", (1, 2), (0.0, 0.0), Finish.STOP) for number in given

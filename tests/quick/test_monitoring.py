@@ -227,6 +227,7 @@ def test_a_beginning_is_no_alarm(alert, tmp_path):
 
 
 @needs_prometheus
+@pytest.mark.timeout(300)  # days of series, minute by minute
 @pytest.mark.parametrize("alert", CASES)
 def test_it_fires_and_clears(alert, tmp_path):
     series, fires, cleared, labels = CASES[alert]

@@ -125,7 +125,7 @@ def test_no_more_go_out_than_the_bound(scene: Scene) -> None:
     scene.show(BUSY, bound=4)
     assert scene.inside == 8, "what is out is not called back"
     scene.let_go(5)
-    scene.wait_inside(4)
+    until(lambda: (scene.left, scene.inside) == (5, 4), "five have left, one has come")
     assert scene.entered == 9
     scene.show(BUSY, bound=2)
     scene.let_go(2)

@@ -9,9 +9,10 @@ import pytest
 
 from serve import runs
 from serve.runs import RunKeeper
+from tests.house import until
 from ttrl.config import Config
 from ttrl.metrics import Metrics
-from ttrl.store.runs import RunState, Trigger
+from ttrl.store.runs import RunBusy, RunState, Trigger
 
 DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); "
 CRASHES_WHEN_TOLD = """
@@ -70,3 +71,21 @@ def test_one_that_ends_by_itself_has_failed(store, tmp_path, program, text, reas
     ended = asyncio.run(run(store, tmp_path, stop=False))
     assert ended.state is RunState.FAILED
     assert reason in ended.reason
+
+
+def test_of_two_started_at_once_the_second_is_refused(store, tmp_path, program):
+    """It does not take the first, whose process nobody watches yet, for dead."""
+    program("print(flush=True); import time; time.sleep(60)")
+
+    async def start_two():
+        keeper = RunKeeper(Config(state_dir=tmp_path), store, "http://127.0.0.1:1", Metrics())
+        first = asyncio.create_task(keeper.start(Trigger.OPERATOR, {}))
+        await asyncio.to_thread(until, store.runs.active, "the first is written down")
+        assert not first.done(), "its process is being started"
+        with pytest.raises(RunBusy):
+            await keeper.start(Trigger.OPERATOR, {})
+        assert store.runs.active() == await first
+        assert await keeper.stop()
+
+    asyncio.run(start_two())
+    assert len(store.runs.newest(5)) == 1

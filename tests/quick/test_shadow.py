@@ -215,6 +215,7 @@ def test_what_the_engine_fails_at(
     assert scene.store.shadow.of(versions) == [{Stream.ERRORS: each} for each in errors]
 
 
+@pytest.mark.parametrize("scene", [{"shadow.false_alarms_a_year": 1e9}], indirect=True)
 def test_a_worse_version_is_rolled_back_once_and_the_next_is_watched_afresh(
     scene: Scene, store: Store
 ) -> None:

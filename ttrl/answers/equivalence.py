@@ -70,7 +70,7 @@ def _math_keys(answers: Iterable[str]) -> dict[str, str | None]:
 
 
 def _written(meaning: Form | None, names: Mapping[Leaf, str]) -> str | None:
-    return None if meaning is None else write(meaning, names)
+    return None if meaning is None else write(meaning, names) or None
 
 
 def _name(found: Iterable[Leaf]) -> dict[Leaf, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from ttrl.engine import tether
 from ttrl.engine.client import EngineClient, EngineError
 
 POLL_SECONDS = 0.1
+PORTS = range(20_000, 32_768)
 LAST_LINES = 20
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM has room for: others are rounded up."""
@@ -167,10 +169,13 @@ class EngineProcess:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody listens on at the moment. It is below those that
+    systems hand out to whoever asks for any: the engine binds it only when its model is loaded."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def embedded_command(
