@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import signal
@@ -170,12 +171,13 @@ class EngineProcess:
 
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on at the moment. It is below those that
-    systems hand out to whoever asks for any: the engine binds it only when its model is loaded."""
-    while True:
-        port = secrets.choice(PORTS)
+    systems hand out to whoever asks for any: the engine binds it only when its model is loaded.
+    OSError if there is none."""
+    for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def embedded_command(
