@@ -21,8 +21,9 @@ from ttrl.store.database import BACKUPS
 
 LOCK = "owner.lock"
 OWNER = "owner.json"
-LOOK_SECONDS = 1.0
-"""Who asks whether there is an owner holds the lock for a moment."""
+LOOK_SECONDS, LOOKER_SECONDS = 1.0, 0.02
+"""Who asks whether there is an owner holds the lock for a moment: an owner waits for that, and so
+does another who asks, who would take the owner that died last for a living one."""
 OURS = (
     "owner.*", "store.sqlite*", "adapters", "logs", "runs", BACKUPS,
     f"{restore.ASIDE}*", f"{restore.STAGING}*", f"{restore.READY}*",
@@ -140,7 +141,7 @@ def owner_of(state_dir: Path) -> Owner | None:
     try:
         if not (state_dir / LOCK).exists():
             return None
-        with FileLock(state_dir / LOCK, blocking=False):
+        with FileLock(state_dir / LOCK, timeout=LOOKER_SECONDS, poll_interval=LOOKER_SECONDS / 2):
             return None
     except Timeout:
         return _read(state_dir)

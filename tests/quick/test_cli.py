@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -494,6 +495,15 @@ def test_no_link_is_followed_in_the_state_directory(tmp_path):
 def test_a_dead_owner_is_no_owner(tmp_path):
     (tmp_path / "owner.lock").touch()
     (tmp_path / "owner.json").write_text(json.dumps({"pid": 1, "url": "http://x", "token": "t"}))
+    assert owner_of(tmp_path) is None
+
+
+def test_another_who_asks_is_no_owner(tmp_path, monkeypatch):
+    """What a daemon that was killed said of itself is still there."""
+    announce(tmp_path, "http://127.0.0.1:1")
+    other = FileLock(tmp_path / "owner.lock")
+    other.acquire()
+    monkeypatch.setattr("filelock._api.time.sleep", lambda _: other.release())
     assert owner_of(tmp_path) is None
 
 
