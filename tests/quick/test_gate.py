@@ -89,6 +89,15 @@ def test_what_is_lost_vetoes_whatever_is_gained(spoilt, rule, labelled):
     assert rule in {check.rule for check in found.checks if check.outcome is Outcome.FAILED}
 
 
+@pytest.mark.parametrize(("count", "verdict"), [(1, Verdict.UNPROVEN), (40, Verdict.WORSE)])
+def test_no_majority_at_all_is_not_the_same_answer_to_all(count, verdict):
+    """Of few probes it may be chance; of many, what was kept and can be read says it."""
+    found = said(probes(count, 0.9, 0.9, readable=0.0))
+    assert found.verdict is verdict
+    (variety,) = (check for check in found.checks if check.rule is Rule.VARIETY)
+    assert variety.outcome is not Outcome.FAILED
+
+
 def test_a_few_that_were_right_and_are_wrong_veto_a_gain_elsewhere():
     gained = probes(300, 0.5, 0.9, labelled=True)
     spoilt = probes(40, 0.9, 0.9, labelled=True, says="wrong", seed=1)
