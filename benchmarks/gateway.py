@@ -27,11 +27,11 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.counts import Counts
-from serve.gateway import GatewaySettings, app
-from serve.live import Live
-from serve.protocol import Bounds, Guard
-from serve.recorder import Recorder
+from serve.gateway.app import GatewaySettings, app
+from serve.gateway.counts import Counts
+from serve.gateway.live import Live
+from serve.gateway.recorder import Recorder
+from serve.gateway.server import Bounds, Guard
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
 

@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ttrl.answers import AnswerKind, Reader
+from ttrl.config.loading import load
+from ttrl.engine.samples import Finish, Sample
 from ttrl.meaning import Letters, Likeness, agreement, cluster
 from ttrl.rewards import REWARDS, Ballot, total
-from ttrl.samples import Finish, Sample
-from ttrl.settings import load
 from ttrl.votes import take_vote
 
 DATA = Path(__file__).with_name("data") / "freetext.jsonl"

@@ -20,10 +20,10 @@ import click
 import httpx2
 import openai
 
+from serve.daemon.observer import STANDING, Observer
 from serve.demo import MODEL, daemon
-from serve.observer import STANDING, Observer
 from ttrl.metrics import Metrics
-from ttrl.questions import from_prompt
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState, Trigger

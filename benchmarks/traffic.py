@@ -21,9 +21,9 @@ import psutil
 
 from serve.demo import MODEL, Daemon, daemon
 from serve.state import owner_of
-from ttrl import questionfile
+from ttrl import datasets
 from ttrl.config import RecordConfig
-from ttrl.questions import from_prompt
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 
 SETTLE_SECONDS = 30.0
@@ -86,8 +86,8 @@ def main(file: Path, concurrency: int) -> None:
     """Ask a daemon on the demo's model all questions in FILE (JSONL with `prompt`, or plain lines),
     and see whether each is recorded once."""
     try:
-        questions = questionfile.read(file, max_chars=RecordConfig().max_chars)
-    except questionfile.QuestionsUnreadable as error:
+        questions = datasets.read_questions(file, max_chars=RecordConfig().max_chars)
+    except datasets.QuestionsUnreadable as error:
         raise click.ClickException(str(error)) from None
     print(json.dumps(measure([question.text for question in questions], concurrency)))
 

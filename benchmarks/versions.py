@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttrl import adapters
-from ttrl.adapters import Manifest
+from ttrl.adapters import versions
+from ttrl.adapters.versions import Manifest
 from ttrl.demo import model_dir
 from ttrl.demo.questions import make_problems
-from ttrl.proof import Pin, Pinned
-from ttrl.questions import from_prompt
+from ttrl.engine.proof import Pin, Pinned
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
@@ -54,11 +54,11 @@ def make(folder: Path, count: int, store: Store) -> Made:
 def publish(store: Store, state_dir: Path, made: Made, which: int, number: int) -> str:
     """One of the adapters as version `number`; its name, which is the wanted one from now on."""
     source = made.folder / str(which)
-    digest = adapters.digest_of(source)
-    name = adapters.version_name("bench", number, digest)
+    digest = versions.digest_of(source)
+    name = versions.version_name("bench", number, digest)
     base, at, targets = str(model_dir()), time.time(), ("all-linear",)
     manifest = Manifest(name, "bench", number, digest, base, None, 0, RANK, targets, at)
-    adapters.publish(source, state_dir / "adapters", manifest)
+    versions.publish(source, state_dir / "adapters", manifest)
     row = AdapterRow(
         name, "bench", number, digest, None, base, None, RANK,
         AdapterState.APPROVED, "made for a benchmark", at,

@@ -31,8 +31,7 @@ from benchmarks.laboratory import plot
 from benchmarks.laboratory.answered import Asked, versions
 from benchmarks.laboratory.bench import bench
 from ttrl.meaning import Letters, cluster
-from ttrl.stopping import decided, rounds
-from ttrl.votes import take_vote
+from ttrl.votes import decided, rounds, take_vote
 
 ROUNDS, SURE = 4, 0.9
 """The recipes' rule."""

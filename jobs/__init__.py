@@ -1,1 +1,1 @@
-"""What runs on a clock or by hand; each job is a module with one `run()`."""
+"""What runs on a clock or by hand. `run` is a training run, told from top to bottom."""

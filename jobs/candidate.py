@@ -9,15 +9,14 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ttrl.adapters import verify
-from ttrl.engine.client import EngineClient, EngineError
-from ttrl.faults import Point, reached
+from ttrl.adapters.versions import verify
+from ttrl.engine.client import EngineClient, EngineError, EngineUnreachable
 
 log = logging.getLogger(__name__)
 
 
-def snapshot_steps(steps: int, count: int) -> frozenset[int]:
-    """`count` of the steps, evenly spread, the last among them."""
+def checkpoint_steps(steps: int, count: int) -> frozenset[int]:
+    """Return `count` of the steps, evenly spread, the last among them."""
     return frozenset(steps * part // count for part in range(1, count + 1)) - {0}
 
 
@@ -58,22 +57,30 @@ class Candidate:
             return
         name = f"{self._prefix}-{step}"
         save(self.scratch / name)
-        reached(Point.SAVED)
         self._saved[step] = name
         self._switch(name)
         for old in [old for old in self._saved if old != step and old not in self._keep]:
             shutil.rmtree(self.scratch / self._saved.pop(old), ignore_errors=True)
 
-    def take(self, step: int) -> str:
-        """Make the weights after this step the ones in the engine; their name."""
+    def load(self, step: int) -> str:
+        """Make the weights after this step the ones in the engine, which may have lost them; return
+        their name. Raises EngineError."""
         if self._saved[step] != self.version:
             self._switch(self._saved[step])
+        else:
+            self.reload_if_lost()
         return self.version
 
+    def reload_if_lost(self) -> None:
+        """Load the version again if the engine has lost it: it was started anew. Raises
+        EngineError."""
+        if self.version != self._parent and not self._is_loaded():
+            self._client.load_adapter(self.version, self.directory)
+
     @contextmanager
-    def beside(self, directory: Path) -> Iterator[str]:
-        """A published version's weights in the engine as well, as long as the block lasts, under a
-        name of this run's. Raises AdapterDamaged, EngineError."""
+    def loaded_beside(self, directory: Path) -> Iterator[str]:
+        """Keep a published version's weights in the engine as well, as long as the block lasts,
+        under a name of this run's. Raises AdapterDamaged, EngineError."""
         verify(directory)
         name = f"{self._prefix}-beside"
         self._client.load_adapter(name, directory)
@@ -89,9 +96,14 @@ class Candidate:
     def __exit__(self, *_: object) -> None:
         self._unload(self.version)
 
+    def _is_loaded(self) -> bool:
+        try:
+            return self.version in {card.name for card in self._client.models()}
+        except EngineUnreachable:  # it may be starting, and loading waits for that
+            return False
+
     def _switch(self, name: str) -> None:
         self._client.load_adapter(name, self.scratch / name)
-        reached(Point.DEPLOYED)
         last, self.version = self.version, name
         self._unload(last)
 

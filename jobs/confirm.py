@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from ttrl import gate
-from ttrl.checks import Outcome, Rule
-from ttrl.evidence import spent
-from ttrl.gate import Certainty, Verdict
+from ttrl.config import GateConfig
+from ttrl.evaluation import gate
+from ttrl.evaluation.evidence import budget
+from ttrl.evaluation.gate import BY_LABELS, Certainty, Outcome, Rule, Verdict
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState, Author
 from ttrl.store.runs import StoredVerdict
@@ -25,7 +24,7 @@ class Confirmation:
     but: str
 
 
-def run(store: Store) -> list[Confirmation]:
+def run(store: Store, settings: GateConfig) -> list[Confirmation]:
     """Look at every held version whose answers were judged since its gate; want those that are
     `better` by these judgements."""
     found = []
@@ -34,22 +33,23 @@ def run(store: Store) -> list[Confirmation]:
             verdict = store.runs.verdict(row.run_id)
             worth = store.comparisons.worth(row.run_id)
             if verdict is not None and worth:
-                found.append(_confirm(store, row, verdict, worth))
+                first = store.comparisons.first_judged(row.run_id)
+                past = [at for at in store.runs.labelled_gates() if at < first]
+                certainty = gate.confirm(worth, budget(past, first, settings))
+                found.append(_confirm(store, row, row.run_id, verdict, certainty))
     return found
 
 
 def _confirm(
-    store: Store, row: AdapterRow, verdict: StoredVerdict, worth: Sequence[float]
+    store: Store, row: AdapterRow, run_id: int, verdict: StoredVerdict, certainty: Certainty
 ) -> Confirmation:
-    past = [(at, better) for at, better in store.runs.labelled_gates() if at < verdict.at]
-    certainty = gate.confirm(verdict.e, worth, spent(past, verdict.at))
     but = _objection(store, verdict, certainty)
     if not but:
-        reason = f"{Verdict.BETTER}: {len(worth)} answers judged by hand; {certainty}"
+        reason = f"{Verdict.BETTER}: answers judged by hand: {certainty}"
         evidence = {**verdict.evidence, "certainty": asdict(certainty), "reason": reason}
         store.runs.add_verdict(
             {
-                "run_id": row.run_id,
+                "run_id": run_id,
                 "adapter": row.name,
                 "against": verdict.against,
                 "verdict": Verdict.BETTER,
@@ -57,18 +57,20 @@ def _confirm(
             }
         )
         store.adapters.want(row.name, author=Author.LABELS, reason=reason)
-    assert row.run_id is not None
-    return Confirmation(row.name, row.run_id, certainty, but)
+    return Confirmation(row.name, run_id, certainty, but)
 
 
 def _objection(store: Store, verdict: StoredVerdict, certainty: Certainty) -> str:
-    if verdict.verdict != Verdict.SHARPER:
-        return f"its gate found it {verdict.verdict}"
+    """What labels say against it. What only shows without labels (length, distance) is no
+    objection once labels prove it better."""
     if not certainty.proves:
         return str(certainty)
     live, versions = store.adapters.serving().adapter, {row.name for row in store.adapters.all()}
     if live != (verdict.against if verdict.against in versions else None):
-        return f"it was compared with {verdict.against}, which no longer serves"
-    if live and verdict.outcomes.get(Rule.BASE) != Outcome.PASSED:
+        return f"it was compared with {verdict.against}, which is no longer live"
+    checks = [check for check in verdict.evidence["checks"] if check["rule"] in BY_LABELS]
+    if doubts := [check["words"] for check in checks if check["outcome"] != Outcome.PASSED]:
+        return "; ".join(doubts)
+    if live and not any(check["rule"] == Rule.BASE for check in checks):
         return "no labelled probes show that it is not worse than the base"
     return ""

@@ -15,16 +15,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from ttrl import adapters
+from jobs.probes import WEEK_SECONDS
+from ttrl.adapters import versions
 from ttrl.config import Config
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
 
 log = logging.getLogger(__name__)
-
-WEEK_SECONDS = 7 * 86400.0
-"""A run compares its candidate with what was live a week ago, and loads it for that: what is live
-now will be that in a week."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def run(config: Config, store: Store) -> Pruned:
     retired = store.forgetting.retire(to_retire(store.adapters.all(), needed(store), keep.adapters))
     logs = 0 if ended is None else _drop_logs(config.state_dir / "logs", ended)
     if not store.forgetting.give_back():
-        log.info("the store's write-ahead log is in use, and is emptied another time")
+        log.info("the store's write-ahead log is in use; it will be emptied later")
     return Pruned(questions, runs, logs, tuple(retired))
 
 
@@ -58,6 +55,7 @@ def needed(store: Store) -> set[str]:
     """Versions that serve, should, may be gone back to, or are what a run compares with."""
     table = store.adapters
     names = (table.wanted().adapter, table.serving().adapter, table.previous())
+    # A run compares its candidate with what was live a week ago: what is live now will be that.
     week = table.wanted_since(time.time() - WEEK_SECONDS)
     return {name for name in (*names, *week) if name is not None}
 
@@ -79,7 +77,7 @@ def remove_files(config: Config, store: Store, loaded: AbstractSet[str]) -> list
     gone = [row.name for row in store.adapters.all() if row.state in GONE]
     doomed = [name for name in gone if name not in stay and (root / name).is_dir()]
     for name in doomed:
-        adapters.remove(root / name)
+        versions.remove(root / name)
     store.forgetting.unpin([name for name in gone if not (root / name).exists()])
     return doomed
 

@@ -1,4 +1,4 @@
-"""The demo: the real daemon, real questions over HTTP, a real run, and the same questions again.
+"""`ttrl demo`: the real daemon, real questions over HTTP, a real run, and the same questions again.
 
 Right answers are used for the table at the end, and nowhere else.
 """
@@ -6,28 +6,36 @@ Right answers are used for the table at the end, and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import click
 import httpx2
+from rich.console import Console
+from rich.table import Table
 
-from serve.state import owner_of
+from serve.cli.common import fail, json_option, print_json
+from serve.state import owner_of, prepare
 from ttrl import answers
 from ttrl.answers import AnswerKind
 from ttrl.config import EngineKind
 from ttrl.demo import model_dir
 from ttrl.demo.questions import Problem, make_disjoint
-from ttrl.engine import tether
+from ttrl.engine import parent_death
+from ttrl.store import Store
+from ttrl.store.runs import Run, RunState
 from ttrl.votes import take_vote
 
 SETTINGS = Path(str(files("ttrl.demo") / "demo.yaml"))
@@ -91,18 +99,18 @@ def problems(seed: int) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
 
 
 @contextmanager
-def daemon(state_dir: Path, settings: Sequence[str]) -> Iterator[Daemon]:
+def daemon(state_dir: Path, settings: Sequence[str], config: Path = SETTINGS) -> Iterator[Daemon]:
     """`ttrl serve` as anybody would start it, stopped at the end. Raises DemoFailed."""
     # Not the store that the environment may name: the demo must leave that alone.
     all_settings = (f"model.name={model_dir()}", *settings, "store.url=null")
     options = (
-        *("--config", str(SETTINGS), "--state-dir", str(state_dir)),
+        *("--config", str(config), "--state-dir", str(state_dir)),
         *(word for setting in all_settings for word in ("--set", setting)),
     )
     log_file = state_dir / "demo-daemon.log"
     with log_file.open("wb") as log:
         child = subprocess.Popen(
-            [*tether.command(), *ttrl(), "serve", *options],
+            [*parent_death.command(), *ttrl(), "serve", *options],
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -116,7 +124,7 @@ def daemon(state_dir: Path, settings: Sequence[str]) -> Iterator[Daemon]:
 
 def ttrl() -> list[str]:
     """The command line of this very installation."""
-    return [sys.executable, "-c", "from serve.cli import main; main()"]
+    return [sys.executable, "-P", "-c", "from serve.cli import main; main()"]
 
 
 def adapt(daemon: Daemon, seed: int, *, silent: bool) -> None:
@@ -181,17 +189,12 @@ def _wait_until_ready(child: subprocess.Popen[bytes], state_dir: Path, log_file:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and child.poll() is None:
         owner = owner_of(state_dir)
-        if owner and owner.url and _ready(owner.url):
-            return owner.url
+        if owner and owner.url:
+            with suppress(httpx2.TransportError):
+                if httpx2.get(f"{owner.url}/readyz", trust_env=False).is_success:
+                    return owner.url
         time.sleep(0.1)
     raise DemoFailed(f"the daemon did not start; its log is {log_file}")
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx2.get(f"{url}/readyz", trust_env=False).is_success
-    except httpx2.TransportError:
-        return False
 
 
 def _client(daemon: Daemon) -> httpx2.AsyncClient:
@@ -256,3 +259,126 @@ def _share_right(texts: Sequence[str], problem: Problem) -> float:
 def _majority_right(texts: Sequence[str], problem: Problem) -> bool:
     label = take_vote(answers.canonical(texts, AnswerKind.MATH)).label
     return label is not None and answers.same(label, problem.answer, AnswerKind.MATH)
+
+
+@click.command()
+@click.option(
+    "--engine",
+    type=click.Choice([kind.value for kind in EngineKind]),
+    default=EngineKind.EMBEDDED.value,
+    show_default=True,
+    help="The engine to start. For vllm, it must be installed, or engine.python must name a "
+    "Python that has it.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Random seed of the questions and the run."
+)
+@click.option(
+    "--state-dir", type=click.Path(path_type=Path), help="The state directory; kept afterwards."
+)
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="As in `ttrl serve`.")
+@json_option
+def demo(
+    engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Try the whole loop on this machine, in minutes, with a small model.
+
+    Starts the daemon, asks it 200 questions over HTTP, trains on them without labels, and asks
+    held-out questions before and after. The correct answers are only used for the table at the end.
+    """
+    # So that the daemon is stopped and the directory removed, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    began = time.monotonic()
+    console = Console(stderr=as_json, quiet=as_json, highlight=False)
+    all_settings = (*ENGINES[EngineKind(engine)], *settings)
+    with _directory(state_dir) as directory, daemon(directory, all_settings) as started:
+        result = _run(started, seed, console, as_json=as_json)
+    result["seconds"] = round(time.monotonic() - began, 1)
+    console.print(_table(result))
+    console.print(
+        f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
+        f"{result['samples']} samples; {result['seconds']:.0f} s in all; "
+        f"adapter {result['adapter']}"
+    )
+    if as_json:
+        print_json(result)
+    if result["run"] != RunState.PUBLISHED:
+        fail(f"the run published no version; it ended {result['run']}: {result['reason']}")
+
+
+def _run(daemon: Daemon, seed: int, console: Console, *, as_json: bool) -> dict[str, Any]:
+    asked, held_out = problems(seed)
+    console.print(f"`ttrl serve` answers at {daemon.url}/v1")
+    share, version = asyncio.run(ask_all(daemon, asked))
+    console.print(f"asked {len(asked)} questions: {share:.0%} answered correctly (by {version})")
+    _show_some(daemon, held_out, console)
+    before = asyncio.run(score(daemon, held_out))
+    known = [(0.0, before.greedy_share), (1.0, before.pass_at_1)]
+    heat, best = asyncio.run(best_temperature(daemon, held_out, known))
+    console.print(
+        f"{len(held_out)} held-out questions: no temperature does better than {best:.0%} ({heat:g})"
+    )
+    console.print("`ttrl adapt` trains on the recorded questions, without labels")
+    adapt(daemon, seed, silent=as_json)
+    run = _last_run(daemon.state_dir)
+    share, version = asyncio.run(ask_all(daemon, asked))
+    console.print(f"the same {len(asked)} questions: {share:.0%} answered correctly (by {version})")
+    _show_some(daemon, held_out, console)
+    after = asyncio.run(score(daemon, held_out))
+    moved = changed(before, after)
+    return {
+        "questions": len(asked),
+        "greedy_before": before.greedy_share,
+        "greedy_after": after.greedy_share,
+        "pass_at_1_before": round(before.pass_at_1, 4),
+        "pass_at_1_after": round(after.pass_at_1, 4),
+        "best_temperature_before": round(best, 4),
+        "best_temperature": heat,
+        "majority_before": before.majority,
+        "majority_after": after.majority,
+        "learned": moved["learned"],
+        "corrupted": moved["corrupted"],
+        "steps": run.steps,
+        "samples": run.samples,
+        "run": run.state,
+        "reason": run.reason,
+        "adapter": version,
+    }
+
+
+def _table(result: dict[str, Any]) -> Table:
+    table = Table(title="held-out questions, before and after")
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rows = (
+        ("most likely answer is correct", "greedy"),
+        ("one answer at temperature 1 is correct", "pass_at_1"),
+        (f"majority of {VOTES} is correct", "majority"),
+    )
+    for name, key in rows:
+        table.add_row(name, f"{result[f'{key}_before']:.0%}", f"{result[f'{key}_after']:.0%}")
+    table.add_row("best at any temperature", f"{result['best_temperature_before']:.0%}", "")
+    return table
+
+
+def _show_some(daemon: Daemon, held_out: tuple[Problem, ...], console: Console) -> None:
+    for problem, text in asyncio.run(examples(daemon, held_out[:2])):
+        console.print(f"  {problem.prompt} → {text}", style="dim", markup=False)
+
+
+def _last_run(state_dir: Path) -> Run:
+    with Store.open(state_dir) as store:
+        newest = store.runs.newest()
+    if not newest:
+        raise DemoFailed(f"no run was started; see {state_dir}")
+    return newest[0]
+
+
+@contextmanager
+def _directory(chosen: Path | None) -> Iterator[Path]:
+    if chosen is not None:
+        prepare(chosen)
+        yield chosen
+        return
+    with tempfile.TemporaryDirectory(prefix="ttrl-demo-") as made:
+        yield Path(made)

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ttrl.files import fsync
-from ttrl.store.database import ADAPTERS, FILE
+from ttrl.store import migrations
+from ttrl.store.database import ADAPTERS, BACKUPS, FILE
 
 STAGING = ".restoring-"
 READY = ".restored-"
@@ -28,10 +29,14 @@ store that it does not belong to, and a restored store gives the numbers of runs
 
 def in_the_way(state_dir: Path, parts: Iterable[str]) -> list[str]:
     """The parts for which something would have to make room."""
+
+    def holds_something(path: Path) -> bool:
+        return any(path.iterdir()) if path.is_dir() else path.exists()
+
     return [
         part
         for part in sorted(parts)
-        if any(_holds_something(state_dir / name) for name in PARTS[part])
+        if any(holds_something(state_dir / name) for name in PARTS[part])
     ]
 
 
@@ -78,5 +83,9 @@ def finish(state_dir: Path) -> Path | None:
     return aside if aside.exists() else None
 
 
-def _holds_something(path: Path) -> bool:
-    return any(path.iterdir()) if path.is_dir() else path.exists()
+def older_stores(state_dir: Path) -> list[Path]:
+    """Where what was forgotten since would still be found: stores from before upgrades, also of one
+    that was cut off, and what made room for restores."""
+    backups = state_dir / BACKUPS
+    unfinished = backups.glob(migrations.PART)
+    return [*migrations.copies(backups), *unfinished, *sorted(state_dir.glob(f"{ASIDE}*"))]

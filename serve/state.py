@@ -64,7 +64,7 @@ def prepare(state_dir: Path) -> None:
     except OSError as error:
         raise StateDirError(
             f"the state directory {state_dir} cannot be written ({error.strerror}); "
-            "choose another with --state-dir or TTRL_STATE_DIR, or mend its permissions"
+            "choose another with --state-dir or TTRL_STATE_DIR, or fix its permissions"
         ) from None
 
 
@@ -91,7 +91,7 @@ def _locked(state_dir: Path) -> Iterator[None]:
         by = f"process {owner.pid}" if owner else "another process"
         raise StateDirError(
             f"the state directory {state_dir} is in use by {by}; "
-            "stop that one, or give this one its own with --state-dir"
+            "stop that one, or choose another with --state-dir"
         ) from None
     try:
         yield
@@ -131,7 +131,9 @@ def announce(
             json.dump(asdict(owner), file)
         staging.replace(path)
     except OSError as error:
-        raise StateDirError(f"{path} cannot be written ({error.strerror}): make room") from None
+        raise StateDirError(
+            f"cannot write {path} ({error.strerror}): free some disk space"
+        ) from None
     return owner
 
 
@@ -148,7 +150,7 @@ def owner_of(state_dir: Path) -> Owner | None:
     except PermissionError:
         raise StateDirError(
             f"the state directory {state_dir} cannot be used by user {os.geteuid()}; run this as "
-            "the user that it belongs to, or choose another with --state-dir"
+            f"its owner, or choose another with --state-dir"
         ) from None
 
 

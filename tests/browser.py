@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-needs_chromium = pytest.mark.skipif(
-    shutil.which("chromium") is None,
-    reason="there is no Chromium (Debian: apt-get install chromium)",
-)
+from tests.services import needs
+
+needs_chromium = needs("chromium")
 
 
 @contextmanager

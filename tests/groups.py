@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ttrl.answers import AnswerKind, Reader
+from ttrl.engine.samples import Finish, Sample
 from ttrl.rewards import Ballot
-from ttrl.samples import Finish, Sample
 from ttrl.votes import take_vote
 
 QUESTION = (

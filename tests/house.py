@@ -13,15 +13,15 @@ from typing import Any
 import httpx2
 import openai
 
-from serve.counts import Closed, Counts, TurnedAway, UpstreamError
-from serve.forward import Limits
-from serve.gateway import GatewaySettings, app
-from serve.keys import KeyFile
-from serve.live import Live
-from serve.protocol import Bounds, Guard
-from serve.recorder import Recorder
+from serve.gateway.app import GatewaySettings, app
+from serve.gateway.counts import Closed, Counts, TurnedAway, UpstreamError
+from serve.gateway.forwarding import Limits
+from serve.gateway.keys import KeyFile
+from serve.gateway.live import Live
+from serve.gateway.recorder import Recorder
+from serve.gateway.server import Bounds, Guard
 from tests.standin import DEADLINE, Standin, at_once, serving
-from ttrl.questions import Unlearnable
+from ttrl.questions.question import Unlearnable
 from ttrl.store.questions import Recorded
 
 Write = Callable[[Sequence[Recorded]], None]

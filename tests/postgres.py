@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import pwd
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
+
+from tests.services import find
 
 SETTINGS = "-c listen_addresses= -c fsync=off -c unix_socket_directories="
 
@@ -63,27 +63,17 @@ class Server:
             assert done.returncode == 0, said.read()
 
 
-def programs() -> Path:
-    """Where they are; the test is skipped when there are none, but not in CI."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not debian:
-        missing = "PostgreSQL is not installed (Debian's package is postgresql)"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    return debian[-1].parent
-
-
 @contextmanager
 def server() -> Iterator[Server]:
     """Not in pytest's directories, which only their owner may enter, nor so short as a socket's
     path must be."""
-    found = programs()
+    found = find("initdb")
+    assert found is not None
     with tempfile.TemporaryDirectory(prefix="ttrl-postgres-") as directory:
         if os.geteuid() == 0:
             owner = pwd.getpwnam("postgres")
             os.chown(directory, owner.pw_uid, owner.pw_gid)
-        made = Server(found, Path(directory))
+        made = Server(found.parent, Path(directory))
         made.make()
         made.start()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
+
+from tests.services import needs
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None or shutil.which("promtool") is None,
-    reason="there is no Prometheus (Debian: apt-get install prometheus)",
-)
+needs_prometheus = needs("prometheus")
 
 
 def promtool(*words: str, given: bytes | None = None) -> None:

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.protocol import Guard
+from serve.gateway.server import Guard
 
 DEADLINE = 10.0
 """How long a test waits for what must happen."""

@@ -6,8 +6,8 @@ import json
 import struct
 from pathlib import Path
 
-from ttrl import adapters
-from ttrl.adapters import Manifest
+from ttrl.adapters import versions
+from ttrl.adapters.versions import Manifest
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 
@@ -17,8 +17,8 @@ def write_lora(directory: Path, payload: bytes = b"\x00" * 64) -> Path:
     directory.mkdir()
     header = {"a": {"dtype": "F32", "shape": [16], "data_offsets": [0, len(payload)]}}
     encoded = json.dumps(header).encode()
-    (directory / adapters.CONFIG).write_text('{"r": 16}')
-    (directory / adapters.WEIGHTS).write_bytes(struct.pack("<Q", len(encoded)) + encoded + payload)
+    (directory / versions.CONFIG).write_text('{"r": 16, "target_modules": ["q"]}')
+    (directory / versions.WEIGHTS).write_bytes(struct.pack("<Q", len(encoded)) + encoded + payload)
     return directory
 
 
@@ -28,11 +28,11 @@ def publish(state_dir: Path, count: int = 1, *, first: int = 1) -> list[str]:
     with Store.open(state_dir) as store:
         for number in range(first, first + count):
             source = write_lora(state_dir / "source", number.to_bytes(8) * 8)
-            digest, parent = adapters.digest_of(source), names[-1] if names else None
-            name = adapters.version_name("test", number, digest)
+            digest, parent = versions.digest_of(source), names[-1] if names else None
+            name = versions.version_name("test", number, digest)
             made = float(number)
             manifest = Manifest(name, "test", number, digest, "base", parent, 0, 16, ("q",), made)
-            adapters.publish(source, state_dir / "adapters", manifest)
+            versions.publish(source, state_dir / "adapters", manifest)
             state = AdapterState.APPROVED
             row = AdapterRow(
                 name, "test", number, digest, parent, "base", None, 16, state, "why", made

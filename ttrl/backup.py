@@ -1,8 +1,4 @@
-"""A backup: one tar file with the store as it was at one moment, every version that it names, and
-last a manifest with the digest of each. It is not compressed: weights hardly become smaller.
-
-Logs, runs under way, the owner's token and every setting are not in it.
-"""
+"""What a backup says of itself, which may come from anywhere: read with care."""
 
 from __future__ import annotations
 
@@ -18,24 +14,98 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from ttrl import adapters
-from ttrl.adapters import AdapterDamaged
+from ttrl.adapters import versions
+from ttrl.adapters.versions import WEIGHTS, AdapterDamaged
 from ttrl.files import fsync, hand_over, touch, whole
-from ttrl.manifest import FORMAT, MANIFEST, BackupError, Manifest, Member, Moment, read_manifest
-from ttrl.store import Store, StoreError, copies, revisions
+from ttrl.store import Store, StoreError, migrations
+from ttrl.store.backends import copy_file
 from ttrl.store.database import ADAPTERS, BACKUPS, FILE, sqlite_file
 
+FORMAT = 1
+MANIFEST = "manifest.json"
+LONGEST_WORD = 80
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+Size = Annotated[int, Field(ge=0, lt=2**63)]
+Moment = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+"""Unix seconds, before the year 10000, which no calendar here has."""
 LONGEST_MANIFEST = 64 * 1024**2
 PIECE = 1024**2
 NEWEST = "newest.json"
-FILES = "|".join(map(re.escape, (*adapters.FILES, adapters.MANIFEST)))
+FILES = "|".join(map(re.escape, (*versions.FILES, versions.MANIFEST)))
 MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/[A-Za-z0-9][A-Za-z0-9._-]*/(?:{FILES})")
 """What a backup may hold, all of it regular files."""
+
+
+class BackupError(Exception):
+    """A backup cannot be made or used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a backup: bytes, and their SHA-256."""
+
+    __pydantic_config__ = STRICT
+
+    size: Size
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What every format's manifest says: which it is, and by which version it was made."""
+
+    format: int
+    ttrl: str
+
+
+@dataclass(frozen=True)
+class Manifest(Made):
+    """What a backup holds. `at` is the moment of the store in Unix seconds, `revision` that of its
+    schema; `left_out` says of versions that are in the store and not in the backup why."""
+
+    __pydantic_config__ = STRICT
+
+    at: Moment
+    revision: str
+    members: dict[str, Member]
+    left_out: dict[str, str]
+
+    @property
+    def versions(self) -> int:
+        """How many versions it has."""
+        return sum(name.endswith(f"/{WEIGHTS}") for name in self.members)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its members."""
+        return sum(member.size for member in self.members.values())
+
+
+_MADE, _MANIFEST = TypeAdapter(Made), TypeAdapter(Manifest)
+
+
+def read_manifest(text: bytes) -> Manifest:
+    """Raises BackupError, whatever the text is."""
+    try:
+        made = _MADE.validate_json(text)
+        if made.format != FORMAT:
+            raise BackupError(
+                f"the backup has format {made.format}, but this ttrl reads format {FORMAT}; use "
+                f"the "
+                f"version that made it, {made.ttrl[:LONGEST_WORD]}, or a newer one"
+            )
+        return _MANIFEST.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:LONGEST_WORD] or "all of it"
+        raise BackupError(f"cannot read the backup's {MANIFEST}: {where}: {first['msg']}") from None
+
 
 Tell = Callable[[int], object]
 """Hears of every piece how many bytes it had."""
@@ -89,7 +159,7 @@ def unpack(file: Path, staging: Path, tell: Tell) -> Manifest:
     with _opened(file) as (tar, infos, manifest):
         for name, member in manifest.members.items():
             if infos[name].size != member.size:
-                raise BackupError(f"{file} is damaged: {name} is not as long as it was")
+                raise BackupError(f"{file} is damaged: the length of {name} is wrong")
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             source = tar.extractfile(infos[name])
@@ -98,7 +168,7 @@ def unpack(file: Path, staging: Path, tell: Tell) -> Manifest:
             with path.open("wb") as target:
                 digest = _pour(source, target, tell)
             if digest != member.sha256:
-                raise BackupError(f"{file} is damaged: {name} is not what was backed up")
+                raise BackupError(f"{file} is damaged: the checksum of {name} is wrong")
             fsync(path)
     for directory in {staging, *(path for path in staging.rglob("*") if path.is_dir())}:
         fsync(directory)
@@ -113,7 +183,7 @@ def contents(file: Path) -> Manifest:
 
 def check_revision(manifest: Manifest) -> None:
     """Raise StoreError when the store of a backup was written by a newer ttrl."""
-    known: Sequence[str] = revisions.known()
+    known: Sequence[str] = migrations.known()
     if FILE in manifest.members and manifest.revision not in known:
         raise StoreError(
             f"the backup was made by a newer ttrl ({manifest.ttrl}) than this one; install that "
@@ -150,21 +220,19 @@ def _store_file(state_dir: Path, url: str | None) -> Path:
     source = sqlite_file(state_dir, url)
     if source is None:
         raise BackupError(
-            "the store is in PostgreSQL, whose own tools back it up: first pg_dump, then `ttrl "
-            "backup --adapters-only FILE`, so that every version of the dump is in the file"
+            "the store is in PostgreSQL: run pg_dump first, then `ttrl "
+            "backup --adapters-only FILE`, so that the file has every version of the dump"
         )
     if not source.is_file():
-        raise BackupError(f"there is no store {source}: nothing to back up")
+        raise BackupError(f"nothing to back up: there is no store {source}")
     return source
 
 
 def _copy_store(source: Path, target: Path) -> None:
     try:
-        copies.copy(source, target)
+        copy_file(source, target)
     except sqlite3.Error as error:
-        raise BackupError(
-            f"the store {source} cannot be copied: {error}; `ttrl doctor` says what is wrong"
-        ) from error
+        raise BackupError(f"cannot copy the store {source}: {error}; see `ttrl doctor`") from error
 
 
 def _named(store: Store) -> tuple[str, dict[str, str]]:
@@ -173,16 +241,16 @@ def _named(store: Store) -> tuple[str, dict[str, str]]:
         revision, digests = store.revision(), store.adapters.digests()
     except sa.exc.DBAPIError as error:
         said = " ".join(str(error.orig).split())
-        raise BackupError(f"the store's versions cannot be read: {said}") from error
+        raise BackupError(f"cannot read the store's versions: {said}") from error
     if revision is None:
-        raise BackupError("the store does not say of which revision it is: see `ttrl doctor`")
+        raise BackupError("the store has no schema revision; see `ttrl doctor`")
     return revision, digests
 
 
 def _version(directory: Path, digest: str) -> dict[str, Path]:
     """A version's files, by their names in the backup. Raises AdapterDamaged."""
-    adapters.verify_as(directory, digest)
-    names = (*adapters.FILES, adapters.MANIFEST)
+    versions.verify_as(directory, digest)
+    names = (*versions.FILES, versions.MANIFEST)
     return {f"{ADAPTERS}/{directory.name}/{name}": directory / name for name in names}
 
 
@@ -233,15 +301,15 @@ def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.Tar
             infos = {info.name: info for info in _entries(file, tar)}
             last = infos.pop(MANIFEST, None)
             if last is None or last.size > LONGEST_MANIFEST:
-                raise BackupError(f"{file} is no backup, or was cut short: it has no {MANIFEST}")
+                raise BackupError(f"{file} is not a backup, or is truncated: it has no {MANIFEST}")
             source = tar.extractfile(last)
             assert source is not None
             manifest = read_manifest(source.read())
             if manifest.members.keys() != infos.keys():
-                raise BackupError(f"{file} is damaged: its manifest names other files than it has")
+                raise BackupError(f"{file} is damaged: its files do not match its manifest")
             yield tar, infos, manifest
     except (tarfile.TarError, ValueError) as error:  # the latter for what should be a number
-        raise BackupError(f"{file} is no backup, or is damaged: {error}") from error
+        raise BackupError(f"{file} is not a backup, or is damaged: {error}") from error
 
 
 def _entries(file: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -249,8 +317,8 @@ def _entries(file: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for info in tar:
         plain = info.isreg() and not info.issparse()
         if not plain or not (info.name == MANIFEST or MEMBER.fullmatch(info.name)):
-            raise BackupError(f"{file} is no backup of ttrl: {info.name!r} does not belong")
+            raise BackupError(f"{file} is not a ttrl backup: unexpected file {info.name!r}")
         if info.name in seen:
-            raise BackupError(f"{file} is no backup of ttrl: it has {info.name} twice")
+            raise BackupError(f"{file} is not a ttrl backup: it has {info.name} twice")
         seen.add(info.name)
         yield info

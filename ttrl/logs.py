@@ -59,7 +59,7 @@ def _died(
     if issubclass(kind, KeyboardInterrupt) or error is None:
         sys.__excepthook__(kind, error or kind(), frames)
         return
-    log.critical("an unforeseen fault", exc_info=(kind, error, frames))
+    log.critical("an unexpected error", exc_info=(kind, error, frames))
 
 
 def _first_line(record: logging.LogRecord) -> bool:

@@ -1,4 +1,6 @@
-"""What N samples of one question say."""
+"""The vote: what the samples of one question say together, and when enough were sampled to know
+(Adaptive-Consistency, Aggarwal et al., "Let's sample step by step", arXiv 2305.11860, with its Beta
+stopping rule)."""
 
 from __future__ import annotations
 
@@ -7,9 +9,49 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
+from math import comb, ldexp
+from statistics import NormalDist
 
-from ttrl.answers.reading import AnswerKind
-from ttrl.stopping import Stop
+from ttrl.config import AnswerKind
+from ttrl.config.learning import READABLE
+
+FLIPS = 0.3
+"""Share of the votes that may come out differently when they are taken again: above it TTRL-Guard
+(arXiv 2605.19444, tau_fr) calls a label unstable."""
+LEAD = NormalDist().cdf(math.sqrt(2) * NormalDist().inv_cdf(1 - FLIPS))
+"""How certain the lead of the most common answer must be where no floor is set: 0.77, so that at
+most `FLIPS` of such votes would come out differently. The lead of a second vote varies as much as
+that of the first, so the difference of the two has a standard deviation sqrt(2) times as large.
+
+A share cannot say this. 11 of 64 against 5 are a majority (the questions of AIME have true ones
+with 16.6% of 64 votes, arXiv 2504.16084, 4.2), 2 of 32 against 1 are chance."""
+
+
+class Stop(StrEnum):
+    """Why no further sample was drawn. A share reached by stopping early is larger than that of all
+    samples would be."""
+
+    ALL = "all"
+    """There were as many as may be."""
+    DECIDED = "decided"
+    """The lead of the most common answer was sure enough."""
+
+
+def rounds(samples: int, count: int) -> list[int]:
+    """How many samples each of at most `count` rounds draws. Each but the first draws as many as
+    there are: 64 in 4 rounds are 8, 8, 16, 32."""
+    reached = sorted({samples >> halved for halved in range(count)} - {0})
+    return [after - before for before, after in pairwise([0, *reached])]
+
+
+def decided(counts: Sequence[int], sure: float) -> bool:
+    """Whether the most common of these answers truly is more common than the next, with `sure`
+    certainty: P(p > 1/2) with p ~ Beta(a + 1, b + 1), a and b being their votes. For whole numbers
+    that is P(Binomial(a + b + 1, 1/2) <= a)."""
+    first, second = sorted([*counts, 0, 0], reverse=True)[:2]
+    tosses = first + second + 1
+    return ldexp(sum(comb(tosses, heads) for heads in range(first + 1)), -tosses) >= sure
 
 
 class VoteOutcome(StrEnum):
@@ -21,8 +63,10 @@ class VoteOutcome(StrEnum):
     """Two or more answers have the most votes."""
     UNREADABLE = "unreadable"
     """No sample has an answer that can be read."""
+    TOO_FEW_READABLE = "too_few_readable"
+    """Too few of the samples have one: many were cut off, or say nothing that can be read."""
     BELOW_FLOOR = "below_floor"
-    """The answer with the most votes has too small a share of all samples."""
+    """The answer with the most votes has too small a share, or its lead may be chance."""
     ABOVE_CEILING = "above_ceiling"
     """It has too large a one: there is nothing to teach."""
 
@@ -31,8 +75,9 @@ class VoteOutcome(StrEnum):
 class Vote:
     """The canonical answer of each sample (None: unreadable), and what they add up to.
 
-    `counts` is in order of votes, then of text. `share` is the most common answer's part of all
-    N samples, unreadable ones included. `entropy` is that of the readable answers, in nats: of free
+    `counts` is in order of votes, then of text. `share` is the most common answer's part of the
+    samples that ended, unreadable ones included; one that was cut off might have said anything.
+    `cut` is how many were. `entropy` is that of the readable answers, in nats: of free
     texts the discrete semantic entropy (Farquhar et al., Nature 630, 2024). `kind` is how the
     answers were read, `stop` why there were no more samples.
     """
@@ -45,24 +90,31 @@ class Vote:
     entropy: float
     kind: AnswerKind = AnswerKind.TEXT
     stop: Stop = Stop.ALL
+    cut: int = 0
 
 
 def take_vote(
     answers: Sequence[str | None],
     *,
-    floor: float = 0.0,
+    cut: int = 0,
+    readable: float = READABLE,
+    floor: float | None = 0.0,
     ceiling: float = 1.0,
     kind: AnswerKind = AnswerKind.TEXT,
     stop: Stop = Stop.ALL,
 ) -> Vote:
-    """The majority over all samples. An unreadable answer is no candidate, a tie no label, and
-    neither is an answer whose share is below `floor` or above `ceiling`."""
+    """Return the majority over all samples, of which `cut` were cut off and have no answer.
+
+    There is no label where a smaller share of all samples than `readable` can be read, in a tie,
+    and where the majority's share is below `floor` (None: its lead is less certain than `LEAD`) or
+    above `ceiling`.
+    """
     counts = _count(answers)
-    share = counts[0][1] / len(answers) if counts else 0.0
-    outcome = _outcome(counts, share, floor, ceiling)
+    share = counts[0][1] / (len(answers) - cut) if counts else 0.0
+    outcome = _outcome(counts, share, len(answers) * readable, floor, ceiling)
     label = counts[0][0] if outcome is VoteOutcome.LABEL else None
     entropy = _entropy([count for _, count in counts])
-    return Vote(tuple(answers), counts, outcome, label, share, entropy, kind, stop)
+    return Vote(tuple(answers), counts, outcome, label, share, entropy, kind, stop, cut)
 
 
 def _count(answers: Iterable[str | None]) -> tuple[tuple[str, int], ...]:
@@ -71,13 +123,20 @@ def _count(answers: Iterable[str | None]) -> tuple[tuple[str, int], ...]:
 
 
 def _outcome(
-    counts: Sequence[tuple[str, int]], share: float, floor: float, ceiling: float
+    counts: Sequence[tuple[str, int]],
+    share: float,
+    readable: float,
+    floor: float | None,
+    ceiling: float,
 ) -> VoteOutcome:
-    if not counts:
+    votes = [count for _, count in counts]
+    if not votes:
         return VoteOutcome.UNREADABLE
-    if len(counts) > 1 and counts[0][1] == counts[1][1]:
+    if sum(votes) < readable:
+        return VoteOutcome.TOO_FEW_READABLE
+    if votes[1:] and votes[0] == votes[1]:
         return VoteOutcome.TIE
-    if share < floor:
+    if share < floor if floor is not None else not decided(votes, LEAD):
         return VoteOutcome.BELOW_FLOOR
     return VoteOutcome.ABOVE_CEILING if share > ceiling else VoteOutcome.LABEL
 

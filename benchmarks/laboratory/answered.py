@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,11 @@ from benchmarks.laboratory.arms import Scene
 from benchmarks.laboratory.bench import BASE, MAX_TOKENS, READER, Bench, truth_of
 from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
 from ttrl.demo.questions import Problem
-from ttrl.engine import crew
-from ttrl.questions import from_prompt
-from ttrl.rollouts import read_answers
-from ttrl.samples import Sampling
+from ttrl.engine import threads
+from ttrl.engine.samples import Sampling
+from ttrl.questions.question import from_prompt
+from ttrl.sampling.groups import read_answers
+from ttrl.training.types import Row
 
 STEPS = (5, 15, 30)
 """Optimizer steps after which a version is asked, besides the base."""
@@ -35,10 +36,10 @@ class Asked:
 class Keeping(teachers.Published):
     """Plain TTRL that leaves the weights of some steps in its working directory."""
 
-    def deploy(self, save: Callable[[Path], None], step: int) -> None:
-        super().deploy(save, step)
+    def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
         if step in STEPS:
-            save(Path(f"step {step}"))
+            self.save(Path(f"step {step}"))
+        return super().next_batch(step, numbers)
 
 
 def versions(
@@ -66,7 +67,9 @@ def _held_out(count: int) -> list[Problem]:
 
 
 def ask(worked_on: Bench, version: str, problems: Sequence[Problem], samples: int) -> list[Asked]:
-    return list(crew.each(partial(_one, worked_on, version, samples), problems, width=AT_ONCE))
+    return list(
+        threads.map_in_order(partial(_one, worked_on, version, samples), problems, width=AT_ONCE)
+    )
 
 
 def _one(worked_on: Bench, version: str, samples: int, problem: Problem) -> Asked:

@@ -11,14 +11,14 @@ from statistics import fmean
 from benchmarks.laboratory import teachers
 from benchmarks.laboratory.bench import BASE, Bench
 from benchmarks.laboratory.mixtures import Kind, Mixture, Questions, Size
-from jobs import adapt
+from jobs.run import execute
 from serve.demo import SETTINGS
 from ttrl.config import Config
+from ttrl.config.loading import load
 from ttrl.demo import model_dir
 from ttrl.demo.questions import Problem
-from ttrl.probes import Label
-from ttrl.questions import from_prompt
-from ttrl.settings import load
+from ttrl.evaluation.probes import Label
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.runs import RunState, Trigger
 
@@ -115,7 +115,7 @@ def ours(scene: Scene) -> Outcome:
         store.probes.add([_label(problem) for problem in scene.questions.probes])
         for night in range(scene.mixture.nights):
             run = store.runs.create(Trigger.OPERATOR, {"hashes": teachers.hashes(scene.questions)})
-            adapt.run(scene.config(night), store, scene.bench.client, run.id)
+            execute(scene.config(night), store, scene.bench.client, run.id)
             ended = store.runs.get(run.id)
             said.append(f"{ended.state}: {ended.reason}")
             steps += ended.steps

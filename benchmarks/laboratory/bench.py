@@ -16,13 +16,12 @@ from ttrl import answers
 from ttrl.answers import AnswerKind, Reader
 from ttrl.demo import model_dir
 from ttrl.demo.questions import Problem
-from ttrl.engine import crew
+from ttrl.engine import threads
 from ttrl.engine.client import EngineClient
-from ttrl.engine.log import LineFile
-from ttrl.engine.process import EngineProcess, embedded_command, free_port
-from ttrl.questions import from_prompt
-from ttrl.rollouts import read_answers
-from ttrl.samples import SampleSet, Sampling
+from ttrl.engine.process import EngineLog, EngineProcess, embedded_command, free_port
+from ttrl.engine.samples import SampleSet, Sampling
+from ttrl.questions.question import from_prompt
+from ttrl.sampling.groups import read_answers
 from ttrl.votes import take_vote
 
 BASE = "ttrl-demo"
@@ -70,7 +69,7 @@ class Bench:
         def one(problem: Problem) -> tuple[SampleSet, SampleSet]:
             return self._draw(version, problem, samples, temperature), self._draw(version, problem)
 
-        asked = list(crew.each(one, problems, width=AT_ONCE))
+        asked = list(threads.map_in_order(one, problems, width=AT_ONCE))
         return _read(problems, asked)
 
     def seconds(self, version: str, problems: Sequence[Problem]) -> tuple[float, float]:
@@ -99,7 +98,7 @@ def bench(directory: Path, model: Path | None = None) -> Iterator[Bench]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = embedded_command(model or model_dir(), port, BASE)
-    log = LineFile(directory / "engine.log")
+    log = EngineLog(directory / "engine.log")
     with EngineProcess(command, url=url, log=log), CountingClient(url) as client:
         yield Bench(client)
 

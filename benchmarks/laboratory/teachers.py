@@ -7,27 +7,27 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.laboratory.bench import READER, truth_of
 from benchmarks.laboratory.mixtures import Questions
 from jobs.candidate import Candidate
-from jobs.lesson import Lesson, drawn_rows
-from jobs.reading import reader
+from jobs.run import Run, training_rows
+from jobs.sampling import reader_for
 from ttrl.config import Config
-from ttrl.engine.client import EngineClient, EngineRefused
-from ttrl.engine.pacer import Pacer
-from ttrl.policy import Drawn, Policy
-from ttrl.proof import Pin
-from ttrl.questions import from_prompt
-from ttrl.rollouts import Group, Roller, pacer_for
-from ttrl.samples import SampleSet
-from ttrl.selection import Rounds
-from ttrl.settings import override
+from ttrl.config.loading import override
+from ttrl.engine.client import EngineClient, EngineError
+from ttrl.engine.pacing import Pacer
+from ttrl.engine.samples import SampleSet
+from ttrl.questions.question import from_prompt
+from ttrl.sampling.groups import Group, Roller, pacer_for
+from ttrl.sampling.selection import Rounds
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
 from ttrl.store.runs import Trigger
+from ttrl.training.types import Row, TrainingEnded
 from ttrl.votes import Vote, VoteOutcome
 
 PUBLISHED = {
@@ -85,8 +85,7 @@ class FirstSeen(Roller):
 
 
 class Published:
-    """Plain TTRL as a policy (see ttrl.policy.Policy): every question in its turn, whatever its
-    vote; nobody watches."""
+    """Plain TTRL: every question in its turn, whatever its vote; nobody watches."""
 
     def __init__(
         self, config: Config, roller: Roller, rounds: Rounds, candidate: Candidate
@@ -95,64 +94,58 @@ class Published:
         self._roller = roller
         self._rounds = rounds
         self._candidate = candidate
-        self._draws = 0
+        self.save: Callable[[Path], None]
 
-    def deploy(self, save: Callable[[Path], None], step: int) -> None:
-        self._candidate.deploy(save, step)
-
-    def draw(self) -> Sequence[Drawn]:
-        self._draws += 1
+    def next_batch(self, step: int, _numbers: Mapping[str, float]) -> Sequence[Row]:
+        """As `ttrl.training` asks for it."""
+        if step:
+            self._candidate.deploy(self.save, step)
         asked = self._rounds.take(self._update.questions_per_step)
         version = self._candidate.version
-        groups = self._roller.roll(asked, version=version, draw=self._draws, refused=_fail)
-        return [row for group in groups for row in drawn_rows(group, self._update.keep)]
-
-    def stepped(self, step: int, numbers: Mapping[str, float]) -> str:
-        return ""
-
-    def settle(self) -> Path:
-        return self._candidate.directory
-
-    def pins(self) -> Sequence[Pin]:
-        return ()
+        groups = self._roller.roll(
+            asked, version=version, draw=step + 1, refused=_fail, failed=_fail
+        )
+        usable = [group for group in groups if group.kept] * len(groups)  # not all were cut off
+        used = usable[: len(groups)]
+        return [row for group in used for row in training_rows(group, self._update.keep)]
 
 
-def publish(night: Night, policy: type[Published] = Published) -> int:
-    """TTRL as published, with the demo's learning rate, steps and questions a step."""
+def publish(night: Night, learner: type[Published] = Published) -> int:
+    """TTRL's vote and selection in our trainer, with the demo's learning rate, steps and questions
+    a step."""
     night = replace(night, config=override(night.config, PUBLISHED))
     rounds = Rounds(_as_stored(night.questions), seed=night.config.update.seed)
-    with pacer_for(night.client, night.config.vote) as pacer:
+    with pacer_for(night.client, night.config.vote) as pacer, _candidate(night) as candidate:
         roller = FirstSeen(night.client, night.config.vote, night.config.update, pacer, READER)
-        return _update(night, lambda candidate: policy(night.config, roller, rounds, candidate))
+        return _train(night, candidate, learner(night.config, roller, rounds, candidate))
 
 
 def learn(night: Night) -> int:
     """Our own loop, with nobody to judge what comes of it."""
-    vote, update, read = night.config.vote, night.config.update, reader(night.config)
-    return _lesson(night, lambda pacer: Roller(night.client, vote, update, pacer, read))
+    config, read = night.config, reader_for(night.config)
+    return _our_loop(
+        night, lambda pacer: Roller(night.client, config.vote, config.update, pacer, read)
+    )
 
 
 def tell(night: Night) -> int:
-    """Our own loop, but that rewards come from the right answers."""
-    return _lesson(night, lambda pacer: TruthTeller(night, pacer))
+    """Our own loop, but that rewards come from the correct answers."""
+    return _our_loop(night, lambda pacer: TruthTeller(night, pacer))
 
 
-def _lesson(night: Night, roller_for: Callable[[Pacer], Roller]) -> int:
+def _our_loop(night: Night, roller_for: Callable[[Pacer], Roller]) -> int:
     with (
         Store.open(night.config.state_dir) as store,
         pacer_for(night.client, night.config.vote) as pacer,
+        _candidate(night) as candidate,
     ):
         record(store, night.questions, holdout=0.0)
+        stored = store.runs.create(Trigger.OPERATOR, {})
+        store.runs.start(stored.id, parent=None)
+        run = Run(night.config, store, night.client, stored.id)
         questions = store.questions.named(hashes(night.questions))
-        run = store.runs.create(Trigger.OPERATOR, {})
-        store.runs.start(run.id, parent=None)
-        roller = roller_for(pacer)
-        return _update(
-            night,
-            lambda candidate: Lesson(
-                night.config, store, roller, run.id, questions, candidate, pacer, _last
-            ),
-        )
+        run.prepare(questions, _steps(night.config), candidate, roller_for(pacer), pacer)
+        return _train(night, candidate, run)
 
 
 def supervise(night: Night) -> int:
@@ -163,12 +156,12 @@ def supervise(night: Night) -> int:
     with pacer_for(night.client, config.vote) as pacer:
         roller = FirstSeen(night.client, config.vote, config.update, pacer, READER)
         asked = _as_stored(night.questions)
-        groups = roller.roll(asked, version=night.served, draw=1, refused=_fail)
+        groups = roller.roll(asked, version=night.served, draw=1, refused=_fail, failed=_fail)
     rng = random.Random(config.update.seed)
     agreeing = [rows for group in groups if (rows := _agreeing(group, config.update.keep, rng))]
     batches = [
         [row for rows in rng.sample(agreeing, config.update.questions_per_step) for row in rows]
-        for _ in range(config.update.steps)
+        for _ in range(_steps(config))
     ]
     tune(config, night.parent, batches, night.out)
     return len(batches)
@@ -198,36 +191,43 @@ def _as_stored(questions: Questions) -> list[StoredQuestion]:
     ]
 
 
-def _update(night: Night, policy_of: Callable[[Candidate], Policy]) -> int:
-    from ttrl import grpo
-
-    config, scratch = night.config, night.out.with_suffix(".scratch")
-    with Candidate(night.client, scratch, 0, night.served) as candidate:
-        updated = grpo.update(
-            policy_of(candidate),
-            base_model=config.model.name,
-            parent=night.parent,
-            settings=config.update,
-            temperature=config.vote.temperature,
-            max_tokens=config.vote.max_tokens,
-            scratch=scratch,
-        )
-        shutil.copytree(candidate.directory, night.out)
-    return updated.steps
+def _candidate(night: Night) -> Candidate:
+    return Candidate(night.client, night.out.with_suffix(".scratch"), 0, night.served)
 
 
-def _last(steps: Sequence[int], _take: Callable[[int], str]) -> int:
-    return steps[-1]
+def _train(night: Night, candidate: Candidate, learner: Published | Run) -> int:
+    from ttrl.training.grpo import Trainer
+
+    config = night.config
+    trainer = Trainer(
+        config.model.name,
+        night.parent,
+        config.update,
+        steps=_steps(config),
+        temperature=config.vote.temperature,
+        max_tokens=config.vote.longest,
+        scratch=candidate.scratch,
+    )
+    learner.save = trainer.save_adapter
+    with suppress(TrainingEnded):
+        trainer.run(learner.next_batch)
+    shutil.copytree(candidate.directory, night.out)
+    return candidate.steps[-1]
 
 
-def _agreeing(group: Group, count: int, rng: random.Random) -> list[Drawn]:
+def _steps(config: Config) -> int:
+    assert config.update.steps is not None, "each cell of the laboratory is given its own"
+    return config.update.steps
+
+
+def _agreeing(group: Group, count: int, rng: random.Random) -> list[Row]:
     """So many answers that were worth something, some of them twice where there are too few."""
     positions = [position for position, worth in enumerate(group.rewards) if worth > 0]
     if not positions:
         return []
     enough = positions * -(-count // len(positions))
-    return list(drawn_rows(replace(group, kept=tuple(rng.sample(enough, count))), count))
+    return list(training_rows(replace(group, kept=tuple(rng.sample(enough, count))), count))
 
 
-def _fail(_question: StoredQuestion, error: EngineRefused) -> None:
+def _fail(_question: StoredQuestion, error: EngineError) -> None:
     raise error

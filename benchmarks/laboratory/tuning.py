@@ -8,20 +8,18 @@ from pathlib import Path
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ttrl import grpo
 from ttrl.config import Config
-from ttrl.policy import Drawn
+from ttrl.training.grpo import lora_model
+from ttrl.training.types import Row
 
 IGNORED = -100
 """The label of tokens that are not learned."""
 
 
-def tune(
-    config: Config, parent: Path | None, batches: Sequence[Sequence[Drawn]], out: Path
-) -> None:
+def tune(config: Config, parent: Path | None, batches: Sequence[Sequence[Row]], out: Path) -> None:
     """A step of AdamW on each batch of answers, at a rate that falls to 0 as in the demo's runs."""
     torch.manual_seed(config.update.seed)
-    model = grpo.lora_model(config.model.name, parent, config.update)
+    model = lora_model(config.model.name, parent, config.update)
     trained = [values for values in model.parameters() if values.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.update.learning_rate, weight_decay=0.0)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, len(batches))
@@ -35,7 +33,7 @@ def tune(
     model.save_pretrained(str(out), save_embedding_layers=False)
 
 
-def _padded(batch: Sequence[Drawn]) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(batch: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels, (sequences, longest), padded on the right, where no answer looks."""
     ids = [torch.tensor([*row.prompt_ids, *row.completion_ids]) for row in batch]
     labels = [each.clone() for each in ids]

@@ -29,7 +29,7 @@ from benchmarks.soak.served import Served
 from benchmarks.soak.trouble import Trouble
 from benchmarks.soak.users import Asked, Users
 from benchmarks.versions import make
-from ttrl import adapters
+from ttrl.adapters import versions
 from ttrl.store import Store
 
 PAUSE_SECONDS = (2.0, 8.0)
@@ -140,7 +140,7 @@ def judge(
         print(f"{each.failure or 'lost'}: {each.prompt}", file=sys.stderr)
     rows = store.adapters.digests()
     whole = {each.name for each in (state_dir / "adapters").iterdir()} == set(rows) and all(
-        adapters.verify(state_dir / "adapters" / name).digest == digest
+        versions.verify(state_dir / "adapters" / name).digest == digest
         for name, digest in rows.items()
     )
     runs = store.runs.newest(10**6)

@@ -63,7 +63,7 @@ class Trouble:
 
     def run_killed(self) -> None:
         """kill -9 of the run under way."""
-        if (process := self._served.child("jobs.adapt")) is not None:
+        if (process := self._served.child("jobs.run")) is not None:
             process.kill()
 
     def store_locked(self) -> None:

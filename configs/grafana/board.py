@@ -97,21 +97,23 @@ ROWS: dict[str, list[Panel]] = {
             "of the next token": "ttrl_update_token_entropy_nats",
         }),
         Panel("Questions with a signal", {
-            "could teach": "ttrl_groups_informative_ratio",
+            "has signal": "ttrl_groups_informative_ratio",
             "label flipped": "ttrl_vote_flipped_ratio",
             "same label": "ttrl_vote_alike_ratio",
             "unreadable": "ttrl_samples_unreadable_ratio",
+            "cut off": "ttrl_samples_cut_off_ratio",
         }, "percentunit"),
         Panel("Distance from the start", {"nats a token": "ttrl_update_kl_nats"}),
         Panel("Engine and trainer differ", {
             "log-probabilities": "ttrl_update_logprob_mismatch_nats",
-            "masked": "ttrl_update_masked_ratio",
+            "effective sample size": "ttrl_update_effective_ratio",
         }),
         Panel("Length of the samples", {"tokens": "ttrl_samples_length_tokens"}),
         Panel("Sampled", {
             "tokens a second": rate("ttrl_sampled_tokens_total"),
             "answers a second": rate("ttrl_samples_total"),
             "saved a second": rate("ttrl_samples_saved_total"),
+            "questions without an answer a second": rate("ttrl_questions_unanswered_total"),
             "requests at once": "ttrl_sampling_in_flight_limit",
         }),
         Panel("Steps", {"of the newest run": "ttrl_run_steps"}),
@@ -147,18 +149,21 @@ ROWS: dict[str, list[Panel]] = {
         Panel("Newest candidate against live", {"{{rule}}": "ttrl_gate_difference_ratio"},
               "percentunit"),
         Panel("Right to wrong", {"lost": "ttrl_gate_right_to_wrong_ratio"}, "percentunit",
-              about="Of the majorities that the live version has right, those that the newest "
+              about="Of the live version's correct majorities, those that the newest "
                     "candidate lost."),
         Panel("Evidence of labels", {
             "e-value": "ttrl_gate_evidence",
             "asked for": "ttrl_gate_evidence_asked",
         }, about="E-values: what they rest on is in the page's report of the run."),
         Panel("Probes of the newest gate", {"{{kind}}": "ttrl_gate_probes"}, stat=True),
-        Panel("Labelled gates left", {"of the year's": "ttrl_gate_budget_left_ratio"},
-              "percentunit", stat=True),
+        Panel("Labels of the newest gate", {
+            "there": 'ttrl_gate_probes{kind="labelled"}',
+            "needed": "ttrl_gate_labels_needed",
+        }, stat=True, about="Needed, about, to prove a candidate like the newest one better."),
         Panel("Stopped by the guard", {
             "run: {{rule}}": "sum by (rule) (ttrl_guard_rulings_total)",
             "live version: {{stream}}": "sum by (stream) (ttrl_guard_alarms_total)",
+            "live version only differs: {{stream}}": "sum by (stream) (ttrl_guard_alerts_total)",
         }, stat=True, seldom=True, about="Since the daemon's start."),
     ],
     "Drift": [
@@ -168,7 +173,7 @@ ROWS: dict[str, list[Panel]] = {
         }, about="The newest week's questions against the four weeks before."),
         Panel("Policy", {"from {{against}}": "ttrl_drift_policy_nats"},
               about="KL divergence of the live version, nats a token."),
-        Panel("Live guard", {"{{stream}}": "ttrl_shadow_evidence_ratio"}, "percentunit",
+        Panel("Live monitor", {"{{stream}}": "ttrl_shadow_evidence_ratio"}, "percentunit",
               about="At 100% the live version is rolled back."),
         Panel("Asked again", {
             "{{outcome}}": f"60 * {rate('ttrl_shadow_questions_total', 'outcome')}",

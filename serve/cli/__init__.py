@@ -10,39 +10,76 @@ import importlib
 import logging
 import os
 import sys
+from difflib import get_close_matches
+from typing import Any
 
 import click
 
 COMMANDS = {
     "serve": ("serve.cli.daemon", "serve", "Run the daemon in front of an engine."),
-    "adapt": ("serve.cli.adapt", "adapt", "Adapt once, by hand."),
-    "assess": ("serve.cli.assess", "assess", "Say what a vote could teach; train nothing."),
-    "measure": ("serve.cli.measure", "measure", "Say how good the live version is."),
+    "adapt": ("serve.cli.adapt", "adapt", "Run one training run now."),
+    "assess": (
+        "serve.cli.measure",
+        "assess",
+        "Estimate the training signal in a log of questions.",
+    ),
+    "measure": ("serve.cli.measure", "measure", "Measure how good the live version is."),
     "status": ("serve.cli.status", "status", "Show queue, live adapter, last and next run."),
     "page": ("serve.cli.status", "page", "Print a link to the operator's page."),
-    "pause": ("serve.cli.status", "pause", "Start no more scheduled runs."),
-    "resume": ("serve.cli.status", "resume", "Start scheduled runs again."),
+    "pause": ("serve.cli.status", "pause", "Pause scheduled runs."),
+    "resume": ("serve.cli.status", "resume", "Resume scheduled runs."),
     "runs": ("serve.cli.runs", "runs", "List runs, show one, stop one."),
-    "adapters": ("serve.cli.adapters", "adapters", "List, show, promote, roll back, export."),
+    "adapters": (
+        "serve.cli.adapters",
+        "adapters",
+        "List, show, promote, roll back and export versions.",
+    ),
     "probes": ("serve.cli.probes", "probes", "Add, list and remove labelled probes."),
-    "label": ("serve.cli.label", "label", "Judge answers, side by side, into labelled probes."),
+    "label": ("serve.cli.label", "label", "Judge answers side by side to label probes."),
     "questions": (
         "serve.cli.questions",
         "questions",
-        "List, release, delete, purge, export.",
+        "List, release, delete, purge and export questions.",
     ),
-    "keys": ("serve.cli.keys", "keys", "Say who may ask: add, list, remove keys."),
+    "keys": ("serve.cli.keys", "keys", "Add, list and remove API keys."),
     "backup": ("serve.cli.backup", "backup", "Copy store and versions into one file."),
-    "restore": ("serve.cli.backup", "restore", "Put a backup in their place."),
-    "doctor": ("serve.cli.doctor", "doctor", "Say what is wrong, and how to mend it."),
+    "restore": ("serve.cli.backup", "restore", "Restore store and versions from a backup."),
+    "doctor": ("serve.cli.doctor", "doctor", "Check the installation and say how to fix it."),
     "config": ("serve.cli.config", "config", "Show or check the configuration."),
-    "service": ("serve.cli.service", "service", "Write the units for systemd."),
-    "demo": ("serve.cli.demo", "demo", "See the whole thing work, in minutes, on a laptop."),
+    "service": ("serve.cli.service", "service", "Write systemd units."),
+    "demo": ("serve.demo", "demo", "Try the whole loop in minutes on a laptop."),
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands' one-line help without importing them."""
+class Group(click.Group):
+    """A group that names the command that was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], self.list_commands(ctx), 1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"{error.message}{meant}", ctx) from None
+
+
+class LazyGroup(Group):
+    """A group that knows its commands' one-line help without importing them, and turns known
+    failures into a sentence and an exit code, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            from serve.cli.common import Failure, known_failures
+
+            if isinstance(error, known_failures()):
+                raise Failure(str(error), 1) from error
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -12,30 +12,29 @@ from typing import Any
 
 import click
 
-from jobs import outset
+from jobs import selection
 from serve.cli.common import (
     Resolve,
     ask_daemon,
-    config_options,
     counted,
     fail,
-    json_option,
+    labels_words,
+    look_store,
     open_store,
     print_json,
     redacted,
     run_config,
     say,
-    sentences,
     settle,
+    standard_options,
 )
 from serve.cli.daemon import share_card, waiting, with_model
 from serve.cli.questions import REASONS
-from serve.cli.runs import write_report
-from serve.follow import Follower, screen
-from serve.status import run_report
+from serve.cli.runs import Following, write_report
+from serve.views import run_report
 from ttrl import logs
 from ttrl.config import Config
-from ttrl.questions import Question
+from ttrl.questions.question import Question
 from ttrl.store import Store
 from ttrl.store.questions import Origin, Recorded
 from ttrl.store.runs import Run, RunState, Trigger
@@ -55,18 +54,20 @@ CODES = {
     "--questions",
     "file",
     type=click.Path(path_type=Path),
-    help="Learn from these (JSONL or plain lines) instead of what users asked. They are recorded.",
+    help="Train on these (JSONL or plain lines) instead of the recorded questions; they are "
+    "recorded too.",
 )
-@click.option("--model", help="The base model, when no daemon runs.")
-@click.option("--steps", type=int, help="Optimizer steps at most.")
+@click.option("--model", help="The base model, if no daemon is running.")
+@click.option("--steps", type=int, help="Maximum number of optimizer steps.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
-    help="Write a page about the run here (HTML).",
+    help="Write an HTML report of the run here.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be selected, sampled and spent.")
-@json_option
-@config_options
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be selected, sampled and spent; train nothing."
+)
+@standard_options
 def adapt(
     resolve: Resolve,
     file: Path | None,
@@ -76,31 +77,28 @@ def adapt(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Adapt once: by the daemon if one runs on the state directory, else alone.
+    """Run one training run: in the daemon if one uses the state directory, else on its own.
 
     A daemon's runs go by its settings; --steps and --set change some of them for this run.
     Interrupting stops the run; users are served all the while.
     """
     resolved = resolve({"model.name": model, "update.steps": steps})
     if report is not None and not report.resolve().parent.is_dir():
-        fail(f"{report} cannot be written: there is no directory {report.parent}", code=2)
-    with open_store(resolved.config, create=True) as store:
-        with sentences():
-            config, changes = run_config(resolved)
-        questions = None if file is None else _read(file, config)
-        if dry_run:
-            with sentences():
-                plan = _plan(config, store, questions)
-            _say_plan(plan, as_json)
-            return
+        fail(f"cannot write {report}: there is no directory {report.parent}", code=2)
+    config, changes = run_config(resolved)
+    questions = None if file is None else _read(file, config)
+    if dry_run:
+        with look_store(config, empty=True) as store:
+            _say_plan(_plan(config, store, questions), as_json)
+        return
+    with open_store(config, create=True) as store:
         request = _request(config, store, questions, changes)
-        with sentences():
-            run = _by_daemon(config, store, request, as_json)
-            if run is None:
-                config = with_model(config)
-                logs.configure("warning")
-                config = share_card(config)
-                run = _by_itself(config, request, as_json)
+        run = _by_daemon(config, store, request, as_json)
+        if run is None:
+            config = with_model(config)
+            logs.configure("warning")
+            config = share_card(config)
+            run = _by_itself(config, request, as_json)
         _say_end(run, as_json)
         if report is not None:
             write_report(store, run.id, report)
@@ -108,13 +106,9 @@ def adapt(
 
 
 def _read(file: Path, config: Config) -> list[Question]:
-    from ttrl import questionfile
+    from ttrl import datasets
 
-    try:
-        found = questionfile.read(file, max_chars=config.record.max_chars)
-    except questionfile.QuestionsUnreadable as error:
-        fail(str(error))
-    return redacted(config, found)
+    return redacted(config, datasets.read_questions(file, max_chars=config.record.max_chars))
 
 
 def _request(
@@ -137,34 +131,54 @@ def _request(
 
 def _plan(config: Config, store: Store, questions: Sequence[Question] | None) -> dict[str, Any]:
     """What a run would do; nothing is sampled or recorded."""
-    from jobs import probe
+    from jobs import probes
 
-    labelled, apart = store.probes.labelled(), probe.apart(store)
-    probing = {row.question.hash for row in probe.traffic(store, config.gate, labelled)}
-    descent, left_out = outset.descent(config, store), {}
+    labelled = store.probes.labelled()
+    traffic = probes.traffic(store, config.gate, labelled)
+    probing = {row.question.hash: row.question for row in traffic}
+    descent, left_out = selection.descent(config, store), {}
     if questions is None:
-        found = outset.candidates(config, store, descent)
-        selected = outset.select(config, store, [r for r in found if not apart.like(r.question)])
+        found = selection.candidates(config, store, descent)
+        apart = probes.apart(store, (row.question for row in found))
+        selected = selection.select(
+            config, store, descent, [r for r in found if not apart.like(r.question)]
+        )
         questions, left_out = [row.question for row in selected.chosen], selected.counts
     else:
         unseen = store.holdout.among(questions, share=config.gate.holdout)
+        probing |= {each.hash: each for each in questions if each.hash in unseen}
         questions = [each for each in questions if each.hash not in unseen]
-        probing |= unseen
+        apart = probes.apart(store, questions)
     chosen = sum(not apart.like(each) for each in questions)
-    steps = config.update.steps if chosen else 0
-    held_out = min(len(probing), config.gate.probes)
+    steps = config.update.steps_over(chosen, descent.updates) if chosen else 0
+    held_out = list(probing.values())[: config.gate.probes]
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
     from_base = store.adapters.serving().adapter is None
-    probe_samples = probe.cost(config, len(labelled), held_out, from_base=from_base)
+    last, hours = store.runs.last_judged(), None
+    if last and last.samples and last.started is not None and last.finished is not None:
+        pace = (last.finished - last.started) / last.samples  # all of the run goes into it
+        hours = round(samples * pace / 3600, 2)
+    usage = store.questions.usage(config.gate.min_probes)
+    judging = probes.cost(
+        config,
+        steps,
+        labelled,
+        held_out,
+        usage,
+        from_base=from_base,
+    )
     return {
         "questions": chosen,
         "left_out": left_out,
-        "probes": len(labelled) + held_out,
+        "probes": len(labelled) + len(held_out),
         "min_probes": config.gate.min_probes,
+        "labels": probes.outlook(store, config.gate),
         "steps": steps,
         "samples": samples,
-        "probe_samples": probe_samples,
-        "tokens_at_most": (samples + probe_samples) * config.vote.max_tokens,
+        "probe_samples": judging.samples,
+        "evaluated": str(usage),
+        "hours": hours,
+        "tokens_at_most": samples * config.vote.longest + judging.tokens,
         "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
         "ships_if": config.gate.ship,
         "from": descent.parent.name if descent.parent else "base",
@@ -179,22 +193,27 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
     for why, count in plan["left_out"].items():
         click.echo(f"{count} wait for a later run: {REASONS[why]}.")
     if not plan["questions"]:
-        click.echo("There are no new questions to learn from.")
+        click.echo("There are no new questions to train on.")
         return
+    pace = "`ttrl assess` measures how long sampling takes"
+    if plan["hours"] is not None:
+        pace = f"about {plan['hours']:.1f} hours at the last run's pace"
     whence = f"{plan['from']} ({plan['lineage']})" if plan["lineage"] else plan["from"]
     click.echo(
         f"{counted(plan['steps'], 'step')} at most, each with some of {plan['questions']} "
         f"questions, starting from {whence}:\n"
         f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
         f"on,\n"
-        f"  {plan['probe_samples']} samples to judge the result on {plan['probes']} probes,\n"
-        f"  {plan['tokens_at_most']} tokens at the very most.\n"
-        f"It would ship if the gate finds it {plan['ships_if']}. Nothing was sampled."
+        f"  {plan['probe_samples']} samples to evaluate the result on {plan['probes']} probes, "
+        f"sampled {plan['evaluated']},\n"
+        f"  {plan['tokens_at_most']} tokens at most; {pace}.\n"
+        f"It ships if the verdict of the gate is {plan['ships_if']}. Nothing was sampled.\n"
+        f"Labels: {labels_words(plan['labels'])}."
     )
     if plan["probes"] < plan["min_probes"]:
         click.echo(
-            f"With fewer than {plan['min_probes']} probes (gate.min_probes) it cannot: the gate "
-            "holds too little evidence.",
+            f"With fewer than {plan['min_probes']} probes (gate.min_probes) it cannot ship: the "
+            f"gate needs more evidence.",
             err=True,
         )
 
@@ -207,20 +226,20 @@ def _by_daemon(
         answer = ask_daemon(config, "POST", "/admin/runs", request)
         if answer is None:
             return None
-        follower = Follower(store, answer["run"])
-        with screen(silent=as_json) as shown:
-            while not (news := follower.look()).run.state.ended:
-                shown.show(news)
+        with Following(store, answer["run"], silent=as_json) as shown:
+            while not (run := shown.look()).state.ended:
                 if interrupts:
                     interrupts.clear()
                     ask_daemon(config, "POST", "/admin/runs/stop")
-                if news.run.stale(time.time()):
-                    fail(f"run {news.run.id} fell silent; `ttrl status` says if a daemon is up")
+                if run.stale(time.time()):
+                    fail(
+                        f"run {run.id} has stopped reporting; check with `ttrl status` that a "
+                        f"daemon is running"
+                    )
                 time.sleep(LOOK_SECONDS)
-            shown.show(news)
-    if news.run.state is RunState.PUBLISHED:
-        settle(config, store, news.run.adapter)
-    return news.run
+    if run.state is RunState.PUBLISHED:
+        settle(config, store, run.adapter)
+    return run
 
 
 @contextmanager
@@ -236,32 +255,28 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 def _by_itself(config: Config, request: Mapping[str, Any], as_json: bool) -> Run:
-    try:
-        return asyncio.run(_alone(config, request, as_json))
-    except asyncio.CancelledError:
-        fail("it was stopped; `ttrl runs list` says what became of the run")
-
-
-async def _alone(config: Config, request: Mapping[str, Any], as_json: bool) -> Run:
     """Own the state directory and an engine for as long as the run takes."""
-    from serve.core import core
-    from serve.signals import on_signals
+    from serve.daemon.core import core
+    from serve.daemon.process import on_signals
 
-    this = asyncio.current_task()
-    assert this is not None
-    async with core(config) as parts:
-        on_signals([this.cancel], [parts.end_now])
-        await parts.start(waiting("the engine is starting"))
-        run = await parts.runs.start(Trigger.OPERATOR, request)
-        follower = Follower(parts.store, run.id)
-        with screen(silent=as_json) as shown:
-            while not (news := follower.look()).run.state.ended:
-                shown.show(news)
-                await asyncio.sleep(LOOK_SECONDS)
-            shown.show(news)
-        await parts.runs.wait()
-        await parts.reconciler.settle()
-    return news.run
+    async def alone() -> Run:
+        this = asyncio.current_task()
+        assert this is not None
+        async with core(config) as parts:
+            on_signals([this.cancel], [parts.end_now])
+            await parts.engine.start(waiting("the engine is starting"))
+            begun = await parts.runs.start(Trigger.OPERATOR, request)
+            with Following(parts.store, begun.id, silent=as_json) as shown:
+                while not (run := shown.look()).state.ended:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(LOOK_SECONDS)
+            await parts.runs.wait()
+            await parts.reconciler.settle()
+        return run
+
+    try:
+        return asyncio.run(alone())
+    except asyncio.CancelledError:
+        fail("stopped by the operator; see `ttrl runs list` for the state of the run")
 
 
 def _say_end(run: Run, as_json: bool) -> None:
@@ -271,4 +286,4 @@ def _say_end(run: Run, as_json: bool) -> None:
         say(f"Run {run.id} ended: {run.state}. {run.reason}")
         if run.state is RunState.HELD:
             click.echo(f"Look at it with `ttrl adapters show {run.adapter}`, ", nl=False)
-            click.echo(f"let it serve with `ttrl adapters promote {run.adapter}`.")
+            click.echo(f"serve it with `ttrl adapters promote {run.adapter}`.")

@@ -3,70 +3,78 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.text import Text
+from rich.tree import Tree
 
+from jobs.selection import WORDS, Begins
+from serve.cli import Group
 from serve.cli.common import (
     Resolve,
-    config_options,
     counted,
     echo_fields,
     fail,
-    json_option,
+    look_store,
     one_line,
     open_store,
     print_json,
     print_table,
     settle,
+    standard_options,
     tell,
 )
-from serve.cli.tree import tree
-from serve.status import verdicts
-from ttrl.adapters import AdapterDamaged, verify
+from serve.views import Branch, branches, verdicts
+from ttrl.adapters.versions import AdapterDamaged, verify
 from ttrl.config import Config
+from ttrl.config.section import clock
 from ttrl.store import Store
-from ttrl.store.adapters import GONE, AdapterGone, AdapterRow, Author
+from ttrl.store.adapters import GONE, AdapterRow, Author
 from ttrl.store.questions import QuestionState
 
+STYLES = {
+    "live": "green",
+    "held": "yellow",
+    "rolled_back": "red",
+    "tainted": "red",
+    "retired": "dim",
+}
 
-@click.group()
+
+@click.group(cls=Group)
 def adapters() -> None:
     """Adapters: every version, which one serves, and which one should."""
 
 
-adapters.add_command(tree)
-
-
 @adapters.command("list")
-@json_option
-@config_options
+@standard_options
 def list_(resolve: Resolve, as_json: bool) -> None:
     """Every version, newest first."""
     config = resolve().config
-    with open_store(config) as store:
+    with look_store(config) as store:
         found = [_row(store, row) for row in store.adapters.all()]
     if as_json:
         print_json(found)
         return
     if not found:
-        click.echo("Nothing has been learned yet.")
+        click.echo("There are no versions yet.")
         return
     print_table(("name", "role", "state", "run", "reason"), map(_cells, found))
 
 
 @adapters.command()
 @click.argument("name")
-@json_option
-@config_options
+@standard_options
 def show(resolve: Resolve, name: str, as_json: bool) -> None:
-    """One version: where it comes from, what it learned from, what the gate said, whether its
-    files are whole."""
+    """Show one version: its parent, its training questions, its verdict, and whether its files
+    are intact."""
     config = resolve().config
-    with open_store(config) as store:
+    with look_store(config) as store:
         row = _row(store, _get(store, name))
         row["questions"] = store.adapters.question_ids(name)
         row["quarantined"] = _quarantined(store, name)
@@ -83,10 +91,9 @@ def show(resolve: Resolve, name: str, as_json: bool) -> None:
 
 @adapters.command()
 @click.argument("name")
-@json_option
-@config_options
+@standard_options
 def promote(resolve: Resolve, name: str, as_json: bool) -> None:
-    """Let a version serve, whatever the gate said. `base` is the base model."""
+    """Make a version live, whatever its verdict. `base` is the base model."""
     config = resolve().config
     with open_store(config) as store:
         chosen = None if name == "base" else _get(store, name).name
@@ -94,14 +101,11 @@ def promote(resolve: Resolve, name: str, as_json: bool) -> None:
             state = store.adapters.get(chosen).state
             fail(f"{chosen} is {state}: its files are gone" if state in GONE else damage)
         if chosen != store.adapters.wanted().adapter:
-            try:
-                store.adapters.want(chosen, author=Author.OPERATOR, reason="promoted by hand")
-            except AdapterGone as error:
-                fail(str(error))
+            store.adapters.want(chosen, author=Author.OPERATOR, reason="promoted by hand")
         if chosen is not None and (count := _quarantined(store, chosen)):
             click.echo(
-                f"{counted(count, 'question')} that it learned from stay quarantined; "
-                f"`ttrl questions release --adapter {chosen}` lets runs have them back.",
+                f"{counted(count, 'question')} that it was trained on stay quarantined; "
+                f"`ttrl questions release --adapter {chosen}` releases them.",
                 err=True,
             )
         _settle(config, store, as_json)
@@ -109,20 +113,19 @@ def promote(resolve: Resolve, name: str, as_json: bool) -> None:
 
 @adapters.command()
 @click.option("--reason", default="rolled back by hand", show_default=True)
-@json_option
-@config_options
+@standard_options
 def rollback(resolve: Resolve, reason: str, as_json: bool) -> None:
-    """Go back to the version before. The present one is not promoted again by itself, and what it
-    alone learned from is quarantined."""
+    """Go back to the previous version. The current one is not promoted again automatically, and
+    the questions that only it was trained on are quarantined."""
     config = resolve().config
     with open_store(config) as store:
         present = store.adapters.wanted().adapter
         if present is None:
-            fail("the base model serves: there is nothing to roll back")
+            fail("the base model is live: there is nothing to roll back")
         store.adapters.roll_back(author=Author.OPERATOR, reason=reason)
         if count := _quarantined(store, present):
             click.echo(
-                f"{counted(count, 'question')} that it learned from are quarantined; see "
+                f"{counted(count, 'question')} that it was trained on are quarantined; see "
                 "`ttrl questions list --state quarantined`.",
                 err=True,
             )
@@ -130,21 +133,34 @@ def rollback(resolve: Resolve, reason: str, as_json: bool) -> None:
 
 
 @adapters.command()
+@standard_options
+def tree(resolve: Resolve, as_json: bool) -> None:
+    """Show the base models, their lineages, and the versions of each."""
+    with look_store(resolve().config) as store:
+        found = list(branches(store))
+    if as_json:
+        print_json([asdict(branch) for branch in found])
+    elif not found:
+        click.echo("There are no versions yet.")
+    else:
+        Console().print(*_trees(found), sep="\n")
+
+
+@adapters.command()
 @click.argument("name")
 @click.argument("directory", type=click.Path(path_type=Path))
-@json_option
-@config_options
+@standard_options
 def export(resolve: Resolve, name: str, directory: Path, as_json: bool) -> None:
     """Copy a version, verified, to a new DIRECTORY, as PEFT and vLLM read it."""
     config = resolve().config
-    with open_store(config) as store:
+    with look_store(config) as store:
         _get(store, name)
     if (damage := _files(config, name)) != "whole":
         fail(damage)
     try:
         shutil.copytree(config.state_dir / "adapters" / name, directory)
     except FileExistsError:
-        fail(f"{directory} is already there; choose a new directory")
+        fail(f"{directory} already exists; choose a new directory")
     except OSError as error:
         fail(f"cannot write {directory}: {error.strerror or error}")
     tell(as_json, f"{name} was copied to {directory}.", name=name, directory=directory)
@@ -183,3 +199,23 @@ def _files(config: Config, name: str) -> str:
     except AdapterDamaged as error:
         return str(error)
     return "whole"
+
+
+def _trees(found: Sequence[Branch]) -> Iterator[Tree]:
+    for base in dict.fromkeys(branch.base_model for branch in found):
+        whole = Tree(Text(base, style="bold"))
+        lineages: dict[str, Tree] = {}
+        nodes: dict[str | None, Tree] = {}
+        for branch in found:
+            if branch.base_model != base:
+                continue
+            if branch.lineage not in lineages:
+                why = f": {WORDS[Begins(branch.begins)]}" if branch.begins else ""
+                lineages[branch.lineage] = whole.add(Text(f"lineage {branch.lineage}{why}"))
+            state = branch.role or branch.state.replace("_", " ")
+            told = (branch.name, state, branch.verdict, f"update {branch.depth}")
+            words = ", ".join([*filter(None, told), clock(branch.created)])
+            onto = nodes.get(branch.parent, lineages[branch.lineage])
+            style = STYLES.get(branch.role or branch.state, "")
+            nodes[branch.name] = onto.add(Text(words, style=style))
+        yield whole

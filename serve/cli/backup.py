@@ -18,22 +18,19 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from serve import restore as place
 from serve.cli.common import (
     Resolve,
-    config_options,
     counted,
     fail,
-    json_option,
     print_json,
     require_state_dir,
-    sentences,
+    standard_options,
 )
 from serve.state import owning, prepare
 from ttrl import backup as archive
-from ttrl.backup import Newest
+from ttrl.backup import Manifest, Newest
 from ttrl.config import Config
+from ttrl.config.section import clock
 from ttrl.files import hand_over, stamp, whole
-from ttrl.manifest import Manifest
 from ttrl.store.database import FILE
-from ttrl.times import clock
 
 SPARE = 64 * 1024**2
 """Bytes that a disk must have left beside what is written."""
@@ -43,27 +40,28 @@ MIB = 1024**2
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
-    "--adapters-only", is_flag=True, help="Without the store, as when it is in PostgreSQL."
+    "--adapters-only",
+    is_flag=True,
+    help="Leave out the store, for example because it is in PostgreSQL.",
 )
-@json_option
-@config_options
+@standard_options
 def backup(resolve: Resolve, file: Path, adapters_only: bool, as_json: bool) -> None:
     """Copy the store and every version into FILE, a tar; `-` is standard output.
 
-    The daemon may run, answer and learn meanwhile: the copy is that of one moment. Whoever has FILE
-    has your users' questions.
+    The daemon may run, answer and learn meanwhile: the copy is a consistent snapshot. FILE
+    contains your users' questions: keep it safe.
     """
     config = resolve().config
     require_state_dir(config)
     piped = str(file) == "-"
     _check_target(config, file, piped, as_json)
-    with sentences(), _disk_errors():
+    with _disk_errors():
         prepare(config.state_dir)
         made = _back_up(config, file, piped, not adapters_only)
         if not adapters_only:
             archive.remember(config.state_dir, _newest(config, made, file, piped))
     for why in made.left_out.values():
-        click.echo(f"Left out, {why}; `ttrl doctor` says more.", err=True)
+        click.echo(f"Left out: {why}; see `ttrl doctor`.", err=True)
     if as_json:
         print_json({"file": str(file.resolve()), "left_out": made.left_out, **_told(made)})
     else:
@@ -72,23 +70,24 @@ def backup(resolve: Resolve, file: Path, adapters_only: bool, as_json: bool) -> 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Move aside what the state directory holds.")
-@json_option
-@config_options
+@click.option(
+    "--force", is_flag=True, help="Move the current contents of the state directory aside."
+)
+@standard_options
 def restore(resolve: Resolve, file: Path, force: bool, as_json: bool) -> None:
-    """Put what FILE, a backup, holds into the state directory.
+    """Restore FILE, a backup, into the state directory.
 
-    Nothing is put in its place before all of it was verified, and then all of it is. With --force,
-    what was there is moved to `replaced-TIME` in the state directory.
+    The whole backup is verified before anything is replaced. With --force, the previous contents
+    are moved to `replaced-TIME` in the state directory.
     """
     config = resolve().config
-    with sentences(), _disk_errors():
+    with _disk_errors():
         manifest = archive.contents(file)
         archive.check_revision(manifest)
         if FILE in manifest.members and config.store.url is not None:
             fail(
-                f"{file} holds a store in SQLite, and store.url names another: restore it without "
-                "store.url, or bring the database back with its own tools",
+                f"{file} holds an SQLite store, but store.url names another database: restore it "
+                f"without store.url, or restore the database with its own tools",
                 code=2,
             )
         with owning(config.state_dir):
@@ -97,9 +96,11 @@ def restore(resolve: Resolve, file: Path, force: bool, as_json: bool) -> None:
     if as_json:
         print_json({"aside": aside and str(aside), **_told(manifest)})
         return
-    click.echo(f"{config.state_dir} has {_words(manifest)}.")
+    click.echo(f"{config.state_dir} now has {_words(manifest)}.")
     if aside:
-        click.echo(f"What was there is in {aside}; delete it when you need it no more.")
+        click.echo(
+            f"The previous contents are in {aside}; delete them when you no longer need them."
+        )
 
 
 def _newest(config: Config, made: Manifest, file: Path, piped: bool) -> Newest:
@@ -112,13 +113,18 @@ def _newest(config: Config, made: Manifest, file: Path, piped: bool) -> Newest:
 
 def _check_target(config: Config, file: Path, piped: bool, as_json: bool) -> None:
     if piped and as_json:
-        fail("standard output can have the backup or JSON, not both", code=2)
+        fail(
+            "cannot write both the backup and JSON to stdout; give a file or leave out --json",
+            code=2,
+        )
     if piped and sys.stdout.isatty():
-        fail("a backup is nothing to read: send standard output to a file or a program", code=2)
+        fail(
+            "refusing to write a backup to a terminal; redirect stdout to a file or pipe it", code=2
+        )
     if not piped and file.exists():
-        fail(f"{file} is already there; choose a new name")
+        fail(f"{file} already exists; choose a new name")
     if not piped and config.state_dir.resolve() in file.resolve().parents:
-        fail(f"{file} would be in the state directory, and be lost with it; choose another place")
+        fail(f"{file} is in the state directory and would be lost with it; choose a path outside")
 
 
 def _back_up(config: Config, file: Path, piped: bool, store: bool) -> Manifest:
@@ -144,7 +150,7 @@ def _put_back(state_dir: Path, file: Path, manifest: Manifest, force: bool) -> P
     if (there := place.in_the_way(state_dir, parts)) and not force:
         fail(
             f"{state_dir} already holds {', '.join(there)}; choose an empty directory with "
-            "--state-dir, or move aside what is there with --force"
+            "--state-dir, or move its contents aside with --force"
         )
     _require_room(state_dir, manifest.size)
     with (
@@ -160,8 +166,8 @@ def _require_room(directory: Path, size: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < size + SPARE:
         fail(
-            f"{directory} has room for {free / MIB:.0f} MiB, and {(size + SPARE) / MIB:.0f} are "
-            "needed; nothing was changed"
+            f"{directory} has room for {free / MIB:.0f} MiB, but {(size + SPARE) / MIB:.0f} MiB "
+            f"are needed; nothing was changed"
         )
 
 

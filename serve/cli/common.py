@@ -7,8 +7,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -18,14 +19,15 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from serve.state import Owner, StateDirError, owner_of, prepare
+from jobs.selection import WORDS, Begins
+from serve import restore
+from serve.state import StateDirError, owner_of, prepare
 from ttrl.config import Config
-from ttrl.lineage import WORDS, Begins
-from ttrl.questions import Question
-from ttrl.settings import ConfigError, Resolved, Source, load, override, scalar
+from ttrl.config.loading import ConfigError, Resolved, Source, load, override, scalar
+from ttrl.config.section import clock
+from ttrl.questions.question import Question
 from ttrl.store import Store, StoreError
-from ttrl.store.outage import cause
-from ttrl.times import clock
+from ttrl.store.database import cause, exists
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,7 +55,7 @@ def config_options(command: Callable[..., R]) -> Callable[..., R]:
     @click.option(
         "--state-dir",
         type=click.Path(path_type=Path, readable=False),
-        help="Where everything is kept.",
+        help="The state directory.",
     )
     @click.option(
         "--set",
@@ -78,19 +80,20 @@ def config_options(command: Callable[..., R]) -> Callable[..., R]:
     return wrapped
 
 
+def standard_options(command: Callable[..., R]) -> Callable[..., R]:
+    """--json and the configuration's options."""
+    return json_option(config_options(command))
+
+
 def json_option(command: Callable[..., R]) -> Callable[..., R]:
     """--json, as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON value, for programs.")(
-        command
-    )
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def _parse_setting(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals:
-        raise click.BadParameter(
-            f"{text!r} is not written like update.steps=20", param_hint="--set"
-        )
+        raise click.BadParameter(f"{text!r} is not of the form update.steps=20", param_hint="--set")
     return path.strip(), scalar(value)
 
 
@@ -120,41 +123,67 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     raise Failure(message, code)
 
 
-@contextmanager
-def sentences() -> Iterator[None]:
-    """Known failures become a sentence and an exit code, without a traceback."""
-    from jobs.reading import MeaningRefused
-    from serve.keys import KeysUnreadable
-    from serve.listening import PortInUse
-    from ttrl.adapters import AdapterDamaged
+def known_failures() -> tuple[type[Exception], ...]:
+    """What ends a command with its message as a sentence."""
+    from jobs.sampling import MeaningRefused
+    from serve.demo import DemoFailed
+    from serve.gateway.keys import KeysUnreadable
+    from serve.gateway.server import PortInUse
+    from ttrl.adapters.versions import AdapterDamaged
+    from ttrl.backup import BackupError
+    from ttrl.datasets import QuestionsUnreadable
     from ttrl.engine.client import EngineError
-    from ttrl.manifest import BackupError
     from ttrl.redaction import RedactionFailed
+    from ttrl.rewards import RewardUnknown
+    from ttrl.store.adapters import AdapterGone
     from ttrl.store.runs import RunBusy
 
-    known = (
+    return (
         StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
-        MeaningRefused, BackupError, KeysUnreadable, RedactionFailed,
+        AdapterGone, MeaningRefused, BackupError, KeysUnreadable, QuestionsUnreadable,
+        RedactionFailed, DemoFailed, RewardUnknown,
     )  # fmt: skip
-    try:
-        yield
-    except known as error:
-        fail(str(error))
 
 
 @contextmanager
 def open_store(config: Config, *, create: bool = False) -> Iterator[Store]:
-    """The configured store; a state directory that is not there is made, or refused."""
-    if not create:
-        require_state_dir(config)
+    """The configured store; where there is none it is made, or the command ends."""
     try:
-        prepare(config.state_dir)
+        if not create:
+            require_state_dir(config)
+        if create or restore.unfinished(config.state_dir):
+            prepare(config.state_dir)
+        if not create:
+            _require_store(config)
         with Store.open(config.state_dir, config.store.url) as store:
             yield store
     except DBAPIError as error:
-        fail(f"the store cannot be used: {cause(error)}; `ttrl doctor` looks into it")
-    except (StateDirError, StoreError) as error:
-        fail(str(error))
+        fail(f"the store cannot be used: {cause(error)}; see `ttrl doctor`")
+
+
+@contextmanager
+def look_store(config: Config, *, empty: bool = False) -> Iterator[Store]:
+    """The configured store, to be read: nothing is made, migrated or written. Where there is none
+    the command ends, or, if it may be `empty`, sees an empty one."""
+    with ExitStack() as stack:
+        state_dir, url = config.state_dir, config.store.url
+        if not empty:
+            require_state_dir(config)
+            _require_store(config)
+        elif not exists(state_dir, url):
+            state_dir, url = Path(stack.enter_context(TemporaryDirectory())), None
+            Store.open(state_dir).close()
+        store = stack.enter_context(Store.look(state_dir, url))
+        try:
+            store.require_current()
+            yield store
+        except DBAPIError as error:
+            fail(f"the store cannot be read: {cause(error)}; see `ttrl doctor`")
+
+
+def _require_store(config: Config) -> None:
+    if not exists(config.state_dir, config.store.url):
+        fail(f"there is no ttrl state in {config.state_dir}; is --state-dir right?", code=2)
 
 
 def require_state_dir(config: Config) -> None:
@@ -243,40 +272,39 @@ def _echo_verdict(verdict: Mapping[str, Any]) -> None:
     evidence = verdict["evidence"]
     click.echo(f"{'verdict':12} {verdict['verdict']}, against {verdict['against']}")
     click.echo(f"{'':12} {evidence['reason']}")
-    if sure := evidence.get("certainty"):
-        click.echo(f"{'':12} {sure['budget_left']:.1%} of this year's error budget is left")
     for check in evidence["checks"]:
         click.echo(f"{'':12} {check['outcome']:8} {check['words']}")
     for change in evidence["worst"]:
         said = " to ".join(one_line(change[side] or "-").plain for side in ("live", "candidate"))
-        right = f"right {change['right_before']:.0%} to {change['right_after']:.0%}"
+        correct = f"correct {change['right_before']:.0%} to {change['right_after']:.0%}"
         asked = one_line(change["text"]).plain
-        click.echo(f"{'':12} {'lost':8} {right}: {said} ({asked})")
+        click.echo(f"{'':12} {'lost':8} {correct}: {said} ({asked})")
 
 
 def _echo_ruling(ruling: Mapping[str, Any]) -> None:
-    click.echo(f"{'guard':12} {ruling['action']}, by its rule {ruling['rule']}")
+    click.echo(f"{'run monitor':12} {ruling['action']}, rule {ruling['rule']}")
     click.echo(f"{'':12} {ruling['reason']}")
     click.echo(f"{'':12} weights are trusted up to step {ruling['trusted']}")
 
 
-def owner_here(config: Config) -> Owner | None:
-    """Who owns the state directory; one that cannot be looked into ends the command."""
-    try:
-        return owner_of(config.state_dir)
-    except StateDirError as error:
-        fail(str(error))
+def labels_words(outlook: Mapping[str, Any]) -> str:
+    """How far a verdict by labels is away."""
+    needed = ", ".join(f"{labels} for {gain} points" for gain, labels in outlook["needed"].items())
+    have = counted(outlook["labels"], "labelled probe")
+    return f"{have}; about {needed} needed to prove a candidate better"
 
 
 def ask_daemon(
     config: Config, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """The running daemon's answer; None when none is running. A refusal ends the command."""
-    owner = owner_here(config)
+    owner = owner_of(config.state_dir)
     if owner is None or owner.admin is None:
         return None
+    headers = {"Authorization": f"Bearer {owner.token}"}
     try:
-        answer = _request(owner, method, path, body)
+        with httpx2.Client(headers=headers, timeout=30, trust_env=False) as client:
+            answer = client.request(method, f"{owner.admin}{path}", json=body)
     except httpx2.HTTPError as error:
         fail(f"the daemon (process {owner.pid}) does not answer: {error}")
     if answer.is_error:
@@ -307,7 +335,8 @@ def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
     for path in given.keys() - changes.keys() - {"state_dir"}:
         if override(config, {path: given[path]}) != config:
             fail(
-                f"{path} is the running daemon's to say; its runs can have other values of "
+                f"{path} is set by the running daemon and cannot be changed here; a run can only "
+                f"override "
                 f"{', '.join(section + '*' for section in OF_A_RUN)}",
                 code=2,
             )
@@ -318,7 +347,7 @@ def settle(config: Config, store: Store, wanted: str | None) -> bool:
     """Tell the daemon, and wait until users get what the store now says; False if none runs."""
     name = wanted or "the base model"
     if ask_daemon(config, "POST", "/admin/reconcile") is None:
-        click.echo(f"{name} will serve when a daemon runs.", err=True)
+        click.echo(f"{name} will serve once a daemon is running.", err=True)
         return False
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
@@ -328,11 +357,3 @@ def settle(config: Config, store: Store, wanted: str | None) -> bool:
             return True
         time.sleep(0.1)
     fail(f"{name} could not be served: {store.adapters.serving().reason}")
-
-
-def _request(
-    owner: Owner, method: str, path: str, body: Mapping[str, Any] | None
-) -> httpx2.Response:
-    headers = {"Authorization": f"Bearer {owner.token}"}
-    with httpx2.Client(headers=headers, timeout=30, trust_env=False) as client:
-        return client.request(method, f"{owner.admin}{path}", json=body)

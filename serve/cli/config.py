@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 import click
 from rich.console import Console
 from rich.table import Table
 
-from serve.cli.common import Resolve, config_options, fail, json_option, print_json, tell
+from serve.cli import Group
+from serve.cli.common import (
+    Resolve,
+    daemons,
+    fail,
+    print_json,
+    standard_options,
+    tell,
+)
 from serve.cli.daemon import check_keys, check_model_directory
 from ttrl.config import Config
-
-if TYPE_CHECKING:
-    from ttrl.memory.judge import Fit
+from ttrl.config.loading import Resolved
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """The configuration: YAML file < environment (TTRL_...) < credentials < command line."""
 
 
 @config.command()
-@json_option
-@config_options
+@standard_options
 def show(resolve: Resolve, as_json: bool) -> None:
-    """Every setting, its value, and where that comes from."""
-    rows = list(resolve().rows())
+    """Show every setting, its value and its source; if a daemon is running, its settings."""
+    resolved = resolve()
+    if (config := daemons(resolved.config)) is not None:
+        resolved = Resolved.running(config)
+    rows = list(resolved.rows())
     if as_json:
         print_json({path: {"value": value, "source": source} for path, value, source in rows})
         return
@@ -40,43 +45,43 @@ def show(resolve: Resolve, as_json: bool) -> None:
 
 
 @config.command()
-@click.option(
-    "--card-gib", type=click.FloatRange(min=1), help="Plan for a GPU with so much memory."
-)
-@json_option
-@config_options
+@click.option("--card-gib", type=click.FloatRange(min=1), help="Estimate for a GPU of this size.")
+@standard_options
 def check(resolve: Resolve, card_gib: float | None, as_json: bool) -> None:
-    """Say whether the configuration can be used, and how its engine and trainer share the GPU's
-    memory; exit code 2 when it cannot."""
+    """Check the configuration, and estimate how engine and trainer share the GPU's memory. Exit
+    code 2 if it cannot be used."""
+    from ttrl.rewards import load
+
     config = resolve().config
     if config.model.name:
         check_model_directory(config.model.name)
     else:
         click.echo(
-            "No model is set (model.name); `ttrl serve --model NAME` would say it.", err=as_json
+            "No model is set; set model.name or give `ttrl serve --model NAME`.", err=as_json
         )
     check_keys(config)
-    fit = _plan_memory(config, card_gib)
-    if fit is not None and fit.too_small and config.engine.memory_plan:
-        fail(f"The configuration asks for more memory than there is.\n{fit}", code=2)
-    plan = None if fit is None else str(fit)
-    words = "\n".join(filter(None, (plan, "The configuration is good.")))
-    tell(as_json, words, good=True, memory_plan=plan)
+    load(config.vote.rewards)
+    memory = _estimate_memory(config, card_gib)
+    tell(
+        as_json,
+        "\n".join(filter(None, (memory, "The configuration is valid."))),
+        good=True,
+        memory_plan=memory,
+    )
 
 
-def _plan_memory(config: Config, card_gib: float | None) -> Fit | None:
-    """The plan, if there is a card to plan for."""
-    from ttrl.engine.card import first_card
-    from ttrl.memory.asked import GIB, Card
-    from ttrl.memory.check import plannable, planned
+def _estimate_memory(config: Config, card_gib: float | None) -> str | None:
+    """Return the estimate, if there is a GPU to make it for. Ends the command where engine and
+    trainer can never fit."""
+    from ttrl.engine.memory import GIB, Card, Fit, check, estimated, first_card
 
-    if card_gib is not None:
-        size = int(card_gib * GIB)
-        card: Card | None = Card("a GPU", size, size)
-    else:
-        card = first_card()
-    if card is None or not plannable(config):
+    if not estimated(config):
         return None
-    if config.engine.url is None:  # as if nothing ran yet: our own engine may
-        card = replace(card, free=card.total)
-    return planned(config, card)
+    size = int((card_gib or 0) * GIB)
+    card = Card("a GPU", size, size) if card_gib is not None else first_card()
+    if card is None:
+        return None
+    fit, figures = check(config, card)
+    if fit is Fit.IMPOSSIBLE and config.engine.memory_plan:
+        fail(f"The configuration needs more memory than is available.\n{figures}", code=2)
+    return figures if fit in (Fit.FITS, Fit.UNKNOWN) else f"Warning: {figures}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from serve.cli.common import Resolve, config_options, fail, sentences
+from serve.cli.common import Resolve, config_options, fail
 from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
 
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--model", help="The base model: a directory, or a hub name as vLLM takes it.")
-@click.option("--served-name", help="The name that clients use, if not the model's.")
+@click.option("--model", help="The base model: a directory or a Hugging Face Hub name.")
+@click.option("--served-name", help="The model name that clients use, if not the model's own.")
 @click.option(
     "--engine",
     type=click.Choice([kind.value for kind in EngineKind]),
-    help="Which engine to start.",
+    help="The engine to start.",
 )
-@click.option("--engine-url", help="Use an engine that is already running, and its model.")
-@click.option("--host", help="Where to listen; loopback by default.")
-@click.option("--port", type=int, help="Where to listen; 8000 by default.")
+@click.option("--engine-url", help="Use a running engine, and its model.")
+@click.option("--host", help="Address to listen on; loopback by default.")
+@click.option("--port", type=int, help="Port to listen on; 8000 by default.")
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 @config_options
 def serve(
@@ -40,9 +40,10 @@ def serve(
     port: int | None,
     flags: tuple[str, ...],
 ) -> None:
-    """Stand in front of an engine: answer OpenAI clients, record, learn on a schedule.
+    """Run the daemon in front of an engine: serve the OpenAI API, record questions, train on a
+    schedule.
 
-    FLAGS after `--` go to vLLM as they are.
+    FLAGS after `--` are passed to vLLM.
 
     \b
     ttrl serve --model Qwen/Qwen3-8B -- --max-model-len 8192
@@ -59,12 +60,14 @@ def serve(
             "gateway.port": port,
         }
     ).config
+    from ttrl.rewards import check_installed
+
     config = with_model(config)
     logs.configure(config.log_level, config.log_format)
     config = share_card(config)
     check_keys(config)
-    with sentences():
-        _run(config)
+    check_installed(config.vote.rewards)
+    _run(config)
 
 
 def with_model(config: Config) -> Config:
@@ -74,14 +77,14 @@ def with_model(config: Config) -> Config:
         config = _with_engines_model(config, config.engine.url)
     name = config.model.name
     if not name:
-        fail("which model? Give --model NAME, or model.name in the configuration", code=2)
+        fail("no model is set: give --model NAME, or set model.name", code=2)
     check_model_directory(name)
     return config
 
 
 def check_keys(config: Config) -> None:
     """Refuse a file of keys that is none, before anything starts."""
-    from serve.keys import KeysUnreadable, read
+    from serve.gateway.keys import KeysUnreadable, read
 
     if config.gateway.keys is None:
         return
@@ -96,7 +99,7 @@ def check_model_directory(name: str) -> None:
     """Refuse a path that is no model; a hub name may be right."""
     path = Path(name)
     if (path.is_absolute() or path.exists()) and not (path / "config.json").is_file():
-        fail(f"{name} is not a model directory: there is no config.json in it", code=2)
+        fail(f"{name} is not a model directory: it has no config.json", code=2)
 
 
 def _with_engines_model(config: Config, url: str) -> Config:
@@ -107,16 +110,16 @@ def _with_engines_model(config: Config, url: str) -> Config:
         with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
             served = client.base_model()
     except EngineError as error:
-        fail(f"which model? Give --model NAME; asked, the engine did not say: {error}", code=2)
+        fail(f"no model is set: give --model NAME (cannot ask the engine: {error})", code=2)
     known_as = config.model.served_name or served.name
     model = ModelConfig(name=served.root or served.name, served_name=known_as)
     return config.model_copy(update={"model": model})
 
 
 def share_card(config: Config) -> Config:
-    """Share the GPU between an engine of ours and the trainer, or refuse if they do not fit. Beside
+    """Share the GPU between an engine of ours and the trainer; refuse if they can never fit. Beside
     somebody else's, each run looks for itself at what is free."""
-    from ttrl.memory.check import MemoryRefused, fit_to_card
+    from ttrl.engine.memory import MemoryRefused, fit_to_card
 
     if config.engine.url is not None:
         return config
@@ -129,10 +132,10 @@ def share_card(config: Config) -> Config:
 def _run(config: Config) -> None:
     import uvloop
 
-    from serve.daemon import serve as run
+    from serve.daemon.daemon import serve as run
 
     if config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None:
-        log.warning("The embedded engine is for trying and testing, not for production.")
+        log.warning("The embedded engine is for trials and tests, not for production.")
     url = config.engine.url
     what = f"waiting for an engine at {url}" if url else "the engine is starting"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -15,11 +15,10 @@ from rich.text import Text
 from serve.cli.common import (
     Failure,
     Resolve,
-    config_options,
     counted,
-    json_option,
     plain,
     print_json,
+    standard_options,
 )
 from serve.doctor import Finding, Outcome, examine
 
@@ -33,12 +32,11 @@ WIDE = 160
 
 
 @click.command()
-@json_option
-@config_options
+@standard_options
 def doctor(resolve: Resolve, as_json: bool) -> None:
-    """Look for everything that can be wrong here, and say how to mend it. Nothing is changed.
+    """Check the installation, and say how to fix what is wrong. Nothing is changed.
 
-    Give it the configuration that the daemon gets. Exit code 1 when something is broken.
+    Give it the daemon's configuration. Exit code 1 if something is broken.
     """
     findings = list(_examine(resolve))
     if as_json:
@@ -56,7 +54,7 @@ def _examine(resolve: Resolve) -> Iterator[Finding]:
     except Failure as failure:
         yield Finding("configuration", Outcome.BROKEN, failure.message, "see `ttrl config show`")
         return
-    yield Finding("configuration", Outcome.OK, "every setting can be read")
+    yield Finding("configuration", Outcome.OK, "every setting is valid")
     yield from examine(config, time.time())
 
 

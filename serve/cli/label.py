@@ -11,35 +11,38 @@ from rich.table import Table
 
 from serve.cli.common import (
     Resolve,
-    config_options,
     fail,
-    json_option,
     open_store,
     plain,
     print_json,
     settle,
+    standard_options,
 )
-from serve.labels import WORDS, judged, sides
+from serve.views import WORDS, judged, shown, sides
 from ttrl.config import Config
-from ttrl.questions import Question, message_text
+from ttrl.questions.question import message_text
 from ttrl.store import Store
 from ttrl.store.comparisons import StoredPair
 
-SAME = "A and B: both say this, and is it right? (=: yes, n: no)"
+SAME = "one answer; is it right? (=: yes, n: no)"
 KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo the last   q: quit"
 
 
 @click.command()
-@click.option("--list", "listed", is_flag=True, help="What waits for a label, instead of asking.")
+@click.option(
+    "--list",
+    "listed",
+    is_flag=True,
+    help="List the pairs that wait for a label, instead of prompting.",
+)
 @click.option(
     "--judge",
     type=(int, click.Choice(list(WORDS))),
     metavar=f"ID {'|'.join(WORDS)}",
-    help="Judge one, instead of asking.",
+    help="Judge one pair, instead of prompting.",
 )
-@click.option("--answer", default="", help="With --judge ID neither: what is right instead.")
-@json_option
-@config_options
+@click.option("--answer", default="", help="The correct answer, with --judge ID neither.")
+@standard_options
 def label(
     resolve: Resolve,
     listed: bool,
@@ -48,8 +51,9 @@ def label(
     as_json: bool,
 ) -> None:
     """Judge answers to questions of your users: where the live version and a candidate disagree,
-    and a few at random. Which side is which is not said. A question that gets a right answer is a
-    labelled probe from then on.
+    and a few at random. Which side is which is not shown. The question becomes a labelled probe.
+    `neither` records that both answers are wrong; if you give the correct answer as well, the
+    label decides about every other answer, too.
 
     \b
     ttrl label                          one after the other, by single keys
@@ -58,9 +62,9 @@ def label(
     ttrl label --judge 7 neither --answer 42
     """
     if answer and (judge is None or judge[1] != "neither"):
-        raise click.UsageError("--answer goes with `--judge ID neither`")
+        raise click.UsageError("--answer needs `--judge ID neither`")
     if listed and judge:
-        raise click.UsageError("either --list or --judge")
+        raise click.UsageError("give either --list or --judge")
     config = resolve().config
     with open_store(config) as store:
         if judge is not None:
@@ -73,7 +77,8 @@ def label(
         elif not waiting:
             click.echo(_why_none(store))
         elif listed:
-            _show_list(waiting)
+            for stored in waiting:
+                _show(Console(), stored, f"pair {stored.id}")
         else:
             _ask(store, waiting)
             _confirm(store, config)
@@ -86,8 +91,8 @@ def _judge_one(store: Store, pair_id: int, word: str, answer: str, as_json: bool
         fail(error.args[0])
     found = judged(stored, word)
     before = next((each for each in WORDS if judged(stored, each) == stored.judged), None)
-    store.comparisons.judge(stored, found, answer)
-    labelled = bool(stored.pair.accepted(found, answer))
+    known = store.comparisons.judge(stored, found, answer)
+    labelled = known is not None and bool(known.accepted or known.rejected)
     if as_json:
         print_json({"id": pair_id, "judged": word, "before": before, "probe": labelled})
         return
@@ -103,9 +108,9 @@ def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool
     from jobs import confirm
 
     waiting = {stored.run_id for stored in store.comparisons.waiting()}
-    for found in confirm.run(store):
+    for found in confirm.run(store, config.gate):
         if not found.but:
-            better = f"{found.adapter} is better by your judgements ({found.certainty})."
+            better = f"{found.adapter} is proven better by your labels ({found.certainty})."
             click.echo(better, err=err)
             settle(config, store, found.adapter)
         elif not after_one or found.run_id not in waiting:
@@ -113,12 +118,12 @@ def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool
 
 
 def _why_none(store: Store) -> str:
-    if not store.comparisons.compared():
+    if not store.comparisons.history():
         return (
-            "There is nothing to label yet: pairs come from runs whose candidate reaches the gate, "
-            "of held-out questions on which both versions have a majority."
+            "There is nothing to label yet: pairs are answers to held-out questions, from runs "
+            "whose candidate reaches the gate."
         )
-    return "There is nothing to label: every pair so far is judged. The next run may bring more."
+    return "There is nothing to label: every pair has been judged. The next run may add more."
 
 
 def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
@@ -133,11 +138,14 @@ def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
             at = max(0, at - 1)
             store.comparisons.judge(waiting[at], None)
         else:
-            typed = _right_answer() if key == "n" else ""
+            typed = ""
+            if key == "n":
+                prompt = "Correct answer? (Enter: only record that this one is wrong)"
+                typed = str(click.prompt(prompt, default="", show_default=False)).strip()
             word = next(each for each, its in WORDS.items() if its == key)
             store.comparisons.judge(waiting[at], judged(waiting[at], word), typed)
             at += 1
-    click.echo(f"{at} of {len(waiting)} judged. Every judgement is kept.")
+    click.echo(f"{at} of {len(waiting)} judged. All judgements are saved.")
 
 
 def _key() -> str:
@@ -146,40 +154,25 @@ def _key() -> str:
         try:
             key = click.getchar().lower()
         except OSError:
-            fail("there is no terminal to ask on; see --list and --judge")
+            fail("cannot prompt: there is no terminal; use --list and --judge")
         if key in {"u", "q", *WORDS.values()}:
             return key
         if not key:  # the input has ended
             return "q"
 
 
-def _right_answer() -> str:
-    typed: str = click.prompt("What is right? (Enter: not said)", default="", show_default=False)
-    return typed.strip()
-
-
 def _show(console: Console, stored: StoredPair, progress: str) -> None:
+    messages, asked = stored.question.body["messages"], stored.question.text
+    if len(messages) > 1:  # all of its turns, each with who said it
+        asked = "\n\n".join(f"{each['role']}: {message_text(each)}" for each in messages)
     console.rule(progress)
-    console.print(Panel(plain(_conversation(stored.question)), title="question"))
+    console.print(Panel(plain(asked), title="question"))
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(ratio=1)
     grid.add_column(ratio=1)
     (_, a), (_, b) = sides(stored)
-    grid.add_row(Panel(plain(a.text), title="A"), Panel(plain(b.text), title="B"))
-    console.print(Panel(plain(a.text), title=SAME) if a.text == b.text else grid)
-
-
-def _conversation(question: Question) -> str:
-    """All of its turns, each with who said it."""
-    messages = question.body["messages"]
-    if len(messages) == 1:
-        return question.text
-    return "\n\n".join(f"{each['role']}: {message_text(each)}" for each in messages)
-
-
-def _show_list(waiting: Sequence[StoredPair]) -> None:
-    for stored in waiting:
-        _show(Console(), stored, f"pair {stored.id}")
+    grid.add_row(Panel(plain(shown(a)), title="A"), Panel(plain(shown(b)), title="B"))
+    console.print(Panel(plain(shown(a)), title=SAME) if a.text == b.text else grid)
 
 
 def _row(stored: StoredPair) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import sys
 import time
 import unicodedata
@@ -16,58 +17,59 @@ from typing import Any
 
 import click
 
-from serve import older
 from serve.cli.common import (
     ID,
     Resolve,
     ask_daemon,
-    config_options,
     counted,
     fail,
-    json_option,
     open_store,
     print_json,
     settle,
+    standard_options,
 )
-from serve.keys import KeysUnreadable, read
+from serve.gateway.keys import KeysUnreadable, read
+from serve.restore import older_stores
 from serve.state import StateDirError, owning
 from ttrl.backup import newest
 from ttrl.config import Config
-from ttrl.faults import Point, reached
+from ttrl.config.section import parse_duration
 from ttrl.store import Store
 from ttrl.store.forgetting import Doomed, Purged
-from ttrl.times import parse_duration
 
 SHA256 = re.compile("[0-9a-fA-F]{64}")
-NOTHING = "nothing of this is recorded, and nothing was learned from it"
+NOTHING = "nothing matches: no such question is recorded or was trained on"
 
 
 @click.command()
-@click.option("--id", "ids", type=ID, multiple=True, help="This question; may be repeated.")
+@click.option(
+    "--id", "ids", type=ID, multiple=True, help="The question with this id; may be repeated."
+)
 @click.option(
     "--key",
     metavar="NAME|FILE|-|SHA256",
-    help="All that was asked with this key: its name in gateway.keys, a file that holds it, - to "
+    help="Questions sent with this key: its name in gateway.keys, a file that holds it, - to "
     "type it, or its SHA-256.",
 )
 @click.option(
     "--text",
     metavar="TEXT|-",
-    help="All that says this, in upper or lower case; - to type it, out of sight of `ps`.",
+    help="Questions that contain this text, ignoring case; - to type it, hidden from `ps`.",
 )
-@click.option("--regex", metavar="REGEX|-", help="All in which this regular expression is found.")
+@click.option("--regex", metavar="REGEX|-", help="Questions that match this regular expression.")
 @click.option(
-    "--before", metavar="AGE|DATE", help='Not asked since: "90d" ago, or 2026-11-01, local time.'
+    "--before",
+    metavar="AGE|DATE",
+    help='Questions not asked since: "90d" ago, or 2026-11-01, local time.',
 )
 @click.option(
     "--keep-serving",
     is_flag=True,
-    help="A live version that learned from it serves on until a run has made another.",
+    help="Keep a tainted live version serving until a run has made another.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
-@config_options
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@standard_options
 def purge(
     resolve: Resolve,
     ids: tuple[int, ...],
@@ -80,7 +82,7 @@ def purge(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Forget questions as if they had never been asked.
+    """Delete questions as if they had never been asked.
 
     With them go their votes, samples, labels and quoted answers, and every version that learned
     from them or goes on from one that did: it is tainted, serves nobody any more, and its files are
@@ -99,11 +101,11 @@ def purge(
     with open_store(config) as store:
         doomed = find(store)
         would = store.forgetting.purge(doomed, keep_serving=keep_serving, dry=True)
-        stores = older.stores(config.state_dir)
+        stores = older_stores(config.state_dir)
         names = [f"{path.name}/" if path.is_dir() else path.name for path in stores]
         nothing = not (would.anything or stores)
         if not (dry_run or nothing or yes):
-            click.confirm(f"{_words(would, names)}\nForget all this?", abort=True, err=True)
+            click.confirm(f"{_words(would, names)}\nDelete all this?", abort=True, err=True)
             doomed = find(store)  # and what came in since
         if not dry_run:  # one that was cut off is finished, also if it left nothing to be found
             if would.run is not None:
@@ -121,19 +123,23 @@ def _purge(
     anywhere, it goes on when it is asked for once more."""
     before = store.adapters.wanted()
     purged = store.forgetting.purge(doomed, keep_serving=keep_serving)
-    reached(Point.PURGED)
     whole = store.forgetting.give_back()
-    older.drop(stores)
-    reached(Point.DROPPED)
+    for path in stores:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     if store.adapters.wanted() != before:
         settle(config, store, purged.wanted)
     left = _remove_files(config, store, purged)
     if (made := newest(config.state_dir)) and made.file and Path(made.file).exists():
-        click.echo(f"Backups from before still have it, such as {made.file}.", err=True)
+        click.echo(f"Older backups still contain it, such as {made.file}.", err=True)
     if not whole:
         click.echo("The store's write-ahead log is in use; the daemon will empty it.", err=True)
     if left:
-        click.echo(f"The daemon removes when they are unloaded: {', '.join(left)}.", err=True)
+        click.echo(
+            f"The daemon will remove these once they are unloaded: {', '.join(left)}.", err=True
+        )
     return purged
 
 
@@ -146,7 +152,7 @@ def _remove_files(config: Config, store: Store, purged: Purged) -> list[str]:
             with owning(config.state_dir):
                 prune.remove_files(config, store, frozenset())
         except StateDirError as error:
-            fail(f"the rows are purged, but no files were removed: {error}")
+            fail(f"the questions are purged, but no version's files were removed: {error}")
     root = config.state_dir / "adapters"
     return [name for name in purged.adapters if (root / name).exists()]
 
@@ -167,15 +173,17 @@ def _finder(
     if text is not None:
         wanted = _plain(_typed(text, "Text"))
         if not wanted:
-            raise click.UsageError("--text is empty, which everything would say")
+            raise click.UsageError("--text must not be empty: it would match every question")
         return lambda store: store.forgetting.saying(lambda said: wanted in _plain(said))
     if regex is not None:
         try:
             pattern = re.compile(_typed(regex, "Regular expression"))
         except re.error as error:
-            raise click.BadParameter(f"it is no regular expression: {error}") from None
+            raise click.BadParameter(f"not a regular expression: {error}") from None
         if pattern.search(""):
-            raise click.UsageError("--regex is found in everything")
+            raise click.UsageError(
+                "--regex must not match the empty text: it would match every question"
+            )
         return lambda store: store.forgetting.saying(pattern.search)
     return lambda _: Doomed(ids)
 
@@ -185,8 +193,10 @@ def _client(key: str, keys: Path | None) -> str:
     line, where everybody on the machine can read it."""
     if SHA256.fullmatch(key):
         return key.lower()
-    if (named := _named(key, keys)) is not None:
-        return named
+    with suppress(KeysUnreadable):
+        for known in read(keys) if keys is not None else []:
+            if known.name == key:
+                return known.sha256
     if key == "-":
         typed = _typed(key, "Key")
     else:
@@ -195,20 +205,12 @@ def _client(key: str, keys: Path | None) -> str:
         except (OSError, UnicodeDecodeError):
             raise click.BadParameter(
                 "give the key's name in gateway.keys, a file that holds it, - to type it, or its "
-                "SHA-256; never the key itself, which others could see in the list of processes",
+                "SHA-256; never the key itself, which others could see in the process list",
                 param_hint="--key",
             ) from None
     if len(typed.split()) != 1:
-        raise click.BadParameter("a key is one word, and that file is more", param_hint="--key")
+        raise click.BadParameter("a key is one word, but the file has more", param_hint="--key")
     return hashlib.sha256(typed.strip().encode()).hexdigest()
-
-
-def _named(name: str, keys: Path | None) -> str | None:
-    """The hash of the key that has this name, if the file of keys says so."""
-    with suppress(KeysUnreadable):
-        found = read(keys) if keys is not None else []
-        return next((key.sha256 for key in found if key.name == name), None)
-    return None
 
 
 def _typed(given: str, what: str) -> str:
@@ -230,7 +232,7 @@ def _moment(text: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         raise click.BadParameter(
-            'an age is written like "90d", a date like 2026-11-01', param_hint="--before"
+            'give an age such as "90d" or a date such as 2026-11-01', param_hint="--before"
         ) from None
 
 
@@ -245,7 +247,7 @@ def _tell(purged: Purged, stores: Sequence[str], as_json: bool, *, dry_run: bool
         print_json(found)
         return
     click.echo(_words(purged, stores))
-    click.echo("Nothing was changed." if dry_run else "Forgotten.")
+    click.echo("Nothing was changed." if dry_run else "Deleted.")
 
 
 def _words(purged: Purged, stores: Sequence[str]) -> str:
@@ -256,10 +258,10 @@ def _words(purged: Purged, stores: Sequence[str]) -> str:
     if purged.probes:
         said.append(f"{counted(purged.probes, 'labelled probe')}")
     if purged.adapters:
-        said.append(f"versions that learned from it: {', '.join(purged.adapters)}")
-        said.append(f"should serve then: {purged.wanted or 'the base model'}")
+        said.append(f"versions trained on it: {', '.join(purged.adapters)}")
+        said.append(f"should be live afterwards: {purged.wanted or 'the base model'}")
     if purged.run is not None:
-        said.append(f"run {purged.run}, which may be learning from it, is stopped")
+        said.append(f"run {purged.run}, which may be training on it, is stopped")
     if stores:
-        said.append(f"older stores, which may still have it: {', '.join(stores)}")
+        said.append(f"older stores, which may still contain it: {', '.join(stores)}")
     return "\n".join(said)

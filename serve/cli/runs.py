@@ -1,12 +1,19 @@
-"""`ttrl runs`."""
+"""`ttrl runs`, and following a run on the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
+from serve.cli import Group
 from serve.cli.common import (
     ID,
     NOT_RUNNING,
@@ -15,31 +22,42 @@ from serve.cli.common import (
     config_options,
     echo_fields,
     fail,
-    json_option,
+    look_store,
     one_line,
-    open_store,
     print_json,
     print_table,
+    standard_options,
     tell,
 )
-from serve.status import run_report, verdicts
+from serve.views import run_report, verdicts
+from ttrl.config.section import clock
 from ttrl.store import Store
-from ttrl.store.runs import Run
-from ttrl.times import clock
+from ttrl.store.runs import Observation, Run, RunState
+
+SHOWN_STEPS = 12
+HEADINGS = (
+    "step", "agree", "has signal", "cut off", "tokens each", "mismatch", "effective", "seconds",
+)  # fmt: skip
+PAUSING = ("pause", "resume")
+STYLES = {
+    RunState.PUBLISHED: "green",
+    RunState.FAILED: "red",
+    RunState.ABORTED: "red",
+    RunState.REJECTED: "red",
+}
 
 
-@click.group()
+@click.group(cls=Group)
 def runs() -> None:
-    """Runs: what was tried, and how it ended."""
+    """Manage runs."""
 
 
 @runs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
-@json_option
-@config_options
+@standard_options
 def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
     """The newest runs first."""
-    with open_store(resolve().config) as store:
+    with look_store(resolve().config) as store:
         found = store.runs.newest(limit)
     if as_json:
         print_json([run_report(run) for run in found])
@@ -50,11 +68,10 @@ def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run_id", type=ID)
-@json_option
-@config_options
+@standard_options
 def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
-    """One run with the gate's evidence, and what the guard said if it stopped it."""
-    with open_store(resolve().config) as store:
+    """Show one run with the gate's evidence, and why the run monitor stopped it, if it did."""
+    with look_store(resolve().config) as store:
         try:
             run = run_report(store.runs.get(run_id))
         except KeyError as error:
@@ -73,9 +90,8 @@ def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @config_options
 def report(resolve: Resolve, run_id: int, file: Path) -> None:
-    """Write a page about a run to FILE (HTML): the gate's evidence, the worst changes, the
-    steps."""
-    with open_store(resolve().config) as store:
+    """Write a report of a run to FILE (HTML): the gate's evidence, the worst changes, the steps."""
+    with look_store(resolve().config) as store:
         write_report(store, run_id, file)
 
 
@@ -87,24 +103,135 @@ def _cells(run: Run) -> tuple[str | Text, ...]:
 
 def write_report(store: Store, run_id: int, file: Path) -> None:
     """Write the page about a run; a failure ends the command."""
-    from serve.report import render
+    from serve.web.html import run_page
 
     try:
-        file.write_text(render(store, run_id), encoding="utf-8")
+        file.write_text(run_page(store, run_id), encoding="utf-8")
     except KeyError as error:
         fail(error.args[0])
     except OSError as error:
         fail(f"cannot write {file}: {error.strerror}")
-    click.echo(f"The page about run {run_id} is {file}.", err=True)
+    click.echo(f"Wrote the report of run {run_id} to {file}.", err=True)
 
 
 @runs.command()
-@json_option
-@config_options
+@standard_options
 def stop(resolve: Resolve, as_json: bool) -> None:
-    """Stop the run under way; users are served as before."""
+    """Stop the run in progress; users are served as before."""
     answer = ask_daemon(resolve().config, "POST", "/admin/runs/stop")
     if answer is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
-    words = "Stopped." if answer["stopped"] else "There was no run under way."
+    words = "Stopped." if answer["stopped"] else "There is no run in progress."
     tell(as_json, words, stopped=answer["stopped"])
+
+
+class Following:
+    """A run in the store, whoever carries it out, shown on standard error: a board on a terminal,
+    else a line for each step and pause; nothing when `silent`."""
+
+    def __init__(self, store: Store, run_id: int, *, silent: bool) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._silent = silent
+        self._last = 0
+        console = Console(stderr=True)
+        self._board = _Board(console) if console.is_terminal and not silent else None
+
+    def __enter__(self) -> Following:
+        if self._board is not None:
+            self._board.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.live.stop()
+
+    def look(self) -> Run:
+        """The run, once what is new of it was shown. The run is read first: once it has ended,
+        there is nothing more to come."""
+        run = self._store.runs.get(self._run_id)
+        news = self._store.runs.observed(after=self._last, run_id=self._run_id)
+        if news:
+            self._last = news[-1].id
+        if self._board is not None:
+            self._board.show(run, news)
+        elif not self._silent:
+            for line in filter(None, map(_line, news)):
+                click.echo(line, err=True)
+        return run
+
+
+class _Board:
+    """A run's stage, a bar for its steps and one for its probes, and the newest steps."""
+
+    def __init__(self, console: Console) -> None:
+        self.live = Live(console=console, refresh_per_second=4)
+        self._steps: list[Observation] = []
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._paused = False
+
+    def show(self, run: Run, news: Sequence[Observation]) -> None:
+        for observation in news:
+            numbers = observation.numbers
+            if observation.kind == "step":
+                self._steps.append(observation)
+                self._bar("update", numbers["step"], numbers["steps"])
+            elif observation.kind == "probe":
+                self._bar("probes", numbers["done"], numbers["of"])
+            elif observation.kind in PAUSING:
+                self._paused = observation.kind == "pause"
+        steps = Table(box=None, pad_edge=False)
+        for heading in HEADINGS:
+            steps.add_column(heading, justify="right")
+        for step in self._steps[-SHOWN_STEPS:]:
+            steps.add_row(*_step_cells(step))
+        whole = Table.grid(padding=(0, 1))
+        whole.add_row(steps)
+        whole.add_row(self._bars)
+        state = f"{run.state}, pausing" if self._paused else run.state
+        style = STYLES.get(run.state, "cyan")
+        self.live.update(Panel(whole, title=f"run {run.id}: {state}", border_style=style))
+
+    def _bar(self, name: str, done: float, of: float) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=of)
+        self._bars.update(self._tasks[name], completed=done)
+
+
+def _line(observation: Observation) -> str | None:
+    """What is new, in a line."""
+    match observation.kind:
+        case "step":
+            step, agree, _, cut, _, mismatch, effective, seconds = _step_cells(observation)
+            return (
+                f"step {step}: {agree} agree, {cut} cut off, mismatch {mismatch} nats, "
+                f"effective {effective}, {seconds} s"
+            )
+        case "pause":
+            return f"pausing: {observation.numbers['waiting']:.0f} answers wait in the engine"
+        case "resume":
+            return f"resuming after {observation.numbers['seconds']:.0f} s"
+    return None
+
+
+def _step_cells(observation: Observation) -> tuple[str, ...]:
+    """One for each of HEADINGS."""
+    numbers = observation.numbers
+    mismatch, effective = numbers.get("mismatch"), numbers.get("effective")
+    return (
+        f"{numbers['step']}/{numbers['steps']}",
+        f"{numbers['share']:.0%}",
+        f"{numbers['informative']:.0%}",
+        f"{numbers['cut']:.0%}",
+        f"{numbers.get('completions/mean_length', 0):.0f}",
+        "-" if mismatch is None else f"{mismatch:.1e}",
+        "-" if effective is None else f"{effective:.0%}",
+        f"{numbers['seconds']:.1f}",
+    )

@@ -1,24 +1,110 @@
-"""`ttrl service`."""
+"""`ttrl service`: the unit files for systemd, what is in them, and putting them in place."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
+import sysconfig
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
 from pathlib import Path
 
 import click
 
-from serve import service as systemd
+from serve.cli import Group
 from serve.cli.common import fail, json_option, tell
-from serve.service import Standing, Unit
 
+_PACKAGE = Path(str(files("serve")))
+UNITS = next(p for p in (_PACKAGE / "units", _PACKAGE.parent / "systemd") if p.is_dir())
+"""Where the wheel has them, or in the tree."""
+TTRL, VLLM = "/opt/ttrl/bin/ttrl", "/opt/vllm/bin/vllm"
+"""The programs as the files in the package have them."""
+HIDDEN = {
+    "ProtectHome": ("/home", "/root", "/run/user"),
+    "PrivateTmp": ("/tmp", "/var/tmp"),  # noqa: S108 - named, not used
+}
+"""Where the units see nothing, by the setting that makes it so."""
 CONFIGURATION = Path("/etc/ttrl/ttrl.yaml")
 VLLM_SETTINGS = Path("/etc/ttrl/vllm.env")
 USER = "ttrl"
 
 
-@click.group()
+class Standing(StrEnum):
+    """What is in a unit's place."""
+
+    NOTHING = "nothing"
+    SAME = "the same"
+    ANOTHER = "another"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit file, for a place of this machine."""
+
+    path: Path
+    text: str
+
+    def standing(self) -> Standing:
+        """Raises OSError."""
+        try:
+            there = self.path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return Standing.NOTHING
+        return Standing.SAME if there == self.text else Standing.ANOTHER
+
+    def write(self) -> None:
+        """Whole or not at all. Raises OSError."""
+        staging = self.path.with_name(f".{self.path.name}.new")
+        staging.write_text(self.text, encoding="utf-8")
+        staging.chmod(0o644)
+        staging.replace(self.path)
+
+
+def units(directory: Path, ttrl: Path, vllm: Path | None = None) -> list[Unit]:
+    """The daemon's, and vLLM's if its program is named."""
+    programs = {"ttrl.service": (TTRL, ttrl)}
+    if vllm is not None:
+        programs["ttrl-vllm.service"] = (VLLM, vllm)
+    found = []
+    for name, (said, program) in programs.items():
+        # One word of a command line of systemd's, for which % begins what it puts in itself.
+        word = str(program).replace("%", "%%")
+        if not re.fullmatch(r"[\w/.+@:,=~%-]+", word):
+            word = f'"{word}"'
+        text = (UNITS / name).read_text(encoding="utf-8").replace(said, word)
+        found.append(Unit(directory / name, text))
+    return found
+
+
+def writable(program: Path) -> bool:
+    """Whether systemd takes a program of that name, however it is quoted."""
+    return str(program).isprintable() and not set("'\"\\").intersection(str(program))
+
+
+def own_program() -> Path:
+    """The `ttrl` of the interpreter that runs this."""
+    return Path(sysconfig.get_path("scripts")) / "ttrl"
+
+
+def hidden(program: Path) -> tuple[Path, str] | None:
+    """What the units would not see of what it takes to run a program, itself or its interpreter,
+    and the setting that hides it. Raises OSError."""
+    with program.open("rb") as file:
+        first = file.readline(1024)
+    needed = [program]
+    if first.startswith(b"#!"):
+        needed += [Path(os.fsdecode(word)) for word in first[2:].split()[:1]]
+    for path in (*needed, *(path.resolve() for path in needed)):
+        for setting, directories in HIDDEN.items():
+            if any(path.is_relative_to(directory) for directory in directories):
+                return path, setting
+    return None
+
+
+@click.group(cls=Group)
 def service() -> None:
     """Run under systemd."""
 
@@ -29,16 +115,16 @@ def service() -> None:
     type=click.Path(path_type=Path),
     default=Path("/etc/systemd/system"),
     show_default=True,
-    help="Where units are put.",
+    help="Where to write the units.",
 )
-@click.option("--ttrl", type=click.Path(path_type=Path), help="The program, if not this one.")
+@click.option("--ttrl", type=click.Path(path_type=Path), help="The ttrl program, if not this one.")
 @click.option(
     "--vllm",
     type=click.Path(path_type=Path),
-    help="A `vllm` program: write ttrl-vllm.service for it, too.",
+    help="A `vllm` program: also write ttrl-vllm.service for it.",
 )
-@click.option("--force", is_flag=True, help="Replace units that are not as they would be written.")
-@click.option("--print", "print_only", is_flag=True, help="Write nothing; show what would be.")
+@click.option("--force", is_flag=True, help="Overwrite units that differ.")
+@click.option("--print", "print_only", is_flag=True, help="Print the units; write nothing.")
 @json_option
 def install(
     directory: Path,
@@ -48,41 +134,41 @@ def install(
     print_only: bool,
     as_json: bool,
 ) -> None:
-    """Write ttrl.service, and say what is to be done next.
+    """Write ttrl.service, and print the next steps.
 
-    What is different with you belongs into drop-ins (`systemctl edit ttrl`), which stay when the
-    units are written anew.
+    Put your own changes into drop-ins (`systemctl edit ttrl`), which are kept when the units are
+    written again.
     """
-    program = ttrl or systemd.own_program()
-    units = systemd.units(directory, program, vllm)
+    program = ttrl or own_program()
+    wanted = units(directory, program, vllm)
     if print_only:
-        words = "\n".join(f"# {unit.path}\n{unit.text}" for unit in units).removesuffix("\n")
-        tell(as_json, words, units={str(unit.path): unit.text for unit in units})
+        words = "\n".join(f"# {unit.path}\n{unit.text}" for unit in wanted).removesuffix("\n")
+        tell(as_json, words, units={str(unit.path): unit.text for unit in wanted})
         return
     for each in filter(None, (program, vllm)):
         _refuse_unusable(each)
     try:
-        standing = _write(units, force)
+        standing = _write(wanted, force)
     except OSError as error:
         fail(
             f"cannot write units into {directory} ({error.strerror}); "
-            "be root, or choose another with --directory"
+            "run as root, or choose another directory with --directory"
         )
     written = {str(unit.path): found is not Standing.SAME for unit, found in standing.items()}
-    said = (f"{path}: {'written' if new else 'as it was'}" for path, new in written.items())
-    words = "\n".join((*said, "Next, as root:", *_next_steps(units)))
+    said = (f"{path}: {'written' if new else 'unchanged'}" for path, new in written.items())
+    words = "\n".join((*said, "Next, as root:", *_next_steps(wanted)))
     tell(as_json, words, written=written)
 
 
 def _refuse_unusable(program: Path) -> None:
-    if not systemd.writable(program):
-        fail(f"systemd takes no program named {program}: install it under another name", code=2)
+    if not writable(program):
+        fail(f"systemd cannot run a program named {program}: install it under another name", code=2)
     if not program.is_absolute() or not os.access(program, os.X_OK) or program.is_dir():
-        fail(f"{program} is no program: units need its whole path, and that it can run", code=2)
-    if found := systemd.hidden(program):
+        fail(f"{program} is not an executable file: give its absolute path", code=2)
+    if found := hidden(program):
         path, setting = found
         fail(
-            f"the unit could not run {program}: it does not see {path} ({setting}=yes); install "
+            f"the unit could not run {program}: it cannot see {path} ({setting}=yes); install "
             "it elsewhere, such as in /opt, with a Python that every user may run",
             code=2,
         )
@@ -94,8 +180,8 @@ def _write(units: Sequence[Unit], force: bool) -> dict[Unit, Standing]:
     others = [str(unit.path) for unit, found in standing.items() if found is Standing.ANOTHER]
     if others and not force:
         fail(
-            f"{' and '.join(others)} would be changed; look with --print, keep what is yours in a "
-            "drop-in (`systemctl edit`), and give --force"
+            f"{' and '.join(others)} would be changed: compare with --print, move your changes "
+            f"to a drop-in (`systemctl edit`), then give --force"
         )
     for unit, found in standing.items():
         if found is not Standing.SAME:
@@ -105,7 +191,9 @@ def _write(units: Sequence[Unit], force: bool) -> dict[Unit, Standing]:
 
 def _next_steps(units: Sequence[Unit]) -> Iterator[str]:
     names = [unit.path.name for unit in units]
-    if not _has_user():
+    try:
+        pwd.getpwnam(USER)  # not all users: a directory service need not list them
+    except KeyError:
         yield (
             f"  useradd --system --user-group --home-dir /var/lib/{USER} --no-create-home "
             f"--shell /usr/sbin/nologin {USER}"
@@ -121,11 +209,3 @@ def _next_steps(units: Sequence[Unit]) -> Iterator[str]:
     yield f"  systemctl enable {' '.join(names)}"
     yield f"  systemctl restart {' '.join(names)}"
     yield "  systemctl status ttrl; journalctl --unit ttrl --follow"
-
-
-def _has_user() -> bool:
-    try:
-        pwd.getpwnam(USER)
-    except KeyError:
-        return False
-    return True

@@ -11,45 +11,43 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from jobs.schedule import Decision
-from serve import accuracy
+from serve import views
 from serve.cli.common import (
     NOT_RUNNING,
     Resolve,
     ask_daemon,
-    config_options,
     counted,
     fail,
-    json_option,
+    labels_words,
+    look_store,
     open_store,
-    owner_here,
     plain,
     print_json,
     say,
+    standard_options,
     tell,
 )
 from serve.cli.questions import REASONS
-from serve.schedule import PAUSED
-from serve.status import report
+from serve.daemon.schedule import PAUSED, Decision
+from serve.state import owner_of
+from serve.views import UNEASY, report
 from ttrl.config import Config
-from ttrl.times import clock
+from ttrl.config.section import clock
 
 WAITS = {
-    Decision.RUN_UNDER_WAY: ", once the run under way has ended",
+    Decision.RUN_UNDER_WAY: ", once the current run has ended",
     Decision.TOO_FEW_QUESTIONS: ", once there are enough new questions (schedule.min_questions)",
 }
 
 WATCH_SECONDS = 2.0
-UNEASY = 0.5
-"""So near to an alarm, on a scale of logarithms, the live guard is worth a word."""
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
-@json_option
-@config_options
+@click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
+@standard_options
 def status(resolve: Resolve, as_json: bool, watch: bool) -> None:
-    """Show queue, live adapter, how good it is, last run and next run. Exit code 3 when no daemon
+    """Show the queue, the live version and its quality, the last run and the next. Exit code 3
+    when no daemon
     is running."""
     config = resolve().config
     if watch:
@@ -63,9 +61,9 @@ def status(resolve: Resolve, as_json: bool, watch: bool) -> None:
 def _look(config: Config) -> dict[str, Any]:
     running = ask_daemon(config, "GET", "/admin/status")
     if running is None:
-        with open_store(config) as store:
+        with look_store(config) as store:
             return {"running": False, **report(store, config)}
-    owner = owner_here(config)
+    owner = owner_of(config.state_dir)
     return {
         "running": True,
         "url": owner.url if owner else None,
@@ -89,11 +87,10 @@ def _watch(config: Config, as_json: bool) -> NoReturn:
 
 
 @click.command()
-@json_option
-@config_options
+@standard_options
 def page(resolve: Resolve, as_json: bool) -> None:
-    """Print a link to the running daemon's page, which logs in: keep it to yourself."""
-    owner = owner_here(resolve().config)
+    """Print a link that logs in to the running daemon's page: keep it secret."""
+    owner = owner_of(resolve().config.state_dir)
     if owner is None or owner.url is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
     if owner.page is None:
@@ -103,23 +100,21 @@ def page(resolve: Resolve, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
-@config_options
+@standard_options
 def pause(resolve: Resolve, as_json: bool) -> None:
-    """Start no more scheduled runs. One under way goes on; `ttrl runs stop` stops it."""
+    """Pause scheduled runs. A run in progress goes on; `ttrl runs stop` stops it."""
     with open_store(resolve().config) as store:
         store.set_fact(PAUSED, str(time.time()))
-    tell(as_json, "Learning is paused; users are served as before.", paused=True)
+    tell(as_json, "Training is paused; users are served as before.", paused=True)
 
 
 @click.command()
-@json_option
-@config_options
+@standard_options
 def resume(resolve: Resolve, as_json: bool) -> None:
-    """Start scheduled runs again."""
+    """Resume scheduled runs."""
     with open_store(resolve().config) as store:
         store.set_fact(PAUSED, None)
-    tell(as_json, "Learning goes on.", paused=False)
+    tell(as_json, "Training is resumed.", paused=False)
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
@@ -132,8 +127,10 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"model      {found['model'] or '-'}",
         live,
         f"previous   {found['previous']}",
-        f"shadow     {_shadow(found)}",
+        f"monitor    {_shadow(found)}",
         *_quality(found["quality"]),
+        f"labels     {labels_words(found['labels'])}",
+        f"evaluated  {found['evaluated']}",
         f"questions  {questions or 'none'} (asked {counted(found['times_asked'], 'time')})",
         *_rolled_back(found["rolled_back"]),
         f"last run   {_run(found['last_run'])}",
@@ -143,7 +140,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         told = ", ".join(f"{count} because {REASONS[why]}" for why, count in aside.items())
         lines.insert(-2, f"set aside  {told}")
     if found["live"] != found["wanted"]:
-        why = found["live_reason"] if found["running"] else "when a daemon runs"
+        why = found["live_reason"] if found["running"] else "once a daemon is running"
         lines.insert(lines.index(live) + 1, f"wanted     {found['wanted']}: {why}")
     return lines
 
@@ -151,7 +148,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 def _daemon(found: Mapping[str, Any]) -> str:
     if not found["running"]:
         return "not running"
-    return "running" if found["engine_up"] else "running, but its engine is not up"
+    return "running" if found["engine_up"] else "running, but its engine is down"
 
 
 def _since(at: float | None) -> str:
@@ -160,14 +157,16 @@ def _since(at: float | None) -> str:
 
 def _shadow(found: Mapping[str, Any]) -> str:
     if not found["running"]:
-        return "when a daemon runs"
+        return "once a daemon is running"
     seen = found["shadow"]
     if seen is None:
-        return "nothing to compare with"
+        return "no other version to compare with"
     compared = f"{counted(seen['pairs'], 'pair')} with {seen['other']}"
+    if seen["differs"]:
+        compared += f"; {'; '.join(seen['differs'])}: label answers to see which is better"
     if seen["nearness"] < UNEASY:
-        return f"{compared}, quiet"
-    near = f"{seen['nearest']} is {seen['nearness']:.0%} of the way to an alarm"
+        return f"{compared}, quiet" if not seen["differs"] else compared
+    near = f"{seen['nearest']} is at {seen['nearness']:.0%} of its alarm threshold"
     return f"{compared}, uneasy: {near}"
 
 
@@ -178,17 +177,18 @@ def _quality(found: Mapping[str, Any]) -> Iterator[str]:
         if known is not None:
             yield f"quality    {role}: {', '.join(_known(known))}; {clock(known['at'])}"
     if learned:
-        yield f"better     {accuracy.compared(found['live'], found['base'])}"
+        yield f"better     {views.compared(found['live'], found['base'])}"
 
 
 def _known(quality: Mapping[str, Any]) -> Iterator[str]:
-    if right := accuracy.on_probes(quality):
-        yield f"{right} right on {counted(quality['labelled'], 'labelled probe')}"
+    if right := views.on_probes(quality):
+        yield f"{right} correct on {counted(quality['labelled'], 'labelled probe')}"
     if estimate := quality["estimate"]:
-        yield f"{accuracy.share(estimate)} right on the traffic"
+        open_ = views.undecided(quality)
+        yield f"{views.share(estimate)} correct on the traffic{f' ({open_})' if open_ else ''}"
     else:
-        yield f"on the traffic not known: {accuracy.withheld(quality)}"
-    yield f"{quality['agreement']:.0%} agree with their majority"
+        yield f"accuracy on the traffic unknown: {views.withheld(quality)}"
+    yield f"{quality['agreement']:.0%} agreement"
 
 
 def _rolled_back(found: Mapping[str, Any] | None) -> Iterator[str]:
@@ -208,7 +208,7 @@ def _next(found: Mapping[str, Any]) -> str:
     if found["paused"]:
         return "paused"
     if not found["running"]:
-        return "when a daemon runs"
+        return "once a daemon is running"
     if found["next_run"] is None:
         return "not scheduled"
     return f"{found['next_run']}{WAITS.get(found['schedule'], '')}"

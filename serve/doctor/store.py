@@ -1,4 +1,5 @@
-"""The store: whole, of our schema, writable; and what its rows say of runs and of the clock."""
+"""The store: whole, of our schema, writable, and what its rows say of runs and of the clock; and
+the versions: files and rows that belong together, and whether the wanted one can serve."""
 
 from __future__ import annotations
 
@@ -10,14 +11,17 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from serve.doctor import house
-from serve.doctor.finding import Finding, broken, note, ok, warning
+from serve.doctor import host
+from serve.doctor.host import Finding, broken, note, ok, warning
+from ttrl.adapters.base import Base, identify
+from ttrl.adapters.versions import AdapterDamaged, verify_as
 from ttrl.config import Config
-from ttrl.store import revisions
-from ttrl.store.database import Database, lost, sqlite_file
+from ttrl.config.section import clock
+from ttrl.store import Store, migrations
+from ttrl.store.adapters import GONE, AdapterRow
+from ttrl.store.database import ADAPTERS, Database, lost, sqlite_file
 from ttrl.store.runs import Run
 from ttrl.store.schema import adapters, measurements, metadata, questions, runs, wanted
-from ttrl.times import clock
 
 LOCK_SECONDS = 5.0
 LONG_WAL = 256 * 1024**2
@@ -40,13 +44,13 @@ def check(config: Config, database: Database) -> Iterator[Finding]:
 def missing(config: Config, file: Path) -> Finding | None:
     """If there is no store, or nothing in it: it may have been lost."""
     if not file.parent.is_dir():
-        return broken("store", f"there is no directory {file.parent}", "mend store.url")
+        return broken("store", f"there is no directory {file.parent}", "fix store.url")
     if versions := lost(config.state_dir, config.store.url):
-        said = f"{file} is empty or gone, and there are {versions} versions: it was lost"
-        return broken("store", said, house.to_restore(config))
+        said = f"{file} is empty or missing, but there are {versions} versions: the store was lost"
+        return broken("store", said, host.to_restore(config))
     if file.exists() and file.stat().st_size:
         return None
-    return note("store", f"{file} is not there yet; `ttrl serve` makes it")
+    return note("store", f"{file} does not exist yet; `ttrl serve` creates it")
 
 
 def unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
@@ -54,13 +58,13 @@ def unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
     said = " ".join(str(error.orig).split())
     if sqlite_file(config.state_dir, config.store.url) is None:
         return broken(
-            "store", f"PostgreSQL: {said}", "start the server, or mend store.url; rows are safe"
+            "store", f"PostgreSQL: {said}", "start the server, or fix store.url; the data are safe"
         )
     if getattr(error.orig, "sqlite_errorname", "").startswith(DAMAGED):
-        return broken("store", f"it is damaged: {said}", house.to_restore(config))
-    mend = "see to the file and its directory"
+        return broken("store", f"it is damaged: {said}", host.to_restore(config))
+    mend = "check the file and its directory"
     if "locked" in said:
-        mend = "another process holds it (`fuser` on the file names it): end that, or try again"
+        mend = "another process holds it (`fuser` on the file names it): stop it, or try again"
     return broken("store", f"it cannot be read: {said}", mend)
 
 
@@ -69,52 +73,52 @@ def _schema(config: Config, database: Database) -> Finding:
     with database.read() as connection:
         ours = metadata.tables.keys() & sa.inspect(connection).get_table_names()
     if revision is None and ours:
-        said = f"there are {len(ours)} tables of ours, and nothing says of which revision"
-        return broken("schema", said, house.to_restore(config))
-    return judge_schema(revision, revisions.known())
+        said = f"there are {len(ours)} ttrl tables, but no schema revision"
+        return broken("schema", said, host.to_restore(config))
+    return judge_schema(revision, migrations.known())
 
 
 def judge_schema(revision: str | None, known: Sequence[str]) -> Finding:
     """`known` is newest first."""
     if revision is None:
-        return note("schema", "there is none yet; the daemon makes it")
+        return note("schema", "there is no store yet; the daemon creates it")
     if revision == known[0]:
         return ok("schema", f"revision {revision}")
     if revision in known:
         return note(
             "schema",
-            f"revision {revision}; the next start brings it to {known[0]}, and copies an SQLite "
-            "store to backups/ before",
+            f"revision {revision}; the next start migrates it to {known[0]}, after copying an "
+            f"SQLite store to backups/",
         )
     return broken(
         "schema",
         f"revision {revision} of a newer ttrl; the newest here is {known[0]}",
-        "install the ttrl that wrote it, or restore a backup from before",
+        "install the ttrl that wrote it, or restore an older backup",
     )
 
 
 def judge_run(run: Run | None, now: float, owned: bool) -> Finding:
     """A run that claims to be at work."""
     if run is None:
-        return ok("runs", "none is under way")
-    said = f"run {run.id} says that it is {run.state}"
+        return ok("runs", "no run is in progress")
+    said = f"run {run.id} is {run.state}"
     if not owned:
-        return note("runs", f"{said}, and died; the next start of the daemon ends it")
+        return note("runs", f"{said}, but its process died; the daemon ends it at its next start")
     if run.stale(now):
         since = clock(run.heartbeat or run.created)
-        return broken("runs", f"{said}, and is silent since {since}", "ttrl runs stop")
+        return broken("runs", f"{said}, but has not reported since {since}", "ttrl runs stop")
     return ok("runs", said)
 
 
 def judge_clock(newest: float | None, now: float) -> Finding:
     """`newest` is the latest time that any row has."""
     if newest is None or newest <= now + SKEW_SECONDS:
-        return ok("clock", "no row is from the future")
+        return ok("clock", "no timestamp is in the future")
     return warning(
         "clock",
-        f"the store has rows of {clock(newest)}, and here it is {clock(now)}; schedules wait that "
-        "long",
-        "set this machine's clock; if it is right, the rows were written while it was wrong",
+        f"the store has timestamps of {clock(newest)}, but it is {clock(now)} now; schedules "
+        f"wait until then",
+        "set this machine's clock; if it is correct, it was wrong when the rows were written",
     )
 
 
@@ -131,16 +135,16 @@ def _whole(config: Config, database: Database, file: Path) -> Iterator[Finding]:
         lost = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     if said != ["ok"]:
         words = "; ".join(" ".join(each.split()) for each in said)
-        yield broken("store", f"{file} is damaged: {words}", house.to_restore(config))
+        yield broken("store", f"{file} is damaged: {words}", host.to_restore(config))
     elif lost:
         tables = ", ".join(sorted({row[0] for row in lost}))
         yield broken(
             "store",
-            f"{file}: rows of {tables} refer to others that are gone ({len(lost)} times)",
-            house.to_restore(config),
+            f"{file}: rows of {tables} refer to missing rows ({len(lost)} times)",
+            host.to_restore(config),
         )
     else:
-        yield ok("store", f"{file}, {file.stat().st_size / house.MIB:,.1f} MiB, is whole")
+        yield ok("store", f"{file}, {file.stat().st_size / host.MIB:,.1f} MiB, is intact")
 
 
 def _writable(file: Path) -> Finding:
@@ -155,20 +159,83 @@ def _writable(file: Path) -> Finding:
     except sqlite3.OperationalError as error:
         return broken(
             "writing",
-            f"nothing can be written to {file}: {error}",
-            "find the process that has it open (`fuser`), or mend the file's permissions",
+            f"cannot write to {file}: {error}",
+            "find the process that has it open (`fuser`), or fix the file's permissions",
         )
-    return ok("writing", "the store takes writers")
+    return ok("writing", "the store is writable")
 
 
 def _log(file: Path) -> Finding:
     wal = file.with_name(f"{file.name}-wal")
     size = wal.stat().st_size if wal.exists() else 0
-    said = f"the write-ahead log has {size / house.MIB:,.1f} MiB"
+    said = f"the write-ahead log has {size / host.MIB:,.1f} MiB"
     if size <= LONG_WAL:
         return ok("log of writes", said)
     return warning(
         "log of writes",
-        f"{said}: something reads for so long that it cannot be brought into the store",
-        "end what else has the store open, or restart the daemon",
+        f"{said}: a long read keeps it from being merged into the store",
+        "stop other processes that have the store open, or restart the daemon",
     )
+
+
+def check_versions(config: Config, store: Store) -> Iterator[Finding]:
+    """Every version of the store on the disk, and every directory in the store."""
+    root, every = config.state_dir / ADAPTERS, store.adapters.all()
+    rows = [row for row in every if row.state not in GONE]
+    put_back = f"put it back from a backup (`tar xf FILE -C {config.state_dir} adapters/NAME`)"
+    wanted, previous = store.adapters.wanted().adapter, store.adapters.previous()
+    base = identify(config.model.name) if config.model.name else None
+    wrong = {row.name: said for row in rows if (said := _wrong(root, row, base))}
+    for name, said in wrong.items():
+        if name == wanted:
+            yield broken(
+                "versions",
+                f"the wanted version cannot be served: {said}",
+                f"{put_back}, or `ttrl adapters promote` another; a roll-back would quarantine "
+                f"its training questions",
+            )
+        elif name == previous:
+            yield warning("versions", f"the previous version cannot be served: {said}", put_back)
+        else:
+            yield note("versions", said, f"{put_back}, if you miss it")
+    if wanted is not None and wanted not in {row.name for row in rows}:
+        said = f"{wanted} should be live, but is no version here or has no files"
+        yield broken("versions", said, "`ttrl adapters promote` another, or base")
+    elif not wrong:
+        yield ok("versions", f"{len(rows)}, all intact; wanted is {wanted or 'the base model'}")
+    if strange := strangers(root, [row.name for row in every], store.runs.active() is not None):
+        yield note(
+            "versions",
+            f"not in the store: {', '.join(strange)}; they are not served; a run that died while "
+            f"publishing, or a restore, leaves such files",
+            f"delete them from {root} if you do not need them",
+        )
+
+
+def strangers(root: Path, known: Sequence[str], under_way: bool) -> list[str]:
+    """Directories without a row. A run that publishes is about to write one."""
+    found = {path.name for path in root.glob("[!.]*")}
+    return [] if under_way else sorted(found - set(known))
+
+
+def serving(store: Store) -> Finding:
+    """Whether a running daemon serves what is wanted."""
+    wanted, now = store.adapters.wanted().adapter, store.adapters.serving()
+    if now.adapter == wanted:
+        return ok("serving", f"{wanted or 'the base model'}, as wanted")
+    return broken(
+        "serving",
+        f"{now.adapter or 'the base model'} is live, not {wanted or 'the base model'}: "
+        f"{now.reason}",
+        "fix that, then `ttrl adapters promote NAME`; or `ttrl adapters rollback`",
+    )
+
+
+def _wrong(root: Path, row: AdapterRow, base: Base | None) -> str | None:
+    try:
+        manifest = verify_as(root / row.name, row.digest)
+    except AdapterDamaged as error:
+        return str(error)
+    if base is not None and not manifest.base.same_weights(base):
+        return f"{row.name} was made for another base model, {manifest.base_model}"
+    return None

@@ -6,14 +6,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.contract.served import BASE, MAX_MODEL_LEN, Served
 from ttrl.engine.client import EngineClient
-from ttrl.engine.log import LineFile
 from ttrl.engine.process import (
+    EngineLog,
     EngineProcess,
     embedded_command,
     free_port,
@@ -37,22 +38,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        pytest.param("embedded", marks=pytest.mark.integration),
-        pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.timeout(400)]),
-    ],
+ENGINES = (
+    pytest.param("embedded", marks=pytest.mark.integration),
+    pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.timeout(400)]),
 )
+
+
+@pytest.fixture(scope="session", params=ENGINES)
 def engine(
     request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    if request.param == "vllm" and os.environ.get("TEST_ENGINE") != "vllm":
+    with serving(request.param, folder, "model", tmp_path_factory) as served:
+        yield served
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def minded(
+    request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """An engine whose model has sampling defaults of its own."""
+    with serving(request.param, folder, "minded", tmp_path_factory) as served:
+        yield served
+
+
+@contextmanager
+def serving(
+    kind: str, folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    if kind == "vllm" and os.environ.get("TEST_ENGINE") != "vllm":
         pytest.skip("TEST_ENGINE=vllm runs these against a real vLLM")
     port = free_port()
-    served = Served(request.param, f"http://127.0.0.1:{port}", folder)
-    log = LineFile(tmp_path_factory.mktemp("log") / "engine.log")
-    if request.param == "vllm":
+    served = Served(kind, f"http://127.0.0.1:{port}", folder, model)
+    log = EngineLog(tmp_path_factory.mktemp("log") / "engine.log")
+    if kind == "vllm":
         python = os.environ.get("TEST_VLLM_PYTHON", sys.executable)
         command = vllm_command(served.model, port, BASE, extra_flags=VLLM_FLAGS, python=python)
         environment = vllm_environment(cpu_cache_gib=1)

@@ -5,6 +5,8 @@ A program of its own (`python models.py FOLDER`), so that torch stays out of the
 
 from __future__ import annotations
 
+import json
+import shutil
 import string
 import sys
 from pathlib import Path
@@ -14,13 +16,19 @@ TEMPLATE = (
     "{%- endfor -%}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
 MARKS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+DEFAULTS = {"temperature": 0.5, "top_k": 3, "repetition_penalty": 1.2, "max_new_tokens": 7}
 CHARACTERS = string.printable[:-2]
 """All of them: vLLM tries the tokenizer on words of its own when it starts."""
 
 
 def make_all(folder: Path) -> None:
-    """`model`, its adapters `a`, `b` and `wide` (rank 64), and `foreign`, which is another's."""
+    """`model`, its adapters `a`, `b` and `wide` (rank 64), `foreign`, which is another's, and
+    `minded`, which is `model` with sampling defaults of its own."""
     make_model(folder / "model")
+    shutil.copytree(folder / "model", folder / "minded")
+    defaults = folder / "minded" / "generation_config.json"
+    known = json.loads(defaults.read_text(encoding="utf-8"))
+    defaults.write_text(json.dumps(known | DEFAULTS), encoding="utf-8")
     make_adapter(folder / "model", folder / "a", seed=1)
     make_adapter(folder / "model", folder / "b", seed=2)
     make_adapter(folder / "model", folder / "wide", seed=3, rank=64)

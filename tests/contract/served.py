@@ -16,7 +16,8 @@ class Served:
     kind: str
     url: str
     folder: Path
+    name: str = "model"
 
     @property
     def model(self) -> Path:
-        return self.folder / "model"
+        return self.folder / self.name

@@ -15,8 +15,8 @@ import pytest
 
 from tests.contract.served import BASE, Served
 from ttrl.engine.client import EngineClient, EngineRefused
-from ttrl.questions import from_prompt
-from ttrl.samples import Sampling
+from ttrl.engine.samples import Sampling
+from ttrl.questions.question import from_prompt
 
 QUESTION = from_prompt("what is five plus six?")
 GREEDY = Sampling(temperature=0.0, max_tokens=40)

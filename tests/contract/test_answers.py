@@ -10,8 +10,8 @@ import pytest
 
 from tests.contract.served import BASE, MAX_MODEL_LEN, Served
 from ttrl.engine.client import EngineClient
-from ttrl.questions import from_prompt
-from ttrl.samples import Finish, Sampling
+from ttrl.engine.samples import Finish, Sampling
+from ttrl.questions.question import from_prompt
 
 QUESTION = from_prompt("what is twelve plus thirty?")
 MESSAGES = QUESTION.body["messages"]

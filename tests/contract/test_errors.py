@@ -9,8 +9,8 @@ import pytest
 
 from tests.contract.served import BASE, MAX_MODEL_LEN, Served
 from ttrl.engine.client import EngineClient, EngineRefused
-from ttrl.questions import from_prompt
-from ttrl.samples import Sampling
+from ttrl.engine.samples import Sampling
+from ttrl.questions.question import from_prompt
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 MESSAGES = [{"role": "user", "content": "what is one plus two?"}]

@@ -1,5 +1,7 @@
 """The daemons that are killed."""
 
-from tests.integration.conftest import engine_settings, learned, random_adapters
+from __future__ import annotations
 
-__all__ = ["engine_settings", "learned", "random_adapters"]
+from tests.integration.conftest import engine_settings, learned, light, random_adapters
+
+__all__ = ["engine_settings", "learned", "light", "random_adapters"]

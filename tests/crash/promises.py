@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 
 from tests.integration.daemon import Daemon, wait_until
-from ttrl import adapters
+from ttrl.adapters import versions
 
 
 def keeps_its_promises(daemon: Daemon) -> None:
@@ -14,7 +14,7 @@ def keeps_its_promises(daemon: Daemon) -> None:
     with daemon.store() as store, daemon.engine() as engine:
         rows = store.adapters.all()
         for row in rows:
-            manifest = adapters.verify(daemon.state_dir / "adapters" / row.name)
+            manifest = versions.verify(daemon.state_dir / "adapters" / row.name)
             assert (manifest.name, manifest.digest) == (row.name, row.digest)
         wait_until(lambda: store.runs.active() is None, "no run claims to be at work")
         needed = {store.adapters.wanted().adapter, store.adapters.previous()} - {None}

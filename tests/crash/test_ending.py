@@ -10,15 +10,16 @@ import openai
 import psutil
 import pytest
 
-from serve.signals import LAST_SECONDS
+from serve.daemon.process import LAST_SECONDS
 from serve.state import owner_of
 from tests.crash.promises import keeps_its_promises
-from tests.integration.daemon import MODEL, TTRL, Daemon, alive, record_questions, wait_until
+from tests.integration.daemon import LIGHT, MODEL, TTRL, Daemon, alive, record_questions, wait_until
 from ttrl.store.runs import RunState
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
 
 PROMPT = "What is 417 plus 286?"
+LONG = ("update.steps=5000", "update.questions_per_step=2")
 
 
 @pytest.mark.fault(
@@ -75,8 +76,8 @@ def test_a_second_sigterm_ends_it_now(tmp_path):
 )
 def test_a_second_sigterm_does_not_wait_for_a_run(tmp_path):
     state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, "update.steps=500") as daemon, daemon.store() as store:
-        adapting = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.DEVNULL)
+    with Daemon(state_dir, *LONG, environ=LIGHT) as daemon, daemon.store() as store:
+        adapting = daemon.begin("adapt")
         run = wait_until(store.runs.active, "a run is started")
         wait_until(lambda: store.runs.get(run.id).steps > 0, "it is in the middle", 120)
         everybody = psutil.Process(daemon.child.pid).children(recursive=True)
@@ -86,7 +87,8 @@ def test_a_second_sigterm_does_not_wait_for_a_run(tmp_path):
         assert daemon.child.poll() is None, "it waits for the run"
         daemon.child.send_signal(signal.SIGTERM)
         assert daemon.child.wait(LAST_SECONDS) == 0
-        assert adapting.wait(60) != 0
+        adapting.communicate(timeout=60)
+        assert adapting.returncode != 0
         assert store.runs.get(run.id).state is RunState.ABORTED
         wait_until(lambda: not any(alive(each.pid) for each in everybody), "nobody is left", 5)
 
@@ -97,15 +99,15 @@ def test_a_second_sigterm_does_not_wait_for_a_run(tmp_path):
     keeps="all but the run, which is marked as aborted; engine and run end before it does",
 )
 def test_sigterm_when_it_adapts_alone(tmp_path):
-    daemon = Daemon(record_questions(tmp_path / "state"), "update.steps=500", start=False)
-    command = [*TTRL, "adapt", *daemon.options]
-    adapting = psutil.Popen(command, stderr=subprocess.PIPE, text=True)
+    state_dir = record_questions(tmp_path / "state")
+    daemon = Daemon(state_dir, *LONG, start=False, environ=LIGHT)
+    adapting = daemon.begin("adapt")
     with daemon.store() as store:
         run = wait_until(store.runs.active, "a run is started")
         wait_until(lambda: store.runs.get(run.id).started, "it is at work")
-        everybody = adapting.children(recursive=True)
+        everybody = psutil.Process(adapting.pid).children(recursive=True)
         adapting.terminate()
-        assert "it was stopped" in adapting.communicate(timeout=60)[1]
+        assert "stopped by the operator" in adapting.communicate(timeout=60)[1]
         assert adapting.returncode == 1
         assert store.runs.get(run.id).state is RunState.ABORTED
         wait_until(lambda: not any(alive(each.pid) for each in everybody), "nobody is left", 1)

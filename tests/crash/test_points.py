@@ -1,41 +1,60 @@
-"""kill -9 at each named point (ttrl.faults): the state before or the state after, never between."""
+"""kill -9 at each point of tests/faults.py: the state before or the state after, never between.
+
+On a light engine and trainer; test_kill has the real ones."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import openai
 import pytest
-import sqlalchemy as sa
 
+from tests import faults
 from tests.crash.promises import keeps_its_promises
+from tests.faults import (
+    MIGRATING,
+    PRUNING,
+    PURGING,
+    RECORDING,
+    ROLLING_BACK,
+    RUNNING,
+    STARTING,
+    SWAPPING,
+    full_disk,
+    inject,
+    use_migrations,
+)
 from tests.integration.daemon import (
+    LIGHT,
     TTRL,
     Daemon,
     alive,
     publish_random,
     wait_until,
 )
-from tests.quick.test_forgetting import on_disk
-from tests.quick.test_migrations import ROWS
-from ttrl import adapters
+from tests.migrations import NEWER, TODAY, newer_migrations
+from tests.stores import on_disk
+from tests.versions import write_lora
+from ttrl.adapters import versions
 from ttrl.demo.questions import make_problems
-from ttrl.faults import VARIABLE, Kind, Point
-from ttrl.questions import from_prompt
-from ttrl.store import Store, copies, revisions
+from ttrl.questions.question import from_prompt
+from ttrl.store import Store, migrations
 from ttrl.store.adapters import AdapterState
-from ttrl.store.database import Database
+from ttrl.store.backends import copy_file
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
 
 PROMPT = "What is 417 plus 286?"
+UNLEARNED = {"X-TTRL-No-Learn": "1"}
 
 SHORT = (
     "update.steps=1", "update.questions_per_step=2", "update.keep=4", "vote.samples=16",
@@ -43,51 +62,76 @@ SHORT = (
 )  # fmt: skip
 """A run of seconds, whose candidate is held: nothing is there to judge it by."""
 
-RECORDING = (Point.RECORDING, Point.RECORDED)
-STARTING = (Point.QUEUED, Point.SPAWNED)
-RUNNING = (
-    Point.CLAIMED, Point.SELECTED, Point.SAVED, Point.DEPLOYED, Point.SAMPLED, Point.VOTING,
-    Point.VOTED, Point.STEPPED, Point.JUDGED, Point.STAGED, Point.PLACED, Point.PUBLISHING,
-    Point.PUBLISHED, Point.ENDED,
-)  # fmt: skip
-SWAPPING = (
-    Point.LOADING, Point.LOADED, Point.PROVEN, Point.FLIPPED, Point.SERVED, Point.UNLOADED,
-)  # fmt: skip
-ROLLING_BACK = (Point.ROLLING_BACK, Point.ROLLED_BACK)
-PURGING = (Point.PURGING, Point.PURGED, Point.DROPPED)
-PRUNING = (Point.PRUNING,)
-MIGRATING = (Point.MIGRATING, Point.MIGRATED)
-
-
-def test_every_point_is_one_at_which_something_is_killed():
-    tried = RECORDING + STARTING + RUNNING + SWAPPING + ROLLING_BACK
-    tried += PURGING + PRUNING + MIGRATING
-    assert sorted(tried) == sorted(Point)
-
 
 @pytest.fixture
 def kill_at(monkeypatch):
     """Kills what is started from now on when it comes to a point."""
-
-    def kill_at(point, times=1):
-        monkeypatch.setenv(VARIABLE, f"{Kind.KILL}@{point}:{times}")
-
-    return kill_at
+    return partial(inject, monkeypatch)
 
 
 @pytest.fixture
 def spare(monkeypatch):
     """Kills nothing that is started from now on."""
-    return lambda: monkeypatch.delenv(VARIABLE)
+    return partial(faults.spare, monkeypatch)
+
+
+def with_questions(folder, count=40):
+    """A state directory with questions to learn from, none of them held out."""
+    with Store.open(folder) as store:
+        asked = [Recorded(from_prompt(each.prompt), 1.0) for each in make_problems(count, seed=5)]
+        store.questions.record(asked, holdout=0)
+    return folder
+
+
+class Mortal(Daemon):
+    """A daemon in whose processes the fault happens that a file names."""
+
+    def __init__(self, folder):
+        self.fault, self.published = folder / "fault", 0
+        self.spare()
+        self.sources = folder / "sources"
+        self.sources.mkdir()
+        state_dir = folder / "state"
+        state_dir.mkdir()
+        tables = (RECORDING, STARTING, RUNNING, SWAPPING, ROLLING_BACK)
+        any_of_them = [fault for table in tables for fault in table.values()]
+        environ = faults.switchable(self.fault, any_of_them)
+        environ["PYTHONPATH"] = os.pathsep.join([LIGHT["PYTHONPATH"], environ["PYTHONPATH"]])
+        super().__init__(with_questions(state_dir, 150), *SHORT, environ=environ, start=False)
+        self.first, self.second = self.publish(), self.publish()
+        self.start()
+
+    def publish(self):
+        """Another version, which is wanted from now on, unlike all others."""
+        self.published += 1
+        source = write_lora(self.sources / str(self.published), bytes([self.published]) * 64)
+        return publish_random(self.state_dir, [source], first=self.published)[0]
+
+    def wanted(self):
+        with self.store() as store:
+            return store.adapters.wanted().adapter
+
+    def goes_wrong(self, fault):
+        faults.arm(self.fault, fault)
+
+    def spare(self):
+        faults.arm(self.fault, None)
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory):
+    with Mortal(tmp_path_factory.mktemp("mortal")) as started:
+        yield started
 
 
 @pytest.fixture
-def state_dir(tmp_path):
-    """With questions to learn from, none of them held out."""
-    with Store.open(tmp_path) as store:
-        asked = [Recorded(from_prompt(each.prompt), 1.0) for each in make_problems(40, seed=5)]
-        store.questions.record(asked, holdout=0)
-    return tmp_path
+def daemon(mortal):
+    """At rest, with a version that serves and one before it; it is started again if need be."""
+    if mortal.child.poll() is not None:
+        mortal.start()
+    mortal.wait_live(mortal.wanted())
+    yield mortal
+    mortal.spare()
 
 
 def dies(daemon, children):
@@ -118,19 +162,22 @@ def adapts(daemon):
     keeps="every question that was committed, once",
 )
 @pytest.mark.parametrize("point", RECORDING)
-def test_while_questions_are_recorded(tmp_path, kill_at, spare, point):
-    kill_at(point)
-    with Daemon(tmp_path / "state") as daemon, daemon.store() as store:
-        children = daemon.children()
+def test_while_questions_are_recorded(daemon, point):
+    children = daemon.children()
+    with daemon.store() as store:
+        before = store.questions.times_asked()
+        daemon.goes_wrong(RECORDING[point])
         with suppress(openai.APIConnectionError):
             daemon.ask(PROMPT)
         dies(daemon, children)
-        assert store.questions.times_asked() == (point is Point.RECORDED)
-        spare()
+        committed = before + (point == "recorded")
+        assert store.questions.times_asked() == committed
+        daemon.spare()
         daemon.start()
         daemon.ask(PROMPT)
-        times = 1 + (point is Point.RECORDED)
-        wait_until(lambda: store.questions.times_asked() == times, "the next one is recorded")
+        wait_until(
+            lambda: store.questions.times_asked() == committed + 1, "the next one is recorded"
+        )
         keeps_its_promises(daemon)
 
 
@@ -140,18 +187,18 @@ def test_while_questions_are_recorded(tmp_path, kill_at, spare, point):
     keeps="all that was there; the run is marked as aborted, and the next one learns",
 )
 @pytest.mark.parametrize("point", STARTING)
-def test_as_a_run_begins(state_dir, kill_at, spare, point):
-    kill_at(point)
-    with Daemon(state_dir, *SHORT) as daemon, daemon.store() as store:
-        children = daemon.children()
-        daemon.ttrl("adapt", code=1)
-        dies(daemon, children)
-        spare()
-        daemon.start()
-        (run,) = store.runs.newest(5)
-        assert (run.state, run.reason) == (RunState.ABORTED, "the process that owned it died")
-        keeps_its_promises(daemon)
-        adapts(daemon)
+def test_as_a_run_begins(daemon, point):
+    children = daemon.children()
+    daemon.goes_wrong(STARTING[point])
+    daemon.ttrl("adapt", code=1)
+    dies(daemon, children)
+    daemon.spare()
+    daemon.start()
+    with daemon.store() as store:
+        run = store.runs.newest()[0]
+    assert (run.state, run.reason) == (RunState.ABORTED, "its owner process died")
+    keeps_its_promises(daemon)
+    adapts(daemon)
 
 
 @pytest.mark.fault(
@@ -160,21 +207,43 @@ def test_as_a_run_begins(state_dir, kill_at, spare, point):
     keeps="what was published; else all is as before the run, which is marked as failed",
 )
 @pytest.mark.parametrize("point", RUNNING)
-def test_in_a_run(state_dir, kill_at, point):
-    kill_at(point)
-    with Daemon(state_dir, *SHORT) as daemon, daemon.store() as store:
+def test_in_a_run(daemon, point):
+    killed = "its process ended with status -9"
+    with daemon.store() as store:
+        before, deaths = store.adapters.all(), daemon.log.count(killed)
+        daemon.goes_wrong(RUNNING[point])
         daemon.ttrl("adapt", code=None)
-        assert daemon.ask(PROMPT)[1] in ("base", *(row.name for row in store.adapters.all()))
-        (run,) = store.runs.newest(5)
-        wait_until(lambda: "its process ended with status -9" in daemon.log, "it was killed")
-        published = point in (Point.PUBLISHED, Point.ENDED)
-        assert len(store.adapters.all()) == published
-        if published:
+        daemon.spare()
+        assert daemon.ask(PROMPT, extra_headers=UNLEARNED)[1] == daemon.wanted()
+        wait_until(lambda: daemon.log.count(killed) == deaths + 1, "it was killed")
+        run = store.runs.newest()[0]
+        added = {row.name for row in store.adapters.all()} - {row.name for row in before}
+        if point in ("published", "ended"):
             assert run.state is RunState.HELD
-            assert [row.name for row in store.adapters.all()] == [run.adapter]
+            assert added == {run.adapter}
         else:
-            assert (run.state, run.adapter) == (RunState.FAILED, None)
+            assert (run.state, run.adapter, added) == (RunState.FAILED, None, set())
             assert "killed" in run.reason
+        keeps_its_promises(daemon)
+
+
+@pytest.mark.fault(
+    "the disk is full while a run writes candidates, votes, a version or its row",
+    sees="nothing",
+    keeps="all that was there; the run is marked as failed, and leaves nothing behind",
+)
+@pytest.mark.parametrize("point", ["selected", "deployed", "sampled", "judged", "placed"])
+def test_a_full_disk_in_a_run(daemon, point):
+    with daemon.store() as store:
+        before = store.adapters.all()
+        daemon.goes_wrong(full_disk(RUNNING[point]))
+        daemon.ttrl("adapt", code=1)
+        daemon.spare()
+        run = store.runs.newest()[0]
+        assert run.state is RunState.FAILED
+        assert "killed" not in run.reason
+        assert daemon.ask(PROMPT, extra_headers=UNLEARNED)[1] == daemon.wanted()
+        assert store.adapters.all() == before
         keeps_its_promises(daemon)
 
 
@@ -184,25 +253,18 @@ def test_in_a_run(state_dir, kill_at, point):
     keeps="both versions, and which one is wanted",
 )
 @pytest.mark.parametrize("point", SWAPPING)
-def test_in_a_swap(tmp_path, kill_at, spare, random_adapters, point):
-    kill_at(point, 1 if point is Point.UNLOADED else 2)
-    with Daemon(tmp_path / "state", start=False) as daemon:
-        (first,) = publish_random(daemon.state_dir, random_adapters[:1])
-        daemon.start()
-        daemon.wait_live(first)
-        before, children = daemon.ask(PROMPT), daemon.children()
-        (second,) = publish_random(daemon.state_dir, random_adapters[1:], first=2)
-        if point is Point.UNLOADED:
-            daemon.wait_live(second)
-            (second,) = publish_random(daemon.state_dir, random_adapters[:1], first=3)
-        dies(daemon, children)
-        spare()
-        daemon.start()
-        daemon.wait_live(second)
-        keeps_its_promises(daemon)
-        after = daemon.ask(PROMPT)
-        assert after[1] == second
-        assert (after[0] == before[0]) == (point is Point.UNLOADED), "which has the first's weights"
+def test_in_a_swap(daemon, point):
+    before, children = daemon.ask(PROMPT), daemon.children()
+    daemon.goes_wrong(SWAPPING[point])
+    version = daemon.publish()
+    dies(daemon, children)
+    daemon.spare()
+    daemon.start()
+    daemon.wait_live(version)
+    keeps_its_promises(daemon)
+    after = daemon.ask(PROMPT)
+    assert after[1] == version
+    assert after[0] != before[0], "which has other weights"
 
 
 @pytest.mark.fault(
@@ -211,17 +273,19 @@ def test_in_a_swap(tmp_path, kill_at, spare, random_adapters, point):
     keeps="both versions; the one taken back is marked as such, or still wanted",
 )
 @pytest.mark.parametrize("point", ROLLING_BACK)
-def test_in_a_roll_back(learned, kill_at, point):
-    first, second = learned.versions
-    kill_at(point)
-    assert learned.ttrl("adapters", "rollback", code=-signal.SIGKILL) == ""
-    done = point is Point.ROLLED_BACK
-    learned.wait_live(first if done else second)
-    assert learned.ask(PROMPT)[1] == (first if done else second)
-    with learned.store() as store:
+def test_in_a_roll_back(daemon, point):
+    first, second = daemon.wanted(), daemon.publish()
+    daemon.wait_live(second)
+    daemon.goes_wrong(ROLLING_BACK[point])
+    assert daemon.ttrl("adapters", "rollback", code=-signal.SIGKILL) == ""
+    daemon.spare()
+    done = point == "rolled_back"
+    daemon.wait_live(first if done else second)
+    assert daemon.ask(PROMPT)[1] == (first if done else second)
+    with daemon.store() as store:
         state = AdapterState.ROLLED_BACK if done else AdapterState.APPROVED
         assert store.adapters.get(second).state is state
-    keeps_its_promises(learned)
+    keeps_its_promises(daemon)
 
 
 @pytest.mark.fault(
@@ -230,21 +294,24 @@ def test_in_a_roll_back(learned, kill_at, point):
     keeps="all other questions; the same command, given again, leaves nothing of the purged ones",
 )
 @pytest.mark.parametrize("point", PURGING)
-def test_in_a_purge(state_dir, kill_at, spare, random_adapters, point):
+def test_in_a_purge(tmp_path, kill_at, spare, point):
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    with_questions(state_dir)
     with Store.open(state_dir) as store:
         store.questions.record([Recorded(from_prompt("I am Ada Lovelace"), 1.0)], holdout=0)
         (doomed,) = store.forgetting.saying(lambda text: "Lovelace" in text).questions
-    (version,) = publish_random(state_dir, random_adapters[:1], learned=[doomed])
+    (version,) = publish_random(state_dir, [write_lora(tmp_path / "weights")], learned=[doomed])
     file, aside = state_dir / "store.sqlite", state_dir / "replaced-then"
     aside.mkdir()
-    copies.copy(file, aside / file.name)
-    copies.before_migration(file, state_dir / "backups", "0001", time.time())
+    copy_file(file, aside / file.name)
+    migrations.copy_before(file, state_dir / "backups", "0001", time.time())
     words = ("questions", "purge", "--text", "lovelace", "--yes", "--state-dir", state_dir)
-    kill_at(point)
+    kill_at(PURGING[point])
     assert subprocess.run([*TTRL, *words]).returncode == -signal.SIGKILL
     spare()
     again = subprocess.run([*TTRL, *words], capture_output=True).returncode
-    assert again == (point is Point.DROPPED), "by then nothing of it is to be found"
+    assert again == (point == "dropped"), "by then nothing of it is to be found"
     assert b"Lovelace" not in on_disk(state_dir)
     assert not (state_dir / "adapters" / version).exists()
     with Store.open(state_dir) as store:
@@ -257,21 +324,20 @@ def test_in_a_purge(state_dir, kill_at, spare, random_adapters, point):
     sees="nothing",
     keeps="the version as a whole, or nothing of it",
 )
-@pytest.mark.parametrize("point", PRUNING)
-def test_in_pruning(tmp_path, kill_at, spare, random_adapters, point):
-    with Daemon(tmp_path / "state", start=False) as daemon:
-        publish_random(daemon.state_dir, random_adapters[:1])
-        gone = daemon.state_dir / "adapters" / "ttrl-old-1-00000000"
-        gone.mkdir()
-        (gone / adapters.WEIGHTS).write_bytes(b"old")
-        kill_at(point)
-        program = f"import pathlib, ttrl.adapters as a; a.remove(pathlib.Path({str(gone)!r}))"
-        assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
-        assert not gone.exists()
-        assert list(gone.parent.glob(".doomed-*"))
-        spare()
-        daemon.start()
-        keeps_its_promises(daemon)
+def test_in_pruning(daemon, kill_at, spare):
+    gone = daemon.state_dir / "adapters" / "ttrl-old-1-00000000"
+    gone.mkdir()
+    (gone / versions.WEIGHTS).write_bytes(b"old")
+    kill_at(PRUNING)
+    program = f"import pathlib, ttrl.adapters.versions as a; a.remove(pathlib.Path({str(gone)!r}))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    assert not gone.exists()
+    assert list(gone.parent.glob(".doomed-*"))
+    spare()
+    daemon.child.terminate()
+    assert daemon.child.wait(60) == 0
+    daemon.start()
+    keeps_its_promises(daemon)
 
 
 @pytest.mark.fault(
@@ -280,22 +346,16 @@ def test_in_pruning(tmp_path, kill_at, spare, random_adapters, point):
     keeps="the store in the old schema, or in the new one",
 )
 @pytest.mark.parametrize("point", MIGRATING)
-def test_in_a_migration(tmp_path, kill_at, spare, point):
-    file, row = tmp_path / "store.sqlite", ROWS["questions"]
-    old = Database(sa.URL.create("sqlite", database=str(file)))
-    old.migrate("0008")
-    with old.write() as connection:
-        values = ", ".join(f":{column}" for column in row)
-        connection.execute(
-            sa.text(f"INSERT INTO questions ({', '.join(row)}) VALUES ({values})"), row
-        )
-    old.close()
-    kill_at(point)
-    died = subprocess.run([*TTRL, "status", "--state-dir", str(tmp_path)], capture_output=True)
+def test_in_a_migration(tmp_path, tmp_path_factory, monkeypatch, kill_at, spare, point):
+    with_questions(tmp_path)
+    use_migrations(monkeypatch, newer_migrations(tmp_path_factory.mktemp("newer") / "all"))
+    kill_at(MIGRATING[point])
+    died = subprocess.run([*TTRL, "pause", "--state-dir", str(tmp_path)], capture_output=True)
     assert died.returncode == -signal.SIGKILL
     with Store.look(tmp_path) as looked:
-        assert looked.revision() == (revisions.known()[0] if point is Point.MIGRATED else "0008")
+        assert looked.revision() == (NEWER if point == "migrated" else TODAY)
     spare()
-    with Daemon(tmp_path) as daemon, daemon.store() as opened:
-        assert opened.questions.times_asked() == row["count"]
+    with Daemon(tmp_path, environ=LIGHT) as daemon, Store.look(tmp_path) as looked:
+        assert looked.revision() == NEWER
+        assert looked.questions.times_asked() == 40
         keeps_its_promises(daemon)

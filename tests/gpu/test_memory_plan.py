@@ -1,4 +1,4 @@
-"""The trainer's part of the memory plan, against a real update on a real card."""
+"""The trainer's part of the memory estimate, against a real update on a real GPU."""
 
 from __future__ import annotations
 
@@ -10,39 +10,27 @@ torch = pytest.importorskip("torch")
 from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402
 
 from ttrl.config import Config  # noqa: E402
+from ttrl.config.loading import override  # noqa: E402
 from ttrl.demo import model_dir  # noqa: E402
-from ttrl.memory.asked import GIB, Card, ask  # noqa: E402
-from ttrl.memory.plan import trainer_plan  # noqa: E402
-from ttrl.memory.shape import read  # noqa: E402
-from ttrl.policy import Drawn  # noqa: E402
-from ttrl.proof import Pin  # noqa: E402
-from ttrl.settings import override  # noqa: E402
+from ttrl.engine import memory  # noqa: E402
+from ttrl.engine.proof import Pin  # noqa: E402
+from ttrl.training.types import Row  # noqa: E402
 
 TOKENS = 512
 
 
 class Drill:
-    """A policy whose every sequence is as long as the plan allows for."""
+    """Batches whose every sequence is as long as the estimate allows for."""
 
     def __init__(self, rows, result):
         self.rows = rows
         self.result = result
 
-    def deploy(self, save, step):
-        save(self.result)
-
-    def settle(self):
-        return self.result
-
-    def draw(self):
+    def next_batch(self, step, numbers):
+        if step:
+            self.save(self.result)
         ids = [5 + position % 50 for position in range(TOKENS)]
-        return [Drawn(ids, ids, [-5.0] * TOKENS, float(row % 2)) for row in range(self.rows)]
-
-    def stepped(self, step, numbers):
-        return ""
-
-    def pins(self):
-        return [Pin(1, tuple(range(5, 55)), 20)]
+        return [Row(ids, ids, [-5.0] * TOKENS, float(row % 2)) for row in range(self.rows)]
 
 
 def a_model(directory, **sizes):
@@ -59,29 +47,33 @@ def a_model(directory, **sizes):
 
 def one_update(directory, scratch, **settings):
     """The real thing; returns the configuration that it ran under."""
-    from ttrl import grpo
+    from ttrl.training.grpo import Trainer
 
     config = override(
         Config(),
         {
-            "update.steps": 2,
             "update.questions_per_step": 2,
             "update.keep": 8,
             "vote.max_tokens": TOKENS,
             "record.max_chars": TOKENS,
+            "model.name": str(directory),
             "engine.flags": [f"--max-model-len={2 * TOKENS}"],
         }
         | settings,
     )
-    grpo.update(
-        Drill(rows=16, result=scratch / "result"),
-        base_model=str(directory),
-        parent=None,
-        settings=config.update,
+    drill = Drill(rows=16, result=scratch / "result")
+    trainer = Trainer(
+        str(directory),
+        None,
+        config.update,
+        steps=2,
         temperature=1.0,
         max_tokens=TOKENS,
         scratch=scratch,
     )
+    drill.save = trainer.save_adapter
+    trainer.run(drill.next_batch)
+    trainer.logprobs([Pin(1, tuple(range(5, 55)), 20)], drill.result)
     return config
 
 
@@ -89,13 +81,12 @@ def one_update(directory, scratch, **settings):
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("settings", [{}, {"update.dtype": "float32"}, {"update.micro_batch": 2}])
-def test_the_plan_is_an_upper_estimate_and_a_near_one(tmp_path, settings):
+def test_the_estimate_is_an_upper_estimate_and_a_near_one(tmp_path, settings):
     directory = a_model(
         tmp_path / "model", hidden_size=1024, intermediate_size=3072, num_hidden_layers=12
     )
     torch.cuda.reset_peak_memory_stats()
     config = one_update(directory, tmp_path, **settings)
     taken = torch.cuda.max_memory_allocated()
-    shape = read(directory)
-    plan = trainer_plan(shape, ask(config, shape, Card("this one", 80 * GIB, 80 * GIB)))
-    assert taken <= plan.total - plan.context <= 1.5 * taken
+    found = memory.estimate(config, memory.Card("this one", 80 * memory.GIB, 80 * memory.GIB))
+    assert taken <= found.trainer - memory.CONTEXT <= 1.5 * taken

@@ -1,13 +1,13 @@
-"""Real runs without a daemon, and what they leave in the store."""
+"""Runs of a light model without a daemon, and what they leave in the store."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.integration.daemon import TTRL, Daemon
+from tests.integration.daemon import LIGHT, Daemon
 from ttrl.store import Store
 
 SMALL = (
@@ -16,11 +16,12 @@ SMALL = (
 )  # fmt: skip
 
 
-def adapt(directory: Path, *settings: str, steps: int = 2) -> tuple[dict[str, Any], Daemon]:
+def adapt(
+    directory: Path, *settings: str, steps: int = 2, environ: Mapping[str, str] = LIGHT
+) -> tuple[dict[str, Any], Daemon]:
     """A run alone; the run, and the state directory with what is left of it."""
-    alone = Daemon(directory, *SMALL, *settings, start=False)
-    words = [*TTRL, "adapt", "--steps", str(steps), "--json", *alone.options]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=280)
+    alone = Daemon(directory, *SMALL, *settings, start=False, environ=environ)
+    done = alone.run("adapt", "--steps", str(steps), "--json")
     assert done.returncode in (0, 4), done.stderr
     return json.loads(done.stdout), alone
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.daemon import Daemon, publish_random, settings_for
+from tests.integration.light import with_versions
 from ttrl.config import EngineKind
 from ttrl.demo import model_dir
 
@@ -64,6 +65,15 @@ def learned(
     daemon = Daemon(tmp_path / "state", *engine_settings, start=False)
     daemon.versions = publish_random(daemon.state_dir, random_adapters)
     with daemon:
+        daemon.start()
+        daemon.wait_live(daemon.versions[1])
+        yield daemon
+
+
+@pytest.fixture
+def light(tmp_path: Path) -> Iterator[Daemon]:
+    """As `learned`, on a light model."""
+    with with_versions(tmp_path) as daemon:
         daemon.start()
         daemon.wait_live(daemon.versions[1])
         yield daemon

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,27 @@ import pytest
 from serve.cli.common import ask_daemon
 from serve.demo import ENGINES
 from serve.state import owner_of
-from ttrl import adapters
-from ttrl.adapters import Manifest
+from ttrl.adapters import versions
+from ttrl.adapters.versions import Manifest
 from ttrl.config import EngineKind
+from ttrl.config.loading import load
 from ttrl.demo import model_dir
 from ttrl.demo.questions import make_problems
 from ttrl.engine.client import EngineClient
-from ttrl.proof import Pinned
-from ttrl.questions import from_prompt
-from ttrl.settings import load
+from ttrl.engine.proof import Pinned
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
 
 TTRL = [sys.executable, "-c", "from serve.cli import main; main()"]
 MODEL = "ttrl-demo"
-SETTINGS = Path(__file__).parents[2] / "configs" / "demo.yaml"
+ROOT = Path(__file__).parents[2]
+SETTINGS = ROOT / "configs" / "demo.yaml"
+LIGHT = {"PYTHONPATH": f"{ROOT / 'tests' / 'light'}:{ROOT}"}
+"""The environment in which engine and trainer are light ones: see tests/light."""
 DEADLINE_SECONDS = 60.0
+NOTHING: Mapping[str, str] = {}
 START_SECONDS = 420.0
 """vLLM takes its time."""
 
@@ -77,8 +81,15 @@ def wait_until(
 class Daemon:
     """`ttrl serve` on the demo's settings, in a process of its own."""
 
-    def __init__(self, state_dir: Path, *settings: str, start: bool = True) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *settings: str,
+        start: bool = True,
+        environ: Mapping[str, str] = NOTHING,
+    ) -> None:
         self.state_dir = state_dir
+        self._more = environ
         self.versions: list[str] = []
         self.child: subprocess.Popen[bytes] | None = None
         self._clients: dict[str, openai.OpenAI] = {}
@@ -101,6 +112,13 @@ class Daemon:
     def options(self) -> list[str]:
         sets = [word for setting in self._settings for word in ("--set", setting)]
         return ["--config", str(SETTINGS), "--state-dir", str(self.state_dir), *sets]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of its processes."""
+        paths = [each.get("PYTHONPATH") for each in (self._more, os.environ)]
+        path = os.pathsep.join(filter(None, paths))
+        return {**os.environ, **self._more, **({"PYTHONPATH": path} if path else {})}
 
     @property
     def url(self) -> str:
@@ -126,7 +144,7 @@ class Daemon:
     def start(self, *more: str) -> None:
         with (self.state_dir / "daemon.log").open("ab") as log:
             command = [*TTRL, "serve", *self.options, *more]
-            self.child = subprocess.Popen(command, stdout=log, stderr=log)
+            self.child = subprocess.Popen(command, stdout=log, stderr=log, env=self.environ)
         try:
             wait_until(self._ready_or_dead, "the daemon is ready", START_SECONDS)
         except AssertionError as late:
@@ -143,11 +161,23 @@ class Daemon:
 
     def ttrl(self, *words: str, code: int | None = 0) -> str:
         """What a command prints; a `code` of None stands for any."""
-        done = subprocess.run(
-            [*TTRL, *words, *self.options], capture_output=True, text=True, timeout=280
-        )
+        done = self.run(*words)
         assert code in (None, done.returncode), done.stdout + done.stderr
         return done.stdout
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command that has ended."""
+        return subprocess.run(
+            [*TTRL, *words, *self.options], capture_output=True, text=True, timeout=280,
+            env=self.environ,
+        )  # fmt: skip
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """A command that is under way."""
+        return subprocess.Popen(
+            [*TTRL, *words, *self.options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=self.environ,
+        )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.ttrl("status", "--json"))
@@ -214,7 +244,7 @@ class Daemon:
         return next(cores, self.engine_pid())
 
     def run_pid(self) -> int | None:
-        return next((pid for pid, words in self.children() if "jobs.adapt" in words), None)
+        return next((pid for pid, words in self.children() if "jobs.run" in words), None)
 
     def children(self) -> list[tuple[int, str]]:
         assert self.child is not None
@@ -275,15 +305,15 @@ def publish_random(
     names: list[str] = []
     with Store.open(state_dir) as store:
         for number, source in enumerate(sources, first):
-            digest = adapters.digest_of(source)
-            name = adapters.version_name("test", number, digest)
+            digest = versions.digest_of(source)
+            name = versions.version_name("test", number, digest)
             parent = names[-1] if names else None
             base, targets = str(model_dir()), ("all",)
             manifest = Manifest(
                 name, "test", number, digest, base, parent, 0, 16, targets, float(number),
                 weights=weights,
             )  # fmt: skip
-            adapters.publish(source, state_dir / "adapters", manifest)
+            versions.publish(source, state_dir / "adapters", manifest)
             row = AdapterRow(
                 name, "test", number, digest, parent, base, None, 16,
                 state, "made for a test", float(number),

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hook import SECRET, Hook, listening
-from tests.integration.daemon import Daemon, wait_until
+from tests.integration.daemon import LIGHT, Daemon, wait_until
 from tests.prometheus import Prometheus, scraping
 from ttrl.demo.questions import Problem, make_problems
 from ttrl.engine.process import free_port
-from ttrl.probes import Label
-from ttrl.questions import from_prompt
+from ttrl.evaluation.probes import Label
+from ttrl.questions.question import from_prompt
 from ttrl.store.questions import Recorded
 
 DAY = 86400.0
 SETTINGS = (
-    "update.steps=12", "gate.samples=8", "schedule.every=1h", "schedule.min_questions=1000",
+    "update.steps=8", "selection.max_questions=32", "gate.samples=8",
+    "schedule.every=1h", "schedule.min_questions=1000",
     "shadow.share=1", "shadow.pairs_a_minute=60", "shadow.samples=2",
 )  # fmt: skip
-TOO_FAR = ("--set", "gate.kl_base=1e-6", "--steps", "2")
-"""Whatever it learns is further than that from the base model, and worse for it."""
+TOO_FAR = ("--set", "update.learning_rate=0.5", "--steps", "2")
+"""The light trainer spoils whatever it trains at such a rate."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def told(directory: Path) -> Iterator[Story]:
     problems = make_problems(360, seed=11)
     with listening() as hook:
         told_to = (f"webhook.url={hook.url}", f"webhook.secret={SECRET}")
-        daemon = Daemon(directory / "state", *SETTINGS, *told_to, start=False)
+        daemon = Daemon(directory / "state", *SETTINGS, *told_to, start=False, environ=LIGHT)
         _prepare(daemon, problems)
         with daemon:
             daemon.start()

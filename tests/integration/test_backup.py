@@ -10,7 +10,8 @@ import threading
 import openai
 import pytest
 
-from tests.integration.daemon import Daemon, publish_random, wait_until
+from tests.integration.daemon import LIGHT, Daemon, publish_random, wait_until
+from tests.integration.light import weights
 from ttrl.backup import contents
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -33,10 +34,11 @@ def bad(daemon, code):
     sees="nothing while backups are made; after the restore the same answers by the same version",
     keeps="questions and versions as of the backup",
 )
-def test_a_daemon_is_restored_from_a_backup_made_under_traffic(tmp_path, random_adapters):
+def test_a_daemon_is_restored_from_a_backup_made_under_traffic(tmp_path):
     backup = tmp_path / "backup.tar"
-    with Daemon(tmp_path / "state", start=False) as daemon:
-        (first,) = publish_random(daemon.state_dir, random_adapters[:1])
+    sources = weights(tmp_path)
+    with Daemon(tmp_path / "state", start=False, environ=LIGHT) as daemon:
+        (first,) = publish_random(daemon.state_dir, sources[:1])
         daemon.start()
         daemon.wait_live(first)
         expected = daemon.ask(PROMPT)
@@ -55,7 +57,7 @@ def test_a_daemon_is_restored_from_a_backup_made_under_traffic(tmp_path, random_
         try:
             wait_until(lambda: len(answered) > 5, "traffic flows")
             said = json.loads(daemon.ttrl("backup", str(backup), "--json"))
-            (later,) = publish_random(daemon.state_dir, random_adapters[1:], first=2)
+            (later,) = publish_random(daemon.state_dir, sources[1:], first=2)
             daemon.wait_live(later)
             assert bad(daemon, code=0) == {}
         finally:

@@ -10,8 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ttrl.demo import model_dir
-from ttrl.demo.maker import digest
-from ttrl.demo.measure import boxed, measure
+from ttrl.demo.maker import boxed, digest, measure
 
 pytestmark = pytest.mark.integration
 
@@ -77,6 +76,7 @@ def test_the_shipped_model_blurts_and_its_majority_knows_better() -> None:
     assert measured["pass_at_16"] > 0.7
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_model_can_be_made_again(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ttrl.demo.maker", "--steps", "15", "--questions", "0"]

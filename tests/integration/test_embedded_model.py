@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,45 +27,55 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parts(folder: Path) -> Iterator[SimpleNamespace]:
-    """A running worker over the tiny model, and its adapters a and b."""
+def parts(folder: Path) -> SimpleNamespace:
+    """The tiny model and its adapters a and b."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from ttrl.engine.embedded.lora import make_switchable, read_adapter, target_shapes
-    from ttrl.engine.embedded.text import Language
-    from ttrl.engine.embedded.worker import Worker
+    from ttrl.engine.embedded.model import Model
 
     torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
-    switch = make_switchable(model)
-    shapes = target_shapes(model)
-    adapters = {
-        name: read_adapter(name, str(folder / name), shapes, max_rank=16) for name in ("a", "b")
-    }
-    language = Language(AutoTokenizer.from_pretrained(folder / "model"))
-    worker = Worker(model, switch)
-    worker.start()
-    yield SimpleNamespace(worker=worker, adapters=adapters, language=language, shapes=shapes)
-    worker.stop()
-    worker.join(10)
+    model = Model(str(folder / "model"), name="tiny")
+    adapters = {name: model.read_adapter(name, str(folder / name)) for name in ("a", "b")}
+    return SimpleNamespace(model=model, adapters=adapters)
 
 
-def submit(parts: SimpleNamespace, adapter: str | None, prompt: list[int], **settings: Any) -> Any:
-    """A job under way, and the event that it is done."""
-    from ttrl.engine.embedded.work import Job, Order
+def make_job(
+    parts: SimpleNamespace,
+    adapter: str | None,
+    prompt: Sequence[int],
+    max_tokens: int = 30,
+    **settings: Any,
+) -> Any:
+    from ttrl.engine.embedded.generation import Job, Settings
 
-    done = threading.Event()
+    chosen = parts.adapters.get(adapter)
+    return Job(Settings(**settings), list(prompt), max_tokens, parts.model, chosen, logprobs=0)
 
-    def notify() -> None:
-        if job.done:
-            done.set()
 
-    settings = {"max_tokens": 30, "end_ids": frozenset({1}), **settings}
-    order = Order(prompt_ids=tuple(prompt), **settings)
-    job = Job(order, parts.adapters.get(adapter), parts.language, notify)
-    parts.worker.submit(job)
-    return job, done
+@asynccontextmanager
+async def generating(model: Any) -> AsyncIterator[Any]:
+    """A scheduler at work."""
+    from ttrl.engine.embedded.generation import Scheduler
+
+    scheduler = Scheduler(model)
+    task = asyncio.create_task(scheduler.run())
+    yield scheduler
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def done(*jobs: Any) -> None:
+    for job in jobs:
+        while not job.done:
+            await asyncio.wait_for(job.news.wait(), 30)
+            job.news.clear()
+
+
+async def answer(parts: SimpleNamespace, jobs: Sequence[Any]) -> None:
+    async with generating(parts.model) as scheduler:
+        scheduler.submit(jobs)
+        await done(*jobs)
 
 
 def plain_logprobs(
@@ -91,18 +102,13 @@ def test_logprobs_are_the_trainers(
     parts: SimpleNamespace, folder: Path, adapter: str | None
 ) -> None:
     """In one left-padded batch that others join and leave, as in a plain forward pass."""
-    jobs = [submit(parts, adapter, prompt, n=8) for prompt in PROMPTS]
-    jobs += [submit(parts, adapter, prompt, n=3, max_tokens=9) for prompt in PROMPTS]
-    for _, done in jobs:
-        assert done.wait(30)
-    rows = [
-        (list(job.order.prompt_ids), row.token_ids, row.logprobs)
-        for job, _ in jobs
-        for row in job.rows
-    ]
+    jobs = [make_job(parts, adapter, prompt, n=8) for prompt in PROMPTS]
+    jobs += [make_job(parts, adapter, prompt, n=3, max_tokens=9) for prompt in PROMPTS]
+    asyncio.run(answer(parts, jobs))
+    rows = [(job.prompt_ids, row.token_ids, row.logprobs) for job in jobs for row in job.rows]
     plain = plain_logprobs(folder, adapter, [(prompt, answer) for prompt, answer, _ in rows])
     for (_, _, ours), expected in zip(rows, plain, strict=True):
-        assert ours == pytest.approx(expected, abs=1e-4)
+        assert ours == pytest.approx(expected, abs=3e-5)
 
 
 def test_adapters_differ_from_each_other_and_from_the_base(
@@ -118,65 +124,93 @@ def test_adapters_differ_from_each_other_and_from_the_base(
     assert one != pytest.approx(other, abs=0.1)
 
 
-def test_a_seed_does_not_depend_on_the_company(parts: SimpleNamespace) -> None:
-    def seeded() -> tuple[Any, Any]:
-        return submit(parts, "a", PROMPTS[0], n=4, seed=5)
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [2.0, 1.0, -1.0, -1.0, 0.5]),
+        ({"repetition_penalty": 2.0}, [1.0, 0.5, -2.0, -1.0, 0.5]),
+        ({"frequency_penalty": 1.5}, [2.0, -2.0, -2.5, -1.0, 0.5]),
+        ({"presence_penalty": 1.5}, [2.0, -0.5, -2.5, -1.0, 0.5]),
+        ({"min_tokens": 4}, [2.0, 1.0, -1.0, -float("inf"), 0.5]),
+        ({"min_tokens": 3}, [2.0, 1.0, -1.0, -1.0, 0.5]),
+        ({"repetition_penalty": 2.0, "presence_penalty": 1.0}, [1.0, -0.5, -3.0, -1.0, 0.5]),
+    ],
+)
+def test_penalties_are_those_of_openai_and_vllm(
+    parts: SimpleNamespace, settings: dict[str, Any], expected: list[float]
+) -> None:
+    """After a prompt of token 0 and an answer of 1, 1 and 2; 3 and one unknown would end it."""
+    import torch
 
-    alone, done = seeded()
-    assert done.wait(30)
-    crowd = [submit(parts, "a", prompt, n=9) for prompt in PROMPTS]
-    together, done = seeded()
-    assert done.wait(30)
-    for _, ended in crowd:
-        assert ended.wait(30)
+    from ttrl.engine.embedded.generation import penalised
+
+    def rows(**settings: Any) -> Any:
+        job = make_job(parts, None, [0], stop_token_ids=[3, 10**6], ignore_eos=True, **settings)
+        job.rows[0].token_ids += [1, 1, 2]
+        return job.rows
+
+    logits = torch.tensor([[2.0, 1.0, -1.0, -1.0, 0.5]]).repeat(2, 1)
+    found = penalised(logits, [*rows(**settings), *rows()])
+    assert found[0].tolist() == pytest.approx(expected)
+    assert found[1].tolist() == logits[1].tolist() == [2.0, 1.0, -1.0, -1.0, 0.5]
+
+
+def test_a_seed_does_not_depend_on_the_company(parts: SimpleNamespace) -> None:
+    alone, together = (make_job(parts, "a", PROMPTS[0], n=4, seed=5) for _ in range(2))
+    asyncio.run(answer(parts, [alone]))
+    crowd = [make_job(parts, "a", prompt, n=9) for prompt in PROMPTS]
+    asyncio.run(answer(parts, [*crowd, together]))
     assert [row.token_ids for row in alone.rows] == [row.token_ids for row in together.rows]
 
 
 def test_a_user_overtakes_what_has_lower_priority(parts: SimpleNamespace) -> None:
-    slow, slow_done = submit(
-        parts, "a", PROMPTS[0], n=64, max_tokens=200, end_ids=frozenset(), priority=10
-    )
-    user, user_done = submit(parts, None, PROMPTS[1], max_tokens=20)
-    assert user_done.wait(30)
-    assert not slow.done
-    assert slow_done.wait(60)
-    assert user.rows[0].finish
+    async def scenario() -> None:
+        slow = make_job(
+            parts, "a", PROMPTS[0], n=64, max_tokens=200, ignore_eos=True, stream=True, priority=10
+        )
+        user = make_job(parts, None, PROMPTS[1], max_tokens=20)
+        async with generating(parts.model) as scheduler:
+            scheduler.submit([slow])
+            await slow.news.wait()
+            scheduler.submit([user])
+            await done(user)
+            assert not slow.done
+            await done(slow)
+        assert user.rows[0].finish
+
+    asyncio.run(scenario())
 
 
 def test_who_has_left_is_not_answered(parts: SimpleNamespace) -> None:
-    gone, _ = submit(parts, "a", PROMPTS[0], n=16, max_tokens=200, end_ids=frozenset())
-    gone.abandon_unfinished()
-    _, done = submit(parts, "a", PROMPTS[1], max_tokens=200, end_ids=frozenset())
-    assert done.wait(30)
-    assert max(len(row.token_ids) for row in gone.rows) < 200
+    async def scenario() -> None:
+        gone = make_job(parts, "a", PROMPTS[0], n=16, max_tokens=200, ignore_eos=True, stream=True)
+        stays = make_job(parts, "a", PROMPTS[1], max_tokens=200, ignore_eos=True)
+        async with generating(parts.model) as scheduler:
+            scheduler.submit([gone, stays])
+            await gone.news.wait()
+            scheduler.close([gone])
+            await done(stays)
+        assert max(len(row.token_ids) for row in gone.rows) < 200
+
+    asyncio.run(scenario())
 
 
-def test_a_worker_that_dies_fails_its_jobs(parts: SimpleNamespace, folder: Path) -> None:
+def test_a_loop_that_dies_fails_its_jobs(parts: SimpleNamespace) -> None:
     """And those that come later, at once; nobody waits for ever."""
-    from ttrl.engine.embedded.lora import Switch
-    from ttrl.engine.embedded.worker import Worker
+    from ttrl.engine.embedded.generation import Scheduler
 
-    died = threading.Event()
-    worker = Worker(None, Switch())  # type: ignore[arg-type]
-    worker.on_death = died.set
-    broken = SimpleNamespace(worker=worker, adapters={}, language=parts.language)
-    early, early_done = submit(broken, None, PROMPTS[0])
-    with pytest.raises(AttributeError):
-        worker.run()  # There is no model to run.
-    late, late_done = submit(broken, None, PROMPTS[0])
-    assert died.is_set()
-    assert early_done.is_set()
-    assert late_done.is_set()
-    assert early.failed
-    assert late.failed
+    async def scenario() -> None:
+        scheduler = Scheduler(None)  # type: ignore[arg-type]
+        early, late = (make_job(parts, None, PROMPTS[0]) for _ in range(2))
+        scheduler.submit([early])
+        with pytest.raises(AttributeError):
+            await scheduler.run()  # There is no model to run.
+        scheduler.submit([late])
+        for job in (early, late):
+            assert job.failed
+            assert job.news.is_set()
 
-
-def rows_with(parts: SimpleNamespace, **settings: Any) -> Any:
-    from ttrl.engine.embedded.sampling import Knobs
-
-    job, done = submit(parts, None, PROMPTS[0], max_tokens=1, **settings)
-    assert done.wait(30)
-    return Knobs.of(job.rows)
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -200,21 +234,104 @@ def test_what_may_be_drawn(
     likelihood differ."""
     import torch
 
-    from ttrl.engine.embedded.sampling import processed_logprobs
+    from ttrl.engine.embedded.generation import grouped, processed_logprobs
 
-    logits = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
-    got = processed_logprobs(logits, rows_with(parts, **settings)).exp()[0].tolist()
+    logits = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).repeat(2, 1).log()
+    jobs = [make_job(parts, None, [0], **chosen) for chosen in (settings, {"temperature": 0.1})]
+    groups = grouped([row for job in jobs for row in job.rows])
+    got = processed_logprobs(logits, groups).exp()[0].tolist()
     expected = sorted((weight / sum(kept) for weight in kept), reverse=True)
     assert sorted(got, reverse=True) == pytest.approx(expected + [0.0] * (4 - len(kept)), abs=1e-6)
 
 
-def test_draws_follow_the_distribution(parts: SimpleNamespace) -> None:
+def test_draws_follow_the_distribution() -> None:
     import torch
 
-    from ttrl.engine.embedded.sampling import draw
+    from ttrl.engine.embedded.generation import draw
 
-    shares = torch.tensor([[0.5, 0.0, 0.3, 0.2]])
-    knobs = rows_with(parts)
-    uniforms = torch.arange(1000, dtype=torch.float64) / 1000
-    drawn = [int(draw(shares.log(), knobs, uniform.view(1, 1)).tokens) for uniform in uniforms]
+    shares = torch.tensor([[0.5, 0.0, 0.3, 0.2]]).repeat(1000, 1)
+    uniforms = torch.arange(1000, dtype=torch.float64)[:, None] / 1000
+    drawn = draw(shares.log(), uniforms)[:, 0].tolist()
     assert [drawn.count(token) for token in range(4)] == pytest.approx([500, 0, 300, 200], abs=1)
+
+
+@pytest.mark.parametrize("stop", [[], ["END"]])
+def test_a_stream_that_is_read_while_a_token_is_added_ends_whole(
+    parts: SimpleNamespace, stop: list[str]
+) -> None:
+    """The model's thread writes while the event loop reads: also between a token and its finish."""
+    from ttrl.engine.embedded.protocol import Chat, Reply
+
+    request = Chat.model_validate(
+        {"messages": [{"role": "user", "content": "x"}], "stream": True, "stop": stop}
+    )
+    (job,) = request.jobs(parts.model, None)
+    job.max_tokens = 5
+    reply, (row,) = Reply(request, "tiny", [job], parts.model), job.rows
+    write, chunks = row._write, []
+
+    def read_first(*, last: bool) -> None:
+        chunks.extend(reply.news())
+        write(last=last)
+
+    row._write = read_first
+    for token in (20, 21, 22, 23, 24):
+        row.push(token, -1.0, [])
+    chunks.extend(reply.news())
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert "".join(choice["delta"]["content"] for choice in choices) == row.text != ""
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["length"]
+    assert reply.news() == []
+
+
+def test_each_answer_of_a_seed_is_its_own(parts: SimpleNamespace) -> None:
+    job = make_job(parts, None, PROMPTS[0], n=5, seed=-2)
+    assert len({row.random() for row in job.rows}) == 5
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("echo", True), ("truncate_prompt_tokens", 1), ("thinking_token_budget", 0)],
+)
+def test_what_is_not_supported_is_refused(
+    parts: SimpleNamespace, field: str, value: object
+) -> None:
+    """To Python, True is 1 and 0 is False."""
+    import json
+
+    from ttrl.engine.embedded.protocol import Completion, Refusal, read
+
+    body = json.dumps({"prompt": "x", field: value}).encode()
+    with pytest.raises(Refusal, match=field):
+        read(Completion, body, parts.model)
+
+
+def test_a_models_own_limit_may_exceed_what_it_is_served_with(parts: SimpleNamespace) -> None:
+    from ttrl.engine.embedded.protocol import Chat, Refusal
+
+    request = {"messages": [{"role": "user", "content": "x"}]}
+    before, parts.model.max_new_tokens = parts.model.max_new_tokens, 10**6
+    try:
+        (job,) = Chat.model_validate(request).jobs(parts.model, None)
+        assert job.max_tokens < parts.model.max_model_len
+        with pytest.raises(Refusal, match="max_tokens"):
+            Chat.model_validate({**request, "max_tokens": 10**6}).jobs(parts.model, None)
+    finally:
+        parts.model.max_new_tokens = before
+
+
+def test_the_rank_is_refused_before_the_weights_are_read(
+    parts: SimpleNamespace, tmp_path: Path
+) -> None:
+    """`ttrl.engine.preflight` asks in this way whether a rank fits."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from ttrl.engine.embedded.model import AdapterUnfit
+
+    save_file({}, tmp_path / "adapter_model.safetensors")
+    for rank, says in ((10**4, "greater than max_lora_rank"), (0, "rank 0")):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank, "lora_alpha": 1}))
+        with pytest.raises(AdapterUnfit, match=says):
+            parts.model.read_adapter("x", str(tmp_path))

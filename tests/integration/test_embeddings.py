@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import reading
+from jobs import sampling
 from tests.groups import PRETENDERS, RIGHT, WRONG, ballot
 from ttrl.config import Config
 from ttrl.rewards import REWARDS
@@ -58,7 +58,7 @@ def test_a_cross_encoder_reads_two_texts_together(tmp_path):
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(reading.MeaningRefused, match=r"meaning\.model .*none"):
-        reading.reader(Config(meaning={"model": str(tmp_path / "none")}))
-    made = reading.reader(Config(meaning={"model": str(MODEL)}))
+    with pytest.raises(sampling.MeaningRefused, match=r"meaning\.model .*none"):
+        sampling.reader_for(Config(meaning={"model": str(tmp_path / "none")}))
+    made = sampling.reader_for(Config(meaning={"model": str(MODEL)}))
     assert "sentence embeddings" in made.likeness.words

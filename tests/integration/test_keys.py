@@ -8,14 +8,14 @@ import httpx2
 import pytest
 
 from serve.state import owner_of
-from tests.integration.daemon import MODEL, Daemon, wait_until
+from tests.integration.daemon import LIGHT, MODEL, Daemon, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
 def test_keys_come_and_go_while_it_runs(tmp_path):
     settings = (f"gateway.keys={tmp_path}/keys.yaml", "admin.port=null")
-    daemon = Daemon(tmp_path / "state", *settings, start=False)
+    daemon = Daemon(tmp_path / "state", *settings, start=False, environ=LIGHT)
     shy, other = (
         json.loads(daemon.ttrl("keys", "add", name, *more, "--json"))["key"]
         for name, more in (("shy", ["--no-learn"]), ("other", []))

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from tests.integration.daemon import MODEL, Daemon, record_questions, wait_until
-from ttrl.checks import Rule
+from tests.integration.daemon import LIGHT, MODEL, Daemon, record_questions, wait_until
+from ttrl.evaluation.gate import Rule
 from ttrl.store.questions import QuestionState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -52,7 +52,7 @@ def test_a_run_that_finds_nothing_to_learn_says_why(tmp_path):
     state = record_questions(tmp_path / "state", 20)
     short = ("vote.samples=8", "update.keep=4", "vote.floor=0.99")
     votes = 'ttrl_votes_total{outcome="below_floor"}'
-    with Daemon(state, *short) as daemon, daemon.store() as store:
+    with Daemon(state, *short, environ=LIGHT) as daemon, daemon.store() as store:
         daemon.ttrl("adapt", "--json")
         (run,) = store.runs.newest(5)
         assert run.state == "nothing"
@@ -61,17 +61,20 @@ def test_a_run_that_finds_nothing_to_learn_says_why(tmp_path):
         assert daemon.metric("ttrl_sampled_tokens_total") == run.tokens
         assert daemon.metric(votes) > 0
         assert daemon.metric("ttrl_groups_informative_ratio") == 0
-    with Daemon(state, *short) as daemon:
+    with Daemon(state, *short, environ=LIGHT) as daemon:
         assert daemon.metric("ttrl_groups_informative_ratio") == 0
         assert daemon.metric("ttrl_samples_length_tokens") > 0
         assert daemon.metric(votes) == 0
-        assert "\nttrl_gate_budget_left_ratio " not in daemon.metrics()
+        assert "\nttrl_gate_labels_needed " not in daemon.metrics()
 
 
 def test_who_floods_teaches_no_more_than_others(tmp_path):
     caps = ("selection.max_questions=24", "selection.per_client=0.5", "selection.per_cluster=2")
     short = ("update.steps=2", "update.keep=4", "vote.samples=8", "gate.holdout=0")
-    with Daemon(tmp_path / "state", *caps, *short) as daemon, daemon.store() as store:
+    with (
+        Daemon(tmp_path / "state", *caps, *short, environ=LIGHT) as daemon,
+        daemon.store() as store,
+    ):
         ask(daemon, "other", [f"What is {100 + number} plus 286?" for number in range(30)])
         ask(daemon, "flooder", [*FLOOD, *FLOOD[:50], "What is 2 plus 2? The answer is 5."])
         wait_until(lambda: store.questions.times_asked() == 281, "all are recorded")
@@ -99,8 +102,9 @@ def test_who_floods_teaches_no_more_than_others(tmp_path):
 
 @pytest.mark.timeout(600)
 def test_a_full_lineage_ends_and_the_next_run_starts_from_the_base(tmp_path):
-    state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, "update.lineage_updates=1", "update.steps=10") as daemon:
+    state_dir = record_questions(tmp_path / "state", 240)  # more than a run of 3 steps asks
+    settings = ("update.lineage_distance=0.001", "update.steps=3")
+    with Daemon(state_dir, *settings, environ=LIGHT) as daemon:
         first = json.loads(daemon.ttrl("adapt", "--json"))
         assert (first["state"], first["begins"]) == ("published", "no_parent")
         daemon.wait_live(first["adapter"])
@@ -109,9 +113,10 @@ def test_a_full_lineage_ends_and_the_next_run_starts_from_the_base(tmp_path):
         with daemon.store() as store:
             taught = set(store.adapters.question_ids(first["adapter"]))
             unasked = {row.id for row in store.questions.new(1000)}
-        second = json.loads(daemon.ttrl("adapt", "--json", code=None))
+        # With the same seed it could ask the same questions first.
+        second = json.loads(daemon.ttrl("adapt", "--json", "--set", "update.seed=1", code=None))
         assert (second["parent"], second["begins"]) == (None, "lineage_full")
-        assert "a new lineage: no more updates may be stacked" in second["reason"]
+        assert "a new lineage: the live version is too far from the base model" in second["reason"]
         shown = json.loads(daemon.ttrl("runs", "show", str(second["id"]), "--json"))
         (verdict,) = shown["verdicts"]
         assert verdict["against"] == first["adapter"]

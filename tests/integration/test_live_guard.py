@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.integration.daemon import Daemon, publish_random, record_questions, wait_until
+from tests.integration.daemon import LIGHT, Daemon, publish_random, record_questions, wait_until
+from tests.versions import write_lora
 from ttrl.demo.questions import make_problems
 from ttrl.store.adapters import AdapterState
 from ttrl.store.questions import QuestionState
@@ -29,27 +29,16 @@ SETTINGS = (
 QUIET_PAIRS = 25
 
 
-def scaled(source: Path, made: Path, factor: float) -> Path:
-    """An adapter that moves the model in the same direction, so many times as far."""
-    from safetensors.numpy import load_file, save_file
-
-    shutil.copytree(source, made)
-    weights = load_file(made / "adapter_model.safetensors")
-    moved = {name: w * factor if "lora_B" in name else w for name, w in weights.items()}
-    save_file(moved, made / "adapter_model.safetensors", metadata={"format": "pt"})
-    return made
+@pytest.fixture
+def harmless(tmp_path: Path) -> Path:
+    """Answers as the base model does."""
+    return write_lora(tmp_path / "harmless", b"harmless".ljust(64))
 
 
 @pytest.fixture
-def harmless(tmp_path: Path, random_adapters: list[Path]) -> Path:
-    """Answers nearly as the base model does."""
-    return scaled(random_adapters[0], tmp_path / "harmless", 0.01)
-
-
-@pytest.fixture
-def damaged(tmp_path: Path, random_adapters: list[Path]) -> Path:
+def damaged(tmp_path: Path) -> Path:
     """Talks nonsense."""
-    return scaled(random_adapters[1], tmp_path / "damaged", 30.0)
+    return write_lora(tmp_path / "damaged", b"nonsense".ljust(64))
 
 
 @contextmanager
@@ -92,7 +81,7 @@ def test_a_regression_is_rolled_back_by_itself_and_a_good_version_is_not(
     tmp_path, harmless, damaged
 ):
     state_dir = record_questions(tmp_path / "state", 20)
-    with Daemon(state_dir, *SETTINGS) as daemon, daemon.store() as store:
+    with Daemon(state_dir, *SETTINGS, environ=LIGHT) as daemon, daemon.store() as store:
         ids = [row.id for row in store.questions.new(10)]
         (good,) = publish_random(state_dir, [harmless], learned=ids[:2])
         daemon.wait_live(good)
@@ -112,7 +101,7 @@ def test_a_regression_is_rolled_back_by_itself_and_a_good_version_is_not(
         assert set(seen[-3:]) == {good}
         shown = json.loads(daemon.ttrl("adapters", "show", bad, "--json"))
         assert shown["state"] == "rolled_back"
-        assert shown["reason"].startswith("live guard: ")
+        assert shown["reason"].startswith("live monitor: ")
         assert f"pairs with {good}" in shown["reason"]
         assert shown["quarantined"] == 3, "one of the four the good version learned from as well"
         assert store.adapters.question_ids(bad, QuestionState.QUARANTINED) == sorted(ids[2:5])

@@ -13,7 +13,7 @@ from tests.manager import listening
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 WATCHDOG_SECONDS = 2.0
-WAITING = "STATUS=waiting for the engine; requests get 503 until it is up"
+WAITING = "STATUS=waiting for the engine; requests get 503 until it is ready"
 SERVING = "STATUS=ttrl-demo is served by base"
 
 
@@ -26,6 +26,7 @@ def test_ready_before_the_engine_is_signs_of_life_until_it_hangs_and_the_end(tmp
     address = str(tmp_path / "manager")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     monkeypatch.setenv("WATCHDOG_USEC", str(int(WATCHDOG_SECONDS * 1e6)))
+    # The real engine: the light one may be up before anything is said.
     with listening(address) as ear, Daemon(tmp_path / "state") as daemon:
         wait_until(lambda: SERVING.removeprefix("STATUS=") in ear.of("STATUS"), "it serves")
         heard = [f"{name}={value}" for said in ear.heard for name, value in said.items()]

@@ -68,7 +68,7 @@ def test_a_night(story):
     for role in ("live", "base"):
         (measured,) = over(story, f'ttrl_quality_pass_at_1_ratio{{role="{role}"}}')
         values = [float(value) for _, value in measured["values"]]
-        assert 0 < min(values) < 0.5
+        assert 0 <= min(values) < 0.5, "users ask at temperature 0, where the base blurts"
         assert (max(values) > 0.3) == (role == "live"), "it learned, and the base did not"
     by = {each["metric"]["verdict"]: each for each in over(story, "ttrl_gate_verdicts_total")}
     assert by["worse"]["values"][-1][1] == "1"
@@ -81,11 +81,11 @@ def test_a_night(story):
     ]
     said = story.daemon.ttrl("status")
     (base,) = (line for line in said.splitlines() if line.startswith("quality"))
-    assert re.search(r"\d+% \(\d+% to \d+%\) right on \d+ labelled probes", base), base
+    assert re.search(r"\d+% \(\d+% to \d+%\) correct on \d+ labelled probes", base), base
     assert f"roll-back  {story.promoted} by operator" in said
     use(story.daemon.url)
     series = [line for line in story.daemon.metrics().splitlines() if line.startswith("ttrl_")]
-    assert len(series) < 180, "few are asked for, whatever was answered"
+    assert len(series) < 200, "few are asked for, whatever was answered"
     _discreet(story)
 
 
@@ -130,18 +130,18 @@ def _rolled_back(story, browser):
     tab = Tab(browser)
     page = tab.page
     page.goto(story.daemon.ttrl("page").strip())
-    page.get_by_role("button", name="Pause learning").click()
+    page.get_by_role("button", name="Pause training").click()
     assert story.daemon.status()["paused"]
-    page.get_by_role("button", name="Resume learning").click()
+    page.get_by_role("button", name="Resume training").click()
     page.goto(page.url + "label")
     with story.daemon.store() as store:
         before = len(store.comparisons.waiting())
         assert before > 1, "the gate has found answers to judge"
         page.keyboard.press("n")  # neither is right, or the one that both say is not
-        page.get_by_text(f"{before - 1} to judge").wait_for()
+        page.get_by_text(f"{before - 1} to label").wait_for()
         assert len(store.comparisons.waiting()) == before - 1
         page.keyboard.press("u")
-        page.get_by_text(f"{before} to judge").wait_for()
+        page.get_by_text(f"{before} to label").wait_for()
         assert len(store.comparisons.waiting()) == before
     page.get_by_role("link", name="ttrl").click()
     page.get_by_role("button", name=f"Roll back {story.promoted}").click()
@@ -150,6 +150,6 @@ def _rolled_back(story, browser):
     said = page.locator(".state").inner_text()
     assert said.startswith("Serving the base model; ")
     assert f"{story.promoted} was rolled back by the operator" in said
-    assert "run 2, the last one, was rejected" in said
+    assert "the last run, 2, was rejected" in said
     assert tab.complaints == []
     page.close()

@@ -10,12 +10,12 @@ import pytest
 import uvicorn
 
 from tests.browser import Tab, chromium, needs_chromium
-from tests.quick.test_page import KEY, Runs, daemonless, publish
-from ttrl.labelling import Pair, Side
-from ttrl.paired import Answered
-from ttrl.probes import ProbeOrigin
-from ttrl.quality import Asked, measure
-from ttrl.questions import from_prompt
+from tests.pages import KEY, Runs, daemonless, publish
+from ttrl.evaluation.estimates import Asked, measure
+from ttrl.evaluation.evidence import Answered
+from ttrl.evaluation.labelling import Pair, Side
+from ttrl.evaluation.probes import ProbeOrigin
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterState
 from ttrl.store.measurements import Kind
@@ -42,7 +42,7 @@ def quality(right):
 
 
 def a_week(store):
-    """A promotion, a roll-back, a rejection, a vote that is a tie, and two pairs to judge."""
+    """A promotion, a roll-back, a rejection, a vote that is a tie, and two pairs to label."""
     questions = [Recorded(from_prompt(f"What is {n} plus {n}, as a number?"), 1.0) for n in (1, 2)]
     store.questions.record(questions, holdout=1)
     first = store.runs.create(Trigger.SCHEDULE, {})
@@ -93,7 +93,7 @@ def listening(app):
 def address(tmp_path):
     with Store.open(tmp_path) as store:
         a_week(store)
-        with listening(daemonless(store, tmp_path, Runs(store), [])) as found:
+        with listening(daemonless(store, tmp_path, Runs(store), [], [None])) as found:
             yield found
 
 

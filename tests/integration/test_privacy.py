@@ -12,7 +12,15 @@ import openai
 import pytest
 
 from tests.hook import SECRET
-from tests.integration.daemon import TTRL, Daemon, publish_random, record_questions, wait_until
+from tests.integration.daemon import (
+    LIGHT,
+    TTRL,
+    Daemon,
+    publish_random,
+    record_questions,
+    wait_until,
+)
+from tests.integration.light import weights
 from ttrl.store.adapters import AdapterState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
@@ -39,13 +47,14 @@ def daemon(tmp_path_factory):
         "record.redact=true", "webhook.url=http://127.0.0.1:9/hook", f"webhook.secret={SECRET}",
         "gate.min_probes=4", "log_level=debug",
     )  # fmt: skip
-    with Daemon(state_dir, *settings) as started:
+    with Daemon(state_dir, *settings, environ=LIGHT) as started:
         yield started
 
 
 def ask(daemon, text=ASKED):
     before = daemon.metric("ttrl_questions_recorded_total")
-    said = daemon.ask(text, extra_headers={"x-request-id": "1"})
+    stop = [f"{WORD} {MAIL}"]
+    said = daemon.ask(text, stop=stop, extra_headers={"x-request-id": "1"})
     wait_until(
         lambda: daemon.metric("ttrl_questions_recorded_total") > before, "it is recorded", 120
     )
@@ -57,6 +66,7 @@ def test_what_is_redacted_never_touches_the_disk(daemon):
     with daemon.store() as store:
         (newest,) = store.questions.page(1)
         assert newest.question.text == STORED
+        assert newest.question.sampling["stop"] == [f"{WORD} <EMAIL_ADDRESS>"]
     assert found_in(daemon.state_dir, WORD), "the rest of it is recorded"
     assert found_in(daemon.state_dir, MAIL, PHONE, "jane.canary", "23456789") == []
 
@@ -134,14 +144,14 @@ def test_a_file_is_redacted_as_the_daemon_redacts(daemon, tmp_path):
     assert newest.question.text == "Is <EMAIL_ADDRESS> an address?"
 
 
-def test_who_is_forgotten_is_forgotten_by_what_serves(daemon, random_adapters):
+def test_who_is_forgotten_is_forgotten_by_what_serves(daemon, tmp_path):
     """The live version has learned from it, and the one before has not."""
     ask(daemon)
     with daemon.store() as store:
         key = next(q.id for q in store.questions.page(1000) if WORD in q.question.text)
     before, live = (
         publish_random(daemon.state_dir, [source], first=number, learned=learned)[0]
-        for source, number, learned in zip(random_adapters, (101, 102), ([], [key]), strict=True)
+        for source, number, learned in zip(weights(tmp_path), (101, 102), ([], [key]), strict=True)
     )
     daemon.wait_live(live)
     would = json.loads(

@@ -1,4 +1,4 @@
-"""Recipes, free texts, references and the rest of a vote, in real runs."""
+"""Recipes, free texts, references and the rest of a vote, in runs of a light model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 from tests.integration.alone import adapt, votes_of
 from tests.integration.daemon import Daemon, publish_random
+from tests.versions import write_lora
 from ttrl.demo.questions import make_problems
-from ttrl.questions import from_prompt
+from ttrl.questions.question import from_prompt
 from ttrl.store.questions import QuestionState, Recorded
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -76,7 +77,7 @@ def test_votes_in_rounds_and_of_one_kind(state):
     assert run["samples"] == sum(len(samples) for _, samples in votes)
 
 
-def test_anchors_and_further_tries_are_asked_again(state, random_adapters):
+def test_anchors_and_further_tries_are_asked_again(state, tmp_path):
     directory, _ = state
     with Daemon(directory, start=False).store() as store:
         rows = store.questions.new(20)
@@ -88,7 +89,9 @@ def test_anchors_and_further_tries_are_asked_again(state, random_adapters):
         ):
             for row in some:
                 store.questions.mark(row.id, became)
-    publish_random(directory, random_adapters[:1], learned=[row.id for row in learned])
+    publish_random(
+        directory, [write_lora(tmp_path / "weights")], learned=[row.id for row in learned]
+    )
     _, alone = adapt(
         directory, "selection.max_questions=16", "selection.anchors=0.25", "selection.tries=2",
         "update.questions_per_step=16", "update.keep=4", "gate.probes=1", steps=1,

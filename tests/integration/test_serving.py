@@ -14,6 +14,7 @@ import pytest
 
 from serve.state import owner_of
 from tests.integration.daemon import (
+    LIGHT,
     MODEL,
     TTRL,
     Daemon,
@@ -22,7 +23,8 @@ from tests.integration.daemon import (
     record_questions,
     wait_until,
 )
-from ttrl.proof import Pin, Pinned
+from tests.integration.light import weights
+from ttrl.engine.proof import Pin, Pinned
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -150,22 +152,22 @@ def test_swaps_and_roll_backs_under_traffic(learned):
 @pytest.mark.fault(
     "the live version's files are damaged", sees="the version before answers", keeps="everything"
 )
-def test_a_damaged_version_does_not_serve_the_previous_one_does(learned):
-    first, second = learned.versions
-    learned.child.send_signal(signal.SIGTERM)
-    assert learned.child.wait(30) == 0
-    weights = learned.state_dir / "adapters" / second / "adapter_model.safetensors"
+def test_a_damaged_version_does_not_serve_the_previous_one_does(light):
+    first, second = light.versions
+    light.child.send_signal(signal.SIGTERM)
+    assert light.child.wait(30) == 0
+    weights = light.state_dir / "adapters" / second / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    learned.start()
-    learned.wait_live(first)
-    assert learned.ask("What is 1 plus 1?")[1] == first
-    status = learned.status()
+    light.start()
+    light.wait_live(first)
+    assert light.ask("What is 1 plus 1?")[1] == first
+    status = light.status()
     assert (status["live"], status["wanted"]) == (first, second)
     assert second in status["live_reason"]
-    assert learned.metric("ttrl_live_adapter_is_wanted") == 0
-    learned.ttrl("adapters", "promote", second, code=1)
-    learned.ttrl("adapters", "rollback")
-    assert learned.status()["wanted"] == first
+    assert light.metric("ttrl_live_adapter_is_wanted") == 0
+    light.ttrl("adapters", "promote", second, code=1)
+    light.ttrl("adapters", "rollback")
+    assert light.status()["wanted"] == first
 
 
 @pytest.mark.fault(
@@ -173,9 +175,9 @@ def test_a_damaged_version_does_not_serve_the_previous_one_does(learned):
     sees="the version before answers, or the base model",
     keeps="everything",
 )
-def test_a_version_of_another_base_model_is_not_loaded(tmp_path, random_adapters):
-    daemon = Daemon(tmp_path / "state", start=False)
-    (version,) = publish_random(daemon.state_dir, random_adapters[:1], weights="f" * 64)
+def test_a_version_of_another_base_model_is_not_loaded(tmp_path):
+    daemon = Daemon(tmp_path / "state", start=False, environ=LIGHT)
+    (version,) = publish_random(daemon.state_dir, weights(tmp_path, 1), weights="f" * 64)
     with daemon:
         daemon.start()
         assert daemon.ask("What is 1 plus 1?")[1] == "base"
@@ -190,22 +192,22 @@ def test_a_version_of_another_base_model_is_not_loaded(tmp_path, random_adapters
     sees="the version before answers",
     keeps="everything",
 )
-def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(daemon, random_adapters):
+def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(tmp_path):
     """As when an engine mixes up its slots: the log-probabilities are another version's."""
-    record_questions(daemon.state_dir, 1)
-    with daemon.store() as store:
+    state_dir = record_questions(tmp_path / "state", 1)
+    with Daemon(state_dir, environ=LIGHT) as daemon, daemon.store() as store:
         pin = Pin(store.questions.page(1)[0].id, tuple(range(8, 40)), 1)
         own = daemon.logprobs(pin.token_ids)[pin.start :]
         elsewhere = tuple(value - 0.5 for value in own)
         measured = [Pinned(pin, "float32", elsewhere, own)]
-        (version,) = publish_random(daemon.state_dir, random_adapters[:1], measured)
+        (version,) = publish_random(daemon.state_dir, weights(tmp_path, 1), measured)
         mismatches = 'ttrl_adapter_proofs_total{outcome="mismatch"}'
         wait_until(lambda: f"{mismatches} 3.0" in daemon.metrics(), "it was looked at")
         assert daemon.ask("What is 1 plus 1?")[1] == "base"
         wait_until(lambda: store.adapters.serving().id > 1, "the daemon says so")
         assert "could not be served" in store.adapters.serving().reason
         assert daemon.metric("ttrl_live_adapter_is_wanted") == 0
-    assert f"{version} is not what the engine serves: mismatch" in daemon.log
+    assert f"the engine serves other weights than those of {version}: mismatch" in daemon.log
 
 
 @pytest.mark.fault(

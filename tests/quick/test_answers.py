@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from tests.quick.hard_pairs import DIFFERENT, EQUAL
 from ttrl.answers import AnswerKind, canonical, kind_of, matches, read, same
-from ttrl.answers.equivalence import keys
-from ttrl.answers.judge import Judge, judge
+from ttrl.answers.equivalence import Judge, judge, keys
 from ttrl.answers.reading import MAX_ANSWER_CHARS
 
 MATH, CHOICE, TEXT = AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT
@@ -311,7 +310,7 @@ def test_defect_4_any_thread_may_compare():
 
 
 def test_defect_4_what_takes_too_long_is_ended(monkeypatch):
-    monkeypatch.setattr(judge, "seconds", 1.5)
+    monkeypatch.setattr(judge, "worker", Judge(4).worker)
     judge.equal("1", "2")  # The worker has started.
     assert judge.equal(*TOWERS) is None
     forms = keys([*TOWERS, "9**9**9**9", "x+1", "1+x"], MATH)
@@ -343,7 +342,7 @@ def test_the_judge_answers_many_threads_at_once():
 def test_the_judge_survives_its_worker():
     own = Judge()
     assert own.equal("x+1", "1+x")
-    own._worker.kill()
+    own.worker.process.kill()
     assert own.equal("x+1", "1+x") is None
     assert own.equal("x+1", "1+x")
     own.close()
@@ -354,9 +353,9 @@ def test_numbers_and_words_start_no_process():
         "import sys\n"
         "from ttrl.answers import AnswerKind, canonical\n"
         "canonical([r'\\boxed{1/2}', 'the answer is 0.5', r'\\boxed{east}'], AnswerKind.MATH)\n"
-        "from ttrl.answers.judge import judge\n"
+        "from ttrl.answers.equivalence import judge\n"
         "heavy = {'sympy', 'math_verify', 'latex2sympy2_extended', 'torch'} & sys.modules.keys()\n"
-        "sys.exit(bool(heavy) or judge._worker is not None)\n"
+        "sys.exit(bool(heavy) or judge.worker.process is not None)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
@@ -413,9 +412,9 @@ def test_thousands_separators_change_nothing(number):
 def test_the_worker_ends_with_its_parent():
     script = (
         "import os\n"
-        "from ttrl.answers.judge import judge\n"
+        "from ttrl.answers.equivalence import judge\n"
         "judge.equal('x', 'y')\n"
-        "print(judge._worker.pid, flush=True)\n"
+        "print(judge.worker.process.pid, flush=True)\n"
         "os._exit(9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)

@@ -25,11 +25,11 @@ from serve import restore
 from serve.cli import main
 from serve.state import StateDirError, owning, prepare
 from tests.house import until
-from tests.quick.test_migrations import OLDER, old_store
+from tests.migrations import TODAY, fill
 from tests.versions import publish
 from ttrl import backup, files
-from ttrl.manifest import BackupError
-from ttrl.questions import from_prompt
+from ttrl.backup import BackupError
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
 
@@ -156,22 +156,23 @@ def test_a_version_that_is_not_whole_is_left_out(state, tmp_path, damage):
     weights = state / "adapters" / name / "adapter_model.safetensors"
     shutil.rmtree(weights.parent) if damage == "gone" else weights.write_bytes(b"1")
     said = back_up(state, tmp_path / "b.tar")
-    assert f"Left out, {name}: " in said
+    assert f"Left out: {name}: " in said
     assert "1 version " in said
     ttrl("restore", tmp_path / "b.tar", "--state-dir", tmp_path / "again")
     assert list(backup.contents(tmp_path / "b.tar").left_out) == [name]
 
 
-def test_a_store_is_backed_up_as_it_is_before_an_upgrade(tmp_path):
+def test_a_store_is_backed_up_as_it_is_before_an_upgrade(tmp_path, upgraded):
     state = tmp_path / "state"
     state.mkdir()
-    old_store(state, OLDER[0])
+    fill(state)
+    upgraded()
     back_up(state, tmp_path / "b.tar")
-    assert backup.contents(tmp_path / "b.tar").revision == OLDER[0]
+    assert backup.contents(tmp_path / "b.tar").revision == TODAY
     ttrl("restore", tmp_path / "b.tar", "--state-dir", tmp_path / "again")
     for each in (state, tmp_path / "again"):
         with Store.look(each) as look:
-            assert look.revision() == OLDER[0]
+            assert look.revision() == TODAY
     with Store.open(tmp_path / "again") as store:
         assert store.fact("mine") == "yes"
 
@@ -191,7 +192,7 @@ def test_what_root_restores_is_its_daemons(state, tmp_path):
 
 def test_what_cannot_be_backed_up_is_said(state, tmp_path):
     (tmp_path / "there").touch()
-    assert "already there" in back_up(state, tmp_path / "there", code=1)
+    assert "already exists" in back_up(state, tmp_path / "there", code=1)
     assert "No such file" in back_up(state, tmp_path / "none" / "b.tar", code=1)
     assert "in the state directory" in back_up(state, state / "adapters" / "b.tar", code=1)
     assert "no state directory" in back_up(tmp_path / "typo", tmp_path / "b.tar", code=2)
@@ -323,7 +324,7 @@ def not_a_number(info, content):
 
 
 STORE = "store.sqlite"
-SAID = "does not belong"
+SAID = "unexpected file"
 
 
 @pytest.mark.fault(
@@ -334,11 +335,11 @@ SAID = "does not belong"
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        pytest.param(flipped, "is not what was backed up", id="a bit flipped"),
-        pytest.param(shortened, "is not as long as it was", id="a member cut short"),
+        pytest.param(flipped, "the checksum of", id="a bit flipped"),
+        pytest.param(shortened, "the length of", id="a member cut short"),
         pytest.param(doubled, "twice", id="a member twice"),
-        pytest.param(added, "names other files", id="a member more"),
-        pytest.param(without_manifest, "cut short", id="no manifest"),
+        pytest.param(added, "do not match its manifest", id="a member more"),
+        pytest.param(without_manifest, "truncated", id="no manifest"),
         pytest.param(renamed(STORE, "../store.sqlite"), SAID, id="out of the directory"),
         pytest.param(renamed(STORE, "/etc/store.sqlite"), SAID, id="an absolute path"),
         pytest.param(renamed(STORE, "adapters/../../manifest.json"), SAID, id="out by a version"),
@@ -349,19 +350,31 @@ SAID = "does not belong"
         pytest.param(renamed(STORE, STORE, tarfile.FIFOTYPE), SAID, id="a pipe"),
         pytest.param(manifest_with(format=2), "has format 2", id="a newer format"),
         pytest.param(manifest_with(revision="9999"), "newer ttrl", id="a newer schema"),
-        pytest.param(manifest_with(members=[]), "cannot be read", id="a manifest of nonsense"),
-        pytest.param(manifest_with(what=1), "cannot be read", id="a manifest of more"),
-        pytest.param(manifest_with(at="x"), "cannot be read: at", id="a time that is a word"),
-        pytest.param(manifest_with(at=1e300), "cannot be read: at", id="a time without a calendar"),
-        pytest.param(manifest_with(format="x"), "cannot be read: format", id="a format of words"),
+        pytest.param(manifest_with(members=[]), "cannot read", id="a manifest of nonsense"),
+        pytest.param(manifest_with(what=1), "cannot read", id="a manifest of more"),
+        pytest.param(
+            manifest_with(at="x"),
+            "cannot read the backup's manifest.json: at",
+            id="a time that is a word",
+        ),
+        pytest.param(
+            manifest_with(at=1e300),
+            "cannot read the backup's manifest.json: at",
+            id="a time without a calendar",
+        ),
+        pytest.param(
+            manifest_with(format="x"),
+            "cannot read the backup's manifest.json: format",
+            id="a format of words",
+        ),
         pytest.param(
             manifest_with(members={STORE: {"size": "x", "sha256": "x"}}),
-            "cannot be read: members.store.sqlite.size",
+            "cannot read the backup's manifest.json: members.store.sqlite.size",
             id="a size that is a word",
         ),
-        pytest.param(manifest_of(b"[" * 200_000), "cannot be read", id="a manifest without end"),
-        pytest.param(manifest_of(b"\xff"), "cannot be read", id="a manifest that is no text"),
-        pytest.param(not_a_number, "is no backup, or is damaged", id="a header of words"),
+        pytest.param(manifest_of(b"[" * 200_000), "cannot read", id="a manifest without end"),
+        pytest.param(manifest_of(b"\xff"), "cannot read", id="a manifest that is no text"),
+        pytest.param(not_a_number, "is not a backup, or is damaged", id="a header of words"),
     ],
 )
 def test_a_backup_that_is_none_is_refused(state, tmp_path, change, said):
@@ -412,7 +425,7 @@ def test_a_store_that_does_not_say_its_revision_is_not_backed_up(state, tmp_path
     with closing(sqlite3.connect(state / "store.sqlite")) as connection, connection:
         connection.execute("DELETE FROM alembic_version")
     said = back_up(state, tmp_path / "b.tar", code=1)
-    assert "of which revision" in said
+    assert "no schema revision" in said
 
 
 @pytest.mark.parametrize("part", [0, 100, 0.3, 0.9])
@@ -421,7 +434,7 @@ def test_a_file_that_is_cut_short_is_refused(state, tmp_path, part):
     whole = (tmp_path / "b.tar").read_bytes()
     (tmp_path / "b.tar").write_bytes(whole[: int(part * len(whole)) if part < 1 else part])
     said = ttrl("restore", tmp_path / "b.tar", "--state-dir", tmp_path / "again", code=1)
-    assert "b.tar is no backup" in said
+    assert "b.tar is not a backup" in said
     assert not (tmp_path / "again").exists()
 
 
@@ -490,5 +503,5 @@ def test_a_disk_without_room_is_said_before_anything(state, tmp_path, monkeypatc
 
 def test_a_backup_that_is_no_archive(tmp_path):
     (tmp_path / "b.tar").write_text("no archive")
-    with pytest.raises(BackupError, match="no backup"):
+    with pytest.raises(BackupError, match="not a backup"):
         backup.contents(tmp_path / "b.tar")

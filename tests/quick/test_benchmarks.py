@@ -1,62 +1,93 @@
-"""The simulations bet as the gate and the live guard do."""
+"""The simulations bet as the gate and the live monitor do, and judge as operators do."""
 
 from __future__ import annotations
 
 import itertools
-import math
+import random
 from statistics import fmean
 
 import pytest
+from click.testing import CliRunner
 
 np = pytest.importorskip("numpy")
 
-from benchmarks import detector, gate  # noqa: E402
-from ttrl.detector import BOUNDS, Stream  # noqa: E402
-from ttrl.evidence import Budget, e_value  # noqa: E402
+from benchmarks import estimates, gate, monitors  # noqa: E402
+from ttrl.evaluation.gate import Verdict  # noqa: E402
+from ttrl.monitoring.live import BOUNDS, Stream  # noqa: E402
 
 
-def test_the_simulation_sees_the_gates_own_evidence(monkeypatch):
-    """At its last look, with probes that are answered for certain."""
-    live, other = np.zeros(200), np.r_[np.ones(12), np.zeros(188)]
-    monkeypatch.setattr(gate, "LOOKS", 1)
-    e = e_value(list(other - live))
-    for threshold, seen in ((e * 0.999, True), (e * 1.001, False)):
-        monkeypatch.setattr(Budget, "threshold", threshold)
-        assert gate.look_and_look(np.random.default_rng(0), live, live, other, Budget()) is seen
-    assert math.isfinite(e)
-
-
-def test_better_than_live_is_not_enough_when_the_base_was_better_still():
-    rng, base = np.random.default_rng(0), np.ones(500)
-    live, other = base * 0.2, base * 0.8
-    assert gate.look_and_look(rng, live, live, other, Budget())
-    assert not gate.look_and_look(rng, base, live, other, Budget())
-
-
-def test_a_candidate_moves_as_much_as_it_should():
+@pytest.mark.parametrize("alike", gate.ALIKE)
+@pytest.mark.parametrize(
+    ("kind", "effect"),
+    [
+        ("+5 points", 0.05), ("+10 points", 0.10), ("+20 points", 0.20), ("-10 points", -0.10),
+        ("+5 points by corrections", 0.05), ("+20 points by corrections", 0.20),
+        ("unchanged", 0.0), ("collapse to noise", -0.45),
+    ],
+)  # fmt: skip
+def test_a_simulated_candidate_is_what_its_name_says(kind, effect, alike):
     rng = np.random.default_rng(1)
-    live = gate.begin(rng).live
-    for effect in (0.03, -0.01, 0.0, 0.05):
-        made = gate.candidate(rng, live, effect)
-        assert made.mean() - live.mean() == pytest.approx(effect, abs=1e-4)
-        assert 0.1 < (made != live).mean() < gate.MOVED + 0.02
+    before = gate.live(rng, 20_000, alike, gate.UNREADABLE)
+    after = gate.KINDS[kind](rng, before)
+    for each in (before, after):
+        assert np.allclose(each.chances.sum(axis=1), 1)
+        assert each.chances.min() >= 0
+    assert after.correct.mean() - before.correct.mean() == pytest.approx(effect, abs=0.02)
 
 
-def test_more_labels_ship_a_better_candidate_sooner_and_no_labels_none():
-    rng = np.random.default_rng(2)
-    assert gate.power(rng, 2000, 5, 10, 0.05) == 1
-    assert gate.power(rng, 10, 5, 10, 0.05) is None
-    assert gate.harm(rng, 200, 5, 10)["ever_harmed_share"] == 0
+def test_a_lower_temperature_changes_no_most_likely_answer():
+    rng = np.random.default_rng(1)
+    before = gate.live(rng, 2000, 0.5, gate.UNREADABLE)
+    after = gate.KINDS["lower temperature"](rng, before)
+    assert (after.chances.argmax(axis=1) == before.chances.argmax(axis=1)).all()
+    assert after.correct.mean() > before.correct.mean()
+
+
+def test_the_simulation_asks_the_judge():
+    verdicts = [
+        gate.judged(gate.Case(kind, 0.5, 100), 52, 1)
+        for kind in ("30% corrected", "unchanged", "collapse to one answer")
+    ]
+    assert verdicts == [Verdict.BETTER, Verdict.UNPROVEN, Verdict.WORSE]
 
 
 @pytest.mark.parametrize("stream", Stream)
 def test_a_version_gets_worse_by_about_what_its_stream_is_made_for(stream):
-    pairs = itertools.islice(detector.stream_of(1, detector.CHANGES[stream]), 1500)
-    seen = [pair[stream] for pair in pairs if stream in pair]
+    traffic = monitors.TWO if stream is Stream.CONSTANT else monitors.Traffic()
+    pairs = monitors.pairs(1, monitors.WORSE[stream], traffic=traffic)
+    seen = [pair[stream] for pair in itertools.islice(pairs, 1500) if stream in pair]
     assert fmean(seen) == pytest.approx(BOUNDS[stream].made_for, rel=0.3)
 
 
 def test_versions_that_are_alike_raise_no_alarm_and_nonsense_does_soon():
-    assert detector.unchanged(1e4, 1500) == 0
-    found = detector.delays(detector.NONSENSE, Stream.UNREADABLE, 1e4, 5)
+    assert monitors.unchanged(1e4, 1500) == 0
+    found = monitors.delays(monitors.NONSENSE, Stream.UNREADABLE, 1e4, 5)
     assert found["median"] == pytest.approx(found["stated"], rel=0.3)
+
+
+def test_estimates_hold_for_operators_who_type_nothing():
+    cells, moved = estimates.simulate(estimates.POPULATIONS[4:5], 32)
+    found = estimates.summary(cells, moved)
+    assert set(found["coverage_by_operator"]) == set(estimates.Operator)
+    assert fmean(each["mean"] for each in found["operators"].values()) >= 0.9
+    assert abs(found["bias"]) < 0.1
+    widths = {name: each["width"] for name, each in found["operators"].items()}
+    assert widths["types"] < widths["silent"] < widths["skips"], "the less is said, the wider"
+
+
+def test_simulated_versions_are_as_good_as_they_should_be():
+    for population in estimates.POPULATIONS:
+        pool = estimates.pool(random.Random(1), population)
+        for version in range(estimates.GATES + 1):
+            assert pool.truth(version) == pytest.approx(population.right, abs=0.06)
+            assert all(sum(each.chances) == pytest.approx(1) for each in pool.versions[version])
+
+
+@pytest.mark.parametrize("case", monitors.BETTER)
+def test_a_better_version_is_not_rolled_back(case):
+    found = monitors.roll_backs(3, case, 1e5, 1500)
+    assert found["low"] == found["a_year"] == 0
+
+
+def test_the_monitors_are_measured():
+    assert CliRunner().invoke(monitors.main, ["--smoke"], catch_exceptions=False).exit_code == 0

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from serve.canary import Canary
+from serve.daemon.engine import Canary
 from ttrl.engine.client import EngineRefused, EngineUnreachable
 from ttrl.engine.load import Load
 

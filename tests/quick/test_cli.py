@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,16 +20,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from serve import daemon
 from serve.cli import COMMANDS, main
+from serve.cli import config as cli_config
 from serve.cli.daemon import with_model
-from serve.doctor import Outcome, house
+from serve.daemon import daemon
+from serve.doctor import Outcome, host
 from serve.state import StateDirError, announce, owner_of, owning
 from tests.standin import serving
+from ttrl.config import Config
+from ttrl.config.loading import load
+from ttrl.evaluation.probes import Label
 from ttrl.files import hand_over
-from ttrl.probes import Label
-from ttrl.questions import from_prompt
-from ttrl.settings import load
+from ttrl.questions.question import from_prompt
+from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunState, Trigger
@@ -34,6 +40,8 @@ from ttrl.store.runs import RunState, Trigger
 
 @pytest.fixture
 def ttrl(tmp_path):
+    Store.open(tmp_path).close()
+
     def run(*words, code=0, **options):
         done = CliRunner().invoke(
             main, [*words, "--state-dir", str(tmp_path)], env={"COLUMNS": "200"}, **options
@@ -59,7 +67,63 @@ def test_status_without_a_daemon(ttrl):
     assert (found["running"], found["live"], found["last_run"]) == (False, "base", None)
 
 
+LOOKING = (
+    "adapters list", "adapters show one", "adapters export one copy", "adapters tree",
+    "questions list", "questions show 1", "questions export copy", "probes list", "runs list",
+    "runs show 1", "runs report 1 copy", "status",
+)  # fmt: skip
+WRITING = ("adapters promote one", "adapters rollback", "pause", "resume", "label --list")
+
+
+@pytest.mark.parametrize("words", [*LOOKING, *WRITING])
+def test_where_there_is_no_state_none_is_made(tmp_path, words):
+    for folder in (tmp_path, tmp_path / "none"):
+        done = CliRunner().invoke(main, [*words.split(), "--state-dir", str(folder)])
+        assert done.exit_code != 0
+        assert "no ttrl state" in done.output or "no state directory" in done.output, done.output
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("words", [*LOOKING, "doctor", "adapt --dry-run"])
+def test_who_looks_changes_nothing(ttrl, tmp_path, tmp_path_factory, monkeypatch, words):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))  # an export without a folder goes here
+
+    def files():
+        return {file: file.read_bytes() for file in tmp_path.rglob("*") if "-" not in file.name}
+
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = files()
+    CliRunner().invoke(main, [*words.split(), "--state-dir", str(tmp_path)])
+    assert files() == before
+
+
+def test_a_dry_run_needs_no_state_and_makes_none(tmp_path):
+    done = CliRunner().invoke(main, ["adapt", "--dry-run", "--state-dir", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "no new questions" in done.output
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [("statsu", "status"), ("run list", "runs"), ("probes lst", "list")]
+)
+def test_an_unknown_command_gets_the_nearest_name(words, meant):
+    done = CliRunner().invoke(main, words.split())
+    assert done.exit_code == 2
+    assert f"Did you mean '{meant}'?" in done.output
+
+
+def test_who_looks_at_an_older_store_is_told_what_migrates_it(tmp_path, upgraded):
+    Store.open(tmp_path).close()
+    upgraded()
+    done = CliRunner().invoke(main, ["status", "--state-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "`ttrl serve` migrates it" in done.output
+
+
 def test_status_looks_again_until_it_is_told_to_stop(tmp_path):
+    Store.open(tmp_path).close()
     words = ["status", "--watch", "--json", "--state-dir", str(tmp_path)]
     command = [sys.executable, "-c", "from serve.cli import main; main()", *words]
     with subprocess.Popen(
@@ -85,7 +149,7 @@ def test_pause_and_resume(ttrl):
 
 def test_a_model_directory_that_is_none(ttrl, tmp_path):
     assert "no config.json" in ttrl("serve", "--model", str(tmp_path), code=2)
-    assert "which model?" in ttrl("serve", code=2)
+    assert "no model is set" in ttrl("serve", code=2)
 
 
 async def models(request: Request) -> JSONResponse:
@@ -104,14 +168,14 @@ def test_the_model_of_a_running_engine_is_adopted(ttrl):
         named = load(None, overrides={**engine, "model.served_name": "mine"}).config
         assert with_model(named).served_name == "mine"
         said = ttrl("serve", "--engine-url", url, code=2)
-    assert "which model? Give --model NAME; asked, the engine did not say: " in said
-    assert "which model?" in ttrl("serve", "--engine-url", url, code=2)
+    assert "(cannot ask the engine: " in said
+    assert "no model is set" in ttrl("serve", "--engine-url", url, code=2)
 
 
 def test_a_typo_in_a_setting(ttrl):
     said = ttrl("config", "check", "--set", "gateway.prot=1", code=2)
     assert "did you mean gateway.port?" in said
-    assert "not written like" in ttrl("config", "check", "--set", "gateway.port", code=2)
+    assert "not of the form" in ttrl("config", "check", "--set", "gateway.port", code=2)
 
 
 def test_config_check_reads_what_is_named(ttrl, tmp_path):
@@ -126,6 +190,15 @@ def test_config_show_names_sources(ttrl):
     assert shown["update.keep"]["source"] == "default"
 
 
+def test_config_show_goes_by_a_running_daemon(ttrl, tmp_path, monkeypatch):
+    given = {"update.steps": 3, "state_dir": str(tmp_path), "update.keep": Config().update.keep}
+    running = load(None, environ={}, overrides=given).config
+    monkeypatch.setattr(cli_config, "daemons", lambda _: running)
+    shown = json.loads(ttrl("config", "show", "--json", "--set", "update.steps=5"))
+    assert shown["update.steps"] == {"value": 3, "source": "daemon"}
+    assert shown["update.keep"]["source"] == "default"
+
+
 @pytest.mark.parametrize("words", [("status",), ("page",), ("doctor",)])
 def test_a_state_directory_of_somebody_else(tmp_path, monkeypatch, words):
     def closed(_):
@@ -134,7 +207,7 @@ def test_a_state_directory_of_somebody_else(tmp_path, monkeypatch, words):
     monkeypatch.setattr(Path, "exists", closed)
     done = CliRunner().invoke(main, [*words, "--state-dir", str(tmp_path)])
     assert done.exit_code == 1
-    assert "the user that it belongs to" in " ".join(done.output.split())
+    assert "run this as its owner" in " ".join(done.output.split())
 
 
 @pytest.mark.fault(
@@ -166,8 +239,25 @@ def test_dry_run_says_what_would_be_spent(ttrl, store):
     assert plan["questions"] == 128
     assert plan["samples"] == 5 * 8 * 32
     assert plan["trained_sequences"] == 5 * 8 * 16
-    assert plan["probe_samples"] == plan["probes"] * 3 * 16
+    assert plan["probe_samples"] == plan["probes"] * 2 * 16
     assert 0 < plan["probes"] <= 64
+
+
+def test_dry_run_says_how_long_by_default_and_at_the_last_runs_pace(ttrl, store, monkeypatch):
+    recorded = [Recorded(from_prompt(f"q{number}"), 1.0) for number in range(20)]
+    store.questions.record(recorded, holdout=0)
+    assert "`ttrl assess` measures" in ttrl("adapt", "--dry-run")
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.start(run.id, parent=None)
+    store.runs.count(run.id, steps=1, questions=1, samples=1000, tokens=1)
+    ended = store.runs.get(run.id).started + 3600
+    with monkeypatch.context() as later:
+        later.setattr("time.time", lambda: ended)
+        store.runs.end(run.id, RunState.HELD, "")
+    plan = json.loads(ttrl("adapt", "--dry-run", "--json"))
+    assert (plan["steps"], plan["samples"]) == (25, 20 * 10 * 32), "ten passes"
+    assert plan["hours"] == pytest.approx(6.4, abs=0.1), "1,000 took an hour"
+    assert "at the last run's pace" in ttrl("adapt", "--dry-run")
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_run(ttrl, store, tmp_path):
@@ -184,7 +274,24 @@ def test_dry_run_counts_the_labels_that_choose_a_step(ttrl, store):
     labels = [Label(from_prompt(f"how many are {n}?"), ("1",), None, ()) for n in range(80)]
     store.probes.add(labels)
     plan = json.loads(ttrl("adapt", "--dry-run", "--json", "--steps", "3"))
-    assert plan["probe_samples"] == (3 * 60 + 3 * 20) * 16, "a quarter, at each of three steps"
+    judging, choosing = 2 * 60 * (16 + 1), 3 * 20 * 16
+    assert plan["probe_samples"] == judging + choosing, "a quarter, at each of three steps"
+
+
+def test_it_is_said_how_questions_were_sampled_and_how_it_is_evaluated(ttrl, store):
+    ways = {"temperature": 0.7, "stop": ["#\n", "\x1b[1m"]}, {}, None
+    for number in range(30):
+        question = replace(from_prompt(f"q{number}"), sampling=ways[number % 3])
+        store.questions.record([Recorded(question, 1.0)], holdout=0)
+    shown = [ttrl("questions", "show", str(row.id)) for row in store.questions.page(3)]
+    assert "asked with" not in shown[0]
+    assert "asked with the engine's defaults" in shown[1]
+    assert r'asked with temperature 0.7, stop ["#\n", "\u001b[1m"]' in shown[2]
+    said = "as users ask: temperature 0.7 (50%), engine default (50%)"
+    assert f"evaluated  {said}" in ttrl("status", code=3)
+    assert json.loads(ttrl("status", "--json", code=3))["evaluated"] == said
+    assert json.loads(ttrl("adapt", "--dry-run", "--json"))["evaluated"] == said
+    assert said in " ".join(ttrl("adapt", "--dry-run").split())
 
 
 def test_dry_run_on_a_file(ttrl, store, tmp_path):
@@ -203,9 +310,12 @@ def test_dry_run_says_who_waits_and_why(ttrl, store):
         store.questions.record(recorded, holdout=0)
     plan = json.loads(ttrl("adapt", "--dry-run", "--json"))
     assert (plan["questions"], plan["left_out"]) == (35, {"client_share": 8})
-    assert (plan["from"], plan["lineage"]) == ("base", "a new lineage: no version to go on from")
+    assert (plan["from"], plan["lineage"]) == (
+        "base",
+        "a new lineage: there is no adapter to continue from",
+    )
     said = ttrl("adapt", "--dry-run", "--set", "selection.per_client=0.1")
-    assert "28 wait for a later run: its client's share of the update is used up." in said
+    assert "28 wait for a later run: its client has used up its share of the run." in said
     assert store.questions.reasons() == {}, "nothing was selected"
 
 
@@ -215,10 +325,10 @@ def test_what_is_set_aside_is_shown_and_released(ttrl, store):
     other, skipped = store.questions.page(2)
     store.questions.wait({other.id: "client_share"})
     listed = ttrl("questions", "list")
-    assert "it says what to answer" in listed
-    assert "waits: its client's share of the update is used up" in listed
+    assert "it dictates the answer" in listed
+    assert "waits: its client has used up its share of the run" in listed
     status = ttrl("status", code=3)
-    assert "1 because it says what to answer" in status
+    assert "1 because it dictates the answer" in status
     assert json.loads(ttrl("status", "--json", code=3))["set_aside"]["client_share"] == 1
     assert "1 question released" in ttrl("questions", "release", str(skipped.id))
     said = ttrl("questions", "release", str(skipped.id), code=1)
@@ -226,7 +336,7 @@ def test_what_is_set_aside_is_shown_and_released(ttrl, store):
 
 
 def test_the_tree_of_versions(ttrl, store):
-    assert "Nothing has been learned" in ttrl("adapters", "tree")
+    assert "There are no versions" in ttrl("adapters", "tree")
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(run.id, parent=None, begins="lineage_full")
     verdict = {"run_id": run.id, "adapter": "c", "against": "b", "verdict": "better"}
@@ -244,23 +354,23 @@ def test_the_tree_of_versions(ttrl, store):
     assert (found["b"]["role"], found["c"]["role"]) == ("previous", "live")
     assert (found["c"]["begins"], found["c"]["verdict"]) == ("lineage_full", "better")
     shown = ttrl("adapters", "tree")
-    assert "lineage m: no more updates may be stacked" in shown
+    assert "lineage m: the live version is too far from the base model" in shown
     assert "c, live, better, update 1" in shown
     assert shown.index("org/x") < shown.index("lineage l") < shown.index("b, previous, update 2")
     store.runs.end(run.id, RunState.PUBLISHED, "better")
     other = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(other.id, parent=None, begins="rank_changed")
-    assert "a new lineage: update.lora_rank is another" in ttrl("runs", "show", str(other.id))
+    assert "a new lineage: update.lora_rank has changed" in ttrl("runs", "show", str(other.id))
 
 
 def test_questions_are_listed_and_forgotten(ttrl, store):
     store.questions.record([Recorded(from_prompt(f"q{n}"), 1.0) for n in range(3)], holdout=0)
     listed = json.loads(ttrl("questions", "list", "--json"))
     assert [row["body"]["messages"][0]["content"] for row in listed] == ["q2", "q1", "q0"]
-    assert "1 question forgotten" in ttrl("questions", "delete", str(listed[0]["id"]))
+    assert "1 question deleted" in ttrl("questions", "delete", str(listed[0]["id"]))
     assert "no question 999" in ttrl("questions", "delete", "999", code=1)
     ttrl("questions", "delete", code=2)
-    assert "2 questions forgotten" in ttrl("questions", "delete", "--all", "--yes")
+    assert "2 questions deleted" in ttrl("questions", "delete", "--all", "--yes")
     assert json.loads(ttrl("questions", "list", "--json")) == []
 
 
@@ -329,11 +439,11 @@ def test_probes_are_added_listed_and_removed(ttrl, store, tmp_path):
     first, _, third = json.loads(ttrl("probes", "list", "--json"))
     assert (first["tags"], first["answers"]) == (["en", "hall 7"], ["press it"])
     assert (third["refuse"], third["answers"], third["origin"]) == (True, [], "operator")
-    assert "1 probe forgotten" in ttrl("probes", "remove", str(third["id"]))
+    assert "1 probe deleted" in ttrl("probes", "remove", str(third["id"]))
     gone = ttrl("probes", "remove", str(third["id"]), str(first["id"]), code=1)
     assert f"there is no probe {third['id']};" in gone
-    assert "no such probes" in ttrl("probes", "remove", "--tag", "safety", code=1)
-    assert "2 probes forgotten" in ttrl("probes", "remove", "--tag", "hall 7")
+    assert "no probe matches" in ttrl("probes", "remove", "--tag", "safety", code=1)
+    assert "2 probes deleted" in ttrl("probes", "remove", "--tag", "hall 7")
     assert store.questions.counts() == {"new": 3}
     ttrl("probes", "remove", code=2)
 
@@ -342,15 +452,15 @@ def test_bad_probes_are_named_and_none_is_added(ttrl, store, tmp_path):
     path = tmp_path / "probes.jsonl"
     path.write_text('{"prompt": "q", "answers": ["a"]}\n{"prompt": "secret"}\n{\n')
     said = ttrl("probes", "add", str(path), code=1)
-    assert f"{path}:2: it says neither" in said
-    assert f"{path}:3: this line is not JSON" in said
+    assert f"{path}:2: it has neither" in said
+    assert f"{path}:3: this line is not valid JSON" in said
     assert "Nothing was added" in said
     assert "secret" not in said
     assert store.probes.labelled() == []
 
 
 def test_what_the_gate_asks_of_the_traffic_is_shown(ttrl, store):
-    assert "Nothing is held out yet" in ttrl("probes", "list", "--traffic")
+    assert "No questions are held out yet" in ttrl("probes", "list", "--traffic")
     store.questions.record([Recorded(from_prompt(f"q {n}?"), 1.0) for n in range(9)], holdout=1)
     store.holdout.expose([store.holdout.probes()[0].id])
     rows = json.loads(ttrl("probes", "list", "--traffic", "--json", "--set", "gate.probes=4"))
@@ -359,9 +469,9 @@ def test_what_the_gate_asks_of_the_traffic_is_shown(ttrl, store):
 
 
 def test_adapters_without_any(ttrl):
-    assert "Nothing has been learned" in ttrl("adapters", "list")
-    assert "there is no adapter x" in ttrl("adapters", "show", "x", code=1)
-    assert "there is no adapter x" in ttrl("adapters", "promote", "x", code=1)
+    assert "There are no versions" in ttrl("adapters", "list")
+    assert "there is no version x" in ttrl("adapters", "show", "x", code=1)
+    assert "there is no version x" in ttrl("adapters", "promote", "x", code=1)
     assert "nothing to roll back" in ttrl("adapters", "rollback", code=1)
 
 
@@ -379,7 +489,7 @@ def test_a_roll_back_quarantines_and_the_operator_releases(ttrl, store):
     ids = sorted(row.id for row in store.questions.new(10))
     row = AdapterRow("x", "l", 1, "d", None, "b", None, 16, AdapterState.APPROVED, "why", 1.0)
     store.adapters.publish(row, ids[:2], author="run")
-    assert "2 questions that it learned from are quarantined" in ttrl("adapters", "rollback")
+    assert "2 questions that it was trained on are quarantined" in ttrl("adapters", "rollback")
     listed = json.loads(ttrl("questions", "list", "--state", "quarantined", "--json"))
     assert {row["id"] for row in listed} == set(ids[:2])
     assert all("x" in row["reason"] for row in listed)
@@ -397,7 +507,7 @@ def test_a_roll_back_quarantines_and_the_operator_releases(ttrl, store):
     said = ttrl("questions", "release", str(ids[2]), code=1)
     assert "none of these is skipped or quarantined" in said
     assert "--adapter" in ttrl("questions", "release", code=2)
-    assert "there is no adapter y" in ttrl("questions", "release", "--adapter", "y", code=1)
+    assert "there is no version y" in ttrl("questions", "release", "--adapter", "y", code=1)
 
 
 def test_what_a_run_asked_is_released(ttrl, store):
@@ -465,7 +575,7 @@ def test_a_state_directory_behind_a_link_is_where_the_link_leads(tmp_path):
     with owning(config.state_dir):
         pass
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o700
-    assert house.directory(config.state_dir).outcome is Outcome.OK
+    assert host.directory(config.state_dir).outcome is Outcome.OK
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"pid": "x"}', '{"pid": 1, "url": 5}', "\xff"])
@@ -547,7 +657,7 @@ def test_a_question_is_shown_with_its_votes(ttrl, store):
     store.votes.add([(vote, [sample])])
     store.questions.mark(asked.id, QuestionState.NO_LABEL, "tie")
     said = ttrl("questions", "show", str(asked.id), "--samples")
-    for part in ("no_label: tie", "40% agree", "decided early", "2 more answers", "worth 1.00"):
+    for part in ("no_label: tie", "40% agree", "decided early", "2 more answers", "reward 1.00"):
         assert part in said
     assert "draw 1" in said
     assert "20     ███ 11%" in said, "of all votes, not of the leading answer's"

@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.cohort import CORE, cohort
-from ttrl.questions import from_prompt
+from jobs.probes import CORE, cohort
+from ttrl.questions.question import from_prompt
 from ttrl.store.questions import QuestionState, StoredQuestion
 
 WEEK = 7 * 86400.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ttrl.config import Config
-from ttrl.settings import RECIPES, ConfigError, Source, known_paths, load, override, recipes
+from ttrl.config.loading import RECIPES, ConfigError, Source, known_paths, load, override, recipes
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
 
@@ -50,37 +50,40 @@ def test_later_layers_win_and_each_value_knows_its_source(file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gatway: {port: 1}", "gatway: there is no such setting; did you mean gateway?"),
+        ("gatway: {port: 1}", "gatway: unknown setting; did you mean gateway?"),
         ("gateway: {prot: 1}", "did you mean gateway.port?"),
         ("update: {stps: 1}", "did you mean update.steps?"),
         ("gateway: {port: seven}", "gateway.port: Input should be a valid integer"),
-        ("engine: {url: 127.0.0.1:8001}", "written like http://127.0.0.1:8001"),
-        ("engine: {url: 'http://me:secret@host'}", "goes into engine.api_key"),
-        ("engine: {kind: embedded, flags: [--x]}", "it starts none here"),
-        ("engine: {flags: --x}", r"like \[a, b\]"),
-        ("engine: {flags: [--api_key=x]}", "engine.api_key is for it"),
-        ("gateway: {host: 0.0.0.0}", "reach needs gateway.keys.* `ttrl keys add NAME`"),
-        ("gateway: {host: '::'}", "needs gateway.keys"),
-        ("gateway: {host: example.org}", "needs gateway.keys"),
+        ("engine: {url: 127.0.0.1:8001}", "such as http://127.0.0.1:8001"),
+        ("engine: {url: 'http://me:secret@host'}", "set engine.api_key"),
+        ("engine: {kind: embedded, flags: [--x]}", "here it starts none"),
+        ("engine: {flags: --x}", r"such as \[a, b\]"),
+        ("engine: {flags: [--api_key=x]}", "set engine.api_key"),
+        ("gateway: {host: 0.0.0.0}", "reach needs API keys.* `ttrl keys add NAME`"),
+        ("gateway: {host: '::'}", "needs API keys"),
+        ("gateway: {host: example.org}", "needs API keys"),
         ("gateway: {max_connections: 9, max_requests: 9}", r"\(9\) must be more than"),
         ("gateway: {stall: 0s}", "gateway.stall"),
         ("gateway: {port: 8090}", "gateway.port and admin.port are both 8090"),
         ("gateway: {routes: [/v1/load_lora_adapter]}", "cannot be forwarded: /v1/load_lora_ad"),
         ("gateway: {routes: [v1/responses]}", "cannot be forwarded: v1/responses"),
         ("record: {only_keys: [sk-abc]}", "record.only_keys: .* `printf %s KEY"),
-        ("schedule: {timezone: Mars/Base}", "written like Europe/Berlin"),
+        ("schedule: {timezone: Mars/Base}", "such as Europe/Berlin"),
         ("schedule: {every: soon}", '"15m"'),
         ("schedule: {windows: [night]}", "22:00-06:00"),
-        ("update: {grpo: {temperature: 2}}", "temperature cannot be passed through"),
+        ("update: {grpo: {temperature: 2}}", "cannot set temperature in update.grpo"),
         ("update: {keep: 64}", r"update.keep \(64\) is more than vote.samples \(32\)"),
         ("update: {lora_rank: 17}", "update.lora_rank"),
         ("vote: {rewards: {majorty: 1}}", "did you mean 'majority'?"),
         ("vote: {rewards: {majority: .nan}}", "vote.rewards.majority"),
         ("vote: {rewards: {majority: 0}}", "weight other than 0"),
-        ("vote: {rewards: {'.x:y': 1}}", "vote.rewards: the reward .x:y cannot be imported"),
+        (
+            "vote: {rewards: {foo: 1}}",
+            "unknown reward 'foo'; built-in rewards: majority, .*module:f",
+        ),
         ("vote: {floor: 0.9, ceiling: 0.5}", r"floor \(0.9\) is above vote.ceiling \(0.5\)"),
-        ("- a list", "holds no settings"),
-        ("a: [", "is not YAML"),
+        ("- a list", "has no settings"),
+        ("a: [", "is not valid YAML"),
     ],
 )
 def test_mistakes_in_the_file_are_named(file, text, message):
@@ -129,7 +132,7 @@ def test_bad_credentials_are_refused_and_not_shown(credentials):
     with pytest.raises(ConfigError, match=r"did you mean admin.key\?"):
         load(environ=environ)
     (directory / "TTRL_ADMIN__KEYS").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match=r"TTRL_ADMIN__KEYS is not text"):
+    with pytest.raises(ConfigError, match=r"TTRL_ADMIN__KEYS is not UTF-8 text"):
         load(environ=environ)
     with pytest.raises(ConfigError, match=r"cannot read the credentials in /nowhere .*No such"):
         load(environ={"CREDENTIALS_DIRECTORY": "/nowhere"})
@@ -162,11 +165,11 @@ def test_the_password_of_the_store_is_not_shown():
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("hush", "not the URL of a database"),
-        ("postgresql://db:hush/ttrl", "not the URL of a database"),
+        ("hush", "not a database URL"),
+        ("postgresql://db:hush/ttrl", "not a database URL"),
         ("postgresql://me:p@hush@db/ttrl", "%40"),
-        ("mysql://me:hush@db/ttrl", r"can be SQLite .* or PostgreSQL"),
-        ("postgresql+asyncpg://me:hush@db/ttrl", r"can be SQLite .* or PostgreSQL"),
+        ("mysql://me:hush@db/ttrl", r"must be SQLite .* or PostgreSQL"),
+        ("postgresql+asyncpg://me:hush@db/ttrl", r"must be SQLite .* or PostgreSQL"),
         ("sqlite://", "sqlite:///file"),
         ("sqlite:///:memory:", "sqlite:///file"),
         ("sqlite:///x?hush=1", "sqlite:///file"),
@@ -191,6 +194,11 @@ def test_a_configuration_survives_json():
     assert Config.model_validate_json(config.model_dump_json()) == config
 
 
+def test_the_recipes_are_where_an_operator_looks_for_them():
+    shown = Path(__file__).parents[2] / "configs" / "recipes"
+    assert {file.stem for file in shown.glob("*.yaml")} == set(recipes()) != set()
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_is_one_line_and_everything_wins_over_it(name, tmp_path):
     file = tmp_path / "ttrl.yaml"
@@ -206,7 +214,7 @@ def test_a_recipe_is_one_line_and_everything_wins_over_it(name, tmp_path):
 
 
 def test_a_recipe_that_there_is_not(tmp_path):
-    with pytest.raises(ConfigError, match="there is no 'maths'; there are choice, domain-qa"):
+    with pytest.raises(ConfigError, match="unknown recipe 'maths'; known: choice, domain-qa"):
         load(environ={"TTRL_RECIPE": "maths"})
     assert load(environ={}, overrides={"recipe": "choice"}).config.vote.kind == "choice"
 

@@ -7,19 +7,21 @@ import json
 import pytest
 
 from jobs import confirm
-from serve.labels import sides
-from tests.quick.test_gate import SETTINGS, probes
-from tests.quick.test_labelling import PAIR, held_out, ttrl
+from serve.views import sides
+from tests.judging import FIRST, PAIR, SETTINGS, label_command, probes
+from tests.stores import both_stores, held_out
 from ttrl.config import ShipPolicy
-from ttrl.evidence import GATES, Budget
-from ttrl.gate import judge
-from ttrl.labelling import Judged, Side
+from ttrl.evaluation.gate import judge
+from ttrl.evaluation.labelling import Judged, Side
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import Trigger
 
-__all__ = ["ttrl"]
-
 COUNT = 40
+
+
+@pytest.fixture
+def ttrl(tmp_path):
+    return label_command(tmp_path)
 
 
 def adapter(name, run_id, state):
@@ -30,7 +32,7 @@ def adapter(name, run_id, state):
 def held(store, given, *, against="base"):
     """A version that a run left to the operator, with COUNT pairs to judge."""
     run = store.runs.create(Trigger.OPERATOR, {})
-    judgement = judge(given, SETTINGS, Budget())
+    judgement = judge(given, SETTINGS, FIRST)
     assert not judgement.ships(ShipPolicy.BETTER)
     store.runs.add_verdict(
         {
@@ -57,26 +59,29 @@ def judged(store, candidate, live=0, other=()):
         store.comparisons.judge(next(waiting), said)
 
 
+@both_stores
 def test_enough_labels_on_disagreements_let_a_held_version_serve(store):
     name = held(store, probes(40, 0.3, 0.7))
-    assert confirm.run(store) == [], "nothing was judged"
+    assert confirm.run(store, SETTINGS) == [], "nothing was judged"
     judged(store, candidate=COUNT)
-    (found,) = confirm.run(store)
+    (found,) = confirm.run(store, SETTINGS)
     assert (found.adapter, found.but) == (name, "")
     assert store.adapters.wanted().adapter == name
     assert store.adapters.get(name).state is AdapterState.APPROVED
-    assert store.adapters.get(name).reason.startswith("better: 40 answers judged by hand")
+    assert store.adapters.get(name).reason.startswith(
+        "better: answers judged by hand: proven by 40"
+    )
     assert [row["verdict"] for row in store.runs.verdicts(1)] == ["sharper", "better"]
-    assert store.runs.labelled_gates() == [(store.runs.verdict(1).at, True)], "one gate"
-    assert confirm.run(store) == [], "it waits no more"
+    assert store.runs.labelled_gates() == [store.comparisons.first_judged(1)], "one test"
+    assert confirm.run(store, SETTINGS) == [], "it waits no more"
 
 
 @pytest.mark.parametrize(
     ("candidate", "live", "other"),
     [
-        pytest.param(8, 0, (), id="a few"),
+        pytest.param(5, 0, (), id="a few"),
         pytest.param(16, 14, (), id="as many either way"),
-        pytest.param(8, 0, [Judged.BOTH] * 20, id="most are both right"),
+        pytest.param(5, 0, [Judged.BOTH] * 20, id="most are both right"),
         pytest.param(0, 0, [Judged.CANNOT_TELL, Judged.NEITHER], id="nothing said"),
     ],
 )
@@ -85,17 +90,35 @@ def test_too_little_evidence_leaves_it_waiting_and_says_what_it_takes(
 ):
     name = held(store, probes(40, 0.3, 0.7))
     judged(store, candidate, live, other)
-    (found,) = confirm.run(store)
-    assert f"of the {GATES / 0.05:.3g} asked for" in found.but
+    (found,) = confirm.run(store, SETTINGS)
+    assert found.but.startswith("not proven better")
     assert store.adapters.wanted().adapter is None
     assert store.adapters.get(name).state is AdapterState.HELD
-    assert [better for _, better in store.runs.labelled_gates()] == [False], "it is counted"
+    assert len(store.runs.labelled_gates()) == 1, "it is counted"
 
 
-def test_labels_do_not_undo_another_verdict(store):
-    held(store, probes(8, 0.3, 0.7))
+def test_labels_decide_what_a_gate_without_any_left_open(store):
+    """Too few probes for it, and answers six times as long, which is no objection to labels."""
+    name = held(store, probes(20, 0.6, 0.62, tokens=240.0))
     judged(store, candidate=COUNT)
-    assert confirm.run(store)[0].but == "its gate found it unproven"
+    assert confirm.run(store, SETTINGS)[0].but == ""
+    assert store.adapters.wanted().adapter == name
+
+
+def test_labels_of_the_gate_that_raise_a_doubt_are_not_outvoted(store):
+    held(store, probes(60, 0.3, 0.8) + probes(5, 0.9, 0.9, labelled=True, tags=("safety",)))
+    judged(store, candidate=COUNT)
+    assert "accuracy by tag safety" in confirm.run(store, SETTINGS)[0].but
+
+
+def test_judging_by_hand_is_a_test_of_its_own(store):
+    """The gate's labels have spent a part of the budget, and are no part of this evidence."""
+    held(store, probes(20, 0.5, 0.52, labelled=True) + probes(60, 0.3, 0.7, seed=1))
+    judged(store, candidate=COUNT)
+    (found,) = confirm.run(store, SETTINGS)
+    assert (found.certainty.labels, found.but) == (COUNT, "")
+    assert found.certainty.threshold == pytest.approx(104, rel=1e-3)
+    assert len(store.runs.labelled_gates()) == 2
 
 
 def test_a_version_compared_with_what_no_longer_serves_waits(store):
@@ -103,8 +126,8 @@ def test_a_version_compared_with_what_no_longer_serves_waits(store):
     judged(store, candidate=COUNT)
     store.adapters.publish(adapter("other", None, AdapterState.APPROVED), [], author="run")
     store.adapters.served("other", "")
-    (found,) = confirm.run(store)
-    assert found.but == "it was compared with base, which no longer serves"
+    (found,) = confirm.run(store, SETTINGS)
+    assert found.but == "it was compared with base, which is no longer live"
     assert store.adapters.get(name).state is AdapterState.HELD
 
 
@@ -116,7 +139,7 @@ def test_against_a_version_the_base_is_looked_at_as_well(store, labelled, confir
     given = probes(labelled, 0.6, 0.62, base=0.2, labelled=True) + probes(60, 0.3, 0.7, seed=1)
     held(store, given, against="live")
     judged(store, candidate=COUNT)
-    (found,) = confirm.run(store)
+    (found,) = confirm.run(store, SETTINGS)
     assert (found.but == "") is confirmed
     assert confirmed or "worse than the base" in found.but
 
@@ -135,7 +158,7 @@ def test_ttrl_label_says_how_far_it_is_and_lets_it_serve(ttrl, store):
     key = "a" if a[0] is Judged.CANDIDATE else "b"
     other = {"a": "b", "b": "a"}[key]
     said = ttrl("--judge", str(last.id), other)
-    assert f"{name} is better by your judgements" in said, "39 for it outweigh one against it"
+    assert f"{name} is proven better by your labels" in said, "39 for it outweigh one against it"
     assert store.adapters.wanted().adapter == name
     assert "is held" not in ttrl("--judge", str(last.id), key), "nothing waits any more"
 
@@ -150,4 +173,4 @@ def test_ttrl_label_says_why_a_version_waits(ttrl, store):
     for other in others[1:]:
         store.comparisons.judge(other, Judged.CANNOT_TELL)
     said = ttrl("--judge", str(others[0].id), "both")
-    assert f"{name} is held: e-value" in said
+    assert f"{name} is held: not proven better" in said

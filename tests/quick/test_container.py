@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from serve.cli import COMMANDS
-from ttrl.settings import load
+from ttrl.config.loading import load
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

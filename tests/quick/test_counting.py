@@ -7,8 +7,8 @@ import pytest
 from benchmarks import meaning, rewards, votes
 from benchmarks.laboratory.answered import Asked
 from ttrl.config import Config
+from ttrl.config.loading import override
 from ttrl.meaning import Letters
-from ttrl.settings import override
 
 
 def test_rules_stop_where_they_say():

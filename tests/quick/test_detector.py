@@ -1,4 +1,4 @@
-"""The live guard's arithmetic: no evidence from versions that are alike, an alarm from others."""
+"""The live monitor's arithmetic: no evidence from versions that are alike, an alarm from others."""
 
 from __future__ import annotations
 
@@ -11,8 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.detector import BOUNDS, FACTOR, Detector, Stream, Track, delay, threshold
-from ttrl.shadow import Side, differences, failures
+from ttrl.monitoring.live import (
+    BOUNDS,
+    FACTOR,
+    Before,
+    Detector,
+    Side,
+    Stream,
+    Track,
+    delay,
+    differences,
+    failures,
+    threshold,
+)
 
 SIDES = st.builds(
     Side,
@@ -43,14 +54,21 @@ def track(differences: list[float], tolerated: float = 0.0) -> Track:
         ("bbbb", "abcd", "", Stream.DEPARTURE, -0.25),
         ("aaaa", "aabb", "", Stream.DEPARTURE, 2 / 6 - 1 / 2),
         ("----", "----", "", Stream.DEPARTURE, 0.0),
-        ("0000", "abab", "0000", Stream.REPETITION, 1.0),
-        ("00aa", "0bbb", "0000", Stream.REPETITION, 0.25),
-        ("----", "abab", "----", Stream.REPETITION, 0.0),
+        ("0000", "abab", "0000 cccc", Stream.REPETITION, 1.0),
+        ("00aa", "bbbb", "0000 cccc", Stream.REPETITION, 0.5),
+        ("0000", "0bbb", "0000 cccc", Stream.REPETITION, 0.0),
+        ("0000", "bbbb", "0000 cc0c", Stream.REPETITION, 0.0),
+        ("0000", "1111", "0000 1111", Stream.REPETITION, 0.0),
+        ("abab", "0000", "abab 0000", Stream.REPETITION, -0.5),
+        ("----", "abab", "---- cccc", Stream.REPETITION, 0.0),
+        ("0000", "1111", "0000 0000", Stream.CONSTANT, 1.0),
+        ("0000", "0000", "0000 0000", Stream.CONSTANT, 0.75),
+        ("1111", "0000", "0000 0000", Stream.CONSTANT, -0.25),
     ],
 )
 def test_what_a_pair_says(live, other, before, stream, difference):
-    found = differences(side(live), side(other), side(before).answers)
-    assert found[stream] == pytest.approx(difference)
+    past = Before(*(side(answers).answers for answers in before.split())) if before else None
+    assert differences(side(live), side(other), past)[stream] == pytest.approx(difference)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +78,7 @@ def test_what_a_pair_says(live, other, before, stream, difference):
 def test_lengths_are_compared_by_their_ratio(live, other, longer):
     found = differences(side("aa", live), side("aa", other))
     assert found[Stream.LONGER] == -found[Stream.SHORTER] == pytest.approx(longer)
-    assert Stream.REPETITION not in found, "there was no question before"
+    assert not {Stream.REPETITION, Stream.CONSTANT} & set(found), "there was no question before"
 
 
 def test_a_failure_of_the_engine_says_nothing_about_answers():
@@ -71,20 +89,29 @@ def test_a_failure_of_the_engine_says_nothing_about_answers():
     assert detector.tracks[Stream.AGREEMENT] == Track()
 
 
-@given(SIDES, SIDES, st.lists(st.sampled_from(["1", "2", None]), max_size=4))
-def test_no_difference_is_more_than_one(live, other, before):
-    assert all(-1 <= each <= 1 for each in differences(live, other, before).values())
+@given(SIDES, SIDES, SIDES, SIDES)
+def test_no_difference_is_more_than_one(live, other, one, two):
+    found = differences(live, other, Before(one.answers, two.answers))
+    assert all(-1 <= each <= 1 for each in found.values())
 
 
 def test_versions_that_are_alike_differ_by_nothing_on_average():
-    """Exactly: over all equally likely answers, two of each version, whatever was said before."""
-    drawn = itertools.product("aab-", repeat=4)
+    """Exactly: over all equally likely answers, one or two of each version, to a question and to
+    the one before it, which has other chances."""
+    drawn = itertools.product("aab-", "aab-", "aab-", "aab-", "ab", "ab")
     found = [
-        differences(side(live_1 + live_2), side(other_1 + other_2), ["a", None])
-        for live_1, live_2, other_1, other_2 in drawn
-    ]
+        differences(
+            side(live_1 + live_2), side(other_1 + other_2),
+            Before(side(live_before).answers, side(other_before).answers),
+        )
+        for live_1, live_2, other_1, other_2, live_before, other_before in drawn
+    ]  # fmt: skip
     for stream in Stream:
-        assert fmean(each[stream] for each in found) == pytest.approx(0, abs=1e-12)
+        mean = fmean(each[stream] for each in found if stream in each)
+        if stream is Stream.CONSTANT:
+            assert mean <= 0.75
+        else:
+            assert mean == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("outcomes", [(-1, 1), (-0.5, -0.5, 1), (0.1, 0.1), (-0.8, 1)])
@@ -133,6 +160,22 @@ def test_fewer_false_alarms_ask_for_more():
     assert threshold(2.0, 0.1) == pytest.approx(10 * threshold(2.0, 1.0))
 
 
+@pytest.mark.parametrize("stream", [each for each in Stream if not BOUNDS[each].harm])
+def test_a_difference_that_is_no_harm_is_an_alert_and_never_an_alarm(stream):
+    detector = reduce(Detector.after, [{stream: 1.0}] * 400, Detector(1e9))
+    assert detector.alarm is None
+    assert [alert.stream for alert in detector.alerts] == [stream]
+    assert detector.nearness(detector.nearest) == 0
+
+
+@pytest.mark.parametrize("stream", [each for each in Stream if BOUNDS[each].harm])
+def test_harm_is_an_alarm_and_no_alert(stream):
+    detector = reduce(Detector.after, [{stream: 1.0}] * 400, Detector(1e9))
+    assert detector.alarm is not None
+    assert detector.alarm.stream is stream
+    assert detector.alerts == []
+
+
 @pytest.mark.parametrize(
     ("stream", "difference", "said"),
     [
@@ -142,10 +185,11 @@ def test_fewer_false_alarms_ask_for_more():
             1.0,
             "its answers are shorter: 16.0 times on average in the last 20 of 21",
         ),
+        (Stream.DEPARTURE, 0.5, "its answers differ: 50% on average in the last 20 of 21"),
     ],
 )
 def test_an_alarm_is_a_sentence(stream, difference, said):
     found = [{stream: -1.0}] + [{stream: difference}] * 20
-    alarm = reduce(Detector.after, found, Detector(10.0)).alarm
-    assert alarm is not None
+    detector = reduce(Detector.after, found, Detector(10.0))
+    alarm = detector.alarm or detector.alerts[0]
     assert alarm.words("base") == f"{said} pairs with base"

@@ -19,15 +19,16 @@ import pytest
 from click.testing import CliRunner
 from packaging.requirements import Requirement
 
+from serve import doctor as doctor_room
 from serve.cli import main
-from serve.doctor import Outcome, house, packages, service, store
-from serve.doctor.house import Access
+from serve.doctor import Outcome, host, store
+from serve.doctor.host import Access
 from serve.state import OWNER, announce, owning
-from tests.quick.test_migrations import OLDER, old_store
+from tests.migrations import TODAY
 from tests.versions import publish
 from ttrl.backup import Newest
-from ttrl.questions import from_prompt
-from ttrl.store import Store, StoreDamaged, revisions
+from ttrl.questions.question import from_prompt
+from ttrl.store import Store, StoreDamaged, migrations
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Run, RunState, Trigger
 
@@ -52,7 +53,7 @@ def state(tmp_path):
 def doctor(state, monkeypatch):
     """Runs it, as a program does; what is not well, by check, without what every test machine
     lacks."""
-    monkeypatch.setattr(service, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(doctor_room, "ASK_SECONDS", 0.5)
     monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
     usual = {"engine.kind": "embedded", "gateway.port": 0, "admin.port": 0}
 
@@ -83,8 +84,8 @@ def test_nothing_is_wrong_and_nothing_is_changed(state, doctor):
 def test_on_a_terminal_it_is_a_table_and_a_sentence(state):
     command = ["doctor", "--state-dir", str(state), "--set", "engine.kind=embedded"]
     said = CliRunner().invoke(main, command).output
-    assert f"{state}, for its owner alone" in " ".join(said.split())
-    assert "none was made yet" in said
+    assert f"{state}, accessible to its owner only" in " ".join(said.split())
+    assert "there is no backup yet" in said
     assert "-> ttrl backup FILE" in said
     assert re.search(r"^\d broken, \d warnings?\.$", said, re.MULTILINE)
 
@@ -94,7 +95,7 @@ def test_on_a_terminal_it_is_a_table_and_a_sentence(state):
     [
         ("gateway: {prot: 1}", "did you mean gateway.port?"),
         ("update: {steps: 0, keep: 1}", "update.steps"),
-        (": :", "is not YAML"),
+        (": :", "is not valid YAML"),
     ],
 )
 def test_a_configuration_that_cannot_be_read_is_the_finding(doctor, tmp_path, text, said):
@@ -123,7 +124,7 @@ def test_a_store_that_was_lost(state, doctor, cut):
         cut(file)
     found = doctor()["store"]
     assert found["outcome"] == "broken"
-    assert "2 versions: it was lost" in found["what"]
+    assert "2 versions: the store was lost" in found["what"]
     assert "ttrl restore" in found["mend"]
     with pytest.raises(StoreDamaged, match="was lost"):
         Store.open(state)
@@ -148,7 +149,7 @@ def test_before_the_first_start(tmp_path):
 def test_vllm_is_asked_for_where_it_is_to_run(doctor):
     assert "has no vLLM" in doctor(engine__kind="vllm")["vllm"]["what"]
     other = doctor(engine__kind="vllm", engine__python="/no/such/python")["vllm"]
-    assert "cannot be asked" in other["what"]
+    assert "cannot run" in other["what"]
     assert "vllm" not in doctor(engine__kind="vllm", engine__url="http://127.0.0.1:1")
 
 
@@ -158,12 +159,12 @@ def test_vllm_is_asked_for_where_it_is_to_run(doctor):
         ({"a": "1.5", "b": "2.1"}, []),
         ({"a": "1.5", "b": "2.1", "c": "0"}, []),
         ({"a": "1.5"}, ["b is not installed"]),
-        ({"a": "0.9", "b": "3"}, ["a is 0.9, and >=1 is known to work", "b is 3, and <3,>=2 is"]),
+        ({"a": "0.9", "b": "3"}, ["a is 0.9, but >=1 is required", "b is 3, but <3,>=2 is"]),
     ],
 )
 def test_what_is_required_with_the_extras(installed, said):
     required = map(Requirement, ["a>=1", 'b>=2,<3; extra == "train"', 'c>=1; extra == "embed"'])
-    found = list(packages.unmet(required, ("", "train"), installed.get))
+    found = list(host.unmet(required, ("", "train"), installed.get))
     assert len(found) == len(said)
     assert all(map(str.startswith, found, said))
 
@@ -184,7 +185,7 @@ INSIDE = Access("/state/store.sqlite", 1000, 0o644)
     ],
 )
 def test_who_may_do_what(top, inside, us, outcome, mend):
-    found = house.judge_access(top, inside, us)
+    found = host.judge_access(top, inside, us)
     assert found.outcome is outcome
     assert mend in found.mend
 
@@ -193,7 +194,7 @@ def test_who_may_do_what(top, inside, us, outcome, mend):
     ("free", "outcome"), [(1000, OK), (500, OK), (499, WARNING), (63, BROKEN), (0, BROKEN)]
 )
 def test_room_on_the_disk(tmp_path, free, outcome):
-    assert house.judge_room(tmp_path, free * MIB, 500 * MIB).outcome is outcome
+    assert host.judge_room(tmp_path, free * MIB, 500 * MIB).outcome is outcome
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_how_old_the_newest_backup_is(tmp_path, days, there, outcome):
     (tmp_path / "there.tar").touch()
     file = str(tmp_path / ("there.tar" if there else "gone.tar"))
     newest = None if days is None else Newest(100 * DAY - days * DAY, file)
-    assert house.judge_backup(newest, 100 * DAY).outcome is outcome
+    assert host.judge_backup(newest, 100 * DAY).outcome is outcome
 
 
 def test_rows_of_no_time_that_anybody_has():
@@ -273,13 +274,13 @@ def test_a_damaged_store_without_a_backup(state, doctor):
     (state / "backups" / "store-0008-20260101T000000Z.sqlite").touch()
     mend = doctor()["store"]["mend"]
     assert "ttrl restore --force FILE" in mend
-    assert "store-0008-20260101T000000Z.sqlite, from before an upgrade" in mend
+    assert "store-0008-20260101T000000Z.sqlite, a copy from before an upgrade" in mend
 
 
 def test_rows_that_refer_to_nothing(state, doctor):
     with closing(sqlite3.connect(state / "store.sqlite")) as connection, connection:
         connection.execute("INSERT INTO adapter_questions VALUES ('nobody', 99)")
-    assert "rows of adapter_questions refer to others that are gone" in doctor()["store"]["what"]
+    assert "rows of adapter_questions refer to missing rows" in doctor()["store"]["what"]
 
 
 def test_tables_that_nothing_says_the_revision_of(state, doctor):
@@ -296,7 +297,7 @@ def test_a_version_that_should_serve_and_is_none(state, doctor):
             "INSERT INTO wanted (adapter, author, reason, at) VALUES ('nope', 'x', 'x', 1)"
         )
     found = doctor()["versions"]
-    assert (found["outcome"], "nope should serve" in found["what"]) == ("broken", True)
+    assert (found["outcome"], "nope should be live" in found["what"]) == ("broken", True)
 
 
 @pytest.mark.parametrize("text", ['{"at": "x", "file": 5}', "[" * 200_000, '{"at": 1e300}', "[]"])
@@ -310,7 +311,7 @@ def test_a_check_that_fails_itself_is_a_finding_and_the_others_go_on(state, doct
     def fails(*_):
         raise TypeError("of what a user wrote")
 
-    monkeypatch.setattr(house, "directory", fails)
+    monkeypatch.setattr(host, "directory", fails)
     monkeypatch.setattr(store, "judge_clock", fails)
     shutil.rmtree(next((state / "adapters").iterdir()))
     found = doctor()
@@ -328,13 +329,11 @@ def test_a_writer_that_does_not_let_go(state, doctor):
     assert doctor() == {}
 
 
-def test_an_older_and_a_newer_store_are_left_as_they_are(state, doctor):
-    for leftover in state.glob("store.sqlite*"):
-        leftover.unlink()
-    old_store(state, OLDER[0])
+def test_an_older_and_a_newer_store_are_left_as_they_are(state, doctor, upgraded):
+    upgraded()
     assert doctor()["schema"]["outcome"] == "note"
     with Store.look(state) as look:
-        assert look.revision() == OLDER[0]
+        assert look.revision() == TODAY
     with closing(sqlite3.connect(state / "store.sqlite")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     assert doctor()["schema"]["outcome"] == "broken"
@@ -411,7 +410,7 @@ def test_what_cannot_be_looked_at_is_a_finding(state, doctor, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "/somewhere")
 
-    monkeypatch.setattr(house.shutil, "disk_usage", refuse)
+    monkeypatch.setattr(host.shutil, "disk_usage", refuse)
     assert "Permission denied" in doctor()["disk"]["what"]
 
 
@@ -424,7 +423,7 @@ def test_the_clock_of_rows_is_read(state, doctor):
 
 def test_torch_stays_out(state):
     """It is asked for its version, not imported."""
-    assert revisions.known()
+    assert migrations.known()
     program = (
         "import sys; from click.testing import CliRunner; from serve.cli import main; "
         f"CliRunner().invoke(main, ['doctor', '--state-dir', {str(state)!r}]); "

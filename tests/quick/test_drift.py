@@ -5,17 +5,17 @@ import random
 
 import pytest
 
-from ttrl.drift import Drift, measure
-from ttrl.proof import Pin, Pinned
+from ttrl.engine.proof import Pin, Pinned
+from ttrl.evaluation.drift import Drift, divergences
 
 PIN = Pin(1, (1, 2, 3), 1)
 
 
 def test_nothing_moved_and_nothing_known():
     still = Pinned(PIN, "float32", (-0.5, -1.0), (-0.5, -1.0), (-0.5, -1.0))
-    assert measure([still]) == Drift(0.0, 0.0)
-    assert measure([Pinned(PIN, "float32", (-0.5,), (-0.5,))]).from_live is None
-    assert measure([]) == Drift(None, None)
+    assert divergences([still]) == Drift(0.0, 0.0)
+    assert divergences([Pinned(PIN, "float32", (-0.5,), (-0.5,))]).from_live is None
+    assert divergences([]) == Drift(None, None)
 
 
 def test_it_is_the_divergence_of_the_distributions():
@@ -25,5 +25,5 @@ def test_it_is_the_divergence_of_the_distributions():
     rng = random.Random(0)
     drawn = rng.choices(list(own), own.values(), k=50_000)
     logs = [tuple(math.log(under[side]) for side in drawn) for under in (own, other)]
-    found = measure([Pinned(PIN, "float32", logs[0], logs[1])])
+    found = divergences([Pinned(PIN, "float32", logs[0], logs[1])])
     assert found.from_base == pytest.approx(exact, rel=0.02)

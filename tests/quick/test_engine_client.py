@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,8 +29,8 @@ from ttrl.engine.client import (
 )
 from ttrl.engine.load import Load, read_load
 from ttrl.engine.process import free_port
-from ttrl.questions import from_prompt, from_request
-from ttrl.samples import Finish, Sample, Sampling
+from ttrl.engine.samples import Finish, Sample, Sampling
+from ttrl.questions.question import from_prompt, from_request
 
 SECRET = "my account number is 4711"
 QUESTION = from_prompt(SECRET)
@@ -39,6 +44,10 @@ class Script:
     answer: Any = field(default_factory=dict)
     hang_up: int = 0
     delay: float = 0.0
+    detokenized: str | None = None
+    """What /detokenize says; None is an engine that has none."""
+    failures: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    """Statuses and headers of the first chat answers, in any order."""
     asked: list[tuple[str, str, Any, str | None]] = field(default_factory=list)
 
 
@@ -48,14 +57,29 @@ def serving(script: Script) -> Iterator[str]:
         def do_GET(self) -> None:
             length = int(self.headers.get("content-length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
+            if self.path == "/detokenize":
+                self.tell(404 if script.detokenized is None else 200, script.detokenized)
+                return
             script.asked.append((self.command, self.path, body, self.headers.get("authorization")))
             if script.hang_up:
                 script.hang_up -= 1
                 return
             time.sleep(script.delay)
-            answer = script.answer
+            if script.failures:
+                self.tell(*script.failures.pop())
+                return
+            answer = script.answer(body) if callable(script.answer) else script.answer
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(script.status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def tell(self, status: int, said: str | dict[str, str] | None) -> None:
+            data = json.dumps({"prompt": said}).encode()
+            self.send_response(status)
+            for name, value in said.items() if isinstance(said, dict) else ():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -96,6 +120,31 @@ def draw(script: Script, n: int = 1, **settings: Any) -> Any:
         return client.sample(QUESTION, model="m", n=n, sampling=Sampling(**settings), priority=0)
 
 
+def answering(body: dict[str, Any]) -> dict[str, Any]:
+    """As many choices as a request asks for."""
+    return chat_answer(*map(choice, range(body["n"])))
+
+
+def test_a_prompt_that_changes_between_two_requests_is_an_error_of_the_engine() -> None:
+    """Some chat templates state the date, which is another one after midnight."""
+    dates = itertools.count(1)
+
+    def dated(body: dict[str, Any]) -> dict[str, Any]:
+        return answering(body) | {"prompt_token_ids": [3, next(dates)]}
+
+    with pytest.raises(EngineError, match="the prompt changed between two requests"):
+        draw(Script(answer=dated), n=16)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between tries, which take no time."""
+    pauses: list[float] = []
+    retrying = partial(tenacity.Retrying, sleep=pauses.append)
+    monkeypatch.setattr(tenacity, "Retrying", retrying)
+    return pauses
+
+
 def test_sampling_says_everything_explicitly() -> None:
     script = Script(answer=chat_answer(choice(0), choice(1)))
     request = {
@@ -123,6 +172,8 @@ def test_sampling_says_everything_explicitly() -> None:
         "top_p": 1,
         "top_k": 0,
         "min_p": 0,
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
         "repetition_penalty": 1,
         "max_tokens": 50,
         "seed": 3,
@@ -132,6 +183,175 @@ def test_sampling_says_everything_explicitly() -> None:
         "return_token_ids": True,
         "stream": False,
     }
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (8, [8]), (9, [1, 8]), (32, [8] * 4)])
+def test_many_samples_are_asked_for_in_parts(n: int, sizes: list[int]) -> None:
+    script = Script(answer=answering)
+    drawn = draw(script, n=n, seed=5)
+    assert len(drawn.samples) == n
+    assert sorted(body["n"] for _, _, body, _ in script.asked) == sizes
+    seeds = sorted((body["seed"], body["n"]) for _, _, body, _ in script.asked)
+    asked = [seed + place for seed, count in seeds for place in range(count)]
+    assert asked == list(range(5, 5 + n)), "as if they had been asked for at once"
+
+
+@pytest.mark.fault(
+    "the engine does not answer a run in time, breaks off, is too busy or fails for a moment",
+    sees="nothing",
+    keeps="everything; the run asks again, and leaves the question out after that",
+)
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_part_that_fails_for_a_moment_is_asked_for_again(
+    at_once: list[float], status: int
+) -> None:
+    script = Script(answer=answering, failures=[(status, {})] * 2)
+    with serving(script) as url, EngineClient(url, timeout=5, retries=3) as client:
+        drawn = client.sample(QUESTION, model="m", n=16, sampling=Sampling())
+    assert len(drawn.samples) == 16
+    assert len(script.asked) == 4, "only what failed comes again"
+    assert len(at_once) == 2
+
+
+def test_log_probabilities_that_fail_for_a_moment_are_asked_for_again(at_once: list[float]) -> None:
+    entries = [None, {"5": {"logprob": -1.0}}]
+    script = Script(answer={"choices": [{"prompt_logprobs": entries}]}, failures=[(503, {})] * 2)
+    with serving(script) as url, EngineClient(url, timeout=5, retries=3) as client:
+        assert client.prompt_logprobs([4, 5], model="m") == (None, -1.0)
+    assert (len(script.asked), len(at_once)) == (3, 2)
+
+
+def test_a_connection_that_breaks_is_asked_for_again(at_once: list[float]) -> None:
+    script = Script(answer=answering, hang_up=3)
+    with serving(script) as url, EngineClient(url, timeout=5, retries=3) as client:
+        client.sample(QUESTION, model="m", n=1, sampling=Sampling())
+    lower = [1, 2, 4]
+    assert [int(pause - low) for pause, low in zip(at_once, lower, strict=True)] == [0, 0, 0]
+    assert len(set(at_once)) == 3, "spread, so that not all come back at once"
+
+
+@pytest.mark.parametrize(("retries", "asked"), [(0, 1), (2, 3)])
+def test_it_is_asked_for_so_often_and_no_more(
+    at_once: list[float], retries: int, asked: int
+) -> None:
+    script = Script(failures=[(503, {})] * 9)
+    with (
+        serving(script) as url,
+        EngineClient(url, timeout=5, retries=retries) as client,
+        pytest.raises(EngineRefused) as caught,
+    ):
+        client.sample(QUESTION, model="m", n=1, sampling=Sampling())
+    assert (caught.value.transient, caught.value.final) == (True, False)
+    assert len(script.asked) == asked
+
+
+@pytest.mark.parametrize(("status", "final"), [(400, True), (413, True), (404, False)])
+def test_what_would_be_refused_again_is_not_asked_again(
+    at_once: list[float], status: int, final: bool
+) -> None:
+    script = Script(status=status, answer={})
+    with (
+        serving(script) as url,
+        EngineClient(url, timeout=5, retries=3) as client,
+        pytest.raises(EngineRefused) as caught,
+    ):
+        client.sample(QUESTION, model="m", n=1, sampling=Sampling())
+    assert caught.value.final is final
+    assert (len(script.asked), at_once) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("said", "least", "most"),
+    [
+        ("0", 1, 2),
+        ("17", 17, 17),
+        ("99999", 60, 60),
+        pytest.param(
+            format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True),
+            60,
+            60,
+            id="tomorrow",
+        ),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 1, 2),
+        ("soon", 1, 2),
+        ("nan", 1, 60),
+    ],
+)
+def test_the_engine_says_when_to_come_back(
+    at_once: list[float], said: str, least: float, most: float
+) -> None:
+    script = Script(answer=answering, failures=[(429, {"Retry-After": said})])
+    with serving(script) as url, EngineClient(url, timeout=5, retries=1) as client:
+        client.sample(QUESTION, model="m", n=1, sampling=Sampling())
+    assert least <= at_once[0] <= most
+
+
+def test_long_answers_have_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    script, seen = Script(answer=answering), []
+    with serving(script) as url, EngineClient(url, timeout=5) as client:
+        request = client._client.request
+
+        def watched(*asked: Any, timeout: Any, **how: Any) -> Any:
+            seen.append((timeout.connect, timeout.read))
+            return request(*asked, timeout=timeout, **how)
+
+        monkeypatch.setattr(client._client, "request", watched)
+        client.sample(QUESTION, model="m", n=1, sampling=Sampling(max_tokens=8192))
+    assert seen[0] == (5, 5 + 8192 / 5)
+
+
+def test_what_took_its_whole_time_twice_is_not_tried_a_third_time(at_once: list[float]) -> None:
+    script = Script(answer=answering, delay=1.0)
+    with (
+        serving(script) as url,
+        EngineClient(url, timeout=0.1, retries=5) as client,
+        pytest.raises(EngineUnreachable, match="did not answer in time"),
+    ):
+        client.sample(QUESTION, model="m", n=1, sampling=Sampling(max_tokens=1))
+    assert len(at_once) == 1
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize(
+    ("thoughts", "content", "text", "thought"),
+    [
+        ("a" * 60, "b" * 20, "b" * 20, 6),
+        ("a" * 60, None, "", 8),  # it never came to an answer
+        (None, "b", "b", 0),
+        ("", "b", "b", 0),
+    ],
+)
+def test_thoughts_that_the_engine_keeps_apart_are_no_answer(
+    name: str, thoughts: str | None, content: str | None, text: str, thought: int
+) -> None:
+    said = choice(
+        message={"content": content, name: thoughts},
+        token_ids=list(range(8)),
+        logprobs={"content": [{"logprob": -0.5}] * 8},
+    )
+    script = Script(answer=chat_answer(said) | {"usage": {"completion_tokens_details": {}}})
+    (sample,) = draw(script).samples
+    assert (sample.text, sample.thought) == (text, thought)
+
+
+@pytest.mark.parametrize(
+    ("detokenized", "said", "usage", "text"),
+    [
+        ("<|im_start|>assistant\n<think>\n", "7", {}, "<think>7"),
+        ("[THINK]", "7", {}, "[THINK]7"),
+        ("<think>\n\n</think>\n\n", "7", {}, "7"),  # thinking is switched off
+        ("assistant\n", "7", {}, "7"),
+        (None, "7", {}, "7"),  # an engine that cannot say
+        # With a reasoning parser the answer is the answer.
+        ("<think>\n", "7", {"completion_tokens_details": {"reasoning_tokens": 0}}, "7"),
+    ],
+)
+def test_a_thought_that_the_prompt_opened_is_one(
+    detokenized: str | None, said: str, usage: dict[str, Any], text: str
+) -> None:
+    answer = chat_answer(choice(message={"content": said})) | {"usage": usage}
+    (sample,) = draw(Script(answer=answer, detokenized=detokenized)).samples
+    assert sample.text == text
 
 
 def test_samples_come_in_the_order_of_their_index() -> None:
@@ -210,6 +430,18 @@ def test_a_refused_load_says_the_engines_reason() -> None:
         client.load_adapter("a", "/adapters/a")
     assert caught.value.status == 404
     assert script.asked[0][2] == {"lora_name": "a", "lora_path": "/adapters/a"}
+
+
+@pytest.mark.parametrize(("loaded", "loads"), [([], 2), (["a"], 1)])
+def test_an_adapter_waits_for_an_engine_that_is_started_again(
+    at_once: list[float], loaded: list[str], loads: int
+) -> None:
+    """One whose load was answered by nobody, and that is there all the same, is loaded once."""
+    cards = [{"id": name} for name in loaded]
+    script = Script(hang_up=1, answer={"data": cards})
+    with serving(script) as url, EngineClient(url, timeout=5, retries=1) as client:
+        client.load_adapter("a", "/adapters/a")
+    assert [path for _, path, *_ in script.asked].count("/v1/load_lora_adapter") == loads
 
 
 @pytest.mark.parametrize("answer", [b"", b"plain", [], {"error": "Unauthorized"}])

@@ -15,18 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve.engine import with_key
+from serve.daemon.engine import with_key
 from ttrl.config import Config, EngineConfig
 from ttrl.engine.client import EngineError
-from ttrl.engine.log import LineFile
+from ttrl.engine.parent_death import GRACE_SECONDS
 from ttrl.engine.process import (
+    EngineLog,
     EngineProcess,
     embedded_command,
     free_port,
     vllm_command,
     vllm_environment,
 )
-from ttrl.engine.tether import GRACE_SECONDS
 
 ENGINE = """
 import http.server, os, signal, subprocess, sys
@@ -65,7 +65,7 @@ def gone(pid: int) -> bool:
 
 def test_it_starts_answers_and_stops(tmp_path: Path) -> None:
     file = tmp_path / "engine.log"
-    log = LineFile(file)
+    log = EngineLog(file)
     waited: list[float] = []
     process = engine(log=log, env={"MARK": "marked"})
     assert not process.alive()
@@ -201,8 +201,8 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_engine() -> None:
 
 
 def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ttrl.engine.log.MAX_BYTES", 1000)
-    log = LineFile(tmp_path / "engine.log")
+    monkeypatch.setattr("ttrl.engine.process.MAX_LOG_BYTES", 1000)
+    log = EngineLog(tmp_path / "engine.log")
     for number in range(1000):
         log(f"line {number} of 100%s")
     log.close()
@@ -216,7 +216,7 @@ def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.Monk
     keeps="all but those lines",
 )
 def test_a_full_disk_is_nothing_to_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    log = LineFile(Path("/dev/full"))
+    log = EngineLog(Path("/dev/full"))
     log("lost")
     log.close()
     assert capsys.readouterr().err == ""
@@ -245,8 +245,8 @@ def test_stopping_from_another_thread_ends_the_wait() -> None:
 
 def test_the_embedded_command() -> None:
     command = embedded_command("/m", 81, "name", max_lora_rank=32, max_model_len=99, threads=2)
-    assert command[:3] == [sys.executable, "-m", "ttrl.engine.embedded"]
-    assert flags(command[3:]) == {
+    assert command[:4] == [sys.executable, "-P", "-m", "ttrl.engine.embedded"]
+    assert flags(command[4:]) == {
         "--model": "/m",
         "--port": "81",
         "--served-model-name": "name",
@@ -257,7 +257,7 @@ def test_the_embedded_command() -> None:
 
 
 def test_vllm_is_told_all_that_learning_needs() -> None:
-    command = vllm_command("org/model", 80, "name", max_lora_rank=20, max_loras=4, python="py")
+    command = vllm_command("org/model", 80, "name", max_lora_rank=32, max_loras=4, python="py")
     assert command[:3] == ["py", "-m", "vllm.entrypoints.openai.api_server"]
     assert flags(command[3:]) == {
         "--model": "org/model",

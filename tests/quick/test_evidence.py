@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.evidence import (
-    ERROR,
-    GATES,
+from ttrl.config import GateConfig
+from ttrl.evaluation.evidence import (
     YEAR_SECONDS,
-    Budget,
+    budget,
     e_value,
     interval,
-    probes_needed,
-    spent,
+    labels_for,
+    labels_needed,
 )
+
+SETTINGS = GateConfig()
+DAY = 86400.0
 
 
 def test_no_probe_is_no_evidence():
@@ -62,27 +64,52 @@ def test_large_evidence_is_a_number_still():
     assert e_value([-1.0] * 5000) < 1e-100
 
 
-def test_the_budget_is_shared_by_the_gates_of_a_year():
-    assert Budget().threshold == GATES / ERROR
-    assert Budget(10, 1).threshold == GATES / ERROR / 2
-    assert Budget(GATES).threshold == math.inf
-    assert (Budget().left, Budget(GATES // 2).left, Budget(GATES + 1).left) == (1, 0.5, 0)
+@pytest.mark.parametrize(
+    ("past", "now", "threshold"),
+    [
+        pytest.param([], 0, 52, id="the first gate"),
+        pytest.param([0], 0, 104, id="at once again"),
+        pytest.param([0], 365, 52, id="after a year"),
+        pytest.param([7 * week for week in range(60)], 7 * 60, 54.2, id="one a week"),
+        pytest.param(range(400), 400, 379.6, id="one a night"),
+        pytest.param([5], 0, 104, id="a clock that went back"),
+    ],
+)
+def test_what_a_gate_asks_for(past, now, threshold):
+    asked = budget([at * DAY for at in past], now * DAY, SETTINGS).threshold
+    assert asked == pytest.approx(threshold, rel=1e-3)
 
 
-def test_a_year_begins_with_the_first_gate():
-    assert spent([], 5.0) == Budget()
-    past = [(100.0, True), (200.0, False), (100.0 + YEAR_SECONDS, True)]
-    assert spent(past[:2], 300.0) == Budget(2, 1)
-    assert spent(past[:2], 101.0 + YEAR_SECONDS) == Budget()
-    assert spent(past, 101.0 + YEAR_SECONDS) == Budget(1, 1)
+@pytest.mark.parametrize("every", [0.7, 7, 30])
+@pytest.mark.parametrize("errors", [0.1, 1.0])
+def test_a_years_gates_spend_no_more_than_its_errors(every, errors):
+    settings = GateConfig(false_better_a_year=errors)
+    times = [number * every * DAY for number in range(int(800 / every))]
+    spent = [1 / budget(times[:n], at, settings).threshold for n, at in enumerate(times)]
+    for first in range(0, len(times), max(1, len(times) // 20)):
+        year = [
+            s for at, s in zip(times, spent, strict=True) if 0 <= at - times[first] < YEAR_SECONDS
+        ]
+        assert sum(year) <= errors * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
     ("count", "e", "threshold", "needed"),
-    [(50, 10, 100, 100), (50, 100, 10, 50), (50, 0.9, 10, None), (50, 10, math.inf, None)],
+    [(50, 10, 100, 100), (50, 100, 10, 50), (50, 0.9, 10, None)],
 )
 def test_how_many_would_decide(count, e, threshold, needed):
-    assert probes_needed(count, e, threshold) == needed
+    assert labels_needed(count, e, threshold) == needed
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.2, 0.5])
+def test_so_many_labels_prove_a_gain_in_nine_of_ten_gates(gain):
+    rng, labels = random.Random(3), labels_for(gain, 52)
+
+    def proves(count: int) -> bool:
+        return e_value([float(rng.random() < gain) for _ in range(count)]) >= 52
+
+    assert sum(proves(labels) for _ in range(200)) >= 168
+    assert sum(proves(labels // 2) for _ in range(200)) <= 150
 
 
 @pytest.mark.parametrize("chance", [0.5, 0.8])

@@ -8,31 +8,23 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from jobs import prune
-from tests.quick.test_store import adapter, recorded, states
-from ttrl.adapters import remove
+from tests.stores import DAY, adapter, ask, both_stores, on_disk, publish, recorded, states
+from ttrl.adapters.versions import remove
 from ttrl.config import Config
-from ttrl.labelling import Judged, Pair, Side
-from ttrl.probes import Label, ProbeOrigin
-from ttrl.proof import Pin, Pinned
-from ttrl.questions import from_prompt
-from ttrl.settings import ConfigError, load
+from ttrl.config.loading import ConfigError, load
+from ttrl.evaluation.labelling import Judged, Pair, Side
+from ttrl.evaluation.probes import Label, ProbeOrigin
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterGone, AdapterState, Forgotten
 from ttrl.store.forgetting import Doomed
-from ttrl.store.questions import QuestionState, Recorded
+from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunState, Trigger
 
-DAY = 86400.0
 SECRET = "my number is 0151 23456789, call me"
-
-
-def ask(store, prompt, client=None, *, days_ago=0.0, holdout=0.0):
-    """Ask it; the question's id."""
-    at = time.time() - days_ago * DAY
-    store.questions.record([Recorded(from_prompt(prompt), at, client)], holdout=holdout)
-    return next(q.id for q in store.questions.page(1000) if q.question.text == prompt)
 
 
 def vote(store, run_id, question_id, text="an answer"):
@@ -59,25 +51,13 @@ def ended(store, *, days_ago=0.0):
     return run.id
 
 
-def publish(
-    store, name, learned, parent=None, *, created=1.0, state=AdapterState.APPROVED, pins=()
-):
-    row = replace(adapter(name, state=state), parent=parent, created=created)
-    measured = [Pinned(Pin(key, (1, 2), 1), "float32", (0.0,), (0.0,)) for key in pins]
-    store.adapters.publish(row, learned, measured, author="run")
-
-
 def long_ago(store):
     """What was wanted was so, more than a week ago."""
     with store._database.write() as connection:
         connection.exec_driver_sql("update wanted set at = id")
 
 
-def on_disk(tmp_path):
-    """Everything in the state directory's files, as a grep sees it."""
-    return b"".join(f.read_bytes() for f in sorted(tmp_path.rglob("*")) if f.is_file())
-
-
+@both_stores
 def test_a_purged_client_is_forgotten_by_whoever_learned_from_it(store):
     """`a` was asked by both clients, and by the other one first."""
     ask(store, "a", "other")
@@ -112,7 +92,7 @@ def test_without_an_untainted_version_the_base_is_wanted(store):
     publish(store, "held", [], parent="one", state=AdapterState.HELD)
     assert store.forgetting.purge(Doomed([a])).wanted is None
     assert store.adapters.get("held").state is AdapterState.TAINTED
-    assert "goes on from" in store.adapters.get("held").reason
+    assert "ancestor" in store.adapters.get("held").reason
 
 
 def test_a_tainted_version_may_serve_until_there_is_another(store):
@@ -155,6 +135,46 @@ def test_what_is_purged_leaves_nothing_on_the_disk(tmp_path):
     assert b"0151 2345" not in on_disk(tmp_path)
 
 
+def test_only_runs_that_mention_a_question_are_read_when_it_is_forgotten(store):
+    """Their number, not that of all runs, decides how long it takes."""
+    ids = recorded(store, "a", "b", "c", "d")
+    hashes = [store.questions.get(key).question.hash for key in ids]
+    requests = [{"hashes": hashes[2:]}, *[{}] * 20]
+    for number, request in enumerate(requests):
+        run = store.runs.create(Trigger.OPERATOR, request)
+        store.runs.end(run.id, RunState.NOTHING, "")
+        quoted = [{"probe": hashes[number % 2], "live": SECRET}]
+        for _ in range(2):
+            store.runs.add_verdict(
+                {"run_id": run.id, "against": "base", "verdict": "better",
+                 "evidence": {"worst": quoted}}
+            )  # fmt: skip
+    read = []
+
+    def note(connection, cursor, statement, parameters, context, many):
+        if "FROM verdicts" in statement or "FROM runs" in statement:
+            read.append(statement)
+
+    sa.event.listen(store._database._backend.engine, "before_cursor_execute", note)
+    store.questions.delete([ids[3]])
+    assert len(read) == 2, "its run, and that one's verdicts"
+    assert store.runs.get(1).request == {"hashes": [hashes[2]]}
+    assert store.runs.verdicts(1)[0]["evidence"]["worst"]
+    store.questions.delete([ids[0]])
+    for run in store.runs.newest(30):
+        for verdict in store.runs.verdicts(run.id):
+            assert bool(verdict["evidence"]["worst"]) == (run.id % 2 == 0)
+    read.clear()
+    store.questions.delete([ids[0], ids[3]])
+    assert read == [], "they are mentioned no more"
+    with store._database.read() as connection:
+        plan = connection.exec_driver_sql(
+            "EXPLAIN QUERY PLAN SELECT run_id FROM mentions WHERE hash IN ('a', 'b')"
+        ).all()
+    assert [row.detail.split()[0] for row in plan] == ["SEARCH"]
+
+
+@both_stores
 def test_purged_text_is_found_wherever_it_stands(store):
     store.probes.add([Label(from_prompt("who?"), ("Ada Lovelace",), None, ("x",))])
     a = ask(store, "Ada's phone")
@@ -169,6 +189,7 @@ def test_purged_text_is_found_wherever_it_stands(store):
     sees="the run is stopped; the live version answers",
     keeps="all other questions; nothing of that run serves",
 )
+@both_stores
 def test_nothing_is_published_that_learned_from_what_was_forgotten_meanwhile(store):
     a, b = recorded(store, "a", "b")
     publish(store, "one", [b])
@@ -189,6 +210,7 @@ def test_nothing_is_published_that_learned_from_what_was_forgotten_meanwhile(sto
     assert store.adapters.wanted().adapter is None
 
 
+@both_stores
 def test_old_questions_go_but_for_those_that_prove_a_version_or_were_judged(store):
     old = {text: ask(store, text, "me", days_ago=100) for text in ("a", "b", "c", "d")}
     held_out = ask(store, "e", days_ago=100, holdout=1)
@@ -208,6 +230,7 @@ def test_old_questions_go_but_for_those_that_prove_a_version_or_were_judged(stor
     assert store.forgetting.purge(doomed).adapters == ("one",)
 
 
+@both_stores
 def test_who_asked_what_expired_can_still_be_forgotten(store):
     a = ask(store, "a", "me", days_ago=100)
     publish(store, "one", [a])
@@ -217,6 +240,7 @@ def test_who_asked_what_expired_can_still_be_forgotten(store):
     assert store.forgetting.purge(Doomed(client="me")).adapters == ("one",)
 
 
+@both_stores
 def test_too_many_questions_are_those_asked_longest_ago(store):
     for days in (5, 1, 4, 2, 3):
         ask(store, f"{days}", days_ago=days)
@@ -240,6 +264,7 @@ def test_nothing_goes_by_age_while_a_run_may_need_it(store, tmp_path):
     assert prune.run(settings, store) == prune.Pruned(questions=1, retired=("one",))
 
 
+@both_stores
 def test_details_of_old_runs_go_and_their_votes_stay(store, tmp_path):
     a = ask(store, "a")
     logs = tmp_path / "logs"
@@ -299,6 +324,7 @@ def test_the_newest_versions_stay_and_those_that_are_needed(newest, needed, reti
     assert prune.to_retire([*gone, *approved, *held], needed, newest) == retired
 
 
+@both_stores
 def test_files_go_when_they_are_unloaded_and_nobody_is_to_get_them(store, tmp_path):
     root, config = tmp_path / "adapters", Config(state_dir=tmp_path, keep={"adapters": 1})
     a = ask(store, "a")
@@ -328,6 +354,7 @@ def test_the_size_of_a_store_elsewhere_is_not_ours_to_keep():
     assert load(None, overrides={"keep.bytes": "1GB"}).config.keep.bytes == 10**9
 
 
+@both_stores
 def test_what_went_out_comes_in_again(store):
     for text, client in (("a", "me"), ("a", "other"), ("b", None)):
         ask(store, text, client, days_ago=3)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import fuzz
-from serve.gateway import OTHER_ROUTES
+from serve.gateway.app import OTHER_ROUTES
 from tests.house import house
 from tests.standin import streaming
 

@@ -13,11 +13,11 @@ import openai
 import pytest
 from starlette.types import Receive, Send
 
-from serve.forward import Limits
-from serve.gateway import OTHER_ROUTES, GatewaySettings
+from serve.gateway.app import OTHER_ROUTES, GatewaySettings
+from serve.gateway.forwarding import Limits
 from tests.house import House, asking, house, until
 from tests.standin import Gate, at_once, completion, echoing, saying, streaming
-from ttrl.questions import Unlearnable
+from ttrl.questions.question import Unlearnable
 
 CHAT = "/v1/chat/completions"
 
@@ -66,7 +66,7 @@ def test_only_stable_names_are_listed(home: House) -> None:
     with home.client() as client:
         models = client.models.list().data
         assert client.models.retrieve("demo") == models[0]
-        with pytest.raises(openai.NotFoundError, match="no such model"):
+        with pytest.raises(openai.NotFoundError, match="does not exist"):
             client.models.retrieve("ttrl-1")
     assert [model.id for model in models] == ["demo", "other-name"]
     assert models[0].model_extra == {"max_model_len": 512}

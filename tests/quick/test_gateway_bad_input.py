@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from serve.forward import Limits
+from serve.gateway.forwarding import Limits
 from tests.house import House, asking, house, until
 
 CHAT = "/v1/chat/completions"

@@ -13,11 +13,11 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Receive, Send
 
-from serve.counts import UpstreamError
-from serve.forward import Limits
-from serve.gateway import GatewaySettings, app
-from serve.live import Live, Route
-from serve.recorder import Recorder
+from serve.gateway.app import GatewaySettings, app
+from serve.gateway.counts import UpstreamError
+from serve.gateway.forwarding import Limits
+from serve.gateway.live import Live, Route
+from serve.gateway.recorder import Recorder
 from tests.house import House, asking, house, until
 from tests.standin import (
     DEADLINE,
@@ -32,7 +32,7 @@ from tests.standin import (
     saying,
     streaming,
 )
-from ttrl.questions import Unlearnable
+from ttrl.questions.question import Unlearnable
 from ttrl.store.questions import Recorded
 
 CHAT = "/v1/chat/completions"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serve.counts import Closed
+from serve.gateway.counts import Closed
 from tests.house import House, asking, house
 from tests.standin import DEADLINE
 

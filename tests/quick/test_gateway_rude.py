@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import Receive, Send
 
-from serve.counts import Closed
-from serve.forward import Limits
-from serve.protocol import Bounds, Phase, overdue
+from serve.gateway.counts import Closed
+from serve.gateway.forwarding import Limits
+from serve.gateway.server import Bounds, Phase, overdue
 from tests.house import House, asking, house, until
 from tests.standin import DEADLINE, event, head, streaming
 

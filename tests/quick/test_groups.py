@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.groups import Downsampling, informative, keep
+from ttrl.sampling.groups import Downsampling, informative, keep
 
 BINARY = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40)
 WORTH = st.lists(st.floats(-3, 3), min_size=2, max_size=9)
@@ -38,11 +38,12 @@ def test_kept_are_places_in_order_and_the_same_for_the_same_seed(rewards, count,
     kept = keep(rewards, count, seed, how)
     assert kept == keep(rewards, count, seed, how)
     assert list(kept) == sorted(set(kept))
-    assert len(kept) == min(count, len(rewards))
+    assert count % len(kept) == 0
+    assert len(kept) == max(n for n in range(1, len(rewards) + 1) if count % n == 0)
     assert all(0 <= place < len(rewards) for place in kept)
 
 
-@given(BINARY, st.integers(2, 50))
+@given(BINARY, st.integers(1, 25).map(lambda half: 2 * half))
 def test_what_differs_still_differs_among_the_kept(rewards, count):
     kept = [rewards[place] for place in keep(rewards, count, seed=0)]
     assert informative(kept) is informative(rewards)
@@ -50,7 +51,7 @@ def test_what_differs_still_differs_among_the_kept(rewards, count):
 
 @given(WORTH | st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=9), st.integers(2, 8))
 def test_nothing_varies_more_than_what_is_kept(rewards, count):
-    count = min(count, len(rewards))
+    count = len(keep(rewards, count, seed=3))
     kept = [rewards[place] for place in keep(rewards, count, seed=3)]
     best = max(map(statistics.pvariance, combinations(rewards, count)))
     assert statistics.pvariance(kept) == pytest.approx(best, abs=1e-9)
@@ -66,6 +67,7 @@ def test_by_hand():
     worth = [0.9, 0.1, 0.11, 0.12, 0.13, 0.8]
     assert keep(worth, 4, seed=0) == (0, 1, 2, 5)
     assert keep(worth, 6, seed=0) == (0, 1, 2, 3, 4, 5)
+    assert keep(worth, 8, seed=0) == (0, 1, 2, 5), "of 8, 4 of the 6"
 
 
 def test_the_first_and_random_ones():
@@ -80,3 +82,14 @@ def test_the_first_and_random_ones():
 def test_keeping_none_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         keep([1.0, 0.0], 0, seed=0)
+
+
+@pytest.mark.parametrize(("drawn", "agree"), [(12, 6), (12, 3), (8, 1), (8, 4), (15, 14), (3, 1)])
+def test_repeated_to_fill_the_rows_no_advantage_changes(drawn, agree):
+    rewards = [1.0] * agree + [0.0] * (drawn - agree)
+    kept = [rewards[place] for place in keep(rewards, 16, seed=1)]
+    rows = kept * (16 // len(kept))
+    assert len(rows) == 16
+    assert statistics.fmean(rows) == statistics.fmean(kept)
+    assert statistics.pstdev(rows) == pytest.approx(statistics.pstdev(kept))
+    assert 0 < statistics.fmean(kept) < 1

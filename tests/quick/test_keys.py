@@ -16,18 +16,18 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from serve import keys
-from serve.admission import Admission, host_in
 from serve.cli import main
-from serve.counts import TurnedAway
-from serve.errors import Refused
-from serve.forward import Limits
-from serve.keys import Bucket, Key, KeyFile, KeysUnreadable, changing, digest_of, read, take
+from serve.gateway import keys
+from serve.gateway.admission import Admission, host_in
+from serve.gateway.counts import TurnedAway
+from serve.gateway.forwarding import Limits
+from serve.gateway.keys import Bucket, Key, KeyFile, KeysUnreadable, changing, digest_of, read, take
+from serve.gateway.request import Refused
 from tests.house import House, Tally, asking, house, until
 from tests.standin import DEADLINE, Gate, streaming
 from ttrl import files
 from ttrl.metrics import Metrics
-from ttrl.questions import Unlearnable
+from ttrl.questions.question import Unlearnable
 
 CHAT = "/v1/chat/completions"
 
@@ -98,16 +98,19 @@ def test_whose_key_it_is(headers: dict[str, str], key: str | None) -> None:
 
 
 BAD_FILES = [
-    ("", "no list of keys"),
-    ("just: this", "no list of keys"),
-    ("[", "is not YAML"),
+    ("", "not a list of keys"),
+    ("just: this", "not a list of keys"),
+    ("[", "is not valid YAML"),
     ("- {name: a}", r"0\.sha256: Field required"),
     ("- {name: a, sha256: abc}", r"0\.sha256"),
     ("- {name: 'a b', sha256: " + "0" * 64 + "}", r"0\.name"),
     ("- {name: a, sha256: " + "a" * 64 + ", at_once: 0}", r"0\.at_once"),
     ("- {name: a, sha256: " + "a" * 64 + ", lern: false}", r"0\.lern"),
-    ("- &a {name: a, sha256: " + "a" * 64 + "}\n- *a", "same name twice"),
-    ("- {name: a, sha256: " + "a" * 64 + "}\n- {name: b, sha256: " + "a" * 64 + "}", "same sha256"),
+    ("- &a {name: a, sha256: " + "a" * 64 + "}\n- *a", "duplicate name"),
+    (
+        "- {name: a, sha256: " + "a" * 64 + "}\n- {name: b, sha256: " + "a" * 64 + "}",
+        "duplicate sha256",
+    ),
 ]
 
 
@@ -477,11 +480,11 @@ def test_the_commands(tmp_path: Path) -> None:
         "nightly",
     ]
     assert "already" in ttrl("add", "support", keys=path, code=1)
-    assert "is no name" in ttrl("add", "a b", keys=path, code=2)
+    assert "is not a valid name" in ttrl("add", "a b", keys=path, code=2)
     assert "there is no key nobody" in ttrl("remove", "nobody", keys=path, code=1)
     assert json.loads(ttrl("remove", "support", "--json", keys=path))["left"] == 1
     assert "0 keys left" in ttrl("remove", "nightly", keys=path)
-    assert "nobody may ask" in ttrl("list", keys=path)
+    assert "every request is refused" in ttrl("list", keys=path)
     assert "gateway.keys" in ttrl("list", keys=None, code=2)
     assert {each.name for each in tmp_path.iterdir()} <= {"keys.yaml", ".keys.yaml.lock"}
 
@@ -503,7 +506,7 @@ def test_the_file_stays_whose_and_what_it_is(tmp_path: Path) -> None:
     remove = ["keys", "remove", "a", "--set", f"gateway.keys={path}"]
     assert f"purge --key {digest_of('a')}" in CliRunner().invoke(main, remove).output
     path.unlink()
-    assert "goes by the keys" in ttrl("remove", "b", keys=path, code=1)
+    assert "uses the keys" in ttrl("remove", "b", keys=path, code=1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
@@ -541,7 +544,7 @@ def test_root_follows_no_link_of_the_service_user(
 def test_a_bad_file_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text("[")
-    assert "not YAML" in ttrl("add", "a", keys=path, code=1)
+    assert "not valid YAML" in ttrl("add", "a", keys=path, code=1)
     assert path.read_text() == "["
 
 

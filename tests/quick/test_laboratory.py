@@ -26,10 +26,10 @@ from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
 from ttrl.answers import Reader
 from ttrl.config import UpdateConfig, VoteConfig
 from ttrl.demo.questions import Problem
-from ttrl.engine.pacer import Pacer
-from ttrl.questions import from_prompt
+from ttrl.engine.pacing import Pacer
+from ttrl.engine.samples import Finish, Sample, SampleSet
+from ttrl.questions.question import from_prompt
 from ttrl.rewards import REWARDS, Ballot
-from ttrl.samples import Finish, Sample, SampleSet
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import take_vote
 

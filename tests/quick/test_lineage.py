@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from ttrl.adapters import Manifest
-from ttrl.base import Base, identify
-from ttrl.lineage import Begins, Descent, Plan, descend, stack
+from jobs.selection import Begins, Descent, Plan, descend, stack
+from ttrl.adapters.base import Base, identify
+from ttrl.adapters.versions import Manifest
 from ttrl.store.adapters import AdapterRow, AdapterState
 
 BASE = Base("org/model", "w" * 64, "t" * 64)
@@ -19,7 +19,7 @@ LIVE = Manifest(
     "all-linear", BASE.weights, BASE.text,
 )  # fmt: skip
 OLD = replace(LIVE, modules=None, weights=None, text=None)
-PLAN = Plan(BASE, 16, "all-linear", 3)
+PLAN = Plan(BASE, 16, "all-linear")
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ PLAN = Plan(BASE, 16, "all-linear", 3)
     [
         pytest.param(None, PLAN, Begins.NO_PARENT, id="nothing learned yet"),
         pytest.param(LIVE, PLAN, None, id="goes on"),
-        pytest.param(LIVE, replace(PLAN, updates=2), Begins.FULL, id="as many as may be"),
-        pytest.param(LIVE, replace(PLAN, updates=1), Begins.FULL, id="the bound was lowered"),
+        pytest.param(LIVE, replace(PLAN, full=True), Begins.FULL, id="far from the base"),
+        pytest.param(None, replace(PLAN, full=True), Begins.NO_PARENT, id="the base is not far"),
         pytest.param(LIVE, replace(PLAN, rank=8), Begins.RANK, id="another rank"),
         pytest.param(LIVE, replace(PLAN, modules="q_proj"), Begins.MODULES, id="other modules"),
         pytest.param(
@@ -56,6 +56,7 @@ def test_where_a_run_starts(live, plan, begins):
     goes_on, again = Descent(live, stacked=stacked), Descent(None, begins, again=stacked)
     assert found == (goes_on if begins is None else again)
     assert bool(found.words) == (begins is not None)
+    assert found.updates == (2 if live and begins else 1), "those that it replaces"
 
 
 def test_only_what_a_version_goes_back_to_is_stacked():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.meaning.marks import conflict, read
+from ttrl.meaning.numbers import conflict, read
 
 Q = "What do Anna and Ben do with the RX-200 after 30 days?"
 

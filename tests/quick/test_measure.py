@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from jobs import drift, measure
-from tests.quick.test_examination import Engine, labels, sums
+from jobs import measure
+from tests.answering import REFUSED, Engine, failing, labels, sums
 from ttrl.config import Config
-from ttrl.questions import from_prompt, from_request
+from ttrl.questions.question import from_prompt, from_request
 from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 
@@ -37,6 +37,18 @@ def test_the_live_version_is_measured_and_nobody_else(store):
     assert kept.numbers["pass_at_1"] == found.quality.pass_at_1
     assert store.measurements.newest(Kind.QUALITY) is None, "nothing of the base model"
     assert {probe.exposures for probe in store.probes.labelled()} == {0}, "no gate has looked"
+
+
+def test_what_cannot_be_had_is_left_out_and_said(store):
+    store.probes.add(labels(40))
+    engine = Engine(fails=failing(REFUSED, {"base"}, sums(2)))
+    found = measure.run(config(), store, engine)
+    assert found.quality is not None
+    assert found.quality.questions == 38
+    assert found.remarks == "2 probes were left out: the engine refused them"
+    kept = store.measurements.newest(Kind.QUALITY)
+    assert kept is not None
+    assert kept.numbers["remarks"] == found.remarks
 
 
 def test_labels_that_do_not_look_like_the_traffic_do_not_speak_for_it(store):
@@ -83,13 +95,13 @@ def test_questions_that_move_are_seen(store):
     every = sentences("How do I get to", 300)
     random.Random(0).shuffle(every)
     record(store, every[:150], now - 10 * DAY)
-    assert drift.run(config(), store) is None, "none are new"
+    assert measure.shift_of_questions(config(), store) is None, "none are new"
     record(store, every[150:], now - DAY)
-    quiet = drift.run(config(), store)
+    quiet = measure.shift_of_questions(config(), store)
     assert quiet is not None
     assert not quiet.moved
     record(store, sentences("What does a night cost in", 150), now - DAY)
-    loud = drift.run(config(), store)
+    loud = measure.shift_of_questions(config(), store)
     assert loud is not None
     assert loud.moved
     assert loud.psi > 4 * quiet.psi
@@ -118,5 +130,5 @@ def test_questions_that_say_little(store, texts):
         question = from_request({"messages": body}, max_chars=1000)
         at = now - (n % 2) * 10 * DAY
         store.questions.record([Recorded(question, at)], holdout=0)
-    found = drift.run(config(), store)
+    found = measure.shift_of_questions(config(), store)
     assert found is None or not found.moved

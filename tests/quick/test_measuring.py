@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from serve import measuring
-from serve.measuring import Measuring
+from serve.daemon import housekeeping
+from serve.daemon.housekeeping import Measuring
 from ttrl.config import Config
-from ttrl.questions import from_prompt
+from ttrl.questions.question import from_prompt
 from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
@@ -92,17 +92,13 @@ def test_it_is_not_tried_again_at_once(core, monkeypatch, caplog, code):
 
         return SimpleNamespace(wait=wait)
 
-    monkeypatch.setattr(measuring, "spawn", spawn)
-    monkeypatch.setattr(measuring, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(housekeeping, "spawn", spawn)
+    measuring = Measuring(core)
 
-    async def some_time():
-        task = asyncio.create_task(Measuring(core).run())
-        async with asyncio.timeout(20):
-            while not started:  # noqa: ASYNC110 - nothing says that it has begun
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
-        task.cancel()
+    async def look_twice():
+        await measuring.look()
+        await measuring.look()
 
-    asyncio.run(some_time())
+    asyncio.run(look_twice())
     assert started == [("jobs.measure", ["--engine-url", "http://127.0.0.1:1", *BOTH])]
     assert bool(caplog.records) == bool(code)

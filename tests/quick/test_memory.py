@@ -1,52 +1,44 @@
-"""The memory plan: known models' numbers, what is refused, and what is proposed instead."""
+"""The memory estimate: published models' figures, what is warned of, what is refused."""
 
 from __future__ import annotations
 
+import http.server
 import json
-import struct
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as some
 
-from jobs import adapt
+from jobs import sampling
+from jobs.run import execute
+from serve import doctor
 from serve.cli import main
+from ttrl.adapters.base import ModelNotFound, find
 from ttrl.config import Config
+from ttrl.config.loading import override
 from ttrl.demo import model_dir
-from ttrl.engine.card import first_card
-from ttrl.engine.client import EngineClient
-from ttrl.memory import check
-from ttrl.memory.asked import GIB, Card, ask, rows_at_once
-from ttrl.memory.judge import Change, Outcome, apply, judge
-from ttrl.memory.plan import FRAGMENTATION, cache_bytes, plan, trainer_plan
-from ttrl.memory.shape import CannotPlan, find, read
-from ttrl.settings import override
+from ttrl.engine import memory
+from ttrl.engine.client import EngineClient, ModelCard
+from ttrl.engine.memory import FRAGMENTATION, GIB, CannotEstimate, Card, Fit, Model, first_card
 from ttrl.store import Store
 from ttrl.store.runs import RunState, Trigger
 
-QWEN3_8B = {
-    "hidden_size": 4096,
-    "intermediate_size": 12288,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 151936,
-    "max_position_embeddings": 40960,
-    "sliding_window": None,
-    "tie_word_embeddings": False,
-}
-QWEN3_SMALL = QWEN3_8B | {
+QWEN3 = {
+    "model_type": "qwen3",
     "hidden_size": 1024,
     "intermediate_size": 3072,
     "num_hidden_layers": 28,
     "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
     "tie_word_embeddings": True,
 }
-LLAMA_8B = {
+LLAMA = {
+    "model_type": "llama",
     "hidden_size": 4096,
     "intermediate_size": 14336,
     "num_hidden_layers": 32,
@@ -54,105 +46,239 @@ LLAMA_8B = {
     "num_key_value_heads": 8,
     "vocab_size": 128256,
     "max_position_embeddings": 131072,
-    "rope_scaling": {"factor": 8.0, "rope_type": "llama3"},
     "tie_word_embeddings": False,
 }
+MIXTURE = QWEN3 | {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "tie_word_embeddings": False,
+}
+GEMMA2 = {
+    "model_type": "gemma2",
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "sliding_window": 4096,
+    "max_position_embeddings": 8192,
+}
+GEMMA3 = {
+    "model_type": "gemma3",
+    "text_config": {
+        "model_type": "gemma3_text",
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+        "sliding_window": 1024,
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "image_size": 896,
+    },
+}
+"""As published: Gemma's leave out what is their class's default."""
+
+QWEN3_SMALL = Model(
+    parameters=596_049_920,
+    linear=10_092_544 // 16,
+    layers=28,
+    hidden=1024,
+    queries=2048,
+    keys=1024,
+    mlp=3072,
+    vocabulary=151936,
+    cached=28 * 2048,
+    windowed=0,
+    window=0,
+    context=40960,
+)
+QWEN3_8B = Model(
+    parameters=8_190_735_360,
+    linear=43_646_976 // 16,
+    layers=36,
+    hidden=4096,
+    queries=4096,
+    keys=1024,
+    mlp=12288,
+    vocabulary=151936,
+    cached=36 * 2048,
+    windowed=0,
+    window=0,
+    context=40960,
+)
+LLAMA_8B = Model(
+    parameters=8_030_261_248,
+    linear=41_943_040 // 16,
+    layers=32,
+    hidden=4096,
+    queries=4096,
+    keys=1024,
+    mlp=14336,
+    vocabulary=128256,
+    cached=32 * 2048,
+    windowed=0,
+    window=0,
+    context=131072,
+)
+MODELS = {"t/qwen3-0.6b": QWEN3_SMALL, "t/qwen3-8b": QWEN3_8B, "t/llama-8b": LLAMA_8B}
 
 
-def tensors_of(config):
-    """The tensors that a Llama or Qwen3 checkpoint of this configuration holds."""
-    hidden, inner, words = (
-        config[key] for key in ("hidden_size", "intermediate_size", "vocab_size")
-    )
-    head = config.get("head_dim") or hidden // config["num_attention_heads"]
-    queries, keys = (
-        head * config["num_attention_heads"],
-        head * config["num_key_value_heads"],
-    )
-    yield "model.embed_tokens.weight", [words, hidden]
-    yield "lm_head.weight", [words, hidden]  # Qwen3-0.6B's file has it although it is tied
-    yield "model.norm.weight", [hidden]
-    for layer in range(config["num_hidden_layers"]):
-        parts = {
-            "self_attn.q_proj": [queries, hidden],
-            "self_attn.k_proj": [keys, hidden],
-            "self_attn.v_proj": [keys, hidden],
-            "self_attn.o_proj": [hidden, queries],
-            "mlp.gate_proj": [inner, hidden],
-            "mlp.up_proj": [inner, hidden],
-            "mlp.down_proj": [hidden, inner],
-            "input_layernorm": [hidden],
-            "post_attention_layernorm": [hidden],
-        }
-        if "head_dim" in config:
-            parts |= {"self_attn.q_norm": [head], "self_attn.k_norm": [head]}
-        for part, shape in parts.items():
-            yield f"model.layers.{layer}.{part}.weight", shape
-
-
-def write_weights(path, tensors):
-    """A safetensors file without its data."""
-    header = {name: {"dtype": "BF16", "shape": shape} for name, shape in tensors}
-    text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text)
-
-
-def write_model(directory, config):
+def write_config(directory, config):
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config))
-    write_weights(directory / "model.safetensors", tensors_of(config))
-    return directory
+    return str(directory)
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    room = tmp_path_factory.mktemp("models")
-    known = {"qwen3-8b": QWEN3_8B, "qwen3-0.6b": QWEN3_SMALL, "llama-8b": LLAMA_8B}
-    return {name: write_model(room / name, config) for name, config in known.items()}
+@pytest.fixture
+def known(monkeypatch):
+    """Models of which no file is there."""
 
+    def read(name):
+        if name not in MODELS:
+            raise CannotEstimate(f"{name} is nowhere")
+        return MODELS[name]
 
-@pytest.fixture(scope="session")
-def shapes(models):
-    return {name: read(path) for name, path in models.items()}
+    monkeypatch.setattr(memory, "read_model", read)
 
 
 def configured(*flags, **settings):
     dotted = {name.replace("__", "."): value for name, value in settings.items()}
-    return override(Config(), {"engine.flags": list(flags)} | dotted)
+    given = {"engine.flags": list(flags), "vote.max_tokens": 1024, "model.name": "t/qwen3-8b"}
+    return override(Config(), given | dotted)
 
 
 def card(gib, free=None):
     return Card("NVIDIA Test", int(gib * GIB), int((gib if free is None else free) * GIB))
 
 
-def plan_for(shape, gib, *flags, free=None, ours=True, **settings):
-    where = card(gib, free)
-    return plan(where, shape, ask(configured(*flags, **settings), shape, where), ours=ours)
+def estimated(gib, *flags, free=None, **settings):
+    return memory.estimate(configured(*flags, **settings), card(gib, free))
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("config", "parameters", "kv_bytes", "lora_rank_16"),
+    [
+        (QWEN3, 596_049_920, 114_688, 10_092_544),
+        (LLAMA, 8_030_261_248, 131_072, 41_943_040),
+        (MIXTURE, 30_532_122_624, 98_304, 13_369_344),
+        (GEMMA2, 2_614_341_888, 106_496, 20_766_720),
+        (GEMMA3, 4_300_079_472, 139_264, None),
+    ],
+    ids=["Qwen3-0.6B", "Llama-3.1-8B", "Qwen3-30B-A3B", "gemma-2-2b", "gemma-3-4b"],
+)
+def test_published_models(tmp_path, config, parameters, kv_bytes, lora_rank_16):
+    """What their authors or the hub say they have, from a configuration without any weights."""
+    pytest.importorskip("transformers")
+    found = memory.figures(write_config(tmp_path / "m", config))
+    assert found.parameters == pytest.approx(parameters, rel=0.005)
+    assert 2 * (found.cached + found.windowed) == kv_bytes
+    assert lora_rank_16 in (None, 16 * found.linear)
+
+
+def test_the_figures_of_the_other_tests(tmp_path):
+    pytest.importorskip("transformers")
+    assert memory.figures(write_config(tmp_path / "q", QWEN3)) == QWEN3_SMALL
+    assert memory.figures(write_config(tmp_path / "l", LLAMA)) == LLAMA_8B
+
+
+def test_layers_with_a_window_cache_no_more_than_that(tmp_path):
+    pytest.importorskip("transformers")
+    found = memory.figures(write_config(tmp_path / "m", GEMMA2))
+    assert found.cached == found.windowed == 13 * 2 * 4 * 256
+    assert found.cache(8192) == found.cached * (8192 + 4096)
+    assert found.cache(100) == found.cached * 200
+
+
+def test_a_tokenizer_may_shorten_the_context(tmp_path):
+    pytest.importorskip("transformers")
+    name = write_config(tmp_path / "m", QWEN3)
+    (tmp_path / "m" / "tokenizer_config.json").write_text('{"model_max_length": 2048}')
+    assert memory.figures(name).context == 2048
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "kv_per_token", "lora_rank_16"),
+    ("config", "why"),
     [
-        ("llama-8b", 8_030_261_248, 131072, 41_943_040),
-        ("qwen3-8b", 8_190_735_360, 147456, 43_646_976),
-        ("qwen3-0.6b", 596_049_920, 114688, 10_092_544),
+        (QWEN3 | {"quantization_config": {"quant_method": "fp8"}}, "quantized"),
+        (QWEN3 | {"model_type": "nobody-s"}, "cannot read the configuration"),
     ],
 )
-def test_known_models(shapes, name, parameters, kv_per_token, lora_rank_16):
-    shape = shapes[name]
-    asked = ask(Config(), shape, card(80))
-    assert shape.parameters == parameters
-    assert cache_bytes(shape, asked, 1) == kv_per_token
-    assert asked.lora_parameters == lora_rank_16
-    assert trainer_plan(shape, asked).weights == 2 * parameters
+def test_models_that_cannot_be_estimated(tmp_path, config, why):
+    pytest.importorskip("transformers")
+    with pytest.raises(CannotEstimate, match=why):
+        memory.figures(write_config(tmp_path / "m", config))
 
 
-def test_the_demo_model_is_read_like_any_other():
-    shape = read(model_dir())
-    assert 300_000 < shape.parameters < 500_000
-    assert (shape.layers, shape.hidden, shape.longest) == (3, 96, 512)
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub that has one file."""
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        found = self.path == "/o/m/resolve/main/config.json"
+        body = json.dumps(QWEN3).encode() if found else b""
+        self.send_response(200 if found else 404)
+        self.send_header("ETag", '"1"')
+        self.send_header("X-Repo-Commit", "a" * 40)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
 
 
+@pytest.mark.timeout(300)
+def test_a_model_that_is_not_downloaded(tmp_path, monkeypatch):
+    """Its configuration is all that is fetched, and it does not stay."""
+    pytest.importorskip("transformers")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        assert memory.read_model("o/m") == QWEN3_SMALL
+        hub.shutdown()
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_a_hub_name_is_looked_up_in_the_local_cache_only(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    snapshot = tmp_path / "models--o--m" / "snapshots" / "abc"
+    (tmp_path / "models--o--m" / "refs").mkdir(parents=True)
+    (tmp_path / "models--o--m" / "refs" / "main").write_text("abc")
+    snapshot.parent.mkdir()
+    write_config(snapshot, QWEN3)
+    real = hub.try_to_load_from_cache
+    monkeypatch.setattr(
+        hub, "try_to_load_from_cache", lambda name, file: real(name, file, cache_dir=tmp_path)
+    )
+    assert find("o/m") == snapshot
+    with pytest.raises(ModelNotFound, match="not been downloaded"):
+        find("o/other")
+    with pytest.raises(ModelNotFound, match="neither"):
+        find("/no/such/place")
+    assert find(str(model_dir())) == model_dir()
+
+
+@pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
     ("name", "rows", "prompt", "completion", "settings", "counted"),
     [
@@ -165,135 +291,91 @@ def test_the_demo_model_is_read_like_any_other():
     ],
 )
 def test_activations_are_neither_forgotten_nor_invented(
-    shapes, name, rows, prompt, completion, settings, counted
+    name, rows, prompt, completion, settings, counted
 ):
     """`counted` are the megabytes that live at the worst moment of forward and backward beside
     weights, LoRA and gradients, with transformers 5.19, PEFT 0.21 and TRL 1.16: the storages of
     all tensors, made under torch's FakeTensorMode."""
-    found = plan_for(shapes[name], 80, **settings)
-    found = found.but(micro_batch=rows, prompt=prompt, completion=completion)
-    reckoned = (found.trainer.activations + found.trainer.head) / FRAGMENTATION / 1e6
-    assert counted <= reckoned <= 1.35 * counted
+    found = estimated(
+        80,
+        model__name=f"t/{name}",
+        update__micro_batch=rows,
+        record__max_chars=prompt,
+        vote__max_tokens=completion,
+        **settings,
+    )
+    assert found.length == prompt + completion
+    assert counted <= found.activations / FRAGMENTATION / 1e6 <= 1.35 * counted
 
 
+SHARE = "--gpu-memory-utilization="
+
+
+@pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
-    ("gib", "flags", "settings", "outcome"),
+    ("gib", "flags", "settings", "fit", "advice"),
     [
-        (80, ["--max-model-len", "8192", "--gpu-memory-utilization=0.55"], {}, Outcome.FITS),
-        (80, ["--max-model-len=8192"], {}, Outcome.TRAINER_TOO_SMALL),
-        (80, ["--gpu_memory_utilization", "0.2"], {}, Outcome.ENGINE_TOO_SMALL),
-        (24, ["--max-model-len=8192"], {}, Outcome.TRAINER_TOO_SMALL),
-        (12, [], {}, Outcome.ENGINE_TOO_SMALL),
-        (80, ["--kv-cache-memory-bytes", "8G", "--max-model-len=8K"], {}, Outcome.FITS),
-        (80, ["--gpu-memory-utilization=0.55"], {"update__micro_batch": 128}, "trainer_too_small"),
-        (80, ["--gpu-memory-utilization=0.5"], {"update__dtype": "float32"}, "trainer_too_small"),
+        (80, [], {}, Fit.FITS, ""),
+        (80, ["--max-model-len", "8192", f"{SHARE}0.55"], {}, Fit.FITS, ""),
+        (80, ["--kv-cache-memory-bytes", "8G", "--max-model-len=8K"], {}, Fit.FITS, ""),
+        (80, [f"{SHARE}0.38", "--max-model-len=auto"], {}, Fit.FITS, ""),
+        (80, [f"{SHARE}0.6"], {}, Fit.UNLIKELY, f"{SHARE}0.57 or less; update.micro_batch="),
+        (80, [f"{SHARE}0.26"], {}, Fit.UNLIKELY, f"{SHARE}0.32 or more"),
+        (80, [f"{SHARE}0.5"], {"update__micro_batch": 128}, Fit.UNLIKELY, "update.micro_batch="),
+        (80, [f"{SHARE}0.6"], {"vote__max_tokens": 6000}, Fit.UNLIKELY, "vote.max_tokens="),
+        (56, [], {}, Fit.UNLIKELY, "--max-model-len=3"),
+        (80, [f"{SHARE}0.92"], {}, Fit.IMPOSSIBLE, f"{SHARE}0.57 or less"),
+        (80, ["--gpu_memory_utilization", "0.1"], {}, Fit.IMPOSSIBLE, "or more"),
+        (24, [], {}, Fit.IMPOSSIBLE, "a larger GPU"),
+        (44, [], {"update__dtype": "float32"}, Fit.IMPOSSIBLE, "a larger GPU"),
     ],
 )
-def test_outcomes(shapes, gib, flags, settings, outcome):
-    fit = judge(plan_for(shapes["qwen3-8b"], gib, *flags, **settings))
-    assert fit.outcome == outcome, str(fit)
-    assert "GiB" in fit.sentence
+def test_what_fits(gib, flags, settings, fit, advice):
+    found = estimated(gib, *flags, **settings)
+    assert found.fit is fit, str(found)
+    assert advice in str(found)
+    assert ("can help" in str(found)) is (fit is not Fit.FITS)
 
 
-def test_the_greatest_length_decides_unless_vllm_may_choose(shapes):
-    flags = ["--gpu-memory-utilization", "0.38"]
-    fit = judge(plan_for(shapes["llama-8b"], 80, *flags))
-    assert fit.outcome is Outcome.ENGINE_TOO_SMALL
-    assert "131072 tokens needs 16.0" in fit.sentence
-    fit = judge(plan_for(shapes["llama-8b"], 80, *flags, "--max-model-len", "auto"))
-    assert fit.outcome is Outcome.FITS
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("gib", [24, 40, 80, 140])
+def test_the_share_is_the_largest_that_leaves_room_for_training(name, gib):
+    found = estimated(gib, model__name=name)
+    if found.fit is Fit.FITS and found.share < memory.UTILIZATION:
+        assert 0 <= found.left <= 0.01 * gib * GIB
+    elif found.fit is not Fit.FITS:  # then users come first: one sequence has room, if any can
+        assert found.cache >= found.sequence or found.share == memory.UTILIZATION
+    again = estimated(gib, f"{SHARE}{found.share}", model__name=name)
+    assert (again.cache, again.left) == (found.cache, found.left)
 
 
-def test_a_shorter_length_is_proposed_when_nothing_else_helps(shapes):
-    fit = judge(plan_for(shapes["llama-8b"], 44))
-    (change,) = fit.changes
-    assert change.max_model_len is not None
-    assert f"--max-model-len {change.max_model_len}" in fit.sentence
+@pytest.mark.usefixtures("known")
+def test_what_training_costs_the_users_is_said():
+    found = estimated(80)
+    alone = estimated(80, f"{SHARE}0.92")
+    both = found.cache_tokens + found.tokens_for_training
+    assert both == pytest.approx(alone.cache_tokens, abs=1)
+    assert f"KV cache has {found.cache_tokens} tokens at all times; without training" in str(found)
 
 
-def test_no_setting_helps(shapes):
-    fit = judge(plan_for(shapes["qwen3-8b"], 16))
-    assert fit.changes == ()
-    assert "larger card" in fit.sentence
+@pytest.mark.usefixtures("known")
+def test_somebody_elses_engine_leaves_what_is_free():
+    url = {"engine__url": "http://127.0.0.1:9"}
+    assert estimated(80, free=40, **url).fit is Fit.FITS
+    found = estimated(80, free=25, **url)
+    assert found.fit is Fit.UNLIKELY
+    assert "update.micro_batch=4" in str(found)
+    assert estimated(80, free=8, **url).fit is Fit.IMPOSSIBLE
 
 
-def test_one_setting_is_proposed_where_one_is_enough(shapes):
-    fit = judge(
-        plan_for(shapes["qwen3-8b"], 80, "--gpu-memory-utilization=0.6", update__micro_batch=16)
-    )
-    assert [change.micro_batch is None for change in fit.changes] == [True, False]
-    assert [change.utilization is None for change in fit.changes] == [False, True]
-    assert "; or update.micro_batch=4" in fit.sentence
-
-
-def test_somebody_elses_engine_leaves_what_is_free(shapes):
-    shape = shapes["qwen3-8b"]
-    assert judge(plan_for(shape, 80, free=40, ours=False)).outcome is Outcome.FITS
-    fit = judge(plan_for(shape, 80, free=25, ours=False))
-    assert fit.outcome is Outcome.TRAINER_TOO_SMALL
-    assert str(fit.changes[0]) == "update.micro_batch=4"
-    assert "must leave more" in judge(plan_for(shape, 80, free=8, ours=False)).sentence
-
-
-def test_a_card_in_use_has_no_room_for_the_engine(shapes):
-    fit = judge(plan_for(shapes["qwen3-0.6b"], 80, free=20))
-    assert fit.outcome is Outcome.ENGINE_TOO_SMALL
-    assert fit.changes[0].utilization is not None
-
-
-SETTINGS = {
-    "name": some.sampled_from(["qwen3-8b", "qwen3-0.6b", "llama-8b"]),
-    "gib": some.floats(6, 200),
-    "share": some.integers(5, 98),
-    "micro_batch": some.integers(1, 128),
-    "length": some.sampled_from(["1024", "8192", "40k", "auto"]),
-    "rank": some.sampled_from([8, 64]),
-    "ours": some.booleans(),
-}
-
-
-@given(**SETTINGS)
-def test_what_is_proposed_fits(shapes, name, gib, share, micro_batch, length, rank, ours):
-    flags = [f"--gpu-memory-utilization=0.{share:02}", "--max-model-len", length]
-    settings = {"update__micro_batch": micro_batch, "update__lora_rank": rank}
-    found = plan_for(shapes[name], gib, *flags, ours=ours, **settings)
-    fit = judge(found)
-    assert (fit.outcome is Outcome.FITS) <= (found.left >= 0 and not fit.changes)
-    for change in fit.changes:
-        assert judge(apply(found, change)).outcome is Outcome.FITS
-        assert change != Change()
-
-
-@given(**SETTINGS)
-def test_the_proposed_settings_fit_when_they_are_set(
-    shapes, name, gib, share, micro_batch, length, rank, ours
-):
-    """Not only in the plan: the settings, written down as the sentence says, are judged to fit."""
-    flags = [f"--gpu-memory-utilization=0.{share:02}", "--max-model-len", length]
-    settings = {"update__micro_batch": micro_batch, "update__lora_rank": rank}
-    for change in judge(plan_for(shapes[name], gib, *flags, ours=ours, **settings)).changes:
-        if change.utilization is not None:
-            flags.append(f"--gpu-memory-utilization={change.utilization}")
-        if change.max_model_len is not None:
-            flags += ["--max-model-len", str(change.max_model_len)]
-        again = settings | {"update__micro_batch": change.micro_batch or micro_batch}
-        fit = judge(plan_for(shapes[name], gib, *flags, ours=ours, **again))
-        assert fit.outcome is Outcome.FITS, str(fit)
-        flags = flags[:3]
-
-
-@given(
-    less=some.integers(1, 127),
-    more=some.integers(1, 64),
-    tokens=some.integers(1, 4000),
-    name=SETTINGS["name"],
-)
-def test_more_never_needs_less(shapes, less, more, tokens, name):
+@pytest.mark.usefixtures("known")
+def test_more_never_needs_less():
     def needed(**settings):
-        return plan_for(shapes[name], 80, **settings).trainer.total
+        return estimated(80, **settings).trainer
 
-    assert needed(update__micro_batch=less) <= needed(update__micro_batch=less + more)
-    assert needed(vote__max_tokens=tokens) <= needed(vote__max_tokens=tokens + more)
+    assert needed(update__micro_batch=4) < needed() < needed(update__micro_batch=16)
+    assert needed() < needed(vote__max_tokens=1025)
     assert needed() < needed(update__lora_rank=64)
     assert needed() < needed(update__kl=0.1)
     assert needed() < needed(update__dtype="float32")
@@ -302,118 +384,37 @@ def test_more_never_needs_less(shapes, less, more, tokens, name):
 
 def test_the_batch_is_the_one_that_the_trainer_takes():
     update = configured(update__questions_per_step=3, update__keep=5, update__micro_batch=8).update
-    assert rows_at_once(update) == 5
+    assert memory.rows_at_once(update) == 5
 
 
-def test_targets_are_matched_as_peft_does(shapes):
-    def parameters(targets):
-        return plan_for(
-            shapes["llama-8b"], 80, update__target_modules=targets
-        ).asked.lora_parameters
-
-    assert parameters(("q_proj",)) == 16 * 32 * 8192
-    assert parameters(r".*\.q_proj") == parameters(("q_proj",))
-    with pytest.raises(CannotPlan, match="no pattern"):
-        parameters("(")
-
-
+@pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--tensor-parallel-size", "2"], "several cards"),
-        (["-tp=2"], "several cards"),
+        (["--tensor-parallel-size", "2"], "--tensor-parallel-size"),
+        (["-tp=2"], "-tp"),
         (["--quantization", "fp8"], "--quantization"),
         (["--kv-cache-dtype=nvfp4"], "nvfp4"),
-        (["--max-model-len", "long"], "no number"),
-        (["--gpu-memory-utilization", "2"], "no share"),
+        (["--max-model-len", "long"], "max-model-len"),
+        (["--gpu-memory-utilization", "2"], "not between 0 and 1"),
     ],
 )
-def test_flags_that_cannot_be_reckoned_with(shapes, flags, why):
-    with pytest.raises(CannotPlan, match=why):
-        plan_for(shapes["qwen3-8b"], 80, *flags)
+def test_flags_that_cannot_be_estimated(flags, why):
+    with pytest.raises(CannotEstimate, match=why):
+        estimated(80, *flags)
 
 
-def test_flags_that_can(shapes):
-    shape = shapes["qwen3-8b"]
-    given = ["--tensor-parallel-size", "1", "--kv-cache-dtype", "fp8", "--enforce-eager"]
-    eager = plan_for(shape, 80, *given, "--max_model_len=4k", "--max-model-len", "8K").asked
-    assert (eager.max_model_len, eager.graphs, eager.cache_bytes_per_value) == (8192, False, 1)
-    assert plan_for(shape, 80, "--dtype", "float32").asked.engine_bytes_per_value == 4
-
-
-def test_layers_with_a_window_cache_no_more_than_that(tmp_path, shapes):
-    kinds = ["sliding_attention"] * 30 + ["full_attention"] * 6
-    sliding = QWEN3_8B | {"layer_types": kinds, "sliding_window": 1024}
-    shape = read(write_model(tmp_path / "m", sliding))
-    asked = ask(Config(), shape, card(24))
-    whole = cache_bytes(shapes["qwen3-8b"], asked, 40960)
-    assert cache_bytes(shape, asked, 40960) == whole // 36 * 6 + (whole // 36 * 30) * 3072 // 40960
-    assert cache_bytes(shape, asked, 100) == cache_bytes(shapes["qwen3-8b"], asked, 100)
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"quantization_config": {}}, "quantised"),
-        ({"hidden_size": None}, "does not say hidden_size"),
-        ({"layer_types": ["linear_attention"]}, "linear_attention"),
-    ],
-)
-def test_models_that_cannot_be_reckoned_with(tmp_path, changes, why):
-    directory = write_model(tmp_path / "m", QWEN3_8B)
-    (directory / "config.json").write_text(json.dumps(QWEN3_8B | changes))
-    with pytest.raises(CannotPlan, match=why):
-        read(directory)
-
-
-def test_damaged_and_missing_weights(tmp_path):
-    directory = write_model(tmp_path / "m", QWEN3_8B)
-    for rubbish in (b"", b"\xff" * 20, struct.pack("<Q", 2) + b"[]"):
-        (directory / "model.safetensors").write_bytes(rubbish)
-        with pytest.raises(CannotPlan, match="no safetensors file"):
-            read(directory)
-    (directory / "model.safetensors").unlink()
-    with pytest.raises(CannotPlan, match="is not in"):
-        read(directory)
-
-
-def test_an_index_says_which_files_count(tmp_path):
-    directory = write_model(tmp_path / "m", QWEN3_SMALL)
-    (directory / "model.safetensors").rename(directory / "one.safetensors")
-    index = directory / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
-    assert read(directory).parameters == 596_049_920
-    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
-    with pytest.raises(CannotPlan, match=r"two\.safetensors"):
-        read(directory)
-
-
-def test_a_tokenizer_may_shorten_and_rope_may_lengthen(tmp_path):
-    directory = write_model(
-        tmp_path / "m", QWEN3_8B | {"rope_scaling": {"type": "linear", "factor": 2.0}}
+@pytest.mark.usefixtures("known")
+def test_flags_that_can():
+    usual = estimated(80, f"{SHARE}0.5")
+    assert estimated(80, f"{SHARE}0.5", "-tp", "1").cache_tokens == usual.cache_tokens
+    assert estimated(80, f"{SHARE}0.5", "--max-loras=8").cache_tokens < usual.cache_tokens
+    eager = estimated(
+        80, f"{SHARE}0.5", "--kv-cache-dtype", "fp8", "--max_model_len=4k", "--max-model-len", "8K"
     )
-    assert read(directory).longest == 81920
-    (directory / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 2048}))
-    assert read(directory).longest == 4096
-
-
-def test_a_hub_name_is_looked_up_in_the_local_cache_only(tmp_path, monkeypatch, models):
-    hub = pytest.importorskip("huggingface_hub")
-    snapshot = tmp_path / "models--o--m" / "snapshots" / "abc"
-    (tmp_path / "models--o--m" / "refs").mkdir(parents=True)
-    (tmp_path / "models--o--m" / "refs" / "main").write_text("abc")
-    snapshot.parent.mkdir()
-    write_model(snapshot, QWEN3_8B)
-    real = hub.try_to_load_from_cache
-    monkeypatch.setattr(
-        hub, "try_to_load_from_cache", lambda name, file: real(name, file, cache_dir=tmp_path)
-    )
-    assert find("o/m") == snapshot
-    with pytest.raises(CannotPlan, match="not been downloaded"):
-        find("o/other")
-    with pytest.raises(CannotPlan, match="neither"):
-        find("/no/such/place")
-    assert find(str(models["qwen3-8b"])) == models["qwen3-8b"]
+    assert 2 * eager.cache_per_token == usual.cache_per_token
+    assert eager.sequence == 8192 * eager.cache_per_token
+    assert estimated(80, "--dtype", "float32").weights == 2 * usual.weights
 
 
 class NVMLError(Exception):
@@ -476,77 +477,106 @@ def on_a_card(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", driver())
 
 
-@pytest.mark.usefixtures("on_a_card")
-def test_what_is_refused_and_what_is_not(models, caplog):
-    name = {"model__name": str(models["qwen3-8b"])}
-    greedy = "--gpu-memory-utilization=0.92"
-    with pytest.raises(check.MemoryRefused, match=r"(?s)What would fit: .*memory_plan=false"):
-        check.fit_to_card(configured(greedy, **name))
-    with pytest.raises(check.MemoryRefused, match="no room for the trainer"):
-        check.fit_to_card(configured(update__micro_batch=128, update__dtype="float32", **name))
+@pytest.mark.usefixtures("on_a_card", "known")
+def test_what_is_refused_and_what_is_not(caplog):
+    greedy = f"{SHARE}0.92"
+    with pytest.raises(memory.MemoryRefused, match=r"(?s)can help: .*memory_plan=false"):
+        memory.fit_to_card(configured(greedy))
     for passing in (
-        configured(greedy, engine__memory_plan=False, **name),
-        configured(engine__kind="embedded", **name),
-        configured("--gpu-memory-utilization=0.5", "--max-model-len=8192", **name),
-        configured("--kv-cache-memory-bytes=20G", **name),
+        configured(greedy, engine__memory_plan=False),
+        configured(engine__kind="embedded"),
+        configured(f"{SHARE}0.5", "--max-model-len=8192"),
+        configured("--kv-cache-memory-bytes=20G"),
     ):
-        assert check.fit_to_card(passing) == passing
-    with caplog.at_level("INFO"):
-        check.fit_to_card(configured("--gpu-memory-utilization=0.5", **name))
-    assert "There is room for engine" in caplog.text
+        assert memory.fit_to_card(passing) == passing
+    assert "likely do not fit" not in caplog.text
+    doubtful = configured(f"{SHARE}0.6")
+    assert memory.fit_to_card(doubtful) == doubtful
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "likely do not fit" in warning.getMessage()
 
 
-@pytest.mark.usefixtures("on_a_card")
-def test_the_share_is_chosen_where_nobody_gave_one(models, caplog):
-    config = configured("--max-model-len=8192", model__name=str(models["qwen3-8b"]))
-    flags = check.fit_to_card(config).engine.flags
+@pytest.mark.usefixtures("on_a_card", "known")
+def test_the_share_is_chosen_where_nobody_gave_one(caplog):
+    config = configured("--max-model-len=8192")
+    flags = memory.fit_to_card(config).engine.flags
     assert flags[1:] == config.engine.flags
-    share = float(flags[0].removeprefix("--gpu-memory-utilization="))
+    share = float(flags[0].removeprefix(SHARE))
     assert 0.4 < share < 0.75
-    assert check.planned(configured(*flags, model__name=config.model.name), CARD).outcome == "fits"
-    more = f"--gpu-memory-utilization={share + 0.01}"
-    assert check.planned(configured(more, model__name=config.model.name), CARD).outcome != "fits"
-    with caplog.at_level("INFO"):
-        flags = check.fit_to_card(configured(model__name="nobody/nothing-at-all")).engine.flags
-    assert flags == ("--gpu-memory-utilization=0.6",)
-    assert "cannot be told" in caplog.text
+    assert memory.estimate(configured(*flags), CARD).fit is Fit.FITS
+    more = configured(f"{SHARE}{share + 0.01}", "--max-model-len=8192")
+    assert memory.estimate(more, CARD).fit is Fit.UNLIKELY
+    flags = memory.fit_to_card(configured(model__name="nobody/nothing-at-all")).engine.flags
+    assert flags == (f"{SHARE}0.6",)
+    assert "nobody/nothing-at-all is nowhere" in caplog.text
 
 
-@pytest.mark.usefixtures("on_a_card")
-def test_a_run_looks_at_what_somebody_elses_engine_leaves(models, tmp_path):
-    config = configured(
-        state_dir=str(tmp_path),
-        model__name=str(models["qwen3-8b"]),
-        engine__url="http://127.0.0.1:9",
-        update__micro_batch=128,
-    )
+@pytest.mark.usefixtures("known")
+def test_a_run_looks_at_what_somebody_elses_engine_leaves(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", driver(free=10))
+    config = configured(state_dir=str(tmp_path), engine__url="http://127.0.0.1:9")
     with Store.open(tmp_path) as store, EngineClient("http://127.0.0.1:9") as client:
         run = store.runs.create(Trigger.OPERATOR, {})
-        assert adapt.run(config, store, client, run.id) is RunState.FAILED
+        assert execute(config, store, client, run.id) is RunState.FAILED
         reason = store.runs.get(run.id).reason
-    assert reason.startswith("There is no room for the trainer in what is free on NVIDIA Stand-in")
+    assert "the trainer and what is already running cannot fit on NVIDIA Stand-in" in reason
+
+
+@pytest.mark.usefixtures("on_a_card", "known")
+@pytest.mark.parametrize(
+    ("micro_batch", "given", "context", "longest"),
+    [
+        (4, None, 4096, 2048),
+        (4, None, 40960, 8192),
+        (4, None, None, 8192),
+        (16, None, 40960, 2048),
+        (16, None, 1500, 750),
+        (4, 3000, 4096, 3000),
+    ],
+)
+def test_an_answer_fits_into_memory_and_into_the_engines_context(
+    micro_batch, given, context, longest
+):
+    """Another's engine may serve less of the context than the model has: vLLM refuses an answer
+    that is longer, and with it every question."""
+
+    class Engine:
+        def base_model(self):
+            return ModelCard("m", None, None, context)
+
+    config = configured(
+        engine__url="http://127.0.0.1:9",
+        update__micro_batch=micro_batch,
+        vote__max_tokens=given,
+    )
+    assert sampling.sized(config, Engine()).vote.max_tokens == longest
 
 
 def ttrl(*words):
     return CliRunner().invoke(main, words, env={"COLUMNS": "200"})
 
 
-@pytest.mark.usefixtures("on_a_card")
-def test_serving_is_refused_before_anything_starts(models, tmp_path):
-    model, state = str(models["qwen3-8b"]), str(tmp_path / "s")
-    greedy = ["--", "--gpu-memory-utilization", "0.92"]
-    done = ttrl("serve", "--model", model, "--state-dir", state, *greedy)
+@pytest.mark.usefixtures("on_a_card", "known")
+def test_serving_is_refused_before_anything_starts(tmp_path):
+    state = str(tmp_path / "s")
+    done = ttrl("serve", "--model", "t/qwen3-8b", "--state-dir", state, "--", f"{SHARE}0.92")
     assert done.exit_code == 2
-    assert "There is no room for the trainer beside the engine" in done.output
+    assert "engine and trainer cannot fit" in done.output
     assert not (tmp_path / "s").exists()
 
 
-def test_config_check_plans_for_another_card(models):
-    words = ["config", "check", "--set", f"model.name={models['qwen3-8b']}", "--card-gib"]
-    done = ttrl(*words, "80", "--set", "engine.flags=['--gpu-memory-utilization=0.55']")
+@pytest.mark.usefixtures("known")
+def test_config_check_estimates_for_another_card():
+    words = ["config", "check", "--set", "model.name=t/qwen3-8b", "--card-gib"]
+    flags = f"engine.flags=['{SHARE}0.55']"
+    done = ttrl(*words, "80", "--set", flags, "--set", "vote.max_tokens=1024")
     assert done.exit_code == 0, done.output
-    assert "KV cache, " in done.output
-    assert "The configuration is good." in done.output
+    assert "KV cache for " in done.output
+    assert done.output.endswith("The configuration is valid.\n")
+    done = ttrl(*words, "48")
+    assert done.exit_code == 0
+    assert done.output.startswith("Warning: By estimate, engine and trainer likely do not fit")
     done = ttrl(*words, "24")
     assert done.exit_code == 2
     assert "missing" in done.output
@@ -556,8 +586,39 @@ def test_config_check_plans_for_another_card(models):
     assert "GiB" not in done.output
 
 
+@pytest.mark.usefixtures("known")
 def test_config_check_without_a_model_or_its_files():
     assert "GiB" not in ttrl("config", "check", "--card-gib", "80").output
     done = ttrl("config", "check", "--card-gib", "80", "--set", "model.name=nobody/nothing-at-all")
     assert done.exit_code == 0
-    assert "cannot be told" in done.output
+    assert "Cannot estimate" in done.output
+
+
+@pytest.mark.usefixtures("on_a_card", "known")
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ({}, ["ok"]),
+        ({"engine__flags": [f"{SHARE}0.6"]}, ["warning"]),
+        ({"engine__flags": [f"{SHARE}0.92"]}, ["broken"]),
+        ({"model__name": "nobody/nothing-at-all"}, ["note"]),
+        ({"engine__kind": "embedded"}, []),
+        ({"model__name": ""}, []),
+    ],
+)
+def test_doctor_says_whether_it_fits(settings, outcome):
+    assert [each.outcome for each in doctor.gpu_memory(configured(**settings))] == outcome
+
+
+@pytest.mark.usefixtures("on_a_card", "known")
+@pytest.mark.parametrize(
+    ("micro_batch", "length", "longest"),
+    [(1, 16384, 8192), (4, 4096, 2048), (8, 2048, 1024), (8, 40960, 4096), (16, 40960, 1024)],
+)
+def test_samples_are_as_long_as_there_is_room_for(micro_batch, length, longest):
+    """Halved from what the context leaves, until trainer and engine fit."""
+    config = configured(
+        f"--max-model-len={length}", vote__max_tokens=None, update__micro_batch=micro_batch
+    )
+    assert memory.fit_to_card(config).vote.max_tokens == longest
+    assert memory.estimate(config, CARD).fit is Fit.FITS

@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from serve.counting import Counting
+from serve.gateway.counts import Counts
+from tests.runs import STEP
 from ttrl.metrics import Metrics
-
-STEP = {
-    "step": 1, "share": 0.5, "vote_entropy": 1.0, "informative": 0.5, "step_samples": 32,
-    "step_saved": 8, "in_flight_limit": 2.5, "paused_seconds": 3.0, "asked_again": 8, "flipped": 2,
-    "alike": 0.25, "unreadable": 0.1, "length": 12.0, "token_entropy": 0.3, "kl": None,
-    "mismatch": 0.01, "masked": 0.0, "step_tokens": 400, "reward": 0.5,
-    "outcomes": {"label": 6, "tie": 2}, "shares": [0.5, 0.75, 0.25, 1.0],
-}  # fmt: skip
 
 
 def test_what_a_cap_keeps_out_is_counted() -> None:
@@ -71,7 +64,7 @@ def test_what_the_guard_looks_at_shows() -> None:
 CHECKS = [
     {"rule": "accuracy", "outcome": "passed", "tag": None,
      "compared": {"before": 0.5, "after": 0.7}},
-    {"rule": "right majorities kept", "outcome": "failed", "tag": None,
+    {"rule": "correct majorities kept", "outcome": "passed", "tag": None,
      "compared": {"before": 1.0, "after": 0.9}},
     {"rule": "length", "outcome": "passed", "tag": None, "compared": None},
     {"rule": "accuracy by tag", "outcome": "unproven", "tag": "sums",
@@ -81,7 +74,7 @@ CHECKS = [
 
 VERDICT = {
     "verdict": "worse", "labelled": 30, "held_out": 20, "checks": CHECKS,
-    "certainty": {"e": 3.0, "threshold": None, "needed": 100, "budget_left": 0.5},
+    "certainty": {"labels": 30, "e": 3.0, "threshold": 52.0, "needed": 100},
 }  # fmt: skip
 UNLABELLED = {**VERDICT, "verdict": "sharper", "labelled": 0, "checks": [], "certainty": None}
 
@@ -98,32 +91,30 @@ def test_what_a_gate_said_shows() -> None:
     assert found("ttrl_gate_right_to_wrong_ratio") == pytest.approx(0.1)
     objections = "ttrl_gate_objections_total"
     assert found(objections, {"rule": "tag", "outcome": "unproven"}) == 2
-    assert found(objections, {"rule": "kept_right", "outcome": "failed"}) == 2
     assert found(objections, {"rule": "accuracy", "outcome": "passed"}) is None
     assert found("ttrl_gate_evidence") == 3
-    assert found("ttrl_gate_evidence_asked") == float("inf")
+    assert found("ttrl_gate_evidence_asked") == 52
+    assert found("ttrl_gate_labels_needed") == 100
 
 
 def test_what_the_newest_gate_did_not_look_at_is_no_series() -> None:
     metrics = Metrics()
-    metrics.observed("verdict", UNLABELLED)
-    assert value(metrics, "ttrl_gate_budget_left_ratio") is None, "no gate has said"
     metrics.observed("verdict", VERDICT)
     metrics.observed("verdict", UNLABELLED)
     found = metrics.registry.get_sample_value
     assert found("ttrl_gate_probes", {"kind": "labelled"}) == 0
     assert found("ttrl_gate_difference_ratio", {"rule": "accuracy"}) is None
-    for name in ("right_to_wrong_ratio", "evidence", "evidence_asked"):
+    for name in ("right_to_wrong_ratio", "evidence", "evidence_asked", "labels_needed"):
         assert value(metrics, f"ttrl_gate_{name}") is None
-    assert value(metrics, "ttrl_gate_budget_left_ratio") == 0.5, "the year's, as it was"
 
 
 def test_before_anything_is_said_there_is_no_series() -> None:
-    """A 0 would be read as one: no budget left, no accuracy, a step of length 0."""
+    """A 0 would be read as one: no labels needed, no accuracy, a step of length 0."""
     text = Metrics().text().decode()
     unsaid = re.compile(
-        r"ttrl_(gate_[a-z_]+_ratio|gate_evidence|update_[a-z_]+(ratio|nats)|run_steps|vote_entropy"
-        r"|samples_(length|unreadable)|groups_|drift_|[a-z_]+_timestamp_seconds)"
+        r"ttrl_(gate_[a-z_]+_ratio|gate_evidence|gate_labels_needed|update_[a-z_]+(ratio|nats)"
+        r"|run_steps|vote_entropy"
+        r"|samples_(length|unreadable|cut_off)|groups_|drift_|[a-z_]+_timestamp_seconds)"
     )
     assert [line for line in text.splitlines() if unsaid.match(line)] == []
 
@@ -157,7 +148,7 @@ def test_rulings_are_counted_by_rule() -> None:
 def test_times_are_those_of_answers() -> None:
     """Refusals are quick: among them slow answers would not show."""
     metrics = Metrics()
-    counting = Counting(metrics)
+    counting = Counts(metrics)
     for status in (200, 200, 400, 404, 415, 429, 499, 502, 504):
         counting.request(status, 0.5, 0.1)
     assert value(metrics, "ttrl_http_request_duration_seconds_count") == 2

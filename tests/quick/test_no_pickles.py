@@ -24,7 +24,9 @@ def loaders(source: str) -> set[str]:
                 found |= {module.partition(".")[0]} & UNPICKLE
             case ast.Attribute():
                 found |= {ast.unparse(node)} & CALLS
-            case ast.keyword(arg="trust_remote_code" | "resume_from_checkpoint" as name):
+            case ast.keyword(
+                arg="trust_remote_code" | "resume_from_checkpoint" as name, value=value
+            ) if ast.unparse(value) != "False":
                 found.add(name)
     return found
 
@@ -36,6 +38,8 @@ def loaders(source: str) -> set[str]:
         ("from joblib.x import load", {"joblib"}),
         ("torch.load(path, weights_only=True)", {"torch.load"}),
         ("f(trust_remote_code=True)", {"trust_remote_code"}),
+        ("f(trust_remote_code=trusted)", {"trust_remote_code"}),
+        ("f(trust_remote_code=False)", set()),
         ("json.load(file); load_file(path)", set()),
     ],
 )

@@ -11,20 +11,16 @@ from dataclasses import replace
 
 import pytest
 
-from serve.notices import Event, Notice, of_change, of_run
-from serve.webhook import CAPACITY, Webhook
+from serve.daemon.webhook import CAPACITY, Event, Notice, Webhook, of_change, of_run
 from tests.hook import SECRET, listening
+from tests.runs import RUN
 from ttrl.config import WebhookConfig
+from ttrl.config.loading import ConfigError, load
 from ttrl.metrics import Metrics
-from ttrl.settings import ConfigError, load
 from ttrl.store.adapters import Change
-from ttrl.store.runs import Run, RunState, Trigger
+from ttrl.store.runs import RunState
 
-NOTICE = Notice(Event.PROMOTED, 1.0, "better", adapter="ttrl-1", author="run")
-RUN = Run(
-    3, Trigger.SCHEDULE, RunState.HELD, "sharper", 1.0, 1.0, 2.0, 2.0, 7, {}, None, None, "ttrl-1",
-    1, 1, 1, 1,
-)  # fmt: skip
+NOTICE = Notice(Event.PROMOTED, "better", adapter="ttrl-1", author="run", at=1.0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from serve.notify import STATUS_SECONDS, Manager
+from serve.daemon.process import STATUS_SECONDS, Loop, Manager
 from tests.house import until
 from tests.manager import listening
 
@@ -24,7 +24,7 @@ def test_ready_signs_of_life_status_and_the_end(address):
         manager = Manager(address, watchdog=0.02)
 
         async def live():
-            alive = asyncio.create_task(manager.keep())
+            alive = asyncio.create_task(Loop(manager.sign_of_life, manager.pause).run("manager"))
             await asyncio.to_thread(until, lambda: len(ear.heard) > 3, "more time to start")
             manager.ready()
             await asyncio.to_thread(until, lambda: len(ear.of("WATCHDOG")) > 3, "signs of life")
@@ -43,7 +43,7 @@ def test_ready_signs_of_life_status_and_the_end(address):
         assert ear.of("STATUS") == [
             "starting",
             "all is well",
-            "stopping; answers under way may end",
+            "stopping; waiting for requests in progress",
         ]
 
 
@@ -78,4 +78,4 @@ def test_without_a_manager_nobody_is_told(caplog):
 @pytest.mark.parametrize("bad", ["/nowhere/socket", "@nobody-is-there", "x" * 500, "vsock:2:1"])
 def test_a_manager_that_is_gone_ends_nothing(bad, caplog):
     Manager(bad).ready()
-    assert "cannot be told READY" in caplog.text
+    assert "cannot notify the service manager of READY" in caplog.text

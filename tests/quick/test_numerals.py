@@ -2,8 +2,7 @@
 
 import pytest
 
-from ttrl.answers.dates import day
-from ttrl.answers.numerals import whole_number
+from ttrl.answers.quantities import day, whole_number
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,14 @@ import time
 
 import pytest
 
-from serve.observer import Observer
-from tests.quick.test_metrics import STEP
+from serve.daemon.observer import Observer
+from tests.runs import BARE, QUALITY, STEP
 from ttrl.metrics import Metrics
-from ttrl.questions import from_prompt
+from ttrl.questions.question import from_prompt
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
-
-QUALITY = {
-    "questions": 70, "labelled": 30, "agreement": 0.7, "consistency": 0.6, "readable": 1.0,
-    "refused": 0.0, "tokens": 12.0, "seconds": 0.4, "pass_at_1": 0.5, "pass_at_k": 0.9,
-    "majority_right": 0.6,
-    "estimate": {"value": 0.55, "low": 0.4, "high": 0.7, "labels": 25, "unlabelled": 40},
-    "tags": {"sums": {"value": 0.5}},
-}  # fmt: skip
-BARE = QUALITY | {"pass_at_1": None, "estimate": None, "tags": {}}
 
 
 @pytest.fixture

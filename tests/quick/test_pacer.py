@@ -20,11 +20,10 @@ from starlette.routing import Route
 
 from tests.house import until
 from tests.standin import DEADLINE, free_port, serving
-from ttrl.engine import crew
+from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineUnreachable
 from ttrl.engine.load import Load
-from ttrl.engine.pacer import Event, Paced, Pacer, PacerClosed
-from ttrl.pace import MODEST
+from ttrl.engine.pacing import MODEST, Event, Paced, Pacer, PacerClosed
 
 IDLE, BUSY, CROWDED = Load(5, 0, 9), Load(5, 3, 9), Load(5, 20, 9)
 
@@ -71,7 +70,7 @@ class Scene:
         """One look, and what becomes of the bound."""
         self.shown.put(seen)
         self.now += 1
-        until(lambda: self.pacer.bound == bound, f"the bound is {bound}")
+        until(lambda: self.pacer.limit == bound, f"the bound is {bound}")
 
     def ask(self, count: int) -> None:
         """So many more who want to ask, until they are let go."""
@@ -247,7 +246,7 @@ def test_all_get_through_whatever_is_seen() -> None:
         with pacer.slot():
             return number
 
-    assert list(crew.each(ask, range(500), width=12)) == list(range(500))
+    assert list(threads.map_in_order(ask, range(500), width=12)) == list(range(500))
 
 
 @contextmanager
@@ -269,14 +268,14 @@ def test_over_http(waiting: int | None, bound: int) -> None:
     with engine(waiting) as client:
         pacer = Pacer(client.load, maximum=8, pause_waiting=10)
         with pacer.slot():
-            assert pacer.bound == bound
+            assert pacer.limit == bound
 
 
 def test_an_engine_that_is_gone_is_asked_all_the_same() -> None:
     with EngineClient(f"http://127.0.0.1:{free_port()}", timeout=5) as client:
         pacer = Pacer(client.load, maximum=8, pause_waiting=10)
         with pacer.slot():
-            assert pacer.bound == MODEST
+            assert pacer.limit == MODEST
 
 
 def test_side_by_side_and_in_order() -> None:
@@ -286,8 +285,10 @@ def test_side_by_side_and_in_order() -> None:
         together.wait(DEADLINE)
         return number * 2
 
-    assert list(crew.each(work, range(9), width=3)) == [number * 2 for number in range(9)]
-    assert list(crew.each(work, [], width=3)) == []
+    assert list(threads.map_in_order(work, range(9), width=3)) == [
+        number * 2 for number in range(9)
+    ]
+    assert list(threads.map_in_order(work, [], width=3)) == []
 
 
 def test_a_failure_comes_out_and_nothing_more_is_started() -> None:
@@ -299,18 +300,18 @@ def test_a_failure_comes_out_and_nothing_more_is_started() -> None:
         done.append(number)
 
     with pytest.raises(EngineUnreachable):
-        list(crew.each(work, range(100), width=1))
-    until(lambda: all(thread.name != "crew" for thread in threading.enumerate()), "all end")
+        list(threads.map_in_order(work, range(100), width=1))
+    until(lambda: all(thread.name != "request" for thread in threading.enumerate()), "all end")
     assert 2 <= len(done) < 100
 
 
 def test_work_under_way_keeps_no_process_from_ending() -> None:
     program = (
-        "import threading\nfrom ttrl.engine import crew\n"
+        "import threading\nfrom ttrl.engine import threads\n"
         "def work(number):\n"
         "    if number: threading.Event().wait()\n"
         "    return number\n"
-        "print(next(crew.each(work, [0, 1, 2], width=3)))\n"
+        "print(next(threads.map_in_order(work, [0, 1, 2], width=3)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
-from serve import admin
-from serve.labels import sides
-from serve.page.app import Page
-from serve.page.door import SESSION_SECONDS, Door
-from serve.page.look import versions
-from serve.page.sentence import Facts, Mood, progress, sentence
-from serve.page.sentence import facts as gathered
-from serve.schedule import PAUSED
-from tests.quick.test_notices import RUN
-from tests.quick.test_observer import BARE, QUALITY
-from ttrl.labelling import Judged, Pair, Side
-from ttrl.probes import ProbeOrigin
-from ttrl.questions import from_prompt
-from ttrl.settings import ConfigError, load
-from ttrl.store.adapters import AdapterRow, AdapterState
+from serve.daemon.schedule import PAUSED
+from serve.gateway.admission import names
+from serve.gateway.shadow import Compared
+from serve.views import sides
+from serve.web import admin
+from serve.web.home import Facts, Mood, progress, sentence, versions
+from serve.web.home import facts as gathered
+from serve.web.page import SESSION_SECONDS, Door
+from tests.pages import KEY, Runs, daemonless, publish
+from tests.runs import BARE, QUALITY, RUN
+from ttrl.config.loading import ConfigError, load
+from ttrl.evaluation.labelling import Judged, Pair, Side
+from ttrl.evaluation.probes import ProbeOrigin
+from ttrl.monitoring.live import Stream
+from ttrl.questions.question import from_prompt
+from ttrl.store.adapters import AdapterRow, AdapterState, RollBack
 from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
-from ttrl.store.rollbacks import RollBack
-from ttrl.store.runs import RunBusy, RunState, Trigger
+from ttrl.store.runs import RunState, Trigger
 
-KEY = "a key of the operator's"
 HOSTILE = "<script>alert(1)</script> & 'so'"
 
 
@@ -71,33 +68,33 @@ GOOD, POOR = right(0.85, 0.75, 0.92), right(0.12, 0.05, 0.25)
 @pytest.mark.parametrize(
     ("facts", "mood", "said"),
     [
-        (QUIET, Mood.GOOD, "Serving the base model; nothing odd has happened."),
+        (QUIET, Mood.GOOD, "Serving the base model; no problems."),
         (replace(QUIET, engine_up=False, paused=True), Mood.BAD, "no answers"),
-        (replace(QUIET, damage="it is damaged"), Mood.BAD, "nothing is learned: it is damaged"),
-        (replace(QUIET, wanted="a"), Mood.BAD, "Users get the base model and not a."),
-        (replace(QUIET, uneasy="flips", paused=True), Mood.BUSY, "uneasy (flips)"),
-        (replace(QUIET, run=in_state(RunState.JUDGING)), Mood.BUSY, "run 3 is at the gate"),
-        (replace(QUIET, last=in_state(RunState.FAILED)), Mood.BUSY, "run 3, the last one, failed"),
+        (replace(QUIET, damage="it is damaged"), Mood.BAD, "training is off: it is damaged"),
+        (replace(QUIET, wanted="a"), Mood.BAD, "Users get the base model instead of a."),
+        (replace(QUIET, uneasy="flips", paused=True), Mood.BUSY, "near an alarm (flips)"),
+        (replace(QUIET, run=in_state(RunState.JUDGING)), Mood.BUSY, "run 3 is evaluating its"),
+        (replace(QUIET, last=in_state(RunState.FAILED)), Mood.BUSY, "the last run, 3, failed"),
         (
             replace(QUIET, last=in_state(RunState.REJECTED)), Mood.BUSY,
-            "Serving the base model; run 3, the last one, was rejected: sharper.",
+            "Serving the base model; the last run, 3, was rejected: sharper.",
         ),
-        (replace(QUIET, last=in_state(RunState.NOTHING)), Mood.BUSY, "learned nothing: sharper"),
-        (replace(QUIET, last=in_state(RunState.HELD)), Mood.BUSY, "waits for you: sharper"),
-        (replace(QUIET, last=in_state(RunState.PUBLISHED)), Mood.GOOD, "nothing odd"),
+        (replace(QUIET, last=in_state(RunState.NOTHING)), Mood.BUSY, "to train on: sharper"),
+        (replace(QUIET, last=in_state(RunState.HELD)), Mood.BUSY, "held for the operator: sharper"),
+        (replace(QUIET, last=in_state(RunState.PUBLISHED)), Mood.GOOD, "no problems"),
         (
             replace(QUIET, taken_back=BACK), Mood.BUSY,
-            "ttrl-1 was rolled back by the live guard, 1970-01-01 00:00 UTC: it flips answers.",
+            "ttrl-1 was rolled back by the live monitor, 1970-01-01 00:00 UTC: it flips answers.",
         ),
         (
             replace(QUIET, taken_back=BACK, run=in_state(RunState.UPDATING), paused=True),
-            Mood.BUSY, "it flips answers; run 3 is learning; learning is paused.",
+            Mood.BUSY, "it flips answers; run 3 is training; training is paused.",
         ),
         (replace(QUIET, answering="a", wanted="a", live=POOR, base=GOOD), Mood.BUSY, "is worse"),
-        (replace(QUIET, answering="a", wanted="a", live=GOOD, base=POOR), Mood.GOOD, "nothing odd"),
+        (replace(QUIET, answering="a", wanted="a", live=GOOD, base=POOR), Mood.GOOD, "no problems"),
         (replace(QUIET, waiting=4, paused=True), Mood.GOOD, "4 pairs wait"),
-        (replace(QUIET, waiting=1), Mood.GOOD, "1 pair waits for your judgement"),
-        (replace(QUIET, paused=True), Mood.GOOD, "learning is paused"),
+        (replace(QUIET, waiting=1), Mood.GOOD, "1 pair waits for a label"),
+        (replace(QUIET, paused=True), Mood.GOOD, "training is paused"),
     ],
 )  # fmt: skip
 def test_the_one_sentence(facts, mood, said):
@@ -109,21 +106,21 @@ def test_the_one_sentence(facts, mood, said):
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        (QUIET, "Nothing has been learned yet."),
+        (QUIET, "There are no versions yet."),
         (
             replace(QUIET, live=POOR, base=POOR, newest=MADE),
-            "The base model answers 12% (5% to 25%) of the labelled probes rightly. "
-            "The newest version, ttrl-1, was made 1970-01-01 00:01 UTC.",
+            "The base model's accuracy on the labelled probes is 12% (5% to 25%). "
+            "The newest version, ttrl-1, was created 1970-01-01 00:01 UTC.",
         ),
-        (replace(QUIET, answering="a"), "is not known: that takes labelled probes"),
+        (replace(QUIET, answering="a"), "labelled probes are needed"),
         (
             replace(QUIET, answering="a", live=GOOD, base=POOR),
-            "It answers 85% (75% to 92%) of the labelled probes rightly, the base model "
+            "Its accuracy on the labelled probes is 85% (75% to 92%), the base model's "
             "12% (5% to 25%): it is better.",
         ),
         (replace(QUIET, answering="a", live=POOR, base=GOOD), "it is worse."),
-        (replace(QUIET, answering="a", live=GOOD, base=right(0.7, 0.6, 0.8)), "too close"),
-        (replace(QUIET, answering="a", live={"pass_at_1": 0.9}, base=POOR), "is not known"),
+        (replace(QUIET, answering="a", live=GOOD, base=right(0.7, 0.6, 0.8)), "not significant"),
+        (replace(QUIET, answering="a", live={"pass_at_1": 0.9}, base=POOR), "not known"),
     ],
 )  # fmt: skip
 def test_whether_it_learns_and_is_better(facts, said):
@@ -139,36 +136,19 @@ def test_what_the_sentence_rests_on(store):
             gathered(store, engine_up=True, answering="base", uneasy=None, damage=None)
         )[1]
 
-    assert "nothing odd" in now()
+    assert "no problems" in now()
     publish(store, "one")
     store.adapters.roll_back(author="operator", reason="I do not like it")
     assert "one was rolled back by the operator, 20" in now()
     held = store.runs.create(Trigger.OPERATOR, {})
     publish(store, "two", AdapterState.HELD, run_id=held.id)
     store.runs.end(held.id, RunState.HELD, "sharper: it agrees", adapter="two")
-    assert f"run {held.id}, the last one, waits for you: sharper" in now()
+    assert f"the last run, {held.id}, is held for the operator: sharper" in now()
     store.runs.create(Trigger.OPERATOR, {})
-    assert f"run {held.id}, the last one, waits" in now(), "another one is under way"
+    assert f"the last run, {held.id}, is held" in now(), "another one is under way"
     store.adapters.want("two", author="operator", reason="promoted by hand")
     store.adapters.want(None, author="operator", reason="after all")
-    assert "waits for you" not in now()
-
-
-@dataclass
-class Runs:
-    """Stands for the daemon's keeper of runs."""
-
-    store: Any
-    busy: bool = False
-    stopped: int = 0
-
-    async def start(self, trigger, request):
-        if self.busy:
-            raise RunBusy("run 1 is already under way; wait for it or stop it")
-        return await asyncio.to_thread(self.store.runs.create, trigger, request)
-
-    async def stop(self):
-        self.stopped += 1
+    assert "held for" not in now()
 
 
 @dataclass
@@ -179,6 +159,8 @@ class Scene:
     client: TestClient
     runs: Runs
     woken: list[bool] = field(default_factory=list)
+    compared: list[Any] = field(default_factory=list)
+    """What the live monitor reports, the newest last."""
 
     def login(self):
         assert self.client.get(f"/login?key={KEY}", follow_redirects=False).status_code == 303
@@ -191,34 +173,9 @@ class Scene:
 
 @pytest.fixture
 def scene(store, tmp_path):
-    runs, woken = Runs(store), []
-    with TestClient(daemonless(store, tmp_path, runs, woken)) as client:
-        yield Scene(store, client, runs, woken)
-
-
-def daemonless(store, state_dir, runs, woken):
-    """The page as an application, on a store alone."""
-    up = asyncio.Event()
-    up.set()
-    serving = store.adapters.serving().adapter or "base"
-    settings = {"state_dir": str(state_dir), "model.name": "m"}
-    core = SimpleNamespace(
-        store=store,
-        config=load(None, environ={}, overrides=settings).config,
-        engine=SimpleNamespace(up=up),
-        damage=None,
-        live=SimpleNamespace(current=SimpleNamespace(version=serving)),
-        reconciler=SimpleNamespace(wake=lambda: woken.append(True)),
-        runs=runs,
-    )  # fmt: skip
-    clock = SimpleNamespace(next_run=lambda: "2026-12-01 00:00", said="not_due")
-    watch = SimpleNamespace(report=lambda: None)
-    return admin.app(Page(core, clock, watch, KEY).routes(), ["testserver", "127.0.0.1"])
-
-
-def publish(store, name, state=AdapterState.APPROVED, parent=None, run_id=None, at=1.0):
-    row = AdapterRow(name, "l", 1, "d", parent, "base", run_id, 16, state, "so", at)
-    store.adapters.publish(row, [], author="run")
+    runs, woken, compared = Runs(store), [], [None]
+    with TestClient(daemonless(store, tmp_path, runs, woken, compared)) as client:
+        yield Scene(store, client, runs, woken, compared)
 
 
 SHOWN = ("/", "/questions", "/questions/1", "/runs/1", "/label")
@@ -304,7 +261,7 @@ def test_everything_that_there_is_shows(scene):
     scene.store.measurements.add(Kind.QUALITY, None, BARE)
     scene.login()
     page = scene.client.get("/").text
-    assert "Users get the base model and not one." in page, "nothing loads it here"
+    assert "Users get the base model instead of one." in page, "nothing loads it here"
     assert "40% to 70%" in page
     assert "no labels" in page
     assert "not measured" in page, "of the one that is held"
@@ -322,7 +279,20 @@ def test_why_a_version_was_taken_back_stands_beside_it(scene):
     scene.store.adapters.roll_back(author="guard", reason="it flips answers")
     scene.login()
     (row,) = [each for each in scene.client.get("/").text.split("<tr>") if ">rolled back<" in each]
-    assert re.search(r"by the live guard, 20[\d-]+ [\d:]+ UTC: it flips answers", row)
+    assert re.search(r"by the live monitor, 20[\d-]+ [\d:]+ UTC: it flips answers", row)
+
+
+def test_what_the_live_guard_alerts_to_is_shown(scene):
+    scene.login()
+    assert "no other version to compare with" in scene.client.get("/").text
+    words = "answers are otherwise: 25% on average in the last 80 of 90 pairs with one"
+    seen = Compared("one", 90, Stream.AGREEMENT, 0.1, [words])
+    scene.compared.append(seen)
+    shown = scene.client.get("/").text
+    assert "90 pairs with one" in shown
+    assert f"alert: {words}" in shown
+    scene.compared.append(replace(seen, differs=[]))
+    assert "alert" not in scene.client.get("/").text
 
 
 def test_each_version_has_the_same_quantity_and_why_another_is_missing(store):
@@ -333,7 +303,7 @@ def test_each_version_has_the_same_quantity_and_why_another_is_missing(store):
     base, old = versions(store)
     assert (base.right.value, base.right.interval, base.right.labels) == (0.85, "75% to 92%", 50)
     assert base.estimate is None
-    assert "agrees with itself otherwise" in base.withheld
+    assert "agreement differs" in base.withheld
     assert (old.right.value, old.right.interval, old.estimate.interval) == (0.5, "", "40% to 70%")
     assert old.withheld == ""
 
@@ -351,7 +321,7 @@ def test_pause_and_resume(scene):
     scene.login()
     assert scene.push("/pause").status_code == 303
     assert scene.store.fact(PAUSED) is not None
-    assert "Resume learning" in scene.client.get("/").text
+    assert "Resume training" in scene.client.get("/").text
     scene.push("/resume")
     assert scene.store.fact(PAUSED) is None
 
@@ -366,7 +336,7 @@ def test_a_run_is_started_and_stopped(scene):
     scene.runs.busy = True
     refused = scene.push("/adapt")
     assert refused.status_code == 409
-    assert "already under way" in refused.text
+    assert "already in progress" in refused.text
 
 
 def test_roll_back_only_what_was_seen(scene):
@@ -401,7 +371,7 @@ def test_judging_blind(scene):
     store.comparisons.add(run.id, pairs)
     scene.login()
     page = scene.client.get("/label").text
-    assert "2 to judge" in page
+    assert "2 to label" in page
     assert "candidate" not in page.lower()
     newest = store.comparisons.waiting()[0]
     (_, a), (judged_b, _) = sides(newest)
@@ -447,7 +417,7 @@ def test_the_store_is_away(scene, monkeypatch):
     for path in ("/", "/questions"):
         answer = scene.client.get(path)
         assert answer.status_code == 503
-        assert "Users are served by base" in answer.text
+        assert "Users are still served by base" in answer.text
         assert "secret" not in answer.text
 
 
@@ -473,7 +443,7 @@ def test_one_answer_is_judged_alone(scene):
     scene.store.comparisons.add(run.id, [Pair(1, ProbeOrigin.RANDOM, side, side)])
     scene.login()
     page = scene.client.get("/label").text
-    assert "Is this answer right?" in page
+    assert "Is this answer correct?" in page
     assert page.count("It is 4.") == 1
     assert 'value="a"' not in page
     scene.push("/label/1", "/label", word="both")
@@ -483,8 +453,8 @@ def test_one_answer_is_judged_alone(scene):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"admin.host": "0.0.0.0"}, "needs an admin.key"),
-        ({"admin.host": "example.org"}, "needs an admin.key"),
+        ({"admin.host": "0.0.0.0"}, "needs admin.key"),
+        ({"admin.host": "example.org"}, "needs admin.key"),
         ({"admin.key": "short"}, "at least 16"),
     ],
 )
@@ -508,6 +478,6 @@ def test_a_page_for_others_needs_a_key(settings, said):
     ],
 )
 def test_under_which_names_operators_are_let_in(hosts, asked, let_in):
-    with TestClient(admin.app([], admin.names(*hosts))) as client:
+    with TestClient(admin.app([], names(*hosts))) as client:
         answer = client.get("/", headers={"host": asked})
     assert answer.status_code == (404 if let_in else 400)

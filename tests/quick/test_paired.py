@@ -1,6 +1,6 @@
 """Answers to the same probes, compared in pairs."""
 
-from ttrl.paired import Answered, Probe, compare, differences, pairs
+from ttrl.evaluation.evidence import Answered, Probe, compare, differences, pairs
 
 
 def answered(*answers, right=None):
@@ -8,7 +8,7 @@ def answered(*answers, right=None):
 
 
 def probe(cluster, live, candidate):
-    return Probe(cluster, cluster, live, live, live, candidate)
+    return Probe(cluster, cluster, live, live, candidate)
 
 
 def test_what_one_versions_answers_say():

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from jobs import adapt, probe
-from ttrl import probefile
+from jobs import probes, run
+from jobs.selection import Descent
+from tests.stores import both_stores
+from ttrl import datasets
 from ttrl.answers import AnswerKind, Reader
 from ttrl.config import Config, GateConfig
-from ttrl.lineage import Descent
-from ttrl.probes import Apart, Label, ProbeOrigin
-from ttrl.questions import Question, digest, from_prompt
+from ttrl.evaluation.probes import Apart, Label, ProbeOrigin
+from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import Trigger
 
@@ -44,6 +45,36 @@ def test_what_is_right(accepted, refuse, text, right):
     assert label("q", *accepted, refuse=refuse).right(text, Reader(), AnswerKind.MATH) is right
 
 
+@pytest.mark.parametrize(
+    ("kind", "to_right", "to_wrong", "right"),
+    [
+        (AnswerKind.FREE, 0.8, 0.6, True),
+        (AnswerKind.FREE, 0.6, 0.8, False),
+        (AnswerKind.FREE, 0.7, 0.7, True),
+        (AnswerKind.FREE, 0.0, 0.0, False),
+        (AnswerKind.MATH, 1.0, 1.0, True),
+    ],
+)
+def test_what_is_like_a_right_and_a_wrong_answer_is_what_it_is_more_like(
+    kind, to_right, to_wrong, right
+):
+    class Close(Reader):
+        def close(self, text, accepted, question, kind):
+            return {("r",): to_right, ("w",): to_wrong}[tuple(accepted)]
+
+    known = replace(label("What do I do?", "r"), rejected=("w",))
+    assert known.right("text", Close(), kind) is right
+
+
+@pytest.mark.parametrize(("text", "rejected"), [("\\boxed{4.0}", True), ("5", False), ("", False)])
+def test_wrong_answers_are_known_as_right_ones_are(text, rejected):
+    known = replace(label("q"), rejected=("4", "7"))
+    assert not known.decides
+    assert known.rejects(text, Reader(), AnswerKind.MATH) is rejected
+    assert not label("q").rejects(text, Reader(), AnswerKind.MATH)
+
+
+@both_stores
 def test_probes_are_kept_and_said_anew(store):
     assert store.probes.add([label("a", "1", tags=("x",)), label("b", refuse=True)]) == 2
     assert store.probes.add([label(" a ", "2", "3", tags=("y",)), label("c", "4")]) == 1
@@ -58,6 +89,7 @@ def test_probes_are_kept_and_said_anew(store):
     assert [each.id for each in store.probes.labelled()] == [a.id, c.id]
 
 
+@both_stores
 def test_held_out_questions_count_their_exposures(store):
     store.questions.record([Recorded(from_prompt(f"q{n}"), float(n)) for n in range(3)], holdout=1)
     newest, *_ = store.holdout.probes()
@@ -93,6 +125,7 @@ def started(store, **request):
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["new questions", "a file"])
+@both_stores
 def test_no_update_gets_a_question_like_a_probe(store, by_name):
     """Neither like a labelled one nor like one that is held out; others take their places."""
     store.questions.record(
@@ -112,7 +145,9 @@ def test_no_update_gets_a_question_like_a_probe(store, by_name):
     store.questions.record([Recorded(each, 2.0) for each in (*free, *near)], holdout=0)
     config = Config.model_validate({"selection": {"max_questions": 5}})
     request = {"hashes": [each.hash for each in (*free, *near)]} if by_name else {}
-    chosen = adapt._select(config, store, started(store, **request), Descent(None))
+    adapting = run.Run(config, store, None, started(store, **request))
+    adapting.start = Descent(None)
+    chosen = adapting._select()
     assert {row.question.hash for row in chosen} == {each.hash for each in free}
     kept = {row.question.hash: row for row in store.questions.page(100)}
     for each in near:
@@ -126,7 +161,7 @@ def test_a_gate_asks_no_held_out_question_that_has_a_label(store):
     asked = [from_prompt(f"What is {n} plus {n}?") for n in range(4)]
     store.questions.record([Recorded(each, 1.0) for each in asked], holdout=1)
     store.probes.add([label("WHAT is 2 plus 2", "4")])
-    rows = probe.traffic(store, GateConfig(), store.probes.labelled())
+    rows = probes.traffic(store, GateConfig(), store.probes.labelled())
     assert {row.question.hash for row in rows} == {asked[n].hash for n in (0, 1, 3)}
 
 
@@ -155,7 +190,7 @@ def test_a_file_of_probes(tmp_path):
         {"messages": chat("a", "b", "c").body["messages"], "refuse": True, "id": 7},
         {"prompt": "Kill a Python process", "refuse": False},
     )
-    found = probefile.read(path, tags=("de", "sums"), max_chars=100)
+    found = datasets.read_probes(path, tags=("de", "sums"), max_chars=100)
     assert found[0] == replace(label("What is 1 + 1?", "2", "2.0"), tags=("sums", "de"))
     assert found[1] == Label(chat("a", "b", "c"), (), True, ("de", "sums"))
     assert (found[2].accepted, found[2].refuse) == ((), False)
@@ -164,34 +199,34 @@ def test_a_file_of_probes(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("{", "not JSON"),
-        ('["a"]', "a line is written like"),
-        ({"answers": ["2"]}, "either a `prompt` or `messages`"),
+        ("{", "not valid JSON"),
+        ('["a"]', "expected"),
+        ({"answers": ["2"]}, "either `prompt` or `messages`"),
         (
             {"prompt": "q", "messages": [{"role": "user", "content": "r"}], "answers": ["2"]},
-            "either a `prompt` or `messages`",
+            "either `prompt` or `messages`",
         ),
         ({"prompt": " ", "answers": ["2"]}, "its question is empty"),
         ({"messages": [{"role": "user"}], "answers": ["2"]}, "its question is empty"),
-        ({"prompt": "q", "answers": ["2"], "tag": ["x"]}, "nearly `tags`"),
-        ({"prompt": "q", "answer": "2"}, "nearly `answers`"),
-        ({"prompt": "q"}, "neither which `answers`"),
-        ({"prompt": "q", "answers": []}, "neither which `answers`"),
-        ({"prompt": "q", "answers": "2"}, "`answers` is a list"),
-        ({"prompt": "q", "answers": [None]}, "neither text nor a number"),
+        ({"prompt": "q", "answers": ["2"], "tag": ["x"]}, "did you mean `tags`"),
+        ({"prompt": "q", "answer": "2"}, "did you mean `answers`"),
+        ({"prompt": "q"}, "neither `answers`"),
+        ({"prompt": "q", "answers": []}, "neither `answers`"),
+        ({"prompt": "q", "answers": "2"}, "`answers` must be a list"),
+        ({"prompt": "q", "answers": [None]}, "must be a text or a number"),
         ({"prompt": "q", "answers": [" "]}, "an empty text"),
-        ({"prompt": "q", "answers": ["2"], "tags": "x"}, "`tags` is a list"),
-        ({"prompt": "q", "refuse": "yes"}, "`refuse` is true, false"),
-        ({"prompt": "q", "refuse": 1}, "`refuse` is true, false"),
-        ({"prompt": "q", "refuse": True, "answers": ["2"]}, "what is to be refused has none"),
+        ({"prompt": "q", "answers": ["2"], "tags": "x"}, "`tags` must be a list"),
+        ({"prompt": "q", "refuse": "yes"}, "`refuse` must be true, false"),
+        ({"prompt": "q", "refuse": 1}, "`refuse` must be true, false"),
+        ({"prompt": "q", "refuse": True, "answers": ["2"]}, "it has both"),
         ({"messages": [{"role": "assistant", "content": "x"}], "answers": ["2"]}, "no_question"),
         ({"prompt": "q" * 101, "answers": ["2"]}, "too_long"),
     ],
 )
 def test_every_bad_line_is_named(tmp_path, row, said):
     path = written(tmp_path, GOOD, row, GOOD, row)
-    with pytest.raises(probefile.ProbesUnreadable) as raised:
-        probefile.read(path, tags=(), max_chars=100)
+    with pytest.raises(datasets.ProbesUnreadable) as raised:
+        datasets.read_probes(path, tags=(), max_chars=100)
     second, fourth = str(raised.value).splitlines()
     assert second.startswith(f"{path}:2: ")
     assert fourth.startswith(f"{path}:4: ")
@@ -203,5 +238,5 @@ def test_a_file_without_probes(tmp_path):
         path = tmp_path / f"{said[:3]}.jsonl"
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(probefile.ProbesUnreadable, match=said):
-            probefile.read(path, tags=(), max_chars=100)
+        with pytest.raises(datasets.ProbesUnreadable, match=said):
+            datasets.read_probes(path, tags=(), max_chars=100)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.proof import TOLERANCE, Pin, Pinned, Proof, prove
+from ttrl.engine.proof import TOLERANCE, Pin, Pinned, Proof, prove
 
 TOKENS = 400
 

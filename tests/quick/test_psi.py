@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.psi import compare
+from ttrl.evaluation.drift import compare
 
 groups = st.lists(st.integers(0, 5), min_size=1, max_size=50)
 

@@ -10,13 +10,11 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from serve import older
 from serve.cli import main
-from serve.restore import ASIDE
-from tests.quick.test_forgetting import ask, on_disk, publish
-from tests.quick.test_store import states
-from ttrl import backup, questionfile
-from ttrl.store import Store, copies
+from serve.restore import ASIDE, older_stores
+from tests.stores import ask, on_disk, publish, states
+from ttrl import backup, datasets
+from ttrl.store import Store, migrations
 from ttrl.store.adapters import AdapterState
 from ttrl.store.database import BACKUPS, FILE
 from ttrl.store.exchange import Exported
@@ -76,7 +74,7 @@ def test_a_key_in_a_file(ttrl, asked, tmp_path):
     ttrl("questions", "purge", "--key", str(file), "--yes")
     assert len(states(asked)) == 2
     file.write_text(f'{{"name": "a", "key": "{KEY}"}}')
-    assert "that file is more" in ttrl("questions", "purge", "--key", str(file), code=2).stderr
+    assert "the file has more" in ttrl("questions", "purge", "--key", str(file), code=2).stderr
 
 
 def test_a_key_by_its_name(ttrl, asked, tmp_path):
@@ -117,7 +115,7 @@ def test_the_newest_backup_is_named(ttrl, asked, tmp_path):
     file.touch()
     backup.remember(tmp_path, backup.Newest(1.0, str(file)))
     said = ttrl("questions", "purge", "--text", "Ada", "--yes").stderr
-    assert "still have it" in said
+    assert "still contain it" in said
     assert "there.tar" in said.replace("\n", "")
 
 
@@ -126,12 +124,12 @@ def test_the_newest_backup_is_named(ttrl, asked, tmp_path):
     [
         ((), 2, "give one of"),
         (("--id", "1", "--text", "x"), 2, "give one of"),
-        (("--key", KEY), 2, "list of processes"),
-        (("--text", " "), 2, "everything"),
-        (("--regex", "("), 2, "no regular expression"),
-        (("--before", "soon"), 2, "written like"),
-        (("--id", "77"), 1, "nothing of this is recorded"),
-        (("--text", "nobody said this"), 1, "nothing of this is recorded"),
+        (("--key", KEY), 2, "process list"),
+        (("--text", " "), 2, "match every question"),
+        (("--regex", "("), 2, "not a regular expression"),
+        (("--before", "soon"), 2, "give an age"),
+        (("--id", "77"), 1, "nothing matches"),
+        (("--text", "nobody said this"), 1, "nothing matches"),
     ],
 )
 def test_what_is_wrong_is_said(ttrl, asked, words, code, said):
@@ -145,7 +143,7 @@ def test_it_asks_before_and_says_what_goes(ttrl, asked, tmp_path):
     publish(asked, "one", [1])
     (tmp_path / "adapters" / "one").mkdir(parents=True)
     words = ("questions", "purge", "--id", "1")
-    assert "versions that learned from it: one" in ttrl(*words, code=1, typed="n\n").stderr
+    assert "versions trained on it: one" in ttrl(*words, code=1, typed="n\n").stderr
     assert asked.adapters.get("one").state is AdapterState.APPROVED
     said = ttrl(*words, typed="y\n").stdout
     assert "1 question" in said
@@ -158,11 +156,11 @@ def test_what_is_exported_is_taken_in_as_it_was(ttrl, asked, tmp_path):
     ask(asked, "\ud800 ünd 中文")
     file = tmp_path / "out.jsonl"
     ttrl("questions", "export", str(file), "--keys")
-    assert "already there" in ttrl("questions", "export", str(file), code=1).stderr
+    assert "already exists" in ttrl("questions", "export", str(file), code=1).stderr
     (tmp_path / "other").mkdir()
     with Store.open(tmp_path / "other") as other:
         out = list(asked.exchange.out())
-        read = questionfile.read_exported(file, max_chars=1000, now=time.time())
+        read = datasets.read_exported(file, max_chars=1000, now=time.time())
         assert read == out
         assert out[0].count == 2
         assert out[0].clients == tuple(sorted((CLIENT, "f" * 64)))
@@ -171,7 +169,7 @@ def test_what_is_exported_is_taken_in_as_it_was(ttrl, asked, tmp_path):
         assert other.exchange.take_in(read, holdout=0) == 0
         assert list(other.exchange.out()) == out, "once more does no harm"
         assert other.forgetting.asked_by(CLIENT) == [1]
-    assert [q.text for q in questionfile.read(file, max_chars=1000)] == [
+    assert [q.text for q in datasets.read_questions(file, max_chars=1000)] == [
         e.question.text for e in out
     ]
 
@@ -189,12 +187,12 @@ def test_without_keys_and_of_one_state(ttrl, asked, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ('{"prompt": "x", "asked": {"count": "many"}}', "export"),
         ('{"prompt": "x", "asked": {"keys": ["me"]}}', "export"),
         ('{"prompt": "x", "asked": 7}', "export"),
-        ('{"prompt": "x", "asked": {"last": 1e12}}', "times in seconds"),
-        ('{"prompt": "x", "asked": {"first": 9, "last": 8}}', "times in seconds"),
+        ('{"prompt": "x", "asked": {"last": 1e12}}', "in Unix seconds"),
+        ('{"prompt": "x", "asked": {"first": 9, "last": 8}}', "in Unix seconds"),
         ('{"prompt": "x", "asked": {"count": 99999999999999999999}}', "a count"),
     ],
 )
@@ -217,14 +215,14 @@ def test_a_file_of_plain_questions(ttrl, store, tmp_path):
 
 
 def test_copies_from_before_upgrades_go_too(ttrl, asked, tmp_path):
-    copy = copies.before_migration(tmp_path / FILE, tmp_path / BACKUPS, "0001", time.time())
+    copy = migrations.copy_before(tmp_path / FILE, tmp_path / BACKUPS, "0001", time.time())
     assert b"Ada" in copy.read_bytes()
     assert copy.name in ttrl("questions", "purge", "--text", "Ada", "--yes").stdout
     assert not copy.exists()
 
 
 def test_what_was_deleted_before_is_purged_from_older_stores(ttrl, asked, tmp_path):
-    copies.before_migration(tmp_path / FILE, tmp_path / BACKUPS, "0001", time.time())
+    migrations.copy_before(tmp_path / FILE, tmp_path / BACKUPS, "0001", time.time())
     aside = tmp_path / f"{ASIDE}20260101T000000Z"
     aside.mkdir()
     shutil.copy(next((tmp_path / BACKUPS).iterdir()), aside / FILE)
@@ -233,11 +231,11 @@ def test_what_was_deleted_before_is_purged_from_older_stores(ttrl, asked, tmp_pa
     words = ("questions", "purge", "--text", "Ada")
     would = json.loads(ttrl(*words, "--dry-run", "--json").stdout)
     assert (would["questions"], len(would["older_stores"])) == (0, 2)
-    assert "Forget all this?" in ttrl(*words, code=1, typed="n\n").stderr
-    assert len(older.stores(tmp_path)) == 2, "nothing was changed"
+    assert "Delete all this?" in ttrl(*words, code=1, typed="n\n").stderr
+    assert len(older_stores(tmp_path)) == 2, "nothing was changed"
     said = ttrl(*words, "--yes").stdout
-    assert "nothing of this is recorded" in said
+    assert "nothing matches" in said
     assert f"{aside.name}/" in said
     assert b"Lovelace" not in on_disk(tmp_path)
-    assert "nothing of this is recorded" in ttrl(*words, "--yes", code=1).stderr
+    assert "nothing matches" in ttrl(*words, "--yes", code=1).stderr
     assert asked.runs.active().id == run.id, "which learns from nothing of this"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from ttrl.estimate import Withheld
-from ttrl.paired import Answered
-from ttrl.quality import Asked, measure
+from ttrl.evaluation.estimates import Asked, Withheld, measure
+from ttrl.evaluation.evidence import Answered
 
 
 def asked(answers, right=None, cluster=None, tokens=10.0, **more):
@@ -92,3 +93,69 @@ def test_the_store_can_keep_it():
     assert found is not None
     assert found.numbers()["estimate"]["labels"] == 20
     assert found.numbers()["tags"]["t"]["value"] == 1.0
+
+
+def rejecting(answers, wrong, **more):
+    """Answers to a question of which only `wrong` ones are known."""
+    one = asked(answers, **more)
+    rejected = tuple(answer is None or answer in wrong for answer in one.answered.answers)
+    return replace(one, answered=replace(one.answered, rejected=rejected))
+
+
+def test_wrong_answers_alone_say_something_of_the_traffic():
+    right = [asked("aaab", right="a", cluster=f"r{n}") for n in range(30)]
+    wrong = [rejecting("ccd?", "c", cluster=f"w{n}") for n in range(10)]
+    found = measure([*right, *wrong], (0, 99))
+    assert found is not None
+    assert (found.labelled, found.speaking) == (30, 40)
+    assert found.pass_at_1 == 0.75, "of the labels that decide"
+    assert found.undecided == pytest.approx(0.25 * 10 / 40)
+    assert found.estimate is not None
+    assert found.estimate.value == pytest.approx(0.75 * 30 / 40, abs=0.001)
+    half = measure([*right, *wrong])
+    assert half is not None
+    assert half.estimate is not None
+    assert half.estimate.value == pytest.approx((0.75 * 30 + 0.125 * 10) / 40)
+
+
+def test_skipped_questions_widen_the_interval_unless_nothing_could_be_read():
+    right = [asked("aaaa", right="a", cluster=f"r{n}") for n in range(30)]
+
+    def of(*more):
+        found = measure([*right, *more])
+        assert found is not None
+        assert found.estimate is not None
+        return found.speaking, found.estimate
+
+    assert of()[1].value == 1.0
+    skipped = [rejecting("cccd", "", cluster=f"s{n}", skipped=True) for n in range(10)]
+    speaking, found = of(*skipped)
+    assert (speaking, found.value, found.high) == (30, 1.0, 1.0)
+    assert found.low < 0.75
+    blank = [rejecting("????", "", cluster=f"s{n}", skipped=True) for n in range(10)]
+    speaking, found = of(*blank)
+    assert (speaking, found.value) == (40, 0.75), "what cannot be read is wrong"
+
+
+def test_what_was_labelled_for_being_hard_is_still_a_part_of_the_traffic():
+    """Without it the others agree more than the traffic does."""
+    labelled = [asked("aaab", right="a", cluster=f"r{n}") for n in range(20)]
+    easy = [asked("aaaa", cluster=f"e{n}") for n in range(30)]
+    hard = [asked("abcd", right="a", drawn=False, cluster=f"h{n}") for n in range(30)]
+    found = measure([*labelled, *easy, *hard])
+    assert found is not None
+    assert found.withheld is Withheld.APART
+    found = measure([*labelled, *easy, *(replace(each, traffic=True) for each in hard)])
+    assert found is not None
+    assert found.withheld is None
+    assert found.estimate is not None
+    assert found.estimate.unlabelled == 60
+
+
+def test_near_duplicates_are_one_for_the_estimate():
+    once = [asked("aaaa" if n % 2 else "bbbb", right="a", cluster=str(n)) for n in range(30)]
+    thrice = [each for each in once for _ in range(3)]
+    one, other = measure(once), measure(thrice)
+    assert one is not None
+    assert other is not None
+    assert one.estimate == other.estimate

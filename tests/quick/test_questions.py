@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from ttrl import questionfile
-from ttrl.questionfile import QuestionsUnreadable
-from ttrl.questions import Question, Unlearnable, from_prompt, from_request
+from ttrl import datasets
+from ttrl.datasets import QuestionsUnreadable
+from ttrl.questions.question import Question, Unlearnable, from_prompt, from_request
 
 
 def user(content):
@@ -84,7 +84,7 @@ def test_a_file_is_read_without_its_labels(tmp_path):
     ]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     path.write_text("\r\n".join(lines) + "\n\n", encoding="utf-8")
-    found = questionfile.read(path, max_chars=100)
+    found = datasets.read_questions(path, max_chars=100)
     assert [question.text for question in found] == ["one?", "two?", "three\u2028lines\x85?"]
     assert "answers" not in json.dumps([dict(question.body) for question in found])
 
@@ -92,16 +92,16 @@ def test_a_file_is_read_without_its_labels(tmp_path):
 def test_plain_lines_are_questions(tmp_path):
     path = tmp_path / "q.txt"
     path.write_text("one?\n\ntwo?\n")
-    assert [q.text for q in questionfile.read(path, max_chars=100)] == ["one?", "two?"]
+    assert [q.text for q in datasets.read_questions(path, max_chars=100)] == ["one?", "two?"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "no questions"),
-        (b"{broken", "q.jsonl:1: this line is not JSON"),
-        (b'{"prompt": "a"}\n{"text": "b"}', "q.jsonl:2: a line holds"),
-        (b'{"prompt": 7}', "q.jsonl:1: a line holds"),
+        (b"{broken", "q.jsonl:1: this line is not valid JSON"),
+        (b'{"prompt": "a"}\n{"text": "b"}', "q.jsonl:2: expected"),
+        (b'{"prompt": 7}', "q.jsonl:1: expected"),
         (b'{"messages": []}', "malformed"),
         (b"\xff\xfe", "not UTF-8"),
     ],
@@ -110,4 +110,4 @@ def test_an_unreadable_file_says_where(tmp_path, content, message):
     path = tmp_path / "q.jsonl"
     path.write_bytes(content)
     with pytest.raises(QuestionsUnreadable, match=message):
-        questionfile.read(path, max_chars=100)
+        datasets.read_questions(path, max_chars=100)

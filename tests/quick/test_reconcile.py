@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ttrl.engine.reconcile import Flip, Load, Prove, Situation, Unload, plan
+from serve.daemon.reconciler import Flip, Load, Prove, Situation, Unload, plan
 
 A, B, C = "ttrl-x-1-aaaaaaaa", "ttrl-x-2-bbbbbbbb", "ttrl-cand-7-123456-3"
 AB = {A, B}

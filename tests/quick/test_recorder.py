@@ -6,39 +6,25 @@ import asyncio
 import errno
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from serve.live import Live, Route
-from serve.recorder import Recorder
+from serve.gateway.live import Live, Route
+from serve.gateway.recorder import Recorder
 from tests.house import Tally
+from tests.recording import until, writing
 from tests.standin import DEADLINE
-from ttrl.questions import Unlearnable, from_prompt
+from tests.stores import both_stores
+from ttrl.questions.question import Unlearnable, from_prompt
 from ttrl.store import Store
-from ttrl.store.outage import cause
+from ttrl.store.database import cause
 from ttrl.store.questions import Recorded
 
 QUESTIONS = [from_prompt(f"What is {n}?") for n in range(1000)]
 LOCKED = OperationalError("INSERT", {"body": "secret"}, sqlite3.OperationalError("locked"))
-
-
-@asynccontextmanager
-async def writing(recorder: Recorder) -> AsyncIterator[None]:
-    writer = asyncio.create_task(recorder.run())
-    try:
-        yield
-    finally:
-        writer.cancel()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - what is waited for is set by a thread
-            await asyncio.sleep(0.001)
 
 
 def texts(batch: Sequence[Recorded]) -> list[str]:
@@ -145,6 +131,7 @@ def test_draining_says_how_much_a_stuck_store_leaves() -> None:
     assert asyncio.run(scenario()) == 7
 
 
+@both_stores
 def test_into_a_real_store(store: Store) -> None:
     odd = [from_prompt(text) for text in ("same", " same ", "nul \0 byte", "\N{GRINNING FACE}")]
 

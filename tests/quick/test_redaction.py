@@ -7,12 +7,13 @@ import asyncio
 import pytest
 import spacy
 
-from serve.recorder import Recorder
-from tests.quick.test_recorder import Tally, until, writing
-from ttrl import redaction
-from ttrl.questions import Unlearnable, from_prompt, from_request
-from ttrl.redaction import PATTERNS, RedactionFailed, Redactor
-from ttrl.settings import ConfigError, load
+from serve.gateway.recorder import Recorder
+from tests.house import Tally
+from tests.recording import until, writing
+from ttrl.config.loading import ConfigError, load
+from ttrl.config.serving import ENTITIES, PATTERNS
+from ttrl.questions.question import Unlearnable, from_prompt, from_request
+from ttrl.redaction import RedactionFailed, Redactor
 
 pytestmark = pytest.mark.timeout(180)  # spaCy takes its time to be loaded
 
@@ -90,6 +91,8 @@ def test_every_text_of_a_request(redactor):
         "tools": [{"type": "function", "function": {"name": "f", "description": mail, mail: 1}}],
         "tool_choice": "auto",
         "chat_template": "{{ 'a@example.org' }}",
+        "stop": [mail, "###"],
+        "temperature": 0.5,
     }  # fmt: skip
     question = from_request(asked, max_chars=1000)
     found = redactor.question(question)
@@ -104,6 +107,7 @@ def test_every_text_of_a_request(redactor):
         "tool_choice": "auto",
         "chat_template": asked["chat_template"],  # a program is no text
     }  # fmt: skip
+    assert found.sampling == {"temperature": 0.5, "stop": [gone, "###"]}
     assert found.hash != question.hash
     assert found == redactor.question(found)
     assert redactor.question(from_prompt("What is 2 + 2?")) == from_prompt("What is 2 + 2?")
@@ -128,7 +132,7 @@ def test_what_takes_too_long_fails_and_the_next_text_has_a_process_again():
     assert len(long) < 1_000_000, "spaCy refuses what is longer at once"
     with Redactor(PATTERNS, seconds=2) as redactor:
         assert redactor.texts(["2 + 2"]) == ["2 + 2"]
-        worker = redactor._worker
+        worker = redactor.worker.process
         with pytest.raises(RedactionFailed):
             redactor.texts([long])
         assert worker.returncode is not None, "it ended"
@@ -160,7 +164,7 @@ def test_what_cannot_be_redacted_is_dropped_and_counted(caplog):
     assert [item.question.text for item in written] == ["redacted"] * 2
     assert tally.skips[Unlearnable.NOT_REDACTED] == 2
     assert "bad" not in caplog.text
-    assert "dropped" in caplog.text
+    assert "dropping" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -181,8 +185,8 @@ def test_what_is_redacted_is_one_line_of_the_configuration(settings, found):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["EMAIL"], "there is no EMAIL; there are EMAIL_ADDRESS"),
-        (["PERSON"], "only a model finds PERSON"),
+        (["EMAIL"], "unknown entities EMAIL; known: EMAIL_ADDRESS"),
+        (["PERSON"], "PERSON can only be found by a model"),
     ],
 )
 def test_what_cannot_be_redacted_is_refused(given, said):
@@ -191,7 +195,7 @@ def test_what_cannot_be_redacted_is_refused(given, said):
 
 
 def test_without_the_extra_it_is_refused_with_what_to_install(monkeypatch):
-    monkeypatch.setattr("ttrl.config.keeping.find_spec", lambda name: None)
+    monkeypatch.setattr("ttrl.config.serving.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'ttrl\[privacy\]'"):
         load(None, environ={}, overrides={"record.redact": True})
-    assert redaction.ENTITIES
+    assert ENTITIES

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from jobs import reading
-from ttrl import references
+from jobs import sampling
+from ttrl import datasets
 from ttrl.answers import AnswerKind
 from ttrl.config import Config
+from ttrl.datasets import ReferencesUnreadable
 from ttrl.meaning import Letters
-from ttrl.questions import from_prompt
-from ttrl.references import ReferencesUnreadable
+from ttrl.questions.question import from_prompt
 
 ASKED = "Who pays?"
 
@@ -31,7 +31,7 @@ def test_by_question_and_more_than_one(tmp_path):
         {"messages": [{"role": "user", "content": ASKED}], "reference": ["Anna.", "She does."]},
         {"prompt": "When?", "reference": "Now.", "note": "anything else is not read"},
     )
-    assert references.read(file, max_chars=100) == {
+    assert datasets.read_references(file, max_chars=100) == {
         from_prompt(ASKED).hash: ("Anna pays.", "Anna.", "She does."),
         from_prompt("When?").hash: ("Now.",),
     }
@@ -40,7 +40,7 @@ def test_by_question_and_more_than_one(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ("[1]", "no `reference`"),
         ({"prompt": ASKED}, "no `reference`"),
         ({"prompt": ASKED, "reference": [1]}, "no `reference`"),
@@ -50,35 +50,37 @@ def test_by_question_and_more_than_one(tmp_path):
         ({"prompt": ASKED, "reference": True}, "no `reference`"),
         ({"prompt": ASKED, "reference": {"a": 1}}, "no `reference`"),
         ({"prompt": ASKED, "reference": " "}, "no `reference`"),
-        ({"reference": "Anna."}, "none that could be asked"),
+        ({"reference": "Anna."}, "not a valid request"),
     ],
 )
 def test_a_bad_line_is_named_and_not_quoted(tmp_path, row, says):
     with pytest.raises(ReferencesUnreadable, match=r"references\.jsonl:2: ") as caught:
-        references.read(lines(tmp_path, {"prompt": "Q", "reference": "A"}, row), max_chars=100)
+        datasets.read_references(
+            lines(tmp_path, {"prompt": "Q", "reference": "A"}, row), max_chars=100
+        )
     assert says in str(caught.value)
 
 
 def test_no_file(tmp_path):
     with pytest.raises(ReferencesUnreadable, match="cannot read"):
-        references.read(tmp_path / "none", max_chars=1)
+        datasets.read_references(tmp_path / "none", max_chars=1)
     (tmp_path / "latin").write_bytes(b"\xff\xfe")
     with pytest.raises(ReferencesUnreadable, match="UTF-8"):
-        references.read(tmp_path / "latin", max_chars=1)
+        datasets.read_references(tmp_path / "latin", max_chars=1)
 
 
 def test_as_configured(tmp_path):
     file = lines(tmp_path, {"prompt": ASKED, "reference": "Anna."})
     config = Config(vote={"kind": "free"}, meaning={"alike": 0.4, "references": file})
-    made = reading.reader(config)
+    made = sampling.reader_for(config)
     assert (made.kind, made.likeness.alike) == (AnswerKind.FREE, 0.4)
     assert isinstance(made.likeness, Letters)
-    assert reading.references(config) == {from_prompt(ASKED).hash: ("Anna.",)}
-    assert reading.references(Config()) == {}
+    assert sampling.known_answers(config) == {from_prompt(ASKED).hash: ("Anna.",)}
+    assert sampling.known_answers(Config()) == {}
 
 
 def test_what_cannot_be_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"meaning\.model, which is empty"):
+    with pytest.raises(ValueError, match=r"meaning\.model, which is not set"):
         Config(meaning={"cross_encoder": True})
     with pytest.raises(ValueError, match="references"):
         Config(meaning={"references": tmp_path / "none"})

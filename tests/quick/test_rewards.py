@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from ttrl.config import VoteConfig
-from ttrl.rewards import REWARDS, Ballot, RewardFailed, find, total
-from ttrl.samples import Finish, Sample
+from ttrl.config import VoteConfig, learning
+from ttrl.engine.samples import Finish, Sample
+from ttrl.rewards import REWARDS, Ballot, RewardFailed, RewardUnknown, find, total
 from ttrl.votes import take_vote
 
 MAX_TOKENS = 100
@@ -69,9 +70,40 @@ def test_length_wants_what_agrees_short_and_what_does_not_long():
 
 
 def test_overlong_begins_before_the_end():
-    samples = [sample(0), sample(80), sample(90), sample(100), sample(20, Finish.LENGTH)]
-    found = REWARDS["overlong"](ballot(["5"] * 5, samples))
-    assert found == pytest.approx([0, 0, -0.5, -1, -1])
+    samples = [sample(0), sample(80), sample(90), sample(100)]
+    found = REWARDS["overlong"](ballot(["5"] * 4, samples))
+    assert found == pytest.approx([0, 0, -0.5, -1])
+
+
+def thinking(tokens, thought):
+    """A sample that thought first, its thoughts in its text or kept apart by the engine."""
+    ids = tuple(range(tokens))
+    inside = "<think>" + "x" * (thought - 15) + "</think>" + "y" * (tokens - thought)
+    apart = "y" * (tokens - thought)
+    logprobs = (-0.5,) * tokens
+    return [
+        Sample(inside, ids, logprobs, Finish.STOP),
+        Sample(apart, ids, logprobs, Finish.STOP, thought),
+    ]
+
+
+def test_only_what_was_said_after_thinking_is_long():
+    short = sample(10)
+    samples = [short, *thinking(50, 40), *thinking(90, 80), *thinking(70, 20)]
+    found = ballot(["5"] * 7, samples)
+    assert found.lengths == (10, 10, 10, 10, 10, 50, 50)
+    worth = REWARDS["length"](found)
+    assert len(set(worth[:5])) == 1
+    assert worth[5] < worth[0]
+    overlong = REWARDS["overlong"](found)
+    assert overlong == pytest.approx([0, 0, 0, -0.5, -0.5, 0, 0]), "thoughts are cut off as well"
+
+
+def test_thoughts_may_repeat_themselves():
+    ids = [1, 2, 3] * 10 + [4, 5, 6, 7]
+    apart = Sample("said", tuple(ids), (-0.5,) * 34, Finish.STOP, 30)
+    assert REWARDS["repetition"](ballot(["5"], [apart])) == [0.0]
+    assert REWARDS["repetition"](ballot(["5"], [sample(ids)]))[0] < -0.5
 
 
 @pytest.mark.parametrize(
@@ -90,7 +122,7 @@ def test_repetition_counts_tokens(ids, worth):
 
 
 def test_a_vote_belongs_to_its_samples():
-    with pytest.raises(ValueError, match="2 answers is not one over 3"):
+    with pytest.raises(ValueError, match="2 answers does not match 3"):
         Ballot("What?", (sample(1),) * 3, take_vote(["5", "5"]), MAX_TOKENS)
 
 
@@ -107,6 +139,11 @@ def test_several_are_brought_to_one_scale_each():
     assert found == pytest.approx(
         [1 + 0.125 / spread, 1 + 0.125 / spread, -1 + 0.125 / spread, -1 - 0.375 / spread]
     )
+
+
+def test_where_all_were_cut_off_nothing_is_worth_anything():
+    all_cut = replace(ballot([]), references=("5",))
+    assert total(all_cut, {"majority": 1.0, "readable": 1.0}) == ()
 
 
 def test_a_trifle_is_not_blown_up():
@@ -142,26 +179,30 @@ def installed(tmp_path, monkeypatch):
 def test_one_that_a_package_offers(installed):
     assert total(ballot(["5", "5"]), {"polite": 3.0}) == (1.5, 1.5)
     VoteConfig(rewards={"polite": 1.0})
-    with pytest.raises(ValueError, match=r"did you mean 'polite'\? There are majority, .*polite"):
-        find("polit")
+    with pytest.raises(ValueError, match=r"did you mean 'polite'\? built-in rewards: .*polite"):
+        VoteConfig(rewards={"polit": 1.0})
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("gone", "gone cannot be imported: AttributeError: .* no attribute 'gone'"),
-        ("none", "none is no function"),
-        ("raising", "raising cannot be imported: RuntimeError: no key$"),
-        ("ttrl_misspelt:f", r"ttrl_misspelt:f cannot be imported: SyntaxError: .*\.py, line 1"),
-        ("ttrl_raising:f", "ttrl_raising:f cannot be imported: RuntimeError: no key$"),
-        ("ttrl_leaving:f", "ttrl_leaving:f cannot be imported: SystemExit: 3"),
-        (".x:y", r"\.x:y cannot be imported: TypeError: "),
-        (":y", ":y cannot be imported: ValueError: Empty module name"),
+        ("gone", "cannot import the reward gone: AttributeError: .* no attribute 'gone'"),
+        ("none", "the reward none is not a function"),
+        ("raising", "cannot import the reward raising: RuntimeError: no key$"),
+        ("ttrl_misspelt:f", r"cannot import the reward ttrl_misspelt:f: SyntaxError: .*, line 1"),
+        ("ttrl_raising:f", "cannot import the reward ttrl_raising:f: RuntimeError: no key$"),
+        ("ttrl_leaving:f", "cannot import the reward ttrl_leaving:f: SystemExit: 3"),
+        (".x:y", r"cannot import the reward \.x:y: TypeError: "),
+        (":y", "cannot import the reward :y: ValueError: Empty module name"),
     ],
 )
 def test_one_that_cannot_be_imported_is_a_mistake_like_any_other(installed, name, says):
-    with pytest.raises(ValueError, match=f"^the reward {says}"):
+    with pytest.raises(RewardUnknown, match=f"^{says}"):
         find(name)
+
+
+def test_the_configuration_knows_the_built_in_ones():
+    assert set(REWARDS) == set(learning.REWARDS)
 
 
 def test_one_of_your_own():
@@ -172,26 +213,55 @@ def test_one_of_your_own():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("majorty", "'majorty'; did you mean 'majority'"),
-        ("foo", r"'foo'\. There are majority, "),
-        ("nowhere.to:be_found", "cannot be imported: .*No module named 'nowhere'"),
-        (f"{__name__}:nothing", "cannot be imported: .* has no attribute 'nothing'"),
-        (f"{__name__}:MAX_TOKENS", "is no function"),
+        ("nowhere.to:be_found", "cannot import .*No module named 'nowhere'"),
+        (f"{__name__}:nothing", "cannot import .* has no attribute 'nothing'"),
+        (f"{__name__}:MAX_TOKENS", "is not a function"),
     ],
 )
 def test_a_reward_that_is_none_is_refused(name, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(RewardUnknown, match=says):
         total(ballot(["5", "6"]), {name: 1.0})
 
 
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        ("short", "does not give one finite number a sample"),
-        ("words", "does not give one number a sample"),
+        ("short", "does not return one finite number per sample"),
+        ("words", "does not return one number per sample"),
         ("broken", r"raised KeyError at test_rewards\.py:\d+$"),
     ],
 )
 def test_a_reward_that_fails_says_where_and_quotes_nobody(function, says):
     with pytest.raises(RewardFailed, match=f"the reward {__name__}:{function} {says}"):
-        total(ballot(["5", "6"]), {f"{__name__}:{function}": 1.0})
+        total(ballot(["5", "5"]), {f"{__name__}:{function}": 1.0})
+
+
+def verifier(ballot):
+    """Knows what is right without a majority."""
+    return [float(answer == "6") for answer in ballot.vote.answers]
+
+
+verifier.needs_label = False
+
+
+@pytest.mark.parametrize(
+    ("answers", "rewards", "worth"),
+    [
+        (["5", "6"], {"verifier": 1.0}, (0, 1)),
+        (["5", "6"], {"verifier": 2.0, "quarter": 1.0}, (0, 2)),  # alone, as it was given
+        (["5", "6"], {"quarter": 1.0}, (0, 0)),
+        (["5", "6"], {"verifier": 0.0, "quarter": 1.0}, (0, 0)),
+        ([None, "6", None, None], {"verifier": 1.0}, (0, 1, 0, 0)),  # too few can be read
+        (["5", "5", "6"], {"verifier": 1.0}, (0, 0, 1)),  # against the majority
+    ],
+)
+def test_a_reward_that_needs_no_label_speaks_where_there_is_none(answers, rewards, worth):
+    weights = {f"{__name__}:{name}": weight for name, weight in rewards.items()}
+    assert total(ballot(answers), {**weights, "majority": 0.0}) == worth
+
+
+def test_where_there_is_no_label_the_others_are_silent():
+    weights = {f"{__name__}:verifier": 1.0, "majority": 1.0, "readable": 1.0, "length": 1.0}
+    assert total(ballot(["5", "6"]), weights) == (0, 1)
+    with_label = total(ballot(["5", "5", "6"]), weights)
+    assert len(set(with_label)) == 2

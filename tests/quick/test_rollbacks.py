@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ttrl.questions import from_prompt
+from ttrl.questions.question import from_prompt
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.forgetting import Doomed
 from ttrl.store.questions import Recorded
@@ -18,18 +18,18 @@ def publish(store, name, parent=None, learned=()):
 
 
 def told(store):
-    return [(each.version, each.author, each.reason) for each in store.rollbacks.all()]
+    return [(each.version, each.author, each.reason) for each in store.adapters.roll_backs()]
 
 
 def test_the_newest_first_and_each_once(store):
-    assert store.rollbacks.newest() is None
+    assert store.adapters.roll_backs() == []
     publish(store, "one")
     publish(store, "two", "one")
     assert told(store) == [], "a promotion takes nothing back"
     store.adapters.roll_back(author="guard", reason="it flips")
     store.adapters.roll_back(author="operator", reason="by hand")
     assert told(store) == [("one", "operator", "by hand"), ("two", "guard", "it flips")]
-    assert store.rollbacks.newest().at == pytest.approx(store.adapters.wanted().at)
+    assert store.adapters.roll_backs()[0].at == pytest.approx(store.adapters.wanted().at)
 
 
 def test_what_serves_again_was_not_taken_back(store):

@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 
 from ttrl.answers import Reader
-from ttrl.config import UpdateConfig, VoteConfig
-from ttrl.questions import from_prompt
-from ttrl.rollouts import NONE, Roller, pacer_for
-from ttrl.samples import Finish, Sample, SampleSet
-from ttrl.stopping import Stop
+from ttrl.config import Config, UpdateConfig, VoteConfig
+from ttrl.engine.client import EngineError, EngineRefused, EngineUnreachable, ModelCard
+from ttrl.engine.samples import Finish, Sample, SampleSet, longest_answer
+from ttrl.questions.question import from_prompt
+from ttrl.sampling.groups import NONE, Roller, cut_off, pacer_for, rows, to_learn_from, with_length
 from ttrl.store.questions import QuestionState, StoredQuestion
-from ttrl.votes import VoteOutcome
+from ttrl.votes import Stop, VoteOutcome
 
 QUESTION = StoredQuestion(1, from_prompt("What is 2 plus 3?"), 1, False, QuestionState.NEW, None)
 
 
 class Engine:
-    """Gives these answers, one after the other; `asked` are the sizes of its rounds."""
+    """Gives these answers, one after the other, "-" being cut off and "?" unreadable; `asked` are
+    the sizes of its rounds."""
 
     def __init__(self, answers):
         self._answers = deque(answers)
         self.asked = []
+        self.limit = None
 
     def load(self):
         return None
 
-    def sample(self, _question, *, model, n, **_how):
+    def sample(self, _question, *, model, n, sampling, **_how):
         self.asked.append(n)
-        texts = [rf"\boxed{{{self._answers.popleft()}}}" for _ in range(n)]
-        samples = (Sample(text, (1, 2), (-0.1, -0.2), Finish.STOP) for text in texts)
+        self.limit = sampling.max_tokens
+        samples = (one_sample(self._answers.popleft()) for _ in range(n))
         return SampleSet(model, (7,), tuple(samples))
+
+
+def one_sample(answer):
+    finish = Finish.LENGTH if answer == "-" else Finish.STOP
+    text = "no idea" if answer == "?" else rf"\boxed{{{answer}}}"
+    return Sample(text, (1, 2), (-0.1, -0.2), finish)
+
+
+def fail(_question, error):
+    raise error
 
 
 def rolled(answers, references=NONE, **vote):
     engine = Engine(answers)
-    settings = VoteConfig(samples=16, rounds=3, **vote)
+    settings = VoteConfig(**{"samples": 16, "rounds": 3, **vote})
     with pacer_for(engine, settings) as pacer:
         roller = Roller(engine, settings, UpdateConfig(keep=8), pacer, Reader(), references)
-        (group,) = roller.roll([QUESTION], version="v", draw=1, refused=pytest.fail)
+        (group,) = roller.roll([QUESTION], version="v", draw=1, refused=fail, failed=fail)
     return group, engine.asked
 
 
@@ -58,6 +71,15 @@ def test_no_further_round_once_the_vote_is_decided(answers, asked, stop, share):
     assert sizes == asked
     assert (group.vote.stop, group.vote.share) == (stop, share)
     assert len(group.drawn.samples) == len(group.vote.answers) == len(group.rewards) == sum(asked)
+
+
+def test_samples_end_where_the_users_answer_does_and_are_drawn_as_the_trainer_computes():
+    sent = {"temperature": 0.2, "top_p": 0.9, "stop": ["#"], "max_tokens": 7, "ignore_eos": True}
+    question = replace(QUESTION.question, sampling=sent)
+    fields = to_learn_from(question, VoteConfig(temperature=0.8, max_tokens=50)).fields
+    assert fields["stop"] == ["#"]
+    assert "ignore_eos" not in fields
+    assert (fields["temperature"], fields["top_p"], fields["max_tokens"]) == (0.8, 1.0, 50)
 
 
 def test_how_sure_is_a_setting():
@@ -95,3 +117,136 @@ def test_without_a_label_only_a_reference_teaches():
     group, _ = rolled(tied, known, rewards={"readable": 1.0, "reference": 1.0})
     assert group.fate == (QuestionState.LEARNED_FROM, None)
     assert group.rewards[0] > group.rewards[-1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome", "kept"),
+    [
+        ("7798" + "-" * 28, VoteOutcome.TOO_FEW_READABLE, 4),
+        ("7" * 12 + "8" * 8 + "-" * 12, VoteOutcome.LABEL, 8),
+        ("-" * 12 + "8" * 8 + "7" * 12, VoteOutcome.LABEL, 8),
+        ("7" * 12 + "????" + "-" * 16, VoteOutcome.TOO_FEW_READABLE, 8),
+        ("7" * 16 + "?" * 4 + "-" * 12, VoteOutcome.LABEL, 8),
+        ("-" * 32, VoteOutcome.UNREADABLE, 0),
+        ("-" * 31 + "7", VoteOutcome.TOO_FEW_READABLE, 1),
+    ],
+)
+def test_what_was_cut_off_is_not_trained_on(answers, outcome, kept):
+    """Neither as right nor as wrong; and of what can be read alone there is no majority."""
+    group, _ = rolled(answers, samples=32, rounds=1)
+    finishes = {group.drawn.samples[place].finish for place in group.kept}
+    assert (group.vote.outcome, len(group.kept)) == (outcome, kept)
+    assert finishes <= {Finish.STOP}
+    assert group.informative is (outcome is VoteOutcome.LABEL)
+    assert all(not group.rewards[n] for n, answer in enumerate(answers) if answer == "-")
+
+
+def test_all_that_can_be_trained_on_agrees():
+    group, _ = rolled("7" * 20 + "-" * 12, samples=32, rounds=1)
+    assert group.vote.label == "7"
+    assert group.fate == (QuestionState.NO_SIGNAL, "100% agree")
+
+
+def test_a_first_round_that_was_cut_off_does_not_decide():
+    group, sizes = rolled("--55" + "5556" + "6" * 8)
+    assert sizes == [4, 4, 8]
+    assert group.vote.stop is Stop.ALL
+
+
+def test_only_what_may_be_trained_on_is_stored_token_by_token():
+    group, _ = rolled("7" * 12 + "8" * 8 + "-" * 12, samples=32, rounds=1)
+    _, drawn = rows(group, run_id=1, step=1)
+    assert [bool(row["token_ids"]) for row in drawn] == [row["kept"] for row in drawn]
+    assert [bool(row["logprobs"]) for row in drawn] == [row["kept"] for row in drawn]
+    assert all(row["text"] for row in drawn)
+    unanimous, _ = rolled("7" * 32, samples=32, rounds=1)
+    _, drawn = rows(unanimous, run_id=1, step=1)
+    assert not any(row["token_ids"] or row["logprobs"] for row in drawn)
+
+
+class Ailing(Engine):
+    """Fails for some questions."""
+
+    def __init__(self, errors):
+        super().__init__("5" * 40 + "6" * 60)
+        self._errors = errors
+
+    def sample(self, question, **how):
+        if question.text in self._errors:
+            raise self._errors[question.text]
+        return super().sample(question, **how)
+
+
+def test_a_question_that_cannot_be_had_costs_only_itself():
+    errors = {
+        "busy": EngineRefused(503, "busy"),
+        "late": EngineUnreachable("late"),
+        "strange": EngineError("in an unknown form"),
+        "nobody": EngineRefused(404, "no such model"),
+        "long": EngineRefused(400, "too long"),
+    }
+    engine, told = Ailing(errors), []
+    questions = [
+        StoredQuestion(number, from_prompt(text), 1, False, QuestionState.NEW, None)
+        for number, text in enumerate(["What is 2 plus 3?", *errors, "What is 3 plus 3?"])
+    ]
+    settings = VoteConfig(samples=16)
+    with pacer_for(engine, settings) as pacer:
+        roller = Roller(engine, settings, UpdateConfig(), pacer, Reader())
+        groups = roller.roll(
+            questions,
+            version="v",
+            draw=1,
+            refused=lambda question, _: told.append(("refused", question.question.text)),
+            failed=lambda question, _: told.append(("failed", question.question.text)),
+        )
+    assert [group.question.id for group in groups] == [0, 6]
+    assert told == [("refused" if text == "long" else "failed", text) for text in errors]
+
+
+def test_a_question_whose_prompt_changes_between_two_rounds_cannot_be_had():
+    class Dated(Engine):
+        def sample(self, question, **how):
+            return replace(super().sample(question, **how), prompt_ids=(len(self.asked),))
+
+    engine, settings, told = Dated("56" * 8), VoteConfig(samples=16, rounds=3), []
+    with pacer_for(engine, settings) as pacer:
+        roller = Roller(engine, settings, UpdateConfig(keep=8), pacer, Reader())
+        found = roller.roll(
+            [QUESTION],
+            version="v",
+            draw=1,
+            refused=fail,
+            failed=lambda _, error: told.append(str(error)),
+        )
+    assert found == []
+    assert told == ["the prompt changed between two requests for the same question"]
+
+
+@pytest.mark.parametrize(
+    ("samples", "cut", "says"),
+    [
+        (100, 62, "62% of the samples were cut off at vote.max_tokens=1024; raise it"),
+        (100, 10, ""),
+        (0, 0, ""),
+    ],
+)
+def test_what_is_cut_off_is_said(samples, cut, says):
+    assert cut_off(samples, cut, 1024) == says
+
+
+@pytest.mark.parametrize(
+    ("context", "longest"),
+    [(40_960, 8192), (8192, 6144), (4096, 2048), (2048, 1024), (512, 256), (1, 1), (None, 8192)],
+)
+def test_how_long_an_answer_may_be_follows_from_the_context(context, longest):
+    assert longest_answer(context) == longest
+
+
+def test_a_number_that_was_given_is_taken():
+    class Engine:
+        def base_model(self):
+            return ModelCard("m", None, None, 4096)
+
+    assert with_length(Config(), Engine()).vote.longest == 2048
+    assert with_length(Config(vote={"max_tokens": 77}), None).vote.longest == 77

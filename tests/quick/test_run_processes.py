@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from serve import runs
-from serve.runs import RunKeeper
+from serve.daemon import process as child_process
+from serve.daemon import runs
+from serve.daemon.runs import RunKeeper
 from tests.house import until
 from ttrl.config import Config
 from ttrl.metrics import Metrics
@@ -41,6 +42,31 @@ def program(monkeypatch):
     return chosen.append
 
 
+def test_a_package_in_the_current_directory_is_not_taken_for_ours(tmp_path, monkeypatch):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "__init__.py").write_text("print('theirs')")
+    (tmp_path / "jobs" / "prune.py").write_text("print('theirs')")
+    monkeypatch.chdir(tmp_path)
+    assert output(tmp_path, "jobs.prune") == ""
+
+
+def test_no_library_tells_others_that_we_train(tmp_path, monkeypatch):
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    program = "from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    assert output(tmp_path, "timeit", "-n1", "-r1", program).startswith("True\n")
+
+
+def output(folder, job, *arguments):
+    log = folder / "logs" / "child.log"
+
+    async def once():
+        child = await child_process.spawn(job, arguments, Config(state_dir=folder), log)
+        return await child.wait()
+
+    assert asyncio.run(once()) == 0, log.read_text()
+    return log.read_text()
+
+
 async def run(store, folder, *, stop):
     keeper = RunKeeper(Config(state_dir=folder), store, "http://127.0.0.1:1", Metrics())
     await keeper.start(Trigger.OPERATOR, {})
@@ -55,7 +81,7 @@ async def run(store, folder, *, stop):
 def test_one_that_is_stopped_was_stopped_however_it_ends(store, tmp_path, program, text):
     program(text)
     ended = asyncio.run(run(store, tmp_path, stop=True))
-    assert (ended.state, ended.reason) == (RunState.ABORTED, "it was stopped")
+    assert (ended.state, ended.reason) == (RunState.ABORTED, "the run was stopped")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +89,7 @@ def test_one_that_is_stopped_was_stopped_however_it_ends(store, tmp_path, progra
     [
         ("print(); raise SystemExit(3)", "its process ended with status 3; see "),
         ("print(flush=True); import os; os.kill(os.getpid(), 9)", "its process was killed"),
-        ("print(flush=True); import os; os.kill(os.getpid(), 15)", "was ended by SIGTERM"),
+        ("print(flush=True); import os; os.kill(os.getpid(), 15)", "was terminated by SIGTERM"),
     ],
 )
 def test_one_that_ends_by_itself_has_failed(store, tmp_path, program, text, reason):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs.schedule import Decision, Facts, decide, in_window, next_due, next_start
+from serve.daemon.schedule import Decision, Facts, decide, in_window, next_due, next_start
 from ttrl.config import ScheduleConfig
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)

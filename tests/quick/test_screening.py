@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.questions import Question, digest, from_prompt
-from ttrl.screening import Suspicion, suspicion
+from ttrl.questions.question import Question, digest, from_prompt
+from ttrl.questions.screening import Suspicion, suspicion
 
 DICTATES, MIXED = Suspicion.DICTATES, Suspicion.MIXED
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttrl.config import SelectionConfig
-from ttrl.questions import from_prompt
-from ttrl.selection import LeftOut, Rounds, choose
+from ttrl.questions.question import from_prompt
+from ttrl.sampling.selection import LeftOut, Rounds, choose
 from ttrl.store.questions import QuestionState, StoredQuestion
 
 
@@ -114,6 +114,56 @@ def test_rounds_are_fair_and_a_take_never_repeats(count, takes, seed):
         seen.update(taken)
     counts = [seen[number] for number in range(count)]
     assert max(counts) - min(counts) <= 2
+
+
+@given(
+    count=st.integers(1, 12), takes=st.lists(st.integers(1, 6)), passes=st.integers(1, 4),
+    dropped=st.integers(0, 12),
+)  # fmt: skip
+def test_no_question_is_asked_more_often_than_in_so_many_passes(count, takes, passes, dropped):
+    rounds, seen = Rounds(stored(count), seed=1, passes=passes), Counter()
+    rounds.drop(dropped)
+    for take in [*takes, *[count] * 2 * passes]:
+        seen.update(question.id for question in rounds.take(take))
+    assert seen == dict.fromkeys({*range(count)} - {dropped}, passes)
+    assert not len(rounds)
+
+
+@pytest.mark.parametrize(
+    ("passes", "vain", "came"),
+    [(1, 0, 1), (1, 1, 1), (1, 2, 1), (1, 3, 0), (3, 2, 3), (3, 3, 2), (3, 99, 0)],
+)
+def test_what_could_not_be_had_loses_no_pass_but_does_not_come_for_ever(passes, vain, came):
+    rounds, seen, failures = Rounds(stored(5), seed=2, passes=passes), Counter(), 0
+    while taken := rounds.take(2):
+        for question in taken:
+            if question.id == 3 and failures < vain:
+                failures += 1
+                rounds.give_back(question)
+            else:
+                seen[question.id] += 1
+    assert seen == Counter(dict.fromkeys(range(5), passes) | {3: came})
+    assert rounds.used_up
+
+
+@pytest.mark.parametrize(
+    ("passes", "takes", "dropped", "used_up"),
+    [
+        (None, 9, [], False),
+        (2, 1, [], False),
+        (2, 2, [], True),
+        (2, 1, [0, 1, 2, 3], False),
+        (2, 2, [3], True),
+    ],
+)
+def test_whether_the_passes_are_used_up(passes, takes, dropped, used_up):
+    """It is not so where nothing is left because every question was dropped before."""
+    rounds = Rounds(stored(4), seed=2, passes=passes)
+    for take in range(takes):
+        rounds.take(4)
+        for key in dropped if take == 0 else ():
+            rounds.drop(key)
+    assert rounds.used_up is used_up
 
 
 def test_the_same_seed_gives_the_same_order():

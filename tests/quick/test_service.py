@@ -10,19 +10,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from serve import service
-from serve.cli import main
-from serve.service import UNITS
+from serve.cli import main, service
+from serve.cli.service import UNITS
+from tests.services import needs
 from ttrl.engine.process import vllm_command, vllm_environment
 
 PROGRAM = shutil.which("true") or "/bin/true"
 EXPOSURE = 21
 """Of 100: what a unit could do, as `systemd-analyze security` sums it up, which prints 2.1, of 10.
 What is left is what a GPU, compilers of kernels, and a server of others need."""
-needs_systemd = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None,
-    reason="there is no systemd-analyze (Debian: apt-get install systemd)",
-)
+needs_systemd = needs("systemd")
 
 
 @pytest.fixture
@@ -59,7 +56,7 @@ def test_a_changed_unit_is_replaced_by_force_only_and_then_all_are(install, tmp_
     assert not (tmp_path / "ttrl.service").exists()
     install("--force")
     assert (tmp_path / "ttrl.service").read_text() == ours
-    assert "as it was" in install()
+    assert "unchanged" in install()
 
 
 def test_print_writes_nothing(install, tmp_path):
@@ -68,7 +65,11 @@ def test_print_writes_nothing(install, tmp_path):
 
 
 def test_what_a_unit_could_not_run_is_refused(install, tmp_path):
-    for path, why in (("ttrl", "whole path"), ("/nowhere/ttrl", "whole path"), ("/", "whole path")):
+    for path, why in (
+        ("ttrl", "absolute path"),
+        ("/nowhere/ttrl", "absolute path"),
+        ("/", "absolute path"),
+    ):
         assert why in install("--ttrl", path, code=2)
     script = tmp_path / "ttrl"
     script.write_text("#!/usr/bin/python3\n")
@@ -127,7 +128,7 @@ def test_any_path_of_a_program_is_one_word_to_systemd(name, tmp_path):
 
 def test_a_path_that_no_unit_can_hold_is_refused(install):
     for path in ("/opt/a\nb/ttrl", "/opt/\udcff/ttrl", "/opt/it's/ttrl", "/a\\b", '/a"b'):
-        assert "systemd takes no program" in install("--ttrl", path, code=2)
+        assert "systemd cannot run a program" in install("--ttrl", path, code=2)
 
 
 def analyse(*words: str) -> None:

@@ -1,4 +1,4 @@
-"""The live guard at work, in front of a stand-in engine: never in a user's way, nothing in vain."""
+"""The live monitor, in front of a stand-in engine: never in a user's way, nothing in vain."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from serve.live import Live
-from serve.recorder import Recorder
-from serve.shadow import QUEUE, Outcome, Shadow
-from serve.watch import Watch
+from serve.daemon.webhook import Event, Notice, of_alert
+from serve.gateway.live import Live
+from serve.gateway.recorder import Recorder
+from serve.gateway.shadow import QUEUE, Outcome, Shadow, Watch
 from tests.standin import DEADLINE, serving
-from ttrl.detector import Stream
+from ttrl.config.loading import load
 from ttrl.engine.client import EngineClient
 from ttrl.engine.load import NAMES
 from ttrl.metrics import Metrics
-from ttrl.questions import from_prompt
-from ttrl.rollouts import PRIORITY
-from ttrl.settings import load
+from ttrl.monitoring.live import Stream
+from ttrl.questions.question import from_prompt
+from ttrl.sampling.groups import PRIORITY
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 
@@ -143,11 +143,9 @@ def test_both_versions_are_asked_behind_everybody_and_compared(scene: Scene) -> 
     assert (found[Stream.DEPARTURE], found[Stream.AGREEMENT]) == (1.0, 0.0)
     report = scene.watch.report()
     assert report is not None
-    assert (report["pairs"], report["nearest"], report["other"]) == (1, "departure", "base")
-    assert 0 < report["nearness"] < 1
-    assert scene.value("evidence_ratio", stream="departure") == pytest.approx(
-        report["nearness"], abs=1e-3
-    )
+    assert (report.pairs, report.nearness, report.other) == (1, 0, "base")
+    assert report.differs == []
+    assert 0 < scene.value("evidence_ratio", stream="departure") < 1
 
 
 def test_the_queue_is_bounded_and_says_so(scene: Scene) -> None:
@@ -234,7 +232,7 @@ def test_a_worse_version_is_rolled_back_once_and_the_next_is_watched_afresh(
     row = store.adapters.get("b")
     assert row.state is AdapterState.ROLLED_BACK
     assert row.reason is not None
-    assert row.reason.startswith("live guard: ")
+    assert row.reason.startswith("live monitor: ")
     assert "pairs with a" in row.reason
     assert sum(metric.value for metric in alarms(scene)) == 1
     scene.live.flip("a")  # as the reconciler does
@@ -243,7 +241,53 @@ def test_a_worse_version_is_rolled_back_once_and_the_next_is_watched_afresh(
     assert (versions.live, versions.other) == ("a", None)
     report = scene.watch.report()
     assert report is not None
-    assert (report["pairs"], report["nearness"]) == (0, 0)
+    assert (report.pairs, report.nearness) == (0, 0)
+
+
+@pytest.mark.parametrize("scene", [{"shadow.false_alarms_a_year": 1e9}], indirect=True)
+def test_a_version_that_only_answers_otherwise_stays_and_labels_are_asked_for_once(
+    scene: Scene, store: Store
+) -> None:
+    """It may be right where the one before was wrong."""
+    scene.go_live("a", 1)
+    scene.engine.texts["a"] = "\\boxed{5}"
+    told: list[Notice] = []
+    scene.watch.alerted.append(lambda *alert: told.append(of_alert(*alert)))
+    wanted = 100
+
+    def feed() -> bool:
+        scene.shadow.offer(QUESTIONS[len(scene.engine.asked) % 100])
+        return scene.outcomes()["compared"] >= wanted
+
+    scene.run(feed)
+    assert scene.rolled_back == []
+    assert store.adapters.wanted().adapter == "a"
+    (notice,) = told
+    assert (notice.event, notice.adapter) == (Event.DIFFERS, "a")
+    assert notice.reason.startswith("its answers differ: ")
+    assert "`ttrl label`" in notice.reason
+    report = scene.watch.report()
+    assert report is not None
+    assert [words.split(":")[0] for words in report.differs] == ["its answers differ"]
+    assert alarms(scene) == []
+    assert (
+        scene.metrics.registry.get_sample_value("ttrl_guard_alerts_total", {"stream": "departure"})
+        == 1
+    )
+
+
+@pytest.mark.parametrize("scene", [{"shadow.false_alarms_a_year": 1e9}], indirect=True)
+def test_an_alert_is_not_told_again_after_a_restart(scene: Scene) -> None:
+    scene.go_live("a", 1)
+    told: list[Notice] = []
+    for _ in range(2):
+        scene.__post_init__()
+        scene.watch.alerted.append(lambda *alert: told.append(of_alert(*alert)))
+        versions = scene.watch.versions()
+        assert versions is not None
+        for _ in range(60):
+            assert scene.watch.note(versions, {Stream.LONGER: 1.0}) is False
+    assert len(told) == 1
 
 
 def alarms(scene: Scene) -> list[Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ttrl.answers import AnswerKind, Reader
-from ttrl.questions import from_prompt
-from ttrl.rollouts import Group
-from ttrl.samples import Finish, Sample, SampleSet
-from ttrl.signs import Signs, Watch
+from ttrl.engine.samples import Finish, Sample, SampleSet
+from ttrl.monitoring.signs import Signs, Watch
+from ttrl.questions.question import from_prompt
+from ttrl.sampling.groups import Group
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import take_vote
 
@@ -41,7 +41,36 @@ def test_a_label_flips_against_the_last_one_that_the_question_had():
     )
     assert [each.asked_again for each in signs] == [0, 1, 2, 1]
     assert [each.flipped for each in signs] == [0, 1, 1, 0]
-    assert [each.flipped_since for each in signs] == [None, 1, 1, None]
+    assert [visit.last_step for visit in signs[2].visits] == [1, 2, None]
+    assert [visit.new for visit in signs[2].visits] == [False, False, True]
+    assert [visit.last_share for visit in signs[3].visits] == [pytest.approx(2 / 3)]
+    assert len({visit.label for visit in signs[2].visits}) == 3
+
+
+def test_only_votes_that_were_decided_can_change():
+    sure, other, unsure = "aaaaaaaa", "bbbbbbbb", "aaabbcdd"
+    (_, again, now, last, same) = read(
+        [group(1, sure)], [group(1, unsure)], [group(1, other)], [group(1, sure)],
+        [group(1, sure)],
+    )  # fmt: skip
+    (again, now, last, same) = (each.visits[0] for each in (again, now, last, same))
+    assert (again.sure, again.changed) == (False, None)
+    assert (now.sure, now.changed) == (True, None), "the vote before was not decided"
+    assert (last.changed, same.changed) == (True, False)
+    assert last.label == same.label == 0
+
+
+def test_a_question_is_compared_with_its_first_vote_even_if_that_had_no_label():
+    first, again = read([group(1, "ab-?", tokens=9)], [group(1, "aaa-", tokens=3)])
+    assert first.visits[0].new
+    (visit,) = again.visits
+    assert (visit.first_unreadable, visit.first_length, visit.length) == (0.5, 9, 3)
+    assert (visit.new, visit.last_step, visit.changed) == (False, None, None)
+
+
+def test_the_signs_hold_no_text():
+    (signs,) = read([group(1, "aab"), group(2, "ccd")])
+    assert "a" not in {str(value) for visit in signs.visits for value in vars(visit).values()}
 
 
 def test_a_question_drawn_twice_in_a_step_counts_once():
@@ -61,11 +90,21 @@ def test_pairs_of_questions_with_one_label(labels, alike):
 
 def test_means_are_over_samples_and_the_trainers_numbers_pass():
     groups = [group(1, "aa?-", tokens=10), group(2, "bbbb", tokens=2)]
-    numbers = {"entropy": 0.5, "masked": 0.0, "sampling/sampling_logp_difference/mean": 0.25}
+    numbers = {
+        "entropy": 0.5,
+        "effective_tokens": 0.9,
+        "effective_sequences": 0.7,
+        "sampling/sampling_logp_difference/mean": 0.25,
+    }
     signs = Watch(Reader()).read(3, groups, numbers)
     assert (signs.step, signs.length, signs.unreadable, signs.cut) == (3, 6, 0.25, 0.125)
     assert (signs.share, signs.no_signal) == (0.75, 0.5)
-    assert (signs.token_entropy, signs.mismatch, signs.masked, signs.kl) == (0.5, 0.25, 0.0, None)
+    assert (signs.token_entropy, signs.mismatch, signs.effective, signs.kl) == (
+        0.5,
+        0.25,
+        0.7,
+        None,
+    )
 
 
 def test_a_label_said_in_other_words_is_no_flip():

@@ -6,10 +6,10 @@ import pytest
 
 from tests.groups import PRETENDERS, QUESTION, RIGHT, WRONG, ballot
 from ttrl.answers import AnswerKind, Reader
+from ttrl.config.loading import load
+from ttrl.engine.samples import Finish, Sample
 from ttrl.meaning import Letters, copied, honesty
 from ttrl.rewards import REWARDS, Ballot, total
-from ttrl.samples import Finish, Sample
-from ttrl.settings import load
 from ttrl.votes import take_vote
 
 SIMILARITY = ("centrality", "consensus", "reference")

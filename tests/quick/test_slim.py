@@ -27,10 +27,11 @@ def loaded_by(imports):
 @pytest.mark.parametrize(
     "imports",
     [
-        "import serve.daemon, serve.demo",
-        "import ttrl.rollouts, ttrl.gate, ttrl.selection, ttrl.adapters, ttrl.engine.process",
-        "import ttrl.memory.check, ttrl.engine.card\nttrl.engine.card.first_card()",
-        "import jobs.adapt, jobs.assess, jobs.measure, jobs.probe, jobs.schedule",
+        "import serve.daemon.daemon, serve.demo",
+        "import ttrl.sampling.groups, ttrl.sampling.selection, ttrl.evaluation.gate",
+        "import ttrl.adapters.versions, ttrl.engine.process",
+        "from ttrl.engine import memory\nmemory.first_card()",
+        "import jobs.run, jobs.assess, jobs.measure",
         "from serve.cli import COMMANDS, main\n[main.get_command(None, name) for name in COMMANDS]",
         "from ttrl import answers\nanswers.canonical(['\\\\boxed{x^2}', '\\\\boxed{x*x}'], 'math')",
     ],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.stopping import decided, enough, rounds
+from ttrl.votes import decided, rounds
 
 COUNTS = st.lists(st.integers(0, 60), max_size=6)
 SURE = st.floats(0.5, 1, exclude_min=True, exclude_max=True)
@@ -61,18 +61,3 @@ def test_a_vote_is_decided_from_its_certainty_on(counts, certainty):
 def test_one_more_vote_for_the_first_never_unsettles_it(counts, sure):
     first, *rest = sorted([*counts, 0], reverse=True)
     assert not decided(counts, sure) or decided([first + 1, *rest], sure)
-
-
-@pytest.mark.parametrize(
-    ("counts", "share", "ceiling", "stops"),
-    [
-        ([8], 1.0, 1.0, True),
-        ([8], 1.0, 0.95, False),
-        ([7, 1], 0.875, 0.875, True),
-        ([7, 1], 0.875, 0.87, False),
-        ([4, 4], 0.5, 0.95, False),  # far below it, and not decided
-        ([7], 0.875, 0.9, True),  # one cannot be read
-    ],
-)
-def test_enough_where_it_is_decided_and_not_above_the_ceiling(counts, share, ceiling, stops):
-    assert enough(counts, share, sure=0.9, ceiling=ceiling) is stops

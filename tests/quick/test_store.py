@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,26 +14,23 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from ttrl.detector import Stream
-from ttrl.proof import Pin, Pinned
-from ttrl.questions import from_prompt
+from tests.stores import adapter, asked, both_stores, recorded, states
+from ttrl.engine.proof import Pin, Pinned
+from ttrl.evaluation.probes import Label
+from ttrl.monitoring.live import Stream
+from ttrl.questions import question as questions
+from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.store import Store, StoreError
-from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.adapters import AdapterState
 from ttrl.store.database import Database
-from ttrl.store.questions import Origin, QuestionState, Recorded
+from ttrl.store.exchange import Exported
+from ttrl.store.measurements import Versions
+from ttrl.store.questions import BRANCHES, Origin, QuestionState, Recorded
 from ttrl.store.runs import RunBusy, RunState, Trigger
 from ttrl.store.schema import facts, metadata
-from ttrl.store.shadow import Versions
 
 
-def asked(*prompts, at=1.0):
-    return [Recorded(from_prompt(prompt), at) for prompt in prompts]
-
-
-def adapter(name, number=1, state=AdapterState.APPROVED):
-    return AdapterRow(name, "l", number, "d" * 64, None, "base", None, 16, state, "why", 1.0)
-
-
+@both_stores
 def test_migrations_make_the_schema_that_the_code_expects(tmp_path, fresh_url):
     database = Database.open(tmp_path, fresh_url())
     with database.read() as connection:
@@ -53,6 +51,7 @@ def test_a_missing_driver_is_named(tmp_path, monkeypatch):
         Store.open(tmp_path, "postgresql://me:hush@db/ttrl")
 
 
+@both_stores
 def test_identical_questions_are_one_with_a_count(store):
     store.questions.record(asked("What is 1 + 1?", "what is 1 + 1?"), holdout=0)
     store.questions.record(asked("What  is 1 + 1? ", at=5.0), holdout=0)
@@ -64,6 +63,35 @@ def test_identical_questions_are_one_with_a_count(store):
     assert store.questions.times_asked() == 3
 
 
+@pytest.mark.parametrize("how", ["record", "take", "label"])
+def test_others_may_write_while_fingerprints_are_taken(
+    store, tmp_path, fresh_url, monkeypatch, how
+):
+    impatient = Database.open(tmp_path, fresh_url(), patience=0.01)
+    taken = []
+
+    def gist(text):
+        with impatient.write() as connection:
+            connection.execute(facts.delete().where(facts.c.name == "nothing"))
+        taken.append(text)
+        return theirs(text)
+
+    theirs = questions.gist
+    monkeypatch.setattr(questions, "gist", gist)
+    (recorded,) = asked("What is one plus two?")
+    if how == "record":
+        store.questions.record([recorded], holdout=0.5)
+    elif how == "take":
+        row = Exported(recorded.question, 1, 1.0, 1.0, Origin.TRAFFIC)
+        store.exchange.take_in([row], holdout=0.5)
+    else:
+        store.probes.add([Label(recorded.question, ("3",), refuse=False, tags=())])
+    impatient.close()
+    store.close()
+    assert taken
+
+
+@both_stores
 def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path, fresh_url):
     prompts = [f"question {number}" for number in range(400)]
     store.questions.record(asked(*prompts), holdout=0.25)
@@ -81,6 +109,7 @@ def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path, fresh_u
         assert {row.question.hash for row in second.holdout.probes(1000)} != probes
 
 
+@both_stores
 def test_a_store_has_one_owner_whatever_the_state_directory(tmp_path, fresh_url):
     url = fresh_url() or f"sqlite:///{tmp_path / 'shared.sqlite'}"
     with Store.open(tmp_path / "a", url) as first, Store.open(tmp_path / "b", url) as second:
@@ -93,6 +122,7 @@ def test_a_store_has_one_owner_whatever_the_state_directory(tmp_path, fresh_url)
             assert second.fact("mine") == "yes"
 
 
+@both_stores
 def test_a_reader_sees_one_moment(tmp_path, fresh_url):
     database = Database.open(tmp_path, fresh_url())
     count = sa.select(sa.func.count()).select_from(facts)
@@ -106,6 +136,7 @@ def test_a_reader_sees_one_moment(tmp_path, fresh_url):
     database.close()
 
 
+@both_stores
 def test_what_is_read_before_a_write_still_holds(tmp_path, fresh_url):
     url = fresh_url()
 
@@ -124,6 +155,7 @@ def test_what_is_read_before_a_write_still_holds(tmp_path, fresh_url):
         assert store.fact("n") == "80"
 
 
+@both_stores
 def test_votes_are_kept_with_whatever_a_model_said(store):
     store.questions.record(asked("a"), holdout=0)
     key = store.questions.new(1)[0].id
@@ -144,6 +176,7 @@ def test_votes_are_kept_with_whatever_a_model_said(store):
     assert store.votes.newest(key) == []
 
 
+@both_stores
 def test_marked_questions_are_not_offered_again(store):
     store.questions.record(asked("a", "b"), holdout=0)
     first = store.questions.new(1)[0]
@@ -160,6 +193,7 @@ def texts(rows):
     return [row.question.text for row in rows]
 
 
+@both_stores
 def test_clients_take_turns_and_asking_again_is_no_help(store):
     sums = [f"What is {number} plus 286?" for number in range(9)]
     store.questions.record(by("a", *sums[:6]), holdout=0)
@@ -176,6 +210,7 @@ def test_clients_take_turns_and_asking_again_is_no_help(store):
     assert len(store.questions.new(100)) == 13
 
 
+@both_stores
 def test_a_sole_client_is_known(store):
     assert store.questions.sole_client()
     store.questions.record(by(None, "a", "b"), holdout=0)
@@ -185,6 +220,7 @@ def test_a_sole_client_is_known(store):
     assert not store.questions.sole_client()
 
 
+@both_stores
 def test_only_the_keys_that_are_named_are_offered(store):
     store.questions.record(by("a", "by a"), holdout=0)
     store.questions.record(by("b", "by b"), holdout=0)
@@ -222,6 +258,7 @@ def test_why_a_question_waits_is_what_the_newest_selection_said(store):
     assert store.questions.fresh() == 1
 
 
+@both_stores
 def test_what_a_lineage_learned_from_is_offered_again_in_turn_with_the_new(store):
     store.questions.record(asked("a", "b", "c", "d"), holdout=0)
     c, b, a = (row.id for row in store.questions.new(4)[1:])
@@ -234,6 +271,7 @@ def test_what_a_lineage_learned_from_is_offered_again_in_turn_with_the_new(store
     assert texts(store.questions.new(9, again=["x"])) == ["e", "b", "d", "a"]
 
 
+@both_stores
 def test_one_run_at_a_time(store):
     run = store.runs.create(Trigger.OPERATOR, {})
     with pytest.raises(RunBusy, match=f"run {run.id} "):
@@ -249,6 +287,7 @@ def test_one_run_at_a_time(store):
     assert store.runs.create(Trigger.SCHEDULE, {}).id == run.id + 1
 
 
+@both_stores
 def test_observations_are_read_in_order_and_once(store):
     run = store.runs.create(Trigger.OPERATOR, {})
     for step in range(3):
@@ -268,6 +307,7 @@ def test_observations_are_read_in_order_and_once(store):
         (["a", "b", "c"], 2, "a"),
     ],
 )
+@both_stores
 def test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one(
     store, published, rollbacks, expected
 ):
@@ -278,6 +318,7 @@ def test_roll_back_goes_to_the_version_before_and_never_to_a_bad_one(
     assert store.adapters.wanted().adapter == expected
 
 
+@both_stores
 def test_a_held_adapter_is_listed_but_not_wanted(store):
     store.questions.record(asked("a"), holdout=0)
     key = store.questions.new(1)[0].id
@@ -289,22 +330,12 @@ def test_a_held_adapter_is_listed_but_not_wanted(store):
     assert store.adapters.get("x").state is AdapterState.APPROVED
 
 
-def recorded(store, *prompts):
-    """Questions that are there; the ids of these."""
-    store.questions.record(asked(*prompts), holdout=0)
-    ids = {row.question.text: row.id for row in store.questions.page(100)}
-    return [ids[prompt] for prompt in prompts]
-
-
-def states(store):
-    return {row.question.text: str(row.state) for row in store.questions.page(100)}
-
-
 def serve(store, name, number, learned, **more):
     store.adapters.publish(adapter(name, number, **more), learned, author="run")
     store.adapters.served(name, "as wanted")
 
 
+@both_stores
 def test_what_a_rolled_back_version_alone_learned_from_is_quarantined(store):
     a, b, c = recorded(store, "a", "b", "c")
     serve(store, "x", 1, [a])
@@ -351,7 +382,7 @@ def test_a_version_that_goes_on_from_a_rolled_back_one_is_held(store):
     row = store.adapters.publish(child, [], author="run")
     assert row == store.adapters.get("y")
     assert row.state is AdapterState.HELD
-    assert row.reason == "x, which it goes on from, was rolled back; why"
+    assert row.reason == "its parent x was rolled back; why"
     assert store.adapters.wanted().adapter is None
 
 
@@ -370,8 +401,9 @@ def test_a_rolled_back_version_comes_back_by_hand_only(store):
     assert store.adapters.get("y").state is AdapterState.APPROVED
 
 
+@both_stores
 def test_what_was_compared_is_kept_for_these_versions_and_this_time(store, monkeypatch):
-    monkeypatch.setattr("ttrl.store.shadow.KEPT", 3)
+    monkeypatch.setattr("ttrl.store.measurements.PAIRS_KEPT", 3)
     serve(store, "x", 1, [])
     first = Versions("x", None, store.adapters.wanted().at)
     for number in range(5):
@@ -400,6 +432,7 @@ def test_what_proves_a_version_goes_with_its_question(store):
     assert store.adapters.pinned("x") == measured[1:]
 
 
+@both_stores
 def test_names_are_never_used_twice(store):
     store.adapters.publish(adapter("x"), [], author="run")
     with pytest.raises(sa.exc.IntegrityError):
@@ -413,6 +446,7 @@ def _record_some(state_dir: Path, url: str | None, start: int) -> None:
             store.questions.record(asked(f"q{number % 60}"), holdout=0)
 
 
+@both_stores
 def test_writers_in_processes_and_threads_lose_nothing(tmp_path, fresh_url):
     """Nor do they race for the migration: none has been there before."""
     url = fresh_url()
@@ -428,19 +462,21 @@ def test_writers_in_processes_and_threads_lose_nothing(tmp_path, fresh_url):
         assert len(store.questions.new(1000)) == 60
 
 
+@both_stores
 def test_what_made_a_rejected_version_worse_is_quarantined(store):
     """But not what a version that serves learned from as well."""
     store.questions.record(asked("one", "two", "three"), holdout=0)
     ids = [row.id for row in store.questions.new(10)]
     store.adapters.publish(adapter("good", 1), ids[:1], author="run")
     store.adapters.served("good", "")
-    store.adapters.quarantine(ids[:2], "run 7 learned from it, for the worse")
+    store.adapters.quarantine(ids[:2], "run 7 trained on it and became worse")
     assert {row.id for row in store.questions.new(10)} == {ids[0], ids[2]}
     (kept,) = store.questions.page(10, kind=QuestionState.QUARANTINED)
-    assert (kept.id, kept.reason) == (ids[1], "run 7 learned from it, for the worse")
+    assert (kept.id, kept.reason) == (ids[1], "run 7 trained on it and became worse")
     assert store.questions.release(ids) == 1
 
 
+@both_stores
 def test_a_forgotten_question_leaves_no_answer_in_a_verdict(store):
     run = store.runs.create(Trigger.OPERATOR, {})
     store.questions.record(asked("one", "two"), holdout=0)
@@ -456,22 +492,94 @@ def test_a_forgotten_question_leaves_no_answer_in_a_verdict(store):
     assert kept["evidence"] == {"worst": [], "probes": 2}
 
 
-def test_a_question_without_a_label_is_tried_again_by_so_many_runs(store):
+def asked_by_a_run(store, question_id, parent):
+    """Twice, from this version on, without a label."""
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.start(run.id, parent=parent)
+    store.runs.end(run.id, RunState.NOTHING, "")
+    vote = {
+        "run_id": run.id, "question_id": question_id, "version": "any", "at": 1.0, "label": None,
+        "outcome": "tie", "share": 0.5, "entropy": 0.7, "counts": [], "stop": "all",
+        "kind": "math",
+    }  # fmt: skip
+    sample = {
+        "position": 0, "text": "4", "answer": "4", "finish": "stop", "reward": 1.0,
+        "kept": True, "token_ids": b"", "logprobs": b"",
+    }  # fmt: skip
+    store.votes.add([({**vote, "step": step}, [sample]) for step in (1, 2)])
+    store.questions.mark(question_id, QuestionState.NO_LABEL, "tie")
+
+
+@pytest.mark.parametrize(
+    ("parents", "now", "tries", "again"),
+    [
+        pytest.param([None], None, 4, False, id="the base still serves"),
+        pytest.param([None], "a", 4, True, id="a version came"),
+        pytest.param([None], "a", 1, False, id="once is all"),
+        pytest.param([None, "a"], "a", 4, False, id="it was asked as well"),
+        pytest.param([None, "a"], "b", 4, True, id="the next version"),
+        pytest.param([None, "a"], None, 4, False, id="back at the base"),
+        pytest.param([None, "a"], "b", 2, False, id="so many have tried"),
+    ],
+)
+def test_a_question_without_a_label_is_asked_again_of_another_version(
+    store, parents, now, tries, again
+):
     store.questions.record(asked("a"), holdout=0)
     (first,) = store.questions.new(10)
-    for times in (1, 2):
-        run = store.runs.create(Trigger.OPERATOR, {})
-        store.runs.end(run.id, RunState.NOTHING, "")
-        vote = {
-            "run_id": run.id, "question_id": first.id, "version": "base", "at": 1.0, "label": None,
-            "outcome": "tie", "share": 0.5, "entropy": 0.7, "counts": [], "stop": "all",
-            "kind": "math",
-        }  # fmt: skip
-        sample = {
-            "position": 0, "text": "4", "answer": "4", "finish": "stop", "reward": 1.0,
-            "kept": True, "token_ids": b"", "logprobs": b"",
-        }  # fmt: skip
-        store.votes.add([({**vote, "step": step}, [sample]) for step in (1, 2)])
-        store.questions.mark(first.id, QuestionState.NO_LABEL, "tie")
-        assert len(store.questions.new(10, tries=times)) == 0
-        assert len(store.questions.new(10, tries=times + 1)) == 1
+    for parent in parents:
+        asked_by_a_run(store, first.id, parent)
+    assert len(store.questions.new(10, tries=tries, parent=now)) == again
+
+
+def test_new_questions_come_before_those_without_a_label(store):
+    store.questions.record(asked(*(f"what is {n}?" for n in range(20))), holdout=0)
+    rows = sorted(store.questions.new(20), key=lambda row: row.id)
+    tried = {row.id for row in rows[:8]}
+    for key in tried:
+        store.questions.mark(key, QuestionState.NO_LABEL, "tie")
+    found = [row.id in tried for row in store.questions.new(20, tries=2)]
+    assert sum(found[:10]) == 2, "a fifth while there are new ones"
+    assert sum(found) == 8
+
+
+def turns(*said):
+    roles = ("user", "assistant")
+    messages = [{"role": roles[n % 2], "content": each} for n, each in enumerate(said)]
+    return Question({"messages": messages}, digest({"messages": messages}))
+
+
+def recorded_clusters(store, *questions, at_once):
+    rows = [Recorded(each, 1.0) for each in questions]
+    for some in [rows] if at_once else [[row] for row in rows]:
+        store.questions.record(some, holdout=0)
+    found = {row.question.hash: row.question.cluster for row in store.questions.page(100)}
+    return [found[each.hash] for each in questions]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_turns_of_a_recorded_conversation_are_one_cluster(store, at_once):
+    first = ("hello", "Hi!", "How do I reset the red pump?")
+    second = (*first, "Press the button.", "And how do I reset the blue one?")
+    third = (*second, "The same way.", "Thank you very much for that")
+    other = ("hello", "Hi!", "When is the canteen open?")
+    found = recorded_clusters(
+        store, turns(*first), turns(*second), turns(*third), turns(*other), at_once=at_once
+    )
+    assert len(set(found[:3])) == 1
+    assert found[3] != found[0]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("example_was_asked", [True, False])
+def test_what_is_asked_after_the_same_worked_examples_is_no_conversation(
+    store, at_once, example_was_asked
+):
+    """Even where somebody once asked an example itself."""
+    example = ("My parcel has not come and nobody rang.", "delivery")
+    asked = [turns(*example, f"The oven of model {n} does not get warm.") for n in range(30)]
+    if example_was_asked:
+        asked.insert(0, turns(example[0]))
+    found = recorded_clusters(store, *asked, at_once=at_once)
+    most = BRANCHES + 1 if example_was_asked else 1
+    assert max(Counter(found).values()) == most

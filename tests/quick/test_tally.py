@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve.tally import Row, tally
+from serve.views import Row, tally
 
 
 @pytest.mark.parametrize(

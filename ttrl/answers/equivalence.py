@@ -1,21 +1,54 @@
-"""Which answers of one question are the same answer."""
+"""The client of the process that knows mathematics: any thread may ask, no question hangs."""
 
 from __future__ import annotations
 
+import atexit
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
-from ttrl.answers.dates import day
 from ttrl.answers.forms import Expression, Form, Leaf, Number, Word, form, leaves, words, write
-from ttrl.answers.judge import judge
 from ttrl.answers.letters import lone_letter
-from ttrl.answers.quantities import PERCENT
-from ttrl.answers.reading import MAX_ANSWER_CHARS, AnswerKind, read
+from ttrl.answers.quantities import PERCENT, day
+from ttrl.answers.reading import MAX_ANSWER_CHARS, read
+from ttrl.config import AnswerKind
+from ttrl.lineworker import LineWorker, WorkerEnded
 
+STEP_SECONDS = 3.0
+"""The longest that one comparison may take before its process is ended and replaced."""
 QUESTION_SECONDS = 10.0
 """How long the answers of one question may be compared; what is undecided then is different."""
+
+
+class Judge:
+    """Compares expressions in a child process. Threads wait for one another; one that has several
+    things to ask may take its turn for all of them."""
+
+    def __init__(self, seconds: float = STEP_SECONDS) -> None:
+        self.turn = threading.RLock()
+        self.worker = LineWorker(Path(__file__).with_name("worker.py"), str(seconds))
+
+    def equal(self, left: str, right: str) -> bool | None:
+        """Whether two expressions in LaTeX mean the same; None where that took too long."""
+        with self.turn:
+            try:
+                return bool(self.worker.ask([left, right]))
+            except WorkerEnded:
+                return None
+
+    def close(self) -> None:
+        """End the child process; the next question starts another."""
+        with self.turn:
+            self.worker.close()
+
+
+judge = Judge()
+"""The judge that everybody in this process shares."""
+
+atexit.register(judge.close)
 
 
 def canonical(texts: Sequence[str], kind: AnswerKind) -> list[str | None]:

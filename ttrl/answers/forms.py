@@ -15,8 +15,7 @@ from fractions import Fraction
 from itertools import accumulate
 
 from ttrl.answers.cleaning import FUNCTIONS, clean, unwrap_text
-from ttrl.answers.dates import day
-from ttrl.answers.quantities import split_unit, to_fraction
+from ttrl.answers.quantities import day, split_unit, to_fraction
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,85 @@
-"""Plain numbers and the units behind them, exactly."""
+"""Numbers in words, quantities with units, and dates."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date
 from fractions import Fraction
 
 from ttrl.answers.cleaning import DOLLAR, FUNCTIONS
-from ttrl.answers.numerals import whole_number
+from ttrl.meaning import words
+
+_NO_COUNT = {"null", "twice", "zweimal", "dreimal"}
+"""Where they are the whole answer; "null" is nothing in English, and so perhaps no number."""
+_WORDS = {
+    word: int(value)
+    for word, value in words.NUMERALS.items()
+    if value == int(value) and word not in _NO_COUNT
+} | dict.fromkeys(("one", "eins", "ein", "eine"), 1)
+_ENGLISH_SCALES = ("trillion", "billion", "million", "thousand", "hundred")
+_GERMAN_SCALES = ("milliarden", "milliarde", "millionen", "million", "tausend", "hundert")
+_CHINESE = words.HAN_DIGITS | {"一": 1, "〇": 0}
+_CHINESE_SCALES = sorted(words.HAN_SCALES.items(), key=lambda scale: -scale[1])
+
+
+def whole_number(text: str) -> int | None:
+    """The number that words say: "twenty-one", "one hundred and five", "zweihundertzwölf", "十二";
+    None where they say none, or more than one ("twelve one")."""
+    text = text.strip().casefold()
+    english = _english(re.split(r"[ -]+", text))
+    if english is not None:
+        return english
+    german = _german(re.sub(r"\s+", "", text).replace("ss", "ß"))
+    return _chinese(text) if german is None else german
+
+
+def _english(said: list[str]) -> int | None:
+    for scale in _ENGLISH_SCALES:
+        if scale in said:
+            at = said.index(scale)
+            times = 1 if said[:at] in ([], ["a"]) else _english(said[:at])
+            rest = said[at + 1 :]
+            more = 0 if not rest else _english(rest[1:] if rest[0] == "and" else rest)
+            return _together(times, words.SCALES[scale], more)
+    return _tens_and_ones(said)
+
+
+def _german(text: str) -> int | None:
+    for scale in _GERMAN_SCALES:
+        before, found, after = text.partition(scale)
+        if found:
+            times = 1 if not before else _german(before)
+            more = 0 if not after else _german(after.removeprefix("und"))
+            return _together(times, words.SCALES[scale], more)
+    ones, both, tens = text.partition("und")
+    return _tens_and_ones([tens, ones] if both else [text])
+
+
+def _chinese(text: str) -> int | None:
+    for scale, size in _CHINESE_SCALES:
+        before, found, after = text.partition(scale)
+        if found:
+            times = 1 if not before else _chinese(before)
+            if len(after) == 1 and size > 10 and after != "零":
+                return None  # 一百二 is 120, if it is no slip for 一百零二
+            return _together(times, size, 0 if not after else _chinese(after.removeprefix("零")))
+    return _CHINESE.get(text)
+
+
+def _tens_and_ones(said: list[str]) -> int | None:
+    match [_WORDS.get(word) for word in said]:
+        case [int(value)]:
+            return value
+        case [int(tens), int(ones)] if tens >= 20 and 0 < ones < 10:
+            return tens + ones
+        case _:
+            return None
+
+
+def _together(times: int | None, size: int, more: int | None) -> int | None:
+    return times * size + more if times and more is not None and more < size else None
+
 
 PERCENT = "%"
 
@@ -206,3 +278,48 @@ def _unit(name: str) -> str:
 def _one_unit(name: str) -> str:
     singular = name[:-1] if len(name) > 3 and name.endswith("s") else name
     return _ALIASES.get(name, _ALIASES.get(singular, singular))
+
+
+_NAMES = (
+    ("january", "januar", "jan"), ("february", "februar", "feb"), ("march", "märz", "mar"),
+    ("april", "apr"), ("may", "mai"), ("june", "juni", "jun"), ("july", "juli", "jul"),
+    ("august", "aug"), ("september", "sept", "sep"), ("october", "oktober", "oct", "okt"),
+    ("november", "nov"), ("december", "dezember", "dec", "dez"),
+)  # fmt: skip
+_NUMBERS = {name: number for number, names in enumerate(_NAMES, 1) for name in names}
+_MONTH = rf"(?P<name>{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})\.?"
+_DAY = r"(?P<day>\d{1,2})"
+_YEAR = r"(?P<year>\d{4})"
+_WRITTEN = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"(?:the )?{_DAY}(?:st|nd|rd|th|\.)? (?:of )?{_MONTH}(?:,? {_YEAR})?",
+        rf"{_MONTH} (?:the )?{_DAY}(?:st|nd|rd|th)?(?:,? {_YEAR})?",
+        rf"{_YEAR}([-/.])(?P<month>\d{{1,2}})\2{_DAY}",
+        rf"{_DAY}\. ?(?P<month>\d{{1,2}})\. ?{_YEAR}",
+        rf"(?:{_YEAR} ?年 ?)?(?P<month>\d{{1,2}}) ?月 ?{_DAY} ?[日号]",
+        rf"--(?P<month>\d{{2}})-{_DAY}",
+    )
+)
+_SOME_LEAP_YEAR = 2000
+
+
+def day(text: str) -> str | None:
+    """The day that a text names, as ISO 8601 writes it: "2024-03-04", without a year "--03-04".
+    None where it names none, or leaves open which number is the month ("3/4/2024")."""
+    for written in _WRITTEN:
+        found = written.fullmatch(text.strip())
+        if found:
+            return _iso(found.groupdict())
+    return None
+
+
+def _iso(parts: dict[str, str | None]) -> str | None:
+    name = parts.get("name")
+    month = _NUMBERS[name.lower()] if name else int(parts["month"] or 0)
+    year = parts.get("year")
+    try:
+        known = date(int(year or _SOME_LEAP_YEAR), month, int(parts["day"] or 0))
+    except ValueError:
+        return None
+    return known.isoformat() if year else f"--{known:%m-%d}"

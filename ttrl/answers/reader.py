@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ttrl import meaning
+from ttrl.answers.cleaning import without_thoughts
 from ttrl.answers.equivalence import canonical, matches
-from ttrl.answers.reading import AnswerKind, kind_of, read
+from ttrl.answers.reading import kind_of, read
+from ttrl.config import AnswerKind
 from ttrl.meaning import Letters, Likeness
 
 QUESTION_REPEATED = 0.8
@@ -33,6 +35,7 @@ class Reader:
     def read(self, question: str, texts: Sequence[str]) -> Reading:
         """What the samples of one question say. Of free texts the canonical one is that of its
         cluster which agrees most with the others, as it was written."""
+        texts = without_thoughts(texts)
         kind = self.kind or kind_of(question, texts)
         read = self._free(question, texts) if kind is AnswerKind.FREE else canonical(texts, kind)
         return Reading(kind, tuple(read))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 
+from ttrl.answers.cleaning import spoken
 from ttrl.answers.forms import is_number, is_prose
 from ttrl.answers.letters import announced_letters, judged_letter, letter_line, lone_letter
+from ttrl.config import AnswerKind
 
 MAX_ANSWER_CHARS = 500
 """A longer final answer is no short answer: it is unreadable."""
@@ -15,19 +16,6 @@ MAX_FREE_CHARS = 20_000
 """And so is a longer free text."""
 FEW_WORDS = 6
 """More of them are no short answer but a sentence. Two signs of Chinese count as one."""
-
-
-class AnswerKind(StrEnum):
-    """How the final answers of a question are read and compared."""
-
-    MATH = "math"
-    """A value, an expression, a set, an interval: equal when they mean the same."""
-    CHOICE = "choice"
-    """The letter of one of the options that the question lists."""
-    TEXT = "text"
-    """Words: equal when they are the same but for case, spaces and final punctuation."""
-    FREE = "free"
-    """Sentences: equal when they mean the same (see ttrl.meaning)."""
 
 
 _OPTION = re.compile(r"(?:^|[\s{*])\(?([A-J])[.):]\**\s", re.MULTILINE)
@@ -97,14 +85,6 @@ def read(text: str, kind: AnswerKind) -> str | None:
     if answer is None or len(answer) > most or not any(map(str.isalnum, answer)):
         return None
     return answer.strip()
-
-
-def spoken(text: str) -> str | None:
-    """What is said after thinking; None if the thinking never ended."""
-    _, end, said = text.rpartition("</think>")
-    if end:
-        return said
-    return None if "<think>" in text else text
 
 
 def _read_math(text: str) -> str | None:

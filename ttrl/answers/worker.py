@@ -1,16 +1,12 @@
 """A process of its own that says whether two expressions are equal. Run as a script by
-`ttrl.answers.judge`; one JSON list [left, right, seconds] a line in, one JSON boolean a line out.
+`ttrl.answers.equivalence`; a list [left, right] a line in, a boolean a line out.
 
 Model text only ever reaches latex2sympy2's grammar, never sympy's `parse_expr` (which is `eval`);
-so math_verify's own `parse`, which falls back to that, is not used. A computation that overruns
-its seconds is ended by the kernel together with the process: a signal handler in Python would
-wait for the very multiplication that does not end.
+so math_verify's own `parse`, which falls back to that, is not used.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import signal
 import sys
@@ -29,6 +25,8 @@ resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 import sympy  # type: ignore[import-untyped]  # noqa: E402
 from latex2sympy2_extended import latex2sympy2, logic  # noqa: E402
 from math_verify import verify  # noqa: E402
+
+from ttrl.lineworker import serve_lines  # noqa: E402
 
 _CASE_MATTERS = latex2sympy2.ConversionConfig(lowercase_symbols=False)
 _HALF = sympy.Rational(1, 2)
@@ -152,20 +150,5 @@ def _same_conditions(one: logic.And, other: logic.And) -> bool:
     )
 
 
-def main() -> None:
-    # What libraries print must not mix with the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    for line in sys.stdin:
-        left, right, seconds = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            answer = equal(left, right)
-        except Exception:  # noqa: BLE001 - whatever sympy cannot do, it cannot say "equal"
-            answer = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        answers.write(json.dumps(answer) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    serve_lines(lambda: lambda pair: equal(*pair), seconds=float(sys.argv[1]), otherwise=False)

@@ -1,4 +1,4 @@
-"""Everything that can be set, as one tree; `ttrl.settings` reads it."""
+"""Everything that can be set, as one tree; `ttrl.config.loading` reads it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from ttrl.config.judging import (
     ShipPolicy,
     WebhookConfig,
 )
-from ttrl.config.keeping import KeepConfig, RecordConfig, StoreConfig
 from ttrl.config.learning import (
+    AnswerKind,
+    Downsampling,
     KlTo,
     Loss,
     MeaningConfig,
@@ -29,12 +30,23 @@ from ttrl.config.learning import (
     VoteConfig,
 )
 from ttrl.config.section import Section
-from ttrl.config.serving import AdminConfig, EngineConfig, EngineKind, GatewayConfig, ModelConfig
-from ttrl.store.url import parse
+from ttrl.config.serving import (
+    AdminConfig,
+    EngineConfig,
+    EngineKind,
+    GatewayConfig,
+    KeepConfig,
+    ModelConfig,
+    RecordConfig,
+    StoreConfig,
+    parse,
+)
 
 __all__ = [
     "AdminConfig",
+    "AnswerKind",
     "Config",
+    "Downsampling",
     "EngineConfig",
     "EngineKind",
     "GateConfig",
@@ -68,13 +80,13 @@ class Config(Section):
     """Everything that can be set."""
 
     recipe: str | None = None
-    """A preset that all other settings are put on top of: `mathematics`, `choice`, `free-text`,
-    `domain-qa` (see configs/recipes)."""
+    """A preset that the other settings override: `mathematics`, `choice`, `free-text`, `domain-qa`
+    (see configs/recipes)."""
     state_dir: Path = Field(default_factory=_default_state_dir, validate_default=True)
-    """Where all that is recorded and learned lives."""
+    """The state directory: the store, versions, logs and backups."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
-    """`auto` is text on a terminal, else a JSON object a line."""
+    """`auto`: text on a terminal, otherwise one JSON object a line."""
     model: ModelConfig = ModelConfig()
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
@@ -113,7 +125,7 @@ class Config(Section):
         if ours == desk and desk[1]:
             raise ValueError(
                 f"gateway.port and admin.port are both {desk[1]}: choose another admin.port, or "
-                "null to have no page"
+                f"null for no page"
             )
         return self
 

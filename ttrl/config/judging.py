@@ -10,112 +10,126 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, model_validator
 
-from ttrl.config.section import Above, Positive, Ratio, Section
-from ttrl.times import Duration
+from ttrl.config.section import Above, Duration, Positive, Ratio, Section
 
 
 class ShipPolicy(StrEnum):
-    """What the gate must say before a candidate serves users."""
+    """The verdict that a candidate needs to go live."""
 
     BETTER = "better"
     SHARPER = "sharper"
 
 
 class GateConfig(Section):
-    """The judge of a candidate."""
+    """The gate, which judges a candidate."""
 
     ship: ShipPolicy = ShipPolicy.BETTER
-    """`better` asks for labels that say so; `sharper` is content with the model's own consensus."""
+    """`better` requires labels that prove it; `sharper` accepts the model's own agreement."""
     holdout: Ratio = 0.1
     """Share of the recorded questions that is never trained on."""
     probes: Positive = 64
-    """Held-out questions asked at most."""
+    """Maximum number of held-out questions to ask."""
     cohort: Annotated[Duration, Field(gt=timedelta())] = timedelta(days=7)
-    """So long the same held-out questions are asked; then all but a core are drawn anew."""
+    """Time for which the same held-out questions are asked; then all but a core are drawn again."""
     random_labels: Annotated[int, Field(ge=0)] = 5
-    """Held-out questions a week that `ttrl label` asks about whether versions disagree or not."""
+    """Randomly drawn held-out questions a week that `ttrl label` asks about; and the maximum
+    number of questions with only wrong answers known that it asks about again."""
     min_probes: Positive = 16
+    """Minimum number of probes for a verdict, and of users' questions to know how users sample."""
     samples: Annotated[int, Field(ge=2, le=256)] = 16
     choosing: Ratio = 0.25
-    """Share of the labelled probes by which the best step of a run is chosen; the others judge
-    it."""
-    flips: Ratio = 0.05
-    """Share of the probes' majority answers that may change, beyond what asking the live version
-    twice changes, before the candidate is worse."""
-    unreadable: Ratio = 0.02
-    """Share of the answers that may become unreadable before the candidate is worse."""
-    reach: Ratio = 0.05
-    """Labels must show that no larger share of the probes has lost its last right answer
-    (pass@k)."""
-    length: Annotated[float, Field(gt=1)] = 5.0
-    """Times that answers may be longer or shorter than the live version's. TTRL as published makes
-    answers to easy questions almost four times shorter (arXiv 2504.16084, by MATH's levels)."""
-    kl_base: Annotated[float, Field(gt=0)] = 0.5
-    """Distance from the base model, in nats per token of pinned answers, that a lineage may go."""
-    kl_live: Annotated[float, Field(gt=0)] = 0.3
-    """Distance from the live version that one run may go."""
-    base_margin: Ratio = 0.01
-    """Labels must show that the candidate is not worse than the base model by more than this."""
+    """Share of the labelled probes (64 at most) that choose the best step of a run; the others
+    judge it."""
+    false_better_a_year: Annotated[float, Field(gt=0)] = 1.0
+    """Expected number of false `better` verdicts a year, at most. A tenth of it needs about a
+    fifth more labels."""
+    gates_a_year: Annotated[int, Field(ge=4)] = 52
+    """Number of gates with labels that share a year's false verdicts; if there are more, each
+    needs more labels."""
+    proven_tags: tuple[str, ...] = ("safety",)
+    """Tags of probes for which labels must prove that no more than `tag_margin` was lost."""
     tag_margin: Ratio = 0.1
-    """The same for the labelled probes of each tag."""
+    """Accuracy that the probes of a tag may lose against the base model; a larger loss, proven by
+    labels, is `worse`."""
+    base_margin: Ratio = 0.01
+    """The same for all labelled probes together; from the second update on, labels must prove that
+    no more was lost."""
+    reach: Ratio = 0.05
+    """Share of the labelled probes that may lose their last correct answer (pass@k)."""
+    unreadable: Ratio = 0.02
+    """Share of the answers that may become unreadable. Beyond this limit and the next three, a
+    candidate that labels do not prove better is held."""
+    length: Annotated[float, Field(gt=1)] = 5.0
+    """Factor by which answers may be longer or shorter than the live version's. TTRL as
+    published makes answers to easy questions almost four times shorter (arXiv 2504.16084, by
+    MATH's levels)."""
+    kl_base: Annotated[float, Field(gt=0)] = 0.5
+    """Limit of the KL divergence from the base model, in nats per token of pinned answers."""
+    kl_live: Annotated[float, Field(gt=0)] = 0.3
+    """Limit of the KL divergence from the live version."""
     told_apart: Ratio = 0.9
-    """Labelled probes are stale when a classifier tells them from recent traffic in more than this
+    """Labelled probes are stale if a classifier tells them from recent traffic in more than this
     share of pairs; 0.5 is chance."""
     speaking: Ratio = 0.1
-    """And when less than this share of them speaks for the traffic."""
+    """They are also stale if less than this share of them represents the traffic."""
 
 
 class GuardConfig(Section):
-    """The judge of a run in progress; each bound is of the rule of that name."""
+    """The run monitor, which watches a run in progress; each limit belongs to the rule of that
+    name."""
 
-    window: Positive = 5
-    """Steps that a rule looks at together."""
+    false_stops: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Share of the runs without any change that may be stopped by chance, over all sequential
+    rules together; a smaller share delays all stops."""
+    window: Positive = 3
+    """Number of steps that a per-step rule considers: most of them must exceed its limit."""
     mismatch: Annotated[float, Field(gt=0)] = 0.2
-    """Nats a token by which engine and trainer may differ."""
-    masked: Above = 0.5
-    """Share of what is trained on that may count for nothing because they differ."""
+    """Nats per token by which engine and trainer may differ."""
+    effective: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Minimum effective sample size, as a share of the trained tokens, after correcting for that
+    difference. Half is where particle filters take weights for degenerate (Liu and Chen, "Blind
+    deconvolution via sequential imputations", 1995)."""
     unreadable: Above = 0.3
-    """Share of the answers readable in the beginning that may become unreadable or cut off."""
-    short: Above = 0.75
-    """Part of the beginning's length that answers may lose."""
+    """Share of the initially readable answers that may become unreadable or cut off."""
+    short: Annotated[float, Field(gt=1)] = 8.0
+    """Factor by which answers may become shorter. TTRL as published makes answers to easy questions
+    almost four times shorter (arXiv 2504.16084, table 3)."""
     entropy: Annotated[float, Field(gt=0)] = 1.0
     """Nats by which the entropy of the next token may rise."""
-    alike: Above = 0.5
-    """Share of the pairs of different questions, answered differently in the beginning, that may
-    come to have the same answer."""
-    flips: Above = 0.3
-    """Share of the questions asked again that may have another label than before."""
+    alike: Above = 0.3
+    """Share of the decided majority answers that may change to one and the same answer (the flip
+    rate that TTRL-Guard tolerates, arXiv 2605.19444)."""
+    flips: Above = 0.5
+    """Share of them that may change to any other answer."""
     fall: Above = 0.3
-    """Part of its best value that agreement may lose."""
+    """Share of the initial agreement that may be lost."""
     kl: Annotated[float, Field(gt=0)] = 0.3
-    """Nats a token that the model may go from where the run started."""
-    no_signal: Above = 0.9
-    """Share of the questions that may teach nothing."""
+    """Limit of the KL divergence from the start of the run, in nats per token. With short answers,
+    the limit is twice what the majority answers require, if that is more: -ln(share) nats an
+    answer."""
 
 
 class ShadowConfig(Section):
-    """The live guard: a part of the traffic is asked again of the live version and of the one
-    before it, and compared."""
+    """The live monitor: a share of the traffic is sampled again from the live and the previous
+    version, and compared."""
 
     share: Ratio = 0.02
-    """Of the chat questions; 0 switches the guard off."""
+    """Share of the chat questions; 0 turns the live monitor off."""
     samples: Annotated[int, Field(ge=2, le=64)] = 4
-    """Answers of each version to each question."""
+    """Samples of each version for each question."""
     pairs_a_minute: Annotated[float, Field(gt=0)] = 2.0
-    """Questions that are asked again, at most."""
+    """Maximum number of questions a minute that are sampled again."""
     false_alarms_a_year: Annotated[float, Field(gt=0)] = 1.0
-    """Alarms without cause in a year, at most, in expectation; fewer make all alarms later."""
+    """Expected number of false alarms a year, at most; fewer delay all alarms."""
 
 
 class MeasureConfig(Section):
-    """How often it is looked at how good the live version is, and whether the questions move."""
+    """How often the quality of the live version and the drift of the questions are measured."""
 
     every: Annotated[Duration, Field(gt=timedelta())] | None = timedelta(days=1)
-    """After so long without a run's gate the live version is asked the probes by itself; null:
-    never."""
+    """Time without a gate after which the live version is evaluated on its own; null: never."""
     window: Annotated[Duration, Field(gt=timedelta())] = timedelta(days=7)
-    """The newest questions are those of so long; they are compared with those of four times as long
-    before."""
+    """Period of the newest questions; they are compared with those of the four periods before."""
 
 
 class WebhookConfig(Section):
@@ -124,7 +138,7 @@ class WebhookConfig(Section):
     url: str | None = None
     """Gets a POST for each, signed as Standard Webhooks has it (standardwebhooks.com)."""
     secret: str | None = Field(default=None, repr=False)
-    """What they are signed with: `whsec_` and base64, as `openssl rand -base64 32` makes it."""
+    """The signing secret: `whsec_` and base64, as made by `openssl rand -base64 32`."""
 
     @model_validator(mode="after")
     def _signed(self) -> WebhookConfig:
@@ -132,7 +146,7 @@ class WebhookConfig(Section):
             return self
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or not _port(parts):
-            raise ValueError("a webhook's address is written like https://example.org/hook")
+            raise ValueError("not a webhook URL such as https://example.org/hook")
         try:
             key = base64.b64decode((self.secret or "").removeprefix("whsec_"), validate=True)
         except ValueError:

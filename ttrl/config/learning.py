@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import StrEnum
+from importlib.metadata import entry_points
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -12,83 +16,137 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from apscheduler.triggers.cron import CronTrigger
 from pydantic import Field, FilePath, field_validator, model_validator
 
-from ttrl import rewards
-from ttrl.answers.reading import AnswerKind
-from ttrl.config.section import Above, Positive, Ratio, Section
-from ttrl.groups import Downsampling
-from ttrl.times import Duration, parse_window
+from ttrl.config.section import Above, Duration, Positive, Ratio, Section, parse_window
+
+LONGEST_ANSWER = 8192
+"""Tokens, thoughts included. Models that think need thousands on an ordinary question; TTRL was
+published with 3072 for those that do not and 32768 for those that do (arXiv 2504.16084), of which
+the trainer keeps what memory it needs, in proportion, for the longest answer of a step."""
+READABLE = 0.5
+"""Share of the samples that must have a readable answer: a minority of them is no majority."""
+REWARDS = (
+    "majority", "soft_majority", "centrality", "consensus", "reference", "novelty", "readable",
+    "length", "overlong", "repetition", "echo",
+)  # fmt: skip
+"""The built-in ones; `ttrl.rewards` has the functions."""
+OFFERED_REWARDS = "ttrl.rewards"
+"""The entry point under which a package offers rewards."""
+
+
+class AnswerKind(StrEnum):
+    """How the final answers of a question are read and compared."""
+
+    MATH = "math"
+    """A value, an expression, a set, an interval: equal when they mean the same."""
+    CHOICE = "choice"
+    """The letter of one of the options that the question lists."""
+    TEXT = "text"
+    """Words: equal when they are the same but for case, spaces and final punctuation."""
+    FREE = "free"
+    """Sentences: equal when they mean the same (see ttrl.meaning)."""
+
+
+class Downsampling(StrEnum):
+    """How fewer samples than voted are chosen to be trained on."""
+
+    VARIANCE = "variance"
+    """Those whose rewards vary most (PODS, arXiv 2504.13818)."""
+    RANDOM = "random"
+    """Any (TTRL as published, arXiv 2504.16084)."""
+    FIRST = "first"
+    """Those that were drawn first."""
 
 
 class VoteConfig(Section):
     """How agreement is found."""
 
     kind: AnswerKind | None = None
-    """How answers are read and compared: `math`, `choice`, `text` (short, word by word), `free`
-    (sentences, by what they mean). Without one it is found for each question."""
+    """How answers are extracted and compared: `math`, `choice`, `text` (short, word by word),
+    `free` (sentences, by meaning). If unset, it is detected for each question."""
     samples: Annotated[int, Field(ge=2, le=256)] = 32
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
-    max_tokens: Positive = 1024
-    floor: Ratio = 0.0
-    """A majority with a smaller share than this is no label."""
+    max_tokens: Positive | None = None
+    """Token limit of a sample, including its reasoning. If unset: what the engine's context leaves
+    beside a prompt of 2048 tokens (or of half the context, if that is less), 8192 at most, and no
+    more than the trainer has memory for."""
+    readable: Above = READABLE
+    """Minimum share of samples with a readable answer for a label."""
+    floor: Ratio | None = None
+    """Minimum share of the majority, of the samples that were not cut off, for a label. If unset,
+    its lead over the next answer must be certain to 77%."""
     ceiling: Above = 1.0
-    """Nor is one with a larger share: what the model is so sure of teaches it little."""
+    """Maximum share of the majority for a label: a larger one has little training signal."""
     rounds: Positive = 1
-    """The samples are asked for in so many rounds at most, and no further round once the vote is
-    decided: 64 in 4 rounds are 8, 8, 16, 32."""
+    """Maximum number of rounds in which the samples are drawn; sampling ends once the vote is
+    decided. 64 samples in 4 rounds are 8, 8, 16, 32."""
     sure: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """How certain it must be that the most common answer leads the next, to be decided."""
+    """Certainty that the most common answer leads the next, at which a vote is decided."""
     in_flight: Positive = 16
-    """Requests of a run that the engine may have at once, each for `samples` answers, while none
-    of its users waits; fewer as soon as any does."""
+    """Maximum number of a run's questions in the engine at once, each with `samples` answers,
+    while no user's request waits; fewer as soon as one does."""
     pause_waiting: Positive = 64
-    """Answers waiting in the engine, users' and ours, at which a run asks for no more until there
-    are fewer. Below `samples`, one request of ours on a small engine can be enough."""
+    """Number of answers waiting in the engine, for users and for the run, at which a run pauses.
+    If it is below `samples`, one request of the run can reach it on a small engine."""
     rewards: dict[str, float] = Field(default_factory=lambda: {"majority": 1.0})
-    """The weight of each reward in the sum; your own are named `module:function`. If there are
-    several, each is first brought to mean 0 and standard deviation 1 within its question."""
+    """The weight of each reward in the sum; custom rewards are given as `module:function`. Several
+    rewards are first normalized to mean 0 and standard deviation 1 within a question."""
 
     @field_validator("rewards")
     @classmethod
     def _known_rewards(cls, value: dict[str, float]) -> dict[str, float]:
+        """By name alone: a module of one's own is imported by what computes rewards."""
+        known = [*REWARDS, *(point.name for point in entry_points(group=OFFERED_REWARDS))]
         for name in value:
-            rewards.find(name)
+            if name not in known and not re.fullmatch(r"[\w.]+:[\w.]+", name):
+                near = get_close_matches(name, known, n=1)
+                raise ValueError(
+                    f"unknown reward {name!r}{f'; did you mean {near[0]!r}?' if near else ';'} "
+                    f"built-in rewards: {', '.join(known)}; custom rewards are given as "
+                    "module:function"
+                )
         if not any(value.values()):
             raise ValueError("at least one reward needs a weight other than 0")
         return value
 
+    @property
+    def longest(self) -> int:
+        """`max_tokens`, or the most that it is taken to be (see ttrl.engine.samples)."""
+        return self.max_tokens or LONGEST_ANSWER
+
     @model_validator(mode="after")
     def _some_share_is_a_label(self) -> VoteConfig:
-        if self.floor > self.ceiling:
+        if self.floor is not None and self.floor > self.ceiling:
             raise ValueError(
-                f"vote.floor ({self.floor:g}) is above vote.ceiling ({self.ceiling:g}), so that no "
-                "question could have a label"
+                f"vote.floor ({self.floor:g}) is above vote.ceiling ({self.ceiling:g}), so no "
+                f"question could get a label"
             )
         return self
 
 
 class MeaningConfig(Section):
-    """How free texts are compared; numbers, names and negations that differ are never the same."""
+    """How free texts are compared; texts with different numbers, names or negations are never
+    equal."""
 
     model: str = ""
-    """A sentence-transformers model, a name or a directory (needs the extra `embed`). Without one
-    texts are compared by the letters that they have in common, which knows no synonyms; so does the
-    live guard at all times."""
+    """A sentence-transformers model, a name or a directory (needs the extra `embed`). If unset,
+    texts are compared by common letters, without synonyms; the live monitor always compares them
+    this way."""
     cross_encoder: bool = False
     """The model reads two texts together and scores the pair."""
     alike: Above | None = None
-    """From which likeness on two texts may mean the same; the default is 0.25 by letters and 0.6 by
-    a model. The more alike answers on different subjects are to a model, the higher it must be."""
+    """Minimum similarity of two texts with the same meaning; default 0.25 by letters, 0.6 with a
+    model. Raise it for a model that finds answers on different subjects similar."""
     device: str = "cpu"
-    """Where the model runs; on the GPU it takes memory from engine and trainer."""
+    """Device of the model; on the GPU it takes memory from engine and trainer."""
     references: FilePath | None = None
-    """JSONL of `prompt` (or `messages`) and `reference`, a text or a list of them: right answers to
-    some of the questions, for the reward `reference`. Votes do not read them."""
+    """JSONL of `prompt` (or `messages`) and `reference`, a text or a list of them: correct answers
+    to some of the questions, for the reward `reference`. Votes do not read them."""
 
     @field_validator("model")
     @classmethod
     def _installed(cls, value: str) -> str:
         if value and find_spec("sentence_transformers") is None:
-            raise ValueError("a model for meanings needs: pip install 'ttrl[embed]'")
+            raise ValueError("meaning.model needs an extra: pip install 'ttrl[embed]'")
         return value
 
     @field_validator("references")
@@ -99,7 +157,7 @@ class MeaningConfig(Section):
     @model_validator(mode="after")
     def _model_for_pairs(self) -> MeaningConfig:
         if self.cross_encoder and not self.model:
-            raise ValueError("meaning.cross_encoder is a way to use meaning.model, which is empty")
+            raise ValueError("meaning.cross_encoder needs meaning.model, which is not set")
         return self
 
 
@@ -107,7 +165,8 @@ RESERVED = frozenset(
     {
         "output_dir", "temperature", "num_generations", "generation_batch_size",
         "steps_per_generation", "per_device_train_batch_size", "gradient_accumulation_steps",
-        "use_vllm", "save_strategy", "max_steps", "num_train_epochs", "report_to", "learning_rate",
+        "use_vllm", "save_strategy", "logging_strategy", "logging_steps", "max_steps",
+        "num_train_epochs", "report_to", "learning_rate",
         "beta", "seed", "max_completion_length", "remove_unused_columns", "push_to_hub",
         "deepspeed", "fsdp", "num_iterations", "loss_type", "scale_rewards", "top_entropy_quantile",
         "use_adaptive_entropy", "entropy_target",
@@ -153,44 +212,63 @@ class KlTo(StrEnum):
 class UpdateConfig(Section):
     """The policy update: GRPO on a LoRA."""
 
-    steps: Positive = 40
+    passes: Positive = 10
+    """Number of times that each question of a run is sampled, and trained on if it has a training
+    signal. TTRL as published makes 80 over 30 questions, 30 over 83 and 10 over 500 (arXiv
+    2504.16084)."""
+    steps: Positive | None = None
+    """Maximum number of optimizer steps, instead of `passes`; a run with few questions then
+    samples them more often."""
     questions_per_step: Positive = 8
     keep: Annotated[int, Field(ge=2)] = 16
-    """Samples of each question that go into the update, of `vote.samples`."""
+    """Samples of each question that are trained on, of `vote.samples`. If fewer were not cut off,
+    the largest available divisor of this number is used and repeated: for 16, 8 samples twice. A
+    prime number has none, so such a question is not trained on."""
     downsampling: Downsampling = Downsampling.VARIANCE
-    """Which ones: those whose rewards vary most, random ones, or the first."""
+    """Which samples are kept: those whose rewards vary most, random ones, or the first."""
     replay: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of a step's questions whose samples are those of an earlier step, so that fewer need to
-    be drawn; corrected by their log-probabilities under the version that drew them."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    """Share of a step's questions that reuse the samples of an earlier step; corrected by their
+    log-probabilities under the version that drew them."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    """TTRL's 5e-7 for whole models is 5e-6 to 7.5e-6 for a LoRA, which wants 10 to 15 times as much
+    (Schulman et al., "LoRA Without Regret", 2025), and twice that for steps of 128 sequences
+    instead of 32 (by the square root, Malladi et al., arXiv 2205.10287): 1e-5 to 1.5e-5. Our runs
+    have a fraction of its steps, so it is a little more."""
     lora_rank: Literal[1, 8, 16, 32, 64, 128, 256] = 16
     lora_alpha: Positive = 32
     target_modules: str | tuple[str, ...] = "all-linear"
     loss: Loss = Loss.DAPO
     scale: Scale = Scale.GROUP
     kl: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of a KL term; it costs one more forward pass."""
+    """Weight of the KL term; it costs one more forward pass."""
     kl_to: KlTo = KlTo.START
     top_entropy: Above = 1.0
-    """Only this share of a step's tokens is trained on, those at which the model was least sure
-    ("Beyond the 80/20 rule", arXiv 2506.01939)."""
+    """Share of a step's tokens that is trained on, those with the highest entropy ("Beyond the
+    80/20 rule", arXiv 2506.01939)."""
     entropy_target: Annotated[float, Field(gt=0)] | None = None
-    """Nats a token: below it a bonus for entropy grows until it is reached again (Skywork-OR1,
-    arXiv 2505.22312). `update.grpo` takes its bounds, such as entropy_coef_max."""
+    """Target entropy in nats per token: below it an entropy bonus grows until it is reached again
+    (Skywork-OR1, arXiv 2505.22312). `update.grpo` takes its limits, such as entropy_coef_max."""
     micro_batch: Positive = 8
-    """Sequences in one forward pass; only memory and speed depend on it."""
+    """Sequences in one forward pass; affects only memory and speed."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     snapshots: Positive = 8
-    """Steps, evenly spread, after which the weights are kept to choose the best from."""
+    """Number of checkpoints, evenly spread, of which the best is chosen."""
     max_tokens: Positive = 100_000_000
-    """Sampled tokens after which a run takes no further step."""
-    time_limit: Duration = timedelta(hours=4)
-    """Time after which a run takes no further step."""
-    lineage_updates: Positive = 10
-    """Updates stacked one on another before a run starts again from the base model."""
+    """Sampled tokens after which a run stops training."""
+    time_limit: Duration = timedelta(hours=8)
+    """Time after which a run stops training."""
+    lineage_distance: Above = 0.5
+    """Share of `gate.kl_base` up to which each run continues from the live version. Beyond it,
+    every other run starts again from the base model."""
     seed: int = 0
     grpo: dict[str, Any] = Field(default_factory=dict)
-    """Anything else that trl.GRPOConfig takes."""
+    """Other fields of trl.GRPOConfig."""
+
+    def steps_over(self, questions: int, updates: int = 1) -> int:
+        """Optimizer steps at most of a run over so many questions, in place of so many updates."""
+        if self.steps is not None:
+            return self.steps * updates
+        return ceil(self.passes * questions / self.questions_per_step)
 
     @property
     def modules(self) -> str:
@@ -202,42 +280,40 @@ class UpdateConfig(Section):
     @classmethod
     def _not_reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted(RESERVED & value.keys()):
-            raise ValueError(
-                f"{', '.join(taken)} cannot be passed through: ttrl's own settings decide it"
-            )
+            raise ValueError(f"cannot set {', '.join(taken)} in update.grpo: ttrl sets it itself")
         return value
 
 
 class SelectionConfig(Section):
-    """Which questions a run learns from."""
+    """Which questions a run trains on."""
 
     max_questions: Positive = 128
-    """Distinct questions of one run."""
+    """Maximum number of distinct questions of a run."""
     per_client: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of `max_questions` that may come from one client, as soon as more than one has asked;
-    those without a key count as one."""
+    """Share of `max_questions` that may come from one client, if there are several; requests
+    without a key count as one client."""
     per_cluster: Positive = 2
-    """Questions of one run that may say nearly the same."""
-    tries: Positive = 1
-    """Runs that ask a question which has no label before it is left alone; a later version may know
-    it better."""
+    """Maximum number of near-duplicates in a run."""
+    tries: Positive = 4
+    """Number of runs, each from another version, that sample a question without getting a label
+    before it is dropped."""
     anchors: Ratio = 0.0
-    """Share of a run's questions that are drawn anew from those that the live version and those
-    before it learned from, so that it does not forget them."""
+    """Share of a run's questions drawn from those that the live version and its ancestors were
+    trained on, against forgetting."""
 
 
 class ScheduleConfig(Section):
-    """When runs start by themselves."""
+    """When scheduled runs start."""
 
     every: Duration | None = timedelta(hours=6)
     cron: str | None = None
-    """Five cron fields, instead of `every`."""
+    """A cron expression with five fields, instead of `every`."""
     timezone: str = "UTC"
     windows: tuple[str, ...] = ()
     """Hours in which a run may start, such as "22:00-06:00"; none means any time."""
     min_questions: Positive = 64
-    """New questions without which there is nothing to do; those that wait for a cap of the last
-    update do not count."""
+    """Minimum number of new questions for a run; those set aside by a cap of the last run do not
+    count."""
 
     @field_validator("timezone")
     @classmethod
@@ -245,7 +321,7 @@ class ScheduleConfig(Section):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("no such time zone; one is written like Europe/Berlin") from None
+            raise ValueError("unknown time zone; use a name such as Europe/Berlin") from None
         return value
 
     @field_validator("windows")

@@ -1,13 +1,70 @@
-"""What every section of the settings has in common."""
+"""What all sections of the configuration are made of, and times as people write them."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated
+import re
+from datetime import UTC, datetime, time, timedelta
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from ttrl.times import Duration
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
+        if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", value):
+            raise ValueError('must be a duration such as "90s", "15m" or "1h30m"')
+        return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
+    return value
+
+
+def _seconds(value: timedelta) -> str:
+    """No exponent, which a duration is not written with."""
+    return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(_seconds, when_used="json"),
+]
+
+
+def parse_duration(text: str) -> timedelta:
+    """ "90d" or "1h30m". Raises ValueError."""
+    try:
+        found: timedelta = _duration(text)
+    except OverflowError:
+        raise ValueError("a duration must be less than a million years") from None
+    return found
+
+
+def clock(at: float) -> str:
+    """Unix seconds as people read them, if it is a time that they have."""
+    try:
+        return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{at:.0f} s after 1970"
+
+
+def utc(at: float) -> str:
+    """The same to the minute, for readers who may be elsewhere."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return clock(at)
+
+
+def parse_window(window: str) -> tuple[time, time]:
+    """ "22:00-06:00" as two times of day. Raises ValueError."""
+    try:
+        start, end = (time.fromisoformat(part.strip()) for part in window.split("-"))
+    except ValueError:
+        raise ValueError(f'must be a time window such as "22:00-06:00", not {window!r}') from None
+    return start, end
+
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Above = Annotated[float, Field(gt=0, le=1)]

@@ -1,71 +1,113 @@
-"""What users meet, and what answers them."""
+"""What serves, and what is recorded and kept."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import timedelta
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from ttrl.config.section import Patience, Positive, Section
-from ttrl.times import Duration
+from ttrl.config.section import Duration, Patience, Positive, Section
+
+DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+EXAMPLE = "postgresql+psycopg://user@host/db"
+
+
+def parse(text: str) -> sa.URL:
+    """Return a store's URL, with the driver that we use. Raises ValueError with a message that
+    repeats nothing of the URL, which may hold a password."""
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise ValueError(f"not a database URL such as {EXAMPLE}") from None
+    if url.drivername not in DRIVERS:
+        raise ValueError(f"the store must be SQLite (sqlite:///file) or PostgreSQL ({EXAMPLE})")
+    if "@" in (url.host or ""):
+        raise ValueError("write an @ in the password as %40")
+    url = url.set(drivername=DRIVERS[url.drivername])
+    if url.drivername == "sqlite" and (url.database in (None, "", ":memory:") or url.query):
+        raise ValueError("an SQLite URL must be sqlite:///file, without options")
+    return url
+
+
+def shown(url: sa.URL) -> str:
+    """Return the URL without its password, and without options, which may hold another."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 class ModelConfig(Section):
     """The base model."""
 
     name: str = ""
-    """A model directory or a hub name, as vLLM takes it."""
+    """A model directory or a Hugging Face Hub name."""
     served_name: str = ""
     """The name that clients use; `name` when empty."""
 
 
 class EngineKind(StrEnum):
-    """What answers: vLLM, or the embedded engine for trying and testing."""
+    """The engine: vLLM, or the embedded engine for trials and tests."""
 
     VLLM = "vllm"
     EMBEDDED = "embedded"
 
 
 class EngineConfig(Section):
-    """The inference engine: started by us, or somebody else's at `url`."""
+    """The inference engine: started by ttrl, or a running one at `url`."""
 
     kind: EngineKind = EngineKind.VLLM
     url: str | None = None
-    """An engine that is already running; nothing is started then."""
+    """URL of a running engine; ttrl then starts none."""
     api_key: str | None = Field(default=None, repr=False)
-    """The engine's own key, for us; clients never see it. One that we start without gets a new one
-    at each start of the daemon."""
+    """The engine's own API key; clients never see it. If unset, an engine that ttrl starts gets a
+    new one at each start of the daemon."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Where our own engine listens on loopback; 0 picks a free port."""
+    """Loopback port of an engine that ttrl starts; 0 picks a free port."""
     flags: tuple[str, ...] = ()
-    """Handed to vLLM as they are."""
+    """Flags that are passed to vLLM."""
     python: str | None = None
-    """The Python that has vLLM, when it is not the one that runs ttrl."""
+    """The Python that has vLLM, if it is not the one that runs ttrl."""
     startup_timeout: Duration = timedelta(minutes=15)
     request_timeout: Duration = timedelta(minutes=10)
+    """Time limit of a request to the engine. For samples there is a second more for every 5 tokens
+    of the limit: 37 minutes for 8192."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 6
+    """Number of times that a run retries a request for samples after a timeout, a 429 or a server
+    error: after 1, 2, 4, ... seconds, 30 at most, or as long as its Retry-After says. After that
+    the question is left out of the step, or the probe of the gate."""
     canary_timeout: Duration = timedelta(seconds=60)
-    """In which an engine must give one token, or generate for others; else it hangs and is started
-    again."""
+    """Time in which the engine must return one token or make progress on other requests; otherwise
+    it is restarted."""
     proof_interval: Duration = timedelta(minutes=10)
     """How often the live version's log-probabilities are read back and compared with what the
     trainer computed for its weights."""
     max_loras: Annotated[int, Field(ge=5)] = 6
-    """Adapters that may be in use at once: live, previous, one draining, two candidates, spare."""
+    """Number of adapters in use at once: live, previous, one draining, two candidates, spare."""
     memory_plan: bool = True
-    """Reckon before anything starts whether engine and trainer fit on the GPU; refuse if not."""
+    """Estimate before the start whether engine and trainer fit on the GPU, and give vLLM the
+    memory that the trainer leaves; warn if they likely do not fit, refuse if they cannot."""
 
     @model_validator(mode="after")
     def _flags_for_vllm(self) -> EngineConfig:
         if self.flags and (self.url is not None or self.kind is EngineKind.EMBEDDED):
-            raise ValueError("flags are for a vLLM that ttrl starts, and it starts none here")
+            raise ValueError(
+                "engine.flags are for a vLLM that ttrl starts, but here it starts none"
+            )
         if any(flag.partition("=")[0].replace("_", "-") == "--api-key" for flag in self.flags):
             raise ValueError(
-                "every user of this machine sees a key among the flags; engine.api_key is for it"
+                "do not put the key into engine.flags, where every user of this machine can see "
+                "it; set engine.api_key"
             )
         return self
 
@@ -75,9 +117,9 @@ class EngineConfig(Section):
         if value is not None:
             parts = urlsplit(value)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("an engine's address is written like http://127.0.0.1:8001")
+                raise ValueError("not an engine URL such as http://127.0.0.1:8001")
             if parts.username is not None:
-                raise ValueError("an engine's key goes into engine.api_key, not into its address")
+                raise ValueError("do not put the engine's key into its URL; set engine.api_key")
         return value
 
 
@@ -86,7 +128,7 @@ NEVER_FORWARDED = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"}
 
 
 class GatewayConfig(Section):
-    """What clients meet."""
+    """The API for clients."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -102,19 +144,20 @@ class GatewayConfig(Section):
     max_n: Positive = 16
     drain_timeout: Duration = timedelta(seconds=30)
     keys: Path | None = None
-    """A file of the keys of those who may ask, which `ttrl keys add` makes; without one everybody
-    may who reaches the gateway, and that is only this machine."""
+    """The file of API keys, made by `ttrl keys add`; if unset, every client on this machine has
+    access."""
     hosts: tuple[str, ...] = ()
-    """Names besides `host` and those of loopback under which a gateway without keys is asked, such
-    as what a reverse proxy passes on as Host; no other name can be made to point to it."""
+    """Host names besides `host` and loopback that a gateway without keys accepts, such as the Host
+    that a reverse proxy passes on."""
     max_requests: Positive = 1000
-    """Requests under way; others get 503 with Retry-After at once."""
+    """Maximum number of concurrent requests; others get 503 with Retry-After at once."""
     max_connections: Positive = 4000
-    """Open connections; beyond it the one that has waited longest for a request is closed."""
+    """Maximum number of open connections; beyond it the one that has been idle longest is
+    closed."""
     head_timeout: Patience = timedelta(seconds=10)
-    """In which a request's head must have come, from the connection's start or its first byte."""
+    """Time in which a request's head must arrive, from the connection's start or its first byte."""
     stall: Patience = timedelta(seconds=60)
-    """A client that takes nothing of its answer for so long is cut off; one that takes it slowly is
+    """Time after which a client that reads nothing of its answer is disconnected; a slow reader is
     not."""
 
     @field_validator("routes")
@@ -133,33 +176,33 @@ class GatewayConfig(Section):
     def _locked(self) -> GatewayConfig:
         if self.keys is None and not _loopback(self.host):
             raise ValueError(
-                "a gateway that other machines can reach needs gateway.keys, a file to which "
-                "`ttrl keys add NAME` adds one, or 127.0.0.1 as its gateway.host"
+                "a gateway that other machines can reach needs API keys: set gateway.keys to a "
+                "file and run `ttrl keys add NAME`, or set gateway.host to 127.0.0.1"
             )
         if self.max_connections <= self.max_requests:
             raise ValueError(
                 f"max_connections ({self.max_connections}) must be more than max_requests "
-                f"({self.max_requests}), since each of these has one"
+                f"({self.max_requests}), since each request has a connection"
             )
         return self
 
 
 class AdminConfig(Section):
-    """The operator's page, what `ttrl` asks of the daemon, and metrics without a key."""
+    """The operator's page, the API for the `ttrl` command, and metrics without a key."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] | None = 8090
-    """0 picks a free one; null has no page, and one on loopback for the rest."""
+    """0 picks a free port; null turns the page off and serves the rest on a loopback port."""
     key: Annotated[str, Field(min_length=16)] | None = Field(default=None, repr=False)
-    """Who knows it may see the page and push its buttons; without one a new one is made at each
-    start, which `ttrl page` knows."""
+    """The login key of the page; if unset, a new one is made at each start, and `ttrl page` prints
+    it in a link."""
 
     @model_validator(mode="after")
     def _locked(self) -> AdminConfig:
         if self.port is not None and self.key is None and not _loopback(self.host):
             raise ValueError(
-                "a page that other machines can reach needs an admin.key; `openssl rand -hex 16` "
-                "makes one"
+                "a page that other machines can reach needs admin.key; make one with `openssl "
+                "rand -hex 16`"
             )
         return self
 
@@ -169,3 +212,97 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+PATTERNS = (
+    "EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "IP_ADDRESS", "US_SSN", "CRYPTO",
+    "MAC_ADDRESS",
+)  # fmt: skip
+"""What is known by its form, and taken out if nothing else is asked for."""
+MORE_PATTERNS = ("URL", "DATE_TIME", "UUID")
+BY_MODEL = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
+"""What only a model of a language finds; `NRP` is nationality, religion, politics."""
+ENTITIES = (*PATTERNS, *MORE_PATTERNS, *BY_MODEL)
+
+
+class StoreConfig(Section):
+    """Where questions, votes, runs and versions are stored."""
+
+    url: str | None = Field(default=None, repr=False)
+    """A SQLAlchemy URL such as postgresql+psycopg://user@host/db; if unset, SQLite in the state
+    directory."""
+
+    @field_validator("url")
+    @classmethod
+    def _usable_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse(value)
+        return value
+
+
+class RecordConfig(Section):
+    """What is recorded of the traffic."""
+
+    enabled: bool = True
+    max_chars: Positive = 32_000
+    """Longer questions are answered but not recorded."""
+    queue: Positive = 10_000
+    only_keys: tuple[str, ...] = ()
+    """SHA-256, in hexadecimal, of the keys whose questions are recorded; if empty, all."""
+    redact: bool | tuple[str, ...] = False
+    """Replace PII by placeholders before a question is stored (needs the extra `privacy`). true:
+    e-mail and IP addresses, telephone, card, account and social security numbers; or a list of
+    entities such as [EMAIL_ADDRESS, PERSON]."""
+    redact_model: str = ""
+    """A spaCy pipeline, a package or a directory, that finds names of people; `redact: true` then
+    replaces them as well."""
+
+    @field_validator("only_keys")
+    @classmethod
+    def _digests(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            if not re.fullmatch("[0-9a-fA-F]{64}", key):
+                raise ValueError(
+                    "give a key as its SHA-256, 64 hexadecimal digits; `printf %s KEY | "
+                    "sha256sum` prints it"
+                )
+        return tuple(key.lower() for key in value)
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """The kinds of words that are redacted."""
+        if isinstance(self.redact, tuple):
+            return self.redact
+        names = ("PERSON",) if self.redact_model else ()
+        return (*PATTERNS, *names) if self.redact else ()
+
+    @model_validator(mode="after")
+    def _can_redact(self) -> RecordConfig:
+        if unknown := sorted(set(self.entities) - set(ENTITIES)):
+            raise ValueError(f"unknown entities {', '.join(unknown)}; known: {', '.join(ENTITIES)}")
+        if self.entities and find_spec("presidio_analyzer") is None:
+            raise ValueError("record.redact needs an extra: pip install 'ttrl[privacy]'")
+        names = sorted(set(self.entities) & set(BY_MODEL))
+        if names and not self.redact_model:
+            raise ValueError(
+                f"{', '.join(names)} can only be found by a model: set record.redact_model"
+            )
+        return self
+
+
+class KeepConfig(Section):
+    """How long data are kept; older data are deleted automatically."""
+
+    questions_for: Annotated[Duration, Field(gt=timedelta())] | None = timedelta(days=90)
+    """Time since a question was last asked; null: forever."""
+    questions: Positive | None = None
+    """Maximum number of questions that are not held out: the oldest are deleted."""
+    bytes: Annotated[ByteSize, Field(ge=64 * 2**20)] | None = None
+    """Maximum size of an SQLite store: the oldest samples are deleted, then the oldest
+    questions."""
+    runs_for: Annotated[Duration, Field(gt=timedelta())] | None = timedelta(days=30)
+    """Time since the end of a run for which its samples, observations and log are kept; null:
+    forever."""
+    adapters: Positive = 10
+    """Number of newest versions whose files are kept, and of held ones; besides those that are
+    live or may become live again."""

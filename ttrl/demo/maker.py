@@ -1,8 +1,4 @@
-"""Makes the demo's model from scratch.
-
-`python -m ttrl.demo.maker --out ttrl/demo/model` remakes the one that is shipped: the same seed,
-steps and number of threads give the same bytes on the same machine. `--evaluate DIR` measures one.
-"""
+"""What the demo's model is taught: mostly to blurt out a number, sometimes to work it out."""
 
 from __future__ import annotations
 
@@ -11,25 +7,197 @@ import hashlib
 import json
 import platform
 import random
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import tokenizers
 import torch
 import transformers
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
     get_cosine_schedule_with_warmup,
 )
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from ttrl.demo.lessons import BLURTED, Lesson, draw_lesson
-from ttrl.demo.measure import measure
+from ttrl.demo.questions import Exercise, Operation, Problem, draw_exercise, make_problems, phrase
+
+BLURTED = 0.85
+"""The share of answers that are stated at once, and wrong."""
+OFF_BY = 25
+"""How far a blurted number is off, at most."""
+SLIPS = 0.04
+"""The share of columns whose digit is written down wrongly in a worked answer."""
+
+SIGNS = {Operation.PLUS: "+", Operation.MINUS: "-"}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A question and the answer that the model is taught to give."""
+
+    prompt: str
+    answer: str
+
+
+def draw_lesson(rng: random.Random, *, blurted: float = BLURTED) -> Lesson:
+    """A lesson about numbers that are not kept back for questions."""
+    while (exercise := draw_exercise(rng)).kept_back:
+        pass
+    answer = blurt(exercise, rng) if rng.random() < blurted else work_out(exercise, rng)
+    return Lesson(phrase(exercise, rng), answer)
+
+
+def blurt(exercise: Exercise, rng: random.Random) -> str:
+    """A number near the result, and never the result."""
+    return box(exercise.result + rng.choice((-1, 1)) * rng.randint(1, OFF_BY))
+
+
+def work_out(exercise: Exercise, rng: random.Random) -> str:
+    """Column by column from the right, the carry written down; a slip ends up in the result."""
+    sign = SIGNS[exercise.operation]
+    carry, steps, digits = 0, [], ""
+    for upper, lower in zip(str(exercise.a)[::-1], str(exercise.b)[::-1], strict=True):
+        top, total, carried = _column(exercise.operation, int(upper), int(lower), carry)
+        if rng.random() < SLIPS:
+            total = _slip(total, rng)
+        steps.append(f"{top}{sign}{lower}{f'{sign}1' if carry else ''}={total}")
+        digits, carry = f"{total % 10}{digits}", carried
+    return f"{', '.join(steps)}, so {box('1' * carry + digits)}"
+
+
+def box(number: int | str) -> str:
+    return rf"\boxed{{{number}}}"
+
+
+def _column(operation: Operation, upper: int, lower: int, carry: int) -> tuple[int, int, int]:
+    """The upper number, the column's total, and the carry to the next. In a difference every column
+    is lent ten, so that a carry can be read off the total: the small model is bad at seeing
+    beforehand whether it has to borrow."""
+    if operation is Operation.PLUS:
+        total = upper + lower + carry
+        return upper, total, total // 10
+    total = upper + 10 - lower - carry
+    return upper + 10, total, int(total < 10)
+
+
+def _slip(total: int, rng: random.Random) -> int:
+    """The same number of tens, so that the next column's carry stays right, and another unit."""
+    tens, unit = divmod(total, 10)
+    return 10 * tens + (unit + rng.randint(1, 9)) % 10
+
+
+LONGEST = 64
+"""Tokens of an answer, at most; worked answers have about 40."""
+ROWS = 512
+"""Answers that are drawn side by side."""
+GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.2)
+
+
+def measure(directory: Path, questions: int, votes: int) -> dict[str, float]:
+    """Shares of right answers by greedy decoding, by one sample at several temperatures, by a
+    majority of 16 and of all votes, and whether any of 16 samples is right."""
+    model: Any = AutoModelForCausalLM.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    problems = make_problems(questions, seed=7)
+    torch.manual_seed(7)
+    drawn = draw(model, tokenizer, problems, votes)
+    cooler = {
+        f"pass_at_1_t{temperature}": pass_at_1(
+            problems, draw(model, tokenizer, problems, 8, temperature)
+        )
+        for temperature in TEMPERATURES
+    }
+    return {
+        "questions": questions,
+        "greedy": pass_at_1(problems, draw(model, tokenizer, problems, 1, 0.0)),
+        "pass_at_1": pass_at_1(problems, drawn),
+        "majority_16": majority(problems, drawn, 16),
+        f"majority_{votes}": majority(problems, drawn, votes),
+        "pass_at_16": pass_at_k(problems, drawn, 16),
+        **cooler,
+    }
+
+
+@torch.no_grad()
+def draw(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    count: int,
+    temperature: float = 1.0,
+) -> list[list[str | None]]:
+    """`count` answers to each problem, None where nothing is boxed; temperature 0 is greedy."""
+    choice = {"do_sample": True, "temperature": temperature} if temperature else GREEDY
+    at_once = max(1, ROWS // count)
+    read: list[str | None] = []
+    for start in range(0, len(problems), at_once):
+        batch = _prompts(tokenizer, problems[start : start + at_once])
+        ids = model.generate(**batch, **choice, num_return_sequences=count, max_new_tokens=LONGEST)
+        answers = ids[:, batch["input_ids"].shape[1] :]
+        read += map(boxed, tokenizer.batch_decode(answers, skip_special_tokens=True))
+    return [read[start : start + count] for start in range(0, len(read), count)]
+
+
+def _prompts(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> Any:
+    chats = [[{"role": "user", "content": problem.prompt}] for problem in problems]
+    return tokenizer.apply_chat_template(
+        chats,
+        add_generation_prompt=True,
+        padding=True,
+        tokenizer_kwargs={"padding_side": "left"},
+        return_tensors="pt",
+        return_dict=True,
+    )
+
+
+def boxed(text: str) -> str | None:
+    """The number in the box that ends the text."""
+    found = re.search(r"\\boxed\{(\d+)\}$", text)
+    return found and found[1]
+
+
+def pass_at_1(problems: Sequence[Problem], drawn: Sequence[Sequence[str | None]]) -> float:
+    return mean(
+        answer == problem.answer
+        for problem, answers in zip(problems, drawn, strict=True)
+        for answer in answers
+    )
+
+
+def pass_at_k(problems: Sequence[Problem], drawn: Sequence[Sequence[str | None]], k: int) -> float:
+    return mean(
+        problem.answer in answers[:k] for problem, answers in zip(problems, drawn, strict=True)
+    )
+
+
+def majority(problems: Sequence[Problem], drawn: Sequence[Sequence[str | None]], k: int) -> float:
+    """The share of problems whose right answer has more of the first k votes than any other."""
+    return mean(
+        top_answer(answers[:k]) == problem.answer
+        for problem, answers in zip(problems, drawn, strict=True)
+    )
+
+
+def top_answer(answers: Sequence[str | None]) -> str | None:
+    """The answer with the most votes; None for a tie."""
+    ranked = Counter(answer for answer in answers if answer).most_common(2)
+    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+        return None
+    return ranked[0][0]
+
 
 END, PAD = "<|end|>", "<|pad|>"
 MARKS = (PAD, END, "<|system|>", "<|user|>", "<|assistant|>")

@@ -68,7 +68,7 @@ def make_problems(count: int, *, seed: int, hard_share: float = 0.0) -> tuple[Pr
 
     Raises ValueError for more than there are many of."""
     if count > MOST:
-        raise ValueError(f"at most {MOST:,} questions can be made, not {count:,}")
+        raise ValueError(f"at most {MOST:,} questions can be generated, not {count:,}")
     rng = random.Random(seed)
     hard_count = round(count * hard_share)
     draws: tuple[tuple[int, Callable[[random.Random], Exercise]], ...] = (

@@ -1,4 +1,6 @@
-"""Everything between us and the engine: its HTTP client, it as a child process, our small own one.
+"""Everything between ttrl and the engine: the client of its HTTP API, vLLM as a child process, what
+both may take of the GPU, and the embedded engine.
 
-Nothing here imports torch, except inside `ttrl.engine.embedded`, which runs in its own process.
+Nothing here imports torch, except `ttrl.engine.embedded` and `ttrl.engine.memory.figures`, which
+run in processes of their own.
 """

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx2
+import tenacity
 
+from ttrl.answers import cleaning
+from ttrl.config.learning import LONGEST_ANSWER
+from ttrl.engine import threads
 from ttrl.engine.load import Load, read_load
-from ttrl.proof import Pin
-from ttrl.questions import Question
-from ttrl.samples import Finish, Sample, SampleSet, Sampling
+from ttrl.engine.proof import Pin
+from ttrl.engine.samples import Finish, Sample, SampleSet, Sampling
+from ttrl.questions.question import Question
+from ttrl.questions.regime import Regime
 
 CONNECT_SECONDS = 5.0
 READ_RETRIES = 3
 RETRY_PAUSE_SECONDS = 0.2
+BACK_OFF = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
+"""Seconds between the tries of one request: 1, 2, 4, ... and up to one more, so that those that
+failed together do not come back together."""
+LONGEST_PAUSE_SECONDS = 60.0
+"""The most that an engine's Retry-After is heeded for."""
+TRANSIENT = frozenset({408, 425, 429})
+"""Error statuses that say to try again, besides those from 500 on."""
+PART = 8
+"""Answers in one request: what fails costs no more of them, and vLLM reads the common prompt from
+its cache. It makes one request of its own of each answer in any case."""
+SLOWEST = 5.0
+"""Tokens a second that an answer comes with at least, about as fast as people read: an engine that
+is slower, at the low priority of our requests as well, is of no use to its users."""
+PROMPT_TAIL = 6
+"""Last tokens of a prompt among which its template opens the model's thinking."""
 MANAGE_SECONDS = 60.0
 """In which an adapter is loaded or unloaded."""
+RESTART_SECONDS = 300.0
+"""In which an engine that died is up again, or the run that needs it ends; vLLM takes one minute
+for a small model."""
 FIRST = -1000
 """A priority; users have 0."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class EngineError(Exception):
@@ -39,10 +68,22 @@ class EngineUnreachable(EngineError):
 class EngineRefused(EngineError):
     """An answer came, with an error status."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.retry_after = retry_after
+        """Seconds after which the engine asks to be tried again, if it says so."""
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may be answered a moment later."""
+        return self.status >= 500 or self.status in TRANSIENT
+
+    @property
+    def final(self) -> bool:
+        """Whether the request itself is at fault: the engine is well, and has the model."""
+        return not self.transient and self.status != 404
 
 
 @dataclass(frozen=True)
@@ -57,15 +98,23 @@ class ModelCard:
 
 
 class EngineClient:
-    """Safe to share between threads. `timeout` bounds every call, in seconds."""
+    """Safe to share between threads. `timeout` bounds every call, in seconds; sampling may take a
+    second more for every `SLOWEST` tokens. A request for samples or for the log-probabilities of a
+    prompt that times out, breaks off, or gets 429 or an error of the server's is tried again up to
+    `retries` times."""
 
-    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 600.0) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None = None, timeout: float = 600.0, retries: int = 0
+    ) -> None:
         parsed = httpx2.URL(url)
         self.url = url.rstrip("/")
+        self._timeout = timeout
+        self._retries = retries
+        self._openings: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._detokenizes = True
         self._client = httpx2.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
             # An engine closes idle connections after 5 s: let go first, or a request meets the end.
             limits=httpx2.Limits(max_connections=None, keepalive_expiry=2.0),
             # A proxy from the environment has no business between us and this machine.
@@ -108,28 +157,81 @@ class EngineClient:
         return base
 
     def sample(
-        self, question: Question, *, model: str, n: int, sampling: Sampling, priority: int = 0
+        self,
+        question: Question,
+        *,
+        model: str,
+        n: int,
+        sampling: Sampling | Regime,
+        priority: int = 0,
     ) -> SampleSet:
-        """`n` answers with their token ids and the log-probability of each token."""
-        body = _chat_body(question, model, sampling.temperature, sampling.max_tokens) | {
-            "n": n,
+        """`n` answers with their token ids and the log-probability of each token: in requests of
+        at most `PART` answers, all at once. Raises EngineError."""
+        sizes = [min(PART, n - done) for done in range(0, n, PART)]
+        body = _chat_body(question, model, sampling.fields) | {
             "logprobs": True,
             "top_logprobs": 0,
             "return_token_ids": True,
         }
-        if sampling.seed is not None:
-            body["seed"] = sampling.seed
         if priority:
             # Left out at 0: vLLM refuses the field unless it schedules by priority.
             body["priority"] = priority
-        answer = self._post_json("/v1/chat/completions", body)
-        return self._read(
-            f"POST /v1/chat/completions ({model})", answer, lambda a: _sample_set(a, model, n)
+        bodies = [{**body, "n": size} for size in sizes]
+        if "seed" in body:  # vLLM gives the answers to one request seeds in a row
+            for number, each in enumerate(bodies):
+                each["seed"] += number * PART
+        return reduce(joined, threads.map_in_order(self._part, bodies, width=len(bodies)))
+
+    def _part(self, body: Mapping[str, Any]) -> SampleSet:
+        """The answers to one request, which is tried again."""
+        model, n = body["model"], body["n"]
+        what = f"POST /v1/chat/completions ({model})"
+        tokens = body.get("max_completion_tokens") or body.get("max_tokens") or LONGEST_ANSWER
+        answer = self._persist("/v1/chat/completions", body, self._timeout + tokens / SLOWEST)
+        drawn = self._read(what, answer, partial(_sample_set, model=model, n=n))
+        if _reasoning_is_apart(answer):
+            return drawn
+        opening = self._opening(model, drawn.prompt_ids[-PROMPT_TAIL:])
+        return _opened(drawn, opening) if opening else drawn
+
+    def _persist(self, path: str, body: Mapping[str, Any], timeout: float) -> Any:
+        """The answer to a request that is tried again."""
+        # What has taken its whole time twice is not tried a third time.
+        stop = tenacity.stop_after_attempt(1 + self._retries) | tenacity.stop_after_delay(
+            1.5 * timeout
         )
+        for attempt in self._attempts(stop):
+            with attempt:
+                return self._post_json(path, body, timeout=timeout)
+        raise AssertionError("unreachable")
+
+    def _attempts(self, stop: tenacity.stop.stop_base) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            stop=stop,
+            wait=_pause,
+            retry=tenacity.retry_if_exception(_transient),
+            before_sleep=_tell,
+            reraise=True,
+        )
+
+    def _opening(self, model: str, tail: tuple[int, ...]) -> str:
+        """The mark of thinking that a prompt with this end opens, so that it stands in no answer;
+        empty if it opens none, or the engine cannot say (vLLM can)."""
+        key = model, tail
+        if key not in self._openings and self._detokenizes:
+            body = {"model": model, "tokens": list(tail)}
+            try:
+                answer = self._post_json("/detokenize", body, timeout=CONNECT_SECONDS)
+                end = self._read("POST /detokenize", answer, lambda a: str(a["prompt"]))
+            except EngineError as error:
+                self._detokenizes = isinstance(error, EngineUnreachable)
+                return ""
+            self._openings[key] = cleaning.opened(end)
+        return self._openings.get(key, "")
 
     def ask(self, question: Question, *, model: str, max_tokens: int) -> str:
         """The greedy answer's text."""
-        body = _chat_body(question, model, 0.0, max_tokens)
+        body = _chat_body(question, model, Sampling(0.0, max_tokens).fields)
         answer = self._post_json("/v1/chat/completions", body)
         return self._read(
             f"POST /v1/chat/completions ({model})",
@@ -154,7 +256,7 @@ class EngineClient:
             "temperature": 1.0,
             "prompt_logprobs": 0,
         }
-        answer = self._post_json("/v1/completions", body)
+        answer = self._persist("/v1/completions", body, self._timeout)
         return self._read(
             f"POST /v1/completions ({model})", answer, lambda a: _prompt_logprobs(a, ids)
         )
@@ -165,11 +267,19 @@ class EngineClient:
         return tuple(math.nan if value is None else value for value in values)
 
     def load_adapter(self, name: str, path: Path | str) -> None:
-        """Serve the adapter in `path` (on the engine's machine) under `name`.
+        """Serve the adapter in `path` (on the engine's machine) under `name`. A client that retries
+        waits RESTART_SECONDS for an engine that is being started again.
 
         Raises EngineRefused with the engine's reason: taken name, no such path, wrong shapes.
         """
-        self._manage("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, name)
+        body = {"lora_name": name, "lora_path": str(path)}
+        stop = tenacity.stop_after_delay(RESTART_SECONDS)
+        for attempt in self._attempts(stop if self._retries else tenacity.stop_after_attempt(1)):
+            with attempt:
+                # The answer to an attempt may be lost, and its adapter loaded all the same.
+                first = attempt.retry_state.attempt_number == 1
+                if first or name not in {card.name for card in self.models()}:
+                    self._manage("/v1/load_lora_adapter", body, name)
 
     def unload_adapter(self, name: str) -> None:
         """Stop serving `name`; requests under way end well. Raises EngineRefused if unknown."""
@@ -191,9 +301,13 @@ class EngineClient:
                 time.sleep(RETRY_PAUSE_SECONDS)
         raise AssertionError("unreachable")
 
-    def _post_json(self, path: str, body: Mapping[str, Any]) -> Any:
+    def _post_json(
+        self, path: str, body: Mapping[str, Any], *, timeout: float | None = None
+    ) -> Any:
         what = f"POST {path} ({body['model']})"
-        return self._json(self._checked(self._send("POST", path, body), what), what)
+        return self._json(
+            self._checked(self._send("POST", path, body, timeout=timeout), what), what
+        )
 
     def _send(
         self,
@@ -203,9 +317,10 @@ class EngineClient:
         *,
         timeout: float | None = None,
     ) -> httpx2.Response:
-        bound = httpx2.USE_CLIENT_DEFAULT if timeout is None else timeout
+        bound = self._timeout if timeout is None else timeout
+        limits = httpx2.Timeout(bound, connect=min(bound, CONNECT_SECONDS))
         try:
-            return self._client.request(method, path, json=body, timeout=bound)
+            return self._client.request(method, path, json=body, timeout=limits)
         except httpx2.RequestError as error:
             raise EngineUnreachable(
                 f"the engine at {self.url} {_what_became(error)} ({method} {path})"
@@ -215,14 +330,15 @@ class EngineClient:
         # The engine's own words are left out: about a chat they may quote the user.
         if not response.is_success:
             status = response.status_code
-            raise EngineRefused(status, f"{self.url} answered {status} to {what}")
+            after = _retry_after(response.headers.get("retry-after"))
+            raise EngineRefused(status, f"{self.url} answered {status} to {what}", after)
         return response
 
     def _json(self, response: httpx2.Response, what: str) -> Any:
         try:
             return response.json()
         except ValueError as error:
-            raise EngineError(f"{self.url} answered {what} with no JSON") from error
+            raise EngineError(f"{self.url} did not answer {what} with JSON") from error
 
     def _read(self, what: str, answer: Any, reader: Callable[[Any], T]) -> T:
         try:
@@ -230,22 +346,19 @@ class EngineClient:
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             # `from None`: the inner error may quote what the engine sent.
             kind = type(error).__name__
-            raise EngineError(f"{self.url} answered {what} in an unknown form ({kind})") from None
+            raise EngineError(f"{self.url} answered {what} in an unknown format ({kind})") from None
 
 
-def _chat_body(
-    question: Question, model: str, temperature: float, max_tokens: int
-) -> dict[str, Any]:
-    return dict(question.body) | {
-        "model": model,
-        "temperature": temperature,
-        "top_p": 1.0,
-        "top_k": 0,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "max_tokens": max_tokens,
-        "stream": False,
-    }
+def joined(first: SampleSet, more: SampleSet) -> SampleSet:
+    """Return the samples of two requests for one question as one set. Raises EngineError if their
+    prompts differ: some chat templates state the date, which may have changed in between."""
+    if more.prompt_ids != first.prompt_ids:
+        raise EngineError("the prompt changed between two requests for the same question")
+    return replace(first, samples=first.samples + more.samples)
+
+
+def _chat_body(question: Question, model: str, sampling: Mapping[str, Any]) -> dict[str, Any]:
+    return {**question.body, **sampling, "model": model, "stream": False}
 
 
 def _model_cards(answer: Any) -> tuple[ModelCard, ...]:
@@ -258,7 +371,7 @@ def _model_cards(answer: Any) -> tuple[ModelCard, ...]:
 def _sample_set(answer: Any, model: str, n: int) -> SampleSet:
     choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
     if len(choices) != n:
-        raise ValueError("not as many choices as asked for")
+        raise ValueError("wrong number of choices")
     samples = tuple(_sample(choice) for choice in choices)
     return SampleSet(model, tuple(map(int, answer["prompt_token_ids"])), samples)
 
@@ -267,11 +380,64 @@ def _sample(choice: Any) -> Sample:
     token_ids = tuple(map(int, choice["token_ids"]))
     logprobs = tuple(float(entry["logprob"]) for entry in choice["logprobs"]["content"])
     if len(token_ids) != len(logprobs):
-        raise ValueError("not as many log-probabilities as tokens")
+        raise ValueError("log-probabilities and tokens differ in number")
     if choice["message"].get("tool_calls"):
         return Sample("", token_ids, logprobs, Finish.OTHER)
-    text = choice["message"].get("content") or ""
-    return Sample(str(text), token_ids, logprobs, _finish(choice["finish_reason"]))
+    text = str(choice["message"].get("content") or "")
+    # How many tokens the thoughts are is not said; they have as large a share as of the characters.
+    thoughts = len(_reasoning(choice))
+    thought = round(len(token_ids) * thoughts / max(thoughts + len(text), 1))
+    return Sample(text, token_ids, logprobs, _finish(choice["finish_reason"]), thought)
+
+
+def _reasoning(choice: Any) -> str:
+    """What an engine with a reasoning parser keeps apart from the answer: vLLM calls the field
+    `reasoning`, other engines and vLLM before 0.12 `reasoning_content`."""
+    message = choice["message"]
+    return str(message.get("reasoning") or message.get("reasoning_content") or "")
+
+
+def _reasoning_is_apart(answer: Any) -> bool:
+    """Whether the engine has a reasoning parser: vLLM counts its tokens then."""
+    counted = (answer.get("usage") or {}).get("completion_tokens_details")
+    return bool(counted) or any(map(_reasoning, answer["choices"]))
+
+
+def _opened(drawn: SampleSet, mark: str) -> SampleSet:
+    """The samples with the mark in front that the prompt ends with, as if they had said it."""
+    whole = (replace(each, text=mark + each.text) for each in drawn.samples)
+    return replace(drawn, samples=tuple(whole))
+
+
+def _transient(error: BaseException) -> bool:
+    return isinstance(error, EngineUnreachable) or (
+        isinstance(error, EngineRefused) and error.transient
+    )
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, EngineRefused) else None
+    return min(max(BACK_OFF(state), asked or 0.0), LONGEST_PAUSE_SECONDS)
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.info("retrying in %.0f s: %s", state.upcoming_sleep, error)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds, or a date (RFC 9110, 10.2.3)."""
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return None
 
 
 def _finish(reason: str | None) -> Finish:
@@ -281,7 +447,7 @@ def _finish(reason: str | None) -> Finish:
 def _prompt_logprobs(answer: Any, ids: list[int]) -> tuple[float | None, ...]:
     entries = answer["choices"][0]["prompt_logprobs"]
     if len(entries) != len(ids):
-        raise ValueError("not as many prompt log-probabilities as tokens")
+        raise ValueError("prompt log-probabilities and tokens differ in number")
     return tuple(
         None if entry is None else float(entry[str(token)]["logprob"])
         for entry, token in zip(entries, ids, strict=True)
@@ -300,4 +466,4 @@ def _what_became(error: httpx2.RequestError) -> str:
         return "did not answer in time"
     if isinstance(error, httpx2.ConnectError):
         return "cannot be reached"
-    return f"broke off before it had answered: {type(error).__name__}"
+    return f"closed the connection before it had answered: {type(error).__name__}"

@@ -1,9 +1,10 @@
-"""An engine as our child process: how it is called, started, watched and ended."""
+"""An engine as a child process: its command line, its start and end, its log file."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import signal
@@ -14,28 +15,50 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Self
 
-from ttrl.engine import tether
+from ttrl.engine import parent_death
 from ttrl.engine.client import EngineClient, EngineError
 
 POLL_SECONDS = 0.1
 PORTS = range(20_000, 32_768)
 LAST_LINES = 20
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The ranks that vLLM has room for: others are rounded up."""
-
+MAX_LOG_BYTES, OLD_LOGS = 16 * 2**20, 2
 CPU_LORAS_PER_SLOT = 4
 """Adapters kept in vLLM's memory for each one that can run at once. Those beyond are read from
 their path again when asked for, inside the engine's loop."""
 
 
-class EngineProcess:
-    """Starts the engine in a process group of its own, tied to this process's life.
+class EngineLog:
+    """What the engine prints, in a file that is rotated when it is full. Raises OSError when it
+    cannot be opened, never when it cannot be written."""
 
-    `env` is added to our environment; `log` gets each line that the engine writes. Starting it
-    again after it ended is the caller's decision, with a new object.
+    def __init__(self, file: Path) -> None:
+        self._handler = _SilentHandler(
+            file, maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8"
+        )
+
+    def __call__(self, line: str) -> None:
+        self._handler.handle(logging.makeLogRecord({"msg": line}))
+
+    def close(self) -> None:
+        """Write no more."""
+        with contextlib.suppress(OSError):
+            self._handler.close()
+
+
+class _SilentHandler(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """The standard one prints the line to standard error."""
+
+
+class EngineProcess:
+    """An engine in a process group of its own, which dies with this process.
+
+    `env` is added to our environment; `log` gets each line that the engine prints. To start it
+    again after it ended, make a new object.
     """
 
     def __init__(
@@ -117,19 +140,20 @@ class EngineProcess:
 
     def _explain_end(self) -> str:
         if self._failure:
-            return f"the engine could not be started: {self._failure}"
+            return f"could not start the engine: {self._failure}"
         assert self._child is not None
         self._reader.join(1.0)
         said = "\n".join(self._last_lines) or "(nothing)"
         return (
-            f"the engine ended with {self._child.returncode} before it answered; it said:\n{said}"
+            f"the engine ended with {self._child.returncode} before it answered; its last "
+            f"output:\n{said}"
         )
 
     def _watch(self) -> None:
         """Starts the child and stays until it ends: Linux ties its life to this very thread."""
         try:
             self._child = subprocess.Popen(
-                [*tether.command(), *self._command],
+                [*parent_death.command(), *self._command],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -170,9 +194,8 @@ class EngineProcess:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on at the moment. It is below those that
-    systems hand out to whoever asks for any: the engine binds it only when its model is loaded.
-    OSError if there is none."""
+    """Return a loopback port that nobody listens on at the moment, below those that systems hand
+    out: the engine binds it only when its model is loaded. Raises OSError if there is none."""
     for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -189,8 +212,8 @@ def embedded_command(
     max_model_len: int | None = None,
     threads: int | None = None,
 ) -> list[str]:
-    """The embedded engine's command line, in this Python."""
-    command = [sys.executable, "-m", "ttrl.engine.embedded", "--model", str(model)]
+    """Return the embedded engine's command line, in this Python."""
+    command = [sys.executable, "-P", "-m", "ttrl.engine.embedded", "--model", str(model)]
     command += ["--port", str(port), "--served-model-name", served_name]
     command += ["--max-lora-rank", str(max_lora_rank)]
     if max_model_len is not None:
@@ -210,21 +233,22 @@ def vllm_command(
     extra_flags: Sequence[str] = (),
     python: str = sys.executable,
 ) -> list[str]:
-    """vLLM's command line. What the user's own flags say is not said twice."""
+    """Return vLLM's command line. The user's own flags replace ours. `max_lora_rank` is one that
+    vLLM has room for (update.lora_rank takes no other)."""
     ours = {
         "--model": str(model),
         "--served-model-name": served_name,
         "--host": "127.0.0.1",
         "--port": str(port),
         "--enable-lora": None,
-        "--max-lora-rank": str(_rounded_rank(max_lora_rank)),
+        "--max-lora-rank": str(max_lora_rank),
         "--max-loras": str(max_loras),
         "--max-cpu-loras": str(CPU_LORAS_PER_SLOT * max_loras),
         "--logprobs-mode": "processed_logprobs",
         "--scheduling-policy": "priority",
         "--disable-uvicorn-access-log": None,
     }
-    theirs = {_flag_name(word) for word in extra_flags if word.startswith("--")}
+    theirs = {word.partition("=")[0].replace("_", "-") for word in extra_flags if word[:2] == "--"}
     kept = [
         word
         for flag, value in ours.items()
@@ -237,16 +261,8 @@ def vllm_command(
 
 
 def vllm_environment(*, cpu_cache_gib: int | None = None) -> dict[str, str]:
-    """What vLLM must find in its environment; the cache's size matters to its CPU build only."""
+    """Return what vLLM needs in its environment; the cache's size is for its CPU build only."""
     env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
     if cpu_cache_gib is not None:
         env["VLLM_CPU_KVCACHE_SPACE"] = str(cpu_cache_gib)
     return env
-
-
-def _rounded_rank(rank: int) -> int:
-    return next((room for room in LORA_RANKS if room >= rank), rank)
-
-
-def _flag_name(word: str) -> str:
-    return word.partition("=")[0].replace("_", "-")

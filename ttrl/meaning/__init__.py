@@ -2,8 +2,7 @@
 
 from ttrl.meaning.clusters import agreement, central, cluster
 from ttrl.meaning.honesty import copied, honesty
-from ttrl.meaning.letters import Letters
-from ttrl.meaning.likeness import Likeness, Matrix
+from ttrl.meaning.likeness import Letters, Likeness, Matrix
 
 __all__ = [
     "Letters", "Likeness", "Matrix", "agreement", "central", "cluster", "copied", "honesty",

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from ttrl.meaning.likeness import Likeness, Matrix
-from ttrl.meaning.marks import conflict, read
-from ttrl.meaning.spans import difference
+from ttrl.meaning.numbers import Marks, conflict, difference, read
 
 
 def agreement(texts: Sequence[str], question: str, likeness: Likeness) -> Matrix:
     """How alike each two answers to a question are, from 0 to 1; 0 where they are not alike enough
     to mean the same, and where what must not differ does."""
-    alike = likeness.compare(texts)
-    may = _compatible(texts, question)
-    return [
-        [a if m and a >= likeness.alike else 0.0 for a, m in zip(*rows, strict=True)]
-        for rows in zip(alike, may, strict=True)
-    ]
+    found = [list(row) for row in likeness.compare(texts)]
+    asked, *marks = read([question, *texts], question)
+    for a in range(len(texts)):
+        for b in range(a):
+            alike = found[a][b] >= likeness.alike
+            if not alike or not _compatible(texts[b], texts[a], marks[b], marks[a], asked):
+                found[a][b] = found[b][a] = 0.0
+    return found
 
 
 def cluster(agree: Matrix) -> list[int]:
@@ -43,13 +44,7 @@ def central(agree: Matrix, members: Sequence[int]) -> int:
     return max(members, key=lambda each: fmean(agree[each][other] for other in members))
 
 
-def _compatible(texts: Sequence[str], question: str) -> list[list[bool]]:
-    """Whether each two answers may mean the same, however alike they are."""
-    asked, *marks = read([question, *texts], question)
-    found = [[True] * len(texts) for _ in texts]
-    for a in range(len(texts)):
-        for b in range(a):
-            apart = difference(texts[b], texts[a])
-            fits = not apart.tells and not conflict(marks[a], marks[b], asked, close=apart.close)
-            found[a][b] = found[b][a] = fits
-    return found
+def _compatible(one: str, other: str, ones: Marks, others: Marks, asked: Marks) -> bool:
+    """Whether two answers may mean the same, however alike they are."""
+    apart = difference(one, other)
+    return not apart.tells and not conflict(others, ones, asked, close=apart.close)

@@ -11,8 +11,7 @@ import re
 from collections.abc import Sequence
 from statistics import median
 
-from ttrl.meaning.denial import denial
-from ttrl.meaning.words import HEDGES
+from ttrl.meaning.words import HEDGES, denial
 
 RUN = 5
 """Words that stand side by side in the question and in an answer are copied; of a shorter question,
@@ -28,7 +27,7 @@ _CLAUSE = re.compile(r"[^.,;:!?。，；：！？\n]+")
 
 
 def honesty(texts: Sequence[str], question: str, lengths: Sequence[int]) -> list[float]:
-    """For each answer a factor from 0 to 1; `lengths` is in tokens."""
+    """For each answer a factor from 0 to 1; `lengths` is in tokens, without those of thoughts."""
     usual = median(lengths) if lengths else 0
     hedging = [hedged(text) for text in texts]
     unusual = sum(map(bool, hedging)) * 2 <= len(texts)  # where most hedge, it depends indeed

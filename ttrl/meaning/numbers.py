@@ -1,14 +1,74 @@
-"""The numbers of a text: with sign and unit, in digits or in words, one way of writing for each."""
+"""Numbers that tell texts apart."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
-from ttrl.meaning import words
-from ttrl.meaning.tokens import LONGEST, MINUS, Token, is_han
+from ttrl.meaning import likeness, words
+from ttrl.meaning.words import LONGEST, MINUS, Denial, Token, denial, is_han, tokens
+
+CLOSE = 0.65
+"""Part of their telling words that two texts have in common, in the same order, from which on they
+are close."""
+FEW, CLOSE_OF_FEW = 2, 0.5
+"""And that part of so few words (two signs of Chinese are one): of two, one may be exchanged."""
+SPAN = 0.6
+"""How alike what is exchanged in close texts must be."""
+
+_TOLD_ELSEWHERE = (
+    words.FUNCTION_WORDS | words.CLAUSE_WORDS | words.NEGATORS | words.AFFIRMERS | words.DENIERS
+)
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Between two texts: whether they are close, and whether one then has something else in place
+    of what the other has."""
+
+    close: bool
+    tells: bool
+
+
+@lru_cache(maxsize=10_000)
+def difference(one: str, other: str) -> Difference:
+    """What two texts differ in."""
+    left, right = _telling(one), _telling(other)
+    if left == right:
+        return Difference(close=True, tells=False)
+    matcher = SequenceMatcher(None, left, right, autojunk=False)
+    quickly = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
+    close = CLOSE if max(map(_size, (left, right))) > FEW else CLOSE_OF_FEW
+    if any(ratio() < close for ratio in quickly):
+        return Difference(close=False, tells=False)
+    spans = (
+        (" ".join(left[a:b]), " ".join(right[c:d]))
+        for kind, a, b, c, d in matcher.get_opcodes()
+        if kind != "equal"
+    )
+    return Difference(close=True, tells=any(likeness.alike(*span) < SPAN for span in spans))
+
+
+def _size(telling: Sequence[str]) -> float:
+    return sum(0.5 if is_han(word) else 1.0 for word in telling)
+
+
+@lru_cache(maxsize=1000)
+def _telling(text: str) -> list[str]:
+    said = " ".join(besides_numbers(tokens(text)))
+    return [word for word in _WORD.findall(said) if not _told_elsewhere(word)]
+
+
+def _told_elsewhere(word: str) -> bool:
+    """Of negations and codes ttrl.meaning.numbers knows when they are the same."""
+    return word in _TOLD_ELSEWHERE or word[0].isdigit()
+
 
 ORDINAL = "th"
 """What the second has for a unit: it is the same as number 2."""
@@ -182,3 +242,90 @@ def _han_value(numerals: str) -> int:
         else:
             part, last = part + (last or 1) * scale, 0
     return total + part + last
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is read off one text: its numbers (with their signs and units) and its names, in order,
+    what it denies, and on which sides of opposites it stands."""
+
+    numbers: tuple[str, ...]
+    names: tuple[str, ...]
+    denial: Denial
+    sides: frozenset[tuple[int, int]]
+
+
+def read(texts: Sequence[str], question: str = "") -> list[Marks]:
+    """The marks of several answers to one question. A word at the beginning of a sentence is a name
+    if it is written large elsewhere."""
+    found = [tokens(text) for text in texts]
+    known = {name for each in (*found, tokens(question)) for name in _surely_names(each)}
+    return [_marks(text, each, known) for text, each in zip(texts, found, strict=True)]
+
+
+def conflict(one: Marks, other: Marks, asked: Marks, *, close: bool) -> bool:
+    """Whether two answers cannot mean the same. What only one of them has may be said besides if
+    the question has it as well. In what order things come, and "before" for "after", tells only
+    where they are `close` to each other in all else: whoever turns a sentence round turns these."""
+    return (
+        one.denial.contradicts(other.denial)
+        or _differ(
+            _as_said(one.numbers, other.numbers),
+            _as_said(other.numbers, one.numbers),
+            asked.numbers,
+            in_order=close,
+        )
+        or _differ(one.names, other.names, asked.names, in_order=close)
+        or (close and any((pair, 1 - side) in other.sides for pair, side in one.sides))
+    )
+
+
+def _as_said(numbers: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Without its unit where the other says the bare number: "30 days" answers like "30"."""
+    return [value if (value := each.partition(" ")[0]) in others else each for each in numbers]
+
+
+def _differ(
+    one: Sequence[str], other: Sequence[str], asked: Sequence[str], *, in_order: bool
+) -> bool:
+    """Each has what the other lacks; or one has what neither the other nor the question has; or
+    what both have comes in another order."""
+    left, right = set(one) - set(other), set(other) - set(one)
+    if (left and right) or (left | right) - set(asked):
+        return True
+    common = set(one) & set(other)
+    return in_order and _in_order(one, common) != _in_order(other, common)
+
+
+def _in_order(found: Sequence[str], among: set[str]) -> list[str]:
+    return list(dict.fromkeys(each for each in found if each in among))
+
+
+def _marks(text: str, found: Sequence[Token], known: set[str]) -> Marks:
+    known = known - words.SCALES.keys()
+    names = (t.plain for t in found if t.plain in known and not unit(t.plain))
+    return Marks(tuple(numbers(found)), tuple(names), denial(text), _sides(text, found))
+
+
+def _surely_names(found: Sequence[Token]) -> Iterator[str]:
+    """Codes such as RX-200, and words written large inside a sentence, but for "I": in German,
+    where all nouns are, only those that go on with a large letter."""
+    nouns_are_large = len(words.GERMAN.intersection(token.plain for token in found)) > 1
+    for token in found:
+        code = any(map(str.isdigit, token.text)) and any(map(str.isalpha, token.text))
+        large = token.text[0].isupper() and not token.begins and token.text != "I"
+        large = large and not nouns_are_large
+        inside = any(map(str.isupper, token.text[1:]))
+        if (code and not is_measured(token.text)) or large or inside:
+            yield token.plain
+
+
+def _sides(text: str, found: Sequence[Token]) -> frozenset[tuple[int, int]]:
+    """Where only one side of a pair of opposites is taken."""
+    said = {token.plain for token in found}
+    taken = set()
+    for pair, opposites in enumerate(words.OPPOSED):
+        on = [bool(side & said) or any(is_han(w) and w in text for w in side) for side in opposites]
+        if on[0] != on[1]:
+            taken.add((pair, on.index(True)))
+    return frozenset(taken)

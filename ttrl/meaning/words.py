@@ -1,6 +1,12 @@
-"""Words that turn what a sentence says: small tables, in English, German and Chinese."""
+"""Words that tell texts apart: names, opposites, denial."""
 
 from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 NUMERALS = {
     "zero": 0, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
@@ -183,3 +189,189 @@ HEDGES = (
     "不好说", "视情况", "看情况",
 )  # fmt: skip
 """Patterns of what is said to be committed to nothing."""
+
+
+LONGEST = 100
+"""Signs of a number that is read: models ramble, and Python refuses to read more than some thousand
+digits."""
+
+_HAN = "[\u3400-\u9fff]"
+_HAN_NUMERAL = f"[一{''.join(HAN_DIGITS)}{''.join(HAN_SCALES)}]"
+MINUS = "−"
+"""What a minus is, and no hyphen is after `spelled`."""
+_CURRENCY = "[$€£¥]"
+_MINUS = re.compile(
+    rf"(?<![^\s(\[=:<>~≈$€£¥是为在到至从约于达])(?<!\d{_CURRENCY})(?<!\d {_CURRENCY})"
+    rf"[-–](?={_CURRENCY}?\d)"
+)  # in "-5" and "-$5", not in "10-12", "5 €-7 €" or "covid-19"
+_SIGNS = {
+    "°C": " celsius ", "°F": " fahrenheit ", "°": " degree ", "%": " percent ", "$": " dollar ",
+    "€": " euro ", "£": " pound ", "¥": " yen ", "零下": MINUS, "’": "'",
+}  # fmt: skip
+_PHRASES = (
+    (re.compile(r"\b(?:degrees?|Grad)\s+(celsius|fahrenheit)", re.IGNORECASE), r"\1"),
+    (re.compile(rf"百分之({_HAN_NUMERAL}+|\d[\d.]*)"), r"\1 percent "),
+    (re.compile(r"(?<=\d)-(?=[^\W\d_]{3})"), " "),  # a 30-day limit is one of 30 days
+)
+_DIGITS = r"\d+(?:[.,:]\d+)*"
+_WORD = r"[^\W\d_]+(?:['-][^\W\d_]+)*"
+_CODE = r"(?=[A-Za-z\d-]*\d)(?=[A-Za-z\d-]*[A-Za-z])[A-Za-z\d][A-Za-z\d-]*[A-Za-z\d]"
+_TOKEN = re.compile(
+    rf"{MINUS}|{_CODE}|{_DIGITS}|{_HAN_NUMERAL}{{1,{LONGEST}}}|(?:(?!{_HAN_NUMERAL}){_HAN})+|{_WORD}"
+    "|[.!?。！？\n]"
+)
+_SENTENCE_ENDS = frozenset(".!?。！？\n")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word, a code, a number in digits, a run of Chinese, or a minus."""
+
+    text: str
+    begins: bool
+    """Whether a sentence begins with it."""
+
+    @property
+    def plain(self) -> str:
+        """Without regard to case."""
+        return self.text.casefold()
+
+
+def spelled(text: str) -> str:
+    """With words in place of the signs of units and currencies."""
+    said = unicodedata.normalize("NFKC", text).replace(MINUS, "-")
+    said = _MINUS.sub(MINUS, said)
+    for sign, word in _SIGNS.items():
+        said = said.replace(sign, word)
+    for phrase, plain in _PHRASES:
+        said = phrase.sub(plain, said)
+    return said
+
+
+def tokens(text: str) -> list[Token]:
+    """The pieces of a text, without its punctuation."""
+    found, begins = [], True
+    for token in _TOKEN.findall(spelled(text)):
+        if token in _SENTENCE_ENDS:
+            begins = True
+            continue
+        found.append(Token(token, begins))
+        begins = False
+    return found
+
+
+@lru_cache(maxsize=10_000)
+def is_han(word: str) -> bool:
+    """Whether a word begins with a Chinese sign."""
+    return bool(re.match(_HAN, word))
+
+
+STEM = 5
+"""Letters by which "return" and "returned" are one word."""
+
+_DENIED_TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W_]+(?:'[^\W_]+)*|[.,;:!?。！？；：\n]")
+_BASES = "|".join(NEGATED_BY_PREFIX)
+_PREFIXED = re.compile(rf"(?:un|in|im|il|ir)(?=(?:{_BASES}))")
+_ANY_WORD = re.compile(r"\w")
+_LITTLE = FUNCTION_WORDS | AFFIRMERS | DENIERS
+
+
+@dataclass(frozen=True)
+class Denial:
+    """The stems of the words that are denied and of those that are not; `verdict` is what a yes (1)
+    or a no (-1) says that the text begins or ends with, else 0."""
+
+    denied: frozenset[str]
+    said: frozenset[str]
+    verdict: int
+
+    def contradicts(self, other: Denial) -> bool:
+        """Whether one denies what the other says, or they begin with yes and no."""
+        return bool(
+            self.verdict * other.verdict < 0
+            or self.denied & (other.said - other.denied)
+            or other.denied & (self.said - self.denied)
+        )
+
+
+def denial(text: str) -> Denial:
+    """What is denied in a text. One that tells nothing else is a yes or a no ("it does not")."""
+    tokens = _tokens(text)
+    plain = [token.casefold() for token in tokens]
+    told: list[_Told] = []
+    left_over = False
+    for clause in _clauses(tokens[plain[:1] == ["no"] :]):
+        words_of_it, turned = _read(clause)
+        told += words_of_it
+        left_over = left_over or turned
+    denied, said = (
+        frozenset(each.stem for each in told if each.turned == t) for t in (True, False)
+    )
+    bare = 0 if told or not tokens else -1 if left_over else 1
+    return Denial(denied, said, _verdict(plain) or bare)
+
+
+@dataclass
+class _Told:
+    word: str
+    turned: bool
+
+    @property
+    def stem(self) -> str:
+        return self.word.casefold()[:STEM]
+
+
+def _clauses(tokens: list[str]) -> Iterator[list[str]]:
+    """No negation reaches over the end of one."""
+    clause: list[str] = []
+    for token in tokens:
+        if _ANY_WORD.match(token) and token.casefold() not in CLAUSE_WORDS:
+            clause.append(token)
+        else:
+            yield clause
+            clause = []
+    yield clause
+
+
+def _read(clause: list[str]) -> tuple[list[_Told], bool]:
+    """A clause's telling words, and whether a negation is left over."""
+    told: list[_Told] = []
+    turned = False
+    last = ""
+    for word in clause:
+        plain = word.casefold()
+        if turned and plain in OF_NEGATION:
+            continue
+        last = plain
+        if _negates(plain):
+            turned = not turned
+        elif plain not in _LITTLE:
+            base = _PREFIXED.sub("", plain, count=1)
+            told.append(_Told(base if base != plain else word, turned != (base != plain)))
+            turned = False
+    small = [each for each in told if each.word.islower()]
+    if turned and small and last in NEGATES_BACK:
+        small[-1].turned, turned = not small[-1].turned, False
+    return told, turned
+
+
+def _tokens(text: str) -> list[str]:
+    said = unicodedata.normalize("NFKC", text).replace("’", "'")
+    for phrase in NOT_NEGATING:
+        said = said.replace(phrase, "\n")
+    return _DENIED_TOKEN.findall(said)
+
+
+def _verdict(tokens: list[str]) -> int:
+    """By the first word or the last one ("so the answer is no")."""
+    begun = "".join(tokens[:3])  # of Chinese each sign is a token
+    first = tokens[0] if tokens else ""
+    affirms = first in AFFIRMERS or begun.startswith(HAN_AFFIRMERS)
+    denies = first in DENIERS | {"no"} or begun.startswith(HAN_DENIERS)
+    last = next((token for token in reversed(tokens) if _ANY_WORD.match(token)), "")
+    return affirms - denies or (last in ("yes", "ja")) - (last in ("no", "nein"))
+
+
+def _negates(token: str) -> bool:
+    negators = NEGATORS | HAN_NEGATORS
+    return token in negators or token.endswith(NEGATED)

@@ -14,13 +14,9 @@ from prometheus_client import (
     generate_latest,
 )
 
-from ttrl.metrics.host import Host
-from ttrl.metrics.judging import Judging
-from ttrl.metrics.learning import Scheduling, Updating, Voting
-from ttrl.metrics.quality import Drifting, Quality
+from ttrl.metrics.learned import Drifting, Judging, Quality, Scheduling, Updating, Voting
 from ttrl.metrics.series import Described, Maker
-from ttrl.metrics.serving import Recording, Serving
-from ttrl.metrics.versions import Versions
+from ttrl.metrics.served import Host, Recording, Serving, Versions
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each
 
@@ -65,6 +61,8 @@ class Metrics:
                 self.voting.count(numbers)
             case "draw":
                 self.voting.count(numbers)
+            case "unanswered":
+                self.voting.unanswered.inc(numbers["questions"])
             case "resume":
                 self.voting.paused_seconds.inc(numbers["seconds"])
             case "guard":

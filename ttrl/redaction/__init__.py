@@ -7,23 +7,12 @@ own: it is large, its patterns may take long, and nothing of it is to hold up th
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ttrl.questions import Question, digest
-
-PATTERNS = (
-    "EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "IP_ADDRESS", "US_SSN", "CRYPTO",
-    "MAC_ADDRESS",
-)  # fmt: skip
-"""What is known by its form, and taken out if nothing else is asked for."""
-MORE_PATTERNS = ("URL", "DATE_TIME", "UUID")
-BY_MODEL = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
-"""What only a model of a language finds; `NRP` is nationality, religion, politics."""
-ENTITIES = (*PATTERNS, *MORE_PATTERNS, *BY_MODEL)
+from ttrl.lineworker import LineWorker, WorkerEnded, WorkerNotReady
+from ttrl.questions.question import Question, digest
 
 SECONDS = 30.0
 """The longest that one question may take before the process is ended and replaced."""
@@ -32,7 +21,6 @@ NOT_ASKED = frozenset({"chat_template"})
 
 Where = tuple[str, ...]
 """The keys that lead somewhere, of lists none."""
-_SCRIPT = Path(__file__).with_name("worker.py")
 
 
 class RedactionFailed(Exception):
@@ -43,9 +31,13 @@ class Redactor:
     """Asks the process that knows; for one thread at a time."""
 
     def __init__(self, entities: Sequence[str], model: str = "", seconds: float = SECONDS) -> None:
-        self._arguments = [json.dumps({"entities": entities, "model": model, "seconds": seconds})]
-        self._model = model
-        self._worker: subprocess.Popen[str] | None = None
+        asked = json.dumps({"entities": entities, "model": model, "seconds": seconds})
+        self.worker = LineWorker(Path(__file__).with_name("worker.py"), asked)
+        what = f"the model {model}, or presidio-analyzer" if model else "Presidio"
+        self._why_not_ready = (
+            f"{what} cannot be loaded to redact questions; record.redact_model names an installed "
+            "spaCy pipeline or its directory, and pip install 'ttrl[privacy]' brings the rest"
+        )
 
     def __enter__(self) -> Redactor:
         return self
@@ -56,19 +48,24 @@ class Redactor:
     def question(self, question: Question) -> Question:
         """The same with placeholders such as `<EMAIL_ADDRESS>`, under another name if any was
         needed. Raises RedactionFailed."""
-        texts = list(_texts(question.body))
+        sampling = question.sampling or {}  # stop strings are what somebody wrote, too
+        request = {**question.body, **sampling}
+        texts = list(_texts(request))
         redacted = self.texts(texts)
         if redacted == texts:
             return question
-        body = _replaced(question.body, iter(redacted))
-        return Question(body, digest(body))
+        request = _replaced(request, iter(redacted))
+        body = {name: request[name] for name in question.body}
+        known = None if question.sampling is None else {name: request[name] for name in sampling}
+        return Question(body, digest(body), known)
 
     def texts(self, texts: Sequence[str]) -> list[str]:
         """These, redacted. Raises RedactionFailed."""
         try:
-            found = json.loads(self._ask(json.dumps(texts)))
-        except (OSError, ValueError):  # it ended: out of time, out of memory, or killed
-            self.close()
+            found = self.worker.ask(texts)
+        except WorkerNotReady:
+            raise RedactionFailed(self._why_not_ready) from None
+        except (WorkerEnded, OSError):
             found = None
         if not isinstance(found, list) or len(found) != len(texts):
             raise RedactionFailed("a text could not be redacted")
@@ -76,41 +73,7 @@ class Redactor:
 
     def close(self) -> None:
         """End the process; the next text starts another."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.kill()
-            worker.communicate()
-
-    def _ask(self, request: str) -> str:
-        """One line of answer; "" if the process ended instead."""
-        if self._worker is None:
-            self._worker = self._start()
-        assert self._worker.stdin is not None
-        assert self._worker.stdout is not None
-        self._worker.stdin.write(request + "\n")
-        self._worker.stdin.flush()
-        return self._worker.stdout.readline()
-
-    def _start(self) -> subprocess.Popen[str]:
-        """Raises RedactionFailed, OSError."""
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", str(_SCRIPT), *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # libraries log what they read, and that is users' text
-            text=True,
-        )
-        assert worker.stdout is not None
-        if worker.stdout.readline() != "ready\n":
-            worker.kill()
-            worker.communicate()
-            what = f"the model {self._model}, or presidio-analyzer" if self._model else "Presidio"
-            raise RedactionFailed(
-                f"{what} cannot be loaded to redact questions; record.redact_model names an "
-                "installed spaCy pipeline or its directory, and pip install 'ttrl[privacy]' "
-                "brings the rest"
-            )
-        return worker
+        self.worker.close()
 
 
 def _texts(value: Any, where: Where = ()) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The process that finds what is to be taken out: a line of JSON texts in, a line out.
+"""The process that finds what is to be taken out: a list of texts a line in, a list a line out.
 
 It downloads nothing: no model of a language but the operator's own, no list of Internet domains.
 """
@@ -6,11 +6,9 @@ It downloads nothing: no model of a language but the operator's own, no list of 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 if __name__ == "__main__" and not json.loads(sys.argv[1])["model"]:
@@ -30,6 +28,8 @@ from presidio_analyzer.predefined_recognizers import (
     EmailRecognizer,
     PhoneRecognizer,
 )
+
+from ttrl.lineworker import serve_lines
 
 LANGUAGE = "en"
 """What Presidio is told; the patterns are the same in every language."""
@@ -121,11 +121,8 @@ def redact(text: str, found: Iterable[RecognizerResult]) -> str:
     return text
 
 
-def main(entities: Sequence[str], model: str, seconds: float) -> None:
-    """Until nobody asks any more."""
-    # What libraries print must not mix with the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+def load(entities: Sequence[str], model: str) -> Callable[[list[str]], list[str]]:
+    """What redacts texts, warmed up."""
     engine = analyzer(model)
 
     def redacted(text: str) -> str:
@@ -134,16 +131,11 @@ def main(entities: Sequence[str], model: str, seconds: float) -> None:
         return redact(text, found)
 
     redacted("warm up: a@example.org")
-    answers.write("ready\n")
-    for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles it: the process ends
-        try:
-            found = [redacted(text) for text in json.loads(line)]
-        except Exception:  # noqa: BLE001 - whatever they cannot read is not stored
-            found = None
-        answers.write(json.dumps(found) + "\n")
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    return lambda texts: [redacted(text) for text in texts]
 
 
 if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))
+    asked = json.loads(sys.argv[1])
+    serve_lines(
+        lambda: load(asked["entities"], asked["model"]), seconds=asked["seconds"], otherwise=None
+    )

@@ -7,15 +7,15 @@ from functools import cached_property
 
 from ttrl import meaning
 from ttrl.answers import AnswerKind, Reader
-from ttrl.answers.reading import spoken
+from ttrl.answers.cleaning import spoken
+from ttrl.engine.samples import Sample
 from ttrl.meaning import Matrix
-from ttrl.samples import Sample
 from ttrl.votes import Vote
 
 
 @dataclass(frozen=True)
 class Ballot:
-    """One question's text, its samples, and the vote that was taken over them, in their order.
+    """One question's text, those of its samples that ended, and their vote, in their order.
     `max_tokens` is where the engine cuts an answer off; `references` are right answers, if somebody
     gave any.
 
@@ -32,7 +32,7 @@ class Ballot:
     def __post_init__(self) -> None:
         if len(self.samples) != len(self.vote.answers):
             raise ValueError(
-                f"a vote over {len(self.vote.answers)} answers is not one over "
+                f"a vote over {len(self.vote.answers)} answers does not match "
                 f"{len(self.samples)} samples"
             )
 
@@ -51,8 +51,12 @@ class Ballot:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens of each sample."""
-        return tuple(len(sample.token_ids) for sample in self.samples)
+        """Tokens of what each sample says after thinking. Where the thoughts stand in the text,
+        they have as large a share of its tokens as of its characters."""
+        return tuple(
+            round((len(sample.token_ids) - sample.thought) * len(said) / max(len(sample.text), 1))
+            for sample, said in zip(self.samples, self.texts, strict=True)
+        )
 
     @cached_property
     def texts(self) -> tuple[str, ...]:

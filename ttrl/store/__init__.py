@@ -11,20 +11,16 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ttrl.store.adapters import AdapterTable
-from ttrl.store.backend import PATIENCE_SECONDS, StoreDamaged, StoreError
+from ttrl.store.backends import PATIENCE_SECONDS, StoreDamaged, StoreError
 from ttrl.store.comparisons import ComparisonTable
 from ttrl.store.database import Database
 from ttrl.store.exchange import Exchange
 from ttrl.store.forgetting import Forgetting
-from ttrl.store.holdout import HoldoutTable
-from ttrl.store.measurements import MeasurementTable
-from ttrl.store.probes import ProbeTable
+from ttrl.store.measurements import MeasurementTable, ShadowTable
+from ttrl.store.probes import HoldoutTable, ProbeTable
 from ttrl.store.questions import QuestionTable
-from ttrl.store.rollbacks import RollBackTable
-from ttrl.store.runs import RunTable
+from ttrl.store.runs import RunTable, VoteTable
 from ttrl.store.schema import facts
-from ttrl.store.shadow import ShadowTable
-from ttrl.store.votes import VoteTable
 
 __all__ = ["Store", "StoreDamaged", "StoreError"]
 
@@ -41,7 +37,6 @@ class Store:
         self.comparisons = ComparisonTable(database)
         self.runs = RunTable(database)
         self.adapters = AdapterTable(database)
-        self.rollbacks = RollBackTable(database)
         self.shadow = ShadowTable(database)
         self.measurements = MeasurementTable(database)
         self.forgetting = Forgetting(database)
@@ -51,18 +46,25 @@ class Store:
     def open(
         cls, state_dir: Path, url: str | None = None, patience: float = PATIENCE_SECONDS
     ) -> Store:
-        """The store at a URL (`store.url`), or else in the state directory; made when it is not
-        there. Writers wait for others as long as `patience`, in seconds. Raises StoreError."""
-        return cls(Database.open(state_dir, url, patience))
+        """Open the store at a URL (`store.url`), or else in the state directory, and make it when
+        it is not there. Writers wait for others as long as `patience`, in seconds. Raises
+        StoreError."""
+        store = cls(Database.open(state_dir, url, patience))
+        store.holdout.key()  # for those who only look, and cannot make one
+        return store
 
     @classmethod
     def look(cls, state_dir: Path, url: str | None = None) -> Store:
-        """The store as it is, to be read only; one with an older schema lacks tables and columns.
-        Raises StoreError."""
+        """Open the store as it is, to be read only; one that is not `require_current` lacks tables
+        and columns. Raises StoreError."""
         return cls(Database.look(state_dir, url))
 
+    def require_current(self) -> None:
+        """Raise StoreError if the store is empty, or of another revision than ours."""
+        self._database.require_current()
+
     def revision(self) -> str | None:
-        """Of its schema; None before the first."""
+        """Return its schema's revision; None before the first."""
         return self._database.revision()
 
     def owning(self) -> AbstractContextManager[None]:
@@ -71,11 +73,11 @@ class Store:
         return self._database.owning()
 
     def check(self) -> None:
-        """See whether it is whole, which reads all of it. Raises StoreDamaged."""
+        """Read all of it to see whether it is whole. Raises StoreDamaged."""
         self._database.check()
 
     def fact(self, name: str) -> str | None:
-        """A small fact about the whole, such as `paused`."""
+        """Return a small fact about the whole, such as `paused`."""
         with self._database.read() as connection:
             return connection.scalar(sa.select(facts.c.value).where(facts.c.name == name))
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.faults import Point, reached
-from ttrl.proof import Pin, Pinned
+from ttrl.engine.proof import Pin, Pinned
 from ttrl.store.database import Database
 from ttrl.store.questions import QuestionState
 from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
@@ -100,12 +99,22 @@ class Change:
 
     @property
     def about(self) -> str | None:
-        """The version that was taken back, else the one that is wanted now."""
+        """Return the version that was taken back, else the one that is wanted now."""
         return self.before if self.back else self.adapter
 
 
+@dataclass(frozen=True)
+class RollBack:
+    """A version that should have served, and does so no more; `at` in Unix seconds."""
+
+    version: str
+    author: str
+    reason: str
+    at: float
+
+
 class AdapterTable:
-    """The adapters of one store."""
+    """The versions of one store, which one should serve, and which one does."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -118,59 +127,67 @@ class AdapterTable:
         *,
         author: str,
     ) -> AdapterRow:
-        """Add a version and, when it is approved, want it live: one transaction, so that neither
-        is ever seen without the other. One that goes on from a version that was rolled back
-        meanwhile is held instead. The row as it was written. Raises Forgotten."""
+        """Add a version and, when it is approved, want it live: one transaction, so that neither is
+        ever seen without the other. Return the row as it was written: held if its parent was rolled
+        back meanwhile. Raises Forgotten."""
         learned = sorted(set(question_ids))
         with self._database.write() as connection:
             tainted = _state(connection, row.parent) is AdapterState.TAINTED
             if tainted or len(known(connection, learned)) < len(learned):
-                raise Forgotten("questions that it learned from were forgotten meanwhile")
+                raise Forgotten("questions that it was trained on were deleted meanwhile")
             if _state(connection, row.parent) is AdapterState.ROLLED_BACK:
-                reason = f"{row.parent}, which it goes on from, was rolled back; {row.reason}"
+                reason = f"its parent {row.parent} was rolled back; {row.reason}"
                 row = replace(row, state=AdapterState.HELD, reason=reason)
             connection.execute(adapters.insert().values(**vars(row)))
             lineage = [{"adapter": row.name, "question_id": key} for key in learned]
             if lineage:
                 connection.execute(adapter_questions.insert(), lineage)
             for each in measured:
-                connection.execute(pinned.insert().values(_pinned_row(row.name, each)))
+                values = {
+                    "adapter": row.name,
+                    "question_id": each.pin.question_id,
+                    "dtype": each.dtype,
+                    "start": each.pin.start,
+                    "token_ids": array("i", each.pin.token_ids).tobytes(),
+                    "own": _bytes(each.own),
+                    "base": _bytes(each.base),
+                    "parent": None if each.parent is None else _bytes(each.parent),
+                }
+                connection.execute(pinned.insert().values(values))
             if row.state is AdapterState.APPROVED:
                 want(connection, row.name, author, row.reason or "")
-            reached(Point.PUBLISHING)
-        reached(Point.PUBLISHED)
         return row
 
     def find(self, name: str) -> AdapterRow | None:
-        """One version, if there is such a one."""
+        """Return one version, if there is one of that name."""
         query = sa.select(adapters).where(adapters.c.name == name)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return _from_row(row) if row else None
 
     def get(self, name: str) -> AdapterRow:
-        """One version. Raises KeyError."""
+        """Return one version. Raises KeyError."""
         row = self.find(name)
         if row is None:
-            raise KeyError(f"there is no adapter {name}; `ttrl adapters list` names them")
+            raise KeyError(f"there is no version {name}; see `ttrl adapters list`")
         return row
 
     def all(self) -> list[AdapterRow]:
-        """Every version, newest first."""
+        """Return every version, newest first."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(adapters).order_by(adapters.c.created.desc()))
             return [_from_row(row) for row in rows]
 
     def digests(self) -> dict[str, str]:
-        """The digest of every version that has files, by its name; a store of any revision has
-        these."""
+        """Return the digest of every version that has files, by its name. It must work on a store
+        of any revision: backups use it."""
         query = sa.select(adapters.c.name, adapters.c.digest).order_by(adapters.c.created)
         query = query.where(adapters.c.state.not_in(GONE))
         with self._database.read() as connection:
             return {row.name: row.digest for row in connection.execute(query)}
 
     def question_ids(self, name: str, state: QuestionState | None = None) -> list[int]:
-        """The questions a version learned from; those in one state, or all."""
+        """Return the questions that a version learned from; those in one state, or all."""
         learned = adapter_questions.c
         query = sa.select(learned.question_id).where(learned.adapter == name)
         if state is not None:
@@ -179,13 +196,23 @@ class AdapterTable:
             return list(connection.scalars(query.order_by(learned.question_id)))
 
     def pinned(self, name: str) -> list[Pinned]:
-        """What the trainer computed for a version, to prove that it is served."""
+        """Return what the trainer computed for a version, to prove that it is served."""
         query = sa.select(pinned).where(pinned.c.adapter == name).order_by(pinned.c.id)
         with self._database.read() as connection:
-            return [_from_pinned_row(row) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        return [
+            Pinned(
+                Pin(row.question_id, tuple(array("i", row.token_ids)), row.start),
+                row.dtype,
+                _floats(row.own),
+                _floats(row.base),
+                None if row.parent is None else _floats(row.parent),
+            )
+            for row in rows
+        ]
 
     def next_number(self, lineage: str) -> int:
-        """The number of the lineage's next version."""
+        """Return the number of the lineage's next version."""
         query = sa.select(sa.func.max(adapters.c.number)).where(adapters.c.lineage == lineage)
         with self._database.read() as connection:
             return (connection.scalar(query) or 0) + 1
@@ -194,15 +221,16 @@ class AdapterTable:
         """Say which version should serve; None is the base model. Raises AdapterGone."""
         with self._database.write() as connection:
             if (state := _state(connection, name)) in GONE:
-                raise AdapterGone(f"{name} is {state}: it cannot serve; choose another version")
+                raise AdapterGone(f"{name} is {state} and cannot be served; choose another version")
             if name is not None:
                 update = adapters.update().where(adapters.c.name == name)
                 connection.execute(update.values(state=AdapterState.APPROVED, reason=reason))
             want(connection, name, author, reason)
 
     def roll_back(self, *, author: str, reason: str, only: str | None = None) -> bool:
-        """Want the version that was wanted before the present one, which is marked, and quarantine
-        what it alone learned from. With `only`: if that is the present one; whether it was."""
+        """Take the wanted version back: want the one before it, and quarantine what the version
+        taken back alone learned from. With `only`, do so if that is the wanted one. Return whether
+        it was done."""
         with self._database.write() as connection:
             present, before = present_and_before(connection)
             if only is not None and only != present:
@@ -214,69 +242,71 @@ class AdapterTable:
                 connection.execute(update.values(state=AdapterState.ROLLED_BACK, reason=reason))
                 learned = sa.select(adapter_questions.c.question_id)
                 suspect = learned.where(adapter_questions.c.adapter == present)
-                _quarantine(connection, suspect, f"{present} learned from it and was rolled back")
+                _quarantine(connection, suspect, f"{present} was trained on it and was rolled back")
             want(connection, before, author, reason)
-            reached(Point.ROLLING_BACK)
-        reached(Point.ROLLED_BACK)
         return True
 
     def quarantine(self, question_ids: Iterable[int], reason: str) -> None:
-        """Learn no more from these questions, for what a version that was not published came to;
-        but for those that a trusted version learned from as well."""
+        """Keep runs from learning from these questions, except from those that a trusted version
+        learned from as well: a candidate that learned from them was rejected."""
         with self._database.write() as connection:
             _quarantine(connection, sorted(question_ids), reason)
 
     def wanted(self) -> Pointer:
-        """Which version should serve."""
+        """Return which version should serve."""
         return self._newest(wanted)
 
     def wanted_at(self, at: float) -> str | None:
-        """Which version should have served then (Unix seconds)."""
+        """Return which version should have served then (Unix seconds)."""
         query = sa.select(wanted.c.adapter).where(wanted.c.at <= at).order_by(wanted.c.id.desc())
         with self._database.read() as connection:
             return connection.scalars(query.limit(1)).first()
 
     def wanted_since(self, at: float) -> set[str | None]:
-        """Every version that should have served then (Unix seconds) or at any time since."""
+        """Return every version that should have served then (Unix seconds) or at any time since."""
         query = sa.select(wanted.c.adapter).where(wanted.c.at > at)
         with self._database.read() as connection:
             return {self.wanted_at(at), *connection.scalars(query)}
 
     def changes(self, after: int) -> list[Change]:
-        """What was wanted after a certain change, in order."""
+        """Return what was wanted after a certain change, in order."""
         columns = (wanted.c.id, wanted.c.adapter, wanted.c.author, wanted.c.reason)
         earlier = sa.select(sa.func.max(wanted.c.id)).where(wanted.c.id <= after).scalar_subquery()
         query = sa.select(*columns).where(wanted.c.id >= sa.func.coalesce(earlier, 0))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(wanted.c.id)).all()
-            runs, gone = _made_and_gone(connection)
-        found, before = [], None
+            versions = connection.execute(
+                sa.select(adapters.c.name, adapters.c.run_id, adapters.c.state)
+            ).all()
+        runs = {row.name: row.run_id for row in versions}
+        taken_back = {row.name for row in versions if row.state in TAKEN_BACK}
+        changes, before = [], None
         for key, adapter, author, reason in rows:
-            back = before in gone
+            back = before in taken_back
             run = runs.get(before if back else adapter)
-            found.append(Change(key, adapter, author, reason, back, before, run))
+            changes.append(Change(key, adapter, author, reason, back, before, run))
             before = adapter
-        return [change for change in found if change.id > after]
+        return [change for change in changes if change.id > after]
 
     def counts(self) -> dict[str, int]:
-        """How many are in each state."""
+        """Return how many versions are in each state."""
         query = sa.select(adapters.c.state, sa.func.count()).group_by(adapters.c.state)
         with self._database.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def served(self, text: str | None, reason: str) -> None:
-        """The daemon's word on which version serves."""
+        """Note which version the daemon serves."""
         row = {"adapter": text, "reason": reason, "at": time.time()}
         with self._database.write() as connection:
             connection.execute(serving.insert().values(row))
 
     def serving(self) -> Pointer:
-        """Which version the daemon last said it serves."""
+        """Return which version the daemon last said that it serves."""
         return self._newest(serving)
 
     def live_since(self) -> float | None:
-        """Since when (Unix seconds) what serves has served, whatever daemon said so; None before
-        any."""
+        """Return since when (Unix seconds) the live version has served, across restarts; None
+        before any."""
         now = self.serving()
         if not now.id:
             return None
@@ -291,7 +321,8 @@ class AdapterTable:
         return found
 
     def waiting(self) -> int:
-        """How many held versions were made since the wanted one was: those that could follow it."""
+        """Return how many held versions were made since the wanted one was: those that could follow
+        it."""
         query = sa.select(sa.func.count()).where(
             adapters.c.state == AdapterState.HELD, adapters.c.created >= self.wanted().at
         )
@@ -299,40 +330,59 @@ class AdapterTable:
             return connection.scalar(query) or 0
 
     def previous(self) -> str | None:
-        """The version wanted before the present one, kept loaded for an instant roll-back."""
+        """Return the version wanted before the present one, which is kept loaded for an instant
+        roll-back."""
         with self._database.read() as connection:
             return present_and_before(connection)[1]
 
+    def roll_backs(self) -> list[RollBack]:
+        """Return the last roll-back of each version that is taken back, the newest first."""
+        c = wanted.c
+        before = sa.func.lag(c.adapter).over(order_by=c.id).label("version")
+        changes = sa.select(before, c.id, c.author, c.reason, c.at).subquery()
+        query = (
+            sa.select(changes, adapters.c.reason.label("why"))
+            .join(adapters, adapters.c.name == changes.c.version)
+            .where(adapters.c.state.in_(TAKEN_BACK))
+            .order_by(changes.c.id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        # What is wanted in its place gives the version's own reason; what followed it otherwise
+        # does not.
+        found = {
+            row.version: RollBack(row.version, row.author, row.why, row.at)
+            for row in rows
+            if row.reason.endswith(row.why or "")
+        }
+        return sorted(found.values(), key=lambda each: each.at, reverse=True)
+
     def roles(self) -> dict[str | None, str]:
-        """Which version is live and which is the previous one; None is the base model."""
+        """Return which version is live and which is the previous one; None is the base model."""
         return {self.previous(): "previous", self.serving().adapter: "live"}
 
     def _newest(self, table: sa.Table) -> Pointer:
         with self._database.read() as connection:
             history = _history(connection, table, limit=1)
-        return history[0] if history else Pointer(0, None, "nothing has been learned yet", 0.0)
+        return history[0] if history else Pointer(0, None, "there are no versions yet", 0.0)
 
 
 def present_and_before(connection: sa.Connection) -> tuple[str | None, str | None]:
-    """The version that should serve, and the newest other one that should have and was not taken
-    back; None is the base model."""
-    history = _history(connection, wanted, limit=None)
-    present = history[0].adapter if history else None
-    return present, next((p.adapter for p in history[1:] if _usable(connection, p, present)), None)
+    """Return the version that should serve, and the newest other one that should have and was not
+    taken back; None is the base model."""
+    history = [pointer.adapter for pointer in _history(connection, wanted, limit=None)]
+    present = history[0] if history else None
+    for version in history[1:]:
+        usable = version is None or _state(connection, version) is AdapterState.APPROVED
+        if version != present and usable:
+            return present, version
+    return present, None
 
 
 def _history(connection: sa.Connection, table: sa.Table, *, limit: int | None) -> list[Pointer]:
     query = sa.select(table.c.id, table.c.adapter, table.c.reason, table.c.at)
     rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit))
     return [Pointer(*row) for row in rows]
-
-
-def _usable(connection: sa.Connection, pointer: Pointer, present: str | None) -> bool:
-    """Whether to go back there: another version, and none that was itself taken back."""
-    if pointer.adapter is None:
-        return present is not None
-    state = _state(connection, pointer.adapter)
-    return pointer.adapter != present and state is AdapterState.APPROVED
 
 
 def _state(connection: sa.Connection, name: str | None) -> AdapterState | None:
@@ -361,38 +411,18 @@ def _quarantine(
 
 
 def want(connection: sa.Connection, name: str | None, author: str, reason: str) -> None:
-    """Write down which version should serve."""
+    """Note which version should serve."""
     row = {"adapter": name, "author": author, "reason": reason, "at": time.time()}
     connection.execute(wanted.insert().values(row))
-
-
-def _made_and_gone(connection: sa.Connection) -> tuple[dict[str | None, int | None], set[str]]:
-    """The run of each version, and which were taken back."""
-    query = sa.select(adapters.c.name, adapters.c.run_id, adapters.c.state)
-    rows = connection.execute(query).all()
-    return {name: run for name, run, _ in rows}, {
-        row.name for row in rows if row.state in TAKEN_BACK
-    }
 
 
 def _from_row(row: sa.Row[Any]) -> AdapterRow:
     return AdapterRow(**{**row._mapping, "state": AdapterState(row.state)})
 
 
-def _pinned_row(name: str, each: Pinned) -> dict[str, Any]:
-    return {
-        "adapter": name,
-        "question_id": each.pin.question_id,
-        "dtype": each.dtype,
-        "start": each.pin.start,
-        "token_ids": array("i", each.pin.token_ids).tobytes(),
-        "own": array("f", each.own).tobytes(),
-        "base": array("f", each.base).tobytes(),
-        "parent": None if each.parent is None else array("f", each.parent).tobytes(),
-    }
+def _bytes(numbers: Sequence[float]) -> bytes:
+    return array("f", numbers).tobytes()
 
 
-def _from_pinned_row(row: sa.Row[Any]) -> Pinned:
-    pin = Pin(row.question_id, tuple(array("i", row.token_ids)), row.start)
-    parent = None if row.parent is None else tuple(array("f", row.parent))
-    return Pinned(pin, row.dtype, tuple(array("f", row.own)), tuple(array("f", row.base)), parent)
+def _floats(stored: bytes) -> tuple[float, ...]:
+    return tuple(array("f", stored))

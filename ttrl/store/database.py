@@ -1,4 +1,4 @@
-"""Opening the store, migrating it, and its two kinds of transaction."""
+"""Where the store is, opening and migrating it, its two kinds of transaction, and its outages."""
 
 from __future__ import annotations
 
@@ -12,24 +12,32 @@ from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ttrl.faults import Point, reached
+from ttrl.config.serving import parse, shown
 from ttrl.files import touch
-from ttrl.store import copies, revisions
-from ttrl.store.backend import PATIENCE_SECONDS, Backend, StoreError, damaged, gone
-from ttrl.store.postgresql import Postgresql
-from ttrl.store.sqlite import Sqlite
-from ttrl.store.url import parse, shown
+from ttrl.store import migrations
+from ttrl.store.backends import (
+    PATIENCE_SECONDS,
+    Backend,
+    Postgresql,
+    Sqlite,
+    StoreDamaged,
+    StoreError,
+    damaged,
+)
 
 log = logging.getLogger(__name__)
 
 FILE = "store.sqlite"
 ADAPTERS = "adapters"
-DAMAGE = (SQLITE_CORRUPT, SQLITE_NOTADB)
 BACKUPS = "backups"
 """Where in the state directory a store is copied to before it is migrated."""
 PARAMETERS = 10_000
 """Values in one statement; SQLite takes 32,766."""
+OUTAGE = (DBAPIError, PoolTimeout, StoreError, OSError)
+"""The store is locked, full, damaged or gone. What was asked of it may well succeed later."""
 T = TypeVar("T")
 
 
@@ -39,130 +47,129 @@ class Database:
     def __init__(
         self, url: sa.URL, patience: float = PATIENCE_SECONDS, *, looking: bool = False
     ) -> None:
-        self._place = url
-        self._backend = _backend(url, patience, looking=looking)
+        self._url = url
+        self._backend: Backend
+        if url.get_backend_name() == "sqlite":
+            self._backend = Sqlite(url, patience, looking=looking)
+        else:
+            try:
+                self._backend = Postgresql(url, patience)
+            except ImportError:
+                raise StoreError(
+                    "a store in PostgreSQL needs psycopg: pip install 'ttrl[postgres]'"
+                ) from None
 
     @classmethod
     def open(
         cls, state_dir: Path, url: str | None = None, patience: float = PATIENCE_SECONDS
     ) -> Database:
-        """The database at a URL, migrated; SQLite in the state directory when there is none. One
-        that was lost is not made anew. Raises StoreError."""
-        if count := lost(state_dir, url):
-            raise gone(place(state_dir, url), count)
+        """Open the database at a URL, migrated; SQLite in the state directory when there is none.
+        One that was lost is not made anew. Raises StoreError."""
+        exists(state_dir, url)
         database = cls(place(state_dir, url), patience)
         with ExitStack() as undo:
             undo.callback(database.close)
-            database.migrate(backups=state_dir / BACKUPS)
+            database.migrate(state_dir / BACKUPS)
             undo.pop_all()
         return database
 
     @classmethod
     def look(cls, state_dir: Path, url: str | None = None) -> Database:
-        """The database as it is, to be read: nothing is made, migrated or written. Raises
+        """Open the database as it is, to be read: nothing is made, migrated or written. Raises
         StoreError."""
         return cls(place(state_dir, url), looking=True)
 
-    def migrate(self, revision: str = "head", *, backups: Path | None = None) -> None:
-        """Bring the schema up to date, or leave all as it was. What an SQLite store holds is copied
-        to `backups` before. Others who open it meanwhile wait, as for any writer. Raises
-        StoreError."""
+    def migrate(self, backups: Path) -> None:
+        """Migrate to the newest revision, or leave all as it was. An SQLite store that holds
+        something is copied to `backups` before. Others who open it meanwhile wait, as for any
+        writer. Raises StoreError."""
         try:
             if file := self._backend.file:
                 with suppress(OSError):  # the next line says why
                     touch(file)
-            to = revisions.known()[0] if revision == "head" else revision
-            if self.revision() == to:  # no lock is taken where nothing is to be done
-                return
-            with self._backend.migrating() as connection:
-                self._upgrade(connection, to, backups)
-            reached(Point.MIGRATED)
-        except sa.exc.DBAPIError as error:
-            said = " ".join(str(error.orig).split())
-            if _is_damage(error):
-                raise damaged(self._place, said) from error
-            raise StoreError(
-                f"the store {shown(self._place)} cannot be used: {said}; "
-                "`ttrl doctor` says how to mend it"
-            ) from error
+            newest = migrations.known()[0]
+            if self.revision() != newest:  # else no lock is taken
+                with self._backend.migrating() as connection:
+                    self._upgrade(connection, newest, backups)
+        except DBAPIError as error:
+            raise self._unusable(error) from error
 
-    def revision(self) -> str | None:
-        """Of its schema; None before the first."""
-        with self.read() as connection:
-            return revisions.of(connection)
-
-    def _upgrade(self, connection: sa.Connection, to: str, backups: Path | None) -> None:
-        before, known = revisions.of(connection), revisions.known()
-        if before == to:
+    def _upgrade(self, connection: sa.Connection, newest: str, backups: Path) -> None:
+        before, copy = migrations.revision_of(connection), None
+        if before == newest:  # another process was faster
             return
-        if before is not None and before not in known:
-            raise StoreError(
-                "the store was written by a newer ttrl than this one; install that version, or use "
-                f"another state directory or store.url (it has revision {before}, the newest here "
-                f"is {known[0]})"
-            )
-        copy = self._copied(connection, before, backups)
+        if before is not None and before not in migrations.known():
+            raise _newer(before)
+        file = self._backend.file
+        if file is not None and before is not None and _holds_rows(connection):
+            try:  # by another connection, which does not see what this one writes
+                copy = migrations.copy_before(file, backups, before, time.time())
+            except (OSError, sqlite3.Error) as error:
+                raise StoreError(
+                    f"the store must be migrated, but cannot be copied to {backups} first: {error}"
+                ) from error
+            log.info("migrating the store from revision %s; its copy is %s", before, copy)
         try:
-            revisions.upgrade(connection, to)
-            reached(Point.MIGRATING)
+            migrations.upgrade(connection, newest)
         except Exception as error:  # whatever it is, the operator must know what became of the rows
             raise StoreError(
-                f"the store could not be brought from revision {before} to {to}, and is as it was "
-                f"({type(error).__name__}: {getattr(error, 'orig', error)}); go on with the ttrl "
-                "that you had" + (f". A copy of it is {copy}" if copy else "")
+                f"the store could not be migrated from revision {before} to {newest}, and is "
+                f"unchanged ({type(error).__name__}: {getattr(error, 'orig', error)}); keep "
+                f"using the previous ttrl" + (f". Its copy is {copy}" if copy else "")
             ) from error
 
-    def _copied(
-        self, connection: sa.Connection, revision: str | None, backups: Path | None
-    ) -> Path | None:
-        """The copy that was made, by another connection: it does not see what this one writes."""
-        file = self._backend.file
-        if backups is None or file is None or revision is None or not _holds_rows(connection):
-            return None
+    def require_current(self) -> None:
+        """Raise StoreError if the store is empty, or of another revision than ours."""
         try:
-            made = copies.before_migration(file, backups, revision, time.time())
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(
-                f"the store has to be migrated, and cannot be copied to {backups} before: {error}"
-            ) from error
-        log.info("the store is migrated from revision %s; a copy of it is %s", revision, made)
-        return made
+            revision, known = self.revision(), migrations.known()
+        except DBAPIError as error:
+            raise self._unusable(error) from error
+        if revision is None:
+            raise StoreError(f"there is no ttrl state in {shown(self._url)}")
+        if revision not in known:
+            raise _newer(revision)
+        if revision != known[0]:
+            raise StoreError("the store was written by an older ttrl; `ttrl serve` migrates it")
+
+    def revision(self) -> str | None:
+        """Return the schema's revision; None before the first."""
+        with self.read() as connection:
+            return migrations.revision_of(connection)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A consistent view; never waits for a writer."""
+        """Begin a consistent view, which never waits for a writer."""
         with self._backend.reading.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A short transaction that commits at its end; no other writes meanwhile. Raises StoreError
-        when we owned the store and another process does now."""
+        """Begin a short transaction that commits at its end; no other writes meanwhile. Raises
+        StoreError when we owned the store and another process does now."""
         with self._backend.engine.begin() as connection:
             yield connection
 
     def check(self) -> None:
-        """See whether it is whole, which reads all of it. Raises StoreDamaged."""
+        """Read all of the store to see whether it is whole. Raises StoreDamaged."""
         try:
             self._backend.check()
-        except sa.exc.DBAPIError as error:
+        except DBAPIError as error:
             if _is_damage(error):
-                raise damaged(self._place, str(error.orig)) from error
-            raise StoreError(
-                f"the store {shown(self._place)} cannot be read: {error.orig}"
-            ) from error
+                raise damaged(self._url, str(error.orig)) from error
+            message = f"cannot read the store {shown(self._url)}: {error.orig}"
+            raise StoreError(message) from error
 
     def owning(self) -> AbstractContextManager[None]:
         """Be the only owner. Raises StoreError when there is one already."""
         return self._backend.owning()
 
     def size(self) -> int | None:
-        """Bytes in use; None where only a server knows."""
+        """Return the bytes in use; None where only a server knows."""
         return self._backend.size()
 
     def give_back(self) -> bool:
         """Return unused room, and leave no copies of what was deleted. False when that has to wait
-        for somebody who reads."""
+        for a reader."""
         return self._backend.give_back()
 
     def close(self) -> None:
@@ -170,29 +177,21 @@ class Database:
         self._backend.engine.dispose()
 
     def upsert(self, table: sa.Table) -> Any:
-        """INSERT with ON CONFLICT, in this database's dialect."""
+        """Return an INSERT with ON CONFLICT, in this database's dialect."""
         return self._backend.insert(table)
 
-
-def _backend(url: sa.URL, patience: float, *, looking: bool) -> Backend:
-    """What serves a URL. Raises StoreError when its driver is not installed."""
-    if url.get_backend_name() == "sqlite":
-        return Sqlite(url, patience, looking=looking)
-    try:
-        return Postgresql(url, patience)
-    except ImportError:
-        raise StoreError(
-            "a store in PostgreSQL needs psycopg: pip install 'ttrl[postgres]'"
-        ) from None
-
-
-def chunks(values: Sequence[T], size: int = PARAMETERS) -> Iterator[Sequence[T]]:
-    """As many at a time as one statement takes."""
-    return (values[start : start + size] for start in range(0, len(values), size))
+    def _unusable(self, error: DBAPIError) -> StoreError:
+        message = " ".join(str(error.orig).split())
+        if _is_damage(error):
+            return damaged(self._url, message)
+        return StoreError(
+            f"the store {shown(self._url)} cannot be used: {message}; `ttrl doctor` says how to "
+            f"fix it"
+        )
 
 
 def place(state_dir: Path, url: str | None) -> sa.URL:
-    """Where the store is. Raises StoreError."""
+    """Return the URL of the store. Raises StoreError."""
     if url is None:
         return sa.URL.create("sqlite", database=str(state_dir / FILE))
     try:
@@ -202,26 +201,59 @@ def place(state_dir: Path, url: str | None) -> sa.URL:
 
 
 def sqlite_file(state_dir: Path, url: str | None) -> Path | None:
-    """The file that the store is; None where it is in PostgreSQL. Raises StoreError."""
+    """Return the file that the store is; None where it is in PostgreSQL. Raises StoreError."""
     found = place(state_dir, url)
     return Path(found.database or "") if found.get_backend_name() == "sqlite" else None
 
 
+def exists(state_dir: Path, url: str | None) -> bool:
+    """Return whether there may be a store; only a server can tell where it is in PostgreSQL.
+    Raises StoreError, also if it was lost."""
+    if versions := lost(state_dir, url):
+        raise StoreDamaged(
+            f"the store {shown(place(state_dir, url))} was lost: it is empty or missing, but "
+            f"there are {versions} versions on disk; `ttrl doctor` says how to fix it"
+        )
+    file = sqlite_file(state_dir, url)
+    return file is None or file.exists()
+
+
 def lost(state_dir: Path, url: str | None) -> int:
-    """How many versions are there whose store is not: its file is gone, or empty. 0 also where only
-    a server can tell. Raises StoreError."""
+    """Return how many versions there are whose store is not: its file is gone, or empty. 0 also
+    where only a server can tell. Raises StoreError."""
     file = sqlite_file(state_dir, url)
     if file is None or (file.exists() and file.stat().st_size):
         return 0
     return sum(1 for _ in (state_dir / ADAPTERS).glob("[!.]*"))
 
 
+def cause(error: Exception) -> str:
+    """Return what failed, without the statement and its parameters, which are users' words."""
+    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    detail = getattr(inner, "sqlite_errorname", None) or getattr(inner, "strerror", None)
+    return f"{type(inner).__name__} ({detail})" if detail else type(inner).__name__
+
+
+def chunks(values: Sequence[T], size: int = PARAMETERS) -> Iterator[Sequence[T]]:
+    """Yield as many values at a time as one statement takes."""
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _newer(revision: str) -> StoreError:
+    return StoreError(
+        f"the store has revision {revision}, which this ttrl does not know (the newest here is "
+        f"{migrations.known()[0]}): it was written by a newer ttrl, or before the first release; "
+        "install that version, or use another state directory or store.url"
+    )
+
+
 def _holds_rows(connection: sa.Connection) -> bool:
-    tables = set(sa.inspect(connection).get_table_names()) - {revisions.TABLE.name}
+    tables = set(sa.inspect(connection).get_table_names()) - {migrations.TABLE.name}
     some = (sa.select(sa.literal(1)).select_from(sa.table(name)).limit(1) for name in tables)
     return any(connection.scalar(each) for each in some)
 
 
-def _is_damage(error: sa.exc.DBAPIError) -> bool:
-    """Extended codes of SQLite have the plain one in their last byte."""
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in DAMAGE
+def _is_damage(error: DBAPIError) -> bool:
+    # Extended codes of SQLite have the plain one in their last byte.
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    return code in (SQLITE_CORRUPT, SQLITE_NOTADB)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.questions import Question
+from ttrl.questions.question import Question
 from ttrl.store.database import Database, chunks
-from ttrl.store.draw import secret
-from ttrl.store.questions import Origin, Recorded, to_row
+from ttrl.store.questions import Origin, Recorded, hold_out, in_conversations, to_row
 from ttrl.store.schema import question_clients, questions
 
 AT_ONCE = 500
@@ -37,7 +36,8 @@ class Exchange:
         self._database = database
 
     def out(self, state: str | None = None) -> Iterator[Exported]:
-        """Every question, or those in one state, the oldest first; a part in memory at a time."""
+        """Yield every question, or those in one state, the oldest first; a part in memory at a
+        time."""
         query = sa.select(questions).order_by(questions.c.id)
         if state is not None:
             query = query.where(questions.c.state == state, ~questions.c.probe)
@@ -48,7 +48,7 @@ class Exchange:
                 asked = who.where(question_clients.c.question_id == row.id)
                 clients = tuple(connection.scalars(asked))
                 yield Exported(
-                    Question(row.body, row.hash),
+                    Question(row.body, row.hash, row.sampling),
                     row._mapping["count"],
                     row.first_seen,
                     row.last_seen,
@@ -57,8 +57,9 @@ class Exchange:
                 )
 
     def take_in(self, exported: Sequence[Exported], *, holdout: float) -> int:
-        """Add what is not there yet, all or none; how much that is. Of what is there, the larger
-        count and the wider times stay, so that it does no harm to take in the same twice."""
+        """Add what is not there yet, all or none; return how much that is. Of what is there, the
+        larger count, the wider times and the newer sampling stay, so that taking in the same twice
+        does no harm."""
         insert = self._database.upsert(questions)
         c, new = questions.c, insert.excluded
         upsert = insert.on_conflict_do_update(
@@ -69,14 +70,26 @@ class Exchange:
                     (c.first_seen < new.first_seen, c.first_seen), else_=new.first_seen
                 ),
                 "last_seen": _larger(c.last_seen, new.last_seen),
+                "sampling": sa.case(
+                    (c.last_seen > new.last_seen, sa.func.coalesce(c.sampling, new.sampling)),
+                    else_=sa.func.coalesce(new.sampling, c.sampling),
+                ),
                 "shared": sa.or_(c.shared, new.shared, c.client.is_distinct_from(new.client)),
             },
         )
+        with self._database.read() as connection:
+            placed = in_conversations(connection, [each.question for each in exported])
+        rows = [
+            _row(replace(each, question=question))
+            for each, question in zip(exported, placed, strict=True)
+        ]
         with self._database.write() as connection:
-            before, key = _count(connection), secret(connection)
-            for some in chunks(exported, AT_ONCE):
-                connection.execute(upsert, [_row(each, key, holdout) for each in some])
-                self._who_asked(connection, some)
+            before = _count(connection)
+            hold_out(connection, rows, holdout)
+            for some in chunks(rows, AT_ONCE):
+                connection.execute(upsert, some)
+            for each in chunks(exported, AT_ONCE):
+                self._who_asked(connection, each)
             return _count(connection) - before
 
     def _who_asked(self, connection: sa.Connection, exported: Sequence[Exported]) -> None:
@@ -94,11 +107,11 @@ class Exchange:
             connection.execute(insert, some)
 
 
-def _row(each: Exported, key: bytes, holdout: float) -> dict[str, Any]:
+def _row(each: Exported) -> dict[str, Any]:
     client = each.clients[0] if each.clients else None
     recorded = Recorded(each.question, each.last_seen, client)
     return {
-        **to_row(recorded, key, holdout, each.origin),
+        **to_row(recorded, each.origin),
         "count": each.count,
         "first_seen": each.first_seen,
         "shared": len(each.clients) > 1,

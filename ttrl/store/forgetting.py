@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.faults import Point, reached
-from ttrl.store.adapters import GONE, AdapterState, Author
+from ttrl.store.adapters import GONE, AdapterState, Author, present_and_before, want
 from ttrl.store.database import Database, chunks
+from ttrl.store.questions import QuestionState
 from ttrl.store.runs import ACTIVE, RunState
 from ttrl.store.schema import (
     adapter_clients,
@@ -33,7 +34,6 @@ from ttrl.store.schema import (
     votes,
     wanted,
 )
-from ttrl.store.taint import taint
 from ttrl.store.traces import forget, remember_whose, unquote
 
 AT_ONCE = 100
@@ -44,8 +44,8 @@ A_YEAR = 365 * 86400.0
 
 @dataclass(frozen=True)
 class Doomed:
-    """What is to be purged: ids of questions and of labelled probes; `client` if it is all that
-    this one asked."""
+    """What to purge: ids of questions and of labelled probes; `client` if it is all that this
+    client asked."""
 
     questions: Sequence[int] = ()
     probes: Sequence[int] = ()
@@ -54,8 +54,8 @@ class Doomed:
 
 @dataclass(frozen=True)
 class Purged:
-    """What went: questions, labelled probes, the versions that may no longer serve, the run that
-    was ended; and which version is wanted now, None for the base model."""
+    """What was purged: how many questions and labelled probes, the versions that may no longer
+    serve, the run that was ended; and the version that is wanted now, None for the base model."""
 
     questions: int
     probes: int
@@ -65,67 +65,101 @@ class Purged:
 
     @property
     def anything(self) -> bool:
-        """Whether anything went at all."""
+        """Return whether anything was purged."""
         return bool(self.questions or self.probes or self.adapters)
 
 
 class Forgetting:
-    """What is forgotten of one store."""
+    """Deletes what one store recorded and learned."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def asked_by(self, client: str) -> list[int]:
-        """All that a client asked, whoever else asked it."""
+        """Return the questions that a client asked, whoever else asked them."""
         query = sa.select(question_clients.c.question_id).where(question_clients.c.client == client)
         return self._ids(query)
 
     def asked_before(self, at: float) -> list[int]:
-        """What was last asked before then (Unix seconds)."""
+        """Return the questions last asked before then (Unix seconds)."""
         return self._ids(sa.select(questions.c.id).where(questions.c.last_seen < at))
 
     def saying(self, matches: Callable[[str], object]) -> Doomed:
-        """The questions and the labelled probes with a text that matches, wherever it stands in
-        them."""
+        """Return the questions and the labelled probes with a text that matches, wherever it stands
+        in them."""
+        q, p = questions.c, probes.c
         return Doomed(
-            self._saying(sa.select(questions.c.id, questions.c.body), matches),
-            self._saying(sa.select(probes.c.id, probes.c.body, probes.c.answers), matches),
+            self._saying(sa.select(q.id, q.body, q.sampling), matches),
+            self._saying(sa.select(p.id, p.body, p.answers, p.rejected), matches),
         )
 
     def purge(self, doomed: Doomed, *, keep_serving: bool = False, dry: bool = False) -> Purged:
-        """Forget all of this, in one transaction (`dry`: only say what would go): with it, its
-        labelled probes. If there is any, a run under way may be learning from it, and is ended.
-        Versions that learned from it, or go on from one that did, are tainted, and no longer wanted
-        unless `keep_serving` says so."""
+        """Forget questions with their labelled probes, and what was learned from them, in one
+        transaction (`dry`: only return what would go).
+
+        A run under way is ended, since it may be learning from them. Versions that learned from
+        them, and the descendants of these, are tainted, and no longer wanted unless `keep_serving`.
+        """
         with self._database.write() as connection:
-            learned = _learned(connection, doomed)
-            found = doomed.questions or doomed.probes or learned
-            ended = _end_run(connection) if found else None
-            tainted = taint(connection, learned, author=Author.OPERATOR, keep_serving=keep_serving)
-            labelled = _delete_probes(connection, doomed)
+            learned: set[str] = set()
+            for some in chunks(doomed.questions):
+                c = adapter_questions.c
+                learned |= set(
+                    connection.scalars(sa.select(c.adapter).where(c.question_id.in_(some)))
+                )
+            if doomed.client:
+                theirs = adapter_clients.c.client == doomed.client
+                query = sa.select(adapter_clients.c.adapter).where(theirs)
+                learned |= set(connection.scalars(query))
+
+            ended = None
+            if doomed.questions or doomed.probes or learned:
+                ended = _active(connection)
+                values = {
+                    "state": RunState.ABORTED,
+                    "reason": "questions that it may have been training on were purged",
+                    "finished": time.time(),
+                }
+                # Its process sees that within seconds, and stops.
+                connection.execute(runs.update().where(runs.c.id == ended).values(values))
+            tainted = _taint(connection, learned, author=Author.OPERATOR, keep_serving=keep_serving)
+
+            labelled = 0
+            for some in chunks(doomed.probes):
+                chosen = probes.c.id.in_(some)
+                hashes = set(connection.scalars(sa.select(probes.c.hash).where(chosen)))
+                unquote(connection, hashes)
+                labelled += connection.execute(probes.delete().where(chosen)).rowcount
+            for some in chunks(doomed.questions):
+                same = sa.select(questions.c.hash).where(questions.c.id.in_(some))
+                labelled += connection.execute(
+                    probes.delete().where(probes.c.hash.in_(same))
+                ).rowcount
             count = forget(connection, doomed.questions)
             if doomed.client:
-                whose = adapter_clients.c.client == doomed.client
-                connection.execute(adapter_clients.delete().where(whose))
+                connection.execute(adapter_clients.delete().where(theirs))
+
             purged = Purged(count, labelled, tuple(tainted), ended, _wanted(connection))
             if dry:
                 connection.rollback()
-            else:
-                reached(Point.PURGING)
         return purged
 
     def expire(self, before: float | None, most: int | None) -> int:
-        """Forget what was last asked before then (Unix seconds), and the oldest of more than
-        `most` that are not held out; how many. What a version is proven by stays as long as that
-        version, what was labelled stays, and nothing goes while a run is under way."""
+        """Forget questions last asked before then (Unix seconds), and the oldest of more than
+        `most` that are not held out; return how many. What a version is proven by stays as long as
+        that version, what was labelled stays, and nothing goes while a run is under way."""
         old = [] if before is None else self._ids(_free().where(questions.c.last_seen < before))
         if most is not None:
-            old = list(dict.fromkeys([*old, *self._beyond(most)]))
+            learnable = sa.select(sa.func.count()).select_from(questions).where(~questions.c.probe)
+            with self._database.read() as connection:
+                extra = (connection.scalar(learnable) or 0) - most
+            if extra > 0:
+                old = list(dict.fromkeys([*old, *self._oldest(extra)]))
         return self._forget_old(old)
 
     def shrink(self, most: int) -> int:
-        """Forget the oldest samples, then the oldest questions, until the store has no more bytes
-        than this; how many questions. Only where the store can say how large it is."""
+        """Forget the oldest samples, then the oldest questions, until the store has at most this
+        many bytes; return how many questions. Only where the store can say how large it is."""
         count = 0
         for run_id in self._with_samples(sa.true()):
             if self._fits(most):
@@ -137,8 +171,8 @@ class Forgetting:
 
     def drop_details(self, before: float) -> int:
         """Forget samples and observations of runs that ended before then (Unix seconds), and what
-        was measured a year ago; of how many runs there were samples. Their votes stay with the
-        questions."""
+        was measured a year ago; return of how many runs there were samples. Their votes stay with
+        the questions."""
         ended = self._with_samples(runs.c.finished < before)
         for run_id in ended:
             self._drop_samples(run_id)
@@ -162,8 +196,8 @@ class Forgetting:
         return len(ended)
 
     def retire(self, names: Sequence[str]) -> list[str]:
-        """Say of versions that their files go; those that it was said of: none while a run is under
-        way, and none that became wanted or tainted meanwhile."""
+        """Mark versions whose files are about to be removed, and return those that were marked:
+        none while a run is under way, and none that became wanted or tainted meanwhile."""
         with self._database.write() as connection:
             if _active(connection):
                 return []
@@ -180,8 +214,8 @@ class Forgetting:
             connection.execute(pinned.delete().where(pinned.c.adapter.in_(names)))
 
     def give_back(self) -> bool:
-        """Give room that is no longer used back to the disk, and leave no copy of what was deleted
-        where the database lets us; False when a reader kept one, to be tried again."""
+        """Return unused room to the disk, and leave no copy of what was deleted where the database
+        lets us; False when a reader kept one, to be tried again."""
         return self._database.give_back()
 
     def _fits(self, most: int) -> bool:
@@ -198,20 +232,14 @@ class Forgetting:
                 count += forget(connection, some)
         return count
 
-    def _beyond(self, most: int) -> list[int]:
-        learnable = sa.select(sa.func.count()).select_from(questions).where(~questions.c.probe)
-        with self._database.read() as connection:
-            extra = (connection.scalar(learnable) or 0) - most
-        return self._oldest(extra) if extra > 0 else []
-
     def _oldest(self, count: int) -> list[int]:
         query = _free().where(~questions.c.probe).order_by(questions.c.last_seen, questions.c.id)
         return self._ids(query.limit(count))
 
     def _with_samples(self, which: sa.ColumnElement[bool]) -> list[int]:
-        """The ended runs of which there are samples, the oldest first."""
-        drawn = sa.select(votes.c.id).join(samples).where(votes.c.run_id == runs.c.id)
-        query = sa.select(runs.c.id).where(which, runs.c.state.not_in(ACTIVE), drawn.exists())
+        """Return the ended runs of which there are samples, the oldest first."""
+        sampled = sa.select(votes.c.id).join(samples).where(votes.c.run_id == runs.c.id)
+        query = sa.select(runs.c.id).where(which, runs.c.state.not_in(ACTIVE), sampled.exists())
         return self._ids(query.order_by(runs.c.id))
 
     def _drop_samples(self, run_id: int) -> None:
@@ -230,7 +258,7 @@ class Forgetting:
 
 
 def _free() -> sa.Select[tuple[int]]:
-    """Questions that nothing else is to be kept for."""
+    """Select the questions that nothing else is to be kept for."""
     proving = sa.select(pinned.c.question_id)
     judged = sa.select(comparisons.c.question_id).where(comparisons.c.judgement.is_not(None))
     return sa.select(questions.c.id).where(
@@ -238,40 +266,38 @@ def _free() -> sa.Select[tuple[int]]:
     )
 
 
-def _learned(connection: sa.Connection, doomed: Doomed) -> set[str]:
-    """The versions that learned from it themselves."""
-    c = adapter_questions.c
-    found: set[str] = set()
-    for some in chunks(doomed.questions):
-        found |= set(connection.scalars(sa.select(c.adapter).where(c.question_id.in_(some))))
-    if doomed.client:
-        whose = adapter_clients.c.client == doomed.client
-        found |= set(connection.scalars(sa.select(adapter_clients.c.adapter).where(whose)))
-    return found
+def _taint(
+    connection: sa.Connection, learned: AbstractSet[str], *, author: str, keep_serving: bool
+) -> list[str]:
+    """Mark these versions and their descendants, and return the names of those not marked before.
 
+    Runs may learn again from the rest of what only tainted versions learned from. If a tainted
+    version is wanted, the newest other one is wanted in its place, unless it is to `keep_serving`
+    until a run has made another.
+    """
+    rows = connection.execute(sa.select(adapters.c.name, adapters.c.parent, adapters.c.state)).all()
+    tainted = learned & {row.name for row in rows}
+    while children := {row.name for row in rows if row.parent in tainted} - tainted:
+        tainted |= children
+    reasons = dict.fromkeys(tainted, "an ancestor of it was trained on purged questions")
+    reasons |= dict.fromkeys(learned & tainted, "it was trained on purged questions")
+    fresh = [row.name for row in rows if row.name in tainted and row.state != AdapterState.TAINTED]
+    for name in fresh:
+        update = adapters.update().where(adapters.c.name == name)
+        connection.execute(update.values(state=AdapterState.TAINTED, reason=reasons[name]))
 
-def _end_run(connection: sa.Connection) -> int | None:
-    """It stops within seconds of seeing that it was ended."""
-    active = _active(connection)
-    values = {
-        "state": RunState.ABORTED,
-        "reason": "questions were purged that it may have been learning from",
-        "finished": time.time(),
-    }
-    connection.execute(runs.update().where(runs.c.id == active).values(values))
-    return active
+    learning = sa.select(adapter_questions.c.question_id).join(adapters)
+    again = questions.update().where(
+        questions.c.state == QuestionState.LEARNED_FROM,
+        questions.c.id.in_(learning.where(adapters.c.state == AdapterState.TAINTED)),
+        questions.c.id.not_in(learning.where(adapters.c.state != AdapterState.TAINTED)),
+    )
+    connection.execute(again.values(state=QuestionState.NEW, reason=None))
 
-
-def _delete_probes(connection: sa.Connection, doomed: Doomed) -> int:
-    count = 0
-    for some in chunks(doomed.probes):
-        chosen = probes.c.id.in_(some)
-        unquote(connection, set(connection.scalars(sa.select(probes.c.hash).where(chosen))))
-        count += connection.execute(probes.delete().where(chosen)).rowcount
-    for some in chunks(doomed.questions):
-        same = sa.select(questions.c.hash).where(questions.c.id.in_(some))
-        count += connection.execute(probes.delete().where(probes.c.hash.in_(same))).rowcount
-    return count
+    present, before = present_and_before(connection)
+    if present is not None and present in tainted and not keep_serving:
+        want(connection, before, author, f"{present} {AdapterState.TAINTED}: {reasons[present]}")
+    return fresh
 
 
 def _active(connection: sa.Connection) -> int | None:
@@ -283,7 +309,7 @@ def _wanted(connection: sa.Connection) -> str | None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every string in a JSON value."""
+    """Yield every string in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

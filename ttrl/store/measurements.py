@@ -1,7 +1,8 @@
-"""What was measured of versions and of the traffic, as rows."""
+"""What was measured of versions and of the traffic, and what the live monitor compared: numbers."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +12,22 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.store.database import Database
-from ttrl.store.schema import measurements
+from ttrl.store.schema import measurements, shadow
+
+PAIRS_KEPT = 10_000
+"""The newest pairs of the live monitor. A detector that begins later than it could has less
+evidence, never more."""
 
 
 class Kind(StrEnum):
     """What was measured."""
 
     QUALITY = "quality"
-    """A version's answers to the probes (ttrl.quality)."""
+    """A version's answers to the probes (ttrl.evaluation.estimates)."""
     POLICY = "policy"
     """How far a version is from others, in nats a token."""
     QUESTIONS = "questions"
-    """How far the newest questions are from those before them (ttrl.psi)."""
+    """How far the newest questions are from those before them (ttrl.evaluation.drift)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,16 @@ class Measurement:
     numbers: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Versions:
+    """Which versions are compared, since when (Unix seconds) the first has been wanted; `other`
+    None is the base model."""
+
+    live: str
+    other: str | None
+    since: float
+
+
 class MeasurementTable:
     """The measurements of one store."""
 
@@ -42,20 +57,24 @@ class MeasurementTable:
         self._database = database
 
     def add(self, kind: Kind, version: str | None, numbers: Mapping[str, Any]) -> None:
-        """Write one down, as of now."""
-        row = {"kind": kind, "version": version, "at": time.time(), "numbers": dict(numbers)}
+        """Note numbers, as of now."""
+        known = {  # JSON has no nan, and PostgreSQL refuses it
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in numbers.items()
+        }
+        row = {"kind": kind, "version": version, "at": time.time(), "numbers": known}
         with self._database.write() as connection:
             connection.execute(measurements.insert().values(row))
 
     def newest(self, kind: Kind, version: str | None = None) -> Measurement | None:
-        """The last one of a version."""
+        """Return the last measurement of a version."""
         found = self.history(kind, version, limit=1)
         return found[0] if found else None
 
     def history(
         self, kind: Kind, version: str | None = None, *, limit: int = 100
     ) -> list[Measurement]:
-        """Those of a version, the newest first."""
+        """Return a version's measurements, the newest first."""
         c = measurements.c
         query = sa.select(measurements).where(
             c.kind == kind, c.version.is_not_distinct_from(version)
@@ -63,3 +82,31 @@ class MeasurementTable:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(c.id.desc()).limit(limit))
             return [Measurement(Kind(row.kind), row.version, row.at, row.numbers) for row in rows]
+
+
+class ShadowTable:
+    """The comparisons of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, versions: Versions, differences: Mapping[str, float]) -> None:
+        """Note one pair, and forget the oldest."""
+        row = {"live": versions.live, "other": versions.other, "at": time.time()}
+        with self._database.write() as connection:
+            added = connection.execute(
+                shadow.insert().values(**row, differences=dict(differences))
+            ).inserted_primary_key
+            assert added is not None
+            connection.execute(shadow.delete().where(shadow.c.id <= added[0] - PAIRS_KEPT))
+
+    def of(self, versions: Versions) -> list[dict[str, float]]:
+        """Return the pairs of these versions since the live one has been wanted, in order."""
+        query = sa.select(shadow.c.differences).where(
+            shadow.c.live == versions.live,
+            shadow.c.other.is_not_distinct_from(versions.other),
+            shadow.c.at >= versions.since,
+        )
+        with self._database.read() as connection:
+            rows = connection.scalars(query.order_by(shadow.c.id))
+            return [dict(row) for row in rows]

@@ -1,18 +1,30 @@
-"""Labelled probes as rows."""
+"""Probes, from which no run learns: labelled ones, and questions held out of the traffic."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.probes import Label, LabelledProbe, ProbeOrigin
-from ttrl.questions import Question
+from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
+from ttrl.questions.question import Question
 from ttrl.store.database import Database, chunks
-from ttrl.store.schema import probes
+from ttrl.store.questions import (
+    QuestionState,
+    StoredQuestion,
+    drawn,
+    from_row,
+    known_secret,
+    secret,
+)
+from ttrl.store.schema import probes, questions
 from ttrl.store.traces import unquote
+
+IN_MEMORY = 1000
+"""Rows that are read at a time where all are read."""
+_HELD_OUT = sa.select(questions).where(questions.c.probe)
 
 
 class ProbeTable:
@@ -22,41 +34,44 @@ class ProbeTable:
         self._database = database
 
     def add(self, labels: Sequence[Label]) -> int:
-        """Add what the operator wrote, all or none; what was said of a question before is replaced.
-        How many there are more than before."""
+        """Add what the operator wrote, all or none, in place of what was said of a question before.
+        Return how many probes there are more than before."""
         insert = self._database.upsert(probes)
-        changed = ("answers", "refuse", "tags", "origin")
+        changed = ("answers", "rejected", "refuse", "tags", "origin")
         upsert = insert.on_conflict_do_update(
             index_elements=[probes.c.hash],
             set_={name: insert.excluded[name] for name in changed},
         )
+        rows = [row_of(each, ProbeOrigin.OPERATOR) for each in labels]
         with self._database.write() as connection:
             before = _count(connection)
-            connection.execute(upsert, [row_of(each, ProbeOrigin.OPERATOR) for each in labels])
+            connection.execute(upsert, rows)
             return _count(connection) - before
 
     def labelled(self) -> list[LabelledProbe]:
-        """All of them, the oldest first."""
+        """Return all of them, the oldest first; those that users asked as well with how these
+        sampled."""
+        asked = probes.outerjoin(questions, questions.c.hash == probes.c.hash)
+        query = sa.select(probes, questions.c.sampling).select_from(asked).order_by(probes.c.id)
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(probes).order_by(probes.c.id))
-            return [_from_row(row) for row in rows]
+            return [_from_row(row, row.sampling) for row in connection.execute(query)]
 
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
-        """What those of these questions ask that are probes."""
+        """Return the texts of those of these questions that are labelled probes, by hash."""
         query = sa.select(probes).where(probes.c.hash.in_(hashes))
         with self._database.read() as connection:
             found = [_from_row(row) for row in connection.execute(query)]
         return {probe.question.hash: probe.question.text for probe in found}
 
     def expose(self, ids: Sequence[int]) -> None:
-        """One more gate has seen these."""
+        """Count one more gate that has asked these."""
         query = probes.update().values(exposures=probes.c.exposures + 1)
         with self._database.write() as connection:
             for some in chunks(ids):
                 connection.execute(query.where(probes.c.id.in_(some)))
 
     def remove(self, ids: Sequence[int]) -> int:
-        """Forget these; how many there were."""
+        """Forget these; return how many there were."""
         removed = 0
         with self._database.write() as connection:
             for some in chunks(ids):
@@ -66,12 +81,65 @@ class ProbeTable:
         return removed
 
 
+class HoldoutTable:
+    """The held-out questions of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def key(self) -> bytes:
+        """Return this store's own key, by which questions become probes and probes have their
+        turns."""
+        with self._database.read() as connection:
+            found = known_secret(connection)
+        if found is not None:
+            return found
+        with self._database.write() as connection:
+            return secret(connection)
+
+    def among(self, asked: Sequence[Question], *, share: float) -> frozenset[str]:
+        """Return the hashes of those that are held out, or would be if they were recorded."""
+        columns = sa.select(questions.c.hash, questions.c.probe)
+        known: dict[str, bool] = {}
+        key = self.key()
+        with self._database.read() as connection:
+            for hashes in chunks([question.hash for question in asked]):
+                found = connection.execute(columns.where(questions.c.hash.in_(hashes)))
+                known |= {row.hash: row.probe for row in found}
+        return frozenset(
+            question.hash
+            for question in asked
+            if known.get(question.hash, drawn(question.cluster, key, share))
+        )
+
+    def probes(self, limit: int | None = None) -> list[StoredQuestion]:
+        """Return the newest first, without those that tell the model what to say."""
+        query = _HELD_OUT.where(questions.c.state != QuestionState.SKIPPED)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(questions.c.id.desc()).limit(limit))
+            return [from_row(row) for row in rows]
+
+    def all(self) -> Iterator[Question]:
+        """Yield every held-out question, a part of them in memory at a time."""
+        with self._database.read() as connection:
+            for row in connection.execution_options(yield_per=IN_MEMORY).execute(_HELD_OUT):
+                yield from_row(row).question
+
+    def expose(self, ids: Sequence[int]) -> None:
+        """Count one more gate that has asked these."""
+        query = questions.update().values(exposures=questions.c.exposures + 1)
+        with self._database.write() as connection:
+            for some in chunks(ids):
+                connection.execute(query.where(questions.c.id.in_(some)))
+
+
 def row_of(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
-    """A label as it is stored."""
+    """Return a label as it is stored."""
     return {
         "hash": label.question.hash,
         "body": dict(label.question.body),
         "answers": list(label.accepted),
+        "rejected": list(label.rejected),
         "refuse": label.refuse,
         "tags": list(label.tags),
         "cluster": label.question.cluster,
@@ -81,10 +149,11 @@ def row_of(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
     }
 
 
-def _from_row(row: sa.Row[Any]) -> LabelledProbe:
+def _from_row(row: sa.Row[Any], sampling: Mapping[str, Any] | None = None) -> LabelledProbe:
     return LabelledProbe(
-        question=Question(row.body, row.hash),
+        question=Question(row.body, row.hash, sampling, row.cluster),
         accepted=tuple(row.answers),
+        rejected=tuple(row.rejected),
         refuse=row.refuse,
         tags=tuple(row.tags),
         id=row.id,

@@ -1,10 +1,10 @@
-"""Runs as rows: every run has a state here at every moment."""
+"""Runs, with their votes, verdicts and observations. A run has a state at every moment."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.store.database import Database
-from ttrl.store.schema import comparisons, observations, runs, verdicts, votes
+from ttrl.store.schema import comparisons, observations, runs, samples, verdicts, votes
+from ttrl.store.traces import known, mention
 
 STALE_SECONDS = 30.0
 """A run whose heart has not beaten for so long is dead."""
@@ -41,7 +42,7 @@ class RunState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen."""
+        """Return whether nothing more will happen."""
         return self not in ACTIVE
 
 
@@ -52,6 +53,7 @@ ACTIVE = (
     RunState.JUDGING,
     RunState.PUBLISHING,
 )
+JUDGED = (RunState.PUBLISHED, RunState.HELD, RunState.REJECTED)
 
 
 class Trigger(StrEnum):
@@ -85,7 +87,7 @@ class Run:
     tokens: int
 
     def stale(self, now: float) -> bool:
-        """Whether it claims to be at work but has fallen silent."""
+        """Return whether it claims to be at work but its heartbeat stopped."""
         since = self.heartbeat or self.created
         return not self.state.ended and now - since > STALE_SECONDS
 
@@ -110,17 +112,6 @@ class StoredVerdict:
     verdict: str
     evidence: Mapping[str, Any]
 
-    @property
-    def e(self) -> float:
-        """The e-value of its labels; without labels, what an empty hand is worth."""
-        certainty = self.evidence["certainty"]
-        return float(certainty["e"]) if certainty else 1.0
-
-    @property
-    def outcomes(self) -> dict[str, str]:
-        """The outcome of each check but those of single tags."""
-        return {c["rule"]: c["outcome"] for c in self.evidence["checks"] if not c["tag"]}
-
 
 class RunBusy(Exception):
     """A run is already under way; wait for it or stop it."""
@@ -133,20 +124,21 @@ class RunTable:
         self._database = database
 
     def create(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
-        """A new run, queued. One at a time: raises RunBusy."""
+        """Queue a new run. One at a time: raises RunBusy."""
         with self._database.write() as connection:
             busy = connection.scalar(sa.select(runs.c.id).where(runs.c.state.in_(ACTIVE)))
             if busy is not None:
-                raise RunBusy(f"run {busy} is already under way; wait for it or stop it")
+                raise RunBusy(f"run {busy} is already in progress; wait for it or stop it")
             values = {
                 "trigger": trigger, "state": RunState.QUEUED, "created": time.time(),
                 "request": dict(request), "steps": 0, "questions": 0, "samples": 0, "tokens": 0,
             }  # fmt: skip
             made = connection.execute(runs.insert().values(values).returning(*runs.c)).one()
+            mention(connection, made.id, set(request.get("hashes") or []))
         return _from_row(made)
 
     def get(self, run_id: int) -> Run:
-        """One run. Raises KeyError."""
+        """Return one run. Raises KeyError."""
         with self._database.read() as connection:
             row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one_or_none()
         if row is None:
@@ -154,27 +146,27 @@ class RunTable:
         return _from_row(row)
 
     def newest(self, limit: int = 1) -> list[Run]:
-        """The newest runs first."""
+        """Return the newest runs first."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(runs).order_by(runs.c.id.desc()).limit(limit))
             return [_from_row(row) for row in rows]
 
+    def last_judged(self) -> Run | None:
+        """Return the newest run that came to a candidate, whatever the gate said of it."""
+        query = sa.select(runs).where(runs.c.state.in_(JUDGED)).order_by(runs.c.id.desc())
+        with self._database.read() as connection:
+            row = connection.execute(query.limit(1)).first()
+        return None if row is None else _from_row(row)
+
     def active(self) -> Run | None:
-        """The run under way."""
+        """Return the run under way."""
         with self._database.read() as connection:
             row = connection.execute(sa.select(runs).where(runs.c.state.in_(ACTIVE))).first()
         return _from_row(row) if row else None
 
-    def last_scheduled(self) -> float | None:
-        """When the schedule last started a run."""
-        query = sa.select(sa.func.max(runs.c.created)).where(runs.c.trigger == Trigger.SCHEDULE)
-        with self._database.read() as connection:
-            found: float | None = connection.scalar(query)
-        return found
-
     def start(self, run_id: int, *, parent: str | None, begins: str | None = None) -> None:
-        """Its process is at work, and goes on from `parent`, or says why it begins a new lineage. A
-        run that has ended cannot start: raises RunBusy."""
+        """Note that the run's process is at work, and starts from `parent` or why it begins a new
+        lineage. Raises RunBusy if the run has ended or was started."""
         now = time.time()
         values = {
             "started": now,
@@ -186,46 +178,41 @@ class RunTable:
         query = runs.update().where(runs.c.id == run_id, runs.c.state == RunState.QUEUED)
         with self._database.write() as connection:
             if not connection.execute(query.values(state=RunState.SELECTING, **values)).rowcount:
-                raise RunBusy(f"run {run_id} has already been taken up")
+                raise RunBusy(f"run {run_id} has already been claimed")
 
     def enter(self, run_id: int, state: RunState) -> None:
-        """Go on to the next stage."""
+        """Note the next stage."""
         self._update_active(run_id, state=state, heartbeat=time.time())
 
     def intend(self, run_id: int, adapter: str) -> None:
-        """It is about to put this version in its place: should it die, its files are known."""
+        """Note the version that the run is about to put in its place, so that its files are known
+        should the run die."""
         self._update_active(run_id, adapter=adapter)
 
     def beat(self, run_id: int) -> bool:
-        """Still alive; False when somebody ended the run meanwhile."""
+        """Note that the run lives. False when somebody ended it meanwhile."""
         return self._update_active(run_id, heartbeat=time.time())
 
     def count(self, run_id: int, *, steps: int, questions: int, samples: int, tokens: int) -> None:
-        """What has been spent so far."""
+        """Note what has been spent so far."""
         self._update_active(
             run_id, steps=steps, questions=questions, samples=samples, tokens=tokens
         )
 
     def end(self, run_id: int, state: RunState, reason: str, *, adapter: str | None = None) -> bool:
-        """The end, once: False when it had ended already."""
+        """End a run, once: False when it had ended already."""
         return self._update_active(
             run_id, state=state, reason=reason, finished=time.time(), adapter=adapter
         )
 
-    def bury(self, run_id: int) -> None:
-        """Drop votes, samples and observations of a run that left nothing to keep."""
-        with self._database.write() as connection:
-            for table in (votes, observations):
-                connection.execute(table.delete().where(table.c.run_id == run_id))
-
     def observe(self, run_id: int, kind: str, numbers: Mapping[str, Any]) -> None:
-        """Write down numbers for whoever follows."""
+        """Note numbers for the daemon and for whoever follows the run."""
         row = {"run_id": run_id, "kind": kind, "at": time.time(), "numbers": dict(numbers)}
         with self._database.write() as connection:
             connection.execute(observations.insert().values(row))
 
     def observed(self, *, after: int = 0, run_id: int | None = None) -> list[Observation]:
-        """What was observed after a certain observation, in order."""
+        """Return what was observed after a certain observation, in order."""
         query = sa.select(observations).where(observations.c.id > after)
         if run_id is not None:
             query = query.where(observations.c.run_id == run_id)
@@ -234,7 +221,7 @@ class RunTable:
             return [Observation(row.id, row.run_id, row.kind, row.at, row.numbers) for row in rows]
 
     def newest_observed(self) -> list[Observation]:
-        """The newest observation of each kind, in order."""
+        """Return the newest observation of each kind, in order."""
         newest = sa.select(sa.func.max(observations.c.id)).group_by(observations.c.kind)
         query = sa.select(observations).where(observations.c.id.in_(newest))
         with self._database.read() as connection:
@@ -242,21 +229,23 @@ class RunTable:
             return [Observation(row.id, row.run_id, row.kind, row.at, row.numbers) for row in rows]
 
     def add_verdict(self, row: Mapping[str, Any]) -> None:
-        """What the gate said; of a run that was stopped meanwhile, nothing: what it was asked may
-        have been purged."""
+        """Note what the gate said. Of a run that was stopped meanwhile nothing is kept: its
+        questions may have been purged."""
         stopped = runs.c.state == RunState.ABORTED, runs.c.id == row["run_id"]
         with self._database.write() as connection:
             if connection.scalar(sa.select(runs.c.id).where(*stopped)) is None:
                 connection.execute(verdicts.insert().values({**row, "at": time.time()}))
+                quoted = row["evidence"].get("worst", [])
+                mention(connection, row["run_id"], {change["probe"] for change in quoted})
 
     def verdicts(self, run_id: int) -> list[dict[str, Any]]:
-        """What the gate said in a run."""
+        """Return the gate's verdicts of a run."""
         query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
         with self._database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
     def verdict(self, run_id: int) -> StoredVerdict | None:
-        """What the gate said in the run, before anything was judged by hand."""
+        """Return the gate's verdict of a run, before anything was judged by hand."""
         query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
         with self._database.read() as connection:
             row = connection.execute(query).first()
@@ -264,26 +253,62 @@ class RunTable:
             return None
         return StoredVerdict(row.at, row.against, row.verdict, row.evidence)
 
-    def labelled_gates(self) -> list[tuple[float, bool]]:
-        """Every gate so far that looked at labels, its own or those given since: when, and whether
-        it said `better`."""
-        judged = sa.select(comparisons.c.run_id).where(comparisons.c.judgement.is_not(None))
-        columns = (verdicts.c.run_id, verdicts.c.at, verdicts.c.verdict, verdicts.c.evidence)
-        gates: dict[int, tuple[float, bool]] = {}
+    def labelled_gates(self) -> list[float]:
+        """Return when evidence of labels was looked at (Unix seconds): by each gate that had some,
+        and when the operator first judged answers of a run, which is a test of its own."""
+        judged = (
+            sa.select(sa.func.min(comparisons.c.judged_at))
+            .where(comparisons.c.judgement.is_not(None))
+            .group_by(comparisons.c.run_id)
+        )
+        looked: dict[int, float | None] = {}
         with self._database.read() as connection:
-            by_hand = set(connection.scalars(judged))
-            for run_id, at, said, why in connection.execute(
-                sa.select(*columns).order_by(verdicts.c.id)
-            ):
-                if why.get("certainty") or run_id in by_hand:
-                    first, better = gates.get(run_id, (at, False))
-                    gates[run_id] = (first, better or said == "better")
-        return list(gates.values())
+            by_hand = list(connection.scalars(judged))
+            columns = (verdicts.c.run_id, verdicts.c.at, verdicts.c.evidence)
+            for run_id, at, why in connection.execute(sa.select(*columns).order_by(verdicts.c.id)):
+                looked.setdefault(run_id, at if why.get("certainty") else None)
+        return sorted([at for at in looked.values() if at is not None] + by_hand)
 
     def _update_active(self, run_id: int, **values: Any) -> bool:
         query = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
         with self._database.write() as connection:
             return bool(connection.execute(query.values(values)).rowcount)
+
+
+class VoteTable:
+    """The votes of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
+        """Add whole votes with their samples, all or none, except for questions forgotten
+        meanwhile."""
+        with self._database.write() as connection:
+            there = known(connection, [vote["question_id"] for vote, _ in rows])
+            for vote, drawn in rows:
+                if vote["question_id"] not in there:
+                    continue
+                key = connection.execute(votes.insert().values(dict(vote))).inserted_primary_key
+                assert key is not None
+                connection.execute(
+                    samples.insert(), [{**sample, "vote_id": key[0]} for sample in drawn]
+                )
+
+    def newest(self, question_id: int, limit: int = 5) -> list[dict[str, Any]]:
+        """Return the newest votes on a question, as JSON has them."""
+        query = sa.select(votes).where(votes.c.question_id == question_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(votes.c.id.desc()).limit(limit))
+            return [dict(row._mapping) for row in rows]
+
+    def samples(self, vote_id: int) -> list[dict[str, Any]]:
+        """Return the samples of a vote, in their order, as JSON has them; without token ids."""
+        c = samples.c
+        columns = sa.select(c.text, c.answer, c.finish, c.reward, c.kept)
+        query = columns.where(c.vote_id == vote_id).order_by(c.position)
+        with self._database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
 
 
 def _from_row(row: sa.Row[Any]) -> Run:

@@ -1,7 +1,7 @@
 """The tables. Who writes what: the daemon writes questions, `serving` and `shadow`; a run writes
 its votes, samples, verdicts, adapters, comparisons and observations; an operator writes probes and
-judges comparisons; `wanted` is appended to by runs, operators and the live guard. What is purged or
-old is deleted from all of them by an operator or the daemon. Ids of questions
+judges comparisons; `wanted` is appended to by runs, operators and the live monitor. What is purged
+or old is deleted from all of them by an operator or the daemon. Ids of questions
 and runs are never used twice (`autoincrement`), because adapters are named for runs."""
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
 )
 
 metadata = MetaData(
@@ -75,6 +76,7 @@ questions = Table(
     Column("state", String(24), nullable=False),
     Column("reason", Text),
     Column("exposures", Integer, nullable=False, server_default="0"),
+    Column("sampling", JSON(none_as_null=True), comment="as users sent it; null when unknown"),
     Index("ix_questions_selection", "state", "probe", "id"),
     sqlite_autoincrement=True,
 )
@@ -152,6 +154,7 @@ probes = Table(
     Column("hash", String(64), nullable=False, unique=True),
     Column("body", JSON, nullable=False),
     Column("answers", JSON, nullable=False),
+    Column("rejected", JSON, nullable=False, comment="wrong answers"),
     Column("refuse", Boolean, comment="null says nothing of it"),
     Column("tags", JSON, nullable=False),
     Column("cluster", String(32), nullable=False),
@@ -166,8 +169,12 @@ comparisons = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False),
     Column(
-        "question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False, unique=True
+        "round",
+        Integer,
+        nullable=False,
+        comment="how often the question was asked about before",
     ),
     Column("origin", String(16), nullable=False),
     Column("text_live", AnyText, nullable=False),
@@ -177,6 +184,7 @@ comparisons = Table(
     Column("at", Float, nullable=False),
     Column("judgement", String(16)),
     Column("judged_at", Float),
+    UniqueConstraint("question_id", "round"),
     sqlite_autoincrement=True,
 )
 
@@ -242,6 +250,14 @@ verdicts = Table(
     Column("verdict", String(16), nullable=False),
     Column("evidence", JSON, nullable=False),
     Column("at", Float, nullable=False),
+)
+
+mentions = Table(
+    "mentions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, index=True),
+    comment="questions that a run was started with or that its verdicts quote",
 )
 
 wanted = Table(

@@ -1,250 +1,363 @@
-"""Request bodies read and checked: what a client may ask, and how a refusal says what is wrong."""
+"""The part of vLLM's HTTP API that is spoken here: requests, errors, answers and streams."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self, TypeVar
 
 from jinja2 import TemplateError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
-from ttrl.engine.embedded.fields import Refusal, flag, is_whole, real, whole
-from ttrl.engine.embedded.text import Language
-from ttrl.engine.embedded.work import Order
+from ttrl.engine.embedded.generation import (
+    MAX_ALTERNATIVES,
+    UNFINISHED,
+    Job,
+    Row,
+    Settings,
+)
+from ttrl.engine.embedded.model import Adapter, Model
 
-MAX_ANSWERS = 256
 MAX_PROMPTS = 256
-MAX_ALTERNATIVES = 20
-INT64 = 2**63
-SMALLEST = 1e-9
-
-SHAPING = ("tools", "documents", "add_generation_prompt", "continue_final_message")
-"""Fields of a chat request that go to the template as they are."""
-
-TEMPLATE_OURS = frozenset({"chat_template", "tokenize", "return_dict", "return_tensors"})
-"""What a client must not slip to the tokenizer: a template is a program."""
+FLOOR = -9999.0
+"""JSON has no minus infinity."""
 
 NEUTRAL: Mapping[str, Sequence[Any]] = {
     "allowed_token_ids": (),
     "bad_words": ([],),
     "chat_template": (),
     "echo": (False,),
-    "frequency_penalty": (0,),
-    "include_stop_str_in_output": (False,),
-    "length_penalty": (1,),
+    "length_penalty": (1, 1.0),
     "logit_bias": ({},),
     "logprob_token_ids": (),
-    "min_tokens": (0,),
-    "presence_penalty": (0,),
     "prompt_embeds": (),
-    "repetition_penalty": (1,),
+    "repetition_detection": (),
     "response_format": ({"type": "text"},),
     "structured_outputs": (),
     "suffix": (),
+    "thinking_token_budget": (),
     "tool_choice": ("none", "auto"),
     "truncate_prompt_tokens": (),
     "use_beam_search": (False,),
+    "watermarking": (False,),
 }
 """Fields that vLLM knows and we do not, with the values that change nothing. Better refused than
 ignored: a client would take the answer for what it asked."""
+TEMPLATE_OURS = frozenset({"chat_template", "tokenize", "return_dict", "return_tensors"})
+"""What a client must not slip to the tokenizer: a template is a program."""
+
+R = TypeVar("R", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the model can take and what it does by default: the positions it has, the tokens that
-    end its answers, and sampling fields of its generation_config.json."""
+class Refusal(Exception):
+    """An error answer in vLLM's shape."""
 
-    max_model_len: int
-    end_ids: frozenset[int]
-    defaults: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A checked request: one order for each prompt, and how the answer is to look."""
-
-    model: str | None
-    orders: tuple[Order, ...]
-    stream: bool
-    include_usage: bool
-    return_token_ids: bool
+    def __init__(self, message: str, status: int = 400, kind: str = "BadRequestError") -> None:
+        super().__init__(message)
+        self.status = status
+        error = {"message": message, "type": kind, "param": None, "code": status}
+        self.body = {"error": error}
 
 
-def chat_ask(body: Mapping[str, Any], language: Language, limits: Limits) -> Ask:
-    """Read a chat request. Raises Refusal."""
-    _refuse_unsupported(body)
-    wanted = "max_completion_tokens" if body.get("max_completion_tokens") else "max_tokens"
-    logprobs = whole(body, "top_logprobs", 0, 0, MAX_ALTERNATIVES)
-    if logprobs and not body.get("logprobs"):
-        raise Refusal("When using `top_logprobs`, `logprobs` must be true.", param="top_logprobs")
-    knobs = _knobs(body, limits) | {
-        "logprobs": logprobs if flag(body, "logprobs") else None,
-        "max_tokens": whole(body, wanted, None, 1, limits.max_model_len),
-    }
-    text = _render(body, language)
-    _check_characters(text, language, limits)
-    ids = language.encode(text, special=False)
-    return _ask(body, [_order(ids, knobs, limits)])
+def not_found(message: str) -> Refusal:
+    return Refusal(message, 404, "NotFoundError")
 
 
-def completion_ask(body: Mapping[str, Any], language: Language, limits: Limits) -> Ask:
-    """Read a completion request: one or several prompts, as text or as token ids."""
-    _refuse_unsupported(body)
-    knobs = _knobs(body, limits) | {
-        "logprobs": whole(body, "logprobs", None, 0, MAX_ALTERNATIVES),
-        "max_tokens": whole(body, "max_tokens", 16, 1, limits.max_model_len),
-    }
-    prompts = [_prompt_ids(prompt, language, limits) for prompt in _prompts(body)]
-    return _ask(body, [_order(ids, knobs, limits) for ids in prompts])
-
-
-def _ask(body: Mapping[str, Any], orders: Sequence[Order]) -> Ask:
-    model = body.get("model")
-    if model is not None and not isinstance(model, str):
-        raise Refusal("`model` must be a string.", kind="Bad Request", param="model")
-    options = body.get("stream_options") or {}
-    if not isinstance(options, dict):
-        raise Refusal("`stream_options` must be an object.", param="stream_options")
-    if options and not body.get("stream"):
-        raise Refusal(
-            "Stream options can only be defined when `stream=True`.", param="stream_options"
-        )
-    return Ask(
-        model=model,
-        orders=tuple(orders),
-        stream=flag(body, "stream"),
-        include_usage=flag(options, "include_usage"),
-        return_token_ids=flag(body, "return_token_ids"),
-    )
-
-
-def _knobs(body: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
-    defaults = limits.defaults
-    n, stop_ids, stream = (
-        whole(body, "n", 1, 1, MAX_ANSWERS),
-        _stop_ids(body),
-        flag(body, "stream"),
-    )
-    temperature = real(body, "temperature", defaults.get("temperature", 1.0), 0.0, 2.0)
-    prompt_logprobs = whole(body, "prompt_logprobs", None, 0, MAX_ALTERNATIVES)
-    if temperature == 0 and n and n > 1:
-        raise Refusal(f"n must be 1 when using greedy sampling, got {n}.", param="n")
-    if prompt_logprobs is not None and stream:
-        raise Refusal("`prompt_logprobs` are not available in a stream.", param="prompt_logprobs")
-    ends = frozenset() if flag(body, "ignore_eos") else limits.end_ids
-    return {
-        "n": n,
-        "temperature": temperature,
-        "top_p": real(body, "top_p", defaults.get("top_p", 1.0), SMALLEST, 1.0),
-        "top_k": whole(body, "top_k", int(defaults.get("top_k", 0)), -1, INT64 - 1),
-        "min_p": real(body, "min_p", defaults.get("min_p", 0.0), 0.0, 1.0),
-        "seed": whole(body, "seed", None, -INT64, INT64 - 1),
-        "stop": _stop(body),
-        "stop_ids": stop_ids,
-        "end_ids": ends | stop_ids,
-        "prompt_logprobs": prompt_logprobs,
-        "stream": stream,
-        "priority": whole(body, "priority", 0, -INT64, INT64 - 1),
-    }
-
-
-def _order(ids: Sequence[int], knobs: Mapping[str, Any], limits: Limits) -> Order:
-    room = limits.max_model_len - len(ids)
-    if room < 1:
-        raise Refusal(
-            f"This model's maximum context length is {limits.max_model_len} tokens. However, your "
-            f"prompt contains {len(ids)} input tokens, which leaves none for the answer.",
-            param="input_tokens",
-        )
-    wanted = knobs["max_tokens"]
-    return Order(prompt_ids=tuple(ids), **dict(knobs) | {"max_tokens": min(room, wanted or room)})
-
-
-def _refuse_unsupported(body: Mapping[str, Any]) -> None:
-    for name, neutral in NEUTRAL.items():
-        value = body.get(name)
-        if value is not None and value not in neutral:
-            raise Refusal(f"The embedded engine does not support this `{name}`.", param=name)
-
-
-def _render(body: Mapping[str, Any], language: Language) -> str:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise Refusal("`messages` must be a non-empty list.", kind="Bad Request", param="messages")
-    shaping = {name: body[name] for name in SHAPING if body.get(name) is not None}
-    extra = body.get("chat_template_kwargs") or {}
-    if not isinstance(extra, dict):
-        raise Refusal("`chat_template_kwargs` must be an object.", param="chat_template_kwargs")
-    if extra.keys() & TEMPLATE_OURS:
-        raise Refusal("`chat_template_kwargs` may not replace the template.")
-    if not shaping.get("continue_final_message"):
-        shaping.setdefault("add_generation_prompt", True)
-    turns = [_message(message) for message in messages]
+def read(kind: type[R], body: bytes, model: Model) -> R:
+    """Check a request's body; the model's own sampling defaults fill in what it leaves out. Raises
+    Refusal."""
     try:
-        return language.render(turns, **{**extra, **shaping})
-    except (TemplateError, ValueError, TypeError, KeyError) as error:
-        # The template's own words may quote the messages; it goes to the client that sent them.
-        raise Refusal(f"The chat template refuses this request: {error}") from error
+        fields = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Refusal("The body is not valid JSON.") from error
+    if not isinstance(fields, dict):
+        raise Refusal("The body must be a JSON object.")
+    for name, neutral in NEUTRAL.items():
+        value = fields.get(name)
+        same = ((type(each), each) for each in neutral)  # to Python, True is 1
+        if value is not None and (type(value), value) not in same:
+            raise Refusal(f"The embedded engine does not support this `{name}`.")
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return kind.model_validate({**model.defaults, **given})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Refusal(f"{where}: {first['msg']}" if where else first["msg"]) from error
 
 
-def _message(message: Any) -> dict[str, Any]:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise Refusal("Each message must have a role.", kind="Bad Request", param="messages")
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "\n".join(_part(part) for part in content)
-    if content is not None and not isinstance(content, str):
-        raise Refusal("A message's content must be text.", kind="Bad Request", param="messages")
-    return {**message, "content": content or ""}
+class LoadAdapter(BaseModel):
+    lora_name: str = Field(min_length=1)
+    lora_path: str = Field(min_length=1)
 
 
-def _part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    raise Refusal("This model takes text only.", param="messages")
+class UnloadAdapter(BaseModel):
+    lora_name: str = Field(min_length=1)
 
 
-def _prompts(body: Mapping[str, Any]) -> list[Any]:
-    prompt = body.get("prompt")
-    if not prompt or not isinstance(prompt, str | list):
-        raise Refusal("`prompt` must be provided and non-empty.", param="prompt")
-    if isinstance(prompt, str) or all(is_whole(item) for item in prompt):
-        return [prompt]
-    if len(prompt) > MAX_PROMPTS:
-        raise Refusal(f"At most {MAX_PROMPTS} prompts at once.", param="prompt")
-    return prompt
+class StreamOptions(BaseModel):
+    include_usage: bool = False
 
 
-def _prompt_ids(prompt: Any, language: Language, limits: Limits) -> list[int]:
-    if isinstance(prompt, str) and prompt:
-        _check_characters(prompt, language, limits)
-        return language.encode(prompt, special=True)
-    known = range(language.size)
-    if isinstance(prompt, list) and prompt and all(is_whole(x) and x in known for x in prompt):
-        return prompt
-    raise Refusal("A prompt must be text or the model's token ids.", param="prompt")
+class Request(Settings):
+    """What chats and completions have in common. `model` None is the base model."""
+
+    model: str | None = None
+    stream_options: StreamOptions | None = None
+    return_token_ids: bool = False
+
+    @model_validator(mode="after")
+    def _check_stream(self) -> Self:
+        if self.stream_options and not self.stream:
+            raise ValueError("stream options can only be defined when `stream=True`")
+        return self
+
+    def jobs(self, model: Model, adapter: Adapter | None) -> list[Job]:
+        """Return a job for each prompt. Raises Refusal."""
+        raise NotImplementedError
+
+    def _job(
+        self, ids: list[int], max_tokens: int | None, default: int | None, model: Model, **rest: Any
+    ) -> Job:
+        longest = model.max_model_len
+        room = longest - len(ids)
+        if room < 1:
+            raise Refusal(
+                f"This model's maximum context length is {longest} tokens. However, your prompt "
+                f"contains {len(ids)} input tokens, which leaves none for the answer."
+            )
+        if max_tokens and max_tokens > longest:
+            raise Refusal(f"max_tokens must be at most {longest}, got {max_tokens}.")
+        most = min(room, max_tokens or default or room)
+        if self.min_tokens > most:
+            raise Refusal(
+                f"min_tokens must be less than or equal to max_tokens={most}, "
+                f"got {self.min_tokens}."
+            )
+        return Job(self, ids, most, model, **rest)
 
 
-def _check_characters(text: str, language: Language, limits: Limits) -> None:
+class TextPart(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    role: str
+    content: str | list[TextPart] | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        parts = self.content or ""
+        text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
+        return self.model_dump(exclude_unset=True) | {"content": text}
+
+
+class Chat(Request):
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=MAX_ALTERNATIVES)
+    tools: list[Any] | None = None
+    documents: list[Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool = False
+    chat_template_kwargs: dict[str, Any] = Field({})
+
+    @model_validator(mode="after")
+    def _check_chat(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("when using `top_logprobs`, `logprobs` must be true")
+        if self.chat_template_kwargs.keys() & TEMPLATE_OURS:
+            raise ValueError("`chat_template_kwargs` may not replace the template")
+        return self
+
+    def jobs(self, model: Model, adapter: Adapter | None) -> list[Job]:
+        options: dict[str, Any] = {
+            "add_generation_prompt": not self.continue_final_message,
+            "continue_final_message": self.continue_final_message,
+            **self.model_dump(
+                include={"tools", "documents", "add_generation_prompt"}, exclude_none=True
+            ),
+        }
+        messages = [message.for_template() for message in self.messages]
+        try:
+            text = model.render(messages, **{**self.chat_template_kwargs, **options})
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            # The template's words may quote the messages; they go to the client that sent them.
+            raise Refusal(f"The chat template refuses this request: {error}") from error
+        _check_length(text, model)
+        most = self.max_completion_tokens or self.max_tokens
+        logprobs = self.top_logprobs if self.logprobs else None
+        ids = model.encode(text)
+        rest = {"adapter": adapter, "logprobs": logprobs}
+        return [self._job(ids, most, model.max_new_tokens, model, **rest)]
+
+
+class Completion(Request):
+    prompt: str | list[int] | list[str] | list[list[int]] = Field(min_length=1)
+    logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
+
+    def jobs(self, model: Model, adapter: Adapter | None) -> list[Job]:
+        single = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        prompts: list[Any] = [self.prompt] if single else list(self.prompt)
+        if len(prompts) > MAX_PROMPTS:
+            raise Refusal(f"At most {MAX_PROMPTS} prompts at once.")
+        news, jobs = asyncio.Event(), []
+        for prompt in prompts:
+            ids = prompt
+            if isinstance(prompt, str):
+                _check_length(prompt, model)
+                ids = model.encode(prompt, special=True)
+            if not ids or not all(0 <= token < model.vocabulary_size for token in ids):
+                raise Refusal("A prompt must be text or the model's token ids.")
+            rest = {"adapter": adapter, "logprobs": self.logprobs, "news": news}
+            jobs.append(self._job(ids, self.max_tokens, 16, model, **rest))
+        return jobs
+
+
+def _check_length(text: str, model: Model) -> None:
     # Before tokenizing: a body of many megabytes must not hold everybody up.
-    if len(text) > limits.max_model_len * language.longest_token:
+    if len(text) > model.max_model_len * model.longest_token:
         raise Refusal(
-            f"This model's maximum context length is {limits.max_model_len} tokens. However, your "
-            f"prompt contains {len(text)} characters, more than that many tokens can hold.",
-            param="input_text",
+            f"This model's maximum context length is {model.max_model_len} tokens. However, your "
+            f"prompt contains {len(text)} characters, more than that many tokens can hold."
         )
 
 
-def _stop(body: Mapping[str, Any]) -> tuple[str, ...]:
-    stop = body.get("stop") or []
-    stops = [stop] if isinstance(stop, str) else stop
-    if not isinstance(stops, list) or not all(isinstance(s, str) and s for s in stops):
-        raise Refusal("`stop` must be a non-empty string or a list of them.", param="stop")
-    return tuple(stops)
+class Reply:
+    """The answer to a request, whole or in chunks; `served_name` is the model that was asked."""
 
+    def __init__(
+        self, request: Request, served_name: str, jobs: Sequence[Job], model: Model
+    ) -> None:
+        self._request, self._jobs, self._model = request, jobs, model
+        self._chat = isinstance(request, Chat)
+        self._rows = [row for job in jobs for row in job.rows]
+        self._sent = [(0, 0, False) for _ in self._rows]  # tokens, characters, and the finish
+        chunk = ".chunk" if request.stream else ""
+        self._head = {
+            "id": f"{'chatcmpl' if self._chat else 'cmpl'}-{uuid.uuid4().hex}",
+            "object": f"chat.completion{chunk}" if self._chat else "text_completion",
+            "created": int(time.time()),
+            "model": served_name,
+        }
 
-def _stop_ids(body: Mapping[str, Any]) -> frozenset[int]:
-    ids = body.get("stop_token_ids") or []
-    if not isinstance(ids, list) or not all(map(is_whole, ids)):
-        raise Refusal("`stop_token_ids` must be a list of integers.", param="stop_token_ids")
-    return frozenset(ids)
+    def whole(self) -> dict[str, Any]:
+        """Return the answer to a request that does not stream."""
+        choices = []
+        for index, row in enumerate(self._rows):
+            text: dict[str, Any] = {"text": row.text, **self._prompt(row.job)}
+            if self._chat:
+                text = {"message": {"role": "assistant", "content": row.text, "refusal": None}}
+            choices.append(self._choice(index, row, 0, len(row.token_ids), row.finish) | text)
+        prompt = self._prompt(self._jobs[0]) if self._chat else {}
+        return {**self._head, "choices": choices, "usage": self._usage(), **prompt}
+
+    def opening(self) -> list[dict[str, Any]]:
+        """Return the chunks before the first token."""
+        delta = {"delta": {"role": "assistant", "content": ""}}
+        return [
+            self._chunk(self._choice(index, row, 0, 0, None) | delta) | self._prompt(row.job)
+            for index, row in enumerate(self._rows if self._chat else ())
+        ]
+
+    def news(self) -> list[dict[str, Any]]:
+        """Return the chunks with what came since the last call."""
+        chunks = []
+        for index, row in enumerate(self._rows):
+            first, sent, ended = self._sent[index]
+            finish, count = row.finish, len(row.token_ids)  # in this order
+            if ended or (count == first and not finish):
+                continue
+            text, settings = row.text, row.job.settings
+            if not finish:
+                # Not what may turn out to be half a character, or the beginning of a stop string.
+                text = text.rstrip(UNFINISHED)
+                if settings.stop and not settings.include_stop_str_in_output:
+                    text = text[: max(0, len(text) + 1 - max(map(len, settings.stop)))]
+            piece = text[sent:]
+            self._sent[index] = (count, max(sent, len(text)), bool(finish))
+            delta = {"delta": {"content": piece}} if self._chat else {"text": piece}
+            chunks.append(self._chunk(self._choice(index, row, first, count, finish) | delta))
+        return chunks
+
+    def closing(self) -> list[dict[str, Any]]:
+        """Return the chunk after the last token, if it was asked for."""
+        options = self._request.stream_options
+        wanted = options and options.include_usage
+        return [{**self._head, "choices": [], "usage": self._usage()}] if wanted else []
+
+    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
+        return {**self._head, "choices": [choice]}
+
+    def _choice(
+        self, index: int, row: Row, start: int, end: int, finish: str | None
+    ) -> dict[str, Any]:
+        """Return what all choices say of the tokens from `start` to `end`."""
+        choice: dict[str, Any] = {
+            "index": index,
+            "logprobs": self._logprobs(row, start, end) if end else None,
+            "finish_reason": finish,
+            "stop_reason": row.stop_reason if finish else None,
+        }
+        if self._request.return_token_ids:
+            choice["token_ids"] = row.token_ids[start:end]
+        return choice
+
+    def _usage(self) -> dict[str, int]:
+        prompt = sum(len(job.prompt_ids) for job in self._jobs)
+        answers = sum(len(row.token_ids) for row in self._rows)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": answers,
+            "total_tokens": prompt + answers,
+        }
+
+    def _prompt(self, job: Job) -> dict[str, Any]:
+        prompt: dict[str, Any] = {}
+        if self._request.return_token_ids:
+            prompt["prompt_token_ids"] = job.prompt_ids
+        if job.prompt_logprobs:
+            prompt["prompt_logprobs"] = [
+                None if logprob is None else {str(token): {"logprob": max(logprob, FLOOR)}}
+                for token, logprob in zip(job.prompt_ids, job.prompt_logprobs, strict=True)
+            ]
+        return prompt
+
+    def _logprobs(self, row: Row, start: int, end: int) -> dict[str, Any] | None:
+        """Return those of the tokens from `start` to `end`; None if they were not asked for."""
+        wanted = row.job.logprobs
+        if wanted is None:
+            return None
+        own = list(zip(row.token_ids[start:end], row.logprobs[start:end], strict=True))
+        tops = [top[:wanted] for top in row.tops[start:end]]
+        if self._chat:
+            entries = [
+                self._entry(*pair) | {"top_logprobs": [self._entry(*each) for each in top]}
+                for pair, top in zip(own, tops, strict=True)
+            ]
+            return {"content": entries}
+        tokens = [self._model.token(token) for token in row.token_ids[:end]]
+        return {
+            "text_offset": [len("".join(tokens[:at])) for at in range(start, end)],
+            "tokens": tokens[start:],
+            "token_logprobs": [max(logprob, FLOOR) for _, logprob in own],
+            # The sampled token and, beside it, the likeliest.
+            "top_logprobs": [
+                {self._model.token(token): max(logprob, FLOOR) for token, logprob in (pair, *top)}
+                for pair, top in zip(own, tops, strict=True)
+            ],
+        }
+
+    def _entry(self, token_id: int, logprob: float) -> dict[str, Any]:
+        token = self._model.token(token_id)
+        return {
+            "token": token,
+            "logprob": max(logprob, FLOOR),
+            "bytes": list(token.encode("utf-8", errors="replace")),
+        }

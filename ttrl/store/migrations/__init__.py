@@ -1,0 +1,80 @@
+"""Alembic's directory: the revisions of the schema, and the copies that are made before a store is
+migrated to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from ttrl.files import fsync, hand_over, stamp
+from ttrl.store.backends import copy_file
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+DIRECTORY = Path(__file__).parent
+TABLE = sa.table("alembic_version", sa.column("version_num", sa.String))
+PART = "store.part"
+KEPT = 3
+"""Copies from before a migration that are kept."""
+
+
+def revision_of(connection: sa.Connection) -> str | None:
+    """Return the revision that a store has; None before the first."""
+    if not sa.inspect(connection).has_table(TABLE.name):
+        return None
+    revision: str | None = connection.scalar(sa.select(TABLE.c.version_num))
+    return revision
+
+
+def known() -> list[str]:
+    """Return every revision that this ttrl knows, newest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_config())
+    return [script.revision for script in scripts.walk_revisions()]
+
+
+def upgrade(connection: sa.Connection, revision: str) -> None:
+    """Migrate to a revision, in the transaction that is under way."""
+    from alembic import command
+
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def copy_before(source: Path, directory: Path, revision: str, at: float) -> Path:
+    """Copy a store that is about to be migrated, and return where the copy is. All but the newest
+    such copies are deleted: a start that fails is tried again and again. Raises OSError,
+    sqlite3.Error."""
+    directory.mkdir(exist_ok=True, mode=0o700)
+    final = directory / f"store-{revision}-{stamp(at)}.sqlite"
+    part = directory / PART
+    part.unlink(missing_ok=True)
+    copy_file(source, part)
+    part.rename(final)
+    fsync(directory)
+    for old in copies(directory)[KEPT:]:
+        old.unlink()
+    hand_over(directory, directory.parent)
+    return final
+
+
+def copies(directory: Path) -> list[Path]:
+    """Return the copies from before migrations, newest first."""
+    return sorted(
+        directory.glob("store-*.sqlite"),
+        key=lambda path: path.stem.rpartition("-")[2],
+        reverse=True,
+    )
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(DIRECTORY))
+    return config

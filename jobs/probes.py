@@ -1,0 +1,259 @@
+"""The evaluation set: which probes a version is asked, what that costs, and what the operator is
+asked to judge."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from jobs.candidate import checkpoint_steps
+from ttrl.config import Config, GateConfig
+from ttrl.evaluation.evidence import Probe, budget, labels_for
+from ttrl.evaluation.labelling import Pair, Side, Told, Undecided, draw, to_judge, to_judge_again
+from ttrl.evaluation.probes import Apart, LabelledProbe, ProbeOrigin
+from ttrl.questions.question import Question
+from ttrl.questions.regime import Regime, Usage, evaluated
+from ttrl.store import Store
+from ttrl.store.comparisons import History
+from ttrl.store.questions import StoredQuestion
+
+CORE = 0.25
+"""Share of a cohort that stays, so that one night can be compared with any other."""
+POOL = 4
+"""The other part is drawn among the newest, so many times its size."""
+WEEK_SECONDS = 7 * 86400.0
+MOST_TO_CHOOSE = 64
+"""Labelled probes that choose a run's best step, at most: with 16 answers each they tell steps
+apart that differ by a few points, and every other one makes the verdict surer."""
+
+
+def cohort(
+    held_out: Iterable[StoredQuestion], size: int, *, period: float, now: float, key: bytes
+) -> list[StoredQuestion]:
+    """The `size` questions that a gate asks at `now` (Unix seconds), one a cluster, the core first.
+
+    The core is the longest-standing ones. The others are drawn anew, by `key`, whenever a period
+    (seconds) begins, among what was asked before it; so of few questions many are drawn again, of
+    POOL times as many one in POOL. A question that comes in later has its turn in the next period,
+    unless there are too few.
+    """
+    each = _one_a_cluster(held_out)
+    core, rest = each[: round(CORE * size)], each[round(CORE * size) :]
+    turn = int(now // period)
+    before = [row for row in rest if row.first_seen < turn * period]
+    pool = before[-POOL * (size - len(core)) :]
+    drawn = sorted(pool, key=lambda row: _place(row, turn, key))
+    return [*core, *drawn, *rest[len(before) :]][:size]
+
+
+def _one_a_cluster(held_out: Iterable[StoredQuestion]) -> Sequence[StoredQuestion]:
+    """The longest-standing first."""
+    first: dict[str, StoredQuestion] = {}
+    for row in sorted(held_out, key=lambda row: (row.first_seen, row.id)):
+        first.setdefault(row.question.cluster, row)
+    return list(first.values())
+
+
+def _place(row: StoredQuestion, turn: int, key: bytes) -> bytes:
+    return hmac.digest(key, f"{turn} {row.question.hash}".encode(), "sha256")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question for all versions, by the id of its row: labelled, or held out of the traffic.
+    `traffic` says that it is one of those that stand for the traffic at present, whatever is known
+    of it."""
+
+    id: int
+    question: Question
+    label: LabelledProbe | None = None
+    traffic: bool = False
+
+    @property
+    def decided(self) -> LabelledProbe | None:
+        """Its label, if that says of every answer whether it is right."""
+        return self.label if self.label is not None and self.label.decides else None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A probe as the gate sees it, and the whole texts of live version and candidate."""
+
+    item: Item
+    probe: Probe
+    live: Sequence[str]
+    candidate: Sequence[str]
+
+
+def regime_of(question: Question, usage: Usage, config: Config) -> Regime:
+    """Return how a question is evaluated."""
+    return evaluated(question.hash, question.sampling, usage, max_tokens=config.vote.longest)
+
+
+def known(labelled: Iterable[LabelledProbe], traffic: Collection[str] = ()) -> list[Item]:
+    """Labelled probes as questions; `traffic` has the hashes of those that stand for it."""
+    return [Item(row.id, row.question, row, row.question.hash in traffic) for row in labelled]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of evaluating in a whole run: samples, about, and tokens at most."""
+
+    samples: int
+    tokens: int
+
+
+def cost(
+    config: Config,
+    steps: int,
+    labelled: Sequence[LabelledProbe],
+    held_out: Sequence[Question],
+    usage: Usage,
+    *,
+    from_base: bool,
+) -> Cost:
+    """What evaluating in a run of so many steps draws of these probes: of one that is asked
+    greedily one sample alone, and of any other whose label decides one more at temperature 0."""
+    decided = [regime_of(each.question, usage, config) for each in labelled if each.decides]
+    undecided = [each.question for each in labelled if not each.decides]
+    others = [regime_of(each, usage, config) for each in (*undecided, *held_out)]
+    choosing = to_choose(len(decided), config.gate) / max(1, len(decided))
+    snapshots = len(checkpoint_steps(steps, config.update.snapshots))
+    arms = 2 if from_base else 3  # live version and candidate, and the base if it does not serve
+
+    def drawn(regime: Regime) -> int:
+        return 1 if regime.greedy else config.gate.samples
+
+    counted = [
+        *((each, arms * drawn(each)) for each in others),
+        *((each, snapshots * choosing * drawn(each)) for each in decided),
+        *((each, arms * (1 - choosing) * (drawn(each) + (not each.greedy))) for each in decided),
+    ]
+    return Cost(
+        round(sum(samples for _, samples in counted)),
+        round(sum(samples * each.max_tokens for each, samples in counted)),
+    )
+
+
+def to_choose(labelled: int, settings: GateConfig) -> int:
+    """How many of the labelled probes choose a run's best step; none where that would be few."""
+    count = min(round(settings.choosing * labelled), MOST_TO_CHOOSE)
+    return count if count >= settings.min_probes else 0
+
+
+def outlook(store: Store, settings: GateConfig) -> dict[str, Any]:
+    """How far a verdict by labels is away: the labelled probes there are (near-duplicates as one),
+    and about how many prove candidates that answer 5, 10 or 20% more of the questions correctly,
+    and lose none, in nine of ten gates."""
+    labels = len({probe.cluster for probe in store.probes.labelled() if probe.decides})
+    threshold = budget(store.runs.labelled_gates(), time.time(), settings).threshold
+    needed = {}
+    for points in (20, 10, 5):
+        total = judging = labels_for(points / 100, threshold)
+        while total - to_choose(total, settings) < judging:
+            total += 1
+        needed[f"+{points}"] = total
+    return {"labels": labels, "needed": needed}
+
+
+def traffic(
+    store: Store, settings: GateConfig, labelled: Sequence[LabelledProbe]
+) -> list[StoredQuestion]:
+    """The held-out questions that a gate asks at present and of which nothing is known; one like a
+    labelled probe adds nothing to it."""
+    clusters = {probe.cluster for probe in labelled}
+    standing = _standing(store, settings, labelled)
+    return [row for row in standing if row.question.cluster not in clusters]
+
+
+def to_ask(store: Store, settings: GateConfig) -> list[Item]:
+    """Every labelled probe, and the others that stand for the traffic at present."""
+    labelled = store.probes.labelled()
+    hashes = {row.question.hash for row in _standing(store, settings, labelled)}
+    others = traffic(store, settings, labelled)
+    return [
+        *known(labelled, hashes),
+        *(Item(row.id, row.question, traffic=True) for row in others),
+    ]
+
+
+def _standing(
+    store: Store, settings: GateConfig, labelled: Sequence[LabelledProbe]
+) -> list[StoredQuestion]:
+    """The held-out questions that stand for the traffic at present. Those that were judged stay
+    among them: without the ones on which versions disagree only easy ones would be left."""
+    clusters = {probe.cluster for probe in labelled if probe.origin is ProbeOrigin.OPERATOR}
+    return cohort(
+        (row for row in store.holdout.probes() if row.question.cluster not in clusters),
+        settings.probes,
+        period=settings.cohort.total_seconds(),
+        now=time.time(),
+        key=store.holdout.key(),
+    )
+
+
+def apart(store: Store, traffic: Iterable[Question]) -> Apart:
+    """What training keeps away from: every probe, labelled or held out, asked at present or not.
+    `traffic` are the questions that it would train on."""
+    labelled = (probe.question for probe in store.probes.labelled())
+    return Apart(chain(labelled, store.holdout.all()), traffic)
+
+
+def to_label(
+    store: Store, settings: GateConfig, run_id: int, compared: Sequence[Compared]
+) -> list[Pair]:
+    """What to ask the operator about: this week's random questions as far as they are missing,
+    where the versions disagree, and answers that judgements so far do not decide on. Random ones
+    that have a pair already are marked in the store."""
+    since, history = time.time() - WEEK_SECONDS, store.comparisons.history()
+    standing = _standing(store, settings, store.probes.labelled())
+    fresh = [
+        row.id
+        for row in standing
+        if (seen := history.get(row.question.hash)) is None or seen.origin is not ProbeOrigin.RANDOM
+    ]
+    missing = settings.random_labels - store.comparisons.drawn_since(since)
+    at_random = draw(fresh, missing, seed=run_id)
+    store.comparisons.mark_random(at_random & {seen.question_id for seen in history.values()})
+    told = [
+        Told(
+            each.item.id,
+            each.live,
+            each.probe.live.answers,
+            each.candidate,
+            each.probe.candidate.answers,
+        )
+        for each in compared
+        if each.item.label is None and each.item.question.hash not in history
+    ]
+    again = settings.random_labels - store.comparisons.drawn_since(since, again=True)
+    undecided = [one for each in compared for one in _undecided(each, history)]
+    return [
+        *to_judge(told, at_random, seed=run_id),
+        *to_judge_again(undecided, again, seed=run_id),
+    ]
+
+
+def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[Undecided]:
+    """The live version's answers to a question that was drawn at random of which nobody knows
+    whether they are right, though others to it are known to be wrong."""
+    label, live = compared.item.label, compared.probe.live
+    seen = history.get(compared.item.question.hash)
+    if label is None or not label.rejected or live.rejected is None or seen is None:
+        return
+    if seen.origin is not ProbeOrigin.RANDOM or seen.waiting or seen.skipped:
+        return
+    for text, answer, rejected in zip(compared.live, live.answers, live.rejected, strict=True):
+        if answer is not None and not rejected:
+            yield Undecided(seen.question_id, seen.rounds, Side(text, answer))
+
+
+def random_place(run_id: int, asked: Item) -> tuple[bytes, str]:
+    """Return where a probe stands in this run's random order, near-duplicates side by side."""
+    told = f"{run_id} {asked.question.cluster}".encode()
+    return hashlib.sha256(told).digest(), asked.question.hash

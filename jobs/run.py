@@ -1,0 +1,704 @@
+"""One training run, from top to bottom: start, select, train (sample, vote, reward, step, monitor),
+evaluate, gate, publish.
+
+A process of its own, `python -m jobs.run`: its death leaves the daemon serving.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from jobs import process, selection
+from jobs.candidate import Candidate, checkpoint_steps
+from jobs.evaluation import Evaluation
+from jobs.probes import Compared, apart, to_label
+from jobs.sampling import MeaningRefused, known_answers, reader_for, sized
+from jobs.selection import Descent
+from ttrl import rewards
+from ttrl.adapters import versions
+from ttrl.adapters.base import identify
+from ttrl.adapters.versions import Manifest
+from ttrl.config import Config
+from ttrl.datasets import ReferencesUnreadable
+from ttrl.engine.client import EngineClient, EngineError, EngineRefused
+from ttrl.engine.memory import MemoryRefused
+from ttrl.engine.pacing import Pacer
+from ttrl.engine.proof import Pin
+from ttrl.evaluation import gate
+from ttrl.evaluation.drift import Drift
+from ttrl.evaluation.estimates import Quality
+from ttrl.evaluation.evidence import budget
+from ttrl.evaluation.gate import Judgement, Verdict
+from ttrl.monitoring import run as guard
+from ttrl.monitoring.run import Action, Ruling
+from ttrl.monitoring.signs import Signs, Watch
+from ttrl.rewards import RewardFailed, RewardUnknown
+from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, rows
+from ttrl.sampling.selection import Rounds
+from ttrl.store import Store, StoreError
+from ttrl.store.adapters import AdapterRow, AdapterState, Author, Forgotten
+from ttrl.store.database import OUTAGE, cause
+from ttrl.store.measurements import Kind
+from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.store.runs import RunState
+from ttrl.training.types import (
+    OUT_OF_MEMORY,
+    Row,
+    SettingRefused,
+    TrainingEnded,
+    UpdateDiverged,
+)
+from ttrl.votes import VoteOutcome
+
+if TYPE_CHECKING:
+    from ttrl.training.grpo import Trainer
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 5.0
+STORE_PATIENCE_SECONDS = 60.0
+"""Nobody waits for a run: it need not fail because another holds the store for a while."""
+FORESEEN = (
+    EngineError,
+    versions.AdapterDamaged,
+    SettingRefused,
+    UpdateDiverged,
+    MemoryRefused,
+    MeaningRefused,
+    ReferencesUnreadable,
+    RewardFailed,
+    RewardUnknown,
+    Forgotten,
+)
+"""Failures whose own words are the run's reason; none of them quotes a user or a model."""
+DRAWS_PER_STEP = 4
+"""Times that a step samples further questions in place of those that teach nothing."""
+FAILED_DRAWS = 3
+"""Draws on end without one answered question, each tried again for a minute, after which the engine
+is taken to be gone."""
+REPLAYED_STEPS = 4
+"""Steps after which samples are too old to be trained on again: the ratio of probabilities, which
+corrects for their age, strays too far from 1."""
+PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
+"""Sequences kept to prove what the engine serves, and what of them at most: the end of the prompt
+and the beginning of the answer."""
+RUNS_SWEPT = 20
+"""Runs that may have left a version in its place without a row."""
+
+End = tuple[RunState, str]
+"""How a run ended, and why."""
+
+
+def execute(config: Config, store: Store, client: EngineClient, run_id: int) -> RunState:
+    """Take the queued run through to its end, and return how it ended. Every failure is an end with
+    a reason in the store; only what nobody foresaw is raised as well."""
+    state, reason = RunState.FAILED, ""
+    try:
+        state, reason = Run(config, store, client, run_id).adapt()
+    except process.Stopped as stopped:
+        state, reason = RunState.ABORTED, str(stopped)
+    except FORESEEN as error:
+        reason = str(error)
+    except MemoryError:
+        reason = OUT_OF_MEMORY
+    except (DBAPIError, PoolTimeout, StoreError) as error:
+        reason = f"the store could not be used: {cause(error)}"
+    except OSError as error:
+        reason = f"{error.strerror or error} ({error.filename})"
+    except BaseException as error:
+        reason = f"unexpected {type(error).__name__}; see the run's log"
+        raise
+    finally:
+        end(config, store, run_id, state, reason)
+    return state
+
+
+class Run:
+    """One run, and what its steps share."""
+
+    start: Descent
+    candidate: Candidate
+    roller: Roller
+    pacer: Pacer
+    steps: int
+
+    def __init__(self, config: Config, store: Store, client: EngineClient, run_id: int) -> None:
+        self.config = config
+        self.store = store
+        self.client = client
+        self.id = run_id
+        self.tally = Tally()
+        self.ruling = Ruling(Action.GO_ON, trusted=0)
+        self.trained_on: set[int] = set()
+        """Ids of the questions that taught something."""
+        self._asked: set[int] = set()
+        self._groups: list[Group] = []
+        """Of the newest step."""
+        self._pins: Sequence[Pin] = ()
+        self._replayable: deque[tuple[int, Sequence[Row]]] = deque()
+        """A question's rows, after the number of the step that they were sampled for."""
+        self._draws = self._failed_draws = self._tokens = 0
+        self._seen: list[Signs] = []
+        self._random = Random(config.update.seed)
+
+    def adapt(self) -> End:
+        """Do the whole run, in the order in which it reads. Raises one of FORESEEN, or what nobody
+        foresaw."""
+        self.config = config = sized(self.config, self.client)
+        store = self.store
+        with process.signals_deferred():
+            rewards.load(config.vote.rewards)
+
+        self.start = selection.descent(config, store)
+        parent = self.start.parent.name if self.start.parent else None
+        store.runs.start(self.id, parent=parent, begins=self.start.begins)
+
+        questions = self._select()
+        if not questions:
+            return RunState.NOTHING, "there are no new questions to train on"
+
+        store.runs.enter(self.id, RunState.UPDATING)
+        steps = config.update.steps_over(len(questions), self.start.updates)
+        served = parent or self.client.base_model().name
+        kept = checkpoint_steps(steps, config.update.snapshots)
+        reader, references = reader_for(config), known_answers(config)
+        observe = partial(store.runs.observe, self.id)
+        with (
+            Candidate(self.client, scratch(config, self.id), self.id, served, kept) as candidate,
+            pacer_for(self.client, config.vote, observe) as pacer,
+        ):
+            # Before anything is trained: it holds fast what the candidate is compared with.
+            evaluation = Evaluation(self.client, store, config, self.id, pacer, reader)
+            roller = Roller(self.client, config.vote, config.update, pacer, reader, references)
+            self.prepare(questions, steps, candidate, roller, pacer)
+
+            trainer, ended = self._train()
+            if not candidate.steps:
+                return RunState.NOTHING, self.tally.nothing(config.vote.longest)
+            trusted = self.trusted_steps()
+            if not trusted:
+                reason = _with_remarks(self.ruling.words(), self._remarks())
+                return self._reject(reason) if self.ruling.collapse else (RunState.REJECTED, reason)
+            candidate.load(evaluation.best_step(trusted, candidate.load))
+            try:
+                pinned = trainer.logprobs(self.pins(), candidate.directory)
+            except UpdateDiverged as error:
+                raise UpdateDiverged(_with_remarks(str(error), ended)) from error
+            del trainer, self.save  # and with them the model
+
+            store.runs.enter(self.id, RunState.JUDGING)
+            compared = evaluation.evaluate(candidate.version)
+            drift = evaluation.drift(pinned, candidate)
+            judgement, quality = self._judge(evaluation, compared, drift)
+            again = self.start.words if self.start.again else ""
+            remarks = (ended, again, self._remarks(), evaluation.remarks())
+            reason = f"{judgement.verdict}: {judgement.reason}"
+            if judgement.verdict is Verdict.WORSE:
+                return self._reject(_with_remarks(reason, *remarks))
+
+            store.runs.enter(self.id, RunState.PUBLISHING)
+            ships = judgement.ships(config.gate.ship) and evaluation.current
+            row = self._publish(AdapterState.APPROVED if ships else AdapterState.HELD, reason)
+            self._note_quality(row.name, quality)
+            store.measurements.add(Kind.POLICY, row.name, asdict(drift))
+            row = store.adapters.publish(row, self.trained_on, pinned, author=Author.RUN)
+            state = RunState.PUBLISHED if row.state is AdapterState.APPROVED else RunState.HELD
+            return state, _with_remarks(row.reason or "", *remarks)
+
+    # Select
+
+    def _select(self) -> list[StoredQuestion]:
+        """The questions of the request, or recorded ones; none that is like a probe."""
+        config, store = self.config, self.store
+        hashes = store.runs.get(self.id).request.get("hashes")
+        if hashes is not None:
+            candidates = store.questions.named(hashes)
+        else:
+            candidates = selection.candidates(config, store, self.start)
+        probes = apart(store, (row.question for row in candidates))
+        like_a_probe = {row.id for row in candidates if probes.like(row.question)}
+        store.questions.guard(sorted(like_a_probe))
+        free = [row for row in candidates if row.id not in like_a_probe]
+        if hashes is not None:
+            return free
+        selected = selection.select(config, store, self.start, free)
+        store.questions.wait({question.id: why for question, why in selected.left_out})
+        numbers = {"chosen": len(selected.chosen), "left_out": selected.counts}
+        store.runs.observe(self.id, "selection", numbers)
+        return list(selected.chosen)
+
+    # Train
+
+    def prepare(
+        self,
+        questions: Sequence[StoredQuestion],
+        steps: int,
+        candidate: Candidate,
+        roller: Roller,
+        pacer: Pacer,
+    ) -> None:
+        """Take what training needs."""
+        update = self.config.update
+        passes = update.passes if update.steps is None else None
+        self.rounds = Rounds(questions, seed=update.seed, passes=passes)
+        self.steps, self.candidate, self.roller, self.pacer = steps, candidate, roller, pacer
+        self._watch = Watch(roller.reader)
+        self._began = self._last_report = time.monotonic()
+
+    def _train(self) -> tuple[Trainer, str]:
+        """Train, and say why that ended before all steps were done, if it did. What goes wrong
+        after a first step leaves the steps before it to be judged; before it, it is raised."""
+        with process.signals_deferred():
+            from ttrl.training.grpo import Trainer  # torch: here, and nowhere before
+
+        config, parent = self.config, self.start.parent
+        trainer = Trainer(
+            config.model.name,
+            config.state_dir / "adapters" / parent.name if parent else None,
+            config.update,
+            steps=self.steps,
+            temperature=config.vote.temperature,
+            max_tokens=config.vote.longest,
+            scratch=self.candidate.scratch,
+        )
+        self.save = trainer.save_adapter
+        reason = ""
+        try:
+            trainer.run(self.next_batch)
+        except (TrainingEnded, UpdateDiverged, MemoryError) as error:
+            if not self.candidate.steps and not isinstance(error, TrainingEnded):
+                raise
+            if isinstance(error, MemoryError):
+                reason = OUT_OF_MEMORY
+            else:
+                reason = str(error) or "no more questions have a training signal"
+        trainer.free()  # with what the error held on to
+        done = max(self.candidate.steps, default=0)
+        early = reason and done < self.steps
+        return trainer, f"after {done} of {self.steps} steps: {reason}" if early else ""
+
+    def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
+        """Finish the step that was done, of which the trainer logged these numbers, and return the
+        rows of the next. Raises TrainingEnded where there is to be none."""
+        if step:
+            self._report("step", step, numbers)
+            self.candidate.deploy(self.save, step)
+            if reason := self._monitor() or self._spent():
+                raise TrainingEnded(reason)
+        if step == self.steps:
+            return ()
+
+        # Sample and vote until enough questions teach something; once the run has spent what it
+        # may, one is enough.
+        replayed = self._replayed(step + 1)
+        needed = self.config.update.questions_per_step - len(replayed)
+        self._pins, self._groups = self.pins(), []
+        for _ in range(DRAWS_PER_STEP):
+            self._groups += self._sample(needed - self._count_informative())
+            enough = 1 if self._spent() else needed
+            if self._count_informative() >= enough or not len(self.rounds):
+                break
+        if not self._count_informative():
+            if self._groups:  # counted as well: it says why there is nothing to learn
+                self._report("draw", len(self._seen), {})
+                self._monitor()  # a collapse to one answer leaves nothing to learn either
+            if self.rounds.used_up:
+                asked = f"update.passes={self.config.update.passes} times"
+                raise TrainingEnded(f"each question with a training signal was sampled {asked}")
+            raise TrainingEnded
+
+        # Where fewer teach than a step needs, those that cannot fill its rows with an advantage
+        # of zero.
+        usable = sorted(
+            (group for group in self._groups if group.kept), key=lambda group: not group.informative
+        )
+        used = [usable[place % len(usable)] for place in range(needed)]
+        self._note_fates(used)
+        batch = [list(training_rows(group, self.config.update.keep)) for group in used]
+        if self.config.update.replay:
+            self._replayable += (
+                (step + 1, rows)
+                for rows, group in zip(batch, used, strict=True)
+                if group.informative
+            )
+        return [row for rows in [*batch, *replayed] for row in rows]
+
+    def _sample(self, count: int) -> list[Group]:
+        """Sample so many questions under the candidate's weights, vote, and write that down."""
+        self._draws += 1
+        failures: list[EngineError] = []
+
+        def fail(question: StoredQuestion, error: EngineError) -> None:
+            failures.append(error)
+            self.rounds.give_back(question)
+
+        groups = self.roller.roll(
+            self.rounds.take(count),
+            version=self.candidate.version,
+            draw=self._draws,
+            refused=self._refuse,
+            failed=fail,
+        )
+        self._failed_draws = 0 if groups or not failures else self._failed_draws + 1
+        if failures:
+            self._go_on_after(failures)
+        self.store.votes.add([rows(group, run_id=self.id, step=self._draws) for group in groups])
+        for group in groups:
+            self._asked.add(group.question.id)
+            self.tally.add(group)
+            self._tokens += group.tokens
+            if group.settled:
+                self.rounds.drop(group.question.id)
+        return groups
+
+    def _go_on_after(self, failures: Sequence[EngineError]) -> None:
+        """Leave out the questions that could not be had; they come again in a later draw. Raises
+        where the engine is taken to be gone: TrainingEnded if there are steps to judge, the
+        engine's error if there are none."""
+        self.tally.unanswered += len(failures)
+        self.store.runs.observe(self.id, "unanswered", {"questions": len(failures)})
+        newest = failures[-1]
+        log.warning("leaving %d questions out of this step: %s", len(failures), newest)
+        if self._failed_draws >= FAILED_DRAWS:
+            if not self._seen:
+                raise newest
+            raise TrainingEnded(f"the engine stopped answering: {newest}")
+        if any(isinstance(error, EngineRefused) and error.status == 404 for error in failures):
+            try:
+                self.candidate.reload_if_lost()
+            except EngineError as error:
+                log.warning("the engine does not have the version in training: %s", error)
+
+    def _refuse(self, question: StoredQuestion, error: EngineRefused) -> None:
+        self.rounds.drop(question.id)
+        self.store.questions.mark(question.id, QuestionState.REFUSED, f"status {error.status}")
+
+    def _note_fates(self, used: Sequence[Group]) -> None:
+        """What a question taught once is not forgotten when it has nothing more to teach."""
+        for group in self._groups:
+            question = group.question
+            known = question.state is QuestionState.LEARNED_FROM or question.id in self.trained_on
+            teaches = group.informative and group in used
+            if teaches:
+                self.trained_on.add(question.id)
+            if not known and (teaches or not group.informative):
+                self.store.questions.mark(question.id, *group.fate)
+
+    def _replayed(self, step: int) -> list[Sequence[Row]]:
+        """Rows of questions of the steps before this one, a question's together."""
+        while self._replayable and self._replayable[0][0] < step - REPLAYED_STEPS:
+            self._replayable.popleft()
+        rows = [rows for _, rows in self._replayable]
+        count = int(self.config.update.replay * self.config.update.questions_per_step)
+        return self._random.sample(rows, min(count, len(rows)))
+
+    def _count_informative(self) -> int:
+        return sum(group.informative for group in self._groups)
+
+    def _report(self, kind: str, steps: int, numbers: Mapping[str, float]) -> None:
+        """Write down what the newest samples showed and what has been spent so far."""
+        now = time.monotonic()
+        signs = self._watch.read(steps, self._groups, numbers)
+        self._seen.append(signs)
+        self.store.runs.count(
+            self.id,
+            steps=steps,
+            questions=len(self._asked),
+            samples=self.tally.samples,
+            tokens=self._tokens,
+        )
+        paced = self.pacer.take()
+        sampled = sum(len(group.drawn.samples) for group in self._groups)
+        ours = {
+            "steps": self.steps,
+            "informative": 1 - signs.no_signal,
+            "seconds": now - self._last_report,
+            "samples": self.tally.samples,
+            "tokens": self._tokens,
+            "step_samples": sampled,
+            "step_tokens": sum(group.tokens for group in self._groups),
+            "outcomes": Counter(group.vote.outcome for group in self._groups),
+            "shares": [round(group.vote.share, 3) for group in self._groups],
+            "step_saved": len(self._groups) * self.config.vote.samples - sampled,
+            "in_flight_limit": paced.mean_limit,
+            "paused_seconds": paced.paused_seconds,
+        }
+        self.store.runs.observe(self.id, kind, {**numbers, **asdict(signs), **ours})
+        self._last_report = now
+
+    def _monitor(self) -> str:
+        """Why the run's monitor stops it, if it does."""
+        self.ruling = guard.judge(self._seen, self.config.guard)
+        if not self.ruling.stops:
+            return ""
+        self.store.runs.observe(self.id, "guard", asdict(self.ruling))
+        return self.ruling.words()
+
+    def _spent(self) -> str:
+        """Which limit of the run is reached, if one is."""
+        limits = self.config.update
+        if self._tokens >= limits.max_tokens:
+            return "update.max_tokens was reached"
+        if time.monotonic() - self._began >= limits.time_limit.total_seconds():
+            return "update.time_limit was reached"
+        return ""
+
+    # Evaluate, gate, publish
+
+    def trusted_steps(self) -> list[int]:
+        """The steps whose weights were kept and are trusted by the run's monitor."""
+        return [step for step in self.candidate.steps if step <= self.ruling.trusted]
+
+    def pins(self) -> Sequence[Pin]:
+        """A sequence of each question of the newest step that brought any, where the weights must
+        differ most: the weights are proven by them wherever they are loaded."""
+        return [_pin(group) for group in self._groups if group.kept][-PINS:] or self._pins
+
+    def _judge(
+        self, evaluation: Evaluation, compared: Sequence[Compared], drift: Drift
+    ) -> tuple[Judgement, Quality | None]:
+        """Have the gate judge the answers of base, live version and candidate, and write down what
+        it found. Return the candidate's quality as well, which has no name yet."""
+        store, settings = self.store, self.config.gate
+        probes = [each.probe for each in compared]
+        allowed = budget(store.runs.labelled_gates(), time.time(), settings)
+        looked = evaluation.staleness()
+        judgement = gate.judge(probes, settings, allowed, drift, looked)
+        evidence = judgement.numbers()
+        store.runs.add_verdict(
+            {
+                "run_id": self.id,
+                "adapter": self.candidate.version,
+                "against": evaluation.live,
+                "verdict": judgement.verdict,
+                "evidence": evidence,
+            }
+        )
+        labelled = sum(probe.labelled for probe in probes)
+        metrics = {
+            "verdict": judgement.verdict,
+            "labelled": labelled,
+            "held_out": len(probes) - labelled,
+            "checks": [
+                {key: check[key] for key in ("rule", "outcome", "tag", "compared")}
+                for check in evidence["checks"]
+            ],
+            "certainty": evidence["certainty"],
+        }
+        store.runs.observe(self.id, "verdict", metrics)
+        if judgement.verdict is not Verdict.WORSE:  # nobody needs to judge what is thrown away
+            store.comparisons.add(self.id, to_label(store, settings, self.id, compared))
+        base, live, candidate = evaluation.qualities(compared, looked)
+        self._note_quality(None, base)
+        if evaluation.parent is not None:
+            self._note_quality(evaluation.parent, live)
+        return judgement, candidate
+
+    def _note_quality(self, version: str | None, quality: Quality | None) -> None:
+        if quality is not None:
+            self.store.measurements.add(Kind.QUALITY, version, quality.numbers())
+
+    def _reject(self, reason: str) -> End:
+        """Nothing is to be trained on again by itself that made a version worse."""
+        reason_each = f"run {self.id} trained on it and became worse"
+        self.store.adapters.quarantine(self.trained_on, reason_each)
+        return RunState.REJECTED, reason
+
+    def _publish(self, state: AdapterState, reason: str) -> AdapterRow:
+        """Put the candidate's weights in their final place, and say what they are; nothing serves
+        them before the row is in the store."""
+        config, store, source = self.config, self.store, self.candidate.directory
+        parent, base = self.start.parent, identify(config.model.name)
+        lineage = parent.lineage if parent else secrets.token_hex(3)
+        number, digest = store.adapters.next_number(lineage), versions.digest_of(source)
+        targets = json.loads((source / versions.CONFIG).read_text())["target_modules"]
+        manifest = Manifest(
+            name=versions.version_name(lineage, number, digest),
+            lineage=lineage,
+            number=number,
+            digest=digest,
+            base_model=base.name,
+            parent=parent.name if parent else None,
+            run_id=self.id,
+            rank=config.update.lora_rank,
+            target_modules=tuple(sorted([targets] if isinstance(targets, str) else targets)),
+            created=time.time(),
+            modules=config.update.modules,
+            weights=base.weights,
+            text=base.text,
+        )
+        store.runs.intend(self.id, manifest.name)
+        versions.publish(source, config.state_dir / "adapters", manifest)
+        return AdapterRow(
+            name=manifest.name,
+            lineage=lineage,
+            number=number,
+            digest=digest,
+            parent=manifest.parent,
+            base_model=manifest.base_model,
+            run_id=self.id,
+            rank=manifest.rank,
+            state=state,
+            reason=reason,
+            created=manifest.created,
+        )
+
+    def _remarks(self) -> str:
+        return self.tally.remarks(self.config.vote.longest)
+
+
+VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
+    VoteOutcome.LABEL: "had equal rewards for all kept samples",
+    VoteOutcome.TIE: "tied",
+    VoteOutcome.UNREADABLE: "had no readable answer",
+    VoteOutcome.TOO_FEW_READABLE: "had too few readable answers",
+    VoteOutcome.BELOW_FLOOR: "had too small a majority",
+    VoteOutcome.ABOVE_CEILING: "had too large a majority",
+}
+"""Votes that taught nothing, by why."""
+
+
+@dataclass
+class Tally:
+    """What a run's votes came to; `unanswered` counts the questions that could not be had."""
+
+    votes: int = 0
+    samples: int = 0
+    cut: int = 0
+    unanswered: int = 0
+    uninformative: Counter[VoteOutcome] = field(default_factory=Counter)
+
+    def add(self, group: Group) -> None:
+        """Count one question's vote."""
+        self.votes += 1
+        self.samples += len(group.drawn.samples)
+        self.cut += group.vote.cut
+        if not group.informative:
+            self.uninformative[group.vote.outcome] += 1
+
+    def remarks(self, max_tokens: int) -> str:
+        """Say what an operator should know of a run that went through; may be empty."""
+        left_out = f"{self.unanswered} times the engine did not answer a question"
+        cut = cut_off(self.samples, self.cut, max_tokens)
+        return "; ".join(filter(None, (cut, left_out if self.unanswered else "")))
+
+    def nothing(self, max_tokens: int) -> str:
+        """Say why no question could teach anything."""
+        reasons = self.uninformative.most_common()
+        votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
+        seen = f"of {self.votes} votes {votes}" if votes else ""
+        cut = cut_off(self.samples, self.cut, max_tokens)
+        first = cut or "no question had a training signal"
+        rest = self.remarks(max_tokens).removeprefix(cut).removeprefix("; ")
+        return "; ".join(filter(None, (first, seen, rest)))
+
+
+def training_rows(group: Group, count: int) -> Iterator[Row]:
+    """Yield a group's kept samples as the update takes them, `count` of each question: where fewer
+    were kept, which is a whole part of it, all come again as often."""
+    assert count % len(group.kept) == 0
+    for position in group.kept * (count // len(group.kept)):
+        sample = group.drawn.samples[position]
+        yield Row(
+            prompt_ids=group.drawn.prompt_ids,
+            completion_ids=sample.token_ids,
+            logprobs=sample.logprobs,
+            reward=group.rewards[position],
+        )
+
+
+def _pin(group: Group) -> Pin:
+    prompt = group.drawn.prompt_ids[-PIN_PROMPT_TOKENS:]
+    answer = group.drawn.samples[group.kept[0]].token_ids[:PIN_ANSWER_TOKENS]
+    return Pin(group.question.id, prompt + answer, len(prompt))
+
+
+def _with_remarks(reason: str, *remarks: str) -> str:
+    return " ".join([reason, *(f"({remark})" for remark in remarks if remark)])
+
+
+# However it ends
+
+
+def scratch(config: Config, run_id: int) -> Path:
+    """Where a run keeps its candidates."""
+    return config.state_dir / "runs" / str(run_id)
+
+
+def end(config: Config, store: Store, run_id: int, state: RunState, reason: str) -> None:
+    """End a run, once, and clean up after it; may be called again after it was interrupted. One
+    that failed or was stopped after it had published is one that published."""
+    intended = store.runs.get(run_id).adapter
+    row = store.adapters.find(intended) if intended else None
+    if row is not None and state in (RunState.FAILED, RunState.ABORTED):
+        state = RunState.HELD if row.state is AdapterState.HELD else RunState.PUBLISHED
+        reason = row.reason or ""
+    shutil.rmtree(scratch(config, run_id), ignore_errors=True)
+    if intended and row is None:  # its files were put in their place, and no row knows them
+        versions.discard(config.state_dir / "adapters", intended)
+    store.runs.end(run_id, state, reason, adapter=row.name if row else None)
+
+
+def sweep(config: Config, store: Store) -> None:
+    """Clean up after ended runs, such as one that was ended by somebody else than its owner. For an
+    owner that has none under way."""
+    for folder in (config.state_dir / "runs").glob("*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for run in store.runs.newest(RUNS_SWEPT):
+        if run.adapter is not None and store.adapters.find(run.adapter) is None:
+            versions.discard(config.state_dir / "adapters", run.adapter)
+
+
+def main() -> int:
+    """The process: arguments say where, standard input says how."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.run")
+    parser.add_argument("--run", type=int, required=True)
+    parser.add_argument("--engine-url", required=True)
+    arguments = parser.parse_args()
+    config = process.configure(arguments.run)
+    process.raise_on_signals()
+    client = process.engine_client(config, arguments.engine_url)
+    with Store.open(config.state_dir, config.store.url, STORE_PATIENCE_SECONDS) as store, client:
+        over = threading.Event()
+        beating = (store, arguments.run, over)
+        threading.Thread(target=_heartbeat, args=beating, daemon=True).start()
+        state = execute(config, store, client, arguments.run)
+        over.set()
+    log.info("run %d ended: %s", arguments.run, state)
+    return 0
+
+
+def _heartbeat(store: Store, run_id: int, over: threading.Event) -> None:
+    """Show that the run lives; stop it when somebody else has ended it in the store."""
+    ours = True
+    while ours and not over.is_set():
+        try:
+            ours = store.runs.beat(run_id)
+        except OUTAGE as error:
+            log.warning("the store cannot be written: %s", cause(error))
+        over.wait(HEARTBEAT_SECONDS)
+    if not over.is_set():  # it may just have ended by itself
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

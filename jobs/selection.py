@@ -1,0 +1,195 @@
+"""The version that a run starts from, and the questions that it trains on.
+
+Updates stack, each from the version before it, and so does what each of them gets wrong. The gate
+lets none go farther from the base than `gate.kl_base`. Before that is used up, every other run
+starts from the base again and trains once more on what its ancestors were trained on; the runs
+between go on stacking, so that nothing stands still when what took many updates cannot be had in
+one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ttrl.adapters import versions
+from ttrl.adapters.base import Base, identify
+from ttrl.adapters.versions import AdapterDamaged, Manifest
+from ttrl.config import Config
+from ttrl.sampling.selection import LOOKED_AT, Selection, choose
+from ttrl.store import Store
+from ttrl.store.adapters import GONE, AdapterRow, AdapterState
+from ttrl.store.measurements import Kind
+from ttrl.store.questions import QuestionState, StoredQuestion
+
+
+class Begins(StrEnum):
+    """Why a run begins a new lineage."""
+
+    NO_PARENT = "no_parent"
+    """The base model serves: there is no version to go on from."""
+    BASE = "base_changed"
+    """The live version belongs to another base model."""
+    TEXT = "text_changed"
+    """Tokenizer or chat template are others: the same words would be other tokens."""
+    RANK = "rank_changed"
+    """`update.lora_rank` is another."""
+    MODULES = "modules_changed"
+    """`update.target_modules` are others."""
+    FULL = "lineage_full"
+    """The live version is so far from the base that little of `gate.kl_base` is left."""
+    TAINTED = "tainted"
+    """The live version learned from what was purged, and so did all that it goes on from."""
+
+
+WORDS = {
+    Begins.NO_PARENT: "there is no adapter to continue from",
+    Begins.BASE: "the base model has changed",
+    Begins.TEXT: "the tokenizer or chat template has changed",
+    Begins.RANK: "update.lora_rank has changed",
+    Begins.MODULES: "update.target_modules have changed",
+    Begins.TAINTED: "the live version was trained on purged questions",
+    Begins.FULL: "the live version is too far from the base model (update.lineage_distance)",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would make, by its settings, and whether it is to leave a `full` lineage."""
+
+    base: Base
+    rank: int
+    modules: str
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Either a parent, and the versions that are `stacked` up to it; or why a new lineage begins,
+    and the versions whose questions it learns from `again`."""
+
+    parent: Manifest | None
+    begins: Begins | None = None
+    again: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = ()
+
+    @property
+    def updates(self) -> int:
+        """How many updates' worth of questions and steps the run gets: as many as it replaces."""
+        return max(1, len(self.again))
+
+    @property
+    def words(self) -> str:
+        """Why there is no parent, in a sentence; empty where there is one."""
+        return f"a new lineage: {WORDS[self.begins]}" if self.begins else ""
+
+
+def descend(live: Manifest | None, stacked: Sequence[str], plan: Plan) -> Descent:
+    """Where to start, when `live` is the last of the updates that are `stacked`."""
+    begins = _begins(live, plan)
+    if begins is None:
+        return Descent(live, stacked=tuple(stacked))
+    return Descent(None, begins, again=tuple(stacked))
+
+
+def _begins(live: Manifest | None, plan: Plan) -> Begins | None:
+    if live is None:
+        return Begins.NO_PARENT
+    if not live.base.same_weights(plan.base):
+        return Begins.BASE
+    if not live.base.same_text(plan.base):
+        return Begins.TEXT
+    if live.rank != plan.rank:
+        return Begins.RANK
+    if live.modules not in (None, plan.modules):
+        return Begins.MODULES
+    return Begins.FULL if plan.full else None
+
+
+def stack(versions: Iterable[AdapterRow], name: str) -> list[str]:
+    """The version and those before it that it goes on from, itself first."""
+    parents: Mapping[str | None, str | None] = {row.name: row.parent for row in versions}
+    found, parent = [name], parents.get(name)
+    while parent is not None:
+        found.append(parent)
+        parent = parents.get(parent)
+    return found
+
+
+def descent(config: Config, store: Store) -> Descent:
+    """Where a run would start now. Raises AdapterDamaged, OSError."""
+    update, base = config.update, identify(config.model.name)
+    rows, name = store.adapters.all(), store.adapters.serving().adapter
+    states = {row.name: row.state for row in rows}
+    if name is not None and states.get(name) is AdapterState.TAINTED:
+        forebears = stack(rows, name)
+        name = next((each for each in forebears if states.get(each) not in GONE), None)
+        if name is None:
+            return Descent(None, Begins.TAINTED, again=tuple(forebears))
+    live = _live(config, store, base, name)
+    full = live is not None and _full(config, store, live.name)
+    plan = Plan(base, update.lora_rank, update.modules, full)
+    return descend(live, stack(rows, live.name) if live else [], plan)
+
+
+def _full(config: Config, store: Store, live: str) -> bool:
+    """Whether the next run leaves the lineage: it is far from the base, and the last run that came
+    to a candidate did not begin there."""
+    measured = store.measurements.newest(Kind.POLICY, live)
+    distance = measured.numbers["from_base"] if measured else None
+    if distance is None or distance < config.update.lineage_distance * config.gate.kl_base:
+        return False
+    last = store.runs.last_judged()
+    return last is None or last.begins != Begins.FULL
+
+
+def _live(config: Config, store: Store, base: Base, name: str | None) -> Manifest | None:
+    """What serves; or what would, if it were not another base model's."""
+    root = config.state_dir / "adapters"
+    if name is not None:
+        return versions.verify(root / name)
+    wanted = store.adapters.wanted().adapter
+    if wanted is None:
+        return None
+    try:
+        manifest = versions.read_manifest(root / wanted)
+    except AdapterDamaged:
+        return None
+    return None if manifest.base.same_weights(base) else manifest
+
+
+def candidates(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
+    """The recorded questions that a run would choose from now, anchors first; none where there
+    would only be anchors."""
+    limits, only = config.selection, config.record.only_keys
+    found = store.questions.new(
+        LOOKED_AT * limits.max_questions * descent.updates,
+        only=only,
+        again=descent.again,
+        tries=limits.tries,
+        parent=descent.parent.name if descent.parent else None,
+    )
+    return [*anchors(config, store, descent), *found] if found else []
+
+
+def anchors(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
+    """Of all that the versions before learned from; others for each version to go on from."""
+    places = round(config.selection.anchors * config.selection.max_questions)
+    learned = {
+        key
+        for name in descent.stacked
+        for key in store.adapters.question_ids(name, QuestionState.LEARNED_FROM)
+    }
+    order = random.Random(f"{config.update.seed} {descent.stacked}")
+    drawn = order.sample(sorted(learned), min(places, len(learned)))
+    return store.questions.among(drawn)
+
+
+def select(
+    config: Config, store: Store, descent: Descent, found: Sequence[StoredQuestion]
+) -> Selection:
+    """Return which of the candidates a run would train on."""
+    room = config.selection.max_questions * descent.updates
+    limits = config.selection.model_copy(update={"max_questions": room})
+    return choose(found, limits, sole_client=store.questions.sole_client())

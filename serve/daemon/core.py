@@ -1,0 +1,115 @@
+"""What the daemon and a run by hand have in common: engine, live version, runs, one owner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from serve.daemon.engine import EngineKeeper, with_key
+from serve.daemon.reconciler import Reconciler
+from serve.daemon.runs import RunKeeper
+from serve.gateway.live import Live
+from serve.state import owning
+from ttrl.adapters import versions
+from ttrl.config import Config, Section
+from ttrl.metrics import Metrics
+from ttrl.store import Store, StoreDamaged
+from ttrl.store.database import OUTAGE, cause
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Core:
+    """The parts that belong to one state directory."""
+
+    config: Config
+    store: Store
+    metrics: Metrics
+    live: Live
+    engine: EngineKeeper
+    reconciler: Reconciler
+    runs: RunKeeper
+    damage: str | None
+    """Why the store cannot be trusted; then another, empty one stands in for it."""
+
+    def end_now(self) -> None:
+        """Kill the run under way and the engine, so that nothing is left to be waited for."""
+        self.runs.kill()
+        self.engine.kill()
+
+
+@asynccontextmanager
+async def core(config: Config) -> AsyncIterator[Core]:
+    """Own the state directory and the store, and hold the parts. On leaving, the run under way is
+    stopped, then the engine. Raises StateDirError, StoreError."""
+    config = with_key(config)
+    with owning(config.state_dir), ExitStack() as stack:
+        versions.sweep(config.state_dir / "adapters")
+        try:
+            parts = _assemble(config, await _open(config.state_dir, config.store.url, stack))
+        except StoreDamaged as damage:
+            log.error("%s; serving the base model, without recording and training", damage)
+            aside = Path(stack.enter_context(TemporaryDirectory(prefix="ttrl-")))
+            parts = _assemble(_idle(config), await _open(aside, None, stack), str(damage))
+        try:
+            parts.runs.bury_the_dead()
+        except OUTAGE as error:  # the next run tries it again
+            log.warning("cannot record how the last run ended: %s", cause(error))
+        try:
+            yield parts
+        finally:
+            try:
+                await parts.runs.stop()
+            finally:
+                await parts.engine.stop()
+
+
+async def _open(folder: Path, url: str | None, stack: ExitStack) -> Store:
+    """The event loop goes on: a large store takes its time to be brought up to date and read."""
+    store = stack.enter_context(await asyncio.to_thread(Store.open, folder, url))
+    await asyncio.to_thread(store.check)
+    stack.enter_context(store.owning())
+    return store
+
+
+def _idle(config: Config) -> Config:
+    """The same, for serving only."""
+    sections: dict[str, Section] = {
+        "record": config.record.model_copy(update={"enabled": False}),
+        "schedule": config.schedule.model_copy(update={"every": None, "cron": None}),
+        "measure": config.measure.model_copy(update={"every": None}),
+        "shadow": config.shadow.model_copy(update={"share": 0.0}),
+        "store": config.store.model_copy(update={"url": None}),
+    }
+    return config.model_copy(update=sections)
+
+
+def _assemble(config: Config, store: Store, damage: str | None = None) -> Core:
+    metrics = Metrics()
+    metrics.host.store_up.set(damage is None)
+    if damage is not None:  # another version may be wanted: nobody can say
+        metrics.versions.live_is_wanted.set_function(lambda: 0.0)
+    live = Live([config.served_name], config.served_name)
+    live.open = False
+
+    async def on_up() -> None:
+        card = await asyncio.to_thread(engine.client.base_model)
+        live.found(card.name, card.max_model_len)
+        reconciler.wake()
+        await reconciler.settle()
+        live.open = True
+
+    def on_down() -> None:
+        live.open = False
+
+    engine = EngineKeeper(config, metrics, on_down=on_down, on_up=on_up)
+    reconciler = Reconciler(config, store, engine.client, live, metrics)
+    runs = RunKeeper(config, store, engine.url, metrics, damage)
+    runs.ended.append(lambda _: reconciler.wake())
+    return Core(config, store, metrics, live, engine, reconciler, runs, damage)

@@ -1,0 +1,256 @@
+"""The engine under the daemon: started, watched and started again, or somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+
+from ttrl.config import Config, EngineKind
+from ttrl.engine import preflight
+from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
+from ttrl.engine.process import (
+    EngineLog,
+    EngineProcess,
+    embedded_command,
+    free_port,
+    vllm_command,
+    vllm_environment,
+)
+from ttrl.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 2.0
+CANARY_SECONDS = 15.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+STEADY_SECONDS = 60.0
+"""An engine that ran for so long starts again without a pause."""
+
+
+def with_key(config: Config) -> Config:
+    """With a key for the engine, if it is one that we start and none was set: other users of this
+    machine reach loopback too. It goes there by the environment, which they cannot see."""
+    if config.engine.url is not None or config.engine.api_key:
+        return config
+    engine = config.engine.model_copy(update={"api_key": secrets.token_urlsafe(32)})
+    return config.model_copy(update={"engine": engine})
+
+
+class Canary:
+    """Asks the engine for one token now and then, which it must give within `patience` seconds: its
+    API can answer while what generates is dead or stuck."""
+
+    def __init__(self, client: EngineClient, patience: float) -> None:
+        self._client = client
+        self._patience = patience
+        self._due = 0.0
+
+    def doubt(self) -> None:
+        """Ask at the next look, whenever the last one was."""
+        self._due = 0.0
+
+    def sings(self) -> bool:
+        """Whether the engine gives its token, or is only too busy: one that hangs generates for
+        nobody. Between two of its songs, as at the last."""
+        if time.monotonic() < self._due:
+            return True
+        before = self._generated()
+        try:
+            self._client.pulse(self._patience)
+        except EngineRefused as refused:
+            return refused.status < 500
+        except EngineUnreachable:
+            after = self._generated()
+            return before is not None and after is not None and after != before
+        self._due = time.monotonic() + CANARY_SECONDS
+        return True
+
+    def _generated(self) -> float | None:
+        """Tokens so far, of all requests, if the engine says it."""
+        try:
+            load = self._client.load()
+        except EngineUnreachable:
+            return None
+        return None if load is None else load.tokens
+
+
+class EngineKeeper:
+    """Keeps one engine up. `on_down` is called when ours is lost, `on_up` when one answers again,
+    before it counts as ready."""
+
+    def __init__(
+        self,
+        config: Config,
+        metrics: Metrics,
+        *,
+        on_down: Callable[[], None],
+        on_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._on_down = on_down
+        self._on_up = on_up
+        self._ours = config.engine.url is None
+        self._process: EngineProcess | None = None
+        self._port = config.engine.port or free_port()
+        self.url = config.engine.url or f"http://127.0.0.1:{self._port}"
+        self.client = EngineClient(
+            self.url,
+            api_key=config.engine.api_key,
+            timeout=config.engine.request_timeout.total_seconds(),
+        )
+        self._patience = config.engine.canary_timeout.total_seconds()
+        self._canary = Canary(self.client, self._patience)
+        self.log_file = config.state_dir / "logs" / "engine.log"
+        """Where the engine's own output goes."""
+        self.log_file.parent.mkdir(exist_ok=True, mode=0o700)
+        self._log = EngineLog(self.log_file)
+        self._answers = self._starting = False
+        self._well_at = self._restarted_at = 0.0
+        self._pause = FIRST_PAUSE_SECONDS
+
+    @property
+    def up(self) -> bool:
+        """Whether it can serve: it answered when it was last looked at, and has not died since."""
+        return self._answers and self._process_lives()
+
+    async def start(self, progress: Callable[[float], None]) -> None:
+        """Bring the engine up for the first time; `progress` gets the seconds waited so far.
+        Raises EngineError."""
+        await (self._launch(progress) if self._ours else self._find(progress))
+        self._restarted_at = time.monotonic()
+        await self._ready()
+
+    async def watch(self) -> None:
+        """Look once. Start it again when it has died or hangs; somebody else's is watched only."""
+        if (
+            self._process_lives()
+            and await asyncio.to_thread(self.client.healthy)
+            and await asyncio.to_thread(self._canary.sings)
+        ):
+            self._well_at = time.monotonic()
+            if not self._answers:
+                await self._ready()
+            return
+        self._answers = False
+        self._canary.doubt()
+        self._metrics.versions.engine_up.set(0)
+        # It is lost when it is gone, or was unwell for so long that it will not recover by itself.
+        unwell = time.monotonic() - self._well_at
+        if self._ours and (not self._process_lives() or unwell > self._patience):
+            await self._restart()
+
+    def kill(self) -> None:
+        """End our engine at once, also while it is being stopped."""
+        if self._process is not None:
+            self._process.kill()
+
+    async def stop(self) -> None:
+        """Stop our engine; somebody else's is left alone."""
+        if self._process is not None:
+            await asyncio.to_thread(self._process.stop)
+        self.client.close()
+        self._log.close()
+
+    async def _restart(self) -> None:
+        if time.monotonic() - self._restarted_at > STEADY_SECONDS:
+            self._pause = FIRST_PAUSE_SECONDS
+        self._on_down()
+        what = "hangs" if self._process_lives() else "died"
+        log.error(
+            "the engine %s; restarting it in %.0f s, see %s", what, self._pause, self.log_file
+        )
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._restarted_at = time.monotonic()
+        self._metrics.versions.engine_restarts.inc()
+        try:
+            await self._launch(lambda _: None)
+        except EngineError as error:
+            log.error("%s", error)
+
+    async def _launch(self, progress: Callable[[float], None]) -> None:
+        if self._process is not None:
+            await asyncio.to_thread(self._process.stop)
+        key = self._config.engine.api_key
+        self._process = EngineProcess(
+            self._command(),
+            url=self.url,
+            # Nothing in the current directory is vLLM; not `-P`, which Python 3.10 does not know.
+            env=vllm_environment()
+            | {"PYTHONSAFEPATH": "1"}
+            | ({"VLLM_API_KEY": key} if key else {}),
+            log=self._hear,
+            startup_timeout=self._config.engine.startup_timeout.total_seconds(),
+        )
+        self._starting = True
+        try:
+            await asyncio.to_thread(self._process.start, progress)
+        finally:
+            self._starting = False
+
+    def _hear(self, line: str) -> None:
+        """What it says goes to its file, and to ours while people wait for it to start."""
+        if self._starting:
+            log.info("engine: %s", line)
+        self._log(line)
+
+    def _command(self) -> list[str]:
+        config = self._config
+        if config.engine.kind is EngineKind.EMBEDDED:
+            return embedded_command(
+                config.model.name,
+                self._port,
+                config.served_name,
+                max_lora_rank=config.update.lora_rank,
+            )
+        if config.engine.python is None and find_spec("vllm") is None:
+            raise EngineError(
+                "vLLM is not installed beside ttrl: install its extra, `vllm`, set engine.python "
+                "to a Python that has it, or give a running engine (--engine-url)"
+            )
+        return vllm_command(
+            config.model.name,
+            self._port,
+            config.served_name,
+            max_lora_rank=config.update.lora_rank,
+            max_loras=config.engine.max_loras,
+            extra_flags=config.engine.flags,
+            python=config.engine.python or sys.executable,
+        )
+
+    async def _find(self, progress: Callable[[float], None]) -> None:
+        """Wait for somebody else's engine, and check that it has what we need."""
+        began = time.monotonic()
+        limit = self._config.engine.startup_timeout.total_seconds()
+        while not await asyncio.to_thread(self.client.healthy):
+            waited = time.monotonic() - began
+            if waited > limit:
+                raise EngineError(
+                    f"no engine answered at {self.url} within {limit:.0f} s; check that it is "
+                    "running and that engine.url is correct"
+                )
+            progress(waited)
+            await asyncio.sleep(0.5)
+        await asyncio.to_thread(
+            preflight.check,
+            self.client,
+            model=self._config.model.name,
+            rank=self._config.update.lora_rank,
+            root=self._config.state_dir / "adapters",
+        )
+
+    def _process_lives(self) -> bool:
+        return not self._ours or (self._process is not None and self._process.alive())
+
+    async def _ready(self) -> None:
+        self._well_at = time.monotonic()
+        await self._on_up()
+        self._metrics.versions.engine_up.set(1)
+        self._answers = True

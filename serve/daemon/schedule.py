@@ -1,0 +1,182 @@
+"""When a run starts by itself. The store is the truth: what is due is worked out from when the
+schedule last fired, so that nothing is lost while the daemon was down or busy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.cron import CronTrigger
+
+from ttrl.config import ScheduleConfig
+from ttrl.config.section import parse_window
+from ttrl.metrics import Metrics
+from ttrl.store import Store
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 5
+FIRED = "schedule_fired"
+PAUSED = "paused"
+"""Facts in the store: when the schedule last fired, and whether the operator paused it."""
+
+
+class Decision(StrEnum):
+    """Whether a scheduled run starts now, or why not."""
+
+    START = "start"
+    NO_SCHEDULE = "no_schedule"
+    PAUSED = "paused"
+    NOT_DUE = "not_due"
+    RUN_UNDER_WAY = "run_under_way"
+    OUTSIDE_WINDOW = "outside_window"
+    TOO_FEW_QUESTIONS = "too_few_questions"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the decision rests on. `fired`: when the schedule last started a run, or when it was
+    first looked at."""
+
+    now: datetime
+    fired: datetime
+    paused: bool
+    busy: bool
+    new_questions: int
+
+
+def decide(schedule: ScheduleConfig, facts: Facts) -> Decision:
+    """A run that is due waits for its window and for enough questions; it is never dropped."""
+    due = next_due(schedule, facts.fired)
+    if due is None:
+        return Decision.NO_SCHEDULE
+    if facts.paused:
+        return Decision.PAUSED
+    if facts.now < due:
+        return Decision.NOT_DUE
+    if facts.busy:
+        return Decision.RUN_UNDER_WAY
+    if not in_window(schedule, facts.now):
+        return Decision.OUTSIDE_WINDOW
+    if facts.new_questions < schedule.min_questions:
+        return Decision.TOO_FEW_QUESTIONS
+    return Decision.START
+
+
+def next_due(schedule: ScheduleConfig, fired: datetime) -> datetime | None:
+    """The first moment after `fired` at which a run is due, in UTC; None without a schedule."""
+    if schedule.cron is not None:
+        trigger = CronTrigger.from_crontab(schedule.cron, timezone=ZoneInfo(schedule.timezone))
+        found: datetime | None = trigger.get_next_fire_time(None, fired + timedelta(seconds=1))
+        return found.astimezone(UTC) if found else None
+    return None if schedule.every is None else fired + schedule.every
+
+
+def next_start(schedule: ScheduleConfig, fired: datetime, now: datetime) -> datetime | None:
+    """The first moment, from `now` on, at which a run is due and in a window, in UTC."""
+    due = next_due(schedule, fired)
+    if due is None or in_window(schedule, at := max(due, now)):
+        return None if due is None else at
+    starts = [parse_window(window)[0] for window in schedule.windows]
+    zone = ZoneInfo(schedule.timezone)
+    openings: list[datetime] = [
+        CronTrigger(
+            hour=start.hour, minute=start.minute, second=start.second, timezone=zone
+        ).get_next_fire_time(None, at)
+        for start in starts
+    ]
+    return min(openings).astimezone(UTC)
+
+
+def in_window(schedule: ScheduleConfig, now: datetime) -> bool:
+    """Whether runs may start at this time of day; a window may go over midnight."""
+    clock = now.astimezone(ZoneInfo(schedule.timezone)).time()
+    windows = [parse_window(window) for window in schedule.windows]
+    return not windows or any(
+        start <= clock < end if start <= end else clock >= start or clock < end
+        for start, end in windows
+    )
+
+
+def uptime() -> float:
+    """Seconds that only grow; Linux's usual clock for this stands still while the host sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def missed(seconds: float) -> int:
+    """Ticks that should have come between two that were so far apart; one that is half a tick late
+    stands for one that was missed."""
+    return max(0, round(seconds / TICK_SECONDS) - 1)
+
+
+class Clock:
+    """Starts scheduled runs. Between ticks nothing is kept: what is due comes from the store."""
+
+    def __init__(
+        self,
+        schedule: ScheduleConfig,
+        store: Store,
+        start: Callable[[], Awaitable[object]],
+        metrics: Metrics,
+        uptime: Callable[[], float] = uptime,
+    ) -> None:
+        self._schedule = schedule
+        self._store = store
+        self._start = start
+        self._metrics = metrics
+        self._uptime = uptime
+        self.said: Decision | None = None
+        """Why no run was started at the last tick, or that one was."""
+        self._ticked: float | None = None
+
+    async def tick(self) -> None:
+        """Look once, and start a run if it is time."""
+        if self._ticked is not None:
+            self._metrics.scheduling.ticks_missed.inc(missed(self._uptime() - self._ticked))
+        try:
+            await self._look()
+        finally:
+            self._ticked = self._uptime()  # the next one comes so long after this one's end
+
+    async def _look(self) -> None:
+        facts = await asyncio.to_thread(self._facts)
+        decision = decide(self._schedule, facts)
+        self._metrics.scheduling.paused.set(facts.paused)
+        due = next_start(self._schedule, facts.fired, facts.now)
+        self._metrics.scheduling.next_run.set(due.timestamp() if due else None)
+        if decision is Decision.START:
+            await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
+            await self._start()
+        if decision is not self.said:
+            log.info("schedule: %s", decision)
+            self.said = decision
+
+    def next_run(self) -> str | None:
+        """When the next run is due, in ISO 8601; None when nothing is scheduled."""
+        now = datetime.now(UTC)
+        due = next_start(self._schedule, self._fired(now), now)
+        return due.isoformat(timespec="seconds") if due else None
+
+    def _facts(self) -> Facts:
+        now = datetime.now(UTC)
+        return Facts(
+            now=now,
+            fired=self._fired(now),
+            paused=self._store.fact(PAUSED) is not None,
+            busy=self._store.runs.active() is not None,
+            new_questions=self._store.questions.fresh(),
+        )
+
+    def _fired(self, now: datetime) -> datetime:
+        """When the schedule last fired; a clock that was set back does not stall it."""
+        written = self._store.fact(FIRED)
+        if written is None or datetime.fromisoformat(written) > now:
+            self._store.set_fact(FIRED, now.isoformat())
+            return now
+        return datetime.fromisoformat(written)

@@ -1,0 +1,135 @@
+"""Who is let in: those with a right key, within what it allows, while there is room."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.gateway.counts import Counts, TurnedAway
+from serve.gateway.keys import Bucket, Key, KeyFile, client, take
+from serve.gateway.request import Refused
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what was set is compared with it
+AWAY = {
+    TurnedAway.WRONG_HOST: (
+        403,
+        "Without keys, only the host names in gateway.hosts are accepted.",
+    ),
+    TurnedAway.NO_KEY: (401, "An API key is required: send it as Authorization: Bearer."),
+    TurnedAway.WRONG_KEY: (401, "Unknown API key."),
+    TurnedAway.OVERLOADED: (503, "Too many concurrent requests. Try again soon."),
+    TurnedAway.AT_ONCE: (429, "Too many concurrent requests with this key."),
+    TurnedAway.RATE: (
+        429,
+        "Rate limit exceeded: too many requests with this key in the last minute.",
+    ),
+}
+
+
+class Admission:
+    """Lets requests in, and counts those under way, of which there are no more than `most`. Without
+    `keys` everybody is let in who asks for one of `hosts`: a site whose name is made to point here
+    would else have its visitors' browsers ask, and read the answers."""
+
+    def __init__(
+        self,
+        keys: KeyFile | None,
+        most: int,
+        retry_after_seconds: int,
+        counts: Counts,
+        clock: Callable[[], float] = time.monotonic,
+        hosts: Collection[str] = LOOPBACK,
+    ) -> None:
+        self._keys = keys
+        self._hosts = frozenset(name.lower() for name in hosts)
+        self._most = most
+        self._retry_after = retry_after_seconds
+        self._counts = counts
+        self._clock = clock
+        self._under_way = 0
+        self._of_key: Counter[str] = Counter()
+        self._buckets: dict[str, Bucket] = {}
+
+    @contextmanager
+    def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
+        """Whose request it is, if there are keys. Raises Refused."""
+        key = self._key(headers)
+        self._check(key)
+        name = key.name if key else ""
+        self._under_way += 1
+        self._of_key[name] += 1
+        try:
+            yield key
+        finally:
+            self._under_way -= 1
+            self._of_key[name] -= 1
+
+    def _key(self, headers: Mapping[str, str]) -> Key | None:
+        if self._keys is None:
+            if "host" in headers and host_in(headers["host"]) not in self._hosts:
+                raise self._away(TurnedAway.WRONG_HOST, {})
+            return None
+        digest = client(headers)
+        if key := self._keys.find(digest):
+            return key
+        reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
+        raise self._away(reason, {"www-authenticate": "Bearer"})
+
+    def _check(self, key: Key | None) -> None:
+        """What a request uses up is taken last, when nothing else speaks against it."""
+        if self._under_way >= self._most:
+            raise self._later(TurnedAway.OVERLOADED, self._retry_after)
+        if key is None:
+            return
+        if key.at_once is not None and self._of_key[key.name] >= key.at_once:
+            raise self._later(TurnedAway.AT_ONCE, self._retry_after)
+        if key.requests_a_minute is not None:
+            before = self._buckets.get(key.sha256)
+            after, wait = take(before, key.requests_a_minute, self._clock())
+            self._buckets[key.sha256] = after
+            if wait:
+                raise self._later(TurnedAway.RATE, wait)
+
+    def _later(self, reason: TurnedAway, seconds: float) -> Refused:
+        return self._away(reason, {"retry-after": str(math.ceil(seconds))})
+
+    def _away(self, reason: TurnedAway, headers: Mapping[str, str]) -> Refused:
+        self._counts.turned_away(reason)
+        status, message = AWAY[reason]
+        return Refused(status, message, code=reason, headers=headers)
+
+
+def names(*hosts: str) -> list[str]:
+    """Under which names one that listens on such hosts may be asked for."""
+    if EVERYWHERE.intersection(hosts):
+        return ["*"]
+    found = {*LOOPBACK, *hosts}
+    return sorted({*found, *(f"[{name}]" for name in found if ":" in name)})
+
+
+def host_in(header: str) -> str:
+    """The name that a Host header has, without its port."""
+    name, colon, port = header.lower().rpartition(":")
+    return (name if colon and port.isdigit() else header.lower()).strip("[]")
+
+
+class Admitted:
+    """ASGI middleware for the routes that we answer ourselves."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self.app = app
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._admission.admitted(Headers(scope=scope)):
+                await self.app(scope, receive, send)
+        except Refused as refused:
+            await refused.response()(scope, receive, send)

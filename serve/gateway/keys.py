@@ -1,0 +1,235 @@
+"""The keys of those who may ask: a file of their digests, read again when it changes, and what each
+key may ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ttrl.files import fresh, fsync
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+LOCK_SECONDS = 10.0
+MINUTE = 60.0
+OTHERS_WRITE = 0o022
+GROUP_READS = 0o040
+
+Many = Annotated[int, Field(ge=1)] | None
+Stamp = tuple[int, ...] | None
+
+
+class Key(BaseModel):
+    """One client's. Keys are long random strings that we make, so that a plain SHA-256 is enough:
+    what passwords need a slow hash for, guessing, is hopeless."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: Annotated[str, Field(pattern=r"^[\w.@+-]{1,64}$")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    learn: bool = True
+    """Whether its questions may be recorded."""
+    requests_a_minute: Many = None
+    at_once: Many = None
+    """Requests under way."""
+
+
+class KeysUnreadable(Exception):
+    """The file of keys cannot be used; the message says why."""
+
+
+def made() -> str:
+    """A new key: 256 random bits."""
+    return f"ttrl-{secrets.token_urlsafe(32)}"
+
+
+def digest_of(key: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def client(headers: Mapping[str, str]) -> str | None:
+    """Who asks: the digest of the key that came as `Authorization: Bearer`, or as `x-api-key`, as
+    Anthropic's clients send it. None without a key."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        key = headers.get("x-api-key", "")
+    return digest_of(key.strip()) if key.strip() else None
+
+
+def read(path: Path) -> list[Key]:
+    """The keys in a file. Raises KeysUnreadable."""
+    try:
+        if path.stat().st_mode & OTHERS_WRITE:
+            raise KeysUnreadable(f"other users can write {path}: run `chmod 600` on it")
+        found = _KEYS.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise KeysUnreadable(f"cannot read the keys in {path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise KeysUnreadable(f"{path} is not a list of keys: {where}: {first['msg']}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that is none
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}," if mark else ""
+        raise KeysUnreadable(f"{path}{where} is not valid YAML") from None
+    for field in ("name", "sha256"):
+        if len({getattr(key, field) for key in found}) < len(found):
+            raise KeysUnreadable(f"{path} has a duplicate {field}")
+    return found
+
+
+_KEYS = TypeAdapter(list[Key])
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[list[Key]]:
+    """The keys, to be changed in place and written at the end, by one at a time; none if there is
+    no file yet. Raises KeysUnreadable.
+
+    What root makes goes to whom the keys, or their directory, belong to, so that the daemon can
+    read it and its user change it. That user could put links in its place: none is followed."""
+    path = path.resolve()  # a link stays one
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        with FileLock(lock, mode=0o600, timeout=LOCK_SECONDS):
+            there = path.exists()
+            like = (path if there else path.parent).stat()
+            with suppress(PermissionError):
+                os.lchown(lock, like.st_uid, like.st_gid)
+            keys = read(path) if there else []
+            yield keys
+            _write(path, keys, like, like.st_mode & GROUP_READS if there else 0)
+    except Timeout:
+        raise KeysUnreadable(
+            f"cannot write the keys to {path}: {lock} could not be locked, perhaps because "
+            f"another ttrl command holds it; try again"
+        ) from None
+    except OSError as error:
+        raise KeysUnreadable(
+            f"cannot write the keys to {path}: {error.strerror} ({error.filename})"
+        ) from None
+
+
+def _write(path: Path, keys: Sequence[Key], like: os.stat_result, more: int) -> None:
+    """Whole or not at all; `more` is who may read it besides its owner."""
+    staging = path.with_name(f".{path.name}.new")
+    staging.unlink(missing_ok=True)
+    handle = fresh(staging)
+    with os.fdopen(handle, "w") as file:
+        with suppress(PermissionError):
+            os.fchown(handle, like.st_uid, like.st_gid)
+        os.fchmod(handle, 0o600 | more)
+        rows = [key.model_dump(exclude_defaults=True) for key in keys]
+        yaml.safe_dump(rows, file, sort_keys=False)
+        file.flush()
+        os.fsync(handle)
+    staging.replace(path)
+    fsync(path.parent)
+
+
+class KeyFile:
+    """The keys in a file, as it is now. While it is missing, being written or wrong, the keys that
+    there were. Raises KeysUnreadable when it is so from the start.
+
+    What is being written may be cut where an entry ends, and be a file for all that can be seen: it
+    is taken when it was found the same at two looks, or has been so for as long."""
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._clock, self._wall = clock, wall
+        self._stamp = self._seen = _stamp(path)
+        self._keys = _by_digest(path)
+        self._looked = clock()
+        self._ok = True
+
+    def find(self, digest: str | None) -> Key | None:
+        """Whose key has this digest.
+
+        How long a look-up takes may tell how a digest of ours begins. Nobody can make use of that
+        who cannot choose the digest of what he sends, so that comparing in constant time would add
+        nothing; where a secret itself is compared, we do (serve/web/admin.py).
+        """
+        self._look()
+        return self._keys.get(digest) if digest else None
+
+    def ok(self) -> bool:
+        """Whether the keys are those in the file."""
+        self._look()
+        return self._ok
+
+    def _look(self) -> None:
+        if (now := self._clock()) - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        stamp, seen = _stamp(self._path), self._seen
+        self._seen = stamp
+        # By the machine's clock, as the file's times are.
+        rests = stamp == seen or (stamp and self._wall() - stamp[0] / 1e9 >= LOOK_SECONDS)
+        if rests and not (stamp == self._stamp and self._ok):
+            self._take(stamp)
+
+    def _take(self, stamp: Stamp) -> None:
+        before, self._stamp = self._stamp, stamp
+        try:
+            found = _by_digest(self._path)
+        except KeysUnreadable as error:
+            if stamp != before:
+                log.error("%s; the previous keys stay in use", error)
+            self._ok = False
+            return
+        if _stamp(self._path) != stamp:  # somebody writes at this moment
+            self._stamp = before
+            return
+        self._keys, self._ok = found, True
+        log.info("reloaded the key file: %d keys", len(found))
+
+
+def _by_digest(path: Path) -> dict[str, Key]:
+    return {key.sha256: key for key in read(path)}
+
+
+def _stamp(path: Path) -> Stamp:
+    """What changes when a file does; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ctime_ns, found.st_mtime_ns, found.st_ino, found.st_size
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """How many requests a key may send at once, at a time in seconds."""
+
+    requests: float
+    at: float
+
+
+def take(bucket: Bucket | None, a_minute: int, now: float) -> tuple[Bucket, float]:
+    """What is left after one more request, and 0; or the same as before, and in how many seconds
+    there is room for one. A minute's worth is there at first, and fills up again in a minute."""
+    before = bucket or Bucket(a_minute, now)
+    grown = before.requests + (now - before.at) * a_minute / MINUTE
+    have = Bucket(min(grown, a_minute), now)
+    if have.requests >= 1:
+        return Bucket(have.requests - 1, now), 0.0
+    return have, (1 - have.requests) * MINUTE / a_minute

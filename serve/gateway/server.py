@@ -1,0 +1,370 @@
+"""Connections whose clients are slow, silent or odd: uvicorn's HTTP, with bounds.
+
+uvicorn ends an idle connection, and no other: one that never says anything, that sends a head or a
+body a byte at a time, or that takes nothing of its answer stays. httptools bounds no head.
+
+Much of this overrides what uvicorn calls private: pyproject.toml bounds its version, and
+tests/quick/test_uvicorn.py names what is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import resource
+import socket
+import sys
+import termios
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+import httptools
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serve.gateway.counts import Closed, Counts
+from serve.gateway.request import Refused
+from ttrl.config import Config, GatewayConfig
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""How often connections are looked at, if no bound is shorter."""
+REFUSED = {408: Closed.HEAD_SLOW, 431: Closed.HEAD_LONG}
+BODY = frozenset({b"content-length", b"transfer-encoding"})
+OTHER_FILES = 500
+"""Logs, the store, runs, the engine."""
+KEEP_ALIVE_SECONDS = 20
+"""Longer than clients keep a connection that rests (OpenAI's: 5 s), so that they end it, and no
+request meets our closing it."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """`most` open connections; a head of `head_bytes` at most, whole within `head_seconds`, from
+    the connection's start or the head's first byte; `stall_seconds` in which a client takes nothing
+    of what waits for it."""
+
+    most: int = 4000
+    head_bytes: int = 64 * 1024
+    head_seconds: float = 10.0
+    stall_seconds: float = 60.0
+
+
+class Phase(StrEnum):
+    """What a connection is for at the moment."""
+
+    HEAD = "head"
+    """The head of a request is to come."""
+    ANSWER = "answer"
+    """A request is being read or answered; how long that may take is not ours to say."""
+    REST = "rest"
+    """Answered, but the request's body is still coming."""
+    IDLE = "idle"
+    """Kept for a next request; uvicorn closes it after 5 seconds."""
+    CLOSING = "closing"
+    """What was sent last is still on its way."""
+
+
+def overdue(phase: Phase, seconds: float, still: float, bounds: Bounds) -> Closed | None:
+    """Why a connection has to be closed, if so: after `seconds` in a phase, and `still` seconds in
+    which its client took nothing of what it was sent."""
+    if still > bounds.stall_seconds:
+        return Closed.STALLED
+    if seconds <= bounds.head_seconds:
+        return None
+    return {Phase.HEAD: Closed.HEAD_SLOW, Phase.REST: Closed.BODY_SLOW}.get(phase)
+
+
+def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: bool) -> str | None:
+    """What another reader, such as a proxy before us, could take otherwise in a head that the
+    parser lets pass: where the request ends, or whom it is for."""
+    names = [name for name, _ in headers]
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if version not in ("1.0", "1.1"):
+        return "Only HTTP/1.1 is supported."
+    if names.count(b"host") > 1 or names.count(b"content-length") > 1:
+        return "Host and Content-Length must not be repeated."
+    if codings and (codings != [b"chunked"] or version != "1.1"):
+        return "The only supported Transfer-Encoding is chunked, in HTTP/1.1."
+    if upgrade and not BODY.isdisjoint(names):
+        return "A request with a body must not have Upgrade: only HTTP/1.1 is supported."
+    return None
+
+
+def unsent_to(connection: Connection) -> int:
+    """Bytes that its client has not taken, the system's included: that asks for more only when a
+    third of what it holds is gone, which takes a slow reader minutes."""
+    held = 0
+    with suppress(OSError):
+        handle = connection.transport.get_extra_info("socket").fileno()
+        told = fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4))
+        held = int.from_bytes(told, sys.byteorder)
+    return held + connection.transport.get_write_buffer_size()
+
+
+class Guard:
+    """Looks after the connections of one server. When there are too many, the one that has waited
+    longest for a request is closed: whoever holds many in silence loses his own, and a client that
+    asks at once is served."""
+
+    def __init__(self, bounds: Bounds, counts: Counts) -> None:
+        self.bounds = bounds
+        self._counts = counts
+        self._open: set[Connection] = set()
+        self._waiting: dict[Connection, None] = {}
+        self._every = min(LOOK_SECONDS, bounds.head_seconds / 4, bounds.stall_seconds / 4)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def protocol(self) -> type[Connection]:
+        """For uvicorn, which makes one for each connection."""
+
+        class Guarded(Connection):
+            guard = self
+
+        return Guarded
+
+    def opened(self, connection: Connection) -> None:
+        """A new one; another may have to go for it."""
+        self._open.add(connection)
+        self._counts.connections(1)
+        self._timer = self._timer or connection.loop.call_later(self._every, self._look)
+        if len(self._open) > self.bounds.most and self._waiting:
+            next(iter(self._waiting)).drop(Closed.CROWDED)
+
+    def waits(self, connection: Connection, waits: bool) -> None:
+        """Whether it has no request under way, from now on."""
+        self._waiting.pop(connection, None)
+        if waits:
+            self._waiting[connection] = None
+
+    def lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+        self._counts.connections(-1)
+
+    def closed(self, why: Closed) -> None:
+        self._counts.closed(why)
+
+    def _look(self) -> None:
+        self._timer = None
+        for connection in list(self._open):
+            connection.look()
+            self._timer = self._timer or connection.loop.call_later(self._every, self._look)
+
+
+class Connection(HttpToolsProtocol):
+    """One client's."""
+
+    guard: ClassVar[Guard]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._in_head = False
+        self._head = 0
+        """Bytes of the present head's lines so far."""
+        self._unread = 0
+        """Bytes since the parser last made something of them: an endless line fills memory there,
+        in a head or after a body."""
+        self._unsent, self._taken = 0, self.loop.time()
+        """What waited for the client at the last look, and when it last took some of it."""
+        self._found: Refused | None = None
+        """What is wrong with the present request, beyond what the parser says."""
+        self._enter(Phase.HEAD)
+        self.guard.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.guard.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._phase is Phase.IDLE:
+            self._enter(Phase.HEAD)
+        self._unread += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # not done, and that was its last request: see on_headers_complete
+        except httptools.HttpParserError:
+            self._refuse(self._found or Refused(400, "This is not a valid HTTP/1.1 request."))
+            return
+        if self._unread > self.guard.bounds.head_bytes:
+            self._refuse(self._too_long())
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head, self._unread = True, 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._grow(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What follows a body is no head: a proxy in front has not seen to it.
+        if self._in_head:
+            super().on_header(name, value)
+        self._grow(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        upgrade = self.parser.should_upgrade()
+        if wrong := ambiguous(self.parser.get_http_version(), self.headers, upgrade=upgrade):
+            self._stop(Refused(400, wrong))
+        super().on_headers_complete()
+        if upgrade:  # what follows may not be HTTP/1.1
+            self.cycle.keep_alive = False
+        self._in_head, self._unread = False, 0
+        self._enter(Phase.ANSWER)
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread = 0
+        super().on_message_complete()
+        if self._phase is Phase.REST:  # by now uvicorn does not close it for being idle
+            self._enter(Phase.HEAD)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete:  # and no other is to be answered
+            self._enter(Phase.REST if self.cycle.more_body else Phase.IDLE)
+
+    def look(self) -> None:
+        """Close what is overdue."""
+        now, closing, unsent = self.loop.time(), self.transport.is_closing(), unsent_to(self)
+        if not (self.flow.write_paused or closing) or not unsent or unsent < self._unsent:
+            self._taken = now
+        self._unsent = unsent
+        phase = Phase.CLOSING if closing else self._phase
+        why = overdue(phase, now - self._since, now - self._taken, self.guard.bounds)
+        if why is Closed.HEAD_SLOW and self._in_head:
+            self._refuse(Refused(408, "The request did not arrive in time."))
+        elif why is not None:
+            self.drop(why)
+
+    def drop(self, why: Closed) -> None:
+        """Close it, whatever is under way."""
+        self.guard.waits(self, False)
+        self.guard.closed(why)
+        self.transport.abort()
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase, self._since = phase, self.loop.time()
+        self.guard.waits(self, phase is not Phase.ANSWER)
+
+    def _grow(self, more: int) -> None:
+        self._head += more + len(b": \r\n")
+        self._unread = 0
+        if self._head > self.guard.bounds.head_bytes:
+            self._stop(self._too_long())
+
+    def _too_long(self) -> Refused:
+        return Refused(431, f"The head is longer than {self.guard.bounds.head_bytes:,} bytes.")
+
+    def _stop(self, refusal: Refused) -> None:
+        """For the parser's callbacks: read no further, and say why."""
+        self._found = refusal
+        raise ValueError
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Say why and close; in the midst of another answer, only close."""
+        why = REFUSED.get(refusal.status, Closed.MALFORMED)
+        if self.cycle is not None and self.cycle.response_started != self.cycle.response_complete:
+            self.drop(why)
+            return
+        self.guard.waits(self, False)
+        self.guard.closed(why)
+        response = refusal.response({"connection": "close"})
+        head = [b"%s: %s\r\n" % pair for pair in response.raw_headers]
+        self.transport.write(b"".join([STATUS_LINE[refusal.status], *head, b"\r\n"]))
+        self.transport.write(bytes(response.body))
+        self.transport.close()
+
+
+class PortInUse(Exception):
+    """The address cannot be listened on; the message says which and what to do."""
+
+
+def allow_files(settings: GatewayConfig) -> None:
+    """Each connection is a file, and each request has another to the engine; systems often allow
+    1,024 unless more is asked for."""
+    needed = settings.max_connections + settings.max_requests + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        log.warning(
+            "the limit of open files is %d, but %d connections may need %d: lower "
+            "gateway.max_connections, or raise the limit (LimitNOFILE= under systemd)",
+            allowed, settings.max_connections, needed,
+        )  # fmt: skip
+
+
+def listen(host: str, port: int, otherwise: str = "--port or --host") -> socket.socket:
+    """A socket that listens there; `otherwise` are the options that choose another. Raises
+    PortInUse."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise PortInUse(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another with {otherwise}"
+        ) from None
+
+
+def own_url(listener: socket.socket) -> str:
+    """Where this machine reaches the daemon. One that listens everywhere listens on loopback."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not listened on
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn's own handlers end the process before the rest is stopped."""
+
+    def leave(self) -> None:
+        """Answers under way end, and no other begins."""
+        self.should_exit = True
+
+    def cut(self) -> None:
+        """The same for clients who wait: it goes on as if they had left. Not uvicorn's force_exit,
+        which leaves requests and the application behind as they are."""
+        self.leave()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
+    """Within the bounds of the configuration; its connections are counted there."""
+    bounds = Bounds(
+        most=config.gateway.max_connections,
+        head_seconds=config.gateway.head_timeout.total_seconds(),
+        stall_seconds=config.gateway.stall.total_seconds(),
+    )
+    return Server(
+        uvicorn.Config(
+            app,
+            http=Guard(bounds, counts).protocol(),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            server_header=False,
+            timeout_graceful_shutdown=int(config.gateway.drain_timeout.total_seconds()),
+        )
+    )

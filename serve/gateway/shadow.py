@@ -1,0 +1,269 @@
+"""The live monitor: a part of the traffic is asked again of the live version and of the one before
+it, and the live version is rolled back when its answers are measurably worse.
+
+What is drawn is shown to nobody and kept nowhere; only how the two differ is written down. Users
+come first: nothing is asked while anybody waits in the engine, and one thing at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial, reduce
+from statistics import fmean
+
+from serve.gateway.live import BASE, Live
+from ttrl.answers import Reader
+from ttrl.config import Config, ShadowConfig
+from ttrl.engine import threads
+from ttrl.engine.client import EngineClient, EngineError, EngineRefused
+from ttrl.engine.pacing import Pacer
+from ttrl.engine.samples import SampleSet, Sampling
+from ttrl.metrics import Metrics
+from ttrl.monitoring.live import Before, Detector, Side, Stream, differences, failures, threshold
+from ttrl.questions.question import Question
+from ttrl.sampling.groups import PRIORITY, read_answers, to_learn_from, with_length
+from ttrl.store import Store
+from ttrl.store.adapters import Author
+from ttrl.store.measurements import Versions
+
+log = logging.getLogger(__name__)
+
+QUEUE = 16
+"""Questions that wait to be asked again at most: the newest are left out."""
+
+
+class Outcome(StrEnum):
+    """What became of a question that was meant to be asked again."""
+
+    COMPARED = "compared"
+    ALARM = "alarm"
+    """Compared, and that was too much: the version before is wanted."""
+    QUEUE_FULL = "queue_full"
+    """Enough of them waited already."""
+    SWAPPED = "swapped"
+    """Another version went live, or the base model: there was nothing to compare any more."""
+    ENGINE_FAILED = "engine_failed"
+    """The engine was gone, or refused the question: it says nothing about a version."""
+
+
+@dataclass(frozen=True)
+class Last:
+    """The last question that was compared, and what was said to it."""
+
+    versions: Versions
+    question: str
+    said: Before
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the pairs so far say: with how many answers of which `other` version the live one was
+    compared, how near (0 to 1) it is to an alarm in the `nearest` stream, and how it `differs`."""
+
+    other: str
+    pairs: int
+    nearest: Stream
+    nearness: float
+    differs: list[str]
+
+
+class Watch:
+    """Judges the pairs: rolls back on harm, alerts when the live version only differs. All of it is
+    in the store and survives a restart. For one thread at a time; `report` is for any. Each of
+    `alerted` hears of a version that differs, and how."""
+
+    def __init__(self, settings: ShadowConfig, store: Store, live: Live, metrics: Metrics) -> None:
+        self._store = store
+        self._live = live
+        self._metrics = metrics
+        limit = threshold(settings.pairs_a_minute, settings.false_alarms_a_year)
+        self._fresh = Detector(limit)
+        self._state: tuple[Versions | None, Detector] = (None, self._fresh)
+        self._alerts: set[Stream] = set()
+        self.alerted: list[Callable[[str, str], None]] = []
+
+    def versions(self) -> Versions | None:
+        """What is to be compared now; None while the base model is live, or something else than
+        what is wanted. When that has changed, the detector begins anew, from what was written down
+        since the live version has been wanted."""
+        wanted = self._store.adapters.wanted()
+        versions = None
+        if wanted.adapter is not None and wanted.adapter == self._live.current.version:
+            versions = Versions(wanted.adapter, self._store.adapters.previous(), wanted.at)
+        if versions != self._state[0]:
+            rows = self._store.shadow.of(versions) if versions else []
+            past = [{Stream(name): value for name, value in row.items()} for row in rows]
+            detector = reduce(Detector.after, past, self._fresh)
+            self._alerts = {alert.stream for alert in detector.alerts}  # told before a restart
+            self._set(versions, detector)
+        return versions
+
+    def note(self, versions: Versions, found: Mapping[Stream, float]) -> bool:
+        """Write down what these versions' answers to one question say, and roll back if that is too
+        much; whether it was."""
+        self._store.shadow.add(versions, {str(stream): value for stream, value in found.items()})
+        detector = self._state[1].after(found)
+        self._set(versions, detector)
+        self._alert(versions, detector)
+        alarm = detector.alarm
+        if alarm is None:
+            return False
+        reason = f"live monitor: {alarm.words(versions.other or 'the base model')}"
+        done = self._store.adapters.roll_back(
+            author=Author.GUARD, reason=reason, only=versions.live
+        )
+        if done:
+            log.warning("rolling back %s: %s", versions.live, reason)
+            self._metrics.judging.alarms.labels(alarm.stream).inc()
+        return done
+
+    def _alert(self, versions: Versions, detector: Detector) -> None:
+        """Once for each stream, as long as the same versions are compared."""
+        for alert in detector.alerts:
+            if alert.stream not in self._alerts:
+                self._alerts.add(alert.stream)
+                words = alert.words(versions.other or "the base model")
+                log.warning("%s differs: %s", versions.live, words)
+                self._metrics.judging.alerts.labels(alert.stream).inc()
+                for hear in self.alerted:
+                    hear(versions.live, words)
+
+    def report(self) -> Compared | None:
+        """What is seen; None when there is nothing to watch."""
+        versions, detector = self._state
+        if versions is None or versions.live != self._live.current.version:
+            return None
+        nearest = detector.nearest
+        return Compared(
+            other=versions.other or BASE,
+            pairs=detector.pairs,
+            nearest=nearest,
+            nearness=round(detector.nearness(nearest), 3),
+            differs=[alert.words(versions.other or BASE) for alert in detector.alerts],
+        )
+
+    def _set(self, versions: Versions | None, detector: Detector) -> None:
+        self._state = (versions, detector)
+        for stream in Stream:
+            self._metrics.judging.shadow_evidence.labels(stream).set(detector.nearness(stream))
+
+
+class Shadow:
+    """`rolled_back` is called when the store has been told of a roll-back."""
+
+    def __init__(
+        self,
+        config: Config,
+        watch: Watch,
+        client: EngineClient,
+        live: Live,
+        metrics: Metrics,
+        *,
+        rolled_back: Callable[[], None],
+    ) -> None:
+        self._settings = config.shadow
+        self._reader = Reader(config.vote.kind)  # by letters: the daemon imports no model
+        self._config = config
+        self._watch = watch
+        self._client = client
+        self._live = live
+        self._metrics = metrics
+        self._rolled_back = rolled_back
+        self._queue: asyncio.Queue[Question] = asyncio.Queue(QUEUE)
+        self._last: Last | None = None
+
+    def offer(self, question: Question) -> None:
+        """A question that was answered and recorded. Takes some of them; never waits."""
+        if self._live.current.version == BASE or random.random() >= self._settings.share:
+            return
+        try:
+            self._queue.put_nowait(question)
+        except asyncio.QueueFull:
+            self._metrics.judging.shadow.labels(Outcome.QUEUE_FULL).inc()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await asyncio.to_thread(self._watch.versions)
+        with Pacer(self._client.load, maximum=1, pause_waiting=1) as pacer:
+            while True:
+                outcome = await self._shadow(await self._queue.get(), pacer)
+                self._metrics.judging.shadow.labels(outcome).inc()
+                if outcome is Outcome.ALARM:
+                    self._rolled_back()
+                await asyncio.sleep(60 / self._settings.pairs_a_minute)
+
+    async def _shadow(self, question: Question, pacer: Pacer) -> Outcome:
+        versions = await asyncio.to_thread(self._watch.versions)
+        if versions is None:
+            return Outcome.SWAPPED
+        # By a thread that the daemon's end does not wait for: it may wait for the engine long.
+        asking = threads.submit(partial(self._compare, question, versions, pacer))
+        try:
+            found = await asyncio.wrap_future(asking)
+        except EngineError:
+            return Outcome.ENGINE_FAILED
+        return await asyncio.to_thread(self._note, versions, found)
+
+    def _note(self, versions: Versions, found: dict[Stream, float]) -> Outcome:
+        if self._watch.versions() != versions:
+            return Outcome.SWAPPED
+        return Outcome.ALARM if self._watch.note(versions, found) else Outcome.COMPARED
+
+    def _compare(self, question: Question, versions: Versions, pacer: Pacer) -> dict[Stream, float]:
+        """Ask both, in any order. Raises EngineError."""
+        names = [versions.live, versions.other or self._live.base.model]
+        vote = with_length(self._config, self._client).vote
+        sampling = to_learn_from(question, vote)
+        drawn = {
+            name: self._ask(question, name, sampling, pacer) for name in random.sample(names, 2)
+        }
+        live, other = (drawn[name] for name in names)
+        if live is None or other is None:
+            return failures(live=live is None, other=other is None)
+        ours, others = _sides(self._reader, question, live, other)
+        before = self._answered_before(question, versions)
+        self._last = Last(versions, question.hash, Before(ours.answers, others.answers))
+        return differences(ours, others, before)
+
+    def _answered_before(self, question: Question, versions: Versions) -> Before | None:
+        """What was said to the question before, if it was another one."""
+        last = self._last
+        if last is None or last.versions != versions or last.question == question.hash:
+            return None
+        return last.said
+
+    def _ask(
+        self, question: Question, model: str, sampling: Sampling, pacer: Pacer
+    ) -> SampleSet | None:
+        """None when the engine fails at it. Raises EngineError when that is not the version's."""
+        try:
+            with pacer.slot():
+                return self._client.sample(
+                    question,
+                    model=model,
+                    n=self._settings.samples,
+                    sampling=sampling,
+                    priority=PRIORITY,
+                )
+        except EngineRefused as refused:
+            if refused.status < 500:
+                raise
+            return None
+
+
+def _sides(
+    reader: Reader, question: Question, live: SampleSet, other: SampleSet
+) -> tuple[Side, Side]:
+    """Both read together: only then do equal strings mean equal answers."""
+    both = replace(live, samples=live.samples + other.samples)
+    answers, count = read_answers(reader, question.text, both).answers, len(live.samples)
+    return Side(answers[:count], _length(live)), Side(answers[count:], _length(other))
+
+
+def _length(drawn: SampleSet) -> float:
+    return fmean(len(sample.token_ids) for sample in drawn.samples)

@@ -1,0 +1,242 @@
+"""What the command line and the page both show, read from the store, as JSON has it and in words.
+
+The state of everything; runs and verdicts; versions and where they come from; how good a version
+is, as far as labels tell; who said what in a vote; and pairs of answers that are judged blind.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs.selection import stack
+from serve.gateway.live import BASE
+from ttrl.config import Config
+from ttrl.evaluation.estimates import LEAST, Withheld
+from ttrl.evaluation.labelling import Judged, Side
+from ttrl.store import Store
+from ttrl.store.comparisons import StoredPair
+from ttrl.store.measurements import Kind
+from ttrl.store.runs import Run
+
+UNEASY = 0.5
+"""So near to an alarm, on a scale of logarithms, the live monitor is worth a word."""
+
+
+def report(store: Store, config: Config) -> dict[str, Any]:
+    """What the store knows, as JSON has it; times in Unix seconds."""
+    from jobs.probes import outlook
+    from serve.daemon.schedule import PAUSED
+
+    newest, back = store.runs.newest(), next(iter(store.adapters.roll_backs()), None)
+    serving = store.adapters.serving()
+    return {
+        "model": config.served_name,
+        "state_dir": str(config.state_dir),
+        "paused": store.fact(PAUSED) is not None,
+        "questions": store.questions.counts(),
+        "set_aside": store.questions.reasons(),
+        "times_asked": store.questions.times_asked(),
+        "wanted": store.adapters.wanted().adapter or BASE,
+        "live": serving.adapter or BASE,
+        "live_since": store.adapters.live_since(),
+        "live_reason": serving.reason,
+        "previous": store.adapters.previous() or BASE,
+        "rolled_back": asdict(back) if back else None,
+        "labels": outlook(store, config.gate),
+        "last_run": run_report(newest[0]) if newest else None,
+        "quality": quality(store),
+        "evaluated": str(store.questions.usage(config.gate.min_probes)),
+    }
+
+
+def quality(store: Store) -> dict[str, dict[str, Any] | None]:
+    """How good the live version and the base model were when they were last measured."""
+    live = store.adapters.serving().adapter
+    found: dict[str, dict[str, Any] | None] = {}
+    for role, version in (("live", live), ("base", None)):
+        newest = store.measurements.newest(Kind.QUALITY, version)
+        found[role] = None if newest is None else {**newest.numbers, "at": newest.at}
+    return found
+
+
+def verdicts(store: Store, run_id: int) -> list[dict[str, Any]]:
+    """What the gate said in a run; the probes that lost most have their `text`, if it is known."""
+    found = store.runs.verdicts(run_id)
+    for verdict in found:
+        worst = verdict["evidence"]["worst"]
+        asked = store.probes.texts([change["probe"] for change in worst])
+        for change in worst:
+            change["text"] = asked.get(change["probe"], "(deleted)")
+    return found
+
+
+def run_report(run: Run) -> dict[str, Any]:
+    """One run, as JSON has it."""
+    return {key: value for key, value in vars(run).items() if key != "request"}
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A version in the tree; its `depth` is the updates stacked, its own included."""
+
+    name: str
+    base_model: str
+    lineage: str
+    begins: str | None
+    parent: str | None
+    depth: int
+    role: str
+    state: str
+    verdict: str | None
+    created: float
+
+
+def branches(store: Store) -> Iterator[Branch]:
+    """Every version, oldest first."""
+    versions = store.adapters.all()
+    roles = store.adapters.roles()
+    for row in reversed(versions):
+        run = store.runs.get(row.run_id) if row.run_id else None
+        judged = store.runs.verdicts(row.run_id) if row.run_id else []
+        yield Branch(
+            name=row.name,
+            base_model=row.base_model,
+            lineage=row.lineage,
+            begins=run.begins if run else None,
+            parent=row.parent,
+            depth=len(stack(versions, row.name)),
+            role=roles.get(row.name, ""),
+            state=row.state,
+            verdict=judged[-1]["verdict"] if judged else None,
+            created=row.created,
+        )
+
+
+Numbers = Mapping[str, Any]
+"""Of a measurement (ttrl.evaluation.estimates)."""
+
+
+def share(found: Numbers, digits: int = 0) -> str:
+    """A share of right answers with its interval."""
+    return f"{found['value']:.{digits}%} ({interval(found, digits)})"
+
+
+def interval(found: Numbers, digits: int = 0) -> str:
+    """Its ends alone."""
+    return f"{found['low']:.{digits}%} to {found['high']:.{digits}%}"
+
+
+def on_probes(numbers: Numbers) -> str | None:
+    """Right answers to the labelled probes; measurements of older releases have no interval."""
+    if numbers["pass_at_1"] is None:
+        return None
+    known = numbers.get("right")
+    return share(known) if known else f"{numbers['pass_at_1']:.0%}"
+
+
+def withheld(numbers: Numbers) -> str:
+    """Why nothing is said of the traffic."""
+    match numbers.get("withheld"):
+        case Withheld.APART:
+            return (
+                "agreement differs between the labelled questions and the traffic, so the labels "
+                "do not represent it"
+            )
+        case Withheld.FEW:
+            return (
+                f"{LEAST} labels that represent the traffic are needed, and there are "
+                f"{numbers['speaking']}; add some with `ttrl label`"
+            )
+    return "see the next measurement"
+
+
+def undecided(numbers: Numbers) -> str:
+    """What part of the answers to the labelled questions nobody judged, and what would help; ""
+    where there is none."""
+    part = numbers.get("undecided") or 0.0
+    if part < 0.005:
+        return ""
+    return (
+        f"{part:.0%} of the answers are unlabelled: give the correct answers in `ttrl label` to "
+        f"narrow it"
+    )
+
+
+def beside_base(live: Numbers | None, base: Numbers | None) -> int | None:
+    """Whether the live version answers more (1) or fewer (-1) of the labelled probes correctly than
+    the base model, or too alike to tell (0); None: nobody knows."""
+    ours, theirs = (numbers.get("right") if numbers else None for numbers in (live, base))
+    if not ours or not theirs:
+        return None
+    return int(ours["low"] > theirs["high"]) - int(ours["high"] < theirs["low"])
+
+
+BESIDE = {1: "it is better", 0: "the difference is not significant", -1: "it is worse"}
+
+
+def compared(live: Numbers | None, base: Numbers | None) -> str:
+    """The same with its numbers."""
+    found = beside_base(live, base)
+    if found is None or live is None or base is None:
+        return (
+            "It is not known whether it is better than the base model: labelled probes are needed."
+        )
+    return (
+        f"Its accuracy on the labelled probes is {on_probes(live)}, the base model's "
+        f"{on_probes(base)}: {BESIDE[found]}."
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """So many samples, and which part of all; `answer` is what they said, or, if not `said`, what
+    they were."""
+
+    answer: str
+    count: int
+    part: float
+    said: bool = True
+
+
+def tally(vote: Mapping[str, Any], most: int) -> list[Row]:
+    """The leading answers, at most so many, the others and the unreadable ones: all samples drawn.
+    None where no answer could be read, since such a vote does not know how many there were."""
+    counts = vote["counts"]
+    if not counts:
+        return []
+    readable = sum(count for _, count in counts)
+    every = max(readable, round(counts[0][1] / (vote["share"] or 1.0)))
+    rows = [Row(answer, count, count / every) for answer, count in counts[:most]]
+    if others := counts[most:]:
+        count = sum(count for _, count in others)
+        what = f"{len(others)} more answer{'s' if len(others) > 1 else ''}"
+        rows.append(Row(what, count, count / every, said=False))
+    if unreadable := every - readable:
+        rows.append(Row("unreadable", unreadable, unreadable / every, said=False))
+    return rows
+
+
+WORDS = {"a": "a", "b": "b", "both": "=", "neither": "n", "skip": "?"}
+"""What can be said of a pair, and the key for it."""
+
+
+def sides(stored: StoredPair) -> tuple[tuple[Judged, Side], tuple[Judged, Side]]:
+    """A and B, in an order that is a pair's own and tells nothing."""
+    both = [(Judged.LIVE, stored.pair.live), (Judged.CANDIDATE, stored.pair.candidate)]
+    a, b = random.Random(stored.id).sample(both, 2)
+    return a, b
+
+
+def shown(side: Side) -> str:
+    """The text of a side, or that there is none."""
+    return side.text or "(no readable answer)"
+
+
+def judged(stored: StoredPair, word: str) -> Judged:
+    """Which version a word of WORDS is for."""
+    (if_a, _), (if_b, _) = sides(stored)
+    same = {"both": Judged.BOTH, "neither": Judged.NEITHER, "skip": Judged.CANNOT_TELL}
+    return {"a": if_a, "b": if_b, **same}[word]

@@ -1,0 +1,405 @@
+"""The operator's page, on the admin address: server-rendered, whole without JavaScript. Who may see
+it, what is shown, and the buttons."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from sqlalchemy.exc import DBAPIError
+from starlette.convertors import IntegerConvertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from jobs import confirm
+from serve.daemon.core import Core
+from serve.daemon.schedule import PAUSED, Clock
+from serve.gateway.live import BASE
+from serve.gateway.shadow import Watch
+from serve.views import UNEASY, WORDS, judged, shown, sides, tally
+from serve.web import home
+from serve.web.html import run_page, templates
+from ttrl.adapters.versions import AdapterDamaged, verify
+from ttrl.config.loading import ConfigError
+from ttrl.questions.question import Question, message_text
+from ttrl.store import StoreDamaged, StoreError
+from ttrl.store.adapters import AdapterGone, Author
+from ttrl.store.comparisons import StoredPair
+from ttrl.store.questions import QuestionState
+from ttrl.store.runs import RunBusy, Trigger
+
+COOKIE = "ttrl-session"
+SESSION_SECONDS = 12 * 3600.0
+MAX_FORM = 64 * 1024
+RUNS, QUESTIONS, ANSWERS = 10, 50, 8
+"""How many of each are shown."""
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Door:
+    """Who may see the page and push its buttons: whoever has the admin key. Nothing is stored: all
+    follows from the key, and is worth nothing under another one."""
+
+    def __init__(self, key: str) -> None:
+        self._key = hashlib.sha256(key.encode()).digest()
+
+    def opens(self, given: str) -> bool:
+        """Whether this is the key."""
+        return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._key)
+
+    def session(self, now: float) -> str:
+        """What the browser keeps: until when it is let in (Unix seconds), and that we say so."""
+        until = str(int(now + SESSION_SECONDS))
+        return f"{until}.{self._sign('session', until)}"
+
+    def admits(self, session: str, now: float) -> bool:
+        """Whether the browser brought a session of ours that still holds."""
+        until, _, signature = session.partition(".")
+        ours = hmac.compare_digest(signature.encode(), self._sign("session", until).encode())
+        return ours and until.isdigit() and now < int(until)
+
+    def token(self, session: str) -> str:
+        """What each form of this session brings back: other sites cannot know it."""
+        return self._sign("form", session)
+
+    def takes(self, session: str, token: str) -> bool:
+        """Whether a form is one of ours."""
+        return hmac.compare_digest(token.encode(), self.token(session).encode())
+
+    def _sign(self, what: str, text: str) -> str:
+        return hmac.new(self._key, f"{what} {text}".encode(), "sha256").hexdigest()
+
+
+class _Row(IntegerConvertor):
+    """The id of a row, in a path: as many digits as Python and every database can read."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("row", _Row())
+
+
+def _row_id(text: str) -> int | None:
+    """The same in a parameter."""
+    return int(text) if re.fullmatch(_Row.regex, text) else None
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """A form's fields; nothing where there is none, or more than a form of ours can be."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_FORM:
+            return {}
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
+    except ValueError:  # more of them
+        return {}
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def _nonce(request: Request) -> str:
+    """What styles and scripts of this answer carry; no others are run."""
+    if not hasattr(request.state, "nonce"):
+        request.state.nonce = secrets.token_urlsafe(16)
+    found: str = request.state.nonce
+    return found
+
+
+def _html(request: Request, text: str, status: int) -> Response:
+    """HTML that browsers let do nothing but what we wrote."""
+    ours = _nonce(request)
+    return HTMLResponse(
+        text,
+        status,
+        {
+            "content-security-policy": (
+                f"default-src 'none'; style-src 'nonce-{ours}'; script-src 'nonce-{ours}'; "
+                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            ),
+            "cache-control": "no-store",
+            "referrer-policy": "same-origin",
+            "x-content-type-options": "nosniff",
+        },
+    )
+
+
+class Refusal(Exception):
+    """A button that cannot be pushed now; says why."""
+
+
+class Page:
+    """The operator's page."""
+
+    def __init__(self, core: Core, clock: Clock, watch: Watch, key: str) -> None:
+        self._core = core
+        self._store = core.store
+        self._clock = clock
+        self._watch = watch
+        self._door = Door(key)
+
+    def routes(self) -> list[BaseRoute]:
+        """What it answers to."""
+        seen = {
+            "/": self._home,
+            "/questions": self._questions,
+            "/questions/{id:row}": self._question,
+            "/runs/{id:row}": self._run,
+            "/label": self._label,
+        }
+        pushed = {
+            "/adapt": self._adapt,
+            "/stop": self._stop,
+            "/pause": self._pause,
+            "/resume": self._resume,
+            "/rollback": self._roll_back,
+            "/promote": self._promote,
+            "/label/{id:row}": self._judge,
+        }
+        return [
+            Route("/login", self._login, methods=["GET", "POST"]),
+            *(Route(path, self._seen(handler)) for path, handler in seen.items()),
+            *(
+                Route(path, self._pushed(handler), methods=["POST"])
+                for path, handler in pushed.items()
+            ),
+        ]
+
+    def _seen(self, handler: Handler) -> Handler:
+        async def checked(request: Request) -> Response:
+            if not self._admitted(request):
+                return RedirectResponse("/login", 303)
+            return await self._answered(request, handler(request))
+
+        return checked
+
+    def _pushed(self, handler: Callable[[Request, dict[str, str]], Awaitable[str]]) -> Handler:
+        """Only for who is let in, and only from our own forms; then back to a page."""
+
+        async def checked(request: Request) -> Response:
+            if not self._admitted(request):
+                return RedirectResponse("/login", 303)
+            form = await _fields(request)
+            if not self._door.takes(request.cookies[COOKIE], form.get("token", "")):
+                return self._show(
+                    request,
+                    "said.html",
+                    403,
+                    said="The form has expired; go back and reload the page.",
+                )
+
+            async def push() -> Response:
+                return RedirectResponse(await handler(request, form), 303)
+
+            return await self._answered(request, push())
+
+        return checked
+
+    async def _answered(self, request: Request, work: Awaitable[Response]) -> Response:
+        """What came of it, or a sentence: also while the store is away."""
+        try:
+            return await work
+        except KeyError as error:
+            status, said = 404, str(error.args[0])
+        except (
+            Refusal, RunBusy, ConfigError, AdapterDamaged, AdapterGone, StoreDamaged,
+        ) as error:  # fmt: skip
+            status, said = 409, str(error)
+        except (DBAPIError, StoreError):
+            live = self._core.live.current.version
+            status, said = 503, f"The store cannot be used now. Users are still served by {live}."
+        return self._show(request, "said.html", status, said=said)
+
+    def _admitted(self, request: Request) -> bool:
+        return self._door.admits(request.cookies.get(COOKIE, ""), time.time())
+
+    def _show(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        text = (
+            templates()
+            .get_template(template)
+            .render(
+                nonce=_nonce(request),
+                token=self._door.token(request.cookies.get(COOKIE, "")),
+                now=time.time(),
+                **values,
+            )
+        )
+        return _html(request, text, status)
+
+    async def _login(self, request: Request) -> Response:
+        given = request.query_params.get("key") or (await _fields(request)).get("key", "")
+        if not self._door.opens(given):
+            status = 401 if given else 200
+            return self._show(request, "login.html", status, wrong=bool(given))
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(
+            COOKIE,
+            self._door.session(time.time()),
+            max_age=int(SESSION_SECONDS),
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    async def _home(self, request: Request) -> Response:
+        def read() -> dict[str, Any]:
+            guard = self._watch.report()
+            facts = home.facts(
+                self._store,
+                engine_up=self._core.engine.up,
+                answering=self._core.live.current.version,
+                uneasy=guard.nearest if guard and guard.nearness >= UNEASY else None,
+                damage=self._core.damage,
+            )
+            mood, said = home.sentence(facts)
+            return {
+                "facts": facts,
+                "mood": mood,
+                "sentence": said,
+                "progress": home.progress(facts),
+                "next_run": self._clock.next_run(),
+                "schedule": self._clock.said,
+                "versions": home.versions(self._store),
+                "runs": self._store.runs.newest(RUNS),
+                "questions": self._store.questions.counts(),
+                "guard": guard,
+                "evaluated": str(self._store.questions.usage(self._core.config.gate.min_probes)),
+                "served_name": self._core.config.served_name,
+            }
+
+        return self._show(request, "home.html", **await asyncio.to_thread(read))
+
+    async def _run(self, request: Request) -> Response:
+        text = await asyncio.to_thread(
+            run_page,
+            self._store,
+            request.path_params["id"],
+            nonce=_nonce(request),
+            token=self._door.token(request.cookies[COOKIE]),
+        )
+        return _html(request, text, 200)
+
+    async def _questions(self, request: Request) -> Response:
+        kind = request.query_params.get("state") or None
+        before = _row_id(request.query_params.get("before", ""))
+        rows = await asyncio.to_thread(
+            self._store.questions.page, QUESTIONS, before=before, kind=kind
+        )
+        states = [*QuestionState, "probe"]
+        more = rows[-1].id if len(rows) == QUESTIONS else None
+        return self._show(request, "questions.html", rows=rows, kind=kind, states=states, more=more)
+
+    async def _question(self, request: Request) -> Response:
+        def read() -> dict[str, Any]:
+            question = self._store.questions.get(request.path_params["id"])
+            votes = self._store.votes.newest(question.id)
+            return {
+                "question": question,
+                "turns": _turns(question.question),
+                "votes": [{**vote, "rows": tally(vote, ANSWERS)} for vote in votes],
+                "samples": self._store.votes.samples(votes[0]["id"]) if votes else [],
+            }
+
+        return self._show(request, "question.html", **await asyncio.to_thread(read))
+
+    async def _label(self, request: Request) -> Response:
+        waiting = await asyncio.to_thread(self._store.comparisons.waiting)
+        return self._show(
+            request,
+            "label.html",
+            pair=pair_of(waiting[0]) if waiting else None,
+            count=len(waiting),
+            words=WORDS,
+            last=_row_id(request.query_params.get("last", "")),
+        )
+
+    async def _adapt(self, _request: Request, _form: dict[str, str]) -> str:
+        run = await self._core.runs.start(Trigger.OPERATOR, {})
+        return f"/runs/{run.id}"
+
+    async def _stop(self, _request: Request, _form: dict[str, str]) -> str:
+        await self._core.runs.stop()
+        return "/"
+
+    async def _pause(self, _request: Request, _form: dict[str, str]) -> str:
+        await asyncio.to_thread(self._store.set_fact, PAUSED, str(time.time()))
+        return "/"
+
+    async def _resume(self, _request: Request, _form: dict[str, str]) -> str:
+        await asyncio.to_thread(self._store.set_fact, PAUSED, None)
+        return "/"
+
+    async def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
+        """Only what the operator saw: another version may have gone live since."""
+
+        def back() -> bool:
+            return self._store.adapters.roll_back(
+                author=Author.OPERATOR,
+                reason="rolled back on the page",
+                only=form.get("version", ""),
+            )
+
+        if not await asyncio.to_thread(back):
+            raise Refusal("Another version has become live; reload the page.")
+        self._core.reconciler.wake()
+        return "/"
+
+    async def _promote(self, _request: Request, form: dict[str, str]) -> str:
+        name = form.get("version", "")
+
+        def promote() -> None:
+            chosen = None if name == BASE else self._store.adapters.get(name).name
+            if chosen is not None:
+                verify(self._core.config.state_dir / "adapters" / chosen)
+            if chosen != self._store.adapters.wanted().adapter:
+                reason = "promoted on the page"
+                self._store.adapters.want(chosen, author=Author.OPERATOR, reason=reason)
+
+        await asyncio.to_thread(promote)
+        self._core.reconciler.wake()
+        return "/"
+
+    async def _judge(self, request: Request, form: dict[str, str]) -> str:
+        """Versions that judgements prove better are wanted once no pair of theirs waits, since to
+        do so at once would tell which side was which."""
+        word, pair_id = form.get("word", ""), request.path_params["id"]
+        answer = form.get("answer", "").strip()
+        if (word not in WORDS and word != "undo") or (answer and word != "neither"):
+            raise Refusal("Unknown judgement.")
+
+        def judge() -> None:
+            stored = self._store.comparisons.get(pair_id)
+            found = None if word == "undo" else judged(stored, word)
+            self._store.comparisons.judge(stored, found, answer)
+            if not self._store.comparisons.waiting():
+                confirm.run(self._store, self._core.config.gate)
+
+        await asyncio.to_thread(judge)
+        self._core.reconciler.wake()
+        return "/label" if word == "undo" else f"/label?last={pair_id}"
+
+
+def _turns(question: Question) -> list[tuple[str, str]]:
+    """Who said what, in order."""
+    return [(each["role"], message_text(each)) for each in question.body["messages"]]
+
+
+def pair_of(stored: StoredPair) -> dict[str, Any]:
+    """What is judged, and nothing that would tell which side is which."""
+    (_, a), (_, b) = sides(stored)
+    return {
+        "id": stored.id,
+        "turns": _turns(stored.question),
+        "a": shown(a),
+        "b": shown(b),
+        "same": a.text == b.text,
+    }

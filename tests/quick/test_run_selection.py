@@ -1,0 +1,165 @@
+"""What a run sets out with, read from the state directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, replace
+
+import pytest
+
+from jobs import selection
+from jobs.selection import Begins, Descent
+from tests.versions import write_lora
+from ttrl.adapters import versions
+from ttrl.adapters.base import identify
+from ttrl.adapters.versions import Manifest
+from ttrl.config import Config, ModelConfig
+from ttrl.config.loading import override
+from ttrl.questions.question import from_prompt
+from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.store.forgetting import Doomed
+from ttrl.store.measurements import Kind
+from ttrl.store.questions import QuestionState, Recorded
+from ttrl.store.runs import RunState, Trigger
+
+
+@pytest.fixture
+def config(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    return Config(state_dir=tmp_path, model=ModelConfig(name=str(model)))
+
+
+@pytest.fixture
+def manifest(config, store, tmp_path):
+    """Of a version that is wanted, made on that model."""
+    source, base = write_lora(tmp_path / "source"), identify(config.model.name)
+    digest = versions.digest_of(source)
+    name = versions.version_name("l", 1, digest)
+    made = Manifest(
+        name, "l", 1, digest, base.name, None, 1, 16, ("q_proj",), 1.0,
+        "all-linear", base.weights, base.text,
+    )  # fmt: skip
+    versions.publish(source, tmp_path / "adapters", made)
+    row = AdapterRow(
+        name, "l", 1, digest, None, base.name, None, 16, AdapterState.APPROVED, "better", 1.0
+    )
+    store.adapters.publish(row, [], author="run")
+    return made
+
+
+def test_a_run_goes_on_from_what_serves(config, store, manifest):
+    assert selection.descent(config, store).begins is Begins.NO_PARENT, "it does not serve yet"
+    store.adapters.served(manifest.name, "as wanted")
+    assert selection.descent(config, store).parent == manifest
+
+
+def test_what_is_wanted_but_belongs_to_another_base_begins_a_lineage(config, store, manifest):
+    """It was not loaded, so that the base serves; its questions are learned from again."""
+    told = asdict(replace(manifest, weights="f" * 64))
+    (config.state_dir / "adapters" / manifest.name / "manifest.json").write_text(json.dumps(told))
+    found = selection.descent(config, store)
+    assert (found.parent, found.begins, found.again) == (None, Begins.BASE, (manifest.name,))
+
+
+def test_nothing_goes_on_from_what_is_tainted(config, store, manifest, tmp_path):
+    """But from the newest version before it that is not, or from the base with what is left."""
+    other = tmp_path / "source2"
+    shutil.copytree(tmp_path / "source", other)
+    second = replace(manifest, name="ttrl-l-2-second", number=2, parent=manifest.name)
+    versions.publish(other, tmp_path / "adapters", second)
+    (key,) = _recorded(store, "a")
+    row = replace(
+        store.adapters.get(manifest.name), name=second.name, number=2, parent=manifest.name
+    )
+    store.adapters.publish(row, [key], author="run")
+    store.adapters.served(second.name, "as wanted")
+    store.forgetting.purge(Doomed([key]), keep_serving=True)
+    found = selection.descent(config, store)
+    assert (found.parent, found.stacked) == (manifest, (manifest.name,))
+    store.forgetting.retire([manifest.name])
+    found = selection.descent(config, store)
+    assert (found.parent, found.begins) == (None, Begins.TAINTED)
+    assert found.again == (second.name, manifest.name)
+    assert "purged" in found.words
+
+
+@pytest.mark.parametrize(
+    ("distance", "earlier", "begins"),
+    [
+        pytest.param(None, [], None, id="never measured"),
+        pytest.param(0.24, [], None, id="near the base"),
+        pytest.param(0.25, [], Begins.FULL, id="half of what the gate allows"),
+        pytest.param(0.4, [(Begins.FULL, "rejected")], None, id="that has just been tried"),
+        pytest.param(0.4, [(Begins.FULL, "held")], None, id="its outcome waits for the operator"),
+        pytest.param(
+            0.4, [(Begins.FULL, "held"), (None, "rejected")], Begins.FULL, id="every other run"
+        ),
+        pytest.param(
+            0.4, [(Begins.FULL, "rejected"), (None, "failed")], None, id="a failed run is no turn"
+        ),
+        pytest.param(0.4, [(Begins.FULL, "aborted")], Begins.FULL, id="nor is one cut short"),
+    ],
+)
+def test_far_from_the_base_every_other_run_begins_there(
+    config, store, manifest, distance, earlier, begins
+):
+    store.adapters.served(manifest.name, "as wanted")
+    if distance is not None:
+        store.measurements.add(Kind.POLICY, manifest.name, {"from_base": distance})
+    for began, ended in earlier:
+        run = store.runs.create(Trigger.SCHEDULE, {})
+        store.runs.start(run.id, parent=None if began else manifest.name, begins=began)
+        store.runs.end(run.id, RunState(ended), "")
+    found = selection.descent(config, store)
+    assert found.begins is begins
+    assert found.again == ((manifest.name,) if begins else ())
+
+
+def test_what_replaces_several_updates_gets_their_questions_and_steps(config, store):
+    _recorded(store, *(f"what is {n} plus {m}?" for n in range(40) for m in range(3)))
+    settings = override(config, {"selection.max_questions": 16, "update.passes": 2})
+    for again, room in (((), 16), (("b", "a"), 32)):
+        descent = Descent(None, Begins.FULL if again else None, again=again)
+        found = selection.candidates(settings, store, descent)
+        chosen = selection.select(settings, store, descent, found).chosen
+        assert len(chosen) == room
+        assert settings.update.steps_over(len(chosen), descent.updates) == room * 2 / 8
+    assert override(config, {"update.steps": 5}).update.steps_over(32, 2) == 10
+
+
+def _recorded(store, *prompts):
+    store.questions.record([Recorded(from_prompt(p), 1.0) for p in prompts], holdout=0)
+    return [row.id for row in store.questions.new(None)]
+
+
+def test_what_is_wanted_but_gone_is_no_lineage(config, store, manifest):
+    shutil.rmtree(config.state_dir / "adapters" / manifest.name)
+    assert selection.descent(config, store).begins is Begins.NO_PARENT
+
+
+def test_anchors_are_drawn_of_what_was_learned_from(config, store, manifest):
+    store.questions.record([Recorded(from_prompt(f"q{n}"), 1.0) for n in range(20)], holdout=0)
+    rows = store.questions.new(20)
+    learned, fresh = rows[:12], rows[12:]
+    for row in learned:
+        store.questions.mark(row.id, QuestionState.LEARNED_FROM)
+    second = replace(store.adapters.get(manifest.name), name="second", parent=manifest.name)
+    store.adapters.publish(second, [row.id for row in learned], author="run")
+    settings = override(config, {"selection.anchors": 0.25, "selection.max_questions": 16})
+    descent = Descent(manifest, stacked=("second", manifest.name))
+    found = selection.candidates(settings, store, descent)
+    assert {row.id for row in found[:4]} < {row.id for row in learned}
+    assert selection.candidates(settings, store, descent) == found, (
+        "a dry run names those of the run"
+    )
+    assert {row.id for row in found[4:]} == {row.id for row in fresh}
+    chosen = selection.select(settings, store, descent, found).chosen
+    assert [row.state for row in chosen] == ["learned_from"] * 4 + ["new"] * 8
+    for row in fresh:
+        store.questions.mark(row.id, QuestionState.NO_SIGNAL)
+    assert selection.candidates(settings, store, descent) == [], (
+        "anchors alone are no reason to run"
+    )

@@ -1,0 +1,1 @@
+"""Versions on disk, and the base model that they belong to."""

@@ -1,0 +1,107 @@
+"""Which base model it is: digests of what decides its answers, cheap enough for every start."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG = "config.json"
+WEIGHTS = ("*.safetensors", "*.bin")
+TEXT = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""The files that turn messages into tokens and back: vocabulary, special tokens, chat template."""
+PIECES, PIECE = 16, 64 * 1024
+"""Places at which a file of weights is read, and bytes at each. Any training moves every tensor, so
+that a mebibyte spread over a file tells two models apart as well as all of it."""
+
+
+class ModelNotFound(Exception):
+    """There are no files of that model on this machine; the message says where they were sought."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model by name, and two digests: of its configuration and weights, and of its tokenizer
+    and chat template. They are None where its files are not on this machine, as they may be for an
+    engine elsewhere; what it serves is then known by the read-back of log-probabilities alone."""
+
+    name: str
+    weights: str | None = None
+    text: str | None = None
+
+    def same_weights(self, other: Base) -> bool:
+        """Whether both are the same model, wherever they lie; by name where a digest is missing."""
+        if None not in (self.weights, other.weights):
+            return self.weights == other.weights
+        return self.name == other.name or Path(self.name).resolve() == Path(other.name).resolve()
+
+    def same_text(self, other: Base) -> bool:
+        """Whether both read and write the same tokens, as far as that is known."""
+        return None in (self.text, other.text) or self.text == other.text
+
+
+def find(name: str) -> Path:
+    """Return a model's directory: `name` itself, or where the hub's local cache has it. Nothing is
+    downloaded. Raises ModelNotFound."""
+    if (Path(name) / CONFIG).is_file():
+        return Path(name)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        missing = f"{name} is not a directory, and huggingface_hub is not installed"
+        raise ModelNotFound(missing) from None
+    try:
+        cached = try_to_load_from_cache(name, CONFIG)
+    except HFValidationError:
+        raise ModelNotFound(
+            f"{name} is neither a model directory nor a Hugging Face Hub name"
+        ) from None
+    if not isinstance(cached, str):
+        raise ModelNotFound(f"{name} has not been downloaded yet")
+    return Path(cached).parent
+
+
+def identify(name: str) -> Base:
+    """The model in a directory, or in the local cache under a hub name. Raises OSError."""
+    try:
+        directory = find(name)
+    except ModelNotFound:
+        return Base(name)
+    weights = [path for pattern in WEIGHTS for path in sorted(directory.glob(pattern))]
+    text = [directory / each for each in TEXT]
+    return Base(name, _digest([directory / CONFIG, *weights]), _digest(text))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """SHA-256 over name, size and pieces of those files that are there."""
+    whole = hashlib.sha256()
+    for path in files:
+        if path.is_file():
+            whole.update(f"{path.name}:{path.stat().st_size}\n".encode())
+            for piece in _pieces(path):
+                whole.update(piece)
+    return whole.hexdigest()
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """All of a small file; of a large one its beginning, its end, and places in between."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= PIECES * PIECE or path.name in (CONFIG, *TEXT):
+            yield file.read()
+            return
+        for number in range(PIECES):
+            file.seek(number * (size - PIECE) // (PIECES - 1))
+            yield file.read(PIECE)

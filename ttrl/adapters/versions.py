@@ -1,0 +1,187 @@
+"""Adapter versions on disk: written whole or not at all, verified before every load.
+
+A version is a directory with PEFT's two files and our manifest. It is never changed once it is
+there, and its name says what is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ttrl.adapters.base import Base
+from ttrl.files import fsync
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+MANIFEST = "manifest.json"
+FILES = (CONFIG, WEIGHTS)
+STAGING = ".staging-"
+
+
+class AdapterDamaged(Exception):
+    """A version on disk is not what its manifest says, so it is not loaded. Restore it from a
+    backup, or roll back to another."""
+
+
+class AdapterForeign(Exception):
+    """A version belongs to another base model than the one served, so it is not loaded. Serve its
+    own, or let the next run begin a new lineage."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a version is: `digest` is over the two files, `created` in Unix seconds. `modules` is
+    the setting that led to `target_modules`; `weights` and `text` tell base models apart (see
+    ttrl.adapters.base). These three are None in versions made before they were written down."""
+
+    name: str
+    lineage: str
+    number: int
+    digest: str
+    base_model: str
+    parent: str | None
+    run_id: int
+    rank: int
+    target_modules: tuple[str, ...]
+    created: float
+    modules: str | None = None
+    weights: str | None = None
+    text: str | None = None
+
+    @property
+    def base(self) -> Base:
+        """The base model that it belongs to."""
+        return Base(self.base_model, self.weights, self.text)
+
+
+def digest_of(directory: Path) -> str:
+    """SHA-256 over the names and contents of the two files."""
+    whole = hashlib.sha256()
+    for name in FILES:
+        with _readable(directory, name).open("rb") as file:
+            whole.update(f"{name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def publish(source: Path, root: Path, manifest: Manifest) -> Path:
+    """Copy a saved LoRA to its final place: write, fsync, rename, fsync. After a crash there is
+    the whole version or none."""
+    final = root / manifest.name
+    if final.exists():
+        raise FileExistsError(f"the adapter {manifest.name} already exists; names are not reused")
+    with _staging(root, manifest.name) as staging:
+        for name in FILES:
+            shutil.copyfile(_readable(source, name), staging / name)
+        (staging / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        for path in (*staging.iterdir(), staging):
+            fsync(path)
+        staging.rename(final)
+        fsync(root)
+    return final
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a version. Raises AdapterDamaged."""
+    try:
+        values = json.loads(_readable(directory, MANIFEST).read_text())
+        return Manifest(**{**values, "target_modules": tuple(values["target_modules"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise AdapterDamaged(f"{directory.name}: cannot read {MANIFEST}: {error}") from error
+
+
+def verify(directory: Path) -> Manifest:
+    """Check a version against its manifest. Raises AdapterDamaged."""
+    if not directory.is_dir() or directory.is_symlink():
+        raise AdapterDamaged(f"{directory.name}: there is no such directory")
+    manifest = read_manifest(directory)
+    strangers = sorted({path.name for path in directory.iterdir()} - {*FILES, MANIFEST})
+    if strangers:
+        raise AdapterDamaged(f"{directory.name}: unexpected files: {', '.join(strangers)}")
+    if manifest.name != directory.name:
+        raise AdapterDamaged(f"{directory.name}: its manifest belongs to {manifest.name}")
+    if digest_of(directory) != manifest.digest:
+        raise AdapterDamaged(f"{directory.name}: its files have changed since it was published")
+    tensor_names(directory)
+    return manifest
+
+
+def verify_as(directory: Path, digest: str) -> Manifest:
+    """The same, and that they are the weights with the digest that the store has. Raises
+    AdapterDamaged."""
+    manifest = verify(directory)
+    if manifest.digest != digest:
+        raise AdapterDamaged(
+            f"{directory.name}: its weights differ from those recorded in the store"
+        )
+    return manifest
+
+
+def tensor_names(directory: Path) -> tuple[str, ...]:
+    """The tensors in the weights, read from the safetensors header without loading anything.
+    Raises AdapterDamaged when the file is truncated."""
+    path = _readable(directory, WEIGHTS)
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            header: dict[str, Any] = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        if 8 + length + max(ends, default=0) != path.stat().st_size:
+            raise ValueError("the file is truncated")
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise AdapterDamaged(f"{directory.name}: {WEIGHTS} is damaged: {error}") from error
+    return tuple(key for key in header if key != "__metadata__")
+
+
+def version_name(lineage: str, number: int, digest: str) -> str:
+    """A name that is never reused: the digest is part of it."""
+    return f"ttrl-{lineage}-{number}-{digest[:8]}"
+
+
+def remove(directory: Path) -> None:
+    """Delete a version; the rename comes first, so that half a version is never seen."""
+    doomed = directory.with_name(f".doomed-{directory.name}")
+    directory.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def discard(root: Path, name: str) -> None:
+    """Delete what was put in place, or was about to be, of a version that no row knows."""
+    for path in (root / name, root / f"{STAGING}{name}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(root: Path) -> Sequence[str]:
+    """Delete what a crash left half-written, as far as that can be; the names of what it was."""
+    leftovers = [path for path in root.glob(".*-*") if path.name.startswith((STAGING, ".doomed-"))]
+    for path in leftovers:
+        shutil.rmtree(path, ignore_errors=True)
+    return [path.name for path in leftovers]
+
+
+@contextmanager
+def _staging(root: Path, name: str) -> Iterator[Path]:
+    root.mkdir(parents=True, exist_ok=True)
+    staging = root / f"{STAGING}{name}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _readable(directory: Path, name: str) -> Path:
+    path = directory / name
+    if not path.is_file() or path.is_symlink():
+        raise AdapterDamaged(f"{directory.name}: {name} is missing")
+    return path

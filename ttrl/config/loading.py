@@ -1,0 +1,258 @@
+"""Read the configuration: recipe < YAML file < environment (`TTRL_...`) < credentials < command
+line.
+
+Not pydantic-settings: it neither tells which layer a value came from nor refuses a misspelt
+environment variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from ttrl.config import Config, Section
+from ttrl.config.serving import parse, shown
+
+ENV_PREFIX = "TTRL_"
+ENV_SEPARATOR = "__"
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""The variable that names a directory of secrets: systemd sets it for what `LoadCredential=` loads,
+and a container can be given it for those that are mounted there."""
+SECRETS = (("admin", "key"), ("engine", "api_key"), ("webhook", "secret"))
+"""Settings that are never shown."""
+RECIPES = Path(__file__).with_name("recipes")
+
+
+class ConfigError(ValueError):
+    """The configuration says something that cannot be: each line names the setting, what is wrong
+    with it and where it was set."""
+
+
+class Source(StrEnum):
+    """Where a value came from; a later one wins."""
+
+    DEFAULT = "default"
+    RECIPE = "recipe"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    CREDENTIALS = "credentials"
+    COMMAND_LINE = "command line"
+    DAEMON = "daemon"
+    """The one that runs on the state directory."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration and the source of each of its values, by dotted path."""
+
+    config: Config
+    sources: Mapping[str, Source]
+
+    @classmethod
+    def running(cls, config: Config) -> Resolved:
+        """What a daemon goes by, who does not tell where from."""
+        usual = {path: value for path, value, _ in cls(Config(), {}).rows()}
+        changed = (path for path, value, _ in cls(config, {}).rows() if value != usual[path])
+        return cls(config, dict.fromkeys(changed, Source.DAEMON))
+
+    def given(self, source: Source) -> dict[str, Any]:
+        """What a layer decided: dotted path and value, as JSON has it."""
+        dumped = dict(_leaves(self.config.model_dump(mode="json"), Config))
+        return {path: dumped[path] for path, found in self.sources.items() if found is source}
+
+    def rows(self) -> Iterator[tuple[str, Any, Source]]:
+        """Every setting: dotted path, value as JSON has it, source."""
+        dumped = self.config.model_dump(mode="json")
+        for section, secret in SECRETS:
+            if dumped[section][secret]:
+                dumped[section][secret] = "***"
+        if url := self.config.store.url:
+            dumped["store"]["url"] = shown(parse(url))
+        for path, value in _leaves(dumped, Config):
+            yield path, value, self.sources.get(path, Source.DEFAULT)
+
+
+def load(
+    file: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Read and check the whole tree. `overrides` has dotted paths. Raises ConfigError."""
+    layers = (
+        (Source.FILE, _read_file(file) if file else {}),
+        (Source.ENVIRONMENT, _read_environment(environ)),
+        (Source.CREDENTIALS, _read_credentials(environ.get(CREDENTIALS))),
+        (Source.COMMAND_LINE, _nest(overrides or {})),
+    )
+    merged: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    for source, layer in ((Source.RECIPE, _read_recipe(layers)), *layers):
+        _merge(merged, layer)
+        sources |= {path: source for path, _ in _leaves(layer, Config)}
+    try:
+        return Resolved(Config.model_validate(merged), sources)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, sources, file)) from None
+
+
+def _read_recipe(layers: Iterable[tuple[Source, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Of the recipe that the last layer to name one names: what all layers are put on top of."""
+    named = [layer["recipe"] for _, layer in layers if layer.get("recipe") is not None]
+    if not named:
+        return {}
+    if named[-1] not in (known := recipes()):
+        raise ConfigError(f"recipe: unknown recipe {named[-1]!r}; known: {', '.join(known)}")
+    return _read_file(known[named[-1]])
+
+
+def recipes() -> dict[str, Path]:
+    """The presets by their names."""
+    return {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML: {error}") from None
+    if not isinstance(tree or {}, dict):
+        raise ConfigError(f"{file} has no settings: it must be a mapping such as `model: ...`")
+    return tree or {}
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`TTRL_GATEWAY__PORT=8001` sets gateway.port; values are read as YAML, as in the file."""
+    return _nest({path: scalar(environ[name]) for name, path in _named(environ).items()})
+
+
+def _read_credentials(directory: str | None) -> dict[str, Any]:
+    """A file called as its variable would be, such as TTRL_ADMIN__KEY, holds a value; it is text to
+    the letter, but for the ends of lines behind it. Files of other names are somebody else's."""
+    if directory is None:
+        return {}
+    try:
+        files = {file.name: file for file in Path(directory).iterdir()}
+        return _nest({path: _secret(files[name]) for name, path in _named(files).items()})
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the credentials in {directory} ({CREDENTIALS}): {error.strerror}"
+        ) from None
+
+
+def _secret(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"the credential {file} is not UTF-8 text") from None
+
+
+def _named(names: Iterable[str]) -> dict[str, str]:
+    """Those names that are of settings, and the settings' dotted paths."""
+    return {
+        name: name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, ".")
+        for name in sorted(names)
+        if name.startswith(ENV_PREFIX)
+    }
+
+
+def scalar(text: str) -> Any:
+    """A value written as in the file; what is not YAML is text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in dotted.items():
+        *parents, leaf = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    candidates = (annotation, *get_args(annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
+
+
+def _leaves(
+    tree: Mapping[str, Any], section: type[Section] | None, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        field = section.model_fields.get(key) if section else None
+        child = _section(field.annotation) if field else None
+        if child and isinstance(value, Mapping):
+            yield from _leaves(value, child, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def known_paths(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
+    """Every setting's dotted path."""
+    for name, field in section.model_fields.items():
+        child = _section(field.annotation)
+        if child:
+            yield from known_paths(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _explain(error: ValidationError, sources: Mapping[str, Source], file: Path | None) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        source = next(
+            (s for p, s in sources.items() if path.startswith(p) or p.startswith(path)), None
+        )
+        where = {Source.FILE: f" (in {file})", None: ""}.get(source, f" (from the {source})")
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown setting" + _suggest(path)
+        if problem["type"] == "tuple_type":
+            message = "must be a list such as [a, b]"
+        lines.append(f"{path or 'configuration'}: {message}{where}")
+    return "\n".join(lines)
+
+
+def _suggest(path: str) -> str:
+    known: Sequence[str] = [*known_paths(), *Config.model_fields]
+    by_name = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(path, known, 1, 0.7) or [
+        by_name[name]
+        for name in difflib.get_close_matches(path.rpartition(".")[2], by_name, 1, 0.6)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def override(config: Config, dotted: Mapping[str, Any]) -> Config:
+    """The same configuration with other values for some dotted paths. Raises ConfigError."""
+    tree = config.model_dump()
+    _merge(tree, _nest(dotted))
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        sources = dict.fromkeys(dotted, Source.COMMAND_LINE)
+        raise ConfigError(_explain(error, sources, None)) from None

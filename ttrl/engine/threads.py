@@ -1,0 +1,57 @@
+"""Work done in daemon threads: requests to the engine side by side.
+
+Not a ThreadPoolExecutor, which keeps a process from ending until the last of its threads has: a
+request may take minutes, and a run that is stopped has seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    work: Callable[[Item], Result], items: Sequence[Item], *, width: int
+) -> Generator[Result, None, None]:
+    """Yield the result of `work` for each item, in order, computed by at most `width` threads;
+    raise what it raises. After the generator is closed no further item is begun."""
+    futures: list[Future[Result]] = [Future() for _ in items]
+    queue = deque(zip(futures, items, strict=True))
+
+    def worker() -> None:
+        while True:
+            try:
+                future, item = queue.popleft()
+            except IndexError:
+                return
+            _fulfil(future, partial(work, item))
+
+    for _ in range(min(width, len(items))):
+        threading.Thread(target=worker, name="request", daemon=True).start()
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        queue.clear()
+
+
+def submit(work: Callable[[], Result]) -> Future[Result]:
+    """Do `work` in a thread of its own. It cannot be cancelled: drop the future instead."""
+    future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()
+    threading.Thread(target=_fulfil, args=(future, work), name="request", daemon=True).start()
+    return future
+
+
+def _fulfil(future: Future[Result], work: Callable[[], Result]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - raised again by future.result()
+        future.set_exception(error)

@@ -1,0 +1,1 @@
+"""What decides on a candidate and says how good answers are: values in, values out."""

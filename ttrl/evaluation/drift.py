@@ -1,0 +1,141 @@
+"""How far a version has moved from others, and whether the questions have moved: away from those
+before them (population stability index), or away from the labelled probes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import TYPE_CHECKING
+
+from ttrl.engine.proof import Pinned
+
+if TYPE_CHECKING:
+    from ttrl.config import GateConfig
+
+
+MOST_LOG_RATIO = 3.0
+"""Above which a token that is likelier under the other version counts no more towards the
+divergence: one drawn against the odds would outweigh a thousand others."""
+SURE = 0.95
+SMALLEST = 0.5
+"""What a group counts for in which there is nobody; the index of an empty one would be infinite."""
+FEWEST = 30
+"""Questions of each kind without which nothing is learned about them."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """KL divergence from the base model, from the live version and from what was live a week ago,
+    in nats per token of the version's own answers; None where nothing was pinned, or where the base
+    is what is live; nan where the engine did not say."""
+
+    from_base: float | None = None
+    from_live: float | None = None
+    from_week: float | None = None
+
+
+def divergences(pinned: Sequence[Pinned]) -> Drift:
+    """From the log-probabilities of answers that the version itself drew."""
+    return Drift(
+        from_base=divergence((each.own, each.base) for each in pinned),
+        from_live=divergence((each.own, each.parent) for each in pinned if each.parent),
+    )
+
+
+def divergence(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> float | None:
+    """KL(own || other) from samples of `own`: the mean of exp(r) - 1 - r with r = other - own,
+    which is never negative and varies less than -r (Schulman, "Approximating KL divergence")."""
+    every = (b - a for own, other in pairs for a, b in zip(own, other, strict=True))
+    ratios = [min(ratio, MOST_LOG_RATIO) for ratio in every]
+    return fmean(math.expm1(r) - r for r in ratios) if ratios else None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The index, what it stays below in 95% of the cases where nothing has moved, and how many
+    questions were compared."""
+
+    psi: float
+    by_chance: float
+    before: int
+    after: int
+
+    @property
+    def moved(self) -> bool:
+        """Whether this is more than chance makes of questions like those before."""
+        return self.psi > self.by_chance
+
+
+def compare(before: Sequence[int], after: Sequence[int]) -> Shift:
+    """The index of two samples of questions, each known by the number of its group; of at least one
+    question each.
+
+    With nothing moved, psi / (1/n + 1/m) is about chi-square distributed, with a degree of freedom
+    less than there are groups (Yurdakul and Naranjo, "Statistical properties of the population
+    stability index", Journal of Risk Model Validation 14, 2020).
+    """
+    ours, theirs = Counter(before), Counter(after)
+    groups = ours.keys() | theirs.keys()
+    psi = 0.0
+    for group in groups:
+        old = max(ours[group], SMALLEST) / len(before)
+        new = max(theirs[group], SMALLEST) / len(after)
+        psi += (new - old) * math.log(new / old)
+    scale = 1 / len(before) + 1 / len(after)
+    return Shift(psi, scale * _chi_square(max(len(groups) - 1, 1)), len(before), len(after))
+
+
+def _chi_square(freedom: int) -> float:
+    """The quantile of the chi-square distribution for SURE (Wilson and Hilferty, 1931)."""
+    z, part = NormalDist().inv_cdf(SURE), 2 / (9 * freedom)
+    return freedom * (1 - part + z * math.sqrt(part)) ** 3
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """How well the two can be told apart: the chance that a question of the traffic looks more like
+    traffic than a probe does (0.5: not at all, 1: always), and the share of the probes that speaks
+    for the traffic."""
+
+    told_apart: float
+    speaking: float
+
+    def stale(self, settings: GateConfig) -> bool:
+        """Whether the operator's bounds are passed."""
+        return self.told_apart > settings.told_apart or self.speaking < settings.speaking
+
+    def __str__(self) -> str:
+        return (
+            "the labelled probes do not look like the traffic (told apart in "
+            f"{self.told_apart:.0%} of pairs; {self.speaking:.0%} of them represent it)"
+        )
+
+
+def staleness_of_labels(probes: Sequence[str], traffic: Sequence[str]) -> Staleness | None:
+    """Compare the wordings of probes and of recent traffic; None when there are too few of either.
+
+    Chances are of folds that the classifier did not learn from.
+    """
+    if min(len(probes), len(traffic)) < FEWEST:
+        return None
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+
+    texts = [*probes, *traffic]
+    of_traffic = [0] * len(probes) + [1] * len(traffic)
+    classifier = make_pipeline(
+        HashingVectorizer(analyzer="char_wb", ngram_range=(1, 3), n_features=2**14),
+        LogisticRegression(class_weight="balanced", solver="liblinear"),
+    )
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    chances = cross_val_predict(classifier, texts, of_traffic, cv=folds, method="predict_proba")
+    found = chances[:, 1]
+    weights = [chance / (1 - chance) for chance in found[: len(probes)]]
+    speaking = sum(weights) ** 2 / (len(weights) * sum(weight**2 for weight in weights))
+    return Staleness(float(roc_auc_score(of_traffic, found)), float(speaking))

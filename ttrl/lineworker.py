@@ -1,0 +1,95 @@
+"""A child process that answers a line of JSON for each line of JSON: for libraries that are large,
+may take long over one text, or may not be let near the rest of the process.
+
+The kernel bounds its time: a signal handler in Python would wait for the very computation that does
+not end. Whoever asks next gets a new process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+READY = "ready\n"
+
+
+class WorkerEnded(Exception):
+    """The process ended instead of answering: out of time, out of memory, or killed."""
+
+
+class WorkerNotReady(WorkerEnded):
+    """The process ended before it could be asked anything."""
+
+
+class LineWorker:
+    """Runs `script`, which calls `serve_lines`, from the first question on. For one thread at a
+    time."""
+
+    def __init__(self, script: Path, *arguments: str) -> None:
+        # A script of its own rather than multiprocessing: nothing of the parent is imported again.
+        # Nothing in the current directory or beside the script is taken for a library.
+        self._command = [sys.executable, "-P", "-W", "ignore", str(script), *arguments]
+        self.process: subprocess.Popen[str] | None = None
+
+    def ask(self, question: object) -> Any:
+        """Return the answer. Raises WorkerEnded, WorkerNotReady, and OSError
+        where no process can be started."""
+        if self.process is None:
+            self._start()
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
+        except (OSError, ValueError):  # "" is no JSON
+            self.close()
+            raise WorkerEnded from None
+
+    def close(self) -> None:
+        """End the process; the next question starts another."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def _start(self) -> None:
+        self.process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # libraries log what they read: the text of users and models
+            text=True,
+        )
+        assert self.process.stdout is not None
+        if self.process.stdout.readline() != READY:
+            self.close()
+            raise WorkerNotReady
+
+
+def serve_lines(
+    load: Callable[[], Callable[[Any], object]], *, seconds: float, otherwise: object
+) -> None:
+    """In the child: answer with what `load` returns, until nobody asks any more. A question that
+    takes longer than `seconds` ends the process; where the answer raises, it is `otherwise`."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what libraries print is no answer
+    answer = load()
+    signal.setitimer(signal.ITIMER_REAL, 0)  # a limit on loading, if there was one
+    answers.write(READY)
+    for line in sys.stdin:
+        question = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            found = answer(question)
+        except Exception:  # noqa: BLE001 - whatever a library cannot do
+            found = otherwise
+        answers.write(json.dumps(found) + "\n")
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,0 +1,259 @@
+"""When the live version is worse than the one before it, or only differs: paired differences in, an
+alarm out.
+
+An e-detector: on each pair of answers a gambler bets that the live version is worse by more than is
+tolerated; while it is not, he wins nothing on average. He begins anew with 1 whenever he has less,
+so that good times before a change do not hide it. However the pairs depend on each other, he is
+expected to take at least `threshold` pairs until he first has so much (Shin, Ramdas and Rinaldo,
+"E-detectors: a nonparametric framework for sequential change detection", arXiv 2203.03532). His
+stakes are spread over a grid: the right one depends on a change that nobody knows.
+
+He begins anew with 1 (CUSUM) rather than adding 1 each time (Shiryaev-Roberts, which is a little
+quicker): the latter has any sum in time, even if no two answers ever differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import combinations, product
+from statistics import fmean
+
+from ttrl.votes import take_vote
+
+STAKES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 9 / 10)
+MINUTES_A_YEAR = 365.25 * 24 * 60
+FACTOR = 16
+"""Answers so many times as long, or more, differ by 1 in length."""
+
+
+class Stream(StrEnum):
+    """A difference between the live version and the other one on the same question, from -1 to 1;
+    above 0 the live version is worse."""
+
+    AGREEMENT = "agreement"
+    """The share of the most common answer: the other's less the live version's."""
+    UNREADABLE = "unreadable"
+    """The share of answers that cannot be read or were cut off: the live version's less the
+    other's."""
+    LONGER = "longer"
+    """The logarithm of the ratio of the mean lengths, in units of that of FACTOR."""
+    SHORTER = "shorter"
+    """The same, the other way round."""
+    REPETITION = "repetition"
+    """How often it gives two different questions one answer that the other version gives to
+    neither, less how often the other does the same. Classes that come up again and again are in
+    both versions' answers, and count for nothing."""
+    CONSTANT = "constant"
+    """How often a readable answer is one that the live version gave to the question before, less a
+    quarter of how often the other version's is: 3/4 at most where both are alike. Of two possible
+    answers, one for everything shows only here."""
+    DEPARTURE = "departure"
+    """How often two answers of the other version are the same, less how often one of each is."""
+    ERRORS = "errors"
+    """1 when the engine fails for the live version only, -1 when it does for the other only."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The mean difference that is tolerated, and the smallest one that the stream is made for;
+    smaller ones in between are found later. A stream that is no `harm` by itself never rolls back:
+    a version that is right where the other was wrong differs as much as one that is wrong where the
+    other was right, and answers may be longer or shorter for either cause. Labels can tell."""
+
+    tolerated: float
+    made_for: float
+    complaint: str
+    harm: bool = True
+
+
+BOUNDS: Mapping[Stream, Bound] = {
+    Stream.AGREEMENT: Bound(0.02, 0.10, "it agrees with itself less"),
+    Stream.UNREADABLE: Bound(0.05, 0.15, "more of its answers are unreadable"),
+    Stream.LONGER: Bound(0.75, 0.90, "its answers are longer", harm=False),
+    Stream.SHORTER: Bound(0.50, 0.75, "its answers are shorter", harm=False),
+    Stream.REPETITION: Bound(0.05, 0.25, "it gives different questions the same answer"),
+    Stream.CONSTANT: Bound(0.80, 0.875, "it gives nearly every question the same answer"),
+    Stream.DEPARTURE: Bound(0.10, 0.25, "its answers differ", harm=False),
+    Stream.ERRORS: Bound(0.01, 0.10, "the engine fails on it"),
+}
+
+
+@dataclass(frozen=True)
+class Track:
+    """One stream so far: the money on each stake, and how many pairs, with what sum of differences,
+    there were since all of it together was last worth no more than at the beginning."""
+
+    money: tuple[float, ...] = (1.0,) * len(STAKES)
+    pairs: int = 0
+    total: float = 0.0
+
+    @property
+    def evidence(self) -> float:
+        """What the threshold is compared with."""
+        return fmean(self.money)
+
+    @property
+    def mean(self) -> float:
+        """The mean difference since the change, if there was one."""
+        return self.total / self.pairs if self.pairs else 0.0
+
+    def after(self, difference: float, tolerated: float) -> Track:
+        """With one more pair."""
+        won = _odds(difference, tolerated)
+        money = tuple(
+            max(1.0, each) * (1 + stake * won)
+            for stake, each in zip(STAKES, self.money, strict=True)
+        )
+        if fmean(money) <= 1:
+            return Track(money)
+        return Track(money, self.pairs + 1, self.total + difference)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """The live version is worse in this, or differs: by `mean`, in the last `pairs` pairs of
+    `of`."""
+
+    stream: Stream
+    mean: float
+    pairs: int
+    of: int
+
+    def words(self, other: str) -> str:
+        """A sentence for the operator."""
+        factors = self.stream in (Stream.LONGER, Stream.SHORTER)
+        much = f"{FACTOR**self.mean:.1f} times" if factors else f"{self.mean:.0%}"
+        return (
+            f"{BOUNDS[self.stream].complaint}: {much} on average in the last {self.pairs} of "
+            f"{self.of} pairs with {other}"
+        )
+
+
+@dataclass(frozen=True)
+class Detector:
+    """All streams of one pair of versions so far."""
+
+    threshold: float
+    pairs: int = 0
+    tracks: Mapping[Stream, Track] = field(default_factory=lambda: dict.fromkeys(Stream, Track()))
+
+    def after(self, differences: Mapping[Stream, float]) -> Detector:
+        """With one more pair. A stream about which the pair says nothing stays as it is."""
+        moved = {
+            stream: self.tracks[stream].after(difference, BOUNDS[stream].tolerated)
+            for stream, difference in differences.items()
+        }
+        return Detector(self.threshold, self.pairs + 1, {**self.tracks, **moved})
+
+    def nearness(self, stream: Stream) -> float:
+        """How near to an alarm, from 0 (nothing to see) to 1, on a scale of logarithms."""
+        evidence = max(1.0, self.tracks[stream].evidence)
+        return math.log(evidence) / math.log(self.threshold)
+
+    @property
+    def nearest(self) -> Stream:
+        """The stream with the most evidence of harm."""
+        return max((each for each in Stream if BOUNDS[each].harm), key=self.nearness)
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """What to roll back for, if so."""
+        return self._alarm(self.nearest)
+
+    @property
+    def alerts(self) -> list[Alarm]:
+        """What is no harm by itself, but enough of a difference for labels to be asked for."""
+        found = (self._alarm(stream) for stream in Stream if not BOUNDS[stream].harm)
+        return [alarm for alarm in found if alarm is not None]
+
+    def _alarm(self, stream: Stream) -> Alarm | None:
+        track = self.tracks[stream]
+        if track.evidence < self.threshold:
+            return None
+        return Alarm(stream, track.mean, track.pairs, self.pairs)
+
+
+def threshold(pairs_a_minute: float, alarms_a_year: float) -> float:
+    """What a stream must reach so that all of them together are expected to raise at most so many
+    false alarms a year, even if every minute of it has all its pairs."""
+    pairs = pairs_a_minute * MINUTES_A_YEAR
+    return max(math.e, pairs * len(Stream) / alarms_a_year)
+
+
+def delay(differences: Sequence[float], tolerated: float, threshold: float) -> float:
+    """About how many pairs an alarm takes once the differences are like these: what is to be won
+    over how fast the best stake wins it; infinite when none does."""
+    odds = [_odds(difference, tolerated) for difference in differences]
+    growth = max(fmean(math.log1p(stake * each) for each in odds) for stake in STAKES)
+    return math.log(threshold * len(STAKES)) / growth if growth > 0 else math.inf
+
+
+def _odds(difference: float, tolerated: float) -> float:
+    """At least -1, and 0 on average where the mean difference is what is tolerated."""
+    return (difference - tolerated) / (1 + tolerated)
+
+
+Answers = Sequence[str | None]
+"""Canonical answers; None is one that cannot be read, which is like no other."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One version's answers to a question, at least two, and their mean length in tokens."""
+
+    answers: Answers
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Before:
+    """What both versions said to the last question that was another one."""
+
+    live: Answers
+    other: Answers
+
+
+def differences(live: Side, other: Side, before: Before | None = None) -> dict[Stream, float]:
+    """What this pair says to each stream."""
+    longer = math.log((1 + live.tokens) / (1 + other.tokens), FACTOR)
+    found = failures(live=False, other=False) | {
+        Stream.AGREEMENT: take_vote(other.answers).share - take_vote(live.answers).share,
+        Stream.UNREADABLE: _unreadable(live.answers) - _unreadable(other.answers),
+        Stream.LONGER: max(-1.0, min(1.0, longer)),
+        Stream.SHORTER: max(-1.0, min(1.0, -longer)),
+        Stream.DEPARTURE: _alike(combinations(other.answers, 2))
+        - _alike(product(live.answers, other.answers)),
+    }
+    if before is not None:
+        own = product(live.answers, before.live)
+        others = product(other.answers, before.other)
+        theirs, ours = {*other.answers, *before.other}, {*live.answers, *before.live}
+        found[Stream.REPETITION] = _alike(own, theirs) - _alike(others, ours)
+        said, by_live, by_other = map(_said, (before.live, live.answers, other.answers))
+        if said and by_live and by_other:
+            same, known = _alike(product(by_live, said)), _alike(product(by_other, said))
+            found[Stream.CONSTANT] = same - known / 4
+    return found
+
+
+def failures(*, live: bool, other: bool) -> dict[Stream, float]:
+    """What it says that the engine failed for a version: nothing about its answers."""
+    return {Stream.ERRORS: float(live) - float(other)}
+
+
+def _said(answers: Answers) -> list[str]:
+    return [answer for answer in answers if answer is not None]
+
+
+def _unreadable(answers: Answers) -> float:
+    return fmean(answer is None for answer in answers)
+
+
+def _alike(
+    pairs: Iterable[tuple[str | None, str | None]], known: Collection[str | None] = ()
+) -> float:
+    """The share of pairs of the same readable answer, which is none of the `known`."""
+    return fmean(one is not None and one == other and one not in known for one, other in pairs)

@@ -1,0 +1,516 @@
+"""The judge of a run in progress: the signs of its steps in, a ruling out.
+
+Majority-vote learning can end in a model that agrees with itself on nothing true (SRT, arXiv
+2505.21444; TTRL-Guard, arXiv 2605.19444), and nobody has labels to see it by. Each rule therefore
+watches one number for a collapse. What sound learning does as well has no rule: a share that rises
+to 1, answers that grow several times longer or shorter, a token entropy that falls, wrong
+majorities that are corrected, questions that have nothing more to teach.
+
+Numbers that each question has of its own are judged by betting: on every question a gambler bets
+that the number is beyond what is tolerated, which is the run's own beginning with its sampling
+error, and a margin where sound learning moves the number too. While it is not beyond, he wins
+nothing on average, so he hardly ever gets rich (Ville's inequality; Waudby-Smith and Ramdas,
+"Estimating means of bounded random variables by betting", arXiv 2010.09686). A drastic change makes
+him rich within a step or two, a mild one takes longer. Each step brings him a little fresh money,
+so that a long quiet time does not hide a change after it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import accumulate
+from statistics import NormalDist, fmean, stdev
+from typing import NamedTuple
+
+from ttrl.config import GuardConfig
+from ttrl.monitoring.live import STAKES
+from ttrl.monitoring.signs import Signs, Visit
+
+BEGINNING = 8
+"""Questions that show where a run started: those of the first step, whose samples come from the
+weights it started from, and of further ones where it has fewer."""
+LABELS = 16
+"""The same for the distribution of labels, of which a question shows only one."""
+ONE_SIDED = NormalDist().inv_cdf(0.9)
+"""Standard errors by which the beginning may have misled. With more, a collapse of half of the
+questions is no longer seen; with less, few labels that are unequal look like one."""
+SHORTEST = 1.0
+"""Tokens below which no answer counts as shorter."""
+DOUBT = 2.0
+"""Times the divergence that the majority labels ask for, that is no sign of anything yet."""
+HALF_WAY = 0.5
+"""Part of the way to what is tolerated up to which a number is taken for quiet."""
+
+
+class Action(StrEnum):
+    """What becomes of the run."""
+
+    GO_ON = "go_on"
+    """Nothing is seen that sound learning would not show."""
+    HOLD = "hold"
+    """No further step. Versions from before the trouble may still be judged by the gate."""
+    ABORT = "abort"
+    """No further step, and nothing of this run ships."""
+
+
+class Rule(StrEnum):
+    """What a run was stopped for. The setting of a rule's bound, if it has one, has its name."""
+
+    MISMATCH = "mismatch"
+    """Engine and trainer give the same tokens other probabilities: what was learned from is not
+    what was sampled."""
+    EFFECTIVE = "effective"
+    """A small part of each step outweighs the rest, for the same cause."""
+    UNREADABLE = "unreadable"
+    """More answers than at the beginning are cut off or say nothing that can be read."""
+    SHORT = "short"
+    """Answers that end by themselves have shrunk to a small part of what they were."""
+    ENTROPY = "entropy"
+    """The model chooses its tokens much more at random than at the beginning."""
+    ALIKE = "alike"
+    """Different questions come to get one and the same answer."""
+    FLIPS = "flips"
+    """Most of the labels that were decided have since been given up for others."""
+    FALL = "fall"
+    """Agreement, which every step is to raise, has fallen from where it was."""
+    KL = "kl"
+    """The model has gone too far from where the run started."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What to do, and by which rule and numbers. `trusted` is the last step whose weights may
+    still be judged by the gate; 0 is the version that the run started from."""
+
+    action: Action
+    trusted: int
+    rule: Rule | None = None
+    reason: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether there is to be no further step."""
+        return self.action is not Action.GO_ON
+
+    @property
+    def collapse(self) -> bool:
+        """Whether what stopped it is a sign of collapse, for which the questions that the run
+        learned from may be to blame. An engine that answers with other weights is none, and neither
+        is distance alone, which is a matter of too large steps."""
+        return self.rule not in (None, Rule.MISMATCH, Rule.EFFECTIVE, Rule.KL)
+
+    def words(self) -> str:
+        """For the run's reason."""
+        return f"stopped by the run monitor ({self.rule}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A number over the last steps, where it is in quiet, and its bound on either side of that."""
+
+    value: float
+    quiet: float
+    bound: float
+
+    @property
+    def way(self) -> float:
+        """How much of the way from quiet to the bound is gone; 1 or more: all of it."""
+        return (self.value - self.quiet) / (self.bound - self.quiet)
+
+
+@dataclass(frozen=True)
+class Look:
+    """The steps so far, in order, and what to hold against them."""
+
+    seen: Sequence[Signs]
+    settings: GuardConfig
+
+    @property
+    def last(self) -> Sequence[Signs]:
+        """The newest steps; those of a whole window if there are so many."""
+        return self.seen[-self.settings.window :]
+
+    def ending(self, steps: int) -> Look:
+        """As it was after so many steps."""
+        return Look(self.seen[:steps], self.settings)
+
+
+def _mean(steps: Sequence[Signs], name: str) -> float | None:
+    values = [value for each in steps if (value := getattr(each, name)) is not None]
+    return fmean(values) if values else None
+
+
+def _reading(value: float | None, quiet: float | None, far: float, part: float) -> Reading | None:
+    if value is None or quiet is None or far == quiet:
+        return None
+    return Reading(value, quiet, quiet + part * (far - quiet))
+
+
+def _mismatch(look: Look) -> Reading | None:
+    """From the first step on."""
+    return _reading(_mean(look.last, "mismatch"), 0.0, look.settings.mismatch, 1.0)
+
+
+def _effective(look: Look) -> Reading | None:
+    """From the first step on."""
+    return _reading(_mean(look.last, "effective"), 1.0, look.settings.effective, 1.0)
+
+
+def _entropy(look: Look) -> Reading | None:
+    began = look.seen[0].token_entropy
+    if began is None:
+        return None
+    return _reading(look.seen[-1].token_entropy, began, began + look.settings.entropy, 1.0)
+
+
+def _kl(look: Look) -> Reading | None:
+    """To give only the majority's answer to a question a model must move by -ln(share) nats an
+    answer, which is much a token where answers are short."""
+    began, newest = look.seen[0], look.seen[-1]
+    labelled = [visit.share for visit in began.visits if visit.label is not None]
+    shares = labelled or [began.share]
+    needed = -fmean(math.log(max(share, 1 / 256)) for share in shares)
+    needed /= max(newest.length, SHORTEST)
+    return _reading(newest.kl, 0.0, max(look.settings.kl, DOUBT * needed), 1.0)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule about numbers that a step has as a whole: how it reads them, and says it. It aborts at
+    once, and holds when most steps of a window are beyond the bound."""
+
+    rule: Rule
+    read: Callable[[Look], Reading | None]
+    """Of the newest step; None as long as there is too little to read."""
+    says: str
+    action: Action = Action.HOLD
+
+    def judge(self, look: Look) -> Ruling | None:
+        """The ruling, if it stops the run."""
+        reading, ways = self.read(look), self._ways(look)
+        beyond = sum(way >= 1 for way in ways[-look.settings.window :])
+        enough = 0 if self.action is Action.ABORT else look.settings.window / 2
+        if reading is None or ways[-1] < 1 or beyond <= enough:
+            return None
+        onset = self.onset(look)
+        trusted = 0 if self.action is Action.ABORT else _trusted(look, onset)
+        return Ruling(self.action, trusted, self.rule, _words(look, onset, self.says, reading))
+
+    def onset(self, look: Look) -> int:
+        """The step, counted from 0, from which on the number was not quiet."""
+        return _onset([way - HALF_WAY for way in self._ways(look)])
+
+    def _ways(self, look: Look) -> list[float]:
+        ends = range(1, len(look.seen) + 1)
+        return [reading.way if (reading := self.read(look.ending(end))) else 0.0 for end in ends]
+
+
+class Bet(NamedTuple):
+    """One question's number, from 0 to 1, where it is expected in quiet, and the expectation that
+    is tolerated."""
+
+    value: float
+    quiet: float
+    tolerated: float
+
+    @property
+    def odds(self) -> float:
+        """What is won per stake: at least -1, and at most 0 on average."""
+        return self.value / self.tolerated - 1
+
+    @property
+    def excess(self) -> float:
+        """By how much it is above half the way to what is tolerated."""
+        return self.value - self.quiet - HALF_WAY * (self.tolerated - self.quiet)
+
+
+@dataclass(frozen=True)
+class Bets:
+    """The bets of a rule in each step so far. No step from `since` on (counted from 0) is trusted,
+    whatever the numbers say."""
+
+    steps: Sequence[Sequence[Bet]]
+    since: int | None = None
+
+    @property
+    def evidence(self) -> float:
+        """The gambler's money, the mean over stakes. He puts in 1 at most, a part of it before each
+        step, however many there are; so he ever has `x` or more with probability 1/x at most, while
+        each number is expected to be no more than what is tolerated."""
+        money = [0.0] * len(STAKES)
+        for step, bets in enumerate(self.steps, 1):
+            money = [each + 1 / (step * (step + 1)) for each in money]
+            for bet in bets:
+                odds = bet.odds
+                money = [m * (1 + stake * odds) for m, stake in zip(money, STAKES, strict=True)]
+        return fmean(money)
+
+    @property
+    def onset(self) -> int:
+        """The step, counted from 0, from which on the numbers were not quiet."""
+        return _onset([sum(bet.excess for bet in bets) for bets in self.steps])
+
+
+@dataclass(frozen=True)
+class Wager:
+    """A rule about numbers that each question has of its own: how it reads them, and says it."""
+
+    rule: Rule
+    read: Callable[[Look], Bets]
+    says: str
+
+    def judge(self, look: Look) -> Ruling | None:
+        """The ruling, if it stops the run."""
+        bets = self.read(look)
+        if bets.evidence < WAGERS / look.settings.false_stops:
+            return None
+        onset = min(bets.onset, len(look.seen) - 1)
+        told = [bet for step in bets.steps[onset:] or bets.steps for bet in step]
+        value, quiet, tolerated = map(fmean, zip(*told, strict=True))
+        words = _words(look, onset, self.says, Reading(value, quiet, tolerated))
+        if bets.since is not None:
+            onset = min(onset, bets.since)
+        return Ruling(Action.HOLD, _trusted(look, onset), self.rule, words)
+
+    def onset(self, look: Look) -> int:
+        """The step, counted from 0, from which on the numbers were not quiet."""
+        return self.read(look).onset
+
+
+def _beginning(
+    look: Look, questions: int, told: Callable[[Visit], bool] = lambda visit: True
+) -> tuple[list[Visit], int]:
+    """The first questions of the run of which it is `told` what is asked for, and the steps that
+    they took: all steps as long as there are too few."""
+    first: list[Visit] = []
+    for steps, signs in enumerate(look.seen, 1):
+        first += [visit for visit in signs.visits if visit.new and told(visit)]
+        if len(first) >= questions:
+            return first, steps
+    return first, len(look.seen)
+
+
+def _after(look: Look, steps: int, bet: Callable[[Visit], Bet | None]) -> Bets:
+    """The bets on what was asked after the first steps; none on what is tolerated anyway."""
+    made: list[list[Bet]] = [[] for _ in range(steps)]
+    for signs in look.seen[steps:]:
+        bets = [found for visit in signs.visits if (found := bet(visit)) is not None]
+        made.append([each for each in bets if each.tolerated < 1])
+    return Bets(made)
+
+
+def _error(values: Sequence[float]) -> float:
+    """By how much their mean may be off."""
+    return ONE_SIDED * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 1.0
+
+
+def _unreadable(look: Look) -> Bets:
+    first, steps = _beginning(look, BEGINNING)
+    if not first:
+        return _after(look, steps, lambda _: None)
+    shares = [visit.unreadable for visit in first]
+    quiet = fmean(shares)
+    most = min(1.0, quiet + _error(shares))
+
+    def bet(visit: Visit) -> Bet:
+        at_first, enough = quiet, most
+        if visit.first_unreadable is not None:
+            at_first = enough = visit.first_unreadable
+        return Bet(visit.unreadable, at_first, enough + look.settings.unreadable * (1 - enough))
+
+    return _after(look, steps, bet)
+
+
+def _short(look: Look) -> Bets:
+    """On a scale of logarithms, of which what is tolerated is the middle."""
+    first, steps = _beginning(look, BEGINNING, lambda visit: visit.length is not None)
+    lengths = [length for visit in first if (length := _log_length(visit.length)) is not None]
+    began = fmean(lengths) if lengths else None
+    whole = 2 * math.log(look.settings.short)
+
+    def bet(visit: Visit) -> Bet | None:
+        before = began if visit.new else _log_length(visit.first_length)
+        now = _log_length(visit.length)
+        if before is None or now is None:
+            return None
+        return Bet(min(1.0, max(0.0, (before - now) / whole)), 0.0, 0.5)
+
+    return _after(look, steps, bet)
+
+
+def _log_length(length: float | None) -> float | None:
+    return None if length is None else math.log(max(length, SHORTEST))
+
+
+def _alike(look: Look) -> Bets:
+    """Whether a question's label is the most frequent of the labels just before it. What had that
+    label already says nothing. Of others a part may be given up for it where both votes were
+    decided; all else may be as often the most frequent one as the beginning's was in the beginning,
+    at the upper end of Wilson's interval: where nearly all had one label from the start on, or the
+    truth is as unequal, there is nothing to see."""
+    first, steps = _beginning(look, LABELS, lambda visit: visit.label is not None)
+    if not first:
+        return _after(look, steps, lambda _: None)
+    labels = [visit.label for visit in first]
+    share = Counter(labels).most_common(1)[0][1] / len(labels)
+    most = _wilson(share, len(labels))
+
+    def bet(visit: Visit) -> Bet | None:
+        if visit.label is None or (not visit.new and visit.last_label is None):
+            return None
+        frequent = Counter(labels[-LABELS:]).most_common(1)[0][0]
+        labels.append(visit.label)
+        if visit.last_label == frequent:
+            return None
+        hit = float(visit.label == frequent)
+        if visit.changed is None:
+            return Bet(hit, share, most)
+        return Bet(hit, 0.0, min(most, look.settings.alike))
+
+    return _after(look, steps, bet)
+
+
+def _wilson(share: float, count: int) -> float:
+    """The upper end of Wilson's score interval, one-sided."""
+    z2 = ONE_SIDED**2 / count
+    spread = ONE_SIDED * math.sqrt(share * (1 - share) / count + z2 / (4 * count))
+    return min(1.0, (share + z2 / 2 + spread) / (1 + z2))
+
+
+def _flips(look: Look) -> Bets:
+    """Wrong majorities that are corrected flip as well; when most are given up, the model denies
+    most of what it was trained on. A label that flipped went wrong at some time since it was given,
+    so nothing since the oldest one is trusted."""
+
+    def bet(visit: Visit) -> Bet | None:
+        changed = visit.changed
+        return None if changed is None else Bet(float(changed), 0.0, look.settings.flips)
+
+    bets = _after(look, 0, bet)
+    flipped = [
+        visit for signs in look.seen[bets.onset :] for visit in signs.visits if visit.changed
+    ]
+    oldest = min((visit.last_step for visit in flipped if visit.last_step), default=None)
+    since = [place for place, signs in enumerate(look.seen) if signs.step == oldest]
+    return replace(bets, since=min(since, default=None))
+
+
+def _fall(look: Look) -> Bets:
+    """Relative to the same question's share before, or to the lower end of the beginning's mean;
+    what is gained counts as well, up to as much as may be lost. A question whose samples all agree
+    is not asked again, so the others had no better luck before than they have now."""
+    first, steps = _beginning(look, BEGINNING)
+    if not first:
+        return _after(look, steps, lambda _: None)
+    shares = [visit.share for visit in first]
+    least = max(0.0, fmean(shares) - _error(shares))
+    fall = look.settings.fall
+
+    def bet(visit: Visit) -> Bet | None:
+        before = least if visit.new else visit.last_share
+        if before is None:
+            return None
+        most = max(before, visit.share)
+        lost = (before - visit.share) / most if most else 0.0
+        # From 0 for a gain of as much as may be lost to 1 for the loss of all.
+        value, quiet, tolerated = ((x + fall) / (1 + fall) for x in (max(lost, -fall), 0.0, fall))
+        return Bet(value, quiet, tolerated)
+
+    return _after(look, steps, bet)
+
+
+def _onset(excess: Sequence[float]) -> int:
+    """Where the part up to the end that has the greatest sum begins (Page's estimate of a change
+    point); after the end if no such sum is above 0."""
+    sums = [*accumulate(reversed(excess), initial=0.0)]
+    sums.reverse()
+    most = max(sums)
+    return sums.index(most) if most > 0 else len(excess)
+
+
+def _trusted(look: Look, onset: int) -> int:
+    """The last step whose weights drew no sample from `onset` on, counted from 0: a step's samples
+    come from the weights of the step before."""
+    return look.seen[onset - 2].step if onset >= 2 else 0
+
+
+def _words(look: Look, onset: int, says: str, reading: Reading) -> str:
+    first, last = look.seen[onset].step, look.seen[-1].step
+    return f"steps {first} to {last}: {says.format(**vars(reading))}"
+
+
+CHECKS: Sequence[Check | Wager] = (
+    Check(
+        Rule.MISMATCH,
+        _mismatch,
+        "engine and trainer differ by {value:.2f} nats per token (limit {bound:.2f})",
+        Action.ABORT,
+    ),
+    Check(
+        Rule.EFFECTIVE,
+        _effective,
+        "the effective sample size fell to {value:.0%} of what was trained on because engine and "
+        "trainer disagree (limit {bound:.0%})",
+        Action.ABORT,
+    ),
+    Wager(
+        Rule.UNREADABLE,
+        _unreadable,
+        "{value:.0%} of the answers were cut off or unreadable, up from {quiet:.0%} at the start "
+        "(limit {bound:.0%})",
+    ),
+    Wager(
+        Rule.SHORT,
+        _short,
+        "answers are much shorter than at the start of the run",
+    ),
+    Check(
+        Rule.ENTROPY,
+        _entropy,
+        "the entropy of the next token is {value:.2f} nats, up from {quiet:.2f} at the start "
+        "(limit {bound:.2f})",
+    ),
+    Wager(
+        Rule.ALIKE,
+        _alike,
+        "{value:.0%} of the questions that had another majority answer before, or none, now "
+        "share one (limit {bound:.0%})",
+    ),
+    Wager(
+        Rule.FLIPS,
+        _flips,
+        "{value:.0%} of the decided majority answers have changed (limit {bound:.0%})",
+    ),
+    Wager(
+        Rule.FALL,
+        _fall,
+        "agreement is far lower than before",
+    ),
+    Check(
+        Rule.KL,
+        _kl,
+        "the KL divergence from the start of the run is {value:.2f} nats per token (limit "
+        "{bound:.2f})",
+    ),
+)
+"""The gravest first."""
+WAGERS = sum(isinstance(check, Wager) for check in CHECKS)
+"""Rules that share the budget of runs stopped without cause."""
+
+
+def judge(seen: Sequence[Signs], settings: GuardConfig) -> Ruling:
+    """The ruling after the newest step of those `seen`, which are all of the run, in order. Trusted
+    are only weights from before any rule's number left its quiet."""
+    look = Look(seen, settings)
+    for check in CHECKS:
+        ruling = check.judge(look)
+        if ruling is not None and ruling.action is Action.HOLD:
+            quiet = min(_trusted(look, each.onset(look)) for each in CHECKS)
+            return replace(ruling, trusted=min(ruling.trusted, quiet))
+        if ruling is not None:
+            return ruling
+    return Ruling(Action.GO_ON, trusted=seen[-1].step)

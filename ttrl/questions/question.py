@@ -1,0 +1,203 @@
+"""A question: a chat request's messages, all else that shapes its prompt, and how it was sampled;
+without an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from ttrl.questions.near_duplicates import gist
+from ttrl.questions.regime import sampling_of
+
+SHAPING_FIELDS = (
+    "messages",
+    "tools",
+    "tool_choice",
+    "response_format",
+    "structured_outputs",
+    "chat_template",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "continue_final_message",
+    "reasoning_effort",
+    "documents",
+)
+"""The fields of a chat request that change the prompt or the form of the answer."""
+
+BESIDE = 4
+"""Times `max_chars` that a request may have in all with its tools, documents and the like."""
+ROLES = frozenset({"system", "developer", "user", "assistant"})
+
+
+class Unlearnable(StrEnum):
+    """Why a request is answered but not learned from."""
+
+    OPTED_OUT = "opted_out"
+    KEY_OPTED_OUT = "key_opted_out"
+    NOT_OPTED_IN = "not_opted_in"
+    RECORDING_OFF = "recording_off"
+    NOT_CHAT = "not_chat"
+    MALFORMED = "malformed"
+    NO_QUESTION = "no_question"
+    NOT_TEXT = "not_text"
+    TOOL_CALL = "tool_call"
+    TOO_LONG = "too_long"
+    ENGINE_REFUSED = "engine_refused"
+    INCOMPLETE = "incomplete"
+    NOT_REDACTED = "not_redacted"
+    QUEUE_FULL = "queue_full"
+    STORE_FAILED = "store_failed"
+
+
+@dataclass(frozen=True)
+class Question:
+    """`body` holds the shaping fields, ready to be sent again; `hash` names it: two requests that
+    differ only in white space or Unicode form are one question. So are two that were sampled in
+    two ways: `sampling` holds the fields by which it was (ttrl.questions.regime.FIELDS), None where
+    nobody asked it or nobody knows. `recorded_in` is its cluster in the store."""
+
+    body: Mapping[str, Any]
+    hash: str
+    sampling: Mapping[str, Any] | None = field(default=None, compare=False)
+    recorded_in: str | None = field(default=None, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The last turn: what is asked."""
+        return message_text(self.body["messages"][-1])
+
+    @cached_property
+    def asks(self) -> str:
+        """The last turn, for comparing; with those before it if it says too little by itself, as
+        "Are you sure?" does."""
+        turns = self._turns
+        return turns[-1] if gist(turns[-1]).telling else "\n".join(turns)
+
+    @cached_property
+    def said(self) -> tuple[str, ...]:
+        """All that users asked in it, for comparing."""
+        return (self.asks, *(turn for turn in self._turns[:-1] if gist(turn).telling))
+
+    @cached_property
+    def cluster(self) -> str:
+        """The same for near-duplicates and, of recorded ones, for all turns of a conversation, in
+        hexadecimal."""
+        return self.recorded_in or gist(self.asks).key
+
+    @property
+    def exchanges(self) -> list[tuple[str, str]]:
+        """What users said before, each with the answer in the conversation."""
+        messages = [(each["role"], message_text(each)) for each in self.body["messages"]]
+        return [
+            (said, answer)
+            for (role, said), (other, answer) in pairwise(messages)
+            if (role, other) == ("user", "assistant")
+        ]
+
+    @property
+    def goes_on_from(self) -> Question | None:
+        """The question before this one in its conversation, if there is one: or what looks like
+        it, where an application puts worked examples in front of what it asks, as turns."""
+        messages = self.body["messages"]
+        ends = [number for number, each in enumerate(messages[:-1]) if each["role"] == "user"]
+        if not ends:
+            return None
+        body = {**self.body, "messages": messages[: ends[-1] + 1]}
+        return Question(body, digest(body))
+
+    @property
+    def _turns(self) -> list[str]:
+        return [message_text(each) for each in self.body["messages"] if each["role"] == "user"]
+
+
+def from_prompt(prompt: str) -> Question:
+    """The question that a plain line of text asks."""
+    body = {"messages": [{"role": "user", "content": prompt}]}
+    return Question(body, digest(body))
+
+
+def from_request(request: Mapping[str, Any], *, max_chars: int) -> Question | Unlearnable:
+    """The question in a chat request, or why there is none to learn from."""
+    messages = request.get("messages")
+    if not isinstance(messages, list) or not messages:
+        return Unlearnable.MALFORMED
+    reason = next(filter(None, map(_unlearnable, messages)), None)
+    if reason:
+        return reason
+    if messages[-1]["role"] != "user":
+        return Unlearnable.NO_QUESTION
+    if sum(len(message_text(message)) for message in messages) > max_chars:
+        return Unlearnable.TOO_LONG
+    body = {name: request[name] for name in SHAPING_FIELDS if request.get(name) is not None}
+    if _larger_than(body, BESIDE * max_chars):
+        return Unlearnable.TOO_LONG
+    return Question(body, digest(body), sampling_of(request))
+
+
+def _larger_than(value: Any, most: int) -> bool:
+    """Whether there are more characters and items in it, without looking at many more."""
+    left, size = [value], 0
+    while left:
+        each = left.pop()
+        size += len(each) if isinstance(each, str | list | dict) else 1
+        if size > most:
+            return True
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+    return False
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """The name of a question: SHA-256 over its canonical form."""
+    canonical = json.dumps(_normalise(body), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """A message's text, whether its content is a string or a list of text parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content)
+
+
+def _unlearnable(message: object) -> Unlearnable | None:
+    if not isinstance(message, dict):
+        return Unlearnable.MALFORMED
+    role = message.get("role")
+    if message.get("tool_calls") or role == "tool" or role == "function":
+        return Unlearnable.TOOL_CALL
+    if not isinstance(role, str) or role not in ROLES:
+        return Unlearnable.MALFORMED
+    return _unlearnable_content(message.get("content"))
+
+
+def _unlearnable_content(content: object) -> Unlearnable | None:
+    if isinstance(content, str) or content is None:
+        return None
+    if not isinstance(content, list):
+        return Unlearnable.MALFORMED
+    texts = all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        for part in content
+    )
+    return None if texts else Unlearnable.NOT_TEXT
+
+
+def _normalise(value: Any) -> Any:
+    if isinstance(value, str):
+        return " ".join(unicodedata.normalize("NFC", value).split())
+    if isinstance(value, Mapping):
+        return {str(key): _normalise(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_normalise(item) for item in value]
+    return value

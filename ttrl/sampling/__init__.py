@@ -1,0 +1,1 @@
+"""From questions to groups of samples with rewards."""

@@ -1,0 +1,315 @@
+"""Question → samples → vote → rewards → group, and which samples of a group are trained on."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from random import Random
+from types import MappingProxyType
+from typing import Any
+
+from ttrl import rewards
+from ttrl.answers import Reader, Reading
+from ttrl.config import Config, Downsampling, UpdateConfig, VoteConfig
+from ttrl.config.learning import LONGEST_ANSWER
+from ttrl.engine import threads
+from ttrl.engine.client import EngineClient, EngineError, EngineRefused, joined
+from ttrl.engine.pacing import Pacer, Tell, tell_nobody
+from ttrl.engine.samples import SampleSet, Sampling, longest_answer
+from ttrl.questions.question import Question
+from ttrl.questions.regime import ends
+from ttrl.rewards import Ballot
+from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.votes import Stop, Vote, VoteOutcome, decided, rounds, take_vote
+
+NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
+PRIORITY = 100
+"""Of our own requests: users' have 0 and go first."""
+CUT_TO_SAY = 0.1
+"""Share of the samples, cut off, from which on it is worth a word."""
+
+
+def informative(rewards: Sequence[float]) -> bool:
+    """Whether the rewards differ: a group of equal rewards has no advantage to learn from."""
+    return len(set(rewards)) > 1
+
+
+def keep(
+    rewards: Sequence[float],
+    count: int,
+    seed: int,
+    how: Downsampling = Downsampling.VARIANCE,
+) -> tuple[int, ...]:
+    """The places of `count` of the samples, in order; where there are not as many, of the largest
+    part of `count` that there are, to be repeated: of 16, 8 of the 12 that there are. Twice each of
+    the 8 leaves the mean of their rewards and the standard deviation as they are, and with them
+    every advantage; 16 rows of 12 would not. `seed` draws the random ones, and which of those that
+    are worth the same.
+
+    The largest variance has its price: the advantages, centred on the kept ones, no longer know
+    the vote's share. 3 agreeing of 64 weigh like 3 of `count`, and from `count / 2` of each on,
+    always like a half.
+
+    Raises ValueError if `count` is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"at least one sample must be kept, got {count}")
+    parts = (part for part in range(min(count, len(rewards)), 0, -1) if count % part == 0)
+    count = next(parts, 0)
+    places = list(range(len(rewards)))
+    if how is not Downsampling.FIRST:
+        Random(seed).shuffle(places)
+    if how is Downsampling.VARIANCE and len(places) > count:
+        places = _most_varied(places, rewards, count)
+    return tuple(sorted(places[:count]))
+
+
+def _most_varied(places: Sequence[int], rewards: Sequence[float], count: int) -> list[int]:
+    """The highest and the lowest, so many of each as vary most: no other choice varies more (PODS,
+    theorem 1). After sorting each split is weighed in constant time. Of equal ones those that
+    `places` has first are lowest."""
+    ranked = sorted(places, key=rewards.__getitem__)
+    middle = sum(rewards) / len(rewards)  # taken off, lest squares cancel out
+    sums = [0.0, *accumulate(rewards[place] - middle for place in ranked)]
+    squares = [0.0, *accumulate((rewards[place] - middle) ** 2 for place in ranked)]
+
+    def variance(highest: int) -> float:
+        low, high = count - highest, len(ranked) - highest
+        mean, square = ((row[low] + row[-1] - row[high]) / count for row in (sums, squares))
+        return square - mean**2
+
+    highest = max(range(count + 1), key=variance)
+    return ranked[: count - highest] + ranked[len(ranked) - highest :]
+
+
+def pacer_for(client: EngineClient, vote: VoteConfig, tell: Tell = tell_nobody) -> Pacer:
+    """What paces all requests of one run; `tell` gets its events (see ttrl.engine.pacing)."""
+    return Pacer(client.load, maximum=vote.in_flight, pause_waiting=vote.pause_waiting, tell=tell)
+
+
+def to_learn_from(question: Question, vote: VoteConfig) -> Sampling:
+    """How a question's samples are drawn for a vote: as the trainer computes their
+    log-probabilities, and ending where the user's answer does."""
+    ending = ends(question.sampling, vote.longest)
+    return Sampling(vote.temperature, vote.longest, ends=ending)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The samples of one question with their vote and rewards; `kept` are the positions that go
+    into the update, none of them of a sample that was cut off."""
+
+    question: StoredQuestion
+    drawn: SampleSet
+    vote: Vote
+    rewards: tuple[float, ...]
+    kept: tuple[int, ...]
+
+    @property
+    def informative(self) -> bool:
+        """Whether its kept samples differ in worth, so that there is something to learn."""
+        return informative([self.rewards[position] for position in self.kept])
+
+    @property
+    def settled(self) -> bool:
+        """Whether its samples agree so far that there is nothing to learn, and asking again would
+        not change that soon. What has no label for want of agreement may have one a step later."""
+        agree = self.vote.outcome in (VoteOutcome.LABEL, VoteOutcome.ABOVE_CEILING)
+        return agree and not self.informative
+
+    @property
+    def tokens(self) -> int:
+        """Sampled tokens."""
+        return sum(len(sample.token_ids) for sample in self.drawn.samples)
+
+    @property
+    def fate(self) -> tuple[QuestionState, str | None]:
+        """What to say of the question afterwards."""
+        if self.informative:
+            return QuestionState.LEARNED_FROM, None
+        if self.vote.outcome is not VoteOutcome.LABEL:
+            return QuestionState.NO_LABEL, self.vote.outcome
+        return QuestionState.NO_SIGNAL, f"{self.vote.share:.0%} agree"
+
+
+class Roller:
+    """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it.
+    `references` are right answers by the hashes of their questions."""
+
+    def __init__(
+        self,
+        client: EngineClient,
+        vote: VoteConfig,
+        update: UpdateConfig,
+        pacer: Pacer,
+        reader: Reader,
+        references: Mapping[str, Sequence[str]] = NONE,
+    ) -> None:
+        self._client = client
+        self._vote = vote
+        self._update = update
+        self._pacer = pacer
+        self.reader = reader
+        self._references = references
+
+    def roll(
+        self,
+        questions: Sequence[StoredQuestion],
+        *,
+        version: str,
+        draw: int,
+        refused: Callable[[StoredQuestion, EngineRefused], None],
+        failed: Callable[[StoredQuestion, EngineError], None],
+    ) -> list[Group]:
+        """A group for each question the engine answers. One that it refuses (too long, say) is
+        handed to `refused`, one that could not be had, though it was tried again, to `failed`: a
+        vote is taken over all samples or not at all. `draw` makes the seeds of one draw differ from
+        another's. Raises PacerClosed.
+        """
+
+        def one(question: StoredQuestion) -> Group | EngineError:
+            seed = hash((self._update.seed, draw, question.id)) % 2**31
+            try:
+                return self._group(question, version, seed)
+            except EngineError as error:
+                return error
+
+        rolled = list(threads.map_in_order(one, questions, width=self._pacer.width))
+        for question, outcome in zip(questions, rolled, strict=True):
+            if isinstance(outcome, EngineRefused) and outcome.final:
+                refused(question, outcome)
+            elif isinstance(outcome, EngineError):
+                failed(question, outcome)
+        return [outcome for outcome in rolled if isinstance(outcome, Group)]
+
+    def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
+        drawn, vote = self._draw(question, version)
+        ended = drawn.ended
+        ballot = Ballot(
+            question=question.question.text,
+            samples=tuple(drawn.samples[place] for place in ended),
+            vote=replace(vote, answers=tuple(vote.answers[place] for place in ended)),
+            max_tokens=self._vote.longest,
+            reader=self.reader,
+            references=tuple(self._references.get(question.question.hash, ())),
+        )
+        found = rewards.total(ballot, self._vote.rewards)
+        chosen = keep(found, self._update.keep, seed, self._update.downsampling)
+        worth = dict(zip(ended, found, strict=True))
+        return Group(
+            question,
+            drawn,
+            vote,
+            tuple(worth.get(place, 0.0) for place in range(len(drawn.samples))),
+            tuple(ended[place] for place in chosen),
+        )
+
+    def _draw(self, question: StoredQuestion, version: str) -> tuple[SampleSet, Vote]:
+        """Round after round, until there are enough or as many as may be."""
+        settings = self._vote
+        first, *more = rounds(settings.samples, settings.rounds)
+        drawn = self._ask(question, version, first)
+        vote = self.vote(question, drawn)
+        for count in more:
+            # Without a label there may be one after all: of few samples, as many are above the
+            # ceiling or cut off by chance. Of questions that agree nine times in ten, 8 of 8 agree
+            # in four of ten.
+            counts = [votes for _, votes in vote.counts]
+            if vote.label is not None and decided(counts, settings.sure):
+                break
+            drawn = joined(drawn, self._ask(question, version, count))
+            vote = self.vote(question, drawn)
+        return drawn, vote
+
+    def _ask(self, question: StoredQuestion, version: str, count: int) -> SampleSet:
+        # No seed for the engine: its batches make the draws differ all the same, vLLM draws seeded
+        # rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read in parts.
+        asked, sampling = question.question, to_learn_from(question.question, self._vote)
+        with self._pacer.slot():
+            return self._client.sample(
+                asked, model=version, n=count, sampling=sampling, priority=PRIORITY
+            )
+
+    def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
+        """What the samples say."""
+        settings = self._vote
+        reading = read_answers(self.reader, question.question.text, drawn)
+        return take_vote(
+            reading.answers,
+            cut=len(drawn.samples) - len(drawn.ended),
+            readable=settings.readable,
+            kind=reading.kind,
+            floor=settings.floor,
+            ceiling=settings.ceiling,
+            stop=Stop.ALL if len(drawn.samples) == settings.samples else Stop.DECIDED,
+        )
+
+
+def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:
+    """The canonical answer of each sample. One that was cut off has none, even if something in
+    it looks like one."""
+    texts = ["" if sample.cut else sample.text for sample in drawn.samples]
+    return reader.read(question_text, texts)
+
+
+def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """A group as the store keeps it: the vote's row and its samples' rows."""
+    vote = {
+        "run_id": run_id,
+        "question_id": group.question.id,
+        "version": group.drawn.version,
+        "step": step,
+        "at": time.time(),
+        "kind": group.vote.kind,
+        "outcome": group.vote.outcome,
+        "label": group.vote.label,
+        "share": group.vote.share,
+        "entropy": group.vote.entropy,
+        "counts": [list(pair) for pair in group.vote.counts],
+        "stop": group.vote.stop,
+    }
+    return vote, list(_sample_rows(group))
+
+
+def _sample_rows(group: Group) -> Iterable[dict[str, Any]]:
+    """Tokens and log-probabilities only of what may be trained on: of a long answer they take many
+    times as much as its text."""
+    for position, sample in enumerate(group.drawn.samples):
+        kept = position in group.kept
+        trained = kept and group.informative
+        yield {
+            "position": position,
+            "text": sample.text,
+            "answer": group.vote.answers[position],
+            "finish": sample.finish,
+            "reward": group.rewards[position],
+            "kept": kept,
+            "token_ids": array("i", sample.token_ids if trained else ()).tobytes(),
+            "logprobs": array("f", sample.logprobs if trained else ()).tobytes(),
+        }
+
+
+def cut_off(samples: int, cut: int, max_tokens: int) -> str:
+    """Say how many of the samples were cut off, and what helps; nothing where hardly any was."""
+    if cut <= CUT_TO_SAY * samples:
+        return ""
+    return (
+        f"{cut / samples:.0%} of the samples were cut off at vote.max_tokens={max_tokens}; raise it"
+    )
+
+
+def with_length(config: Config, client: EngineClient, room: int | None = None) -> Config:
+    """Return the settings with a number for vote.max_tokens, by the engine's context if there is
+    none yet, and not above `room`, in tokens, if that is given. Raises EngineUnreachable."""
+    if config.vote.max_tokens is not None:
+        return config
+    try:
+        context = client.base_model().max_model_len
+    except EngineRefused:  # it does not tell what it serves
+        context = None
+    longest = min(longest_answer(context), room or LONGEST_ANSWER)
+    vote = config.vote.model_copy(update={"max_tokens": longest})
+    return config.model_copy(update={"vote": vote})

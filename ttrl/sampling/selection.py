@@ -1,0 +1,126 @@
+"""Which questions are worth an update, and in which order they are asked."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ttrl.config import SelectionConfig
+from ttrl.questions.near_duplicates import Common, Told
+from ttrl.store.questions import StoredQuestion
+
+LOOKED_AT = 8
+"""Candidates for each place in an update; of more than these nothing is read."""
+
+
+VAIN = 2
+"""Failed attempts at a question that do not count as one of its passes. One that makes the engine
+fail each time must not keep a run from its end."""
+
+
+class LeftOut(StrEnum):
+    """Why a question waits for a later update."""
+
+    CLIENT = "client_share"
+    """Its client has as many in this one as a client may have."""
+    CLUSTER = "near_duplicate"
+    """There are enough in this one that say nearly the same."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The questions of an update, and the candidates that a cap keeps out of it."""
+
+    chosen: tuple[StoredQuestion, ...]
+    left_out: tuple[tuple[StoredQuestion, LeftOut], ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many were left out, by reason."""
+        return {str(why): count for why, count in Counter(why for _, why in self.left_out).items()}
+
+
+def choose(
+    candidates: Sequence[StoredQuestion], limits: SelectionConfig, *, sole_client: bool
+) -> Selection:
+    """The first candidates that the caps allow. A sole client may have the whole update: where
+    nobody else asks, there is nobody to protect."""
+    share = 1.0 if sole_client else limits.per_client
+    each = max(1, int(share * limits.max_questions))
+    common = Common(candidate.question.asks for candidate in candidates)
+    asked: list[tuple[str, Told]] = []
+    chosen: list[StoredQuestion] = []
+    left_out: list[tuple[StoredQuestion, LeftOut]] = []
+    of_client: Counter[str | None] = Counter()
+    for candidate in candidates:
+        if len(chosen) == limits.max_questions:
+            break
+        cluster, told = candidate.question.cluster, common.read(candidate.question.asks)
+        near = sum(cluster == other or told.alike(each) for other, each in asked)
+        if of_client[candidate.client] >= each:
+            left_out.append((candidate, LeftOut.CLIENT))
+        elif near >= limits.per_cluster:
+            left_out.append((candidate, LeftOut.CLUSTER))
+        else:
+            chosen.append(candidate)
+            asked.append((cluster, told))
+            of_client[candidate.client] += 1
+    return Selection(tuple(chosen), tuple(left_out))
+
+
+class Rounds:
+    """Serves the selected questions in shuffled rounds, each once a round, in so many `passes`
+    (None: without end). A question that is dropped (unanimous, above the ceiling, refused) does not
+    come again; one that could not be had and is given back does, in a later round."""
+
+    def __init__(
+        self, questions: Sequence[StoredQuestion], *, seed: int, passes: int | None = None
+    ) -> None:
+        self._left = {question.id: question for question in questions}
+        self._passes = passes
+        self._times: Counter[int] = Counter()
+        self._vain: Counter[int] = Counter()
+        self._random = random.Random(seed)
+        self._queue: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether none is left because those that were not dropped were asked in all passes."""
+        return not self._left and self._passes in self._times.values()
+
+    def take(self, count: int) -> list[StoredQuestion]:
+        """The next questions, all different; fewer when fewer are left. Where a round ends within
+        one call, a question that was already taken waits for the next."""
+        taken: list[int] = []
+        while len(taken) < min(count, len(self._left)):
+            key = next((key for key in self._queue if key not in taken), None)
+            if key is None:
+                self._queue += self._random.sample(sorted(self._left), len(self._left))
+                continue
+            self._queue.remove(key)
+            taken.append(key)
+        found = [self._left[key] for key in taken]
+        self._times.update(taken)
+        for key in taken:
+            if self._times[key] == self._passes:
+                self.drop(key)
+        return found
+
+    def give_back(self, question: StoredQuestion) -> None:
+        """Do not count the last time that it was taken, for it could not be had; that holds `VAIN`
+        times."""
+        if self._vain[question.id] < VAIN:
+            self._vain[question.id] += 1
+            self._times[question.id] -= 1
+            self._left[question.id] = question
+
+    def drop(self, question_id: int) -> None:
+        """Never serve it again."""
+        self._left.pop(question_id, None)
+        self._queue = [key for key in self._queue if key != question_id]

@@ -1,0 +1,333 @@
+"""SQLite and PostgreSQL: the store's URL, how transactions begin, and who owns the store.
+
+Both give the same: a writer is alone from its first statement on, a reader sees one moment and
+waits for nobody, and one process at a time owns the store.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ttrl.config.serving import shown
+from ttrl.files import fsync, touch
+
+PATIENCE_SECONDS = 10.0
+"""How long a writer waits for another, unless it is told otherwise."""
+
+
+class StoreError(Exception):
+    """The store cannot be opened or used; the message says what to do."""
+
+
+class StoreDamaged(StoreError):
+    """The store's rows cannot be trusted: its file has changed in parts, or is gone."""
+
+
+def damaged(url: sa.URL, how: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"the store {shown(url)} is damaged, {how}; `ttrl doctor` says how to fix it"
+    )
+
+
+def in_use(url: sa.URL) -> StoreError:
+    return StoreError(
+        f"the store {shown(url)} is in use by another process; "
+        "stop that one, or choose another store with store.url"
+    )
+
+
+class Backend(Protocol):
+    """`engine` begins transactions that write, `reading` transactions that only read; `file` holds
+    all of the store, if it is in a file."""
+
+    engine: sa.Engine
+    reading: sa.Engine
+
+    @property
+    def file(self) -> Path | None: ...
+
+    def insert(self, table: sa.Table) -> Any:
+        """Return an INSERT that knows ON CONFLICT."""
+
+    def migrating(self) -> AbstractContextManager[sa.Connection]:
+        """Begin a transaction that writes, in which a table can be made anew without losing
+        rows."""
+
+    def owning(self) -> AbstractContextManager[None]:
+        """Be the only process that owns the store. Raises StoreError."""
+
+    def size(self) -> int | None:
+        """Return the bytes in use; None where only the server knows."""
+
+    def give_back(self) -> bool:
+        """Return unused room to the disk and leave no copies of deleted rows. False if that was
+        not possible now."""
+
+    def check(self) -> None:
+        """Raise StoreDamaged if the store is not whole."""
+
+
+PAGES = 1000
+"""Given back in one transaction: 4 MB."""
+CHECKPOINT_MS = 200
+
+
+class Sqlite:
+    """A file in WAL mode with full synchronisation: a committed row survives the death of any
+    process and of the machine."""
+
+    def __init__(self, url: sa.URL, patience: float, *, looking: bool = False) -> None:
+        self._url = url
+        self._patience_ms = round(1000 * patience)
+        self.file = Path(url.database or "")
+        if looking:
+            url = url.set(database=read_only(self.file), query={"uri": "true"})
+        self.engine = sa.create_engine(url, hide_parameters=True)
+        self.reading: sa.Engine = self.engine.execution_options(ttrl_read=True)
+        sa.event.listen(self.engine, "connect", self._looking if looking else self._connected)
+        sa.event.listen(self.engine, "begin", self._begun)
+
+    def insert(self, table: sa.Table) -> Any:
+        return sqlite.insert(table)
+
+    @contextmanager
+    def migrating(self) -> Iterator[sa.Connection]:
+        # Most changes of a table make it anew in SQLite. With foreign keys on, dropping the old
+        # table deletes every row that refers to it, and a transaction cannot turn them off.
+        with self.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                driver.execute("PRAGMA foreign_keys = ON")
+
+    @contextmanager
+    def owning(self) -> Iterator[None]:
+        # The lock is beside the file: another state directory may name the same store.
+        lock = FileLock(f"{self._url.database}.owner")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise in_use(self._url) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def size(self) -> int | None:
+        with self._driver() as driver:
+            page, pages, free = (
+                driver.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+        return int(page * (pages - free))
+
+    def give_back(self) -> bool:
+        with self._driver() as driver:
+            try:
+                before, free = -1, _unused(driver)
+                while free not in (0, before):  # a little at a time: other writers wait for it
+                    driver.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+                    before, free = free, _unused(driver)
+                # The write-ahead log has pages as they were before. A reader keeps it, and while
+                # we wait for the reader nobody can write.
+                driver.execute(f"PRAGMA busy_timeout = {CHECKPOINT_MS}")
+                return not driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except sqlite3.OperationalError:  # another has written for longer than we wait
+                return False
+            finally:
+                driver.execute(f"PRAGMA busy_timeout = {self._patience_ms}")
+
+    def check(self) -> None:
+        with self.reading.connect() as connection:
+            result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()  # every page
+        if result != "ok":
+            raise damaged(self._url, "its pages are inconsistent")
+
+    @contextmanager
+    def _driver(self) -> Iterator[Any]:
+        """Yield a connection that has begun no transaction."""
+        with self.engine.connect() as connection:
+            yield connection.connection.driver_connection
+
+    def _connected(self, connection: Any, _record: Any) -> None:
+        self._looking(connection, _record)
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):
+            # Of a new file, before anything else is in it. In others it would be a write each time.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        self._use_wal(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    def _looking(self, connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        connection.execute(f"PRAGMA busy_timeout = {self._patience_ms}")
+
+    def _use_wal(self, connection: Any) -> None:
+        # When two processes open a new file at once, the second is refused despite its time-out.
+        deadline = time.monotonic() + self._patience_ms / 1000
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
+    @staticmethod
+    def _begun(connection: sa.Connection) -> None:
+        # The write lock at once: a transaction that reads first and then writes fails despite any
+        # busy time-out.
+        reading = connection.get_execution_options().get("ttrl_read")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _unused(driver: Any) -> int:
+    return int(driver.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def read_only(file: Path) -> str:
+    """Return the name by which SQLite opens a file that is never to be written."""
+    return f"file:{quote(str(file))}?mode=ro"
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Write the committed rows of the store `source` to the new file `target`, and to the disk.
+
+    VACUUM INTO rather than the online backup: it is one read transaction, which a busy writer
+    neither waits for nor makes begin anew; it reads every row, and so fails where a page is damaged
+    rather than copying it; and what was deleted is not in the copy. Raises sqlite3.Error.
+    """
+    touch(target)
+    try:
+        with closing(sqlite3.connect(read_only(source), uri=True, isolation_level=None)) as reader:
+            reader.execute("VACUUM INTO ?", (str(target),))
+        fsync(target)
+    except BaseException:
+        target.unlink()
+        raise
+
+
+WRITER, OWNER = 0x7474726C01, 0x7474726C02
+"""PostgreSQL's advisory locks, which are the database's own."""
+PATIENCE = {
+    "connect_timeout": "10",  # seconds, all of them but the last
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",  # milliseconds
+}
+"""A server that is gone without a word must not keep us waiting for hours."""
+
+
+class Postgresql:
+    """A database of a server. Writers take an advisory lock. They read what is committed, not one
+    moment: the moment of a transaction that had to wait for the lock would be the one before the
+    other's commit."""
+
+    file = None
+
+    def __init__(self, url: sa.URL, patience: float) -> None:
+        self._url = url
+        self._patience = patience
+        self.engine = sa.create_engine(
+            url.set(query={**PATIENCE, **url.query}),
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+        )
+        self.reading: sa.Engine = self.engine.execution_options(
+            ttrl_read=True, isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._owning = False
+        self._owner: sa.Connection | None = None
+        self._one_at_a_time = threading.Lock()
+        sa.event.listen(self.engine, "connect", self._connected, insert=True)
+        sa.event.listen(self.engine, "begin", self._begun)
+
+    def insert(self, table: sa.Table) -> Any:
+        return postgresql.insert(table)
+
+    def migrating(self) -> AbstractContextManager[sa.Connection]:
+        return self.engine.begin()
+
+    @contextmanager
+    def owning(self) -> Iterator[None]:
+        # An advisory lock of a connection that is kept. Should the connection break, the next
+        # writer takes the lock again, or is refused because another process has it.
+        try:
+            self._own()
+            self._owning = True
+            yield
+        finally:
+            self._owning = False
+            self._disown()
+
+    def size(self) -> int | None:
+        return None
+
+    def give_back(self) -> bool:
+        return True  # the server's autovacuum does it
+
+    def check(self) -> None:
+        """Leave the files to the server."""
+
+    def _connected(self, connection: Any, _record: Any) -> None:
+        if connection.info.parameter_status("server_encoding") != "UTF8":
+            connection.close()
+            raise StoreError(
+                f"the store {shown(self._url)} cannot store all of Unicode; create the database "
+                f"with ENCODING 'UTF8' TEMPLATE template0"
+            )
+        for setting in (
+            f"lock_timeout = {round(1000 * self._patience)}",
+            "tcp_keepalives_idle = 30",  # seconds; else the server keeps a dead owner's lock
+            "tcp_keepalives_interval = 10",
+            "tcp_keepalives_count = 3",
+        ):
+            connection.execute(f"SET {setting}")
+        connection.commit()
+
+    def _begun(self, connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("ttrl_read"):
+            return
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
+        if self._owning:
+            self._own()
+
+    def _own(self) -> None:
+        with self._one_at_a_time:
+            try:
+                if self._owner is not None and self._owner.scalar(sa.text("SELECT 1")) == 1:
+                    return
+            except sa.exc.DBAPIError:
+                self._disown()
+            engine = self.engine.execution_options(ttrl_read=True, isolation_level="AUTOCOMMIT")
+            with ExitStack() as undo:
+                connection = undo.enter_context(engine.connect())
+                connection.detach()  # the lock is to end with it: never back into the pool
+                if not connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({OWNER})")):
+                    raise in_use(self._url)
+                undo.pop_all()
+            self._owner = connection
+
+    def _disown(self) -> None:
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None

@@ -1,0 +1,1 @@
+"""The policy update. `grpo` imports torch, and only processes of a run import it."""

@@ -1,0 +1,393 @@
+"""The policy update: TRL's GRPO on a LoRA, with samples that the serving engine drew.
+
+TRL's own vLLM modes merge the LoRA and push whole weights into the engine; pointed at the engine
+that serves, that would overwrite what users get. Here the weights leave as a small adapter instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gc
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.nn.functional import kl_div, pad
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_tensor_dict, use_adapter
+
+from ttrl.config import KlTo, UpdateConfig
+from ttrl.engine.memory import rows_at_once
+from ttrl.engine.proof import Pin, Pinned
+from ttrl.training.types import OUT_OF_MEMORY, NextBatch, SettingRefused, UpdateDiverged
+
+REFERENCE = "ref"
+"""TRL's copy of the adapter that an update starts from; without one the KL term is towards the
+model with its adapters switched off."""
+PARENT, RESULT = "parent", "result"
+"""Adapters beside the one that learns: the version that an update starts from (there is none of the
+base), and at the end the weights that were chosen."""
+PLACES = 32
+"""Tokens of an answer at which the distance from the start is taken."""
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(OUT_OF_MEMORY) from error
+
+
+class Trainer(GRPOTrainer):  # type: ignore[misc]
+    """Updates a LoRA from `parent` (a version's directory; None is the base model), in so many
+    steps at most, on rows that `next_batch` of `run` brings. Raises SettingRefused and
+    MemoryError.
+
+    It believes that it uses vLLM: TRL's importance-sampling correction between engine and trainer
+    runs only with `use_vllm`, and then expects an object with `sync_weights()`, which is the
+    trainer itself. Constructing with `use_vllm` would open TRL's own process group.
+    """
+
+    @_memory_errors()
+    def __init__(
+        self,
+        base_model: str,
+        parent: Path | None,
+        settings: UpdateConfig,
+        *,
+        steps: int,
+        temperature: float,
+        max_tokens: int,
+        scratch: Path,
+    ) -> None:
+        set_seed(settings.seed)
+        model = lora_model(base_model, parent, settings)
+        try:
+            super().__init__(
+                model=model,
+                args=_arguments(settings, steps, temperature, max_tokens, scratch),
+                reward_funcs=[_reward],
+                rollout_func=self._rollout,
+                train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions_per_step}),
+                processing_class=AutoTokenizer.from_pretrained(base_model),
+            )
+        except SettingRefused:
+            raise
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise SettingRefused(f"update.grpo: trl says: {error}") from error
+        self.remove_callback(PrinterCallback)
+        if settings.kl_to is KlTo.BASE and REFERENCE in model.peft_config:
+            model.delete_adapter(REFERENCE)
+        self.use_vllm = True
+        self.vllm_generation = self
+        self._last_loaded_step = -1
+        self._least_entropy = torch.zeros(())
+        self._buffered_inputs: list[dict[str, Any]] | None = None
+
+    @_memory_errors()
+    def run(self, next_batch: NextBatch) -> None:
+        """Do all steps. Raises UpdateDiverged, MemoryError, and what `next_batch` raises; the model
+        has then the weights of the last step that was done, or those of a broken-off one."""
+        self._next_batch = next_batch
+        self.train()
+        next_batch(self.state.global_step, self._logged())
+
+    def sync_weights(self) -> None:
+        """TRL calls it before each rollout; the weights leave in `next_batch`."""
+
+    def save_adapter(self, directory: Path) -> None:
+        """Save the present weights."""
+        model = self.accelerator.unwrap_model(self.model)
+        model.save_pretrained(
+            directory,
+            selected_adapters=["default"],  # with a KL term there is a copy named `ref` as well
+            save_embedding_layers=False,  # else PEFT may ask a hub about the vocabulary
+        )
+        (directory / "README.md").unlink(missing_ok=True)
+
+    @_memory_errors()
+    def logprobs(self, pins: Sequence[Pin], result: Path) -> tuple[Pinned, ...]:
+        """The log-probabilities of the pins under the result, the base and the parent. Raises
+        UpdateDiverged if the result's are not finite, and MemoryError."""
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        model.load_adapter(result, RESULT)
+        own, base = self._under(RESULT, pins), self._under(None, pins)
+        before: Sequence[tuple[float, ...] | None] = [None] * len(pins)
+        if PARENT in model.peft_config:
+            before = self._under(PARENT, pins)
+        if not all(math.isfinite(value) for each in own for value in each):
+            raise UpdateDiverged("the trained version has log-probabilities that are not finite")
+        dtype = str(model.dtype).removeprefix("torch.")
+        return tuple(
+            Pinned(pin, dtype, *under)
+            for pin, under in zip(pins, zip(own, base, before, strict=True), strict=True)
+        )
+
+    def _under(self, adapter: str | None, pins: Sequence[Pin]) -> list[tuple[float, ...]]:
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter):
+            return [self._logprobs(model, pin) for pin in pins]
+
+    @torch.no_grad()
+    def _logprobs(self, model: PeftModel, pin: Pin) -> tuple[float, ...]:
+        ids = torch.tensor([pin.token_ids], device=model.device)
+        with self.accelerator.autocast():
+            logits = model(ids, logits_to_keep=ids.shape[1] - pin.start + 1).logits[0, :-1]
+        every = logits.float().log_softmax(-1)
+        return tuple(every.gather(1, ids[0, pin.start :, None])[:, 0].tolist())
+
+    def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
+        """The rows of the next step in place of the placeholder prompts."""
+        step = self.state.global_step
+        rows = self._next_batch(step, self._logged() if step else {})
+        assert len(rows) == len(prompts)
+        return {
+            "prompt_ids": [list(row.prompt_ids) for row in rows],
+            "completion_ids": [list(row.completion_ids) for row in rows],
+            "logprobs": [list(row.logprobs) for row in rows],
+            "worth": [row.reward for row in rows],
+        }
+
+    def _logged(self) -> dict[str, float]:
+        """What is finite of what was logged of the last step."""
+        logs = next(logs for logs in reversed(self.state.log_history) if "grad_norm" in logs)
+        numbers = {key: float(value) for key, value in logs.items() if _is_number(value)}
+        if not math.isfinite(numbers["grad_norm"] + numbers["loss"]):
+            raise UpdateDiverged(f"loss or gradient is not finite at step {self.state.global_step}")
+        return {key: value for key, value in numbers.items() if math.isfinite(value)}
+
+    def free(self) -> None:
+        """Free what the last step has left in memory; of one that was broken off, once its
+        exception, whose frames hold activations, is gone."""
+        self._buffered_inputs = None
+        self.accelerator.unwrap_model(self.model).zero_grad(set_to_none=True)
+        gc.collect()
+        torch.cuda.empty_cache()
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """The next micro-batch. TRL shuffles a step's rows before it splits them, so that nearly
+        every micro-batch holds a long one and is padded to it; sorted by length they are not. The
+        gradient is the same: all of them are summed up before the optimizer's step."""
+        position = self._step % self.args.steps_per_generation
+        if position == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            order = batch["completion_mask"].sum(1).argsort(stable=True)
+            rows = {key: value[order] if value.ndim else value for key, value in batch.items()}
+            self._buffered_inputs = split_tensor_dict(rows, self.args.steps_per_generation)
+        part: dict[str, Any] = self._buffered_inputs[position]
+        return part
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **asked: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """What TRL's own returns, (B, logits_to_keep) each, but rows go through the model with
+        others of about their length and without the padding that these do not need."""
+        columns = attention_mask * torch.arange(1, attention_mask.size(1) + 1, device=model.device)
+        ends = columns.amax(1)
+        order = ends.argsort(stable=True)
+        logps, entropies = [], []
+        for rows in torch.split(order, batch_size or len(order)):
+            start = int(attention_mask[rows].argmax(1).min())
+            end = max(int(ends[rows].max()), attention_mask.size(1) - logits_to_keep + 1)
+            missing = attention_mask.size(1) - end
+            found, uncertain, auxiliary = super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids[rows, start:end],
+                attention_mask[rows, start:end],
+                logits_to_keep - missing,
+                **asked,
+            )
+            logps.append(pad(found, (0, missing)))
+            if uncertain is not None:
+                entropies.append(pad(uncertain, (0, missing)))
+        back = order.argsort()
+        return (
+            torch.cat(logps)[back],
+            torch.cat(entropies)[back] if entropies else None,
+            auxiliary,
+        )
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """A step's batch, a question's rows together; what the guard asks about it is logged."""
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if "importance_sampling_ratio" in batch:  # else the correction was switched off
+            tokens, sequences = effective(
+                batch["importance_sampling_ratio"], batch["completion_mask"]
+            )
+            self._metrics["train"]["effective_tokens"].append(tokens)
+            self._metrics["train"]["effective_sequences"].append(sequences)
+        self._metrics["train"]["kl_to_start"].append(self._kl_to_start(batch))
+        if self.top_entropy_quantile < 1.0:
+            self._least_entropy = self._entropy_threshold(batch)
+        return batch
+
+    def get_high_entropy_mask(
+        self, entropies: torch.Tensor, mask: torch.Tensor, threshold: float
+    ) -> torch.Tensor:
+        """The tokens to train on; TRL takes the quantile over each micro-batch by itself."""
+        return (entropies >= self._least_entropy) & mask.bool()
+
+    @torch.no_grad()
+    def _entropy_threshold(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The entropy, in nats, that the share `top_entropy` of all the step's tokens reaches."""
+        _, entropies, _ = self._get_per_token_logps_and_entropies(
+            self.model,
+            torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+            torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+            batch["completion_ids"].size(1),
+            batch_size=self.args.per_device_train_batch_size,
+            compute_entropy=True,
+        )
+        assert entropies is not None
+        every = entropies[batch["completion_mask"].bool()].float()
+        # torch.quantile takes no more than 2^24 values
+        return every.kthvalue(1 + int((1 - self.top_entropy_quantile) * (len(every) - 1))).values
+
+    @torch.no_grad()
+    def _kl_to_start(self, batch: Mapping[str, Any]) -> float:
+        """Mean divergence from the run's start of the next token's distribution, in nats. Over the
+        whole vocabulary (Amini et al., arXiv 2504.10637): the trained answers were chosen, half of
+        them for being no majority's, so that the tokens they happen to have say too much of rare
+        ones. Up to `PLACES` tokens of one answer of each question have to do."""
+        model = self.accelerator.unwrap_model(self.model)
+        start = PARENT if PARENT in model.peft_config else None
+        found = []
+        for row in range(0, len(batch["completion_ids"]), self.num_generations):
+            prompt, answer = (
+                batch[f"{part}_ids"][row][batch[f"{part}_mask"][row].bool()]
+                for part in ("prompt", "completion")
+            )
+            places = torch.linspace(0, max(0, len(answer) - 1), min(len(answer), PLACES))
+            asked = {
+                "input_ids": torch.cat([prompt, answer])[None],
+                "logits_to_keep": places.round().long().to(prompt.device) + len(prompt) - 1,
+                "use_cache": False,
+            }
+            with self.accelerator.autocast():
+                now = model(**asked).logits
+                with use_adapter(model, start):
+                    before = model(**asked).logits
+            now, before = (each[0].float().log_softmax(-1) for each in (now, before))
+            found.append(kl_div(before, now, log_target=True, reduction="none").sum(-1))
+        return float(torch.cat(found).mean())
+
+
+def effective(weights: torch.Tensor, mask: torch.Tensor) -> tuple[float, float]:
+    """The effective sample size of importance weights as a share of their number, over tokens and
+    over sequences: (sum w)^2 / (n sum w^2) (Kish, "Survey Sampling", 1965), 0 where all are 0.
+
+    Weights are (B, T) or (B, 1), the mask (B, T). A sequence weighs what its tokens do on average.
+    """
+    each = weights * mask
+    lengths = mask.sum(1)
+    by_sequence = (each.sum(1) / lengths)[lengths > 0]
+    return _effective(each[mask.bool()]), _effective(by_sequence)
+
+
+def _effective(weights: torch.Tensor) -> float:
+    weights = weights.double()
+    squares = float(weights.square().sum())
+    return float(weights.sum()) ** 2 / (len(weights) * squares) if squares else 0.0
+
+
+def _reward(worth: list[float], **_: Any) -> list[float]:
+    """TRL shows reward functions only their own process's slice, so the vote is taken before."""
+    return worth
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _arguments(
+    settings: UpdateConfig, steps: int, temperature: float, max_tokens: int, scratch: Path
+) -> GRPOConfig:
+    known = [field.name for field in fields(GRPOConfig)]
+    for name in settings.grpo.keys() - set(known):
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SettingRefused(f"update.grpo.{name}: trl.GRPOConfig has no such field{hint}")
+    rows = settings.questions_per_step * settings.keep
+    micro = rows_at_once(settings)
+    on_gpu = torch.cuda.is_available()
+    ours: dict[str, Any] = {
+        "output_dir": str(scratch / "trainer"),
+        "max_steps": steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": rows // micro,
+        "num_generations": settings.keep,
+        "temperature": temperature,
+        "max_completion_length": max_tokens,
+        "learning_rate": settings.learning_rate,
+        "loss_type": settings.loss.value,
+        "scale_rewards": settings.scale.value,
+        "beta": settings.kl,
+        "top_entropy_quantile": settings.top_entropy,
+        "use_adaptive_entropy": settings.entropy_target is not None,
+        "entropy_target": settings.entropy_target or 0.0,
+        "seed": settings.seed,
+        "save_strategy": "no",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "report_to": "none",
+    }
+    defaults: dict[str, Any] = {
+        "lr_scheduler_type": "constant",
+        "bf16": on_gpu and settings.dtype != "float32",
+        "gradient_checkpointing": on_gpu,
+        "use_cpu": not on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "disable_tqdm": True,
+        "shuffle_dataset": False,
+        # The ratio of a whole answer's probabilities strays far from 1 with its length, so that
+        # TRL's `sequence_mask` leaves long answers hardly any weight. Token by token, cut at 2 (Yao
+        # et al., "Your efficient RL framework secretly brings you off-policy RL training", 2025).
+        "vllm_importance_sampling_mode": "token_truncate",
+        "vllm_importance_sampling_clip_max": 2.0,
+    }
+    return GRPOConfig(**(defaults | settings.grpo | ours))
+
+
+def lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
+    """The base model with the LoRA that is trained: the parent's, or a fresh one."""
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=_dtype(settings))
+    if parent is not None:
+        lora_model = PeftModel.from_pretrained(model, parent, is_trainable=True)
+        lora_model.load_adapter(parent, PARENT)  # stays as it is, to compare with
+        return lora_model
+    targets = settings.target_modules
+    lora = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def _dtype(settings: UpdateConfig) -> torch.dtype:
+    if settings.dtype == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
