@@ -279,18 +279,24 @@ def signs(seed: int, kind: Kind, change: Change, steps: int) -> Iterator[Signs]:
     }
     model = Model(rng, change, {number: kind(rng, number) for number in rows})
     rounds, watch = Rounds(list(rows.values()), seed=seed), Watch(Reader())
+    first: list[StoredQuestion] = []
     needed = CONFIG.update.questions_per_step
     for step in range(1, steps + 1):
         model.steps = step - 1
         drawn: list[Group] = []
         for _ in range(4):
             missing = needed - sum(each.informative for each in drawn)
+            if step == 1:
+                labelled = sum(each.vote.label is not None for each in drawn)
+                missing = max(missing, min(run.LABELS - labelled, rounds.unasked))
             for row in rounds.take(missing):
                 drawn.append(group(row, *model.ask(row.id, CONFIG.vote.samples)))
                 if drawn[-1].settled:
                     rounds.drop(row.id)
-        if not drawn:
-            return
+        first = first or [each.question for each in drawn]
+        over = not any(each.informative for each in drawn)
+        if over:  # what the first questions have become, as a run looks at it
+            drawn += [group(row, *model.ask(row.id, CONFIG.vote.samples)) for row in first]
         done = change.done(step - 1)
         yield watch.read(
             step,
@@ -300,7 +306,7 @@ def signs(seed: int, kind: Kind, change: Change, steps: int) -> Iterator[Signs]:
                 "kl_to_start": change.kl * done * rng.lognormvariate(0, 0.3),
             },
         )
-        if not any(each.informative for each in drawn):
+        if over:
             return
 
 

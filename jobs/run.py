@@ -151,6 +151,8 @@ class Run:
         self.trained_on: set[int] = set()
         """Ids of the questions that taught something."""
         self._asked: set[int] = set()
+        self._first: Sequence[StoredQuestion] = ()
+        """The questions of the first step."""
         self._groups: list[Group] = []
         """Of the newest step."""
         self._pins: Sequence[Pin] = ()
@@ -313,14 +315,23 @@ class Run:
         needed = self.config.update.questions_per_step - len(replayed)
         self._pins, self._groups = self.pins(), []
         for _ in range(DRAWS_PER_STEP):
-            self._groups += self._sample(needed - self._count_informative())
-            enough = 1 if self._spent() else needed
-            if self._count_informative() >= enough or not len(self.rounds):
+            spent = self._spent()
+            missing = (1 if spent else needed) - self._count_informative()
+            if not step and not spent:
+                missing = max(missing, self._count_unknown_labels())
+            if missing <= 0 or not len(self.rounds):
                 break
+            self._groups += self._sample(self.rounds.take(missing))
+        if not step:
+            self._first = [group.question for group in self._groups]
         if not self._count_informative():
+            # A collapse leaves nothing to learn either, often before the monitor has seen enough:
+            # what the questions of the first step have become says most.
+            if step and not self._spent():
+                self._groups += self._sample(self._first)
             if self._groups:  # counted as well: it says why there is nothing to learn
                 self._report("draw", len(self._seen), {})
-                self._monitor()  # a collapse to one answer leaves nothing to learn either
+                self._monitor()
             if self.rounds.used_up:
                 asked = f"update.passes={self.config.update.passes} times"
                 raise TrainingEnded(f"each question with a training signal was sampled {asked}")
@@ -342,8 +353,8 @@ class Run:
             )
         return [row for rows in [*batch, *replayed] for row in rows]
 
-    def _sample(self, count: int) -> list[Group]:
-        """Sample so many questions under the candidate's weights, vote, and write that down."""
+    def _sample(self, questions: Sequence[StoredQuestion]) -> list[Group]:
+        """Sample the questions under the candidate's weights, vote, and write that down."""
         self._draws += 1
         failures: list[EngineError] = []
 
@@ -352,7 +363,7 @@ class Run:
             self.rounds.give_back(question)
 
         groups = self.roller.roll(
-            self.rounds.take(count),
+            questions,
             version=self.candidate.version,
             draw=self._draws,
             refused=self._refuse,
@@ -413,6 +424,12 @@ class Run:
 
     def _count_informative(self) -> int:
         return sum(group.informative for group in self._groups)
+
+    def _count_unknown_labels(self) -> int:
+        """Count the labels that the monitor lacks to know how they were distributed before anything
+        was trained; a question tells one, once."""
+        labelled = sum(group.vote.label is not None for group in self._groups)
+        return min(guard.LABELS - labelled, self.rounds.unasked)
 
     def _report(self, kind: str, steps: int, numbers: Mapping[str, float]) -> None:
         """Write down what the newest samples showed and what has been spent so far."""

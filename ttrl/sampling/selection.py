@@ -94,6 +94,11 @@ class Rounds:
         """Whether none is left because those that were not dropped were asked in all passes."""
         return not self._left and self._passes in self._times.values()
 
+    @property
+    def unasked(self) -> int:
+        """Questions that were never taken."""
+        return sum(key not in self._times for key in self._left)
+
     def take(self, count: int) -> list[StoredQuestion]:
         """The next questions, all different; fewer when fewer are left. Where a round ends within
         one call, a question that was already taken waits for the next."""
