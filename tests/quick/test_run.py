@@ -185,7 +185,8 @@ def test_a_collapse_that_ends_the_run_is_seen_in_the_first_questions(store, tmp_
         run.next_batch(4, {})
     assert run.ruling.rule is Rule.ALIKE
     again = run._seen[-1].visits
-    assert len(again) == LABELS and not any(visit.new for visit in again)
+    assert len(again) == LABELS
+    assert not any(visit.new for visit in again)
 
 
 @pytest.mark.parametrize(("replay", "fresh"), [(0.0, [4, 4]), (0.5, [2, 2])])
