@@ -10,10 +10,9 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from ttrl.answers.forms import Expression, Form, Leaf, Number, Word, form, leaves, words, write
-from ttrl.answers.letters import lone_letter
+from ttrl.answers.forms import Expression, Leaf, Number, Word, form, leaves, words, write
 from ttrl.answers.quantities import PERCENT, day
-from ttrl.answers.reading import MAX_ANSWER_CHARS, read
+from ttrl.answers.reading import MAX_ANSWER_CHARS, lone_letter, read
 from ttrl.config import AnswerKind
 from ttrl.lineworker import LineWorker, WorkerEnded
 
@@ -40,20 +39,17 @@ class Judge:
                 return None
 
     def close(self) -> None:
-        """End the child process; the next question starts another."""
         with self.turn:
             self.worker.close()
 
 
 judge = Judge()
-"""The judge that everybody in this process shares."""
-
 atexit.register(judge.close)
 
 
 def canonical(texts: Sequence[str], kind: AnswerKind) -> list[str | None]:
     """For each sample of one question its final answer in canonical form (free texts are left to
-    ttrl.answers.reader, which knows what they mean): equal strings for
+    ttrl.answers.Reader, which knows what they mean): equal strings for
     equivalent answers, None where nothing can be read.
 
     Units count only where the samples differ in them ("5 km", "5 cm"; "5" and "5 cm" are one).
@@ -98,29 +94,21 @@ def _text_key(answer: str) -> str | None:
 
 def _math_keys(answers: Iterable[str]) -> dict[str, str | None]:
     meanings = {answer: form(answer) for answer in answers}
-    names = _name(leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning))
-    return {answer: _written(meaning, names) for answer, meaning in meanings.items()}
-
-
-def _written(meaning: Form | None, names: Mapping[Leaf, str]) -> str | None:
-    return None if meaning is None else write(meaning, names) or None
-
-
-def _name(found: Iterable[Leaf]) -> dict[Leaf, str]:
-    """One name for all leaves that mean the same."""
-    settled = _settle_units(set(found))
-    names = _cluster(set(settled.values()))
-    return {leaf: names[meant] for leaf, meant in settled.items()}
-
-
-def _settle_units(found: set[Leaf]) -> dict[Leaf, Leaf]:
-    """Each leaf as it is meant among the others: without its unit where all units are one."""
+    found = {leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning)}
     values = {leaf.value for leaf in found if isinstance(leaf, Number) and not leaf.unit}
     units = {leaf.unit for leaf in found if not isinstance(leaf, Word)} - {"", PERCENT}
-    return {leaf: _settled(leaf, values, units) for leaf in found}
+    settled = {leaf: _settled(leaf, values, units) for leaf in found}
+    names_of_settled = _cluster(set(settled.values()))
+    names = {leaf: names_of_settled[meant] for leaf, meant in settled.items()}
+    return {
+        answer: (write(meaning, names) or None) if meaning else None
+        for answer, meaning in meanings.items()
+    }
 
 
 def _settled(leaf: Leaf, values: set[Fraction], units: set[str]) -> Leaf:
+    """A leaf as it is meant among others of these values and units: without its unit where all
+    units are one."""
     match leaf:
         case Number(value=value, unit="%"):
             as_said = value in values and value / 100 not in values
@@ -172,10 +160,7 @@ def _latex(leaf: Number | Expression) -> str:
 
 
 def _own_name(leaf: Leaf) -> str:
-    match leaf:
-        case Word():
-            return leaf.text
-        case Expression():
-            return f"{leaf.latex} \\text{{{leaf.unit}}}" if leaf.unit else leaf.latex
-        case Number():
-            return f"{leaf.value} \\text{{{leaf.unit}}}" if leaf.unit else str(leaf.value)
+    if isinstance(leaf, Word):
+        return leaf.text
+    value = leaf.latex if isinstance(leaf, Expression) else str(leaf.value)
+    return f"{value} \\text{{{leaf.unit}}}" if leaf.unit else value

@@ -85,13 +85,12 @@ def _equal(one: sympy.Basic, other: sympy.Basic) -> bool:
 @lru_cache(maxsize=1024)
 def _values(expression: sympy.Expr) -> tuple[sympy.Expr, ...]:
     """The expression at each point."""
-    return tuple(_at(expression, point) for point in range(len(_SCALES)))
-
-
-def _at(expression: sympy.Expr, point: int) -> sympy.Expr:
-    values = {symbol: _value(symbol.name, point) for symbol in expression.free_symbols}
-    exact = expression.subs(values).doit()
-    return exact if exact.is_Rational else exact.evalf(_DIGITS)
+    found = []
+    for point in range(len(_SCALES)):
+        values = {symbol: _value(symbol.name, point) for symbol in expression.free_symbols}
+        exact = expression.subs(values).doit()
+        found.append(exact if exact.is_Rational else exact.evalf(_DIGITS))
+    return tuple(found)
 
 
 def _value(name: str, point: int) -> sympy.Expr:
@@ -107,12 +106,13 @@ def _value(name: str, point: int) -> sympy.Expr:
 
 
 def _same_values(ones: tuple[sympy.Expr, ...], others: tuple[sympy.Expr, ...]) -> bool:
-    pairs = [(a, b) for a, b in zip(ones, others, strict=True) if not _undefined(a, b)]
+    undefined = (sympy.nan, sympy.zoo)
+    pairs = [
+        (a, b)
+        for a, b in zip(ones, others, strict=True)
+        if not a.has(*undefined) and not b.has(*undefined)
+    ]
     return len(pairs) > 1 and all(_close(a, b) for a, b in pairs)
-
-
-def _undefined(*values: sympy.Expr) -> bool:
-    return any(value.has(sympy.nan, sympy.zoo) for value in values)
 
 
 def _close(a: sympy.Expr, b: sympy.Expr) -> bool:
