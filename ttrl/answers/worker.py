@@ -1,5 +1,5 @@
 """A process of its own that says whether two expressions are equal. Run as a script by
-`ttrl.answers.equivalence`; a list [left, right] a line in, a boolean a line out.
+`ttrl.answers`; a list [left, right] a line in, a boolean a line out.
 
 Model text only ever reaches latex2sympy2's grammar, never sympy's `parse_expr` (which is `eval`);
 so math_verify's own `parse`, which falls back to that, is not used.
@@ -36,10 +36,6 @@ _ONE_SIDE = 4
 """At so many of these points all variables are on one side; at the others some change sides."""
 _DIGITS = 30
 _CLOSE = sympy.Float("1e-20", _DIGITS)
-_FLIPPED = {
-    sympy.StrictGreaterThan: sympy.StrictLessThan,
-    sympy.GreaterThan: sympy.LessThan,
-}
 
 
 def equal(left: str, right: str) -> bool:
@@ -126,7 +122,8 @@ def _close(a: sympy.Expr, b: sympy.Expr) -> bool:
 
 def _same_relation(one: sympy.Rel, other: sympy.Rel) -> bool:
     """Whether left - right of one is a multiple of the other's, a positive one for "<"."""
-    one, other = _upright(one), _upright(other)
+    greater = (sympy.StrictGreaterThan, sympy.GreaterThan)
+    one, other = (r.reversed if isinstance(r, greater) else r for r in (one, other))
     if type(one) is not type(other):
         return False
     ones, others = _values(one.lhs - one.rhs), _values(other.lhs - other.rhs)
@@ -135,12 +132,6 @@ def _same_relation(one: sympy.Rel, other: sympy.Rel) -> bool:
     ratios = [a / b for a, b in zip(ones, others, strict=True)]
     oriented = isinstance(one, (sympy.StrictLessThan, sympy.LessThan))
     return all(_close(ratio, ratios[0]) for ratio in ratios) and not (oriented and ratios[0] < 0)
-
-
-def _upright(relation: sympy.Rel) -> sympy.Rel:
-    """The relation with "<" or "<=" instead of ">" or ">="."""
-    flipped = _FLIPPED.get(type(relation))
-    return flipped(relation.rhs, relation.lhs, evaluate=False) if flipped else relation
 
 
 def _same_conditions(one: logic.And, other: logic.And) -> bool:
