@@ -49,7 +49,7 @@ class Section(BaseModel):
     """Settings are read once and never change; a name that is not known is refused."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid", frozen=True, allow_inf_nan=False
     )
 
 

@@ -7,13 +7,15 @@ import re
 from datetime import timedelta
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from ttrl.config.section import Duration, FromAnywhere, Patience, Port, Positive, Section
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 DRIVERS = {
     "sqlite": "sqlite",
@@ -27,6 +29,8 @@ EXAMPLE = "postgresql+psycopg://user@host/db"
 def parse(text: str) -> sa.URL:
     """Return a store's URL, with the driver that we use. Raises ValueError with a message that
     repeats nothing of the URL, which may hold a password."""
+    import sqlalchemy as sa  # takes longer than all else that a command loads
+
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
