@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -19,13 +19,15 @@ from pydantic import (
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
-        if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", value):
-            raise ValueError('must be a duration such as "90s", "15m" or "1h30m"')
+def parse_duration(text: str) -> timedelta:
+    """Read "90d" or "1h30m". Raises ValueError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", text)
+    if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", text):
+        raise ValueError('must be a duration such as "90s", "15m" or "1h30m"')
+    try:
         return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
-    return value
+    except OverflowError:
+        raise ValueError("a duration must be less than a million years") from None
 
 
 def _seconds(value: timedelta) -> str:
@@ -34,7 +36,9 @@ def _seconds(value: timedelta) -> str:
 
 
 Duration = Annotated[
-    timedelta, BeforeValidator(_duration), PlainSerializer(_seconds, when_used="json")
+    timedelta,
+    BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value),
+    PlainSerializer(_seconds, when_used="json"),
 ]
 Patience = Annotated[Duration, Field(gt=timedelta())]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -48,18 +52,7 @@ FromAnywhere = Annotated[Path, AfterValidator(Path.absolute)]
 class Section(BaseModel):
     """Settings are read once and never change; a name that is not known is refused."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False
-    )
-
-
-def parse_duration(text: str) -> timedelta:
-    """ "90d" or "1h30m". Raises ValueError."""
-    try:
-        found: timedelta = _duration(text)
-    except OverflowError:
-        raise ValueError("a duration must be less than a million years") from None
-    return found
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def clock(at: float) -> str:
