@@ -13,17 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.quick.hard_pairs import DIFFERENT, EQUAL
-from ttrl.answers import (
-    AnswerKind,
-    Judge,
-    canonical,
-    judge,
-    keys,
-    kind_of,
-    matches,
-    read,
-    same,
-)
+from ttrl.answers import AnswerKind, Judge, canonical, judge, keys, kind_of, matches, read, same
 from ttrl.answers.reading import MAX_ANSWER_CHARS
 
 MATH, CHOICE, TEXT = AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT

@@ -193,7 +193,7 @@ def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if key in SECTIONS and isinstance(value, Mapping):
             yield from ((f"{key}.{name}", setting) for name, setting in value.items())
         else:
-            yield key, value
+            yield str(key), value  # a file may have a number for a name
 
 
 def known_paths() -> list[str]:

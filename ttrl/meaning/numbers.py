@@ -241,7 +241,13 @@ def read(texts: Sequence[str], question: str = "") -> list[Marks]:
     if it is written large elsewhere."""
     found = [tokens(text) for text in texts]
     known = {name for each in (*found, tokens(question)) for name in _surely_names(each)}
-    return [_marks(text, each, known) for text, each in zip(texts, found, strict=True)]
+    known -= words.SCALES.keys()
+    marks = []
+    for text, each in zip(texts, found, strict=True):
+        numbers = tuple(number for number, _ in _pieces(each) if number)
+        names = tuple(t.plain for t in each if t.plain in known and not unit(t.plain))
+        marks.append(Marks(numbers, names, denial(text), _sides(text, each)))
+    return marks
 
 
 def conflict(one: Marks, other: Marks, asked: Marks, *, close: bool) -> bool:
@@ -282,13 +288,6 @@ def _in_order(found: Sequence[str], among: set[str]) -> list[str]:
     return list(dict.fromkeys(each for each in found if each in among))
 
 
-def _marks(text: str, found: Sequence[Token], known: set[str]) -> Marks:
-    known = known - words.SCALES.keys()
-    names = (t.plain for t in found if t.plain in known and not unit(t.plain))
-    numbers = (number for number, _ in _pieces(found) if number)
-    return Marks(tuple(numbers), tuple(names), denial(text), _sides(text, found))
-
-
 def _surely_names(found: Sequence[Token]) -> Iterator[str]:
     """Codes such as RX-200, and words written large inside a sentence, but for "I": in German,
     where all nouns are, only those that go on with a large letter."""
@@ -296,9 +295,9 @@ def _surely_names(found: Sequence[Token]) -> Iterator[str]:
     for token in found:
         code = any(map(str.isdigit, token.text)) and any(map(str.isalpha, token.text))
         large = token.text[0].isupper() and not token.begins and token.text != "I"
-        large = large and not nouns_are_large
         inside = any(map(str.isupper, token.text[1:]))
-        if (code and not _MEASURED.fullmatch(token.text)) or large or inside:
+        code = code and not _MEASURED.fullmatch(token.text)
+        if code or inside or (large and not nouns_are_large):
             yield token.plain
 
 
