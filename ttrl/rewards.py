@@ -85,7 +85,6 @@ class Ballot:
 
     @property
     def carriers(self) -> list[int]:
-        """The places of the samples whose answer is the label."""
         return [place for place, agrees in enumerate(self.agreeing) if agrees]
 
     @property

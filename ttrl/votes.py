@@ -59,11 +59,10 @@ class VoteOutcome(StrEnum):
     TIE = "tie"
     UNREADABLE = "unreadable"
     TOO_FEW_READABLE = "too_few_readable"
-    """Too few of the samples have one: many were cut off, or say nothing that can be read."""
     BELOW_FLOOR = "below_floor"
     """The answer with the most votes has too small a share, or its lead may be chance."""
     ABOVE_CEILING = "above_ceiling"
-    """It has too large a one: there is nothing to teach."""
+    """Its share is too large: there is nothing to learn."""
 
 
 @dataclass(frozen=True)

@@ -68,13 +68,11 @@ def canonical(texts: Sequence[str], kind: AnswerKind) -> list[str | None]:
 
 
 def same(left: str, right: str, kind: AnswerKind) -> bool:
-    """Whether two final answers, as written, are equivalent."""
     one, other = keys([left, right], kind)
     return one is not None and one == other
 
 
 def matches(text: str, accepted: Sequence[str], kind: AnswerKind) -> bool:
-    """Whether a sample's final answer is equivalent to one of the accepted answers."""
     found = read(text, kind)
     return found is not None and any(same(found, answer, kind) for answer in accepted)
 

@@ -136,7 +136,6 @@ def is_number(text: str) -> bool:
 
 
 def is_prose(text: str) -> bool:
-    """Whether the text is a sentence rather than a value or a name."""
     words = _WORD.findall(text)
     return len(words) > 3 and not any(map(str.isdigit, text)) and "\\" not in text
 

@@ -80,7 +80,6 @@ def _equal(one: sympy.Basic, other: sympy.Basic) -> bool:
 
 @lru_cache(maxsize=1024)
 def _values(expression: sympy.Expr) -> tuple[sympy.Expr, ...]:
-    """The expression at each point."""
     found = []
     for point in range(len(_SCALES)):
         values = {symbol: _value(symbol.name, point) for symbol in expression.free_symbols}

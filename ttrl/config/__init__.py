@@ -190,8 +190,6 @@ class WebhookConfig(Section):
 
 
 class Config(Section):
-    """Everything that can be set."""
-
     recipe: str | None = None
     """A preset that the other settings override: `mathematics`, `choice`, `free-text`, `domain-qa`
     (see configs/recipes)."""
@@ -256,5 +254,4 @@ class Config(Section):
 
     @property
     def served_name(self) -> str:
-        """The stable name that clients use."""
         return self.model.served_name or self.model.name

@@ -46,7 +46,6 @@ class AnswerKind(StrEnum):
     MATH = "math"
     """A value, an expression, a set, an interval: equal when they mean the same."""
     CHOICE = "choice"
-    """The letter of one of the options that the question lists."""
     TEXT = "text"
     """Words: equal when they are the same but for case, spaces and final punctuation."""
     FREE = "free"
@@ -205,7 +204,6 @@ class KlTo(StrEnum):
     """What the KL term holds the policy to."""
 
     START = "start"
-    """The version that the run started from."""
     BASE = "base"
     """The base model: the same weights with the adapter switched off."""
 

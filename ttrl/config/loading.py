@@ -49,7 +49,6 @@ class Source(StrEnum):
     CREDENTIALS = "credentials"
     COMMAND_LINE = "command line"
     DAEMON = "daemon"
-    """The one that runs on the state directory."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,6 @@ def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def known_paths() -> list[str]:
-    """Return every setting's dotted path."""
     return [path for path, _ in _leaves(Config().model_dump())]
 
 

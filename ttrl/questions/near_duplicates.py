@@ -60,7 +60,6 @@ class Gist:
         return len(self.words) + len(self.numbers) >= TELLING
 
     def alike(self, other: Gist) -> bool:
-        """Whether both have the same numbers and nearly the same words."""
         if self.numbers != other.numbers:
             return False
         return len(self.words & other.words) >= ALIKE * len(self.words | other.words)

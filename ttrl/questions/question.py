@@ -62,7 +62,6 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The last turn: what is asked."""
         return message_text(self.body["messages"][-1])
 
     @cached_property

@@ -79,7 +79,6 @@ class Redactor:
         return found
 
     def close(self) -> None:
-        """End the process; the next text starts another."""
         self.worker.close()
 
 
