@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -33,9 +33,7 @@ class Stop(StrEnum):
     samples would be."""
 
     ALL = "all"
-    """There were as many as may be."""
     DECIDED = "decided"
-    """The lead of the most common answer was sure enough."""
 
 
 def rounds(samples: int, count: int) -> list[int]:
@@ -58,17 +56,13 @@ class VoteOutcome(StrEnum):
     """Whether a vote has a label, or why not."""
 
     LABEL = "label"
-    """One answer has more votes than any other, and enough."""
     TIE = "tie"
-    """Two or more answers have the most votes."""
     UNREADABLE = "unreadable"
-    """No sample has an answer that can be read."""
     TOO_FEW_READABLE = "too_few_readable"
-    """Too few of the samples have one: many were cut off, or say nothing that can be read."""
     BELOW_FLOOR = "below_floor"
     """The answer with the most votes has too small a share, or its lead may be chance."""
     ABOVE_CEILING = "above_ceiling"
-    """It has too large a one: there is nothing to teach."""
+    """Its share is too large: there is nothing to learn."""
 
 
 @dataclass(frozen=True)
@@ -109,39 +103,24 @@ def take_vote(
     and where the majority's share is below `floor` (None: its lead is less certain than `LEAD`) or
     above `ceiling`.
     """
-    counts = _count(answers)
-    share = counts[0][1] / (len(answers) - cut) if counts else 0.0
-    outcome = _outcome(counts, share, len(answers) * readable, floor, ceiling)
-    label = counts[0][0] if outcome is VoteOutcome.LABEL else None
-    entropy = _entropy([count for _, count in counts])
-    return Vote(tuple(answers), counts, outcome, label, share, entropy, kind, stop, cut)
-
-
-def _count(answers: Iterable[str | None]) -> tuple[tuple[str, int], ...]:
     counts = Counter(answer for answer in answers if answer is not None)
-    return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _outcome(
-    counts: Sequence[tuple[str, int]],
-    share: float,
-    readable: float,
-    floor: float | None,
-    ceiling: float,
-) -> VoteOutcome:
-    votes = [count for _, count in counts]
+    ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    votes = [count for _, count in ranked]
+    total = sum(votes)
+    share = votes[0] / (len(answers) - cut) if votes else 0.0
+    # -sum p ln p, as a sum of p ln(1/p): never -0.0
+    entropy = math.fsum(count / total * math.log(total / count) for count in votes)
+    label = None
     if not votes:
-        return VoteOutcome.UNREADABLE
-    if sum(votes) < readable:
-        return VoteOutcome.TOO_FEW_READABLE
-    if votes[1:] and votes[0] == votes[1]:
-        return VoteOutcome.TIE
-    if share < floor if floor is not None else not decided(votes, LEAD):
-        return VoteOutcome.BELOW_FLOOR
-    return VoteOutcome.ABOVE_CEILING if share > ceiling else VoteOutcome.LABEL
-
-
-def _entropy(counts: Sequence[int]) -> float:
-    """-sum p ln p, as a sum of p ln(1/p): never -0.0."""
-    total = sum(counts)
-    return math.fsum(count / total * math.log(total / count) for count in counts)
+        outcome = VoteOutcome.UNREADABLE
+    elif total < len(answers) * readable:
+        outcome = VoteOutcome.TOO_FEW_READABLE
+    elif votes[1:] and votes[0] == votes[1]:
+        outcome = VoteOutcome.TIE
+    elif share < floor if floor is not None else not decided(votes, LEAD):
+        outcome = VoteOutcome.BELOW_FLOOR
+    elif share > ceiling:
+        outcome = VoteOutcome.ABOVE_CEILING
+    else:
+        outcome, label = VoteOutcome.LABEL, ranked[0][0]
+    return Vote(tuple(answers), ranked, outcome, label, share, entropy, kind, stop, cut)

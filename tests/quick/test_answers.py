@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.quick.hard_pairs import DIFFERENT, EQUAL
-from ttrl.answers import AnswerKind, canonical, kind_of, matches, read, same
-from ttrl.answers.equivalence import Judge, judge, keys
+from ttrl.answers import AnswerKind, Judge, canonical, judge, keys, kind_of, matches, read, same
 from ttrl.answers.reading import MAX_ANSWER_CHARS
 
 MATH, CHOICE, TEXT = AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT
@@ -353,7 +352,7 @@ def test_numbers_and_words_start_no_process():
         "import sys\n"
         "from ttrl.answers import AnswerKind, canonical\n"
         "canonical([r'\\boxed{1/2}', 'the answer is 0.5', r'\\boxed{east}'], AnswerKind.MATH)\n"
-        "from ttrl.answers.equivalence import judge\n"
+        "from ttrl.answers import judge\n"
         "heavy = {'sympy', 'math_verify', 'latex2sympy2_extended', 'torch'} & sys.modules.keys()\n"
         "sys.exit(bool(heavy) or judge.worker.process is not None)\n"
     )
@@ -412,7 +411,7 @@ def test_thousands_separators_change_nothing(number):
 def test_the_worker_ends_with_its_parent():
     script = (
         "import os\n"
-        "from ttrl.answers.equivalence import judge\n"
+        "from ttrl.answers import judge\n"
         "judge.equal('x', 'y')\n"
         "print(judge.worker.process.pid, flush=True)\n"
         "os._exit(9)\n"

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from ttrl.config import Config
-from ttrl.config.loading import RECIPES, ConfigError, Source, known_paths, load, override, recipes
+from ttrl.config.loading import (
+    RECIPES,
+    SECTIONS,
+    ConfigError,
+    Source,
+    known_paths,
+    load,
+    override,
+    recipes,
+)
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
+DOCS = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
 
 
 @pytest.fixture
@@ -25,6 +37,13 @@ def file(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_shipped_configuration_loads(path):
     assert load(path, environ={}).config.served_name
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_every_setting_that_the_documentation_names_exists(path):
+    sections = "|".join(sorted(SECTIONS))
+    named = re.findall(rf"`((?:{sections})\.[a-z_]+)`", path.read_text())
+    assert set(named) - {"store.sqlite"} <= set(known_paths())
 
 
 def test_there_are_shipped_configurations():
@@ -55,6 +74,7 @@ def test_later_layers_win_and_each_value_knows_its_source(file):
         ("update: {stps: 1}", "did you mean update.steps?"),
         ("gateway: {port: seven}", "gateway.port: Input should be a valid integer"),
         ("engine: {url: 127.0.0.1:8001}", "such as http://127.0.0.1:8001"),
+        ("engine: {url: 'http://host:99999'}", "such as http://127.0.0.1:8001"),
         ("engine: {url: 'http://me:secret@host'}", "set engine.api_key"),
         ("engine: {kind: embedded, flags: [--x]}", "here it starts none"),
         ("engine: {flags: --x}", r"such as \[a, b\]"),
@@ -70,6 +90,7 @@ def test_later_layers_win_and_each_value_knows_its_source(file):
         ("record: {only_keys: [sk-abc]}", "record.only_keys: .* `printf %s KEY"),
         ("schedule: {timezone: Mars/Base}", "such as Europe/Berlin"),
         ("schedule: {every: soon}", '"15m"'),
+        ("schedule: {every: 9999999999d}", "less than a million years"),
         ("schedule: {windows: [night]}", "22:00-06:00"),
         ("update: {grpo: {temperature: 2}}", "cannot set temperature in update.grpo"),
         ("update: {keep: 64}", r"update.keep \(64\) is more than vote.samples \(32\)"),

@@ -20,32 +20,11 @@ _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _LOWERED = re.compile("[₀-₉]+")
 _ROOT = re.compile(r"√ ?(\d+|\w|\([^()]*\))")
 _SYMBOLS = {
-    "−": "-",
-    "–": "-",
-    "‐": "-",
-    "‑": "-",
-    "⁄": "/",
-    "÷": "/",
-    "×": r"\times ",
-    "·": r"\cdot ",
-    "⋅": r"\cdot ",
-    "√": r"\sqrt ",
-    "π": r"\pi ",
-    "∞": r"\infty ",
-    "≤": r"\le ",
-    "≥": r"\ge ",
-    "≠": r"\ne ",
-    "±": r"\pm ",
-    "∓": r"\mp ",
-    "∪": r"\cup ",
-    "∩": r"\cap ",
-    "∈": r"\in ",
-    "∅": r"\emptyset ",
-    "°": r"^\circ ",
-    "θ": r"\theta ",
-    "’": "'",
-    "：": ":",
-}
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "⁄": "/", "÷": "/", "×": r"\times ", "·": r"\cdot ",
+    "⋅": r"\cdot ", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
+    "≠": r"\ne ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+    "∅": r"\emptyset ", "°": r"^\circ ", "θ": r"\theta ", "’": "'", "：": ":",
+}  # fmt: skip
 _SYMBOL = re.compile("|".join(_SYMBOLS))
 _VULGAR = re.compile("([¼-¾⅐-⅞])")
 
@@ -122,7 +101,6 @@ def _normal(text: str) -> str:
 
 
 def unwrap_text(text: str) -> str:
-    r"""The text without the \text{} around its words."""
     return _TEXT.sub(r"\1", text)
 
 

@@ -99,11 +99,12 @@ def form(text: str) -> Form | None:
     cleaned = clean(text)
     if not any(map(str.isalnum, unwrap_text(cleaned))):
         return None
-    return _form(cleaned) if _depth(cleaned) <= MAX_DEPTH else Word(cleaned)
+    steps = (1 if bracket in _OPENING else -1 for bracket in _BRACKETS.findall(cleaned))
+    depth = max(accumulate(steps), default=0)
+    return _form(cleaned) if depth <= MAX_DEPTH else Word(cleaned)
 
 
 def leaves(part: Form) -> Iterator[Leaf]:
-    """All leaves of a form, left to right."""
     match part:
         case Group():
             for item in part.items:
@@ -131,12 +132,10 @@ def write(part: Form, names: Mapping[Leaf, str]) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether the text is one plain number, perhaps with a unit."""
     return isinstance(form(text), Number)
 
 
 def is_prose(text: str) -> bool:
-    """Whether the text is a sentence rather than a value or a name."""
     words = _WORD.findall(text)
     return len(words) > 3 and not any(map(str.isdigit, text)) and "\\" not in text
 
@@ -150,7 +149,11 @@ def _form(text: str) -> Form:
     pieces = _split(text, _UNION)
     if len(pieces) > 1:
         return Group("", "", tuple(map(_form, pieces)), r" \cup ", ordered=False)
-    return _matrix(text) or _bracketed(text) or _listed(text)
+    structured = _matrix(text) or _bracketed(text)
+    if structured:
+        return structured
+    items = _items(text)  # a bare list: "x = 1 or x = 2", "x = 1, y = 2"
+    return _set(text) if len(items) > 1 else _leaf(_assignment(items[0] if items else text)[1])
 
 
 def _number(text: str) -> Number | None:
@@ -188,16 +191,15 @@ def _bracketed(text: str) -> Form | None:
     return Group(opening, closing, tuple(map(_item, items)))
 
 
-def _listed(text: str) -> Form:
-    r"""A bare list, "x = 1 or x = 2", "x = 1, y = 2", where a \pm is two values; or a leaf."""
-    items = _items(text)
-    if len(items) > 1:
-        return _set(text)
-    return _leaf(_assigned(items[0] if items else text))
-
-
 def _items(text: str) -> list[str]:
-    texts = [signed for item in _split(text, _SEPARATOR) for signed in _signs(item.strip())]
+    r"""The items of a list, where one with a \pm is two."""
+    texts = []
+    for item in map(str.strip, _split(text, _SEPARATOR)):
+        if r"\pm" in item:
+            texts.append(item.replace(r"\pm", "+").replace(r"\mp", "-").removeprefix("+"))
+            texts.append(item.replace(r"\pm", "-").replace(r"\mp", "+"))
+        else:
+            texts.append(item)
     return [item for item in texts if any(map(str.isalnum, item))]
 
 
@@ -217,22 +219,10 @@ def _set(text: str) -> Group:
     return Group(r"\{", r"\}", items, r" \lor " if either else ", ", ordered=False)
 
 
-def _signs(text: str) -> list[str]:
-    if r"\pm" not in text:
-        return [text]
-    plus = text.replace(r"\pm", "+").replace(r"\mp", "-")
-    minus = text.replace(r"\pm", "-").replace(r"\mp", "+")
-    return [plus.removeprefix("+"), minus]
-
-
 def _item(text: str) -> Form:
     """A form inside a list: it holds no further bare list."""
-    value = _assigned(text).strip()
+    value = _assignment(text)[1].strip()
     return _number(value) or _matrix(value) or _bracketed(value) or _leaf(value)
-
-
-def _assigned(text: str) -> str:
-    return _assignment(text)[1]
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -253,8 +243,7 @@ def _leaf(text: str) -> Form:
     again = _number(text) or (_bracketed(text) if text.startswith(tuple(_OPENING)) else None)
     if again:
         return again
-    union = _split(text, _UNION)
-    if len(union) > 1 or _MATRIX.fullmatch(text):
+    if len(_split(text, _UNION)) > 1 or _MATRIX.fullmatch(text):
         return _form(text)
     body, unit = split_unit(text)
     if _is_words(body):
@@ -268,15 +257,14 @@ def _is_words(text: str) -> bool:
     and calls anagrams equal."""
     if _VERBATIM.fullmatch(text) or r"\text" in text:
         return True
-    bare = _LETTERS.sub(_no_function, _COMMAND.sub("+", text))
+    bare = _LETTERS.sub(
+        lambda letters: "+" if letters[0].lower() in FUNCTIONS else letters[0],
+        _COMMAND.sub("+", text),
+    )
     if bare.replace(" ", "").isalpha():
         return len(bare) > 1 or bare.isupper()
     # "1 in 6", "3 h 20 min", "17 R 3": no mathematician writes a factor so.
     return bool(_WORD.search(bare) or _LETTERS_THEN_DIGIT.search(bare))
-
-
-def _no_function(letters: re.Match[str]) -> str:
-    return "+" if letters[0].lower() in FUNCTIONS else letters[0]
 
 
 def words(text: str) -> str:
@@ -298,11 +286,6 @@ def _split(text: str, separator: re.Pattern[str]) -> list[str]:
             parts.append(text[last : token.start()])
             last = token.end()
     return [*parts, text[last:]]
-
-
-def _depth(text: str) -> int:
-    steps = (1 if token in _OPENING else -1 for token in _BRACKETS.findall(text))
-    return max(accumulate(steps), default=0)
 
 
 def _spans_all(text: str) -> tuple[str, str] | None:

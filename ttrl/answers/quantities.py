@@ -99,13 +99,9 @@ _POINTS = re.compile(r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})")
 _PARTS = re.compile(r"(.+)分之(.+)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
 
-_SCALES = {
-    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+_SCALES = {scale: size for scale, size in words.SCALES.items() if scale not in ("百万", "千万")} | {
     "hundreds": 10**2, "thousands": 10**3, "millions": 10**6, "billions": 10**9,
-    "trillions": 10**12, "dozen": 12, "dozens": 12, "bn": 10**9, "lakh": 10**5, "crore": 10**7,
-    "hundert": 10**2, "tausend": 10**3, "millionen": 10**6, "mio": 10**6, "milliarde": 10**9,
-    "milliarden": 10**9, "mrd": 10**9, "billionen": 10**12, "dutzend": 12,
-    "百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8,
+    "trillions": 10**12, "dozens": 12, "bn": 10**9, "lakh": 10**5, "crore": 10**7,
 }  # fmt: skip
 _SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![A-Za-z])\.?"
 _SCALED = re.compile(rf"(.*\S)\s*({_SCALE})", re.IGNORECASE)
@@ -166,7 +162,10 @@ def _parted(text: str) -> tuple[str, str]:
     sign = "-" if text[:1] == "-" else ""
     rest = text[len(sign) :].strip()
     if rest[:1] in _CURRENCIES:
-        return sign + _without_sign(rest[1:]), _CURRENCIES[rest[0]]
+        amount, said = split_unit(rest[1:].strip())
+        if said not in _CURRENCIES.values():  # but "$5 dollars" says the currency twice
+            amount = rest[1:].strip()
+        return sign + amount, _CURRENCIES[rest[0]]
     signed = _SIGNED.fullmatch(text)
     if signed:
         return signed["body"], _unit(signed["unit"])
@@ -178,12 +177,6 @@ def _parted(text: str) -> tuple[str, str]:
     if plain and _may_be_unit(plain["unit"]) and _stands_apart(plain["gap"], plain["unit"]):
         return plain["body"], _unit(plain["unit"])
     return unmarked if to_fraction(unmarked) is not None else text, ""
-
-
-def _without_sign(text: str) -> str:
-    """An amount behind a currency sign; "$5 dollars" says the currency twice."""
-    body, unit = split_unit(text.strip())
-    return body if unit in _CURRENCIES.values() else text.strip()
 
 
 def _unsigned(text: str) -> Fraction | None:
@@ -206,7 +199,6 @@ def _decimal(digits: str) -> Fraction:
 
 
 def _points(digits: str) -> Fraction:
-    """As German and many others have them."""
     return Fraction(digits.replace(".", "").replace(",", "."))
 
 
@@ -231,7 +223,6 @@ def _scientific(digits: str, power: str) -> Fraction:
 
 
 def _repeating(whole: str, once: str, again: str) -> Fraction:
-    """0.1(6) = (16 - 1) / 90."""
     shift = Fraction(10 ** len(once))
     before = int(whole + once or "0")
     period = Fraction(int(again), 10 ** len(again) - 1)
@@ -272,12 +263,11 @@ def _unit(name: str) -> str:
     kind, _, rest = name.partition(" ")
     if kind in _POWERS and rest:
         name, power = rest, _POWERS[kind]
-    return "/".join(map(_one_unit, re.split(r" per |/", name))) + power + exponent
-
-
-def _one_unit(name: str) -> str:
-    singular = name[:-1] if len(name) > 3 and name.endswith("s") else name
-    return _ALIASES.get(name, _ALIASES.get(singular, singular))
+    units = []
+    for one in re.split(r" per |/", name):
+        singular = one[:-1] if len(one) > 3 and one.endswith("s") else one
+        units.append(_ALIASES.get(one, _ALIASES.get(singular, singular)))
+    return "/".join(units) + power + exponent
 
 
 _NAMES = (
@@ -310,16 +300,14 @@ def day(text: str) -> str | None:
     for written in _WRITTEN:
         found = written.fullmatch(text.strip())
         if found:
-            return _iso(found.groupdict())
-    return None
-
-
-def _iso(parts: dict[str, str | None]) -> str | None:
-    name = parts.get("name")
-    month = _NUMBERS[name.lower()] if name else int(parts["month"] or 0)
-    year = parts.get("year")
+            break
+    else:
+        return None
+    parts = found.groupdict()
+    name, year = parts.get("name"), parts.get("year")
+    month = _NUMBERS[name.lower()] if name else int(parts["month"])
     try:
-        known = date(int(year or _SOME_LEAP_YEAR), month, int(parts["day"] or 0))
+        known = date(int(year or _SOME_LEAP_YEAR), month, int(parts["day"]))
     except ValueError:
         return None
     return known.isoformat() if year else f"--{known:%m-%d}"

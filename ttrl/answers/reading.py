@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from ttrl.answers.cleaning import spoken
 from ttrl.answers.forms import is_number, is_prose
-from ttrl.answers.letters import announced_letters, judged_letter, letter_line, lone_letter
 from ttrl.config import AnswerKind
 
 MAX_ANSWER_CHARS = 500
-"""A longer final answer is no short answer: it is unreadable."""
 MAX_FREE_CHARS = 20_000
-"""And so is a longer free text."""
+"""Longer answers are unreadable."""
 FEW_WORDS = 6
 """More of them are no short answer but a sentence. Two signs of Chinese count as one."""
-
 
 _OPTION = re.compile(r"(?:^|[\s{*])\(?([A-J])[.):]\**\s", re.MULTILINE)
 _LATEX = re.compile(r"\$[^$\n]+\$|\\(?:frac|sqrt|\(|\[)")
@@ -48,6 +46,25 @@ _WORDS = re.compile(r"[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 _LETTERS = re.compile(r"\b[^\W\d_\u3040-\u30ff\u3400-\u9fff]+\b")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_LETTER = re.compile(r"[\s*_$({\[]*(?:\\text\{\s*\(?)?([A-Ja-j])(?![\w'])[\s*_$)}\].:]*")
+_ANNOUNCED_LETTER = re.compile(
+    r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-Ja-j])\)|([A-J])(?![\w'’]))"
+)
+_JUDGED_LETTER = re.compile(
+    r"\(?\b([A-J])\)?\s+(?i:is\s+(?:the\s+)?(?:right|correct|best))\b"
+    r"|(?:\b(?i:sondern|richtig\s+ist)\s+|而是\s*)\(?([A-J])(?![\w'’])"
+    r"|\b(?i:it(?:['’]s|\s+is|\s+must\s+be)|my\s+guess\s+is)\s+\(?([A-HJ])\)?[.!]?\s*$"
+)
+_DENIED = re.compile(r"\b(?:n?either|nor|none|not|no|false|wrong|doubt|\w+n['’]t)\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"[.,;:!?\n]")
+_ANOTHER_LETTER = re.compile(
+    r"[\s)]*(?:[,;/&、和或]|\b(?:and|or|und|oder)\b)[\s,]*(?:(?:and|or|und|oder)\s+)?"
+    r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?\(?([A-HJ])(?![\w'’])(?!\)?\s+(?:is|was|would|ist)\b)"
+)
+_MARKUP = re.compile(r"\\(?:text|math)\w*|[$*_{}]")
+_PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
+_LETTER_LINE = re.compile(r"[\s*_>]*(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
+
 
 def kind_of(question: str, answers: Sequence[str] = ()) -> AnswerKind:
     """The kind of a question, from its text and, if given, samples of its answers.
@@ -60,13 +77,20 @@ def kind_of(question: str, answers: Sequence[str] = ()) -> AnswerKind:
     mostly are sentences; all else is text.
     """
     answers = [answer for answer in answers if answer.strip()]
-    if _lists_options(question) and (not answers or _share(answers, _names_letter) >= 0.5):
+
+    def share(holds: Callable[[str], bool]) -> float:
+        return fmean(map(holds, answers)) if answers else 0.0
+
+    if {"A", "B"} <= set(_OPTION.findall(question + " ")) and (
+        not answers or share(lambda answer: read(answer, AnswerKind.CHOICE) is not None) >= 0.5
+    ):
         return AnswerKind.CHOICE
-    if _LATEX.search(question) or _share(answers, _looks_mathematical) > 0.5:
+    if _LATEX.search(question) or share(_looks_mathematical) > 0.5:
         return AnswerKind.MATH
-    if _asks_value(question) and _share(answers, _only_says_sentences) <= 0.5:
+    asks_value = any(map(str.isdigit, question)) and _ASKS_VALUE.search(question)
+    if (asks_value or _SUM.search(question)) and share(_only_says_sentences) <= 0.5:
         return AnswerKind.MATH
-    return AnswerKind.FREE if _share(answers, _says_sentences) > 0.5 else AnswerKind.TEXT
+    return AnswerKind.FREE if share(_says_sentences) > 0.5 else AnswerKind.TEXT
 
 
 def read(text: str, kind: AnswerKind) -> str | None:
@@ -80,7 +104,15 @@ def read(text: str, kind: AnswerKind) -> str | None:
     said = spoken(text)
     if said is None or _SURROGATE.search(said):
         return None
-    answer = _READERS[kind](said)
+    match kind:
+        case AnswerKind.MATH:
+            answer = _read_math(said)
+        case AnswerKind.CHOICE:
+            answer = _read_choice(said)
+        case AnswerKind.TEXT:
+            answer = _read_text(said)
+        case AnswerKind.FREE:
+            answer = said
     most = MAX_FREE_CHARS if kind is AnswerKind.FREE else MAX_ANSWER_CHARS
     if answer is None or len(answer) > most or not any(map(str.isalnum, answer)):
         return None
@@ -103,28 +135,16 @@ def _read_choice(text: str) -> str | None:
     boxed = last_box(text)
     if boxed is not None:
         return lone_letter(boxed)
-    announced = announced_letters(_announcements(text))
+    announced = _announced_letters(_announcements(text))
     if announced:
         return announced.pop() if len(announced) == 1 else None
     alone = None if "\n" in text.strip() else lone_letter(text)
-    return judged_letter(text) or alone or letter_line(text)
-
-
-def _read_free(text: str) -> str:
-    return text
+    return _judged_letter(text) or alone or _letter_line(text)
 
 
 def _read_text(text: str) -> str | None:
     boxed = last_box(text)
     return boxed if boxed is not None else _announced(text) or text
-
-
-_READERS: dict[AnswerKind, Callable[[str], str | None]] = {
-    AnswerKind.MATH: _read_math,
-    AnswerKind.CHOICE: _read_choice,
-    AnswerKind.TEXT: _read_text,
-    AnswerKind.FREE: _read_free,
-}
 
 
 def last_box(text: str) -> str | None:
@@ -142,7 +162,7 @@ def last_box(text: str) -> str | None:
 
 
 def _announcements(text: str) -> list[str]:
-    """What stands behind each "the answer is", up to the end of its sentence."""
+    """Return what stands behind each "the answer is", up to the end of its sentence."""
     found = []
     for phrase in _PHRASE.finditer(text):
         if _UNTRUE.search(text[max(0, phrase.start() - 20) : phrase.start()]):
@@ -162,31 +182,13 @@ def _announced(text: str) -> str | None:
     return _REASON.split(tails[-1], maxsplit=1)[0]
 
 
-def _lists_options(question: str) -> bool:
-    letters = _OPTION.findall(question + " ")
-    return {"A", "B"} <= set(letters)
-
-
-def _asks_value(question: str) -> bool:
-    asks = any(map(str.isdigit, question)) and _ASKS_VALUE.search(question)
-    return bool(asks or _SUM.search(question))
-
-
-def _share(answers: Sequence[str], holds: Callable[[str], bool]) -> float:
-    return sum(map(holds, answers)) / len(answers) if answers else 0.0
-
-
-def _names_letter(answer: str) -> bool:
-    return read(answer, AnswerKind.CHOICE) is not None
-
-
 def _says_sentences(answer: str, word: re.Pattern[str] = _WORDS) -> bool:
     said = _read_text(spoken(answer) or "") or ""
     return len(word.findall(said)) + len(_SIGNS.findall(said)) / 2 > FEW_WORDS
 
 
 def _only_says_sentences(answer: str) -> bool:
-    """Of more than terms of a sum, with no value at the end."""
+    """Whether it has more than the terms of a sum, and no value at the end."""
     return _says_sentences(answer, _LETTERS) and read(answer, AnswerKind.MATH) is None
 
 
@@ -195,3 +197,49 @@ def _looks_mathematical(answer: str) -> bool:
         return True
     found = read(answer, AnswerKind.MATH)
     return found is not None and is_number(found)
+
+
+def lone_letter(text: str) -> str | None:
+    """The letter that the whole text is: "B", "(b)", "\\text{(B)}" or "B. Paris" in a box."""
+    letter = _LETTER.match(text)
+    if letter is None:
+        return None
+    alone = letter.end() == len(text)
+    punctuated = text[letter.end(1) : letter.end(1) + 1] in (".", ")", ":")
+    return letter[1].upper() if alone or (punctuated and len(text) < 200) else None
+
+
+def _announced_letters(tails: Sequence[str]) -> set[str]:
+    """The letters that the last of these begins with which begins with one; each of them stands
+    behind a "the answer is"."""
+    for tail in reversed(tails):
+        tail = _MARKUP.sub("", tail)
+        letter = _ANNOUNCED_LETTER.match(tail)
+        if letter is None:
+            continue
+        # "The answer is A planet", "... is I think": words, no options.
+        if letter[1] or not _PROSE_FOLLOWS.match(tail, letter.end()):
+            another = _ANOTHER_LETTER.match(tail, letter.end())
+            found = {letter[1] or letter[2], *(another.groups() if another else ())}
+            return {each.upper() for each in found}
+    return set()
+
+
+def _judged_letter(text: str) -> str | None:
+    """The last one that is called right, but for "neither A nor B is right"."""
+    found = None
+    for judged in _JUDGED_LETTER.finditer(text):
+        clause = _CLAUSE.split(text[: judged.start()])[-1]
+        if not _DENIED.search(clause):
+            found = next(filter(None, judged.groups()))
+    return found
+
+
+def _letter_line(text: str) -> str | None:
+    """The letter of the only option that a line starts with; several are the options repeated."""
+    found = {
+        next(filter(None, match.groups())).upper()
+        for match in map(_LETTER_LINE.match, text.splitlines())
+        if match
+    }
+    return found.pop() if len(found) == 1 else None

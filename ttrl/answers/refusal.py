@@ -19,9 +19,7 @@ class Stance(StrEnum):
     """What an answer does with its question."""
 
     ANSWERS = "answers"
-    """It says something to it."""
     DECLINES = "declines"
-    """It says that it will not."""
     SILENT = "silent"
     """It says nothing, or never ended thinking."""
 
@@ -98,9 +96,7 @@ def stance(text: str) -> Stance:
     if not said:
         return Stance.SILENT
     beginning = said[:BEGINNING].casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    clauses = _CLAUSE.split(beginning.replace("*", ""))
-    return Stance.DECLINES if any(map(_declines, clauses)) else Stance.ANSWERS
-
-
-def _declines(clause: str) -> bool:
-    return bool(_DECLINES.match(clause.strip()) or _DECLINES_SOMEWHERE.search(clause))
+    for clause in _CLAUSE.split(beginning.replace("*", "")):
+        if _DECLINES.match(clause.strip()) or _DECLINES_SOMEWHERE.search(clause):
+            return Stance.DECLINES
+    return Stance.ANSWERS

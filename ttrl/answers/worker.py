@@ -1,5 +1,5 @@
 """A process of its own that says whether two expressions are equal. Run as a script by
-`ttrl.answers.equivalence`; a list [left, right] a line in, a boolean a line out.
+`ttrl.answers`; a list [left, right] a line in, a boolean a line out.
 
 Model text only ever reaches latex2sympy2's grammar, never sympy's `parse_expr` (which is `eval`);
 so math_verify's own `parse`, which falls back to that, is not used.
@@ -36,10 +36,6 @@ _ONE_SIDE = 4
 """At so many of these points all variables are on one side; at the others some change sides."""
 _DIGITS = 30
 _CLOSE = sympy.Float("1e-20", _DIGITS)
-_FLIPPED = {
-    sympy.StrictGreaterThan: sympy.StrictLessThan,
-    sympy.GreaterThan: sympy.LessThan,
-}
 
 
 def equal(left: str, right: str) -> bool:
@@ -84,14 +80,12 @@ def _equal(one: sympy.Basic, other: sympy.Basic) -> bool:
 
 @lru_cache(maxsize=1024)
 def _values(expression: sympy.Expr) -> tuple[sympy.Expr, ...]:
-    """The expression at each point."""
-    return tuple(_at(expression, point) for point in range(len(_SCALES)))
-
-
-def _at(expression: sympy.Expr, point: int) -> sympy.Expr:
-    values = {symbol: _value(symbol.name, point) for symbol in expression.free_symbols}
-    exact = expression.subs(values).doit()
-    return exact if exact.is_Rational else exact.evalf(_DIGITS)
+    found = []
+    for point in range(len(_SCALES)):
+        values = {symbol: _value(symbol.name, point) for symbol in expression.free_symbols}
+        exact = expression.subs(values).doit()
+        found.append(exact if exact.is_Rational else exact.evalf(_DIGITS))
+    return tuple(found)
 
 
 def _value(name: str, point: int) -> sympy.Expr:
@@ -107,12 +101,13 @@ def _value(name: str, point: int) -> sympy.Expr:
 
 
 def _same_values(ones: tuple[sympy.Expr, ...], others: tuple[sympy.Expr, ...]) -> bool:
-    pairs = [(a, b) for a, b in zip(ones, others, strict=True) if not _undefined(a, b)]
+    undefined = (sympy.nan, sympy.zoo)
+    pairs = [
+        (a, b)
+        for a, b in zip(ones, others, strict=True)
+        if not a.has(*undefined) and not b.has(*undefined)
+    ]
     return len(pairs) > 1 and all(_close(a, b) for a, b in pairs)
-
-
-def _undefined(*values: sympy.Expr) -> bool:
-    return any(value.has(sympy.nan, sympy.zoo) for value in values)
 
 
 def _close(a: sympy.Expr, b: sympy.Expr) -> bool:
@@ -126,7 +121,8 @@ def _close(a: sympy.Expr, b: sympy.Expr) -> bool:
 
 def _same_relation(one: sympy.Rel, other: sympy.Rel) -> bool:
     """Whether left - right of one is a multiple of the other's, a positive one for "<"."""
-    one, other = _upright(one), _upright(other)
+    greater = (sympy.StrictGreaterThan, sympy.GreaterThan)
+    one, other = (r.reversed if isinstance(r, greater) else r for r in (one, other))
     if type(one) is not type(other):
         return False
     ones, others = _values(one.lhs - one.rhs), _values(other.lhs - other.rhs)
@@ -135,12 +131,6 @@ def _same_relation(one: sympy.Rel, other: sympy.Rel) -> bool:
     ratios = [a / b for a, b in zip(ones, others, strict=True)]
     oriented = isinstance(one, (sympy.StrictLessThan, sympy.LessThan))
     return all(_close(ratio, ratios[0]) for ratio in ratios) and not (oriented and ratios[0] < 0)
-
-
-def _upright(relation: sympy.Rel) -> sympy.Rel:
-    """The relation with "<" or "<=" instead of ">" or ">="."""
-    flipped = _FLIPPED.get(type(relation))
-    return flipped(relation.rhs, relation.lhs, evaluate=False) if flipped else relation
 
 
 def _same_conditions(one: logic.And, other: logic.And) -> bool:

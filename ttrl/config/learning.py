@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from apscheduler.triggers.cron import CronTrigger
-from pydantic import Field, FilePath, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    FilePath,
+    NonNegativeFloat,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
 
 from ttrl.config.section import Above, Duration, Positive, Ratio, Section, parse_window
 
@@ -39,7 +46,6 @@ class AnswerKind(StrEnum):
     MATH = "math"
     """A value, an expression, a set, an interval: equal when they mean the same."""
     CHOICE = "choice"
-    """The letter of one of the options that the question lists."""
     TEXT = "text"
     """Words: equal when they are the same but for case, spaces and final punctuation."""
     FREE = "free"
@@ -54,7 +60,6 @@ class Downsampling(StrEnum):
     RANDOM = "random"
     """Any (TTRL as published, arXiv 2504.16084)."""
     FIRST = "first"
-    """Those that were drawn first."""
 
 
 class VoteConfig(Section):
@@ -138,7 +143,7 @@ class MeaningConfig(Section):
     model. Raise it for a model that finds answers on different subjects similar."""
     device: str = "cpu"
     """Device of the model; on the GPU it takes memory from engine and trainer."""
-    references: FilePath | None = None
+    references: Annotated[FilePath, AfterValidator(Path.absolute)] | None = None
     """JSONL of `prompt` (or `messages`) and `reference`, a text or a list of them: correct answers
     to some of the questions, for the reward `reference`. Votes do not read them."""
 
@@ -148,11 +153,6 @@ class MeaningConfig(Section):
         if value and find_spec("sentence_transformers") is None:
             raise ValueError("meaning.model needs an extra: pip install 'ttrl[embed]'")
         return value
-
-    @field_validator("references")
-    @classmethod
-    def _found_from_anywhere(cls, value: Path | None) -> Path | None:
-        return value and value.absolute()
 
     @model_validator(mode="after")
     def _model_for_pairs(self) -> MeaningConfig:
@@ -204,7 +204,6 @@ class KlTo(StrEnum):
     """What the KL term holds the policy to."""
 
     START = "start"
-    """The version that the run started from."""
     BASE = "base"
     """The base model: the same weights with the adapter switched off."""
 
@@ -229,7 +228,7 @@ class UpdateConfig(Section):
     replay: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of a step's questions that reuse the samples of an earlier step; corrected by their
     log-probabilities under the version that drew them."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    learning_rate: PositiveFloat = 2e-5
     """TTRL's 5e-7 for whole models is 5e-6 to 7.5e-6 for a LoRA, which wants 10 to 15 times as much
     (Schulman et al., "LoRA Without Regret", 2025), and twice that for steps of 128 sequences
     instead of 32 (by the square root, Malladi et al., arXiv 2205.10287): 1e-5 to 1.5e-5. Our runs
@@ -239,13 +238,13 @@ class UpdateConfig(Section):
     target_modules: str | tuple[str, ...] = "all-linear"
     loss: Loss = Loss.DAPO
     scale: Scale = Scale.GROUP
-    kl: Annotated[float, Field(ge=0)] = 0.0
+    kl: NonNegativeFloat = 0.0
     """Weight of the KL term; it costs one more forward pass."""
     kl_to: KlTo = KlTo.START
     top_entropy: Above = 1.0
     """Share of a step's tokens that is trained on, those with the highest entropy ("Beyond the
     80/20 rule", arXiv 2506.01939)."""
-    entropy_target: Annotated[float, Field(gt=0)] | None = None
+    entropy_target: PositiveFloat | None = None
     """Target entropy in nats per token: below it an entropy bonus grows until it is reached again
     (Skywork-OR1, arXiv 2505.22312). `update.grpo` takes its limits, such as entropy_coef_max."""
     micro_batch: Positive = 8
@@ -272,7 +271,6 @@ class UpdateConfig(Section):
 
     @property
     def modules(self) -> str:
-        """`target_modules` in one line, whatever their order."""
         given = self.target_modules
         return given if isinstance(given, str) else " ".join(sorted(given))
 
@@ -289,7 +287,7 @@ class SelectionConfig(Section):
 
     max_questions: Positive = 128
     """Maximum number of distinct questions of a run."""
-    per_client: Annotated[float, Field(gt=0, le=1)] = 0.25
+    per_client: Above = 0.25
     """Share of `max_questions` that may come from one client, if there are several; requests
     without a key count as one client."""
     per_cluster: Positive = 2
@@ -335,5 +333,7 @@ class ScheduleConfig(Section):
     @classmethod
     def _readable_cron(cls, value: str | None) -> str | None:
         if value is not None:
+            from apscheduler.triggers.cron import CronTrigger  # imports asyncio
+
             CronTrigger.from_crontab(value)
         return value

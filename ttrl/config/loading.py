@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -28,6 +28,9 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 and a container can be given it for those that are mounted there."""
 SECRETS = (("admin", "key"), ("engine", "api_key"), ("webhook", "secret"))
 """Settings that are never shown."""
+SECTIONS = {
+    name for name, field in Config.model_fields.items() if isinstance(field.default, Section)
+}
 RECIPES = Path(__file__).with_name("recipes")
 
 
@@ -46,7 +49,6 @@ class Source(StrEnum):
     CREDENTIALS = "credentials"
     COMMAND_LINE = "command line"
     DAEMON = "daemon"
-    """The one that runs on the state directory."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +60,25 @@ class Resolved:
 
     @classmethod
     def running(cls, config: Config) -> Resolved:
-        """What a daemon goes by, who does not tell where from."""
+        """Return a daemon's configuration, which does not say where its values are from."""
         usual = {path: value for path, value, _ in cls(Config(), {}).rows()}
         changed = (path for path, value, _ in cls(config, {}).rows() if value != usual[path])
         return cls(config, dict.fromkeys(changed, Source.DAEMON))
 
     def given(self, source: Source) -> dict[str, Any]:
-        """What a layer decided: dotted path and value, as JSON has it."""
-        dumped = dict(_leaves(self.config.model_dump(mode="json"), Config))
+        """Return what a layer decided: dotted path and value, as JSON has it."""
+        dumped = dict(_leaves(self.config.model_dump(mode="json")))
         return {path: dumped[path] for path, found in self.sources.items() if found is source}
 
     def rows(self) -> Iterator[tuple[str, Any, Source]]:
-        """Every setting: dotted path, value as JSON has it, source."""
+        """Yield every setting: dotted path, value as JSON has it, source."""
         dumped = self.config.model_dump(mode="json")
         for section, secret in SECRETS:
             if dumped[section][secret]:
                 dumped[section][secret] = "***"
         if url := self.config.store.url:
             dumped["store"]["url"] = shown(parse(url))
-        for path, value in _leaves(dumped, Config):
+        for path, value in _leaves(dumped):
             yield path, value, self.sources.get(path, Source.DEFAULT)
 
 
@@ -89,33 +91,28 @@ def load(
     """Read and check the whole tree. `overrides` has dotted paths. Raises ConfigError."""
     layers = (
         (Source.FILE, _read_file(file) if file else {}),
-        (Source.ENVIRONMENT, _read_environment(environ)),
+        (Source.ENVIRONMENT, _nest({p: scalar(environ[n]) for n, p in _named(environ).items()})),
         (Source.CREDENTIALS, _read_credentials(environ.get(CREDENTIALS))),
         (Source.COMMAND_LINE, _nest(overrides or {})),
     )
     merged: dict[str, Any] = {}
     sources: dict[str, Source] = {}
-    for source, layer in ((Source.RECIPE, _read_recipe(layers)), *layers):
+    named = [layer["recipe"] for _, layer in layers if layer.get("recipe") is not None]
+    recipe: dict[str, Any] = {}
+    if named:
+        if named[-1] not in (known := recipes()):
+            raise ConfigError(f"recipe: unknown recipe {named[-1]!r}; known: {', '.join(known)}")
+        recipe = _read_file(known[named[-1]])
+    for source, layer in ((Source.RECIPE, recipe), *layers):
         _merge(merged, layer)
-        sources |= {path: source for path, _ in _leaves(layer, Config)}
+        sources |= {path: source for path, _ in _leaves(layer)}
     try:
         return Resolved(Config.model_validate(merged), sources)
     except ValidationError as error:
         raise ConfigError(_explain(error, sources, file)) from None
 
 
-def _read_recipe(layers: Iterable[tuple[Source, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Of the recipe that the last layer to name one names: what all layers are put on top of."""
-    named = [layer["recipe"] for _, layer in layers if layer.get("recipe") is not None]
-    if not named:
-        return {}
-    if named[-1] not in (known := recipes()):
-        raise ConfigError(f"recipe: unknown recipe {named[-1]!r}; known: {', '.join(known)}")
-    return _read_file(known[named[-1]])
-
-
 def recipes() -> dict[str, Path]:
-    """The presets by their names."""
     return {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
 
 
@@ -131,34 +128,29 @@ def _read_file(file: Path) -> dict[str, Any]:
     return tree or {}
 
 
-def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """`TTRL_GATEWAY__PORT=8001` sets gateway.port; values are read as YAML, as in the file."""
-    return _nest({path: scalar(environ[name]) for name, path in _named(environ).items()})
-
-
 def _read_credentials(directory: str | None) -> dict[str, Any]:
     """A file called as its variable would be, such as TTRL_ADMIN__KEY, holds a value; it is text to
     the letter, but for the ends of lines behind it. Files of other names are somebody else's."""
     if directory is None:
         return {}
+    found = {}
     try:
         files = {file.name: file for file in Path(directory).iterdir()}
-        return _nest({path: _secret(files[name]) for name, path in _named(files).items()})
+        for name, path in _named(files).items():
+            try:
+                found[path] = files[name].read_text(encoding="utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                raise ConfigError(f"the credential {files[name]} is not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(
             f"cannot read the credentials in {directory} ({CREDENTIALS}): {error.strerror}"
         ) from None
-
-
-def _secret(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ConfigError(f"the credential {file} is not UTF-8 text") from None
+    return _nest(found)
 
 
 def _named(names: Iterable[str]) -> dict[str, str]:
-    """Those names that are of settings, and the settings' dotted paths."""
+    """Return those names that are of settings, and the settings' dotted paths:
+    `TTRL_GATEWAY__PORT` sets gateway.port."""
     return {
         name: name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, ".")
         for name in sorted(names)
@@ -167,7 +159,7 @@ def _named(names: Iterable[str]) -> dict[str, str]:
 
 
 def scalar(text: str) -> Any:
-    """A value written as in the file; what is not YAML is text."""
+    """Return a value written as in the file; what is not YAML is text."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -193,31 +185,18 @@ def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _section(annotation: Any) -> type[Section] | None:
-    candidates = (annotation, *get_args(annotation))
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
-
-
-def _leaves(
-    tree: Mapping[str, Any], section: type[Section] | None, prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
+def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield dotted path and value of each setting in a tree, which may name some that do not
+    exist."""
     for key, value in tree.items():
-        field = section.model_fields.get(key) if section else None
-        child = _section(field.annotation) if field else None
-        if child and isinstance(value, Mapping):
-            yield from _leaves(value, child, f"{prefix}{key}.")
+        if key in SECTIONS and isinstance(value, Mapping):
+            yield from ((f"{key}.{name}", setting) for name, setting in value.items())
         else:
-            yield f"{prefix}{key}", value
+            yield str(key), value  # a file may have a number for a name
 
 
-def known_paths(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
-    """Every setting's dotted path."""
-    for name, field in section.model_fields.items():
-        child = _section(field.annotation)
-        if child:
-            yield from known_paths(child, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
+def known_paths() -> list[str]:
+    return [path for path, _ in _leaves(Config().model_dump())]
 
 
 def _explain(error: ValidationError, sources: Mapping[str, Source], file: Path | None) -> str:
@@ -238,7 +217,7 @@ def _explain(error: ValidationError, sources: Mapping[str, Source], file: Path |
 
 
 def _suggest(path: str) -> str:
-    known: Sequence[str] = [*known_paths(), *Config.model_fields]
+    known = [*known_paths(), *Config.model_fields]
     by_name = {name.rpartition(".")[2]: name for name in known}
     near = difflib.get_close_matches(path, known, 1, 0.7) or [
         by_name[name]

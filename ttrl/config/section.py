@@ -4,45 +4,52 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, time, timedelta
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
-        if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", value):
-            raise ValueError('must be a duration such as "90s", "15m" or "1h30m"')
+def parse_duration(text: str) -> timedelta:
+    """Read "90d" or "1h30m". Raises ValueError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", text)
+    if not parts or re.sub(r"\d+(?:\.\d+)?\s*[smhd]|\s", "", text):
+        raise ValueError('must be a duration such as "90s", "15m" or "1h30m"')
+    try:
         return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
-    return value
+    except OverflowError:
+        raise ValueError("a duration must be less than a million years") from None
 
 
 def _seconds(value: timedelta) -> str:
-    """No exponent, which a duration is not written with."""
+    # no exponent, which a duration is not written with
     return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
 
 
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_duration),
+    BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value),
     PlainSerializer(_seconds, when_used="json"),
 ]
+Patience = Annotated[Duration, Field(gt=timedelta())]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Above = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+FromAnywhere = Annotated[Path, AfterValidator(Path.absolute)]
+"""A file that stays the same when the process that reads the setting works in another directory."""
 
 
-def parse_duration(text: str) -> timedelta:
-    """ "90d" or "1h30m". Raises ValueError."""
-    try:
-        found: timedelta = _duration(text)
-    except OverflowError:
-        raise ValueError("a duration must be less than a million years") from None
-    return found
+class Section(BaseModel):
+    """Settings are read once and never change; a name that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def clock(at: float) -> str:
-    """Unix seconds as people read them, if it is a time that they have."""
+    """Return Unix seconds as local time, or as a number where they are beyond any calendar."""
     try:
         return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
     except (ValueError, OverflowError, OSError):
@@ -50,7 +57,7 @@ def clock(at: float) -> str:
 
 
 def utc(at: float) -> str:
-    """The same to the minute, for readers who may be elsewhere."""
+    """Return Unix seconds to the minute, for readers who may be elsewhere."""
     try:
         return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError, OSError):
@@ -64,17 +71,3 @@ def parse_window(window: str) -> tuple[time, time]:
     except ValueError:
         raise ValueError(f'must be a time window such as "22:00-06:00", not {window!r}') from None
     return start, end
-
-
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Above = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Patience = Annotated[Duration, Field(gt=timedelta())]
-
-
-class Section(BaseModel):
-    """Settings are read once and never change; a name that is not known is refused."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )

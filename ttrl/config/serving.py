@@ -7,14 +7,15 @@ import re
 from datetime import timedelta
 from enum import StrEnum
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from ttrl.config.section import Duration, Patience, Positive, Section
+from ttrl.config.section import Duration, FromAnywhere, Patience, Port, Positive, Section
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 DRIVERS = {
     "sqlite": "sqlite",
@@ -28,6 +29,8 @@ EXAMPLE = "postgresql+psycopg://user@host/db"
 def parse(text: str) -> sa.URL:
     """Return a store's URL, with the driver that we use. Raises ValueError with a message that
     repeats nothing of the URL, which may hold a password."""
+    import sqlalchemy as sa  # takes longer than all else that a command loads
+
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
@@ -45,6 +48,14 @@ def parse(text: str) -> sa.URL:
 def shown(url: sa.URL) -> str:
     """Return the URL without its password, and without options, which may hold another."""
     return url.set(query={}).render_as_string(hide_password=True)
+
+
+def is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that there cannot be, or half an IPv6 address
+        return False
 
 
 class ModelConfig(Section):
@@ -72,7 +83,7 @@ class EngineConfig(Section):
     api_key: str | None = Field(default=None, repr=False)
     """The engine's own API key; clients never see it. If unset, an engine that ttrl starts gets a
     new one at each start of the daemon."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    port: Port = 0
     """Loopback port of an engine that ttrl starts; 0 picks a free port."""
     flags: tuple[str, ...] = ()
     """Flags that are passed to vLLM."""
@@ -115,10 +126,9 @@ class EngineConfig(Section):
     @classmethod
     def _usable_url(cls, value: str | None) -> str | None:
         if value is not None:
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if not is_http(value):
                 raise ValueError("not an engine URL such as http://127.0.0.1:8001")
-            if parts.username is not None:
+            if urlsplit(value).username is not None:
                 raise ValueError("do not put the engine's key into its URL; set engine.api_key")
         return value
 
@@ -131,7 +141,7 @@ class GatewayConfig(Section):
     """The API for clients."""
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    port: Port = 8000
     routes: tuple[str, ...] = (
         "/v1/responses",
         "/v1/messages",
@@ -143,7 +153,7 @@ class GatewayConfig(Section):
     max_body: ByteSize = ByteSize(8 * 1024**2)
     max_n: Positive = 16
     drain_timeout: Duration = timedelta(seconds=30)
-    keys: Path | None = None
+    keys: FromAnywhere | None = None
     """The file of API keys, made by `ttrl keys add`; if unset, every client on this machine has
     access."""
     hosts: tuple[str, ...] = ()
@@ -167,11 +177,6 @@ class GatewayConfig(Section):
             raise ValueError(f"these routes cannot be forwarded: {', '.join(wrong)}")
         return value
 
-    @field_validator("keys")
-    @classmethod
-    def _found_from_anywhere(cls, value: Path | None) -> Path | None:
-        return value and value.absolute()
-
     @model_validator(mode="after")
     def _locked(self) -> GatewayConfig:
         if self.keys is None and not _loopback(self.host):
@@ -191,7 +196,7 @@ class AdminConfig(Section):
     """The operator's page, the API for the `ttrl` command, and metrics without a key."""
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] | None = 8090
+    port: Port | None = 8090
     """0 picks a free port; null turns the page off and serves the rest on a loopback port."""
     key: Annotated[str, Field(min_length=16)] | None = Field(default=None, repr=False)
     """The login key of the page; if unset, a new one is made at each start, and `ttrl page` prints
@@ -270,7 +275,6 @@ class RecordConfig(Section):
 
     @property
     def entities(self) -> tuple[str, ...]:
-        """The kinds of words that are redacted."""
         if isinstance(self.redact, tuple):
             return self.redact
         names = ("PERSON",) if self.redact_model else ()
@@ -293,14 +297,14 @@ class RecordConfig(Section):
 class KeepConfig(Section):
     """How long data are kept; older data are deleted automatically."""
 
-    questions_for: Annotated[Duration, Field(gt=timedelta())] | None = timedelta(days=90)
+    questions_for: Patience | None = timedelta(days=90)
     """Time since a question was last asked; null: forever."""
     questions: Positive | None = None
     """Maximum number of questions that are not held out: the oldest are deleted."""
     bytes: Annotated[ByteSize, Field(ge=64 * 2**20)] | None = None
     """Maximum size of an SQLite store: the oldest samples are deleted, then the oldest
     questions."""
-    runs_for: Annotated[Duration, Field(gt=timedelta())] | None = timedelta(days=30)
+    runs_for: Patience | None = timedelta(days=30)
     """Time since the end of a run for which its samples, observations and log are kept; null:
     forever."""
     adapters: Positive = 10

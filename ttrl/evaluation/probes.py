@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ttrl.answers.reader import Reader
+from ttrl.answers import AnswerKind, Reader
 from ttrl.answers.refusal import Stance, stance
-from ttrl.config import AnswerKind
 from ttrl.questions.near_duplicates import COMMON, LEAST_COMMON, Guarded
 from ttrl.questions.question import Question
 

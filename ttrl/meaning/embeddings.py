@@ -24,7 +24,6 @@ class Embeddings:
         self._known: dict[str, Any] = {}
 
     def compare(self, texts: Sequence[str]) -> Matrix:
-        """As Likeness has it."""
         if not texts:
             return []
         vectors = self.vectors(texts)

@@ -13,8 +13,6 @@ Matrix = Sequence[Sequence[float]]
 
 
 class Likeness(Protocol):
-    """Compares texts."""
-
     @property
     def alike(self) -> float:
         """The likeness from which on two answers may mean the same."""
@@ -24,7 +22,7 @@ class Likeness(Protocol):
         """What it goes by, for people."""
 
     def compare(self, texts: Sequence[str]) -> Matrix:
-        """How alike each two of the texts are."""
+        """Return how alike each two of the texts are."""
 
 
 RUNS = (3, 4, 5)
@@ -54,7 +52,6 @@ class Letters:
 
 
 def alike(one: str, other: str) -> float:
-    """How alike two texts are by their letters."""
     return _cosine(_counts(one), _counts(other))
 
 

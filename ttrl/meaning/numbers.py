@@ -21,7 +21,7 @@ FEW, CLOSE_OF_FEW = 2, 0.5
 SPAN = 0.6
 """How alike what is exchanged in close texts must be."""
 
-_TOLD_ELSEWHERE = (
+_COMPARED_ELSEWHERE = (  # as negations, by `conflict`
     words.FUNCTION_WORDS | words.CLAUSE_WORDS | words.NEGATORS | words.AFFIRMERS | words.DENIERS
 )
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+")
@@ -29,8 +29,8 @@ _WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+")
 
 @dataclass(frozen=True)
 class Difference:
-    """Between two texts: whether they are close, and whether one then has something else in place
-    of what the other has."""
+    """Whether two texts are close, and whether one then has something else in place of what the
+    other has."""
 
     close: bool
     tells: bool
@@ -38,13 +38,13 @@ class Difference:
 
 @lru_cache(maxsize=10_000)
 def difference(one: str, other: str) -> Difference:
-    """What two texts differ in."""
     left, right = _telling(one), _telling(other)
     if left == right:
         return Difference(close=True, tells=False)
     matcher = SequenceMatcher(None, left, right, autojunk=False)
     quickly = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
-    close = CLOSE if max(map(_size, (left, right))) > FEW else CLOSE_OF_FEW
+    size = max(sum(0.5 if is_han(word) else 1.0 for word in text) for text in (left, right))
+    close = CLOSE if size > FEW else CLOSE_OF_FEW
     if any(ratio() < close for ratio in quickly):
         return Difference(close=False, tells=False)
     spans = (
@@ -55,19 +55,14 @@ def difference(one: str, other: str) -> Difference:
     return Difference(close=True, tells=any(likeness.alike(*span) < SPAN for span in spans))
 
 
-def _size(telling: Sequence[str]) -> float:
-    return sum(0.5 if is_han(word) else 1.0 for word in telling)
-
-
 @lru_cache(maxsize=1000)
 def _telling(text: str) -> list[str]:
-    said = " ".join(besides_numbers(tokens(text)))
-    return [word for word in _WORD.findall(said) if not _told_elsewhere(word)]
-
-
-def _told_elsewhere(word: str) -> bool:
-    """Of negations and codes ttrl.meaning.numbers knows when they are the same."""
-    return word in _TOLD_ELSEWHERE or word[0].isdigit()
+    besides_numbers = " ".join(word for _, rest in _pieces(tokens(text)) for word in rest)
+    return [
+        word
+        for word in _WORD.findall(besides_numbers)
+        if word not in _COMPARED_ELSEWHERE and not word[0].isdigit()
+    ]
 
 
 ORDINAL = "th"
@@ -94,18 +89,9 @@ class _Number(NamedTuple):
     used: int
 
 
-def numbers(found: Sequence[Token]) -> list[str]:
-    """Each number with its sign and its unit, if there are any."""
-    return [number for number, _ in _pieces(found) if number]
-
-
-def besides_numbers(found: Sequence[Token]) -> list[str]:
-    """The words without the numbers, but with their units, however these are written."""
-    return [word for _, rest in _pieces(found) for word in rest]
-
-
 def _pieces(found: Sequence[Token]) -> Iterator[tuple[str, list[str]]]:
-    """In order each number with its unit, and what is between two of them with "" for a number."""
+    """Yield in order each number with its sign and its unit, and what is between two of them with
+    "" for a number. The words with a number are its unit, however it is written."""
     place = end = 0
     while place < len(found):
         number = _number_at(found, place)
@@ -125,18 +111,13 @@ def _pieces(found: Sequence[Token]) -> Iterator[tuple[str, list[str]]]:
 
 
 def unit(word: str) -> str:
-    """A unit by its one name, whatever its ending; "" if it is none."""
+    """Return a unit by its one name, whatever its ending; "" if it is none."""
     for ending in ("", "s", "e", "n", "en"):
         name = word.removesuffix(ending)
         name = words.UNIT_NAMES.get(name, name)
         if word.endswith(ending) and name in words.UNITS:
             return name
     return ""
-
-
-def is_measured(code: str) -> bool:
-    """Whether it is a number and what it counts, written as one: "5mg"."""
-    return bool(_MEASURED.fullmatch(code))
 
 
 def _unit_at(found: Sequence[Token], place: int) -> str:
@@ -260,7 +241,13 @@ def read(texts: Sequence[str], question: str = "") -> list[Marks]:
     if it is written large elsewhere."""
     found = [tokens(text) for text in texts]
     known = {name for each in (*found, tokens(question)) for name in _surely_names(each)}
-    return [_marks(text, each, known) for text, each in zip(texts, found, strict=True)]
+    known -= words.SCALES.keys()
+    marks = []
+    for text, each in zip(texts, found, strict=True):
+        numbers = tuple(number for number, _ in _pieces(each) if number)
+        names = tuple(t.plain for t in each if t.plain in known and not unit(t.plain))
+        marks.append(Marks(numbers, names, denial(text), _sides(text, each)))
+    return marks
 
 
 def conflict(one: Marks, other: Marks, asked: Marks, *, close: bool) -> bool:
@@ -301,12 +288,6 @@ def _in_order(found: Sequence[str], among: set[str]) -> list[str]:
     return list(dict.fromkeys(each for each in found if each in among))
 
 
-def _marks(text: str, found: Sequence[Token], known: set[str]) -> Marks:
-    known = known - words.SCALES.keys()
-    names = (t.plain for t in found if t.plain in known and not unit(t.plain))
-    return Marks(tuple(numbers(found)), tuple(names), denial(text), _sides(text, found))
-
-
 def _surely_names(found: Sequence[Token]) -> Iterator[str]:
     """Codes such as RX-200, and words written large inside a sentence, but for "I": in German,
     where all nouns are, only those that go on with a large letter."""
@@ -314,9 +295,9 @@ def _surely_names(found: Sequence[Token]) -> Iterator[str]:
     for token in found:
         code = any(map(str.isdigit, token.text)) and any(map(str.isalpha, token.text))
         large = token.text[0].isupper() and not token.begins and token.text != "I"
-        large = large and not nouns_are_large
         inside = any(map(str.isupper, token.text[1:]))
-        if (code and not is_measured(token.text)) or large or inside:
+        code = code and not _MEASURED.fullmatch(token.text)
+        if code or inside or (large and not nouns_are_large):
             yield token.plain
 
 

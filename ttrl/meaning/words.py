@@ -82,35 +82,11 @@ NEGATES_BACK = frozenset({"nicht", "nichts", "nie", "niemals", "never", "nothing
 """What turns the word before at the end of a clause. In English "not" does not: "nitrile isn't"
 says of nitrile that it is not what was spoken of."""
 NEGATED_BY_PREFIX = (
-    "legal",
-    "lawful",
-    "possible",
-    "probable",
-    "safe",
-    "likely",
-    "available",
-    "necessary",
-    "valid",
-    "suitable",
-    "reliable",
-    "reversible",
-    "accessible",
-    "acceptable",
-    "compatible",
-    "healthy",
-    "true",
-    "gefährlich",
-    "gültig",
-    "kompatibel",
-    "möglich",
-    "nötig",
-    "rechtmäßig",
-    "schädlich",
-    "sicher",
-    "wahrscheinlich",
-    "wirksam",
-    "zulässig",
-)
+    "legal", "lawful", "possible", "probable", "safe", "likely", "available", "necessary", "valid",
+    "suitable", "reliable", "reversible", "accessible", "acceptable", "compatible", "healthy",
+    "true", "gefährlich", "gültig", "kompatibel", "möglich", "nötig", "rechtmäßig", "schädlich",
+    "sicher", "wahrscheinlich", "wirksam", "zulässig",
+)  # fmt: skip
 """What "un-" or "il-" turns round: adjectives that say the whole of a sentence, and no others,
 since who says that this one is opened may well speak of unopened ones."""
 HAN_NEGATORS = frozenset("不没無无未别勿莫非")
@@ -198,7 +174,7 @@ digits."""
 _HAN = "[\u3400-\u9fff]"
 _HAN_NUMERAL = f"[一{''.join(HAN_DIGITS)}{''.join(HAN_SCALES)}]"
 MINUS = "−"
-"""What a minus is, and no hyphen is after `spelled`."""
+"""In a tokenized text, a minus and not a hyphen."""
 _CURRENCY = "[$€£¥]"
 _MINUS = re.compile(
     rf"(?<![^\s(\[=:<>~≈$€£¥是为在到至从约于达])(?<!\d{_CURRENCY})(?<!\d {_CURRENCY})"
@@ -233,25 +209,20 @@ class Token:
 
     @property
     def plain(self) -> str:
-        """Without regard to case."""
         return self.text.casefold()
 
 
-def spelled(text: str) -> str:
-    """With words in place of the signs of units and currencies."""
-    said = unicodedata.normalize("NFKC", text).replace(MINUS, "-")
-    said = _MINUS.sub(MINUS, said)
-    for sign, word in _SIGNS.items():
-        said = said.replace(sign, word)
-    for phrase, plain in _PHRASES:
-        said = phrase.sub(plain, said)
-    return said
-
-
 def tokens(text: str) -> list[Token]:
-    """The pieces of a text, without its punctuation."""
+    """Return the pieces of a text, without its punctuation, with words in place of the signs of
+    units and currencies."""
+    text = unicodedata.normalize("NFKC", text).replace(MINUS, "-")
+    text = _MINUS.sub(MINUS, text)
+    for sign, word in _SIGNS.items():
+        text = text.replace(sign, word)
+    for phrase, plain in _PHRASES:
+        text = phrase.sub(plain, text)
     found, begins = [], True
-    for token in _TOKEN.findall(spelled(text)):
+    for token in _TOKEN.findall(text):
         if token in _SENTENCE_ENDS:
             begins = True
             continue
@@ -262,7 +233,6 @@ def tokens(text: str) -> list[Token]:
 
 @lru_cache(maxsize=10_000)
 def is_han(word: str) -> bool:
-    """Whether a word begins with a Chinese sign."""
     return bool(re.match(_HAN, word))
 
 
@@ -296,17 +266,16 @@ class Denial:
 
 def denial(text: str) -> Denial:
     """What is denied in a text. One that tells nothing else is a yes or a no ("it does not")."""
-    tokens = _tokens(text)
+    text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    for phrase in NOT_NEGATING:
+        text = text.replace(phrase, "\n")
+    tokens = _DENIED_TOKEN.findall(text)
     plain = [token.casefold() for token in tokens]
-    told: list[_Told] = []
-    left_over = False
-    for clause in _clauses(tokens[plain[:1] == ["no"] :]):
-        words_of_it, turned = _read(clause)
-        told += words_of_it
-        left_over = left_over or turned
-    denied, said = (
-        frozenset(each.stem for each in told if each.turned == t) for t in (True, False)
-    )
+    clauses = [_read(clause) for clause in _clauses(tokens[plain[:1] == ["no"] :])]
+    told = [word for words, _ in clauses for word in words]
+    left_over = any(turned for _, turned in clauses)
+    denied = frozenset(each.stem for each in told if each.turned)
+    said = frozenset(each.stem for each in told if not each.turned)
     bare = 0 if told or not tokens else -1 if left_over else 1
     return Denial(denied, said, _verdict(plain) or bare)
 
@@ -343,7 +312,7 @@ def _read(clause: list[str]) -> tuple[list[_Told], bool]:
         if turned and plain in OF_NEGATION:
             continue
         last = plain
-        if _negates(plain):
+        if plain in NEGATORS or plain in HAN_NEGATORS or plain.endswith(NEGATED):
             turned = not turned
         elif plain not in _LITTLE:
             base = _PREFIXED.sub("", plain, count=1)
@@ -355,13 +324,6 @@ def _read(clause: list[str]) -> tuple[list[_Told], bool]:
     return told, turned
 
 
-def _tokens(text: str) -> list[str]:
-    said = unicodedata.normalize("NFKC", text).replace("’", "'")
-    for phrase in NOT_NEGATING:
-        said = said.replace(phrase, "\n")
-    return _DENIED_TOKEN.findall(said)
-
-
 def _verdict(tokens: list[str]) -> int:
     """By the first word or the last one ("so the answer is no")."""
     begun = "".join(tokens[:3])  # of Chinese each sign is a token
@@ -370,8 +332,3 @@ def _verdict(tokens: list[str]) -> int:
     denies = first in DENIERS | {"no"} or begun.startswith(HAN_DENIERS)
     last = next((token for token in reversed(tokens) if _ANY_WORD.match(token)), "")
     return affirms - denies or (last in ("yes", "ja")) - (last in ("no", "nein"))
-
-
-def _negates(token: str) -> bool:
-    negators = NEGATORS | HAN_NEGATORS
-    return token in negators or token.endswith(NEGATED)

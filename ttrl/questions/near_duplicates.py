@@ -50,9 +50,9 @@ class Gist:
 
     @cached_property
     def key(self) -> str:
-        """The same for texts with the same gist, in hexadecimal."""
-        told = "\0".join((*sorted(self.words), "", *self.numbers))
-        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        """The fingerprint: the same for texts with the same gist, in hexadecimal."""
+        parts = "\0".join((*sorted(self.words), "", *self.numbers))
+        return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     @property
     def telling(self) -> bool:
@@ -60,15 +60,12 @@ class Gist:
         return len(self.words) + len(self.numbers) >= TELLING
 
     def alike(self, other: Gist) -> bool:
-        """Whether both have the same numbers and nearly the same words."""
         if self.numbers != other.numbers:
             return False
-        every = len(self.words | other.words)
-        return len(self.words & other.words) >= ALIKE * every
+        return len(self.words & other.words) >= ALIKE * len(self.words | other.words)
 
 
 def gist(text: str) -> Gist:
-    """What a text says, for comparing."""
     return _gist(_tokens(text))
 
 
@@ -89,7 +86,6 @@ class Told:
     own: Gist | None
 
     def alike(self, other: Told) -> bool:
-        """Whether both say nearly the same, beside what is common."""
         if self.own is None or other.own is None:
             return self.whole.alike(other.whole)
         return self.own.alike(other.own)
@@ -110,7 +106,6 @@ class Common:
         self._shingles = {shingle for shingle, count in counts.items() if count >= least}
 
     def read(self, text: str) -> Told:
-        """What a text says."""
         tokens = _tokens(text)
         whole = _gist(tokens)
         common = {
@@ -141,7 +136,6 @@ class Guarded:
         self._short = _Near(each.whole for each in self._told if each.own is None)
 
     def like(self, text: str) -> bool:
-        """Whether any of them is like this one."""
         asked = self._common.read(text)
         if asked.own is None:
             return self._wholes.like(asked.whole)

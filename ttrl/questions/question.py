@@ -17,18 +17,10 @@ from ttrl.questions.near_duplicates import gist
 from ttrl.questions.regime import sampling_of
 
 SHAPING_FIELDS = (
-    "messages",
-    "tools",
-    "tool_choice",
-    "response_format",
-    "structured_outputs",
-    "chat_template",
-    "chat_template_kwargs",
-    "add_generation_prompt",
-    "continue_final_message",
-    "reasoning_effort",
+    "messages", "tools", "tool_choice", "response_format", "structured_outputs", "chat_template",
+    "chat_template_kwargs", "add_generation_prompt", "continue_final_message", "reasoning_effort",
     "documents",
-)
+)  # fmt: skip
 """The fields of a chat request that change the prompt or the form of the answer."""
 
 BESIDE = 4
@@ -70,7 +62,6 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The last turn: what is asked."""
         return message_text(self.body["messages"][-1])
 
     @cached_property
@@ -106,11 +97,11 @@ class Question:
         """The question before this one in its conversation, if there is one: or what looks like
         it, where an application puts worked examples in front of what it asks, as turns."""
         messages = self.body["messages"]
-        ends = [number for number, each in enumerate(messages[:-1]) if each["role"] == "user"]
-        if not ends:
-            return None
-        body = {**self.body, "messages": messages[: ends[-1] + 1]}
-        return Question(body, digest(body))
+        for end in range(len(messages) - 1, 0, -1):
+            if messages[end - 1]["role"] == "user":
+                body = {**self.body, "messages": messages[:end]}
+                return Question(body, digest(body))
+        return None
 
     @property
     def _turns(self) -> list[str]:
@@ -118,7 +109,6 @@ class Question:
 
 
 def from_prompt(prompt: str) -> Question:
-    """The question that a plain line of text asks."""
     body = {"messages": [{"role": "user", "content": prompt}]}
     return Question(body, digest(body))
 
@@ -157,17 +147,14 @@ def _larger_than(value: Any, most: int) -> bool:
 
 
 def digest(body: Mapping[str, Any]) -> str:
-    """The name of a question: SHA-256 over its canonical form."""
+    """Return the name of a question: SHA-256 over its canonical form."""
     canonical = json.dumps(_normalise(body), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def message_text(message: Mapping[str, Any]) -> str:
-    """A message's text, whether its content is a string or a list of text parts."""
     content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content)
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
 
 
 def _unlearnable(message: object) -> Unlearnable | None:
@@ -178,10 +165,7 @@ def _unlearnable(message: object) -> Unlearnable | None:
         return Unlearnable.TOOL_CALL
     if not isinstance(role, str) or role not in ROLES:
         return Unlearnable.MALFORMED
-    return _unlearnable_content(message.get("content"))
-
-
-def _unlearnable_content(content: object) -> Unlearnable | None:
+    content = message.get("content")
     if isinstance(content, str) or content is None:
         return None
     if not isinstance(content, list):

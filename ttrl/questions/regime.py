@@ -156,7 +156,6 @@ class Regime:
         return int(fields.get("max_completion_tokens") or fields["max_tokens"])
 
     def at_zero(self) -> Regime:
-        """Return the same at temperature 0."""
         return replace(self, fields={**self.fields, "temperature": 0.0})
 
 
@@ -195,18 +194,14 @@ class Usage:
             return "with the engine's defaults: too little traffic to know how users sample"
         shares: Counter[str] = Counter()
         for way, questions in self.ways:
-            shares[_temperature(way)] += questions
+            value = way.get("temperature")
+            shares["engine default" if value is None else f"temperature {value:g}"] += questions
         named = shares.most_common(SHOWN)
         rest = shares.total() - sum(questions for _, questions in named)
         named += [("others", rest)] if rest else []
         return "as users ask: " + ", ".join(
             f"{name} ({questions / shares.total():.0%})" for name, questions in named
         )
-
-
-def _temperature(way: Sent) -> str:
-    value = way.get("temperature")
-    return "engine default" if value is None else f"temperature {value:g}"
 
 
 def evaluated(key: str, sent: Sent | None, usage: Usage, *, max_tokens: int) -> Regime:

@@ -21,7 +21,6 @@ class Suspicion(StrEnum):
     """Why a recorded question is not learned from."""
 
     DICTATES = "dictates_its_answer"
-    """It says what to answer."""
     MIXED = "mixed_instructions"
     """Beside what it asks, it bids the model leave its instructions or its character (as HarmInject
     does: arXiv 2603.15417)."""
@@ -50,7 +49,6 @@ UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff*_`$]")
 
 
 def _plain(text: str) -> str:
-    """One case, single spaces, no empty lines."""
     folded = UNSEEN.sub("", unicodedata.normalize("NFKC", text).casefold())
     lines = (" ".join(line.split()) for line in folded.splitlines())
     return "\n".join(line for line in lines if line)

@@ -7,7 +7,7 @@ own: it is large, its patterns may take long, and nothing of it is to hold up th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class RedactionFailed(Exception):
 
 
 class Redactor:
-    """Asks the process that knows; for one thread at a time."""
+    """A client of the redacting process; for one thread at a time."""
 
     def __init__(self, entities: Sequence[str], model: str = "", seconds: float = SECONDS) -> None:
         asked = json.dumps({"entities": entities, "model": model, "seconds": seconds})
@@ -50,17 +50,24 @@ class Redactor:
         needed. Raises RedactionFailed."""
         sampling = question.sampling or {}  # stop strings are what somebody wrote, too
         request = {**question.body, **sampling}
-        texts = list(_texts(request))
+        texts: list[str] = []
+
+        def collect(text: str) -> str:
+            texts.append(text)
+            return text
+
+        _mapped(request, collect)
         redacted = self.texts(texts)
         if redacted == texts:
             return question
-        request = _replaced(request, iter(redacted))
+        rest = iter(redacted)
+        request = _mapped(request, lambda _: next(rest))
         body = {name: request[name] for name in question.body}
         known = None if question.sampling is None else {name: request[name] for name in sampling}
         return Question(body, digest(body), known)
 
     def texts(self, texts: Sequence[str]) -> list[str]:
-        """These, redacted. Raises RedactionFailed."""
+        """Raises RedactionFailed."""
         try:
             found = self.worker.ask(texts)
         except WorkerNotReady:
@@ -72,40 +79,25 @@ class Redactor:
         return found
 
     def close(self) -> None:
-        """End the process; the next text starts another."""
         self.worker.close()
 
 
-def _texts(value: Any, where: Where = ()) -> Iterator[str]:
-    """Every text in a body, keys among them, in a certain order."""
+def _mapped(value: Any, change: Callable[[str], str], where: Where = ()) -> Any:
+    """The same with every text in it changed, keys among them, in a certain order."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if not _protocol((*where, key)):
-                if where:  # the request's own fields have the names that we let pass
-                    yield key
-                yield from _texts(item, (*where, key))
-    elif isinstance(value, Sequence):
-        for item in value:
-            yield from _texts(item, where)
-
-
-def _replaced(value: Any, texts: Iterator[str], where: Where = ()) -> Any:
-    """The same with other texts, in the same order."""
-    if isinstance(value, str):
-        return next(texts)
+        return change(value)
     if isinstance(value, Mapping):
-        found = {}
+        changed = {}
         for key, item in value.items():
             if _protocol((*where, key)):
-                found[key] = item
+                changed[key] = item
             else:
-                name = next(texts) if where else key
-                found[name] = _replaced(item, texts, (*where, key))
-        return found
+                # the request's own fields have the names that we let pass
+                name = change(key) if where else key
+                changed[name] = _mapped(item, change, (*where, key))
+        return changed
     if isinstance(value, Sequence):
-        return [_replaced(item, texts, where) for item in value]
+        return [_mapped(item, change, where) for item in value]
     return value
 
 

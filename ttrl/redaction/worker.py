@@ -24,10 +24,7 @@ from presidio_analyzer import (
     RecognizerResult,
 )
 from presidio_analyzer.nlp_engine import SpacyNlpEngine
-from presidio_analyzer.predefined_recognizers import (
-    EmailRecognizer,
-    PhoneRecognizer,
-)
+from presidio_analyzer.predefined_recognizers import EmailRecognizer, PhoneRecognizer
 
 from ttrl.lineworker import serve_lines
 
@@ -64,8 +61,6 @@ class Pipeline(SpacyNlpEngine):
 
 ON_A_HOST = Pattern("on a host", r"\b[^\W\d_][\w.+-]{2,}@[^\W\d_][\w-]{2,}\b", SURE)
 """An address without a dot, such as root@db-server-01; a product of matrices, A@B, is none."""
-
-
 IN_BRACKETS = Pattern("area code in brackets", r"\(\d{3}\) ?\d{3}-\d{4}\b", SURE)
 """A telephone number of the US, whatever digits come after it, which hide it from Presidio's."""
 
@@ -83,27 +78,13 @@ class Telephone(PhoneRecognizer):
     otherwise."""
 
     def analyze(self, text: str, *args: Any, **more: Any) -> list[RecognizerResult]:
-        found = super().analyze(text, *args, **more)
-        return [each for each in found if _is_called(text, each.start, each.end)]
-
-
-def _is_called(text: str, start: int, end: int) -> bool:
-    number = text[start:end]
-    operand = number.isdigit() and number[0] != "0" and text[start - 1 : start] != "+"
-    return not operand or CALLED.search(text, max(0, start - NEAR), start) is not None
-
-
-def analyzer(model: str) -> AnalyzerEngine:
-    """Presidio with its own patterns."""
-    pipeline = Pipeline(model)
-    registry = RecognizerRegistry(supported_languages=[LANGUAGE])
-    registry.load_predefined_recognizers(languages=[LANGUAGE], nlp_engine=pipeline)
-    for name in ("EmailRecognizer", "PhoneRecognizer"):
-        registry.remove_recognizer(name)
-    registry.add_recognizer(AnyEmail([*EmailRecognizer.PATTERNS, ON_A_HOST]))
-    registry.add_recognizer(Telephone(supported_regions=REGIONS))
-    registry.add_recognizer(PatternRecognizer("PHONE_NUMBER", patterns=[IN_BRACKETS]))
-    return AnalyzerEngine(registry=registry, nlp_engine=pipeline, supported_languages=[LANGUAGE])
+        found = []
+        for each in super().analyze(text, *args, **more):
+            number, start = text[each.start : each.end], each.start
+            operand = number.isdigit() and number[0] != "0" and text[start - 1 : start] != "+"
+            if not operand or CALLED.search(text, max(0, start - NEAR), start):
+                found.append(each)
+        return found
 
 
 def redact(text: str, found: Iterable[RecognizerResult]) -> str:
@@ -122,8 +103,16 @@ def redact(text: str, found: Iterable[RecognizerResult]) -> str:
 
 
 def load(entities: Sequence[str], model: str) -> Callable[[list[str]], list[str]]:
-    """What redacts texts, warmed up."""
-    engine = analyzer(model)
+    """What redacts texts, warmed up: Presidio with its own patterns and ours."""
+    pipeline = Pipeline(model)
+    registry = RecognizerRegistry(supported_languages=[LANGUAGE])
+    registry.load_predefined_recognizers(languages=[LANGUAGE], nlp_engine=pipeline)
+    for name in ("EmailRecognizer", "PhoneRecognizer"):
+        registry.remove_recognizer(name)
+    registry.add_recognizer(AnyEmail([*EmailRecognizer.PATTERNS, ON_A_HOST]))
+    registry.add_recognizer(Telephone(supported_regions=REGIONS))
+    registry.add_recognizer(PatternRecognizer("PHONE_NUMBER", patterns=[IN_BRACKETS]))
+    engine = AnalyzerEngine(registry=registry, nlp_engine=pipeline, supported_languages=[LANGUAGE])
 
     def redacted(text: str) -> str:
         whole = HALVES.sub("\N{REPLACEMENT CHARACTER}", text)  # which the libraries do not take

@@ -1,0 +1,344 @@
+"""What each sample of a question is worth: one table of rewards, and the one place where their
+weighted sum is made.
+
+A reward is any function that takes a `Ballot` and gives one number a sample, in their order, about
+1 from the worst to the best. Besides those in the table there are your own: `module:function` names
+one that Python can import, and a package may offer some under the entry point `ttrl.rewards`.
+
+A question without a majority teaches nothing, for the built-in rewards cannot tell what is right
+there. One of your own that can, such as a verifier that runs tests, says so by an attribute,
+`needs_label = False`, and alone decides there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import cast
+
+from ttrl import meaning
+from ttrl.answers import AnswerKind, Reader
+from ttrl.answers.cleaning import spoken
+from ttrl.config.learning import OFFERED_REWARDS
+from ttrl.engine.samples import Sample
+from ttrl.meaning import Matrix
+from ttrl.votes import Vote
+
+NGRAM = 3
+"""Tokens in a row that count as repeated when they come again."""
+FREE = 0.8
+"""Part of `max_tokens` up to which no length is overlong."""
+SAID_BEFORE = 0.9
+"""Likeness from which on a sentence says what another did."""
+LEAST_SPREAD = 0.1
+"""Standard deviation below which the differences that a reward makes within a group are not blown
+up any more: where all but one have exactly the same worth, a trifle would outweigh the vote."""
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|[。！？\n]")
+
+
+class RewardUnknown(Exception):
+    """A custom reward cannot be imported, or is no function."""
+
+
+class RewardFailed(Exception):
+    """A reward raised something, or gave other than a number a sample; says which."""
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One question's text, those of its samples that ended, and their vote, in their order.
+    `max_tokens` is where the engine cuts an answer off; `references` are right answers, if somebody
+    gave any.
+
+    Raises ValueError if the vote was not taken over as many samples.
+    """
+
+    question: str
+    samples: tuple[Sample, ...]
+    vote: Vote
+    max_tokens: int
+    reader: Reader = field(default_factory=Reader)
+    references: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.samples) != len(self.vote.answers):
+            raise ValueError(
+                f"a vote over {len(self.vote.answers)} answers does not match "
+                f"{len(self.samples)} samples"
+            )
+
+    @property
+    def agreeing(self) -> tuple[bool, ...]:
+        return tuple(
+            answer is not None and answer == self.vote.label for answer in self.vote.answers
+        )
+
+    @property
+    def carriers(self) -> list[int]:
+        return [place for place, agrees in enumerate(self.agreeing) if agrees]
+
+    @property
+    def teaches(self) -> bool:
+        """Whether anything says what is right: without a label or a reference even the form of an
+        answer is no reason to prefer it."""
+        return self.vote.label is not None or bool(self.references)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of what each sample says after thinking. Where the thoughts stand in the text,
+        they have as large a share of its tokens as of its characters."""
+        return tuple(
+            round((len(sample.token_ids) - sample.thought) * len(said) / max(len(sample.text), 1))
+            for sample, said in zip(self.samples, self.texts, strict=True)
+        )
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(spoken(sample.text) or "" for sample in self.samples)
+
+    @cached_property
+    def alike(self) -> Matrix:
+        return self.reader.likeness.compare(self.texts)
+
+    @cached_property
+    def agree(self) -> Matrix:
+        """How far each two samples say the same: of free texts how alike they are, but 0 where what
+        must not differ does; of short answers 1 or 0. What cannot be read agrees with nothing."""
+        given = self.vote.answers
+        if self.vote.kind is not AnswerKind.FREE:
+            return [[float(a is not None and a == b) for b in given] for a in given]
+        found = meaning.agreement(self.texts, self.question, self.reader.likeness)
+        return [
+            [0.0 if a is None or b is None else f for b, f in zip(given, row, strict=True)]
+            for a, row in zip(given, found, strict=True)
+        ]
+
+    @cached_property
+    def honesty(self) -> tuple[float, ...]:
+        """What is left of a likeness to each text; 1 for short answers, which cannot pretend."""
+        if self.vote.kind is not AnswerKind.FREE:
+            return (1.0,) * len(self.samples)
+        return tuple(meaning.honesty(self.texts, self.question, self.lengths))
+
+
+def majority(ballot: Ballot) -> list[float]:
+    """1 where the answer is the label, else 0 (Zuo et al., TTRL, arXiv 2504.16084)."""
+    return [float(agrees) for agrees in ballot.agreeing]
+
+
+def soft_majority(ballot: Ballot) -> list[float]:
+    """The share of the samples that give the same answer, 0 for one that cannot be read: what a
+    narrow majority is unsure of, it teaches less surely. What only looks like a free text that
+    answers loses by ttrl.meaning.honesty. All 0 without a label."""
+    if ballot.vote.label is None:
+        return [0.0] * len(ballot.samples)
+    votes = dict(ballot.vote.counts)
+    return [
+        honest * votes.get(answer, 0) / len(ballot.samples) if answer else 0.0
+        for answer, honest in zip(ballot.vote.answers, ballot.honesty, strict=True)
+    ]
+
+
+def readable(ballot: Ballot) -> list[float]:
+    """1 where a final answer can be read, else 0."""
+    return [float(answer is not None) for answer in ballot.vote.answers]
+
+
+def length(ballot: Ballot) -> list[float]:
+    """Of answers that are the label from 1 (short) to 1/2 (as long as may be), of others from -1/2
+    to 0, along a cosine: shorter is better for those that agree, and not for those that may only
+    have said too little (Yeo et al., "Demystifying long chain-of-thought", arXiv 2502.03373). What
+    was thought before the answer does not count."""
+    worth = []
+    for tokens, agrees in zip(ballot.lengths, ballot.agreeing, strict=True):
+        shortest, longest = (1.0, 0.5) if agrees else (-0.5, 0.0)
+        part = min(tokens / ballot.max_tokens, 1.0)
+        worth.append(longest + (shortest - longest) * (1 + math.cos(math.pi * part)) / 2)
+    return worth
+
+
+def overlong(ballot: Ballot) -> list[float]:
+    """0 up to `FREE` of the tokens there may be, from there down to -1 (DAPO's soft overlong
+    punishment, arXiv 2503.14476, equation 13). Thoughts count: they are cut off at the same limit.
+    What was cut off is not trained on at all, as DAPO's overlong filtering has it."""
+    parts = (len(sample.token_ids) / ballot.max_tokens for sample in ballot.samples)
+    return [-min(max(0.0, part - FREE) / (1 - FREE), 1.0) for part in parts]
+
+
+def repetition(ballot: Ballot) -> list[float]:
+    """From 0 down to -1: the share of an answer's runs of three tokens that it has said before (Yeo
+    et al.). Of token ids, since a split into words sees nothing where none are written; without
+    those of the thoughts, which weigh the same things again and again."""
+    worth = []
+    for sample, tokens in zip(ballot.samples, ballot.lengths, strict=True):
+        ids = sample.token_ids[len(sample.token_ids) - tokens :]
+        runs = [tuple(ids[start : start + NGRAM]) for start in range(len(ids) - NGRAM + 1)]
+        worth.append(len(set(runs)) / len(runs) - 1 if runs else 0.0)
+    return worth
+
+
+def echo(ballot: Ballot) -> list[float]:
+    """From 0 down to -1: the share of an answer's sentences that say what an earlier one of them
+    said, by the likeness that free texts are compared with."""
+    worth = []
+    for text in ballot.texts:
+        parts = [part for part in _SENTENCE.split(text) if any(map(str.isalnum, part))]
+        alike = ballot.reader.likeness.compare(parts) if len(parts) > 1 else []
+        again = [max(alike[at][:at]) >= SAID_BEFORE for at in range(1, len(alike))]
+        worth.append(-fmean(again) if again else 0.0)
+    return worth
+
+
+def centrality(ballot: Ballot) -> list[float]:
+    """How far the others say the same, on average, times the share of those pairs of them that
+    agree with each other: who agrees with both sides says nothing."""
+    others = max(len(ballot.samples) - 1, 1)
+    worth = []
+    for place, (row, honest) in enumerate(zip(ballot.agree, ballot.honesty, strict=True)):
+        friends = [other for other, alike in enumerate(row) if alike and other != place]
+        among = [ballot.agree[a][b] > 0 for a, b in combinations(friends, 2)]
+        coherent = fmean(among) if among else 1.0
+        worth.append((sum(row) - row[place]) / others * honest * coherent)
+    return worth
+
+
+def consensus(ballot: Ballot) -> list[float]:
+    """How far those that carry the label say the same; all 0 without a label."""
+    carriers = ballot.carriers
+    if not carriers:
+        return [0.0] * len(ballot.samples)
+    return [
+        fmean(row[place] for place in carriers) * honest
+        for row, honest in zip(ballot.agree, ballot.honesty, strict=True)
+    ]
+
+
+def reference(ballot: Ballot) -> list[float]:
+    """How close the answer is to the nearest reference; all 0 where there is none."""
+    if not ballot.references:
+        return [0.0] * len(ballot.samples)
+    return [
+        honest
+        and honest
+        * ballot.reader.close(sample.text, ballot.references, ballot.question, ballot.vote.kind)
+        for sample, honest in zip(ballot.samples, ballot.honesty, strict=True)
+    ]
+
+
+def novelty(ballot: Ballot) -> list[float]:
+    """How unlike the other ways to the label a way to it is, from 0 to 1 within the majority
+    (EVOL-RL, arXiv 2509.15194): half by the mean likeness to the others that carry the label, half
+    by the highest to any other sample. A half where they do not differ, 0 for all others."""
+    carriers = ballot.carriers
+    unlike = {}
+    for place in carriers:
+        row = ballot.alike[place]
+        among = [row[other] for other in carriers if other != place]
+        rest = [alike for other, alike in enumerate(row) if other != place]
+        unlike[place] = 1 - (fmean(among or [0.0]) + max(rest, default=0.0)) / 2
+    low, high = min(unlike.values(), default=0.0), max(unlike.values(), default=0.0)
+    spread = high - low
+    scaled = {place: (u - low) / spread if spread else 0.5 for place, u in unlike.items()}
+    return [scaled.get(place, 0.0) for place in range(len(ballot.samples))]
+
+
+Reward = Callable[[Ballot], Sequence[float]]
+
+REWARDS: Mapping[str, Reward] = {
+    reward.__name__: reward
+    for reward in (
+        majority, soft_majority, centrality, consensus, reference, novelty, readable, length,
+        overlong, repetition, echo,
+    )
+}  # fmt: skip
+
+
+def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:
+    """Each sample's weighted sum of the rewards named in `weights`; where there is neither a label
+    nor a reference, of those that need none, and all 0 if there is no such. If there are several,
+    each is first brought to mean 0 and standard deviation 1 of its own, so that none counts for
+    more only because it varies more (GDPO, arXiv 2601.05242).
+
+    Raises RewardUnknown, and RewardFailed for one that raises or gives other than a number a
+    sample.
+    """
+    if not ballot.samples:  # all were cut off
+        return ()
+    terms = {
+        name: _worth(name, ballot)
+        for name, weight in weights.items()
+        if weight and (ballot.teaches or not getattr(find(name), "needs_label", True))
+    }
+    if len(terms) > 1:
+        for name, term in terms.items():
+            middle, spread = fmean(term), max(pstdev(term), LEAST_SPREAD)
+            terms[name] = [(worth - middle) / spread for worth in term]
+    weighted = [[weights[name] * worth for worth in term] for name, term in terms.items()]
+    return tuple(map(sum, zip(*weighted, strict=True))) or (0.0,) * len(ballot.samples)
+
+
+def load(names: Iterable[str]) -> None:
+    """Import all of these, before anything is sampled for them. Raises RewardUnknown."""
+    for name in names:
+        find(name)
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Find the modules of custom rewards without running them. Raises RewardUnknown."""
+    for name in names:
+        module, custom, _ = name.partition(":")
+        try:
+            missing = custom and find_spec(module) is None
+        except (ImportError, ValueError):
+            missing = True
+        if missing:
+            raise RewardUnknown(
+                f"the reward {name} cannot be imported: there is no module {module}"
+            )
+
+
+@cache
+def find(name: str) -> Reward:
+    """Return the reward of that name; a custom one runs its module. Raises RewardUnknown."""
+    if name in REWARDS:
+        return REWARDS[name]
+    offered = {point.name: point for point in entry_points(group=OFFERED_REWARDS)}
+    module, _, function = name.partition(":")
+    try:
+        if name in offered:
+            found = offered[name].load()
+        else:
+            found = getattr(importlib.import_module(module), function)
+    except (Exception, SystemExit) as error:  # importing runs a module, which may raise anything
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RewardUnknown(f"cannot import the reward {name}: {why}") from error
+    if not callable(found):
+        raise RewardUnknown(f"the reward {name} is not a function")
+    return cast(Reward, found)
+
+
+def _worth(name: str, ballot: Ballot) -> list[float]:
+    reward = find(name)
+    try:
+        given = reward(ballot)
+    except Exception as error:  # somebody's own may raise anything, and its words quote an answer
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        where = f"{type(error).__name__} at {Path(frame.f_code.co_filename).name}:{line}"
+        raise RewardFailed(f"the reward {name} raised {where}") from error
+    try:
+        worth = [float(each) for each in given]
+    except (TypeError, ValueError) as error:
+        raise RewardFailed(f"the reward {name} does not return one number per sample") from error
+    if len(worth) != len(ballot.samples) or not all(map(math.isfinite, worth)):
+        raise RewardFailed(f"the reward {name} does not return one finite number per sample")
+    return worth
