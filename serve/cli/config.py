@@ -7,15 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from serve.cli import Group
-from serve.cli.common import (
-    Resolve,
-    daemons,
-    fail,
-    print_json,
-    standard_options,
-    tell,
-)
+from serve.cli.common import Resolve, daemons, json_option, resolve_options, standard_options
 from serve.cli.daemon import check_keys, check_model_directory
+from serve.cli.output import fail, print_json, tell
 from ttrl.config import Config
 from ttrl.config.loading import Resolved
 
@@ -26,12 +20,13 @@ def config() -> None:
 
 
 @config.command()
-@standard_options
+@json_option
+@resolve_options
 def show(resolve: Resolve, as_json: bool) -> None:
     """Show every setting, its value and its source; if a daemon is running, its settings."""
     resolved = resolve()
-    if (config := daemons(resolved.config)) is not None:
-        resolved = Resolved.running(config)
+    if (running := daemons(resolved.config)) is not None:
+        resolved = Resolved.running(running)
     rows = list(resolved.rows())
     if as_json:
         print_json({path: {"value": value, "source": source} for path, value, source in rows})
@@ -47,12 +42,12 @@ def show(resolve: Resolve, as_json: bool) -> None:
 @config.command()
 @click.option("--card-gib", type=click.FloatRange(min=1), help="Estimate for a GPU of this size.")
 @standard_options
-def check(resolve: Resolve, card_gib: float | None, as_json: bool) -> None:
+def check(config: Config, card_gib: float | None, as_json: bool) -> None:
     """Check the configuration, and estimate how engine and trainer share the GPU's memory. Exit
     code 2 if it cannot be used."""
+    from ttrl.engine import memory
     from ttrl.rewards import load
 
-    config = resolve().config
     if config.model.name:
         check_model_directory(config.model.name)
     else:
@@ -61,27 +56,15 @@ def check(resolve: Resolve, card_gib: float | None, as_json: bool) -> None:
         )
     check_keys(config)
     load(config.vote.rewards)
-    memory = _estimate_memory(config, card_gib)
-    tell(
-        as_json,
-        "\n".join(filter(None, (memory, "The configuration is valid."))),
-        good=True,
-        memory_plan=memory,
-    )
-
-
-def _estimate_memory(config: Config, card_gib: float | None) -> str | None:
-    """Return the estimate, if there is a GPU to make it for. Ends the command where engine and
-    trainer can never fit."""
-    from ttrl.engine.memory import GIB, Card, Fit, check, estimated, first_card
-
-    if not estimated(config):
-        return None
-    size = int((card_gib or 0) * GIB)
-    card = Card("a GPU", size, size) if card_gib is not None else first_card()
-    if card is None:
-        return None
-    fit, figures = check(config, card)
-    if fit is Fit.IMPOSSIBLE and config.engine.memory_plan:
-        fail(f"The configuration needs more memory than is available.\n{figures}", code=2)
-    return figures if fit in (Fit.FITS, Fit.UNKNOWN) else f"Warning: {figures}"
+    card = plan = None
+    if memory.estimated(config):
+        size = int((card_gib or 0) * memory.GIB)
+        card = memory.Card("a GPU", size, size) if card_gib is not None else memory.first_card()
+    if card is not None:
+        fit, plan = memory.check(config, card)
+        if fit is memory.Fit.IMPOSSIBLE and config.engine.memory_plan:
+            fail(f"The configuration needs more memory than is available.\n{plan}", code=2)
+        if fit not in (memory.Fit.FITS, memory.Fit.UNKNOWN):
+            plan = f"Warning: {plan}"
+    words = "\n".join(filter(None, (plan, "The configuration is valid.")))
+    tell(as_json, words, good=True, memory_plan=plan)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from serve.cli.common import Resolve, config_options, fail
+from serve.cli.common import Resolve, resolve_options
+from serve.cli.output import fail
 from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 @click.option("--host", help="Address to listen on; loopback by default.")
 @click.option("--port", type=int, help="Port to listen on; 8000 by default.")
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-@config_options
+@resolve_options
 def serve(
     resolve: Resolve,
     model: str | None,
@@ -60,6 +61,9 @@ def serve(
             "gateway.port": port,
         }
     ).config
+    import uvloop
+
+    from serve.daemon.daemon import serve as run
     from ttrl.rewards import check_installed
 
     config = with_model(config)
@@ -67,14 +71,29 @@ def serve(
     config = share_card(config)
     check_keys(config)
     check_installed(config.vote.rewards)
-    _run(config)
+    url = config.engine.url
+    if config.engine.kind is EngineKind.EMBEDDED and url is None:
+        log.warning("The embedded engine is for trials and tests, not for production.")
+    what = f"waiting for an engine at {url}" if url else "the engine is starting"
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(config, waiting(what, log.info)))
 
 
 def with_model(config: Config) -> Config:
-    """With the model of the engine that is already running, if none was named. Refuse a model that
-    is none, before anything starts."""
-    if config.engine.url is not None and not config.model.name:
-        config = _with_engines_model(config, config.engine.url)
+    """With the model of the engine that is already running, if none was named, under the name that
+    its clients know. Refuse a model that is none, before anything starts."""
+    from ttrl.engine.client import EngineClient, EngineError
+
+    url = config.engine.url
+    if url is not None and not config.model.name:
+        try:
+            with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
+                served = client.base_model()
+        except EngineError as error:
+            fail(f"no model is set: give --model NAME (cannot ask the engine: {error})", code=2)
+        known_as = config.model.served_name or served.name
+        model = ModelConfig(name=served.root or served.name, served_name=known_as)
+        config = config.model_copy(update={"model": model})
     name = config.model.name
     if not name:
         fail("no model is set: give --model NAME, or set model.name", code=2)
@@ -102,20 +121,6 @@ def check_model_directory(name: str) -> None:
         fail(f"{name} is not a model directory: it has no config.json", code=2)
 
 
-def _with_engines_model(config: Config, url: str) -> Config:
-    """What the engine serves, under the name that its clients know."""
-    from ttrl.engine.client import EngineClient, EngineError
-
-    try:
-        with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
-            served = client.base_model()
-    except EngineError as error:
-        fail(f"no model is set: give --model NAME (cannot ask the engine: {error})", code=2)
-    known_as = config.model.served_name or served.name
-    model = ModelConfig(name=served.root or served.name, served_name=known_as)
-    return config.model_copy(update={"model": model})
-
-
 def share_card(config: Config) -> Config:
     """Share the GPU between an engine of ours and the trainer; refuse if they can never fit. Beside
     somebody else's, each run looks for itself at what is free."""
@@ -129,32 +134,16 @@ def share_card(config: Config) -> Config:
         fail(str(error), code=2)
 
 
-def _run(config: Config) -> None:
-    import uvloop
-
-    from serve.daemon.daemon import serve as run
-
-    if config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None:
-        log.warning("The embedded engine is for trials and tests, not for production.")
-    url = config.engine.url
-    what = f"waiting for an engine at {url}" if url else "the engine is starting"
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(config, waiting(what, log.info)))
-
-
-def _echo(words: str) -> None:
-    click.echo(words, err=True)
-
-
-def waiting(what: str, say: Callable[[str], object] = _echo) -> Callable[[float], None]:
-    """Says every now and then how long it has been; on a terminal always there."""
-    said = -5.0
-    say = _echo if sys.stderr.isatty() else say
+def waiting(what: str, say: Callable[[str], object] | None = None) -> Callable[[float], None]:
+    """Says every now and then how long it has been: on a terminal each second, else by `say`."""
+    on_terminal = sys.stderr.isatty()
+    last = -5.0
 
     def progress(seconds: float) -> None:
-        nonlocal said
-        if seconds - said >= (1.0 if sys.stderr.isatty() else 5.0):
-            said = seconds
-            say(f"{what} ... {seconds:.0f} s")
+        nonlocal last
+        if seconds - last >= (1.0 if on_terminal else 5.0):
+            last = seconds
+            words = f"{what} ... {seconds:.0f} s"
+            click.echo(words, err=True) if on_terminal or say is None else say(words)
 
     return progress

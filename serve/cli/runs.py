@@ -11,25 +11,20 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
 from serve.cli import Group
 from serve.cli.common import (
     ID,
     NOT_RUNNING,
-    Resolve,
+    PATH,
     ask_daemon,
     config_options,
-    echo_fields,
-    fail,
     look_store,
-    one_line,
-    print_json,
-    print_table,
     standard_options,
-    tell,
 )
+from serve.cli.output import echo_fields, fail, found_or_fail, print_json, print_table, tell
 from serve.views import run_report, verdicts
+from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.store import Store
 from ttrl.store.runs import Observation, Run, RunState
@@ -55,60 +50,54 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @standard_options
-def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
+def list_(config: Config, limit: int, as_json: bool) -> None:
     """The newest runs first."""
-    with look_store(resolve().config) as store:
-        found = store.runs.newest(limit)
+    with look_store(config) as store:
+        newest = store.runs.newest(limit)
     if as_json:
-        print_json([run_report(run) for run in found])
+        print_json([run_report(run) for run in newest])
         return
     headings = ("run", "trigger", "state", "steps", "samples", "adapter", "ended", "reason")
-    print_table(headings, map(_cells, found))
+    rows = (
+        (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter,
+         run.finished and clock(run.finished), run.reason)
+        for run in newest
+    )  # fmt: skip
+    print_table(headings, rows)
 
 
 @runs.command()
 @click.argument("run_id", type=ID)
 @standard_options
-def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
+def show(config: Config, run_id: int, as_json: bool) -> None:
     """Show one run with the gate's evidence, and why the run monitor stopped it, if it did."""
-    with look_store(resolve().config) as store:
-        try:
+    with look_store(config) as store:
+        with found_or_fail():
             run = run_report(store.runs.get(run_id))
-        except KeyError as error:
-            fail(error.args[0])
         run["verdicts"] = verdicts(store, run_id)
         seen = store.runs.observed(run_id=run_id)
     run["guard"] = next((each.numbers for each in seen if each.kind == "guard"), None)
-    if as_json:
-        print_json(run)
-        return
-    echo_fields(run)
+    print_json(run) if as_json else echo_fields(run)
 
 
 @runs.command()
 @click.argument("run_id", type=ID)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @config_options
-def report(resolve: Resolve, run_id: int, file: Path) -> None:
+def report(config: Config, run_id: int, file: Path) -> None:
     """Write a report of a run to FILE (HTML): the gate's evidence, the worst changes, the steps."""
-    with look_store(resolve().config) as store:
+    with look_store(config) as store:
         write_report(store, run_id, file)
-
-
-def _cells(run: Run) -> tuple[str | Text, ...]:
-    ended = clock(run.finished) if run.finished else ""
-    cells = (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter or "", ended)
-    return *map(str, cells), one_line(run.reason or "")
 
 
 def write_report(store: Store, run_id: int, file: Path) -> None:
     """Write the page about a run; a failure ends the command."""
     from serve.web.html import run_page
 
+    with found_or_fail():
+        page = run_page(store, run_id)
     try:
-        file.write_text(run_page(store, run_id), encoding="utf-8")
-    except KeyError as error:
-        fail(error.args[0])
+        file.write_text(page, encoding="utf-8")
     except OSError as error:
         fail(f"cannot write {file}: {error.strerror}")
     click.echo(f"Wrote the report of run {run_id} to {file}.", err=True)
@@ -116,9 +105,9 @@ def write_report(store: Store, run_id: int, file: Path) -> None:
 
 @runs.command()
 @standard_options
-def stop(resolve: Resolve, as_json: bool) -> None:
+def stop(config: Config, as_json: bool) -> None:
     """Stop the run in progress; users are served as before."""
-    answer = ask_daemon(resolve().config, "POST", "/admin/runs/stop")
+    answer = ask_daemon(config, "POST", "/admin/runs/stop")
     if answer is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
     words = "Stopped." if answer["stopped"] else "There is no run in progress."

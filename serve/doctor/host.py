@@ -1,5 +1,5 @@
-"""What a check finds; and this machine: the packages, the state directory, its disk, what was left
-behind, and backups."""
+"""What a check finds; and this machine: packages, the state directory, its disk, leftovers,
+backups."""
 
 from __future__ import annotations
 
@@ -41,8 +41,6 @@ SPARE = 256 * MIB
 
 
 class Outcome(StrEnum):
-    """How bad it is."""
-
     OK = "ok"
     NOTE = "note"
     """Worth knowing; nothing needs to be done."""
@@ -81,10 +79,13 @@ def broken(check: str, what: str, mend: str) -> Finding:
 def packages(config: Config) -> Iterator[Finding]:
     """Python, our requirements with the extras that the settings need, and vLLM."""
     yield ok("python", f"{platform.python_version()} at {sys.executable}")
-    extras = list(_extras(config))
+    extras = ["train"]  # runs do; the rest is by choice
+    if config.meaning.model:
+        extras.append("embed")
+    if (config.store.url or "").startswith("postgresql"):
+        extras.append("postgres")
     required = [Requirement(text) for text in metadata.requires("ttrl") or ()]
-    wrong = list(unmet(required, ("", *extras), _installed))
-    if wrong:
+    if wrong := list(unmet(required, ("", *extras), _installed)):
         extra = f"[{','.join(extras)}]"
         yield broken("packages", "; ".join(wrong), f"pip install --upgrade 'ttrl{extra}'")
     else:
@@ -100,20 +101,11 @@ def unmet(
     for each in required:
         if each.marker and not any(each.marker.evaluate({"extra": extra}) for extra in extras):
             continue
-        found = installed(each.name)
-        if found is None:
+        version = installed(each.name)
+        if version is None:
             yield f"{each.name} is not installed"
-        elif not each.specifier.contains(found, prereleases=True):
-            yield f"{each.name} is {found}, but {each.specifier} is required"
-
-
-def _extras(config: Config) -> Iterator[str]:
-    """Runs train; the rest is by choice."""
-    yield "train"
-    if config.meaning.model:
-        yield "embed"
-    if (config.store.url or "").startswith("postgresql"):
-        yield "postgres"
+        elif not each.specifier.contains(version, prereleases=True):
+            yield f"{each.name} is {version}, but {each.specifier} is required"
 
 
 def _installed(name: str) -> str | None:
@@ -130,8 +122,8 @@ def _vllm(python: str) -> Finding:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return broken("vllm", f"cannot run {python}: {error}", "set engine.python")
-    if found := asked.stdout.strip():
-        return ok("vllm", f"{found}, of {python}")
+    if version := asked.stdout.strip():
+        return ok("vllm", f"{version}, of {python}")
     return broken(
         "vllm",
         f"{python} has no vLLM",
@@ -148,11 +140,6 @@ class Access:
     uid: int
     mode: int
 
-    @property
-    def open(self) -> bool:
-        """Whether others than its owner may do anything with it."""
-        return bool(self.mode & (stat.S_IRWXG | stat.S_IRWXO))
-
 
 def directory(state_dir: Path) -> Finding:
     """Whether it is there and ours."""
@@ -163,16 +150,16 @@ def directory(state_dir: Path) -> Finding:
             "state directory", f"{state_dir} is not a directory", "choose another with --state-dir"
         )
     inside = [
-        path
+        _access(path)
         for path in (*state_dir.iterdir(), *(state_dir / BACKUPS).glob("*"))
         if not path.name.startswith(".")  # such as what is there for a moment only
     ]
-    return judge_access(_access(state_dir), list(map(_access, inside)), os.geteuid())
+    return judge_access(_access(state_dir), inside, os.geteuid())
 
 
 def _access(path: Path) -> Access:
-    found = path.lstat()
-    return Access(str(path), found.st_uid, stat.S_IMODE(found.st_mode))
+    status = path.lstat()
+    return Access(str(path), status.st_uid, stat.S_IMODE(status.st_mode))
 
 
 def judge_access(top: Access, inside: Sequence[Access], us: int) -> Finding:
@@ -193,7 +180,7 @@ def judge_access(top: Access, inside: Sequence[Access], us: int) -> Finding:
         )
     if top.mode & stat.S_IRWXU != stat.S_IRWXU:
         return broken(check, f"{top.name} is not writable", f"chmod u+rwx {top.name}")
-    if top.open:
+    if top.mode & (stat.S_IRWXG | stat.S_IRWXO):
         return warning(
             check,
             f"other users can read {top.name} (mode {top.mode:o}), which contains your users' "
@@ -216,10 +203,8 @@ def disk(config: Config) -> Finding:
 def judge_room(state_dir: Path, free: int, need: int) -> Finding:
     """`need` bytes are for the next run and one copy of the store."""
     said = f"{free / MIB:,.0f} MiB are free in {state_dir}"
-    mend = (
-        f"free some space: backups/ and, after a restore, replaced-*/ in {state_dir} can be "
-        f"moved away"
-    )
+    movable = f"backups/ and, after a restore, replaced-*/ in {state_dir} can be moved away"
+    mend = f"free some space: {movable}"
     if free < LEAST_FREE:
         return broken("disk", f"only {said}", mend)
     if free < need:
@@ -252,14 +237,12 @@ def leftovers(state_dir: Path, active: int | None) -> Iterator[Finding]:
 
 
 def backups(config: Config, now: float) -> Finding:
-    """When the newest was made."""
     if sqlite_file(config.state_dir, config.store.url) is None:
         return note("backups", "the store is in PostgreSQL: back it up with pg_dump")
     return judge_backup(backup.newest(config.state_dir), now)
 
 
 def judge_backup(newest: backup.Newest | None, now: float) -> Finding:
-    """Whether it is there and not too old."""
     mend = "ttrl backup FILE"
     if newest is None:
         return note("backups", "there is no backup yet", mend)
