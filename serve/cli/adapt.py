@@ -28,7 +28,7 @@ from serve.cli.common import (
 from serve.cli.daemon import share_card, waiting, with_model
 from serve.cli.output import counted, fail, labels_words, print_json, say
 from serve.cli.questions import REASONS
-from serve.cli.runs import Following, write_report
+from serve.cli.runs import following, write_report
 from serve.views import run_report
 from ttrl import logs
 from ttrl.config import Config
@@ -213,8 +213,8 @@ def _by_daemon(
         answer = ask_daemon(config, "POST", "/admin/runs", request)
         if answer is None:
             return None
-        with Following(store, answer["run"], silent=as_json) as shown:
-            while not (run := shown.look()).state.ended:
+        with following(store, answer["run"], silent=as_json) as look:
+            while not (run := look()).state.ended:
                 if interrupts:
                     interrupts.clear()
                     ask_daemon(config, "POST", "/admin/runs/stop")
@@ -253,8 +253,8 @@ def _by_itself(config: Config, request: Mapping[str, Any], as_json: bool) -> Run
             on_signals([this.cancel], [parts.end_now])
             await parts.engine.start(waiting("the engine is starting"))
             begun = await parts.runs.start(Trigger.OPERATOR, request)
-            with Following(parts.store, begun.id, silent=as_json) as shown:
-                while not (run := shown.look()).state.ended:  # noqa: ASYNC110 - another process
+            with following(parts.store, begun.id, silent=as_json) as look:
+                while not (run := look()).state.ended:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(LOOK_SECONDS)
             await parts.runs.wait()
             await parts.reconciler.settle()

@@ -101,11 +101,12 @@ def standard_options(command: Command) -> Command:
 def open_store(config: Config, *, create: bool = False) -> Iterator[Store]:
     """The configured store; where there is none it is made, or the command ends."""
     try:
-        if not create:
-            require_state_dir(config)
-        if create or restore.unfinished(config.state_dir):
+        if create:
             prepare(config.state_dir)
-        if not create:
+        else:
+            require_state_dir(config)
+            if restore.unfinished(config.state_dir):
+                prepare(config.state_dir)
             _require_store(config)
         with Store.open(config.state_dir, config.store.url) as store:
             yield store
@@ -133,15 +134,14 @@ def look_store(config: Config, *, empty: bool = False) -> Iterator[Store]:
             fail(f"the store cannot be read: {cause(error)}; see `ttrl doctor`")
 
 
+def require_state_dir(config: Config) -> None:
+    if not config.state_dir.is_dir():
+        fail(f"there is no state directory {config.state_dir}; is --state-dir right?", code=2)
+
+
 def _require_store(config: Config) -> None:
     if not exists(config.state_dir, config.store.url):
         fail(f"there is no ttrl state in {config.state_dir}; is --state-dir right?", code=2)
-
-
-def require_state_dir(config: Config) -> None:
-    """End when there is none."""
-    if not config.state_dir.is_dir():
-        fail(f"there is no state directory {config.state_dir}; is --state-dir right?", code=2)
 
 
 def redacted(config: Config, questions: Sequence[Question]) -> list[Question]:

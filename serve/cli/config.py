@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from serve.cli import Group
 from serve.cli.common import Resolve, daemons, json_option, resolve_options, standard_options
@@ -31,9 +31,8 @@ def show(resolve: Resolve, as_json: bool) -> None:
     if as_json:
         print_json({path: {"value": value, "source": source} for path, value, source in rows})
         return
-    table = Table(box=None)
-    for heading in ("setting", "value", "source"):
-        table.add_column(heading, overflow="fold")
+    columns = (Column(heading, overflow="fold") for heading in ("setting", "value", "source"))
+    table = Table(*columns, box=None)
     for path, value, source in rows:
         table.add_row(path, str(value), source)
     Console().print(table)

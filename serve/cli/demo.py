@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -219,7 +219,12 @@ def demo(
     began = time.monotonic()
     console = Console(stderr=as_json, quiet=as_json, highlight=False)
     all_settings = (*ENGINES[EngineKind(engine)], *settings)
-    with _directory(state_dir) as directory, daemon(directory, all_settings) as started:
+    with ExitStack() as stack:
+        if state_dir is None:
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="ttrl-demo-"))
+            state_dir = Path(made)
+        prepare(state_dir)
+        started = stack.enter_context(daemon(state_dir, all_settings))
         result = _run(started, seed, console, as_json=as_json)
     result["seconds"] = round(time.monotonic() - began, 1)
     console.print(_table(result))
@@ -232,16 +237,6 @@ def demo(
         print_json(result)
     if result["run"] != RunState.PUBLISHED:
         fail(f"the run published no version; it ended {result['run']}: {result['reason']}")
-
-
-@contextmanager
-def _directory(chosen: Path | None) -> Iterator[Path]:
-    if chosen is not None:
-        prepare(chosen)
-        yield chosen
-        return
-    with tempfile.TemporaryDirectory(prefix="ttrl-demo-") as made:
-        yield Path(made)
 
 
 def _run(daemon: Daemon, seed: int, console: Console, *, as_json: bool) -> dict[str, Any]:

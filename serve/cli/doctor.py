@@ -8,12 +8,12 @@ from dataclasses import asdict
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from serve.cli.common import Resolve, json_option, resolve_options
 from serve.cli.output import Failure, counted, plain, print_json
-from serve.doctor import Finding, Outcome, broken, examine, ok
+from serve.doctor import Outcome, broken, examine, ok
 
 STYLES = {
     Outcome.OK: "green",
@@ -35,31 +35,25 @@ def doctor(resolve: Resolve, as_json: bool) -> None:
     try:
         config = resolve().config
     except Failure as failure:
-        findings = [broken("configuration", failure.message, "see `ttrl config show`")]
+        findings = [("configuration", broken(failure.message, "see `ttrl config show`"))]
     else:
-        valid = ok("configuration", "every setting is valid")
+        valid = "configuration", ok("every setting is valid")
         findings = [valid, *examine(config, time.time())]
-    counts = Counter(finding.outcome for finding in findings)
+    counts = Counter(finding.outcome for _, finding in findings)
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([{"check": check, **asdict(finding)} for check, finding in findings])
     else:
-        _show(findings)
+        columns = Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold")
+        table, console = Table(*columns, box=None, show_header=False), Console()
+        for check, finding in findings:
+            outcome = Text(finding.outcome, STYLES[finding.outcome])
+            table.add_row(outcome, check, plain(finding.what))
+            if finding.mend:
+                table.add_row("", "", plain(f"-> {finding.mend}"))
+        if not console.is_terminal:
+            console.width = WIDE
+        console.print(table)
         warnings = counted(counts[Outcome.WARNING], "warning")
         click.echo(f"{counts[Outcome.BROKEN]} broken, {warnings}.")
     if counts[Outcome.BROKEN]:
         raise SystemExit(1)
-
-
-def _show(findings: list[Finding]) -> None:
-    table, console = Table(box=None, show_header=False), Console()
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for finding in findings:
-        style = STYLES[finding.outcome]
-        table.add_row(Text(finding.outcome, style), finding.check, plain(finding.what))
-        if finding.mend:
-            table.add_row("", "", plain(f"-> {finding.mend}"))
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(table)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from serve.cli import Group
 from serve.cli.common import (
@@ -33,7 +34,6 @@ SHOWN_STEPS = 12
 HEADINGS = (
     "step", "agree", "has signal", "cut off", "tokens each", "mismatch", "effective", "seconds",
 )  # fmt: skip
-PAUSING = ("pause", "resume")
 STYLES = {
     RunState.PUBLISHED: "green",
     RunState.FAILED: "red",
@@ -114,43 +114,31 @@ def stop(config: Config, as_json: bool) -> None:
     tell(as_json, words, stopped=answer["stopped"])
 
 
-class Following:
-    """A run in the store, whoever carries it out, shown on standard error: a board on a terminal,
-    else a line for each step and pause; nothing when `silent`."""
+@contextmanager
+def following(store: Store, run_id: int, *, silent: bool) -> Iterator[Callable[[], Run]]:
+    """Hands over what looks at a run in the store, whoever carries it out, and shows what is new of
+    it on standard error: a board on a terminal, else a line for each step and pause; nothing when
+    `silent`."""
+    console, last = Console(stderr=True), 0
+    board = Board(console) if console.is_terminal and not silent else None
 
-    def __init__(self, store: Store, run_id: int, *, silent: bool) -> None:
-        self._store = store
-        self._run_id = run_id
-        self._silent = silent
-        self._last = 0
-        console = Console(stderr=True)
-        self._board = _Board(console) if console.is_terminal and not silent else None
-
-    def __enter__(self) -> Following:
-        if self._board is not None:
-            self._board.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._board.live.stop()
-
-    def look(self) -> Run:
-        """The run, once what is new of it was shown. The run is read first: once it has ended,
-        there is nothing more to come."""
-        run = self._store.runs.get(self._run_id)
-        news = self._store.runs.observed(after=self._last, run_id=self._run_id)
-        if news:
-            self._last = news[-1].id
-        if self._board is not None:
-            self._board.show(run, news)
-        elif not self._silent:
+    def look() -> Run:
+        nonlocal last
+        run = store.runs.get(run_id)  # first: once it has ended, there is nothing more to come
+        news = store.runs.observed(after=last, run_id=run_id)
+        last = news[-1].id if news else last
+        if board is not None:
+            board.show(run, news)
+        elif not silent:
             for line in filter(None, map(_line, news)):
                 click.echo(line, err=True)
         return run
 
+    with board.live if board is not None else nullcontext():
+        yield look
 
-class _Board:
+
+class Board:
     """A run's stage, a bar for its steps and one for its probes, and the newest steps."""
 
     def __init__(self, console: Console) -> None:
@@ -174,18 +162,17 @@ class _Board:
                 self._bar("update", numbers["step"], numbers["steps"])
             elif observation.kind == "probe":
                 self._bar("probes", numbers["done"], numbers["of"])
-            elif observation.kind in PAUSING:
+            elif observation.kind in ("pause", "resume"):
                 self._paused = observation.kind == "pause"
-        steps = Table(box=None, pad_edge=False)
-        for heading in HEADINGS:
-            steps.add_column(heading, justify="right")
+        columns = [Column(heading, justify="right") for heading in HEADINGS]
+        steps = Table(*columns, box=None, pad_edge=False)
         for step in self._steps[-SHOWN_STEPS:]:
             steps.add_row(*_step_cells(step))
+        state = f"{run.state}, pausing" if self._paused else run.state
+        style = STYLES.get(run.state, "cyan")
         whole = Table.grid(padding=(0, 1))
         whole.add_row(steps)
         whole.add_row(self._bars)
-        state = f"{run.state}, pausing" if self._paused else run.state
-        style = STYLES.get(run.state, "cyan")
         self.live.update(Panel(whole, title=f"run {run.id}: {state}", border_style=style))
 
     def _bar(self, name: str, done: float, of: float) -> None:

@@ -3,7 +3,9 @@ that SQLite may leave an empty write-ahead log beside a store that was read."""
 
 from __future__ import annotations
 
+import platform
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,7 +22,7 @@ from serve.gateway.server import PortInUse, listen
 from serve.state import OWNER, Owner, StateDirError, owner_of
 from ttrl.adapters.base import ModelNotFound, find, identify
 from ttrl.adapters.versions import AdapterDamaged, verify_as
-from ttrl.config import Config
+from ttrl.config import Config, EngineKind
 from ttrl.config.section import clock
 from ttrl.engine import memory, preflight
 from ttrl.engine.client import EngineClient, EngineError
@@ -40,21 +42,27 @@ SKEW_SECONDS = 60.0
 TIMES = (questions.c.last_seen, runs.c.created, adapters.c.created, wanted.c.at, measurements.c.at)
 
 
-def examine(config: Config, now: float) -> Iterator[Finding]:
-    """Each finding, check by check. A running daemon's own settings go before `config`."""
+Check = tuple[str, Finding]
+
+
+def examine(config: Config, now: float) -> Iterator[Check]:
+    """Each check's name and what it finds. A running daemon's own settings go before `config`."""
     state_dir = config.state_dir
     try:
         owner = owner_of(state_dir)
     except StateDirError as error:
-        yield broken("state directory", str(error), "sudo -u USER ttrl doctor")
+        yield "state directory", broken(str(error), "sudo -u USER ttrl doctor")
         return
     about_daemon, config = daemon(config, owner)
-    yield from _safely("packages", lambda: host.packages(config))
+    yield "python", ok(f"{platform.python_version()} at {sys.executable}")
+    yield from _safely("packages", lambda: [host.packages(config)])
+    if config.engine.kind is EngineKind.VLLM and config.engine.url is None:
+        yield from _safely("vllm", lambda: [host.vllm(config.engine.python or sys.executable)])
     yield from _safely("model", lambda: [model(config)])
     yield from _safely("memory", lambda: gpu_memory(config))
     yield from _safely("keys", lambda: keys(config))
     yield from _safely("state directory", lambda: [host.directory(state_dir)])
-    yield about_daemon
+    yield "daemon", about_daemon
     if owner is None:
         yield from _safely("addresses", lambda: ports(config))
     if not state_dir.is_dir():
@@ -67,21 +75,20 @@ def examine(config: Config, now: float) -> Iterator[Finding]:
     yield from _safely("backups", lambda: [host.backups(config, now)])
 
 
-def _safely(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+def _safely(check: str, look: Callable[[], Iterable[Finding | Check]]) -> Iterator[Check]:
     """What cannot be looked at is a finding, and the next check goes on. What the database refuses
     is for the store's check to say."""
     try:
-        yield from look()
+        for finding in look():
+            yield (check, finding) if isinstance(finding, Finding) else finding
     except (OSError, StoreError) as error:
-        yield broken(check, f"cannot check it: {error}", "fix that first")
+        yield check, broken(f"cannot check it: {error}", "fix that first")
     except sa.exc.DBAPIError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever is damaged, the rest is looked at
-        yield broken(
-            check,
-            f"the check itself failed: {type(error).__name__} at {whereabouts(error)}",
-            "the data that it reads may be damaged; if it is not, please report this",
-        )
+        failed = f"the check itself failed: {type(error).__name__} at {whereabouts(error)}"
+        mend = "the data that it reads may be damaged; if it is not, please report this"
+        yield check, broken(failed, mend)
 
 
 def daemon(config: Config, owner: Owner | None) -> tuple[Finding, Config]:
@@ -90,28 +97,28 @@ def daemon(config: Config, owner: Owner | None) -> tuple[Finding, Config]:
     if owner is None:
         if (config.state_dir / OWNER).exists():
             died = "none is running; the last one was killed"
-            return note("daemon", died, "ttrl serve"), config
-        return ok("daemon", "none is running"), config
+            return note(died, "ttrl serve"), config
+        return ok("none is running"), config
     process = f"process {owner.pid}"
     if owner.url is None:
         silent = f"{process} has no address yet: it is starting, or is a run by hand"
-        return note("daemon", silent), config
+        return note(silent), config
     try:
         with _client(owner, owner.url) as client:
             client.get("/healthz").raise_for_status()
             ready = client.get("/readyz").is_success
     except (httpx2.HTTPError, httpx2.InvalidURL):
         hangs = f"{process} owns the state directory, but does not answer"
-        return broken("daemon", hangs, f"see its log; kill {owner.pid} and start it again"), config
+        return broken(hangs, f"see its log; kill {owner.pid} and start it again"), config
     with suppress(httpx2.HTTPError, ValueError), _client(owner, owner.admin) as client:
         answer = client.get("/admin/config")
         if answer.is_success:
             config = Config.model_validate_json(answer.content)
     if ready:
-        return ok("daemon", f"{process} answers at {owner.url}/v1"), config
+        return ok(f"{process} answers at {owner.url}/v1"), config
     log = config.state_dir / "logs" / "engine.log"
     down = f"{process} answers, but its engine does not"
-    return broken("daemon", down, f"see {log}"), config
+    return broken(down, f"see {log}"), config
 
 
 def _client(owner: Owner, url: str | None) -> httpx2.Client:
@@ -124,15 +131,15 @@ def model(config: Config) -> Finding:
     name = config.model.name
     if not name:
         mend = "give the daemon's configuration: --config FILE, or --set model.name=NAME"
-        return note("model", "no model is set, so versions are not checked against it", mend)
+        return note("no model is set, so versions are not checked against it", mend)
     try:
-        return ok("model", f"{name}, in {find(name)}")
+        return ok(f"{name}, in {find(name)}")
     except ModelNotFound as error:
         if config.engine.url is not None:
-            return note("model", f"{error}; the remote engine has it")
+            return note(f"{error}; the remote engine has it")
         if Path(name).is_absolute() or Path(name).exists():
-            return broken("model", f"there is no config.json in {name}", "fix model.name")
-        return note("model", f"{error}; vLLM downloads it when it starts")
+            return broken(f"there is no config.json in {name}", "fix model.name")
+        return note(f"{error}; vLLM downloads it when it starts")
 
 
 def gpu_memory(config: Config) -> Iterator[Finding]:
@@ -143,13 +150,13 @@ def gpu_memory(config: Config) -> Iterator[Finding]:
     fit, figures = memory.check(config, card)
     match fit:
         case memory.Fit.FITS:
-            yield ok("memory", figures)
+            yield ok(figures)
         case memory.Fit.UNKNOWN:
-            yield note("memory", figures)
+            yield note(figures)
         case memory.Fit.UNLIKELY:
-            yield warning("memory", figures, "change one of these settings")
+            yield warning(figures, "change one of these settings")
         case memory.Fit.IMPOSSIBLE:
-            yield broken("memory", figures, "change one of these settings")
+            yield broken(figures, "change one of these settings")
 
 
 def keys(config: Config) -> Iterator[Finding]:
@@ -157,10 +164,10 @@ def keys(config: Config) -> Iterator[Finding]:
     if (file := config.gateway.keys) is None:
         return
     try:
-        yield ok("keys", f"{file} has {len(read(file))}")
+        yield ok(f"{file} has {len(read(file))}")
     except KeysUnreadable as error:
         known = "a running daemon uses the keys that it last read"
-        yield broken("keys", str(error), f"fix the file, or use `ttrl keys add`; {known}")
+        yield broken(str(error), f"fix the file, or use `ttrl keys add`; {known}")
 
 
 def ports(config: Config) -> Iterator[Finding]:
@@ -172,11 +179,9 @@ def ports(config: Config) -> Iterator[Finding]:
         try:
             listen(name, port, f"{section}.port").close()
         except PortInUse as error:
-            yield bad(
-                "addresses", str(error), "stop the process that listens there, or choose another"
-            )
+            yield bad(str(error), "stop the process that listens there, or choose another")
         else:
-            yield ok("addresses", f"{name}:{port} is free for {section}")
+            yield ok(f"{name}:{port} is free for {section}")
 
 
 def engine(config: Config) -> Iterator[Finding]:
@@ -187,7 +192,7 @@ def engine(config: Config) -> Iterator[Finding]:
         return
     with EngineClient(url, api_key=config.engine.api_key, timeout=ASK_SECONDS) as client:
         if not client.healthy():
-            yield broken("engine", f"no engine answers at {url}", "start it, or fix engine.url")
+            yield broken(f"no engine answers at {url}", "start it, or fix engine.url")
             return
         name = config.model.name
         if not name:
@@ -197,12 +202,12 @@ def engine(config: Config) -> Iterator[Finding]:
         try:
             preflight.check(client, model=name, rank=config.update.lora_rank, root=root)
         except EngineError as error:
-            yield broken("engine", str(error), "start it with the missing option")
+            yield broken(str(error), "start it with the missing option")
             return
-    yield ok("engine", f"{url} is compatible")
+    yield ok(f"{url} is compatible")
 
 
-def store(config: Config, owned: bool, serves: bool, now: float) -> Iterator[Finding]:
+def store(config: Config, owned: bool, serves: bool, now: float) -> Iterator[Finding | Check]:
     """Whether it can be read, is whole, of our schema and can be written; and what is held against
     its rows."""
     file = sqlite_file(config.state_dir, config.store.url)
@@ -213,10 +218,10 @@ def store(config: Config, owned: bool, serves: bool, now: float) -> Iterator[Fin
         try:
             schema = _schema(config, database)
             if file is not None:
-                yield from _whole(config, database, file)
-                yield _writable(file)
-                yield _log(file)
-            yield schema
+                yield _whole(config, database, file)
+                yield "writing", _writable(file)
+                yield "log of writes", _log(file)
+            yield "schema", schema
             if database.revision() != migrations.known()[0]:
                 return
             rows = Store(database)
@@ -235,13 +240,13 @@ def store(config: Config, owned: bool, serves: bool, now: float) -> Iterator[Fin
 def _missing(config: Config, file: Path) -> Finding | None:
     """If there is no store, or nothing in it: it may have been lost."""
     if not file.parent.is_dir():
-        return broken("store", f"there is no directory {file.parent}", "fix store.url")
+        return broken(f"there is no directory {file.parent}", "fix store.url")
     if versions := lost(config.state_dir, config.store.url):
         said = f"{file} is empty or missing, but there are {versions} versions: the store was lost"
-        return broken("store", said, host.to_restore(config))
+        return broken(said, host.to_restore(config))
     if file.exists() and file.stat().st_size:
         return None
-    return note("store", f"{file} does not exist yet; `ttrl serve` creates it")
+    return note(f"{file} does not exist yet; `ttrl serve` creates it")
 
 
 def _unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
@@ -249,14 +254,14 @@ def _unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
     said = " ".join(str(error.orig).split())
     if sqlite_file(config.state_dir, config.store.url) is None:
         return broken(
-            "store", f"PostgreSQL: {said}", "start the server, or fix store.url; the data are safe"
+            f"PostgreSQL: {said}", "start the server, or fix store.url; the data are safe"
         )
     if getattr(error.orig, "sqlite_errorname", "").startswith(DAMAGED):
-        return broken("store", f"it is damaged: {said}", host.to_restore(config))
+        return broken(f"it is damaged: {said}", host.to_restore(config))
     mend = "check the file and its directory"
     if "locked" in said:
         mend = "another process holds it (`fuser` on the file names it): stop it, or try again"
-    return broken("store", f"it cannot be read: {said}", mend)
+    return broken(f"it cannot be read: {said}", mend)
 
 
 def _schema(config: Config, database: Database) -> Finding:
@@ -265,24 +270,22 @@ def _schema(config: Config, database: Database) -> Finding:
         ours = metadata.tables.keys() & sa.inspect(connection).get_table_names()
     if revision is None and ours:
         said = f"there are {len(ours)} ttrl tables, but no schema revision"
-        return broken("schema", said, host.to_restore(config))
+        return broken(said, host.to_restore(config))
     return judge_schema(revision, migrations.known())
 
 
 def judge_schema(revision: str | None, known: Sequence[str]) -> Finding:
     """`known` is newest first."""
     if revision is None:
-        return note("schema", "there is no store yet; the daemon creates it")
+        return note("there is no store yet; the daemon creates it")
     if revision == known[0]:
-        return ok("schema", f"revision {revision}")
+        return ok(f"revision {revision}")
     if revision in known:
         return note(
-            "schema",
             f"revision {revision}; the next start migrates it to {known[0]}, after copying an "
-            f"SQLite store to backups/",
+            f"SQLite store to backups/"
         )
     return broken(
-        "schema",
         f"revision {revision} of a newer ttrl; the newest here is {known[0]}",
         "install the ttrl that wrote it, or restore an older backup",
     )
@@ -291,22 +294,21 @@ def judge_schema(revision: str | None, known: Sequence[str]) -> Finding:
 def judge_run(run: Run | None, now: float, owned: bool) -> Finding:
     """A run that claims to be at work."""
     if run is None:
-        return ok("runs", "no run is in progress")
+        return ok("no run is in progress")
     said = f"run {run.id} is {run.state}"
     if not owned:
-        return note("runs", f"{said}, but its process died; the daemon ends it at its next start")
+        return note(f"{said}, but its process died; the daemon ends it at its next start")
     if run.stale(now):
         since = clock(run.heartbeat or run.created)
-        return broken("runs", f"{said}, but has not reported since {since}", "ttrl runs stop")
-    return ok("runs", said)
+        return broken(f"{said}, but has not reported since {since}", "ttrl runs stop")
+    return ok(said)
 
 
 def judge_clock(newest: float | None, now: float) -> Finding:
     """`newest` is the latest time that any row has."""
     if newest is None or newest <= now + SKEW_SECONDS:
-        return ok("clock", "no timestamp is in the future")
+        return ok("no timestamp is in the future")
     return warning(
-        "clock",
         f"the store has timestamps of {clock(newest)}, but it is {clock(now)} now; schedules "
         f"wait until then",
         "set this machine's clock; if it is correct, it was wrong when the rows were written",
@@ -320,22 +322,18 @@ def _newest_time(database: Database) -> float | None:
     return max((at for at in newest if at is not None), default=None)
 
 
-def _whole(config: Config, database: Database, file: Path) -> Iterator[Finding]:
+def _whole(config: Config, database: Database, file: Path) -> Finding:
     with database.read() as connection:
-        said = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
+        result = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
         lost = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    if said != ["ok"]:
-        words = "; ".join(" ".join(each.split()) for each in said)
-        yield broken("store", f"{file} is damaged: {words}", host.to_restore(config))
-    elif lost:
+    if result != ["ok"]:
+        words = "; ".join(" ".join(line.split()) for line in result)
+        return broken(f"{file} is damaged: {words}", host.to_restore(config))
+    if lost:
         tables = ", ".join(sorted({row[0] for row in lost}))
-        yield broken(
-            "store",
-            f"{file}: rows of {tables} refer to missing rows ({len(lost)} times)",
-            host.to_restore(config),
-        )
-    else:
-        yield ok("store", f"{file}, {file.stat().st_size / host.MIB:,.1f} MiB, is intact")
+        dangling = f"rows of {tables} refer to missing rows ({len(lost)} times)"
+        return broken(f"{file}: {dangling}", host.to_restore(config))
+    return ok(f"{file}, {file.stat().st_size / host.MIB:,.1f} MiB, is intact")
 
 
 def _writable(file: Path) -> Finding:
@@ -349,11 +347,10 @@ def _writable(file: Path) -> Finding:
             connection.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
         return broken(
-            "writing",
             f"cannot write to {file}: {error}",
             "find the process that has it open (`fuser`), or fix the file's permissions",
         )
-    return ok("writing", "the store is writable")
+    return ok("the store is writable")
 
 
 def _log(file: Path) -> Finding:
@@ -361,9 +358,8 @@ def _log(file: Path) -> Finding:
     size = wal.stat().st_size if wal.exists() else 0
     said = f"the write-ahead log has {size / host.MIB:,.1f} MiB"
     if size <= LONG_WAL:
-        return ok("log of writes", said)
+        return ok(said)
     return warning(
-        "log of writes",
         f"{said}: a long read keeps it from being merged into the store",
         "stop other processes that have the store open, or restart the daemon",
     )
@@ -389,24 +385,22 @@ def _versions(config: Config, store: Store) -> Iterator[Finding]:
     for name, why in wrong.items():
         if name == wanted:
             yield broken(
-                "versions",
                 f"the wanted version cannot be served: {why}",
                 f"{put_back}, or `ttrl adapters promote` another; a roll-back would quarantine "
                 f"its training questions",
             )
         elif name == previous:
-            yield warning("versions", f"the previous version cannot be served: {why}", put_back)
+            yield warning(f"the previous version cannot be served: {why}", put_back)
         else:
-            yield note("versions", why, f"{put_back}, if you miss it")
+            yield note(why, f"{put_back}, if you miss it")
     if wanted is not None and wanted not in {row.name for row in rows}:
         said = f"{wanted} should be live, but is no version here or has no files"
-        yield broken("versions", said, "`ttrl adapters promote` another, or base")
+        yield broken(said, "`ttrl adapters promote` another, or base")
     elif not wrong:
-        yield ok("versions", f"{len(rows)}, all intact; wanted is {wanted or 'the base model'}")
+        yield ok(f"{len(rows)}, all intact; wanted is {wanted or 'the base model'}")
     strange = {path.name for path in root.glob("[!.]*")} - {row.name for row in every}
     if strange and store.runs.active() is None:  # a run that publishes is about to write a row
         yield note(
-            "versions",
             f"not in the store: {', '.join(sorted(strange))}; they are not served; a run that died "
             f"while publishing, or a restore, leaves such files",
             f"delete them from {root} if you do not need them",
@@ -417,9 +411,8 @@ def _serving(store: Store) -> Finding:
     """Whether a running daemon serves what is wanted."""
     wanted, now = store.adapters.wanted().adapter, store.adapters.serving()
     if now.adapter == wanted:
-        return ok("serving", f"{wanted or 'the base model'}, as wanted")
+        return ok(f"{wanted or 'the base model'}, as wanted")
     return broken(
-        "serving",
         f"{now.adapter or 'the base model'} is live, not {wanted or 'the base model'}: "
         f"{now.reason}",
         "fix that, then `ttrl adapters promote NAME`; or `ttrl adapters rollback`",
