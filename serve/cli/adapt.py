@@ -208,7 +208,6 @@ def _say_plan(plan: Mapping[str, Any]) -> None:
 def _by_daemon(
     config: Config, store: Store, request: Mapping[str, Any], as_json: bool
 ) -> Run | None:
-    """The run, once it has ended; None when no daemon is up."""
     with _interrupts() as interrupts:
         answer = ask_daemon(config, "POST", "/admin/runs", request)
         if answer is None:

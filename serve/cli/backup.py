@@ -7,9 +7,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 from rich.console import Console
@@ -130,16 +130,13 @@ def _back_up(config: Config, file: Path, piped: bool, store: bool) -> Manifest:
     sizes = archive.size_of(state_dir, url, store=store)
     beside = Path(tempfile.gettempdir()) if piped else file.absolute().parent
     _require_room(beside, sizes[0] + (0 if piped else sum(sizes)))
-    with tempfile.TemporaryDirectory(prefix=".ttrl-backup-", dir=beside) as work:
-
-        def write(out: IO[bytes]) -> Manifest:
-            with _progress("backing up", sum(sizes)) as advance:
-                return archive.write(out, state_dir, url, Path(work), advance, store=store)
-
-        if piped:
-            return write(sys.stdout.buffer)
-        with whole(file) as out:
-            return write(out)
+    target = nullcontext(sys.stdout.buffer) if piped else whole(file)
+    with (
+        tempfile.TemporaryDirectory(prefix=".ttrl-backup-", dir=beside) as work,
+        target as out,
+        _progress("backing up", sum(sizes)) as advance,
+    ):
+        return archive.write(out, state_dir, url, Path(work), advance, store=store)
 
 
 def _require_room(directory: Path, size: int) -> None:

@@ -137,7 +137,6 @@ def _lines(measured: Measured) -> Iterator[str]:
 
 
 def quality_lines(quality: Quality) -> Iterator[str]:
-    """A line for each thing that is known."""
     numbers = quality.numbers()
     yield f"asked        {counted(quality.questions, 'question')}, {quality.labelled} labelled"
     yield f"agreement    {quality.agreement:.1%} of the answers match their majority"

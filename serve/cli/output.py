@@ -46,12 +46,10 @@ def found_or_fail() -> Iterator[None]:
 
 
 def print_json(value: object) -> None:
-    """One line of JSON on standard output."""
     click.echo(json.dumps(value, default=str))
 
 
 def tell(as_json: bool, words: str, **result: object) -> None:
-    """The result of a command, in words or for programs."""
     print_json(result) if as_json else click.echo(words)
 
 

@@ -229,7 +229,6 @@ def _plain(text: str) -> str:
 
 
 def _words(purged: Purged, stores: Sequence[str]) -> str:
-    """What goes, a line each."""
     lines = [f"{counted(purged.questions, 'question')}, with votes, samples and labels"]
     if not purged.anything:
         lines = [NOTHING]

@@ -199,7 +199,6 @@ def import_(config: Config, file: Path, as_json: bool) -> None:
 
 
 def _show_vote(vote: Mapping[str, Any]) -> None:
-    """Who said what, a bar for each answer, in order of votes."""
     drawn = "decided early" if vote["stop"] == Stop.DECIDED else "all samples drawn"
     click.echo(
         f"\nrun {vote['run_id']}, draw {vote['step']}, {vote['version']}, {clock(vote['at'])}: "

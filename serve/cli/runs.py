@@ -91,7 +91,6 @@ def report(config: Config, run_id: int, file: Path) -> None:
 
 
 def write_report(store: Store, run_id: int, file: Path) -> None:
-    """Write the page about a run; a failure ends the command."""
     from serve.web.html import run_page
 
     with found_or_fail():
@@ -182,7 +181,6 @@ class Board:
 
 
 def _line(observation: Observation) -> str | None:
-    """What is new, in a line."""
     match observation.kind:
         case "step":
             step, agree, _, cut, _, mismatch, effective, seconds = _step_cells(observation)

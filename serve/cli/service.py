@@ -101,7 +101,18 @@ def install(
         tell(as_json, words, units={str(path): text for path, text in wanted.items()})
         return
     for each in filter(None, (program, vllm)):
-        _refuse_unusable(each)
+        if not str(each).isprintable() or set("'\"\\").intersection(str(each)):
+            fail(
+                f"systemd cannot run a program named {each}: install it under another name", code=2
+            )
+        if not each.is_absolute() or not os.access(each, os.X_OK) or each.is_dir():
+            fail(f"{each} is not an executable file: give its absolute path", code=2)
+        if found := hidden(each):
+            fail(
+                f"the unit could not run {each}: it cannot see {found[0]} ({found[1]}=yes); "
+                "install it elsewhere, such as in /opt, with a Python that every user may run",
+                code=2,
+            )
     try:
         written = _write(wanted, force)
     except OSError as error:
@@ -112,20 +123,6 @@ def install(
     lines = [f"{path}: {'written' if new else 'unchanged'}" for path, new in written.items()]
     lines += ["Next, as root:", *_next_steps([path.name for path in wanted])]
     tell(as_json, "\n".join(lines), written=written)
-
-
-def _refuse_unusable(program: Path) -> None:
-    if not str(program).isprintable() or set("'\"\\").intersection(str(program)):
-        fail(f"systemd cannot run a program named {program}: install it under another name", code=2)
-    if not program.is_absolute() or not os.access(program, os.X_OK) or program.is_dir():
-        fail(f"{program} is not an executable file: give its absolute path", code=2)
-    if found := hidden(program):
-        path, setting = found
-        fail(
-            f"the unit could not run {program}: it cannot see {path} ({setting}=yes); install "
-            "it elsewhere, such as in /opt, with a Python that every user may run",
-            code=2,
-        )
 
 
 def _write(units: Mapping[Path, str], force: bool) -> dict[str, bool]:

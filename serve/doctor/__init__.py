@@ -127,7 +127,6 @@ def _client(owner: Owner, url: str | None) -> httpx2.Client:
 
 
 def model(config: Config) -> Finding:
-    """Whether the base model is there."""
     name = config.model.name
     if not name:
         mend = "give the daemon's configuration: --config FILE, or --set model.name=NAME"
@@ -160,7 +159,6 @@ def gpu_memory(config: Config) -> Iterator[Finding]:
 
 
 def keys(config: Config) -> Iterator[Finding]:
-    """Whether those who may ask are known."""
     if (file := config.gateway.keys) is None:
         return
     try:
@@ -171,7 +169,6 @@ def keys(config: Config) -> Iterator[Finding]:
 
 
 def ports(config: Config) -> Iterator[Finding]:
-    """Whether what a daemon would listen on is free."""
     wanted = [("gateway", config.gateway.host, config.gateway.port, broken)]
     if config.admin.port is not None:
         wanted.append(("admin", config.admin.host, config.admin.port, warning))
@@ -218,9 +215,7 @@ def store(config: Config, owned: bool, serves: bool, now: float) -> Iterator[Fin
         try:
             schema = _schema(config, database)
             if file is not None:
-                yield _whole(config, database, file)
-                yield "writing", _writable(file)
-                yield "log of writes", _log(file)
+                yield from _sqlite(config, database, file)
             yield "schema", schema
             if database.revision() != migrations.known()[0]:
                 return
@@ -250,7 +245,6 @@ def _missing(config: Config, file: Path) -> Finding | None:
 
 
 def _unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
-    """What it means that the store could not be read."""
     said = " ".join(str(error.orig).split())
     if sqlite_file(config.state_dir, config.store.url) is None:
         return broken(
@@ -292,7 +286,6 @@ def judge_schema(revision: str | None, known: Sequence[str]) -> Finding:
 
 
 def judge_run(run: Run | None, now: float, owned: bool) -> Finding:
-    """A run that claims to be at work."""
     if run is None:
         return ok("no run is in progress")
     said = f"run {run.id} is {run.state}"
@@ -322,47 +315,44 @@ def _newest_time(database: Database) -> float | None:
     return max((at for at in newest if at is not None), default=None)
 
 
-def _whole(config: Config, database: Database, file: Path) -> Finding:
+def _sqlite(config: Config, database: Database, file: Path) -> Iterator[Finding | Check]:
+    """Whether its file is whole, can be written, and is merged with its write-ahead log."""
     with database.read() as connection:
         result = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
         lost = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     if result != ["ok"]:
         words = "; ".join(" ".join(line.split()) for line in result)
-        return broken(f"{file} is damaged: {words}", host.to_restore(config))
-    if lost:
+        yield broken(f"{file} is damaged: {words}", host.to_restore(config))
+    elif lost:
         tables = ", ".join(sorted({row[0] for row in lost}))
         dangling = f"rows of {tables} refer to missing rows ({len(lost)} times)"
-        return broken(f"{file}: {dangling}", host.to_restore(config))
-    return ok(f"{file}, {file.stat().st_size / host.MIB:,.1f} MiB, is intact")
+        yield broken(f"{file}: {dangling}", host.to_restore(config))
+    else:
+        yield ok(f"{file}, {file.stat().st_size / host.MIB:,.1f} MiB, is intact")
 
-
-def _writable(file: Path) -> Finding:
-    """Takes the writers' lock and gives it back at once, having written nothing. The connection
-    that looks is still open, so that closing this one brings nothing into the file."""
+    # Takes the writers' lock and gives it back at once, having written nothing. The connection that
+    # looks is still open, so that closing this one brings nothing into the file.
     uri = f"file:{quote(str(file))}?mode=rw"
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS)) as connection:
-            connection.isolation_level = None
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
+        with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS)) as writer:
+            writer.isolation_level = None
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
-        return broken(
-            f"cannot write to {file}: {error}",
-            "find the process that has it open (`fuser`), or fix the file's permissions",
-        )
-    return ok("the store is writable")
+        mend = "find the process that has it open (`fuser`), or fix the file's permissions"
+        yield "writing", broken(f"cannot write to {file}: {error}", mend)
+    else:
+        yield "writing", ok("the store is writable")
 
-
-def _log(file: Path) -> Finding:
     wal = file.with_name(f"{file.name}-wal")
     size = wal.stat().st_size if wal.exists() else 0
     said = f"the write-ahead log has {size / host.MIB:,.1f} MiB"
-    if size <= LONG_WAL:
-        return ok(said)
-    return warning(
-        f"{said}: a long read keeps it from being merged into the store",
-        "stop other processes that have the store open, or restart the daemon",
-    )
+    if size > LONG_WAL:
+        said += ": a long read keeps it from being merged into the store"
+        mend = "stop other processes that have the store open, or restart the daemon"
+        yield "log of writes", warning(said, mend)
+    else:
+        yield "log of writes", ok(said)
 
 
 def _versions(config: Config, store: Store) -> Iterator[Finding]:

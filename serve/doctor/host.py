@@ -109,7 +109,6 @@ def _installed(name: str) -> str | None:
 
 
 def vllm(python: str) -> Finding:
-    """Whether this Python has it."""
     try:
         asked = subprocess.run(
             [python, "-c", ASK_FOR_VLLM], capture_output=True, text=True, timeout=ASK_SECONDS
@@ -135,7 +134,6 @@ class Access:
 
 
 def directory(state_dir: Path) -> Finding:
-    """Whether it is there and ours."""
     if not state_dir.exists():
         return note(f"{state_dir} does not exist yet; `ttrl serve` creates it")
     if not state_dir.is_dir():
@@ -154,7 +152,6 @@ def _access(path: Path) -> Access:
 
 
 def judge_access(top: Access, inside: Sequence[Access], us: int) -> Finding:
-    """What the daemon can use and nobody else can read."""
     if us not in (0, top.uid):
         return broken(
             f"{top.name} belongs to user {top.uid}, but this is user {us}",
