@@ -41,9 +41,7 @@ def resolve_options(command: Command) -> Command:
 
     @click.option("--config", "-c", "config_file", type=PATH, help="A YAML file.")
     @click.option(
-        "--state-dir",
-        type=click.Path(path_type=Path, readable=False),
-        help="The state directory.",
+        "--state-dir", type=click.Path(path_type=Path, readable=False), help="The state directory."
     )
     @click.option(
         "--set",

@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 @click.option("--model", help="The base model: a directory or a Hugging Face Hub name.")
 @click.option("--served-name", help="The model name that clients use, if not the model's own.")
 @click.option(
-    "--engine",
-    type=click.Choice([kind.value for kind in EngineKind]),
-    help="The engine to start.",
+    "--engine", type=click.Choice([kind.value for kind in EngineKind]), help="The engine to start."
 )
 @click.option("--engine-url", help="Use a running engine, and its model.")
 @click.option("--host", help="Address to listen on; loopback by default.")

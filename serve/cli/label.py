@@ -37,11 +37,7 @@ KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo t
 @click.option("--answer", default="", help="The correct answer, with --judge ID neither.")
 @standard_options
 def label(
-    config: Config,
-    listed: bool,
-    judge: tuple[int, str] | None,
-    answer: str,
-    as_json: bool,
+    config: Config, listed: bool, judge: tuple[int, str] | None, answer: str, as_json: bool
 ) -> None:
     """Judge answers to questions of your users: where the live version and a candidate disagree,
     and a few at random. Which side is which is not shown. The question becomes a labelled probe.
