@@ -237,25 +237,25 @@ def _missing(config: Config, file: Path) -> Finding | None:
     if not file.parent.is_dir():
         return broken(f"there is no directory {file.parent}", "fix store.url")
     if versions := lost(config.state_dir, config.store.url):
-        said = f"{file} is empty or missing, but there are {versions} versions: the store was lost"
-        return broken(said, host.to_restore(config))
+        what = f"{file} is empty or missing, but there are {versions} versions: the store was lost"
+        return broken(what, host.to_restore(config))
     if file.exists() and file.stat().st_size:
         return None
     return note(f"{file} does not exist yet; `ttrl serve` creates it")
 
 
 def _unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
-    said = " ".join(str(error.orig).split())
+    what = " ".join(str(error.orig).split())
     if sqlite_file(config.state_dir, config.store.url) is None:
         return broken(
-            f"PostgreSQL: {said}", "start the server, or fix store.url; the data are safe"
+            f"PostgreSQL: {what}", "start the server, or fix store.url; the data are safe"
         )
     if getattr(error.orig, "sqlite_errorname", "").startswith(DAMAGED):
-        return broken(f"it is damaged: {said}", host.to_restore(config))
+        return broken(f"it is damaged: {what}", host.to_restore(config))
     mend = "check the file and its directory"
-    if "locked" in said:
+    if "locked" in what:
         mend = "another process holds it (`fuser` on the file names it): stop it, or try again"
-    return broken(f"it cannot be read: {said}", mend)
+    return broken(f"it cannot be read: {what}", mend)
 
 
 def _schema(config: Config, database: Database) -> Finding:
@@ -263,8 +263,8 @@ def _schema(config: Config, database: Database) -> Finding:
     with database.read() as connection:
         ours = metadata.tables.keys() & sa.inspect(connection).get_table_names()
     if revision is None and ours:
-        said = f"there are {len(ours)} ttrl tables, but no schema revision"
-        return broken(said, host.to_restore(config))
+        what = f"there are {len(ours)} ttrl tables, but no schema revision"
+        return broken(what, host.to_restore(config))
     return judge_schema(revision, migrations.known())
 
 
@@ -288,13 +288,13 @@ def judge_schema(revision: str | None, known: Sequence[str]) -> Finding:
 def judge_run(run: Run | None, now: float, owned: bool) -> Finding:
     if run is None:
         return ok("no run is in progress")
-    said = f"run {run.id} is {run.state}"
+    what = f"run {run.id} is {run.state}"
     if not owned:
-        return note(f"{said}, but its process died; the daemon ends it at its next start")
+        return note(f"{what}, but its process died; the daemon ends it at its next start")
     if run.stale(now):
         since = clock(run.heartbeat or run.created)
-        return broken(f"{said}, but has not reported since {since}", "ttrl runs stop")
-    return ok(said)
+        return broken(f"{what}, but has not reported since {since}", "ttrl runs stop")
+    return ok(what)
 
 
 def judge_clock(newest: float | None, now: float) -> Finding:
@@ -346,13 +346,13 @@ def _sqlite(config: Config, database: Database, file: Path) -> Iterator[Finding 
 
     wal = file.with_name(f"{file.name}-wal")
     size = wal.stat().st_size if wal.exists() else 0
-    said = f"the write-ahead log has {size / host.MIB:,.1f} MiB"
+    what = f"the write-ahead log has {size / host.MIB:,.1f} MiB"
     if size > LONG_WAL:
-        said += ": a long read keeps it from being merged into the store"
+        what += ": a long read keeps it from being merged into the store"
         mend = "stop other processes that have the store open, or restart the daemon"
-        yield "log of writes", warning(said, mend)
+        yield "log of writes", warning(what, mend)
     else:
-        yield "log of writes", ok(said)
+        yield "log of writes", ok(what)
 
 
 def _versions(config: Config, store: Store) -> Iterator[Finding]:
@@ -384,8 +384,8 @@ def _versions(config: Config, store: Store) -> Iterator[Finding]:
         else:
             yield note(why, f"{put_back}, if you miss it")
     if wanted is not None and wanted not in {row.name for row in rows}:
-        said = f"{wanted} should be live, but is no version here or has no files"
-        yield broken(said, "`ttrl adapters promote` another, or base")
+        what = f"{wanted} should be live, but is no version here or has no files"
+        yield broken(what, "`ttrl adapters promote` another, or base")
     elif not wrong:
         yield ok(f"{len(rows)}, all intact; wanted is {wanted or 'the base model'}")
     strange = {path.name for path in root.glob("[!.]*")} - {row.name for row in every}

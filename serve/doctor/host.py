@@ -186,14 +186,14 @@ def disk(config: Config) -> Finding:
 
 def judge_room(state_dir: Path, free: int, need: int) -> Finding:
     """`need` bytes are for the next run and one copy of the store."""
-    said = f"{free / MIB:,.0f} MiB are free in {state_dir}"
+    what = f"{free / MIB:,.0f} MiB are free in {state_dir}"
     movable = f"backups/ and, after a restore, replaced-*/ in {state_dir} can be moved away"
     mend = f"free some space: {movable}"
     if free < LEAST_FREE:
-        return broken(f"only {said}", mend)
+        return broken(f"only {what}", mend)
     if free < need:
-        return warning(f"{said}; a run and a copy of the store need {need / MIB:,.0f}", mend)
-    return ok(said)
+        return warning(f"{what}; a run and a copy of the store need {need / MIB:,.0f}", mend)
+    return ok(what)
 
 
 def leftovers(state_dir: Path, active: int | None) -> Iterator[Finding]:
@@ -227,14 +227,14 @@ def judge_backup(newest: backup.Newest | None, now: float) -> Finding:
     if newest is None:
         return note("there is no backup yet", mend)
     days = (now - newest.at) / DAY
-    said = f"the newest is {days:.1f} days old"
+    what = f"the newest is {days:.1f} days old"
     if newest.file:
-        said += f", and the newest file {newest.file}" if newest.piped else f": {newest.file}"
+        what += f", and the newest file {newest.file}" if newest.piped else f": {newest.file}"
     if newest.file and not Path(newest.file).exists():
-        return warning(f"{said}, but that file no longer exists", mend)
+        return warning(f"{what}, but that file no longer exists", mend)
     if days > OLD_DAYS:
-        return warning(said, mend)
-    return ok(said)
+        return warning(what, mend)
+    return ok(what)
 
 
 def to_restore(config: Config) -> str:
