@@ -20,8 +20,8 @@ import click
 import httpx2
 import openai
 
+from serve.cli.demo import MODEL, daemon
 from serve.daemon.observer import STANDING, Observer
-from serve.demo import MODEL, daemon
 from ttrl.metrics import Metrics
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store

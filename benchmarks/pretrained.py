@@ -31,8 +31,8 @@ import torch
 import yaml
 from scipy import stats
 
-from serve import demo
-from serve.demo import Daemon, DemoFailed
+from serve.cli import demo
+from serve.cli.demo import Daemon, DemoFailed
 from serve.state import prepare
 from ttrl.answers import Reader
 from ttrl.evaluation.probes import Label

@@ -29,7 +29,7 @@ import openai
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.versions import Made, make, publish
-from serve.demo import ENGINES, MODEL, Daemon, daemon, ttrl
+from serve.cli.demo import ENGINES, MODEL, Daemon, daemon, ttrl
 from serve.state import owner_of
 from ttrl.config import EngineKind
 from ttrl.demo.questions import make_problems

@@ -19,7 +19,7 @@ import click
 import openai
 import psutil
 
-from serve.demo import MODEL, Daemon, daemon
+from serve.cli.demo import MODEL, Daemon, daemon
 from serve.state import owner_of
 from ttrl import datasets
 from ttrl.config import RecordConfig

@@ -12,7 +12,7 @@ from benchmarks.laboratory import teachers
 from benchmarks.laboratory.bench import BASE, Bench
 from benchmarks.laboratory.mixtures import Kind, Mixture, Questions, Size
 from jobs.run import execute
-from serve.demo import SETTINGS
+from serve.cli.demo import SETTINGS
 from ttrl.config import Config
 from ttrl.config.loading import load
 from ttrl.demo import model_dir

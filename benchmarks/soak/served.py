@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from serve.demo import SETTINGS, ttrl
+from serve.cli.demo import SETTINGS, ttrl
 from ttrl.demo import model_dir
 from ttrl.engine.process import free_port
 

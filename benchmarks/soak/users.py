@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 
-from serve.demo import MODEL
+from serve.cli.demo import MODEL
 
 AT_ONCE = 4
 PAUSE_SECONDS = 0.2

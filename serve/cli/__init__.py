@@ -16,39 +16,28 @@ from typing import Any
 import click
 
 COMMANDS = {
-    "serve": ("serve.cli.daemon", "serve", "Run the daemon in front of an engine."),
-    "adapt": ("serve.cli.adapt", "adapt", "Run one training run now."),
-    "assess": (
-        "serve.cli.measure",
-        "assess",
-        "Estimate the training signal in a log of questions.",
-    ),
-    "measure": ("serve.cli.measure", "measure", "Measure how good the live version is."),
-    "status": ("serve.cli.status", "status", "Show queue, live adapter, last and next run."),
-    "page": ("serve.cli.status", "page", "Print a link to the operator's page."),
-    "pause": ("serve.cli.status", "pause", "Pause scheduled runs."),
-    "resume": ("serve.cli.status", "resume", "Resume scheduled runs."),
-    "runs": ("serve.cli.runs", "runs", "List runs, show one, stop one."),
-    "adapters": (
-        "serve.cli.adapters",
-        "adapters",
-        "List, show, promote, roll back and export versions.",
-    ),
-    "probes": ("serve.cli.probes", "probes", "Add, list and remove labelled probes."),
-    "label": ("serve.cli.label", "label", "Judge answers side by side to label probes."),
-    "questions": (
-        "serve.cli.questions",
-        "questions",
-        "List, release, delete, purge and export questions.",
-    ),
-    "keys": ("serve.cli.keys", "keys", "Add, list and remove API keys."),
-    "backup": ("serve.cli.backup", "backup", "Copy store and versions into one file."),
-    "restore": ("serve.cli.backup", "restore", "Restore store and versions from a backup."),
-    "doctor": ("serve.cli.doctor", "doctor", "Check the installation and say how to fix it."),
-    "config": ("serve.cli.config", "config", "Show or check the configuration."),
-    "service": ("serve.cli.service", "service", "Write systemd units."),
-    "demo": ("serve.demo", "demo", "Try the whole loop in minutes on a laptop."),
+    "serve": ("daemon", "Run the daemon in front of an engine."),
+    "adapt": ("adapt", "Run one training run now."),
+    "assess": ("measure", "Estimate the training signal in a log of questions."),
+    "measure": ("measure", "Measure how good the live version is."),
+    "status": ("status", "Show queue, live adapter, last and next run."),
+    "page": ("status", "Print a link to the operator's page."),
+    "pause": ("status", "Pause scheduled runs."),
+    "resume": ("status", "Resume scheduled runs."),
+    "runs": ("runs", "List runs, show one, stop one."),
+    "adapters": ("adapters", "List, show, promote, roll back and export versions."),
+    "probes": ("probes", "Add, list and remove labelled probes."),
+    "label": ("label", "Judge answers side by side to label probes."),
+    "questions": ("questions", "List, release, delete, purge and export questions."),
+    "keys": ("keys", "Add, list and remove API keys."),
+    "backup": ("backup", "Copy store and versions into one file."),
+    "restore": ("backup", "Restore store and versions from a backup."),
+    "doctor": ("doctor", "Check the installation and say how to fix it."),
+    "config": ("daemon", "Show or check the configuration."),
+    "service": ("service", "Write systemd units."),
+    "demo": ("demo", "Try the whole loop in minutes on a laptop."),
 }
+"""Each with its module in this room, and its line of help."""
 
 
 class Group(click.Group):
@@ -75,10 +64,10 @@ class LazyGroup(Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
-            from serve.cli.common import Failure, known_failures
+            from serve.cli.output import Failure
 
-            if isinstance(error, known_failures()):
-                raise Failure(str(error), 1) from error
+            if isinstance(error, _known_failures()):
+                raise Failure(str(error)) from error
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -87,13 +76,37 @@ class LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, name, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), name)
+        module = importlib.import_module(f"serve.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _known_failures() -> tuple[type[Exception], ...]:
+    """What ends a command with its message as a sentence."""
+    from jobs.sampling import MeaningRefused
+    from serve.gateway.keys import KeysUnreadable
+    from serve.gateway.server import PortInUse
+    from serve.state import StateDirError
+    from ttrl.adapters.versions import AdapterDamaged
+    from ttrl.backup import BackupError
+    from ttrl.config.loading import ConfigError
+    from ttrl.datasets import QuestionsUnreadable
+    from ttrl.engine.client import EngineError
+    from ttrl.redaction import RedactionFailed
+    from ttrl.rewards import RewardUnknown
+    from ttrl.store import StoreError
+    from ttrl.store.adapters import AdapterGone
+    from ttrl.store.runs import RunBusy
+
+    return (
+        StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
+        AdapterGone, MeaningRefused, BackupError, KeysUnreadable, QuestionsUnreadable,
+        RedactionFailed, RewardUnknown,
+    )  # fmt: skip
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -14,23 +14,21 @@ import click
 
 from jobs import selection
 from serve.cli.common import (
+    PATH,
     Resolve,
     ask_daemon,
-    counted,
-    fail,
-    labels_words,
+    json_option,
     look_store,
     open_store,
-    print_json,
     redacted,
+    resolve_options,
     run_config,
-    say,
     settle,
-    standard_options,
 )
 from serve.cli.daemon import share_card, waiting, with_model
+from serve.cli.output import counted, fail, labels_words, print_json, say
 from serve.cli.questions import REASONS
-from serve.cli.runs import Following, write_report
+from serve.cli.runs import following, write_report
 from serve.views import run_report
 from ttrl import logs
 from ttrl.config import Config
@@ -53,7 +51,7 @@ CODES = {
 @click.option(
     "--questions",
     "file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Train on these (JSONL or plain lines) instead of the recorded questions; they are "
     "recorded too.",
 )
@@ -67,7 +65,8 @@ CODES = {
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be selected, sampled and spent; train nothing."
 )
-@standard_options
+@json_option
+@resolve_options
 def adapt(
     resolve: Resolve,
     file: Path | None,
@@ -82,51 +81,49 @@ def adapt(
     A daemon's runs go by its settings; --steps and --set change some of them for this run.
     Interrupting stops the run; users are served all the while.
     """
+    from ttrl import datasets
+
     resolved = resolve({"model.name": model, "update.steps": steps})
     if report is not None and not report.resolve().parent.is_dir():
         fail(f"cannot write {report}: there is no directory {report.parent}", code=2)
     config, changes = run_config(resolved)
-    questions = None if file is None else _read(file, config)
+    questions = None
+    if file is not None:
+        questions = datasets.read_questions(file, max_chars=config.record.max_chars)
+        questions = redacted(config, questions)
     if dry_run:
         with look_store(config, empty=True) as store:
-            _say_plan(_plan(config, store, questions), as_json)
+            plan = _plan(config, store, questions)
+        print_json(plan) if as_json else _say_plan(plan)
         return
     with open_store(config, create=True) as store:
-        request = _request(config, store, questions, changes)
+        request: dict[str, Any] = {"overrides": changes} if changes else {}
+        if questions is not None:
+            now = time.time()
+            store.questions.record(
+                [Recorded(question, now) for question in questions],
+                holdout=config.gate.holdout,
+                origin=Origin.FILE,
+            )
+            request["hashes"] = [question.hash for question in questions]
         run = _by_daemon(config, store, request, as_json)
         if run is None:
             config = with_model(config)
             logs.configure("warning")
             config = share_card(config)
             run = _by_itself(config, request, as_json)
-        _say_end(run, as_json)
+        if as_json:
+            print_json(run_report(run))
+        else:
+            say(f"Run {run.id} ended: {run.state}. {run.reason}")
+            if run.state is RunState.HELD:
+                click.echo(
+                    f"Look at it with `ttrl adapters show {run.adapter}`, "
+                    f"serve it with `ttrl adapters promote {run.adapter}`."
+                )
         if report is not None:
             write_report(store, run.id, report)
     raise SystemExit(CODES.get(run.state, 1))
-
-
-def _read(file: Path, config: Config) -> list[Question]:
-    from ttrl import datasets
-
-    return redacted(config, datasets.read_questions(file, max_chars=config.record.max_chars))
-
-
-def _request(
-    config: Config,
-    store: Store,
-    questions: Sequence[Question] | None,
-    changes: Mapping[str, Any],
-) -> dict[str, Any]:
-    overrides = {"overrides": changes} if changes else {}
-    if questions is None:
-        return overrides
-    now = time.time()
-    store.questions.record(
-        [Recorded(question, now) for question in questions],
-        holdout=config.gate.holdout,
-        origin=Origin.FILE,
-    )
-    return {**overrides, "hashes": [question.hash for question in questions]}
 
 
 def _plan(config: Config, store: Store, questions: Sequence[Question] | None) -> dict[str, Any]:
@@ -138,35 +135,28 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     probing = {row.question.hash: row.question for row in traffic}
     descent, left_out = selection.descent(config, store), {}
     if questions is None:
-        found = selection.candidates(config, store, descent)
-        apart = probes.apart(store, (row.question for row in found))
+        rows = selection.candidates(config, store, descent)
+        apart = probes.apart(store, (row.question for row in rows))
         selected = selection.select(
-            config, store, descent, [r for r in found if not apart.like(r.question)]
+            config, store, descent, [row for row in rows if not apart.like(row.question)]
         )
         questions, left_out = [row.question for row in selected.chosen], selected.counts
     else:
         unseen = store.holdout.among(questions, share=config.gate.holdout)
-        probing |= {each.hash: each for each in questions if each.hash in unseen}
-        questions = [each for each in questions if each.hash not in unseen]
+        probing |= {question.hash: question for question in questions if question.hash in unseen}
+        questions = [question for question in questions if question.hash not in unseen]
         apart = probes.apart(store, questions)
-    chosen = sum(not apart.like(each) for each in questions)
+    chosen = sum(not apart.like(question) for question in questions)
     steps = config.update.steps_over(chosen, descent.updates) if chosen else 0
-    held_out = list(probing.values())[: config.gate.probes]
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
-    from_base = store.adapters.serving().adapter is None
     last, hours = store.runs.last_judged(), None
     if last and last.samples and last.started is not None and last.finished is not None:
         pace = (last.finished - last.started) / last.samples  # all of the run goes into it
         hours = round(samples * pace / 3600, 2)
     usage = store.questions.usage(config.gate.min_probes)
-    judging = probes.cost(
-        config,
-        steps,
-        labelled,
-        held_out,
-        usage,
-        from_base=from_base,
-    )
+    held_out = list(probing.values())[: config.gate.probes]
+    from_base = store.adapters.serving().adapter is None
+    judging = probes.cost(config, steps, labelled, held_out, usage, from_base=from_base)
     return {
         "questions": chosen,
         "left_out": left_out,
@@ -186,10 +176,7 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     }
 
 
-def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(plan)
-        return
+def _say_plan(plan: Mapping[str, Any]) -> None:
     for why, count in plan["left_out"].items():
         click.echo(f"{count} wait for a later run: {REASONS[why]}.")
     if not plan["questions"]:
@@ -221,13 +208,12 @@ def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
 def _by_daemon(
     config: Config, store: Store, request: Mapping[str, Any], as_json: bool
 ) -> Run | None:
-    """The run, once it has ended; None when no daemon is up."""
     with _interrupts() as interrupts:
         answer = ask_daemon(config, "POST", "/admin/runs", request)
         if answer is None:
             return None
-        with Following(store, answer["run"], silent=as_json) as shown:
-            while not (run := shown.look()).state.ended:
+        with following(store, answer["run"], silent=as_json) as look:
+            while not (run := look()).state.ended:
                 if interrupts:
                     interrupts.clear()
                     ask_daemon(config, "POST", "/admin/runs/stop")
@@ -246,10 +232,10 @@ def _by_daemon(
 def _interrupts() -> Iterator[list[int]]:
     """Ctrl-C adds to a list: as an exception it might come before it is known which run to stop, or
     be lost in somebody's callback."""
-    found: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: found.append(number))
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
-        yield found
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -266,8 +252,8 @@ def _by_itself(config: Config, request: Mapping[str, Any], as_json: bool) -> Run
             on_signals([this.cancel], [parts.end_now])
             await parts.engine.start(waiting("the engine is starting"))
             begun = await parts.runs.start(Trigger.OPERATOR, request)
-            with Following(parts.store, begun.id, silent=as_json) as shown:
-                while not (run := shown.look()).state.ended:  # noqa: ASYNC110 - another process
+            with following(parts.store, begun.id, silent=as_json) as look:
+                while not (run := look()).state.ended:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(LOOK_SECONDS)
             await parts.runs.wait()
             await parts.reconciler.settle()
@@ -277,13 +263,3 @@ def _by_itself(config: Config, request: Mapping[str, Any], as_json: bool) -> Run
         return asyncio.run(alone())
     except asyncio.CancelledError:
         fail("stopped by the operator; see `ttrl runs list` for the state of the run")
-
-
-def _say_end(run: Run, as_json: bool) -> None:
-    if as_json:
-        print_json(run_report(run))
-    else:
-        say(f"Run {run.id} ended: {run.state}. {run.reason}")
-        if run.state is RunState.HELD:
-            click.echo(f"Look at it with `ttrl adapters show {run.adapter}`, ", nl=False)
-            click.echo(f"serve it with `ttrl adapters promote {run.adapter}`.")

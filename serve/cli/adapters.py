@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -15,18 +14,14 @@ from rich.tree import Tree
 
 from jobs.selection import WORDS, Begins
 from serve.cli import Group
-from serve.cli.common import (
-    Resolve,
+from serve.cli.common import PATH, look_store, open_store, settle, standard_options
+from serve.cli.output import (
     counted,
     echo_fields,
     fail,
-    look_store,
-    one_line,
-    open_store,
+    found_or_fail,
     print_json,
     print_table,
-    settle,
-    standard_options,
     tell,
 )
 from serve.views import Branch, branches, verdicts
@@ -34,7 +29,7 @@ from ttrl.adapters.versions import AdapterDamaged, verify
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.store import Store
-from ttrl.store.adapters import GONE, AdapterRow, Author
+from ttrl.store.adapters import GONE, Author
 from ttrl.store.questions import QuestionState
 
 STYLES = {
@@ -53,53 +48,56 @@ def adapters() -> None:
 
 @adapters.command("list")
 @standard_options
-def list_(resolve: Resolve, as_json: bool) -> None:
+def list_(config: Config, as_json: bool) -> None:
     """Every version, newest first."""
-    config = resolve().config
     with look_store(config) as store:
-        found = [_row(store, row) for row in store.adapters.all()]
+        roles = store.adapters.roles()
+        rows = [{**vars(row), "role": roles.get(row.name, "")} for row in store.adapters.all()]
     if as_json:
-        print_json(found)
-        return
-    if not found:
+        print_json(rows)
+    elif not rows:
         click.echo("There are no versions yet.")
-        return
-    print_table(("name", "role", "state", "run", "reason"), map(_cells, found))
+    else:
+        cells = ([row[k] for k in ("name", "role", "state", "run_id", "reason")] for row in rows)
+        print_table(("name", "role", "state", "run", "reason"), cells)
 
 
 @adapters.command()
 @click.argument("name")
 @standard_options
-def show(resolve: Resolve, name: str, as_json: bool) -> None:
+def show(config: Config, name: str, as_json: bool) -> None:
     """Show one version: its parent, its training questions, its verdict, and whether its files
     are intact."""
-    config = resolve().config
     with look_store(config) as store:
-        row = _row(store, _get(store, name))
-        row["questions"] = store.adapters.question_ids(name)
-        row["quarantined"] = _quarantined(store, name)
-        row["to_label"] = sum(p.run_id == row["run_id"] for p in store.comparisons.waiting())
-        row["begins"] = store.runs.get(row["run_id"]).begins if row["run_id"] else None
-        row["verdicts"] = verdicts(store, row["run_id"]) if row["run_id"] else []
-    row["path"] = str(config.state_dir / "adapters" / name)
-    row["files"] = _files(config, name)
-    if as_json:
-        print_json(row)
-        return
-    echo_fields(row)
+        with found_or_fail():
+            version = store.adapters.get(name)
+        run_id = version.run_id
+        fields = {
+            **vars(version),
+            "role": store.adapters.roles().get(name, ""),
+            "questions": store.adapters.question_ids(name),
+            "quarantined": _quarantined(store, name),
+            "to_label": sum(pair.run_id == run_id for pair in store.comparisons.waiting()),
+            "begins": store.runs.get(run_id).begins if run_id else None,
+            "verdicts": verdicts(store, run_id) if run_id else [],
+            "path": str(config.state_dir / "adapters" / name),
+            "files": _damage(config, name) or "whole",
+        }
+    print_json(fields) if as_json else echo_fields(fields)
 
 
 @adapters.command()
 @click.argument("name")
 @standard_options
-def promote(resolve: Resolve, name: str, as_json: bool) -> None:
+def promote(config: Config, name: str, as_json: bool) -> None:
     """Make a version live, whatever its verdict. `base` is the base model."""
-    config = resolve().config
     with open_store(config) as store:
-        chosen = None if name == "base" else _get(store, name).name
-        if chosen is not None and (damage := _files(config, chosen)) != "whole":
-            state = store.adapters.get(chosen).state
-            fail(f"{chosen} is {state}: its files are gone" if state in GONE else damage)
+        chosen = None if name == "base" else name
+        if chosen is not None:
+            with found_or_fail():
+                state = store.adapters.get(chosen).state
+            if damage := _damage(config, chosen):
+                fail(f"{chosen} is {state}: its files are gone" if state in GONE else damage)
         if chosen != store.adapters.wanted().adapter:
             store.adapters.want(chosen, author=Author.OPERATOR, reason="promoted by hand")
         if chosen is not None and (count := _quarantined(store, chosen)):
@@ -114,10 +112,9 @@ def promote(resolve: Resolve, name: str, as_json: bool) -> None:
 @adapters.command()
 @click.option("--reason", default="rolled back by hand", show_default=True)
 @standard_options
-def rollback(resolve: Resolve, reason: str, as_json: bool) -> None:
+def rollback(config: Config, reason: str, as_json: bool) -> None:
     """Go back to the previous version. The current one is not promoted again automatically, and
     the questions that only it was trained on are quarantined."""
-    config = resolve().config
     with open_store(config) as store:
         present = store.adapters.wanted().adapter
         if present is None:
@@ -134,28 +131,27 @@ def rollback(resolve: Resolve, reason: str, as_json: bool) -> None:
 
 @adapters.command()
 @standard_options
-def tree(resolve: Resolve, as_json: bool) -> None:
+def tree(config: Config, as_json: bool) -> None:
     """Show the base models, their lineages, and the versions of each."""
-    with look_store(resolve().config) as store:
-        found = list(branches(store))
+    with look_store(config) as store:
+        versions = list(branches(store))
     if as_json:
-        print_json([asdict(branch) for branch in found])
-    elif not found:
+        print_json([asdict(version) for version in versions])
+    elif not versions:
         click.echo("There are no versions yet.")
     else:
-        Console().print(*_trees(found), sep="\n")
+        Console().print(*_trees(versions), sep="\n")
 
 
 @adapters.command()
 @click.argument("name")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=PATH)
 @standard_options
-def export(resolve: Resolve, name: str, directory: Path, as_json: bool) -> None:
+def export(config: Config, name: str, directory: Path, as_json: bool) -> None:
     """Copy a version, verified, to a new DIRECTORY, as PEFT and vLLM read it."""
-    config = resolve().config
-    with look_store(config) as store:
-        _get(store, name)
-    if (damage := _files(config, name)) != "whole":
+    with look_store(config) as store, found_or_fail():
+        store.adapters.get(name)
+    if damage := _damage(config, name):
         fail(damage)
     try:
         shutil.copytree(config.state_dir / "adapters" / name, directory)
@@ -173,49 +169,35 @@ def _settle(config: Config, store: Store, as_json: bool) -> None:
         print_json({"wanted": wanted or "base", "live": live})
 
 
-def _get(store: Store, name: str) -> AdapterRow:
-    try:
-        return store.adapters.get(name)
-    except KeyError as error:
-        fail(error.args[0])
-
-
-def _row(store: Store, row: AdapterRow) -> dict[str, Any]:
-    return {**vars(row), "role": store.adapters.roles().get(row.name, "")}
-
-
-def _cells(row: Mapping[str, Any]) -> tuple[str | Text, ...]:
-    texts = (str(row[key] or "") for key in ("name", "role", "state", "run_id"))
-    return *texts, one_line(row["reason"])
-
-
 def _quarantined(store: Store, name: str) -> int:
     return len(store.adapters.question_ids(name, QuestionState.QUARANTINED))
 
 
-def _files(config: Config, name: str) -> str:
+def _damage(config: Config, name: str) -> str | None:
+    """What is wrong with a version's files, if anything."""
     try:
         verify(config.state_dir / "adapters" / name)
     except AdapterDamaged as error:
         return str(error)
-    return "whole"
+    return None
 
 
-def _trees(found: Sequence[Branch]) -> Iterator[Tree]:
-    for base in dict.fromkeys(branch.base_model for branch in found):
-        whole = Tree(Text(base, style="bold"))
-        lineages: dict[str, Tree] = {}
-        nodes: dict[str | None, Tree] = {}
-        for branch in found:
-            if branch.base_model != base:
-                continue
-            if branch.lineage not in lineages:
-                why = f": {WORDS[Begins(branch.begins)]}" if branch.begins else ""
-                lineages[branch.lineage] = whole.add(Text(f"lineage {branch.lineage}{why}"))
-            state = branch.role or branch.state.replace("_", " ")
-            told = (branch.name, state, branch.verdict, f"update {branch.depth}")
-            words = ", ".join([*filter(None, told), clock(branch.created)])
-            onto = nodes.get(branch.parent, lineages[branch.lineage])
-            style = STYLES.get(branch.role or branch.state, "")
-            nodes[branch.name] = onto.add(Text(words, style=style))
-        yield whole
+def _trees(versions: Sequence[Branch]) -> Iterable[Tree]:
+    """One for each base model; parents come before their children."""
+    bases: dict[str, Tree] = {}
+    lineages: dict[tuple[str, str], Tree] = {}
+    nodes: dict[tuple[str, str | None], Tree] = {}
+    for version in versions:
+        base = version.base_model
+        bases.setdefault(base, Tree(Text(base, style="bold")))
+        lineage = base, version.lineage
+        if lineage not in lineages:
+            why = f": {WORDS[Begins(version.begins)]}" if version.begins else ""
+            lineages[lineage] = bases[base].add(Text(f"lineage {version.lineage}{why}"))
+        state = version.role or version.state.replace("_", " ")
+        parts = (version.name, state, version.verdict, f"update {version.depth}")
+        words = ", ".join([*filter(None, parts), clock(version.created)])
+        style = STYLES.get(version.role or version.state, "")
+        parent = nodes.get((base, version.parent), lineages[lineage])
+        nodes[base, version.name] = parent.add(Text(words, style=style))
+    return bases.values()

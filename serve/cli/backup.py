@@ -7,23 +7,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from serve import restore as place
-from serve.cli.common import (
-    Resolve,
-    counted,
-    fail,
-    print_json,
-    require_state_dir,
-    standard_options,
-)
+from serve.cli.common import PATH, require_state_dir, standard_options
+from serve.cli.output import counted, fail, print_json
 from serve.state import owning, prepare
 from ttrl import backup as archive
 from ttrl.backup import Manifest, Newest
@@ -45,73 +39,14 @@ MIB = 1024**2
     help="Leave out the store, for example because it is in PostgreSQL.",
 )
 @standard_options
-def backup(resolve: Resolve, file: Path, adapters_only: bool, as_json: bool) -> None:
+def backup(config: Config, file: Path, adapters_only: bool, as_json: bool) -> None:
     """Copy the store and every version into FILE, a tar; `-` is standard output.
 
     The daemon may run, answer and learn meanwhile: the copy is a consistent snapshot. FILE
     contains your users' questions: keep it safe.
     """
-    config = resolve().config
     require_state_dir(config)
     piped = str(file) == "-"
-    _check_target(config, file, piped, as_json)
-    with _disk_errors():
-        prepare(config.state_dir)
-        made = _back_up(config, file, piped, not adapters_only)
-        if not adapters_only:
-            archive.remember(config.state_dir, _newest(config, made, file, piped))
-    for why in made.left_out.values():
-        click.echo(f"Left out: {why}; see `ttrl doctor`.", err=True)
-    if as_json:
-        print_json({"file": str(file.resolve()), "left_out": made.left_out, **_told(made)})
-    else:
-        click.echo(f"{'-' if piped else file} has {_words(made)}.", err=piped)
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--force", is_flag=True, help="Move the current contents of the state directory aside."
-)
-@standard_options
-def restore(resolve: Resolve, file: Path, force: bool, as_json: bool) -> None:
-    """Restore FILE, a backup, into the state directory.
-
-    The whole backup is verified before anything is replaced. With --force, the previous contents
-    are moved to `replaced-TIME` in the state directory.
-    """
-    config = resolve().config
-    with _disk_errors():
-        manifest = archive.contents(file)
-        archive.check_revision(manifest)
-        if FILE in manifest.members and config.store.url is not None:
-            fail(
-                f"{file} holds an SQLite store, but store.url names another database: restore it "
-                f"without store.url, or restore the database with its own tools",
-                code=2,
-            )
-        with owning(config.state_dir):
-            aside = _put_back(config.state_dir, file, manifest, force)
-        hand_over(config.state_dir, config.state_dir)
-    if as_json:
-        print_json({"aside": aside and str(aside), **_told(manifest)})
-        return
-    click.echo(f"{config.state_dir} now has {_words(manifest)}.")
-    if aside:
-        click.echo(
-            f"The previous contents are in {aside}; delete them when you no longer need them."
-        )
-
-
-def _newest(config: Config, made: Manifest, file: Path, piped: bool) -> Newest:
-    """What went into a pipe is elsewhere: the newest file is the one from before."""
-    if not piped:
-        return Newest(made.at, str(file.resolve()))
-    before = archive.newest(config.state_dir)
-    return Newest(made.at, before.file if before else None, piped=True)
-
-
-def _check_target(config: Config, file: Path, piped: bool, as_json: bool) -> None:
     if piped and as_json:
         fail(
             "cannot write both the backup and JSON to stdout; give a file or leave out --json",
@@ -125,6 +60,68 @@ def _check_target(config: Config, file: Path, piped: bool, as_json: bool) -> Non
         fail(f"{file} already exists; choose a new name")
     if not piped and config.state_dir.resolve() in file.resolve().parents:
         fail(f"{file} is in the state directory and would be lost with it; choose a path outside")
+    with _disk_errors():
+        prepare(config.state_dir)
+        made = _back_up(config, file, piped, not adapters_only)
+        if not adapters_only:
+            newest = Newest(made.at, str(file.resolve()))
+            if piped:  # what went into a pipe is elsewhere: the newest file is the one from before
+                before = archive.newest(config.state_dir)
+                newest = Newest(made.at, before.file if before else None, piped=True)
+            archive.remember(config.state_dir, newest)
+    for why in made.left_out.values():
+        click.echo(f"Left out: {why}; see `ttrl doctor`.", err=True)
+    if as_json:
+        print_json({"file": str(file.resolve()), "left_out": made.left_out, **_fields(made)})
+    else:
+        click.echo(f"{'-' if piped else file} has {_words(made)}.", err=piped)
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@click.option(
+    "--force", is_flag=True, help="Move the current contents of the state directory aside."
+)
+@standard_options
+def restore(config: Config, file: Path, force: bool, as_json: bool) -> None:
+    """Restore FILE, a backup, into the state directory.
+
+    The whole backup is verified before anything is replaced. With --force, the previous contents
+    are moved to `replaced-TIME` in the state directory.
+    """
+    with _disk_errors():
+        manifest = archive.contents(file)
+        archive.check_revision(manifest)
+        if FILE in manifest.members and config.store.url is not None:
+            fail(
+                f"{file} holds an SQLite store, but store.url names another database: restore it "
+                f"without store.url, or restore the database with its own tools",
+                code=2,
+            )
+        with owning(config.state_dir):
+            parts = {name.partition("/")[0] for name in manifest.members}
+            if (there := place.in_the_way(config.state_dir, parts)) and not force:
+                fail(
+                    f"{config.state_dir} already holds {', '.join(there)}; choose an empty "
+                    "directory with --state-dir, or move its contents aside with --force"
+                )
+            _require_room(config.state_dir, manifest.size)
+            with (
+                place.staging(config.state_dir, stamp(time.time())) as staged,
+                _progress("restoring", manifest.size) as advance,
+            ):
+                archive.unpack(file, staged, advance)
+                place.decide(staged)
+            aside = place.finish(config.state_dir)
+        hand_over(config.state_dir, config.state_dir)
+    if as_json:
+        print_json({"aside": aside and str(aside), **_fields(manifest)})
+        return
+    click.echo(f"{config.state_dir} now has {_words(manifest)}.")
+    if aside:
+        click.echo(
+            f"The previous contents are in {aside}; delete them when you no longer need them."
+        )
 
 
 def _back_up(config: Config, file: Path, piped: bool, store: bool) -> Manifest:
@@ -133,33 +130,13 @@ def _back_up(config: Config, file: Path, piped: bool, store: bool) -> Manifest:
     sizes = archive.size_of(state_dir, url, store=store)
     beside = Path(tempfile.gettempdir()) if piped else file.absolute().parent
     _require_room(beside, sizes[0] + (0 if piped else sum(sizes)))
-    with tempfile.TemporaryDirectory(prefix=".ttrl-backup-", dir=beside) as work:
-
-        def write(out: IO[bytes]) -> Manifest:
-            with _progress("backing up", sum(sizes)) as tell:
-                return archive.write(out, state_dir, url, Path(work), tell, store=store)
-
-        if piped:
-            return write(sys.stdout.buffer)
-        with whole(file) as out:
-            return write(out)
-
-
-def _put_back(state_dir: Path, file: Path, manifest: Manifest, force: bool) -> Path | None:
-    parts = {name.partition("/")[0] for name in manifest.members}
-    if (there := place.in_the_way(state_dir, parts)) and not force:
-        fail(
-            f"{state_dir} already holds {', '.join(there)}; choose an empty directory with "
-            "--state-dir, or move its contents aside with --force"
-        )
-    _require_room(state_dir, manifest.size)
+    target = nullcontext(sys.stdout.buffer) if piped else whole(file)
     with (
-        place.staging(state_dir, stamp(time.time())) as staged,
-        _progress("restoring", manifest.size) as tell,
+        tempfile.TemporaryDirectory(prefix=".ttrl-backup-", dir=beside) as work,
+        target as out,
+        _progress("backing up", sum(sizes)) as advance,
     ):
-        archive.unpack(file, staged, tell)
-        place.decide(staged)
-    return place.finish(state_dir)
+        return archive.write(out, state_dir, url, Path(work), advance, store=store)
 
 
 def _require_room(directory: Path, size: int) -> None:
@@ -190,7 +167,7 @@ def _disk_errors() -> Iterator[None]:
         fail(f"{error.filename or 'the backup'}: {error.strerror or error}")
 
 
-def _told(manifest: Manifest) -> dict[str, Any]:
+def _fields(manifest: Manifest) -> dict[str, Any]:
     return {
         "at": manifest.at,
         "ttrl": manifest.ttrl,

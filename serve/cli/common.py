@@ -1,61 +1,47 @@
-"""What commands share: the configuration's options, errors as sentences, JSON, the daemon."""
+"""What commands share: the configuration's options, the store, the running daemon."""
 
 from __future__ import annotations
 
 import functools
-import json
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any
 
 import click
 import httpx2
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from jobs.selection import WORDS, Begins
 from serve import restore
-from serve.state import StateDirError, owner_of, prepare
+from serve.cli.output import Failure, fail
+from serve.state import owner_of, prepare
 from ttrl.config import Config
 from ttrl.config.loading import ConfigError, Resolved, Source, load, override, scalar
-from ttrl.config.section import clock
 from ttrl.questions.question import Question
-from ttrl.store import Store, StoreError
+from ttrl.store import Store
 from ttrl.store.database import cause, exists
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Command = Callable[..., Any]
+Resolve = Callable[..., Resolved]
 
+PATH = click.Path(path_type=Path)
 ID = click.IntRange(1, 2**63 - 1)
 """Of a row in the store."""
 NOT_RUNNING = 3
 OF_A_RUN = ("vote.", "meaning.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
-STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
-TIMES = frozenset({"created", "started", "finished", "heartbeat"})
 SETTLE_SECONDS = 30.0
-WIDEST = 10_000
-LAST_COLUMN = 20
-"""Characters that the last column of a table has at least."""
 
 
-def config_options(command: Callable[..., R]) -> Callable[..., R]:
-    """--config, --state-dir and --set, handed over as one `resolved` configuration."""
+def resolve_options(command: Command) -> Command:
+    """--config, --state-dir and --set, handed over as `resolve`, which reads the configuration
+    with a command's own settings on top."""
 
+    @click.option("--config", "-c", "config_file", type=PATH, help="A YAML file.")
     @click.option(
-        "--config", "-c", "config_file", type=click.Path(path_type=Path), help="A YAML file."
-    )
-    @click.option(
-        "--state-dir",
-        type=click.Path(path_type=Path, readable=False),
-        help="The state directory.",
+        "--state-dir", type=click.Path(path_type=Path, readable=False), help="The state directory."
     )
     @click.option(
         "--set",
@@ -66,94 +52,59 @@ def config_options(command: Callable[..., R]) -> Callable[..., R]:
     )
     @functools.wraps(command)
     def wrapped(
-        *args: Any,
-        config_file: Path | None,
-        state_dir: Path | None,
-        settings: tuple[str, ...],
-        **rest: Any,
-    ) -> R:
-        overrides = dict(map(_parse_setting, settings))
+        *, config_file: Path | None, state_dir: Path | None, settings: tuple[str, ...], **rest: Any
+    ) -> Any:
+        overrides = {}
+        for text in settings:
+            path, equals, value = text.partition("=")
+            if not equals:
+                raise click.BadParameter(
+                    f"{text!r} is not of the form update.steps=20", param_hint="--set"
+                )
+            overrides[path.strip()] = scalar(value)
         if state_dir is not None:
             overrides["state_dir"] = str(state_dir)
-        return command(*args, resolve=functools.partial(_resolve, config_file, overrides), **rest)
+
+        def resolve(more: Mapping[str, Any] | None = None) -> Resolved:
+            given = {key: value for key, value in (more or {}).items() if value is not None}
+            try:
+                return load(config_file, overrides={**overrides, **given})
+            except ConfigError as error:
+                fail(str(error), code=2)
+
+        return command(resolve=resolve, **rest)
 
     return wrapped
 
 
-def standard_options(command: Callable[..., R]) -> Callable[..., R]:
-    """--json and the configuration's options."""
+def config_options(command: Command) -> Command:
+    """The same, handed over as `config`."""
+
+    @functools.wraps(command)
+    def wrapped(*, resolve: Resolve, **rest: Any) -> Any:
+        return command(config=resolve().config, **rest)
+
+    return resolve_options(wrapped)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def standard_options(command: Command) -> Command:
+    """--json, as `as_json`, and the configuration, as `config`."""
     return json_option(config_options(command))
-
-
-def json_option(command: Callable[..., R]) -> Callable[..., R]:
-    """--json, as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def _parse_setting(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not of the form update.steps=20", param_hint="--set")
-    return path.strip(), scalar(value)
-
-
-def _resolve(
-    file: Path | None, overrides: Mapping[str, Any], more: Mapping[str, Any] | None = None
-) -> Resolved:
-    given = {key: value for key, value in (more or {}).items() if value is not None}
-    try:
-        return load(file, overrides={**overrides, **given})
-    except ConfigError as error:
-        fail(str(error), code=2)
-
-
-Resolve = Callable[..., Resolved]
-
-
-class Failure(click.ClickException):
-    """A sentence on standard error and an exit code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(plain(message).plain)  # it may quote a file, a backup or another's answer
-        self.exit_code = code  # type: ignore[misc]  # click means it to be set
-
-
-def fail(message: str, *, code: int = 1) -> NoReturn:
-    """End with a sentence and an exit code."""
-    raise Failure(message, code)
-
-
-def known_failures() -> tuple[type[Exception], ...]:
-    """What ends a command with its message as a sentence."""
-    from jobs.sampling import MeaningRefused
-    from serve.demo import DemoFailed
-    from serve.gateway.keys import KeysUnreadable
-    from serve.gateway.server import PortInUse
-    from ttrl.adapters.versions import AdapterDamaged
-    from ttrl.backup import BackupError
-    from ttrl.datasets import QuestionsUnreadable
-    from ttrl.engine.client import EngineError
-    from ttrl.redaction import RedactionFailed
-    from ttrl.rewards import RewardUnknown
-    from ttrl.store.adapters import AdapterGone
-    from ttrl.store.runs import RunBusy
-
-    return (
-        StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
-        AdapterGone, MeaningRefused, BackupError, KeysUnreadable, QuestionsUnreadable,
-        RedactionFailed, DemoFailed, RewardUnknown,
-    )  # fmt: skip
 
 
 @contextmanager
 def open_store(config: Config, *, create: bool = False) -> Iterator[Store]:
     """The configured store; where there is none it is made, or the command ends."""
     try:
-        if not create:
-            require_state_dir(config)
-        if create or restore.unfinished(config.state_dir):
+        if create:
             prepare(config.state_dir)
-        if not create:
+        else:
+            require_state_dir(config)
+            if restore.unfinished(config.state_dir):
+                prepare(config.state_dir)
             _require_store(config)
         with Store.open(config.state_dir, config.store.url) as store:
             yield store
@@ -181,117 +132,27 @@ def look_store(config: Config, *, empty: bool = False) -> Iterator[Store]:
             fail(f"the store cannot be read: {cause(error)}; see `ttrl doctor`")
 
 
+def require_state_dir(config: Config) -> None:
+    if not config.state_dir.is_dir():
+        fail(f"there is no state directory {config.state_dir}; is --state-dir right?", code=2)
+
+
 def _require_store(config: Config) -> None:
     if not exists(config.state_dir, config.store.url):
         fail(f"there is no ttrl state in {config.state_dir}; is --state-dir right?", code=2)
-
-
-def require_state_dir(config: Config) -> None:
-    """End when there is none."""
-    if not config.state_dir.is_dir():
-        fail(f"there is no state directory {config.state_dir}; is --state-dir right?", code=2)
 
 
 def redacted(config: Config, questions: Sequence[Question]) -> list[Question]:
     """Of a file, what is recorded of them; a failure ends the command."""
     from ttrl.redaction import RedactionFailed, Redactor
 
-    record = config.record
-    if not record.entities:
+    if not config.record.entities:
         return list(questions)
     try:
-        with Redactor(record.entities, record.redact_model) as redactor:
+        with Redactor(config.record.entities, config.record.redact_model) as redactor:
             return [redactor.question(question) for question in questions]
     except RedactionFailed as error:
         fail(f"{error}; nothing was recorded")
-
-
-def print_json(value: object) -> None:
-    """One line of JSON on standard output."""
-    click.echo(json.dumps(value, default=str))
-
-
-def tell(as_json: bool, words: str, **found: object) -> None:
-    """What came of a command, in words or for programs."""
-    print_json(found) if as_json else click.echo(words)
-
-
-def plain(text: str) -> Text:
-    """Text of users and models for the terminal: no markup, and nothing that steers it."""
-    return Text(STEERING.sub("\N{REPLACEMENT CHARACTER}", text))
-
-
-def say(text: str) -> None:
-    """Print text of users and models, whole."""
-    click.echo(plain(text).plain)
-
-
-def one_line(text: str) -> Text:
-    """The same in one line, which is cut where a table has no room for it."""
-    found = plain(" ".join(text.split()))
-    found.no_wrap, found.overflow = True, "ellipsis"
-    return found
-
-
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Each column as wide as it needs, but for the last, which has the rest of the terminal's line.
-    Nothing is cut where there is no terminal."""
-    table, console = Table(box=None), Console()
-    for heading in headings[:-1]:
-        table.add_column(heading, no_wrap=True)
-    table.add_column(headings[-1], overflow="ellipsis", min_width=LAST_COLUMN)
-    for row in rows:
-        table.add_row(*row)
-    wanted = Console(width=WIDEST).measure(table)
-    console.width = max(console.width, wanted.minimum if console.is_terminal else wanted.maximum)
-    console.print(table)
-
-
-def counted(count: int, what: str) -> str:
-    """How many of something there are, in words."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def echo_fields(found: Mapping[str, Any]) -> None:
-    """One line a field; times and verdicts as people read them."""
-    for name, value in found.items():
-        if name in TIMES and value is not None:
-            value = clock(value)
-        if name == "begins" and value is not None:
-            value = f"a new lineage: {WORDS[Begins(value)]}"
-        if name == "verdicts":
-            for verdict in value:
-                _echo_verdict(verdict)
-        elif name == "guard" and value is not None:
-            _echo_ruling(value)
-        else:
-            say(f"{name:12} {'-' if value in (None, '') else value}")
-
-
-def _echo_verdict(verdict: Mapping[str, Any]) -> None:
-    evidence = verdict["evidence"]
-    click.echo(f"{'verdict':12} {verdict['verdict']}, against {verdict['against']}")
-    click.echo(f"{'':12} {evidence['reason']}")
-    for check in evidence["checks"]:
-        click.echo(f"{'':12} {check['outcome']:8} {check['words']}")
-    for change in evidence["worst"]:
-        said = " to ".join(one_line(change[side] or "-").plain for side in ("live", "candidate"))
-        correct = f"correct {change['right_before']:.0%} to {change['right_after']:.0%}"
-        asked = one_line(change["text"]).plain
-        click.echo(f"{'':12} {'lost':8} {correct}: {said} ({asked})")
-
-
-def _echo_ruling(ruling: Mapping[str, Any]) -> None:
-    click.echo(f"{'run monitor':12} {ruling['action']}, rule {ruling['rule']}")
-    click.echo(f"{'':12} {ruling['reason']}")
-    click.echo(f"{'':12} weights are trusted up to step {ruling['trusted']}")
-
-
-def labels_words(outlook: Mapping[str, Any]) -> str:
-    """How far a verdict by labels is away."""
-    needed = ", ".join(f"{labels} for {gain} points" for gain, labels in outlook["needed"].items())
-    have = counted(outlook["labels"], "labelled probe")
-    return f"{have}; about {needed} needed to prove a candidate better"
 
 
 def ask_daemon(
@@ -309,14 +170,14 @@ def ask_daemon(
         fail(f"the daemon (process {owner.pid}) does not answer: {error}")
     if answer.is_error:
         fail(answer.json()["error"]["message"])
-    found: dict[str, Any] = answer.json()
-    return found
+    value: dict[str, Any] = answer.json()
+    return value
 
 
 def daemons(config: Config) -> Config | None:
     """What the running daemon on the state directory goes by; None if there is none."""
-    found = ask_daemon(config, "GET", "/admin/config")
-    return None if found is None else Config.model_validate(found)
+    settings = ask_daemon(config, "GET", "/admin/config")
+    return None if settings is None else Config.model_validate(settings)
 
 
 def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
@@ -334,10 +195,10 @@ def run_config(resolved: Resolved) -> tuple[Config, dict[str, Any]]:
         changes["vote.rewards"] = dict.fromkeys(config.vote.rewards, 0.0) | changes["vote.rewards"]
     for path in given.keys() - changes.keys() - {"state_dir"}:
         if override(config, {path: given[path]}) != config:
+            sections = ", ".join(f"{section}*" for section in OF_A_RUN)
             fail(
                 f"{path} is set by the running daemon and cannot be changed here; a run can only "
-                f"override "
-                f"{', '.join(section + '*' for section in OF_A_RUN)}",
+                f"override {sections}",
                 code=2,
             )
     return override(config, changes), changes
@@ -351,9 +212,9 @@ def settle(config: Config, store: Store, wanted: str | None) -> bool:
         return False
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
-        found = ask_daemon(config, "GET", "/admin/status") or {}
-        if found.get("answering") == (wanted or "base"):
+        status = ask_daemon(config, "GET", "/admin/status") or {}
+        if status.get("answering") == (wanted or "base"):
             click.echo(f"{name} is live.", err=True)
             return True
         time.sleep(0.1)
-    fail(f"{name} could not be served: {store.adapters.serving().reason}")
+    raise Failure(f"{name} could not be served: {store.adapters.serving().reason}")

@@ -1,4 +1,4 @@
-"""`ttrl serve`."""
+"""`ttrl serve`, and `ttrl config`: what the daemon goes by, and whether it could start so."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.table import Column, Table
 
-from serve.cli.common import Resolve, config_options, fail
+from serve.cli import Group
+from serve.cli.common import Resolve, daemons, json_option, resolve_options, standard_options
+from serve.cli.output import fail, print_json, tell
 from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
+from ttrl.config.loading import Resolved
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +26,13 @@ log = logging.getLogger(__name__)
 @click.option("--model", help="The base model: a directory or a Hugging Face Hub name.")
 @click.option("--served-name", help="The model name that clients use, if not the model's own.")
 @click.option(
-    "--engine",
-    type=click.Choice([kind.value for kind in EngineKind]),
-    help="The engine to start.",
+    "--engine", type=click.Choice([kind.value for kind in EngineKind]), help="The engine to start."
 )
 @click.option("--engine-url", help="Use a running engine, and its model.")
 @click.option("--host", help="Address to listen on; loopback by default.")
 @click.option("--port", type=int, help="Port to listen on; 8000 by default.")
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-@config_options
+@resolve_options
 def serve(
     resolve: Resolve,
     model: str | None,
@@ -60,6 +63,9 @@ def serve(
             "gateway.port": port,
         }
     ).config
+    import uvloop
+
+    from serve.daemon.daemon import serve as run
     from ttrl.rewards import check_installed
 
     config = with_model(config)
@@ -67,14 +73,29 @@ def serve(
     config = share_card(config)
     check_keys(config)
     check_installed(config.vote.rewards)
-    _run(config)
+    url = config.engine.url
+    if config.engine.kind is EngineKind.EMBEDDED and url is None:
+        log.warning("The embedded engine is for trials and tests, not for production.")
+    what = f"waiting for an engine at {url}" if url else "the engine is starting"
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(config, waiting(what, log.info)))
 
 
 def with_model(config: Config) -> Config:
-    """With the model of the engine that is already running, if none was named. Refuse a model that
-    is none, before anything starts."""
-    if config.engine.url is not None and not config.model.name:
-        config = _with_engines_model(config, config.engine.url)
+    """With the model of the engine that is already running, if none was named, under the name that
+    its clients know. Refuse a model that is none, before anything starts."""
+    from ttrl.engine.client import EngineClient, EngineError
+
+    url = config.engine.url
+    if url is not None and not config.model.name:
+        try:
+            with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
+                served = client.base_model()
+        except EngineError as error:
+            fail(f"no model is set: give --model NAME (cannot ask the engine: {error})", code=2)
+        known_as = config.model.served_name or served.name
+        model = ModelConfig(name=served.root or served.name, served_name=known_as)
+        config = config.model_copy(update={"model": model})
     name = config.model.name
     if not name:
         fail("no model is set: give --model NAME, or set model.name", code=2)
@@ -102,20 +123,6 @@ def check_model_directory(name: str) -> None:
         fail(f"{name} is not a model directory: it has no config.json", code=2)
 
 
-def _with_engines_model(config: Config, url: str) -> Config:
-    """What the engine serves, under the name that its clients know."""
-    from ttrl.engine.client import EngineClient, EngineError
-
-    try:
-        with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
-            served = client.base_model()
-    except EngineError as error:
-        fail(f"no model is set: give --model NAME (cannot ask the engine: {error})", code=2)
-    known_as = config.model.served_name or served.name
-    model = ModelConfig(name=served.root or served.name, served_name=known_as)
-    return config.model_copy(update={"model": model})
-
-
 def share_card(config: Config) -> Config:
     """Share the GPU between an engine of ours and the trainer; refuse if they can never fit. Beside
     somebody else's, each run looks for itself at what is free."""
@@ -129,32 +136,71 @@ def share_card(config: Config) -> Config:
         fail(str(error), code=2)
 
 
-def _run(config: Config) -> None:
-    import uvloop
-
-    from serve.daemon.daemon import serve as run
-
-    if config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None:
-        log.warning("The embedded engine is for trials and tests, not for production.")
-    url = config.engine.url
-    what = f"waiting for an engine at {url}" if url else "the engine is starting"
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(config, waiting(what, log.info)))
+@click.group(cls=Group)
+def config() -> None:
+    """The configuration: YAML file < environment (TTRL_...) < credentials < command line."""
 
 
-def _echo(words: str) -> None:
-    click.echo(words, err=True)
+@config.command()
+@json_option
+@resolve_options
+def show(resolve: Resolve, as_json: bool) -> None:
+    """Show every setting, its value and its source; if a daemon is running, its settings."""
+    resolved = resolve()
+    if (running := daemons(resolved.config)) is not None:
+        resolved = Resolved.running(running)
+    rows = list(resolved.rows())
+    if as_json:
+        print_json({path: {"value": value, "source": source} for path, value, source in rows})
+        return
+    columns = (Column(heading, overflow="fold") for heading in ("setting", "value", "source"))
+    table = Table(*columns, box=None)
+    for path, value, source in rows:
+        table.add_row(path, str(value), source)
+    Console().print(table)
 
 
-def waiting(what: str, say: Callable[[str], object] = _echo) -> Callable[[float], None]:
-    """Says every now and then how long it has been; on a terminal always there."""
-    said = -5.0
-    say = _echo if sys.stderr.isatty() else say
+@config.command()
+@click.option("--card-gib", type=click.FloatRange(min=1), help="Estimate for a GPU of this size.")
+@standard_options
+def check(config: Config, card_gib: float | None, as_json: bool) -> None:
+    """Check the configuration, and estimate how engine and trainer share the GPU's memory. Exit
+    code 2 if it cannot be used."""
+    from ttrl.engine import memory
+    from ttrl.rewards import load
+
+    if config.model.name:
+        check_model_directory(config.model.name)
+    else:
+        click.echo(
+            "No model is set; set model.name or give `ttrl serve --model NAME`.", err=as_json
+        )
+    check_keys(config)
+    load(config.vote.rewards)
+    card = plan = None
+    if memory.estimated(config):
+        size = int((card_gib or 0) * memory.GIB)
+        card = memory.Card("a GPU", size, size) if card_gib is not None else memory.first_card()
+    if card is not None:
+        fit, plan = memory.check(config, card)
+        if fit is memory.Fit.IMPOSSIBLE and config.engine.memory_plan:
+            fail(f"The configuration needs more memory than is available.\n{plan}", code=2)
+        if fit not in (memory.Fit.FITS, memory.Fit.UNKNOWN):
+            plan = f"Warning: {plan}"
+    words = "\n".join(filter(None, (plan, "The configuration is valid.")))
+    tell(as_json, words, good=True, memory_plan=plan)
+
+
+def waiting(what: str, say: Callable[[str], object] | None = None) -> Callable[[float], None]:
+    """Says every now and then how long it has been: on a terminal each second, else by `say`."""
+    on_terminal = sys.stderr.isatty()
+    last = -5.0
 
     def progress(seconds: float) -> None:
-        nonlocal said
-        if seconds - said >= (1.0 if sys.stderr.isatty() else 5.0):
-            said = seconds
-            say(f"{what} ... {seconds:.0f} s")
+        nonlocal last
+        if seconds - last >= (1.0 if on_terminal else 5.0):
+            last = seconds
+            words = f"{what} ... {seconds:.0f} s"
+            click.echo(words, err=True) if on_terminal or say is None else say(words)
 
     return progress

@@ -8,16 +8,10 @@ import click
 from pydantic import ValidationError
 
 from serve.cli import Group
-from serve.cli.common import (
-    Resolve,
-    counted,
-    fail,
-    print_json,
-    print_table,
-    standard_options,
-    tell,
-)
+from serve.cli.common import standard_options
+from serve.cli.output import counted, fail, print_json, print_table, tell
 from serve.gateway.keys import Key, changing, digest_of, made, read
+from ttrl.config import Config
 
 AT_LEAST_ONE = click.IntRange(min=1)
 
@@ -41,7 +35,7 @@ def keys() -> None:
 )
 @standard_options
 def add(
-    resolve: Resolve,
+    config: Config,
     name: str,
     no_learn: bool,
     requests_a_minute: int | None,
@@ -62,10 +56,10 @@ def add(
         fail(
             f"{name!r} is not a valid name: use at most 64 letters, digits and any of _.@+-", code=2
         )
-    with changing(_file(resolve)) as found:
-        if any(other.name == name for other in found):
+    with changing(_file(config)) as known:
+        if any(other.name == name for other in known):
             fail(f"a key {name} already exists; remove it with `ttrl keys remove {name}`")
-        found.append(key)
+        known.append(key)
     if as_json:
         print_json({"name": name, "key": secret})
         return
@@ -75,44 +69,48 @@ def add(
 
 @keys.command("list")
 @standard_options
-def list_(resolve: Resolve, as_json: bool) -> None:
+def list_(config: Config, as_json: bool) -> None:
     """List the keys and their limits."""
-    found = read(_file(resolve))
+    known = read(_file(config))
     if as_json:
-        print_json([key.model_dump() for key in found])
-        return
-    if not found:
+        print_json([key.model_dump() for key in known])
+    elif not known:
         click.echo("There are no keys: every request is refused.")
-        return
-    print_table(("name", "learn", "a minute", "at once", "sha256"), map(_cells, found))
+    else:
+        rows = (
+            (
+                key.name,
+                "yes" if key.learn else "no",
+                key.requests_a_minute or "-",
+                key.at_once or "-",
+                key.sha256[:12],
+            )
+            for key in known
+        )
+        print_table(("name", "learn", "a minute", "at once", "sha256"), rows)
 
 
 @keys.command()
 @click.argument("name")
 @standard_options
-def remove(resolve: Resolve, name: str, as_json: bool) -> None:
+def remove(config: Config, name: str, as_json: bool) -> None:
     """Remove a key: a running daemon refuses it within three seconds."""
-    path = _file(resolve)
+    path = _file(config)
     if not path.exists():
         fail(f"there is no file {path}; a running daemon uses the keys that it last read")
-    with changing(path) as found:
-        gone = next((key for key in found if key.name == name), None)
+    with changing(path) as known:
+        gone = next((key for key in known if key.name == name), None)
         if gone is None:
             fail(f"there is no key {name}; see `ttrl keys list`")
-        found.remove(gone)
-        left = len(found)
+        known.remove(gone)
+        left = len(known)
     words = f"{name} is removed; {counted(left, 'key')} left."
     tell(as_json, words, name=name, sha256=gone.sha256, left=left)
     click.echo(f"`ttrl questions purge --key {gone.sha256}` deletes its questions.", err=True)
 
 
-def _file(resolve: Resolve) -> Path:
-    path = resolve().config.gateway.keys
+def _file(config: Config) -> Path:
+    path = config.gateway.keys
     if path is None:
         fail("no key file is set: set gateway.keys to a file, for the daemon as well", code=2)
     return path
-
-
-def _cells(key: Key) -> tuple[str, ...]:
-    limits = ("-" if many is None else str(many) for many in (key.requests_a_minute, key.at_once))
-    return key.name, "yes" if key.learn else "no", *limits, key.sha256[:12]

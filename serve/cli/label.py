@@ -9,15 +9,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from serve.cli.common import (
-    Resolve,
-    fail,
-    open_store,
-    plain,
-    print_json,
-    settle,
-    standard_options,
-)
+from serve.cli.common import open_store, settle, standard_options
+from serve.cli.output import fail, found_or_fail, plain, print_json
 from serve.views import WORDS, judged, shown, sides
 from ttrl.config import Config
 from ttrl.questions.question import message_text
@@ -44,11 +37,7 @@ KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo t
 @click.option("--answer", default="", help="The correct answer, with --judge ID neither.")
 @standard_options
 def label(
-    resolve: Resolve,
-    listed: bool,
-    judge: tuple[int, str] | None,
-    answer: str,
-    as_json: bool,
+    config: Config, listed: bool, judge: tuple[int, str] | None, answer: str, as_json: bool
 ) -> None:
     """Judge answers to questions of your users: where the live version and a candidate disagree,
     and a few at random. Which side is which is not shown. The question becomes a labelled probe.
@@ -65,7 +54,6 @@ def label(
         raise click.UsageError("--answer needs `--judge ID neither`")
     if listed and judge:
         raise click.UsageError("give either --list or --judge")
-    config = resolve().config
     with open_store(config) as store:
         if judge is not None:
             _judge_one(store, *judge, answer, as_json)
@@ -75,7 +63,14 @@ def label(
         if as_json:
             print_json([_row(stored) for stored in waiting])
         elif not waiting:
-            click.echo(_why_none(store))
+            if store.comparisons.history():
+                why = "every pair has been judged. The next run may add more."
+                click.echo(f"There is nothing to label: {why}")
+            else:
+                click.echo(
+                    "There is nothing to label yet: pairs are answers to held-out questions, from "
+                    "runs whose candidate reaches the gate."
+                )
         elif listed:
             for stored in waiting:
                 _show(Console(), stored, f"pair {stored.id}")
@@ -85,21 +80,17 @@ def label(
 
 
 def _judge_one(store: Store, pair_id: int, word: str, answer: str, as_json: bool) -> None:
-    try:
+    with found_or_fail():
         stored = store.comparisons.get(pair_id)
-    except KeyError as error:
-        fail(error.args[0])
-    found = judged(stored, word)
     before = next((each for each in WORDS if judged(stored, each) == stored.judged), None)
-    known = store.comparisons.judge(stored, found, answer)
+    known = store.comparisons.judge(stored, judged(stored, word), answer)
     labelled = known is not None and bool(known.accepted or known.rejected)
     if as_json:
         print_json({"id": pair_id, "judged": word, "before": before, "probe": labelled})
         return
     again = f", which was {before}" if before else ""
-    click.echo(
-        f"Pair {pair_id} is judged{again}{': its question is a probe.' if labelled else '.'}"
-    )
+    is_probe = ": its question is a probe" if labelled else ""
+    click.echo(f"Pair {pair_id} is judged{again}{is_probe}.")
 
 
 def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool = False) -> None:
@@ -108,22 +99,13 @@ def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool
     from jobs import confirm
 
     waiting = {stored.run_id for stored in store.comparisons.waiting()}
-    for found in confirm.run(store, config.gate):
-        if not found.but:
-            better = f"{found.adapter} is proven better by your labels ({found.certainty})."
-            click.echo(better, err=err)
-            settle(config, store, found.adapter)
-        elif not after_one or found.run_id not in waiting:
-            click.echo(f"{found.adapter} is held: {found.but}.", err=err)
-
-
-def _why_none(store: Store) -> str:
-    if not store.comparisons.history():
-        return (
-            "There is nothing to label yet: pairs are answers to held-out questions, from runs "
-            "whose candidate reaches the gate."
-        )
-    return "There is nothing to label: every pair has been judged. The next run may add more."
+    for verdict in confirm.run(store, config.gate):
+        name = verdict.adapter
+        if not verdict.but:
+            click.echo(f"{name} is proven better by your labels ({verdict.certainty}).", err=err)
+            settle(config, store, name)
+        elif not after_one or verdict.run_id not in waiting:
+            click.echo(f"{name} is held: {verdict.but}.", err=err)
 
 
 def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:

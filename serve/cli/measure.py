@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,46 +18,44 @@ from jobs.assess import Assessment
 from jobs.measure import Measured
 from serve import views
 from serve.cli.common import (
+    PATH,
     Resolve,
     ask_daemon,
-    counted,
+    json_option,
     open_store,
-    print_json,
+    resolve_options,
     run_config,
-    standard_options,
 )
 from serve.cli.daemon import waiting, with_model
+from serve.cli.output import counted, print_json
 from serve.gateway.live import BASE
 from ttrl import logs
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
-from ttrl.evaluation.drift import Shift
 from ttrl.evaluation.estimates import Quality
 from ttrl.store import Store
 
 
 @click.command()
 @click.option("--model", help="The base model, if no daemon is running.")
-@standard_options
+@json_option
+@resolve_options
 def measure(resolve: Resolve, model: str | None, as_json: bool) -> None:
     """Sample the live version on every probe, and report how good its answers are and whether the
     questions have drifted. The daemon does this once a day, and so does the gate of each run."""
 
     def work(client: EngineClient, _live: str, own_store: Store | None) -> None:
-        if own_store is None:
-            with open_store(config) as store:
-                work(client, _live, store)
-            return
-        with _progress("asking", as_json) as progress:
-            found = measure_job.run(config, own_store, client, progress)
-        print_json(asdict(found)) if as_json else click.echo("\n".join(_lines(found)))
+        opened = nullcontext(own_store) if own_store is not None else open_store(config)
+        with opened as store, _progress("asking", as_json) as progress:
+            measured = measure_job.run(config, store, client, progress)
+        print_json(asdict(measured)) if as_json else click.echo("\n".join(_lines(measured)))
 
     config, _ = run_config(resolve({"model.name": model}))
     _with_engine(config, work)
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--model", help="The base model, if no daemon is running.")
 @click.option(
     "--limit",
@@ -66,7 +64,8 @@ def measure(resolve: Resolve, model: str | None, as_json: bool) -> None:
     show_default=True,
     help="Number of questions to vote on, drawn at random.",
 )
-@standard_options
+@json_option
+@resolve_options
 def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json: bool) -> None:
     """Read a log of questions (JSONL or plain lines) and estimate what share of them has a
     training signal for the live version, and what a run would cost. Nothing is trained or
@@ -76,10 +75,10 @@ def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json:
     def work(client: EngineClient, live: str, _: Store | None) -> None:
         version = None if live == BASE else live
         with _progress("voting", as_json) as progress:
-            found = assess_job.run(
+            assessed = assess_job.run(
                 client, config, questions, version=version, limit=limit, progress=progress
             )
-        print_json(asdict(found)) if as_json else click.echo(_words(found))
+        print_json(asdict(assessed)) if as_json else click.echo(_words(assessed))
 
     config, _ = run_config(resolve({"model.name": model}))
     questions = datasets.read_questions(file, max_chars=config.record.max_chars)
@@ -99,13 +98,13 @@ def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None
         ) as client:
             work(client, status["live"], None)
         return
-    with_one = with_model(config)
+    config = with_model(config)
     logs.configure("warning")
 
     async def alone() -> None:
         from serve.daemon.core import core
 
-        async with core(with_one) as parts:
+        async with core(config) as parts:
             await parts.engine.start(waiting("the engine is starting"))
             live = parts.live.current.version
             await asyncio.to_thread(work, parts.engine.client, live, parts.store)
@@ -121,67 +120,66 @@ def _progress(what: str, as_json: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
-def _lines(found: Measured) -> list[str]:
-    return [
-        f"version      {found.version or BASE}",
-        *(["quality      there are no probes"] if found.quality is None else of(found.quality)),
-        *([f"left out     {found.remarks}"] if found.remarks else []),
-        f"questions    {_moved(found.questions)}",
-    ]
+def _lines(measured: Measured) -> Iterator[str]:
+    yield f"version      {measured.version or BASE}"
+    if measured.quality is None:
+        yield "quality      there are no probes"
+    else:
+        yield from quality_lines(measured.quality)
+    if measured.remarks:
+        yield f"left out     {measured.remarks}"
+    if (shift := measured.questions) is None:
+        yield "questions    too few questions to detect drift"
+    else:
+        words = "have shifted" if shift.moved else "have not shifted"
+        by_chance = f"by chance up to {shift.by_chance:.2f}"
+        yield f"questions    {words} (PSI {shift.psi:.2f}; {by_chance})"
 
 
-def of(quality: Quality) -> list[str]:
-    """A line for each thing that is known."""
-    lines = [
-        f"asked        {counted(quality.questions, 'question')}, {quality.labelled} labelled",
-        f"agreement    {quality.agreement:.1%} of the answers match their majority",
-        f"consistency  {quality.consistency:.1%} of answer pairs agree",
-        f"answers      {quality.tokens:.0f} tokens, {quality.seconds:.2g} s; "
-        f"{quality.readable:.1%} readable, {quality.refused:.1%} declined",
-    ]
+def quality_lines(quality: Quality) -> Iterator[str]:
     numbers = quality.numbers()
+    yield f"asked        {counted(quality.questions, 'question')}, {quality.labelled} labelled"
+    yield f"agreement    {quality.agreement:.1%} of the answers match their majority"
+    yield f"consistency  {quality.consistency:.1%} of answer pairs agree"
+    yield (
+        f"answers      {quality.tokens:.0f} tokens, {quality.seconds:.2g} s; "
+        f"{quality.readable:.1%} readable, {quality.refused:.1%} declined"
+    )
     if quality.right is not None:
-        lines.append(
+        yield (
             f"labelled     {views.share(numbers['right'], 1)} correct (pass@1), "
             f"{quality.pass_at_k:.1%} with a correct one among all, {quality.majority_right:.1%} "
             f"correct majorities"
         )
     if quality.estimate is None:
-        lines.append(f"accuracy     not known: {views.withheld(numbers)}")
+        yield f"accuracy     not known: {views.withheld(numbers)}"
     else:
-        lines.append(
+        yield (
             f"accuracy     {views.share(numbers['estimate'], 1)} correct on the traffic, "
             f"by {counted(quality.estimate.labels, 'label')}"
         )
         if open_ := views.undecided(numbers):
-            lines.append(f"             {open_}")
-    tags = (f"{tag} {each.value:.1%}" for tag, each in quality.tags.items())
-    return [*lines, *(f"tag          {tag}" for tag in tags)]
+            yield f"             {open_}"
+    for tag, share in quality.tags.items():
+        yield f"tag          {tag} {share.value:.1%}"
 
 
-def _moved(shift: Shift | None) -> str:
-    if shift is None:
-        return "too few questions to detect drift"
-    words = "have shifted" if shift.moved else "have not shifted"
-    return f"{words} (PSI {shift.psi:.2f}; by chance up to {shift.by_chance:.2f})"
-
-
-def _words(found: Assessment) -> str:
-    worth = "Worth a run." if found.worth_it else "Not worth a run: too little training signal."
-    reasons = ", ".join(f"{reason} {count}" for reason, count in found.no_label_reasons.items())
-    failed = f"  {found.failed} got no answer from the engine\n" if found.failed else ""
+def _words(assessed: Assessment) -> str:
+    worth = "Worth a run." if assessed.worth_it else "Not worth a run: too little training signal."
+    reasons = ", ".join(f"{reason} {count}" for reason, count in assessed.no_label_reasons.items())
+    failed = f"  {assessed.failed} got no answer from the engine\n" if assessed.failed else ""
     return (
-        f"Of {found.questions} questions, {found.asked} were voted on:\n"
-        f"  {found.teachable:.0%} have a training signal (a majority, and answers that "
+        f"Of {assessed.questions} questions, {assessed.asked} were voted on:\n"
+        f"  {assessed.teachable:.0%} have a training signal (a majority, and answers that "
         f"differ from it)\n"
-        f"  {found.unanimous:.0%} are already unanimous\n"
-        f"  {found.no_label:.0%} have no majority label"
+        f"  {assessed.unanimous:.0%} are already unanimous\n"
+        f"  {assessed.no_label:.0%} have no majority label"
         + (f" ({reasons})" if reasons else "")
         + "\n"
-        f"  the majority answer has {found.mean_share:.0%} of the samples on average\n"
-        f"  {found.cut_off_words or f'{found.cut_off:.0%} of the samples were cut off'}\n"
+        f"  the majority answer has {assessed.mean_share:.0%} of the samples on average\n"
+        f"  {assessed.cut_off_words or f'{assessed.cut_off:.0%} of the samples were cut off'}\n"
         f"{failed}"
-        f"A run over them draws about {found.samples_per_run} samples of "
-        f"{found.tokens_per_sample:.0f} tokens; sampling alone takes about "
-        f"{found.seconds_per_run:.0f} s at the speed measured here.\n{worth}"
+        f"A run over them draws about {assessed.samples_per_run} samples of "
+        f"{assessed.tokens_per_sample:.0f} tokens; sampling alone takes about "
+        f"{assessed.seconds_per_run:.0f} s at the speed measured here.\n{worth}"
     )

@@ -8,25 +8,12 @@ from textwrap import shorten
 from typing import Any
 
 import click
-from rich.text import Text
 
 from serve.cli import Group
-from serve.cli.common import (
-    ID,
-    Resolve,
-    counted,
-    fail,
-    look_store,
-    one_line,
-    open_store,
-    print_json,
-    print_table,
-    say,
-    standard_options,
-    tell,
-)
+from serve.cli.common import ID, PATH, look_store, open_store, standard_options
+from serve.cli.output import counted, fail, print_json, print_table, say, tell
+from ttrl.config import Config
 from ttrl.evaluation.probes import Apart, LabelledProbe
-from ttrl.store.questions import StoredQuestion
 
 RIGHT = 40
 """Characters that are shown of what is right for a probe."""
@@ -39,12 +26,12 @@ def probes() -> None:
 
 
 @probes.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option(
     "--tag", "tags", multiple=True, help="Tag for every probe of the file, such as safety."
 )
 @standard_options
-def add(resolve: Resolve, file: Path, tags: tuple[str, ...], as_json: bool) -> None:
+def add(config: Config, file: Path, tags: tuple[str, ...], as_json: bool) -> None:
     """Add labelled probes, or replace their labels.
 
     \b
@@ -57,7 +44,6 @@ def add(resolve: Resolve, file: Path, tags: tuple[str, ...], as_json: bool) -> N
     """
     from ttrl import datasets
 
-    config = resolve().config
     try:
         labels = datasets.read_probes(file, tags=tags, max_chars=config.record.max_chars)
     except datasets.ProbesUnreadable as error:
@@ -65,45 +51,53 @@ def add(resolve: Resolve, file: Path, tags: tuple[str, ...], as_json: bool) -> N
     with open_store(config, create=True) as store:
         added = store.probes.add(labels)
         new = store.questions.new(None)
-        apart = Apart((each.question for each in labels), (row.question for row in new))
+        apart = Apart((label.question for label in labels), (row.question for row in new))
         like = [row.id for row in new if apart.like(row.question)]
         store.questions.guard(like)
-        found = store.probes.labelled()
+        known = store.probes.labelled()
     again = "" if added == len(labels) else " (the labels of the others are replaced)"
-    clusters = len({probe.cluster for probe in found})
+    clusters = len({probe.cluster for probe in known})
     tell(
         as_json,
-        f"{counted(len(labels), 'probe')} read, {added} of them new{again}; there are {len(found)} "
+        f"{counted(len(labels), 'probe')} read, {added} of them new{again}; there are {len(known)} "
         f"in all, in {clusters} clusters of near-duplicates.\n"
         f"{counted(len(like), 'recorded question')} like them will not be trained on.",
-        read=len(labels), new=added, probes=len(found), clusters=clusters, guarded=len(like),
+        read=len(labels), new=added, probes=len(known), clusters=clusters, guarded=len(like),
     )  # fmt: skip
 
 
 @probes.command("list")
 @click.option("--traffic", is_flag=True, help="The held-out questions that the gate asks now.")
 @standard_options
-def list_(resolve: Resolve, traffic: bool, as_json: bool) -> None:
+def list_(config: Config, traffic: bool, as_json: bool) -> None:
     """List labelled probes, or held-out ones, and how many gates have seen each."""
-    config = resolve().config
+    from jobs.probes import traffic as sampled
+
     with look_store(config) as store:
         labelled = store.probes.labelled()
+        rows = [_row(probe) for probe in labelled]
         if traffic:
-            from jobs.probes import traffic as sampled
-
-            rows = list(map(_traffic_row, sampled(store, config.gate, labelled)))
-        else:
-            rows = list(map(_row, labelled))
+            rows = [
+                {
+                    "id": row.id,
+                    "exposures": row.exposures,
+                    "added": row.first_seen,
+                    "cluster": row.question.cluster,
+                    "body": row.question.body,
+                    "question": row.question.text,
+                }
+                for row in sampled(store, config.gate, labelled)
+            ]
     if as_json:
         print_json(rows)
-        return
-    if not rows:
+    elif not rows:
         click.echo("No questions are held out yet." if traffic else "There are no labelled probes.")
-        return
-    _show(rows)
-    tags = Counter(tag for row in rows for tag in row.get("tags", ()))
-    each = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
-    say(f"{counted(len(rows), 'probe')}{': ' if each else ''}{each}")
+    else:
+        headings = ("id", "origin", "seen by", "tags", "right", "question")
+        print_table(headings, map(_cells, rows))
+        tags = Counter(tag for row in rows for tag in row.get("tags", ()))
+        by_tag = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
+        say(f"{counted(len(rows), 'probe')}{': ' if by_tag else ''}{by_tag}")
 
 
 @probes.command()
@@ -113,7 +107,7 @@ def list_(resolve: Resolve, traffic: bool, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="With --all: do not ask for confirmation.")
 @standard_options
 def remove(
-    resolve: Resolve,
+    config: Config,
     ids: tuple[int, ...],
     tag: str | None,
     everything: bool,
@@ -124,7 +118,7 @@ def remove(
     again."""
     if bool(ids) + bool(tag) + everything != 1:
         raise click.UsageError("give probe ids, --tag or --all")
-    with open_store(resolve().config) as store:
+    with open_store(config) as store:
         found = store.probes.labelled()
         chosen = [p.id for p in found if everything or p.id in ids or tag in p.tags]
         if unknown := sorted(set(ids) - {p.id for p in found}):
@@ -155,25 +149,10 @@ def _row(probe: LabelledProbe) -> dict[str, Any]:
     }
 
 
-def _traffic_row(row: StoredQuestion) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "exposures": row.exposures,
-        "added": row.first_seen,
-        "cluster": row.question.cluster,
-        "body": row.question.body,
-        "question": row.question.text,
-    }
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    print_table(("id", "origin", "seen by", "tags", "right", "question"), map(_cells, rows))
-
-
-def _cells(row: dict[str, Any]) -> tuple[str | Text, ...]:
-    wrong = () if row.get("answers") else (f"not {each}" for each in row.get("rejected", ()))
-    known = (REFUSE[row.get("refuse")], *row.get("answers", ()), *wrong)
-    right = " or ".join(filter(None, known))
-    texts = (", ".join(row.get("tags", ())), shorten(right, RIGHT), row["question"])
-    cells = (str(row["id"]), row.get("origin", "traffic"), str(row["exposures"]))
-    return *cells, *map(one_line, texts)
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    known = [REFUSE[row.get("refuse")], *row.get("answers", ())]
+    if not row.get("answers"):
+        known += [f"not {answer}" for answer in row.get("rejected", ())]
+    right = shorten(" or ".join(filter(None, known)), RIGHT)
+    tags = ", ".join(row.get("tags", ()))
+    return row["id"], row.get("origin", "traffic"), row["exposures"], tags, right, row["question"]

@@ -13,21 +13,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
-from serve.cli.common import (
-    ID,
-    Resolve,
-    ask_daemon,
-    counted,
-    fail,
-    open_store,
-    print_json,
-    settle,
-    standard_options,
-)
+from serve.cli.common import ID, ask_daemon, open_store, settle, standard_options
+from serve.cli.output import counted, fail, print_json
 from serve.gateway.keys import KeysUnreadable, read
 from serve.restore import older_stores
 from serve.state import StateDirError, owning
@@ -71,7 +61,7 @@ NOTHING = "nothing matches: no such question is recorded or was trained on"
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @standard_options
 def purge(
-    resolve: Resolve,
+    config: Config,
     ids: tuple[int, ...],
     key: str | None,
     text: str | None,
@@ -95,9 +85,7 @@ def purge(
     """
     if bool(ids) + sum(given is not None for given in (key, text, regex, before)) != 1:
         raise click.UsageError("give one of --id, --key, --text, --regex and --before")
-    config = resolve().config
-    client = None if key is None else _client(key, config.gateway.keys)
-    find = _finder(ids, client, text, regex, before)
+    find = _finder(config, ids, key, text, regex, before)
     with open_store(config) as store:
         doomed = find(store)
         would = store.forgetting.purge(doomed, keep_serving=keep_serving, dry=True)
@@ -113,7 +101,12 @@ def purge(
             would = _purge(config, store, doomed, keep_serving, stores)
         if nothing and before is None:
             fail(NOTHING)
-        _tell(would, names, as_json, dry_run=dry_run or nothing)
+    unchanged = dry_run or nothing
+    if as_json:
+        print_json({**asdict(would), "older_stores": names, "dry_run": unchanged})
+    else:
+        click.echo(_words(would, names))
+        click.echo("Nothing was changed." if unchanged else "Deleted.")
 
 
 def _purge(
@@ -131,20 +124,6 @@ def _purge(
             path.unlink(missing_ok=True)
     if store.adapters.wanted() != before:
         settle(config, store, purged.wanted)
-    left = _remove_files(config, store, purged)
-    if (made := newest(config.state_dir)) and made.file and Path(made.file).exists():
-        click.echo(f"Older backups still contain it, such as {made.file}.", err=True)
-    if not whole:
-        click.echo("The store's write-ahead log is in use; the daemon will empty it.", err=True)
-    if left:
-        click.echo(
-            f"The daemon will remove these once they are unloaded: {', '.join(left)}.", err=True
-        )
-    return purged
-
-
-def _remove_files(config: Config, store: Store, purged: Purged) -> list[str]:
-    """Those tainted versions whose files are still there."""
     if ask_daemon(config, "POST", "/admin/prune") is None:
         from jobs import prune
 
@@ -153,19 +132,29 @@ def _remove_files(config: Config, store: Store, purged: Purged) -> list[str]:
                 prune.remove_files(config, store, frozenset())
         except StateDirError as error:
             fail(f"the questions are purged, but no version's files were removed: {error}")
+    if (made := newest(config.state_dir)) and made.file and Path(made.file).exists():
+        click.echo(f"Older backups still contain it, such as {made.file}.", err=True)
+    if not whole:
+        click.echo("The store's write-ahead log is in use; the daemon will empty it.", err=True)
     root = config.state_dir / "adapters"
-    return [name for name in purged.adapters if (root / name).exists()]
+    if left := [name for name in purged.adapters if (root / name).exists()]:
+        click.echo(
+            f"The daemon will remove these once they are unloaded: {', '.join(left)}.", err=True
+        )
+    return purged
 
 
 def _finder(
+    config: Config,
     ids: tuple[int, ...],
-    client: str | None,
+    key: str | None,
     text: str | None,
     regex: str | None,
     before: str | None,
 ) -> Callable[[Store], Doomed]:
     """What finds it in a store, after all that was typed has been read."""
-    if client is not None:
+    if key is not None:
+        client = _client(key, config.gateway.keys)
         return lambda store: Doomed(store.forgetting.asked_by(client), client=client)
     if before is not None:
         at = _moment(before)
@@ -174,7 +163,7 @@ def _finder(
         wanted = _plain(_typed(text, "Text"))
         if not wanted:
             raise click.UsageError("--text must not be empty: it would match every question")
-        return lambda store: store.forgetting.saying(lambda said: wanted in _plain(said))
+        return lambda store: store.forgetting.saying(lambda asked: wanted in _plain(asked))
     if regex is not None:
         try:
             pattern = re.compile(_typed(regex, "Regular expression"))
@@ -224,10 +213,8 @@ def _typed(given: str, what: str) -> str:
 
 def _moment(text: str) -> float:
     """Unix seconds."""
-    try:
+    with suppress(ValueError):
         return time.time() - parse_duration(text).total_seconds()
-    except ValueError:
-        pass
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
@@ -241,27 +228,17 @@ def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def _tell(purged: Purged, stores: Sequence[str], as_json: bool, *, dry_run: bool) -> None:
-    if as_json:
-        found: dict[str, Any] = {**asdict(purged), "older_stores": stores, "dry_run": dry_run}
-        print_json(found)
-        return
-    click.echo(_words(purged, stores))
-    click.echo("Nothing was changed." if dry_run else "Deleted.")
-
-
 def _words(purged: Purged, stores: Sequence[str]) -> str:
-    """What goes, a line each."""
-    said = [f"{counted(purged.questions, 'question')}, with votes, samples and labels"]
+    lines = [f"{counted(purged.questions, 'question')}, with votes, samples and labels"]
     if not purged.anything:
-        said = [NOTHING]
+        lines = [NOTHING]
     if purged.probes:
-        said.append(f"{counted(purged.probes, 'labelled probe')}")
+        lines.append(counted(purged.probes, "labelled probe"))
     if purged.adapters:
-        said.append(f"versions trained on it: {', '.join(purged.adapters)}")
-        said.append(f"should be live afterwards: {purged.wanted or 'the base model'}")
+        lines.append(f"versions trained on it: {', '.join(purged.adapters)}")
+        lines.append(f"should be live afterwards: {purged.wanted or 'the base model'}")
     if purged.run is not None:
-        said.append(f"run {purged.run}, which may be training on it, is stopped")
+        lines.append(f"run {purged.run}, which may be training on it, is stopped")
     if stores:
-        said.append(f"older stores, which may still contain it: {', '.join(stores)}")
-    return "\n".join(said)
+        lines.append(f"older stores, which may still contain it: {', '.join(stores)}")
+    return "\n".join(lines)

@@ -16,23 +16,18 @@ from rich.text import Text
 from serve.cli import Group
 from serve.cli.common import (
     ID,
-    Resolve,
+    PATH,
     config_options,
-    counted,
     daemons,
-    fail,
     look_store,
-    one_line,
     open_store,
-    print_json,
-    print_table,
     redacted,
-    say,
     standard_options,
-    tell,
 )
+from serve.cli.output import counted, fail, found_or_fail, print_json, print_table, say, tell
 from serve.cli.purge import purge
-from serve.views import Row, tally
+from serve.views import tally
+from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.files import fresh
 from ttrl.questions.screening import Suspicion
@@ -70,16 +65,15 @@ questions.add_command(purge)
     help="Only questions in this state.",
 )
 @standard_options
-def list_(
-    resolve: Resolve, limit: int, before: int | None, only: str | None, as_json: bool
-) -> None:
+def list_(config: Config, limit: int, before: int | None, only: str | None, as_json: bool) -> None:
     """The newest first."""
-    with look_store(resolve().config) as store:
-        found = store.questions.page(limit, before=before, kind=only)
+    with look_store(config) as store:
+        newest = store.questions.page(limit, before=before, kind=only)
     if as_json:
-        print_json([_row(question) for question in found])
+        print_json([_row(question) for question in newest])
         return
-    print_table(("id", "asked", "state", "reason", "question"), map(_cells, found))
+    rows = ((q.id, q.count, *_state(q), q.question.text) for q in newest)
+    print_table(("id", "asked", "state", "reason", "question"), rows)
 
 
 @questions.command()
@@ -88,13 +82,13 @@ def list_(
 @click.option("--yes", is_flag=True, help="With --all: do not ask for confirmation.")
 @standard_options
 def delete(
-    resolve: Resolve, ids: tuple[int, ...], everything: bool, yes: bool, as_json: bool
+    config: Config, ids: tuple[int, ...], everything: bool, yes: bool, as_json: bool
 ) -> None:
     """Delete questions, with their votes and samples. Versions trained on them stay; `ttrl
     questions purge` removes those as well."""
     if bool(ids) == everything:
         raise click.UsageError("give question ids or --all")
-    with open_store(resolve().config) as store:
+    with open_store(config) as store:
         if everything and not yes:
             click.confirm("Delete every question, vote and sample?", abort=True, err=True)
         count = store.questions.delete(None if everything else ids)
@@ -110,22 +104,20 @@ def delete(
 @click.option("--run", "run_id", type=ID, help="All questions that this run sampled.")
 @standard_options
 def release(
-    resolve: Resolve, ids: tuple[int, ...], adapter: str | None, run_id: int | None, as_json: bool
+    config: Config, ids: tuple[int, ...], adapter: str | None, run_id: int | None, as_json: bool
 ) -> None:
     """Let runs train on questions that were skipped, or that were quarantined because a version
     trained on them was rolled back or was worse."""
     if bool(ids) + bool(adapter) + (run_id is not None) != 1:
         raise click.UsageError("give question ids, --adapter NAME or --run ID")
-    with open_store(resolve().config) as store:
+    with open_store(config) as store:
         chosen: Sequence[int] = ids
-        try:
+        with found_or_fail():
             if adapter:
                 name = store.adapters.get(adapter).name
                 chosen = store.adapters.question_ids(name, QuestionState.QUARANTINED)
             if run_id is not None:
                 chosen = store.questions.quarantined_by(store.runs.get(run_id).id)
-        except KeyError as error:
-            fail(error.args[0])
         count = store.questions.release(chosen)
     if not count:
         fail("none of these is skipped or quarantined; see `ttrl questions list`")
@@ -136,31 +128,29 @@ def release(
 @click.argument("question_id", metavar="ID", type=ID)
 @click.option("--samples", is_flag=True, help="Show the full samples of the newest vote.")
 @standard_options
-def show(resolve: Resolve, question_id: int, samples: bool, as_json: bool) -> None:
+def show(config: Config, question_id: int, samples: bool, as_json: bool) -> None:
     """Show a question, its state, and its newest votes."""
-    with look_store(resolve().config) as store:
-        try:
-            question = store.questions.get(question_id)
-        except KeyError as error:
-            fail(error.args[0])
+    with look_store(config) as store:
+        with found_or_fail():
+            asked = store.questions.get(question_id)
         votes = store.votes.newest(question_id)
-        said = store.votes.samples(votes[0]["id"]) if samples and votes else []
+        drawn = store.votes.samples(votes[0]["id"]) if samples and votes else []
     if as_json:
-        print_json({**_row(question), "votes": votes, **({"samples": said} if samples else {})})
+        print_json({**_row(asked), "votes": votes, **({"samples": drawn} if samples else {})})
         return
-    state = "probe" if question.probe else question.state
-    say(f"{question.question.text}\n\n{': '.join(filter(None, (state, _why(question))))}")
-    if question.question.sampling is not None:
-        say(f"asked with {_sampling(question.question.sampling)}")
+    say(f"{asked.question.text}\n\n{': '.join(filter(None, _state(asked)))}")
+    if (sent := asked.question.sampling) is not None:
+        fields = ", ".join(f"{name} {json.dumps(value)}" for name, value in sent.items())
+        say("asked with " + (fields or "the engine's defaults"))
     for vote in votes:
         _show_vote(vote)
-    for number, sample in enumerate(said, 1):
+    for number, sample in enumerate(drawn, 1):
         kept = ", trained on" if sample["kept"] else ""
         say(f"\n#{number}: reward {sample['reward']:.2f}{kept}\n{sample['text']}")
 
 
 @questions.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option(
     "--state",
     type=click.Choice(list(map(str, QuestionState))),
@@ -168,7 +158,7 @@ def show(resolve: Resolve, question_id: int, samples: bool, as_json: bool) -> No
 )
 @click.option("--keys", is_flag=True, help="Include the hashes of the clients' keys.")
 @config_options
-def export(resolve: Resolve, file: Path, state: str | None, keys: bool) -> None:
+def export(config: Config, file: Path, state: str | None, keys: bool) -> None:
     """Write the recorded questions to a new FILE as JSONL.
 
     `ttrl questions import` reads it elsewhere, `ttrl adapt --questions` trains on it. Only you
@@ -176,15 +166,15 @@ def export(resolve: Resolve, file: Path, state: str | None, keys: bool) -> None:
     """
     from ttrl.datasets import line_of
 
-    with look_store(resolve().config) as store:
+    with look_store(config) as store:
         count = _write(file, (line_of(each, keys=keys) for each in store.exchange.out(state)))
     click.echo(f"{counted(count, 'question')} exported.", err=True)
 
 
 @questions.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @standard_options
-def import_(resolve: Resolve, file: Path, as_json: bool) -> None:
+def import_(config: Config, file: Path, as_json: bool) -> None:
     """Import what `ttrl questions export` wrote, or any FILE of questions in JSONL.
 
     Questions already recorded are not counted again. With record.redact (of the running daemon,
@@ -192,55 +182,45 @@ def import_(resolve: Resolve, file: Path, as_json: bool) -> None:
     """
     from ttrl import datasets
 
-    config = resolve().config
     if not config.record.entities:
         config = daemons(config) or config
     try:
-        found = datasets.read_exported(file, max_chars=config.record.max_chars, now=time.time())
+        rows = datasets.read_exported(file, max_chars=config.record.max_chars, now=time.time())
     except datasets.QuestionsUnreadable as error:
         fail(f"{error}\nNothing was imported.")
-    questions = redacted(config, [each.question for each in found])
-    found = [replace(each, question=q) for each, q in zip(found, questions, strict=True)]
+    questions = redacted(config, [row.question for row in rows])
+    rows = [replace(row, question=q) for row, q in zip(rows, questions, strict=True)]
     if not config.state_dir.exists():
         click.echo(f"Creating {config.state_dir}.", err=True)
     with open_store(config, create=True) as store:
-        added = store.exchange.take_in(found, holdout=config.gate.holdout)
-    words = f"{counted(len(found), 'question')} read, {added} of them new."
-    tell(as_json, words, read=len(found), new=added)
-
-
-def _sampling(sent: Mapping[str, Any]) -> str:
-    """The fields that the user sent."""
-    fields = ", ".join(f"{name} {json.dumps(value)}" for name, value in sent.items())
-    return fields or "the engine's defaults"
+        added = store.exchange.take_in(rows, holdout=config.gate.holdout)
+    words = f"{counted(len(rows), 'question')} read, {added} of them new."
+    tell(as_json, words, read=len(rows), new=added)
 
 
 def _show_vote(vote: Mapping[str, Any]) -> None:
-    """Who said what, a bar for each answer, in order of votes."""
     drawn = "decided early" if vote["stop"] == Stop.DECIDED else "all samples drawn"
     click.echo(
         f"\nrun {vote['run_id']}, draw {vote['step']}, {vote['version']}, {clock(vote['at'])}: "
         f"{vote['outcome']}, {vote['share']:.0%} agree, entropy {vote['entropy']:.2f} "
         f"({vote['kind']}, {drawn})"
     )
-    print_table(("votes", "of all", "answer"), map(_bar, tally(vote, ANSWERS)))
+    rows = (
+        (
+            row.count,
+            f"{'█' * round(BAR * row.part)} {row.part:.0%}",
+            row.answer if row.said else Text(f"({row.answer})", style="dim"),
+        )
+        for row in tally(vote, ANSWERS)
+    )
+    print_table(("votes", "of all", "answer"), rows)
 
 
-def _bar(row: Row) -> tuple[str | Text, ...]:
-    answer = one_line(row.answer) if row.said else Text(f"({row.answer})", style="dim")
-    return str(row.count), f"{'█' * round(BAR * row.part)} {row.part:.0%}", answer
-
-
-def _cells(question: StoredQuestion) -> tuple[str | Text, ...]:
-    state = "probe" if question.probe else question.state
-    texts = (str(question.id), str(question.count), state, _why(question))
-    return *texts, one_line(question.question.text)
-
-
-def _why(question: StoredQuestion) -> str:
-    reason = question.reason or ""
-    waits = "waits: " if question.state is QuestionState.NEW and reason else ""
-    return f"{waits}{REASONS.get(reason, reason)}"
+def _state(stored: StoredQuestion) -> tuple[str, str]:
+    """What a question is, and why."""
+    reason = stored.reason or ""
+    waits = "waits: " if stored.state is QuestionState.NEW and reason else ""
+    return "probe" if stored.probe else stored.state, f"{waits}{REASONS.get(reason, reason)}"
 
 
 def _row(question: StoredQuestion) -> dict[str, object]:

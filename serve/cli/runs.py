@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -10,26 +11,21 @@ from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column, Table
 
 from serve.cli import Group
 from serve.cli.common import (
     ID,
     NOT_RUNNING,
-    Resolve,
+    PATH,
     ask_daemon,
     config_options,
-    echo_fields,
-    fail,
     look_store,
-    one_line,
-    print_json,
-    print_table,
     standard_options,
-    tell,
 )
+from serve.cli.output import echo_fields, fail, found_or_fail, print_json, print_table, tell
 from serve.views import run_report, verdicts
+from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.store import Store
 from ttrl.store.runs import Observation, Run, RunState
@@ -38,7 +34,6 @@ SHOWN_STEPS = 12
 HEADINGS = (
     "step", "agree", "has signal", "cut off", "tokens each", "mismatch", "effective", "seconds",
 )  # fmt: skip
-PAUSING = ("pause", "resume")
 STYLES = {
     RunState.PUBLISHED: "green",
     RunState.FAILED: "red",
@@ -55,60 +50,53 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @standard_options
-def list_(resolve: Resolve, limit: int, as_json: bool) -> None:
+def list_(config: Config, limit: int, as_json: bool) -> None:
     """The newest runs first."""
-    with look_store(resolve().config) as store:
-        found = store.runs.newest(limit)
+    with look_store(config) as store:
+        newest = store.runs.newest(limit)
     if as_json:
-        print_json([run_report(run) for run in found])
+        print_json([run_report(run) for run in newest])
         return
     headings = ("run", "trigger", "state", "steps", "samples", "adapter", "ended", "reason")
-    print_table(headings, map(_cells, found))
+    rows = (
+        (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter,
+         run.finished and clock(run.finished), run.reason)
+        for run in newest
+    )  # fmt: skip
+    print_table(headings, rows)
 
 
 @runs.command()
 @click.argument("run_id", type=ID)
 @standard_options
-def show(resolve: Resolve, run_id: int, as_json: bool) -> None:
+def show(config: Config, run_id: int, as_json: bool) -> None:
     """Show one run with the gate's evidence, and why the run monitor stopped it, if it did."""
-    with look_store(resolve().config) as store:
-        try:
+    with look_store(config) as store:
+        with found_or_fail():
             run = run_report(store.runs.get(run_id))
-        except KeyError as error:
-            fail(error.args[0])
         run["verdicts"] = verdicts(store, run_id)
         seen = store.runs.observed(run_id=run_id)
     run["guard"] = next((each.numbers for each in seen if each.kind == "guard"), None)
-    if as_json:
-        print_json(run)
-        return
-    echo_fields(run)
+    print_json(run) if as_json else echo_fields(run)
 
 
 @runs.command()
 @click.argument("run_id", type=ID)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @config_options
-def report(resolve: Resolve, run_id: int, file: Path) -> None:
+def report(config: Config, run_id: int, file: Path) -> None:
     """Write a report of a run to FILE (HTML): the gate's evidence, the worst changes, the steps."""
-    with look_store(resolve().config) as store:
+    with look_store(config) as store:
         write_report(store, run_id, file)
 
 
-def _cells(run: Run) -> tuple[str | Text, ...]:
-    ended = clock(run.finished) if run.finished else ""
-    cells = (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter or "", ended)
-    return *map(str, cells), one_line(run.reason or "")
-
-
 def write_report(store: Store, run_id: int, file: Path) -> None:
-    """Write the page about a run; a failure ends the command."""
     from serve.web.html import run_page
 
+    with found_or_fail():
+        page = run_page(store, run_id)
     try:
-        file.write_text(run_page(store, run_id), encoding="utf-8")
-    except KeyError as error:
-        fail(error.args[0])
+        file.write_text(page, encoding="utf-8")
     except OSError as error:
         fail(f"cannot write {file}: {error.strerror}")
     click.echo(f"Wrote the report of run {run_id} to {file}.", err=True)
@@ -116,52 +104,40 @@ def write_report(store: Store, run_id: int, file: Path) -> None:
 
 @runs.command()
 @standard_options
-def stop(resolve: Resolve, as_json: bool) -> None:
+def stop(config: Config, as_json: bool) -> None:
     """Stop the run in progress; users are served as before."""
-    answer = ask_daemon(resolve().config, "POST", "/admin/runs/stop")
+    answer = ask_daemon(config, "POST", "/admin/runs/stop")
     if answer is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
     words = "Stopped." if answer["stopped"] else "There is no run in progress."
     tell(as_json, words, stopped=answer["stopped"])
 
 
-class Following:
-    """A run in the store, whoever carries it out, shown on standard error: a board on a terminal,
-    else a line for each step and pause; nothing when `silent`."""
+@contextmanager
+def following(store: Store, run_id: int, *, silent: bool) -> Iterator[Callable[[], Run]]:
+    """Hands over what looks at a run in the store, whoever carries it out, and shows what is new of
+    it on standard error: a board on a terminal, else a line for each step and pause; nothing when
+    `silent`."""
+    console, last = Console(stderr=True), 0
+    board = Board(console) if console.is_terminal and not silent else None
 
-    def __init__(self, store: Store, run_id: int, *, silent: bool) -> None:
-        self._store = store
-        self._run_id = run_id
-        self._silent = silent
-        self._last = 0
-        console = Console(stderr=True)
-        self._board = _Board(console) if console.is_terminal and not silent else None
-
-    def __enter__(self) -> Following:
-        if self._board is not None:
-            self._board.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._board.live.stop()
-
-    def look(self) -> Run:
-        """The run, once what is new of it was shown. The run is read first: once it has ended,
-        there is nothing more to come."""
-        run = self._store.runs.get(self._run_id)
-        news = self._store.runs.observed(after=self._last, run_id=self._run_id)
-        if news:
-            self._last = news[-1].id
-        if self._board is not None:
-            self._board.show(run, news)
-        elif not self._silent:
+    def look() -> Run:
+        nonlocal last
+        run = store.runs.get(run_id)  # first: once it has ended, there is nothing more to come
+        news = store.runs.observed(after=last, run_id=run_id)
+        last = news[-1].id if news else last
+        if board is not None:
+            board.show(run, news)
+        elif not silent:
             for line in filter(None, map(_line, news)):
                 click.echo(line, err=True)
         return run
 
+    with board.live if board is not None else nullcontext():
+        yield look
 
-class _Board:
+
+class Board:
     """A run's stage, a bar for its steps and one for its probes, and the newest steps."""
 
     def __init__(self, console: Console) -> None:
@@ -185,18 +161,17 @@ class _Board:
                 self._bar("update", numbers["step"], numbers["steps"])
             elif observation.kind == "probe":
                 self._bar("probes", numbers["done"], numbers["of"])
-            elif observation.kind in PAUSING:
+            elif observation.kind in ("pause", "resume"):
                 self._paused = observation.kind == "pause"
-        steps = Table(box=None, pad_edge=False)
-        for heading in HEADINGS:
-            steps.add_column(heading, justify="right")
+        columns = [Column(heading, justify="right") for heading in HEADINGS]
+        steps = Table(*columns, box=None, pad_edge=False)
         for step in self._steps[-SHOWN_STEPS:]:
             steps.add_row(*_step_cells(step))
+        state = f"{run.state}, pausing" if self._paused else run.state
+        style = STYLES.get(run.state, "cyan")
         whole = Table.grid(padding=(0, 1))
         whole.add_row(steps)
         whole.add_row(self._bars)
-        state = f"{run.state}, pausing" if self._paused else run.state
-        style = STYLES.get(run.state, "cyan")
         self.live.update(Panel(whole, title=f"run {run.id}: {state}", border_style=style))
 
     def _bar(self, name: str, done: float, of: float) -> None:
@@ -206,7 +181,6 @@ class _Board:
 
 
 def _line(observation: Observation) -> str | None:
-    """What is new, in a line."""
     match observation.kind:
         case "step":
             step, agree, _, cut, _, mismatch, effective, seconds = _step_cells(observation)

@@ -6,16 +6,16 @@ import os
 import pwd
 import re
 import sysconfig
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 import click
 
 from serve.cli import Group
-from serve.cli.common import fail, json_option, tell
+from serve.cli.common import PATH, json_option
+from serve.cli.output import fail, tell
 
 _PACKAGE = Path(str(files("serve")))
 UNITS = next(p for p in (_PACKAGE / "units", _PACKAGE.parent / "systemd") if p.is_dir())
@@ -32,61 +32,20 @@ VLLM_SETTINGS = Path("/etc/ttrl/vllm.env")
 USER = "ttrl"
 
 
-class Standing(StrEnum):
-    """What is in a unit's place."""
-
-    NOTHING = "nothing"
-    SAME = "the same"
-    ANOTHER = "another"
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One unit file, for a place of this machine."""
-
-    path: Path
-    text: str
-
-    def standing(self) -> Standing:
-        """Raises OSError."""
-        try:
-            there = self.path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return Standing.NOTHING
-        return Standing.SAME if there == self.text else Standing.ANOTHER
-
-    def write(self) -> None:
-        """Whole or not at all. Raises OSError."""
-        staging = self.path.with_name(f".{self.path.name}.new")
-        staging.write_text(self.text, encoding="utf-8")
-        staging.chmod(0o644)
-        staging.replace(self.path)
-
-
-def units(directory: Path, ttrl: Path, vllm: Path | None = None) -> list[Unit]:
-    """The daemon's, and vLLM's if its program is named."""
+def units(directory: Path, ttrl: Path, vllm: Path | None = None) -> dict[Path, str]:
+    """The text of the daemon's unit, and of vLLM's if its program is named, by their files."""
     programs = {"ttrl.service": (TTRL, ttrl)}
     if vllm is not None:
         programs["ttrl-vllm.service"] = (VLLM, vllm)
-    found = []
-    for name, (said, program) in programs.items():
+    texts = {}
+    for name, (placeholder, program) in programs.items():
         # One word of a command line of systemd's, for which % begins what it puts in itself.
         word = str(program).replace("%", "%%")
         if not re.fullmatch(r"[\w/.+@:,=~%-]+", word):
             word = f'"{word}"'
-        text = (UNITS / name).read_text(encoding="utf-8").replace(said, word)
-        found.append(Unit(directory / name, text))
-    return found
-
-
-def writable(program: Path) -> bool:
-    """Whether systemd takes a program of that name, however it is quoted."""
-    return str(program).isprintable() and not set("'\"\\").intersection(str(program))
-
-
-def own_program() -> Path:
-    """The `ttrl` of the interpreter that runs this."""
-    return Path(sysconfig.get_path("scripts")) / "ttrl"
+        text = (UNITS / name).read_text(encoding="utf-8")
+        texts[directory / name] = text.replace(placeholder, word)
+    return texts
 
 
 def hidden(program: Path) -> tuple[Path, str] | None:
@@ -112,17 +71,13 @@ def service() -> None:
 @service.command()
 @click.option(
     "--directory",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("/etc/systemd/system"),
     show_default=True,
     help="Where to write the units.",
 )
-@click.option("--ttrl", type=click.Path(path_type=Path), help="The ttrl program, if not this one.")
-@click.option(
-    "--vllm",
-    type=click.Path(path_type=Path),
-    help="A `vllm` program: also write ttrl-vllm.service for it.",
-)
+@click.option("--ttrl", type=PATH, help="The ttrl program, if not this one.")
+@click.option("--vllm", type=PATH, help="A `vllm` program: also write ttrl-vllm.service for it.")
 @click.option("--force", is_flag=True, help="Overwrite units that differ.")
 @click.option("--print", "print_only", is_flag=True, help="Print the units; write nothing.")
 @json_option
@@ -139,58 +94,59 @@ def install(
     Put your own changes into drop-ins (`systemctl edit ttrl`), which are kept when the units are
     written again.
     """
-    program = ttrl or own_program()
+    program = ttrl or Path(sysconfig.get_path("scripts")) / "ttrl"
     wanted = units(directory, program, vllm)
     if print_only:
-        words = "\n".join(f"# {unit.path}\n{unit.text}" for unit in wanted).removesuffix("\n")
-        tell(as_json, words, units={str(unit.path): unit.text for unit in wanted})
+        words = "\n".join(f"# {path}\n{text}" for path, text in wanted.items()).removesuffix("\n")
+        tell(as_json, words, units={str(path): text for path, text in wanted.items()})
         return
     for each in filter(None, (program, vllm)):
-        _refuse_unusable(each)
+        if not str(each).isprintable() or set("'\"\\").intersection(str(each)):
+            fail(
+                f"systemd cannot run a program named {each}: install it under another name", code=2
+            )
+        if not each.is_absolute() or not os.access(each, os.X_OK) or each.is_dir():
+            fail(f"{each} is not an executable file: give its absolute path", code=2)
+        if found := hidden(each):
+            fail(
+                f"the unit could not run {each}: it cannot see {found[0]} ({found[1]}=yes); "
+                "install it elsewhere, such as in /opt, with a Python that every user may run",
+                code=2,
+            )
     try:
-        standing = _write(wanted, force)
+        written = _write(wanted, force)
     except OSError as error:
         fail(
             f"cannot write units into {directory} ({error.strerror}); "
             "run as root, or choose another directory with --directory"
         )
-    written = {str(unit.path): found is not Standing.SAME for unit, found in standing.items()}
-    said = (f"{path}: {'written' if new else 'unchanged'}" for path, new in written.items())
-    words = "\n".join((*said, "Next, as root:", *_next_steps(wanted)))
-    tell(as_json, words, written=written)
+    lines = [f"{path}: {'written' if new else 'unchanged'}" for path, new in written.items()]
+    lines += ["Next, as root:", *_next_steps([path.name for path in wanted])]
+    tell(as_json, "\n".join(lines), written=written)
 
 
-def _refuse_unusable(program: Path) -> None:
-    if not writable(program):
-        fail(f"systemd cannot run a program named {program}: install it under another name", code=2)
-    if not program.is_absolute() or not os.access(program, os.X_OK) or program.is_dir():
-        fail(f"{program} is not an executable file: give its absolute path", code=2)
-    if found := hidden(program):
-        path, setting = found
-        fail(
-            f"the unit could not run {program}: it cannot see {path} ({setting}=yes); install "
-            "it elsewhere, such as in /opt, with a Python that every user may run",
-            code=2,
-        )
-
-
-def _write(units: Sequence[Unit], force: bool) -> dict[Unit, Standing]:
-    """All of them or none; how each stood before. Raises OSError."""
-    standing = {unit: unit.standing() for unit in units}
-    others = [str(unit.path) for unit, found in standing.items() if found is Standing.ANOTHER]
+def _write(units: Mapping[Path, str], force: bool) -> dict[str, bool]:
+    """All of them or none, each whole or not at all; whether each is new. Raises OSError."""
+    there: dict[Path, str] = {}
+    for path in units:
+        with suppress(FileNotFoundError):
+            there[path] = path.read_text(encoding="utf-8", errors="replace")
+    others = [str(path) for path, text in there.items() if text != units[path]]
     if others and not force:
         fail(
             f"{' and '.join(others)} would be changed: compare with --print, move your changes "
             f"to a drop-in (`systemctl edit`), then give --force"
         )
-    for unit, found in standing.items():
-        if found is not Standing.SAME:
-            unit.write()
-    return standing
+    for path, text in units.items():
+        if there.get(path) != text:
+            staging = path.with_name(f".{path.name}.new")
+            staging.write_text(text, encoding="utf-8")
+            staging.chmod(0o644)
+            staging.replace(path)
+    return {str(path): there.get(path) != text for path, text in units.items()}
 
 
-def _next_steps(units: Sequence[Unit]) -> Iterator[str]:
-    names = [unit.path.name for unit in units]
+def _next_steps(names: Sequence[str]) -> Iterator[str]:
     try:
         pwd.getpwnam(USER)  # not all users: a directory service need not list them
     except KeyError:

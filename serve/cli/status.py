@@ -12,25 +12,11 @@ from rich.console import Console
 from rich.live import Live
 
 from serve import views
-from serve.cli.common import (
-    NOT_RUNNING,
-    Resolve,
-    ask_daemon,
-    counted,
-    fail,
-    labels_words,
-    look_store,
-    open_store,
-    plain,
-    print_json,
-    say,
-    standard_options,
-    tell,
-)
+from serve.cli.common import NOT_RUNNING, ask_daemon, look_store, open_store, standard_options
+from serve.cli.output import counted, fail, labels_words, plain, print_json, say, tell
 from serve.cli.questions import REASONS
 from serve.daemon.schedule import PAUSED, Decision
 from serve.state import owner_of
-from serve.views import UNEASY, report
 from ttrl.config import Config
 from ttrl.config.section import clock
 
@@ -45,16 +31,15 @@ WATCH_SECONDS = 2.0
 @click.command()
 @click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
 @standard_options
-def status(resolve: Resolve, as_json: bool, watch: bool) -> None:
+def status(config: Config, as_json: bool, watch: bool) -> None:
     """Show the queue, the live version and its quality, the last run and the next. Exit code 3
     when no daemon
     is running."""
-    config = resolve().config
     if watch:
         _watch(config, as_json)
-    found = _look(config)
-    print_json(found) if as_json else say("\n".join(_lines(found)))
-    if not found["running"]:
+    report = _look(config)
+    print_json(report) if as_json else say("\n".join(_lines(report)))
+    if not report["running"]:
         raise SystemExit(NOT_RUNNING)
 
 
@@ -62,14 +47,10 @@ def _look(config: Config) -> dict[str, Any]:
     running = ask_daemon(config, "GET", "/admin/status")
     if running is None:
         with look_store(config) as store:
-            return {"running": False, **report(store, config)}
+            return {"running": False, **views.report(store, config)}
     owner = owner_of(config.state_dir)
-    return {
-        "running": True,
-        "url": owner.url if owner else None,
-        "page": owner.page if owner else None,
-        **running,
-    }
+    urls = {"url": owner.url if owner else None, "page": owner.page if owner else None}
+    return {"running": True, **urls, **running}
 
 
 def _watch(config: Config, as_json: bool) -> NoReturn:
@@ -77,20 +58,22 @@ def _watch(config: Config, as_json: bool) -> NoReturn:
     console = Console()
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            found = _look(config)
-            if as_json or not console.is_terminal:
-                print_json(found) if as_json else say("\n".join([*_lines(found), ""]))
+            report = _look(config)
+            if as_json:
+                print_json(report)
+            elif console.is_terminal:
+                live.update(plain("\n".join(_lines(report))), refresh=True)
             else:
-                live.update(plain("\n".join(_lines(found))), refresh=True)
+                say("\n".join([*_lines(report), ""]))
             time.sleep(WATCH_SECONDS)
     raise SystemExit(0)
 
 
 @click.command()
 @standard_options
-def page(resolve: Resolve, as_json: bool) -> None:
+def page(config: Config, as_json: bool) -> None:
     """Print a link that logs in to the running daemon's page: keep it secret."""
-    owner = owner_of(resolve().config.state_dir)
+    owner = owner_of(config.state_dir)
     if owner is None or owner.url is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
     if owner.page is None:
@@ -101,114 +84,95 @@ def page(resolve: Resolve, as_json: bool) -> None:
 
 @click.command()
 @standard_options
-def pause(resolve: Resolve, as_json: bool) -> None:
+def pause(config: Config, as_json: bool) -> None:
     """Pause scheduled runs. A run in progress goes on; `ttrl runs stop` stops it."""
-    with open_store(resolve().config) as store:
+    with open_store(config) as store:
         store.set_fact(PAUSED, str(time.time()))
     tell(as_json, "Training is paused; users are served as before.", paused=True)
 
 
 @click.command()
 @standard_options
-def resume(resolve: Resolve, as_json: bool) -> None:
+def resume(config: Config, as_json: bool) -> None:
     """Resume scheduled runs."""
-    with open_store(resolve().config) as store:
+    with open_store(config) as store:
         store.set_fact(PAUSED, None)
     tell(as_json, "Training is resumed.", paused=False)
 
 
-def _lines(found: Mapping[str, Any]) -> list[str]:
-    questions = ", ".join(f"{count} {state}" for state, count in found["questions"].items())
-    live = f"live       {found['live']}" + _since(found["live_since"])
-    lines = [
-        f"daemon     {_daemon(found)}",
-        *([f"address    {found['url']}/v1"] if found["running"] else []),
-        *([f"page       {found['page']}"] if found.get("page") else []),
-        f"model      {found['model'] or '-'}",
-        live,
-        f"previous   {found['previous']}",
-        f"monitor    {_shadow(found)}",
-        *_quality(found["quality"]),
-        f"labels     {labels_words(found['labels'])}",
-        f"evaluated  {found['evaluated']}",
-        f"questions  {questions or 'none'} (asked {counted(found['times_asked'], 'time')})",
-        *_rolled_back(found["rolled_back"]),
-        f"last run   {_run(found['last_run'])}",
-        f"next run   {_next(found)}",
-    ]
-    if aside := found["set_aside"]:
-        told = ", ".join(f"{count} because {REASONS[why]}" for why, count in aside.items())
-        lines.insert(-2, f"set aside  {told}")
-    if found["live"] != found["wanted"]:
-        why = found["live_reason"] if found["running"] else "once a daemon is running"
-        lines.insert(lines.index(live) + 1, f"wanted     {found['wanted']}: {why}")
-    return lines
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    running = report["running"]
+    if not running:
+        yield "daemon     not running"
+    else:
+        up = "running" if report["engine_up"] else "running, but its engine is down"
+        yield f"daemon     {up}"
+        yield f"address    {report['url']}/v1"
+    if report.get("page"):
+        yield f"page       {report['page']}"
+    yield f"model      {report['model'] or '-'}"
+    since = f", since {clock(report['live_since'])}" if report["live_since"] else ""
+    yield f"live       {report['live']}{since}"
+    if report["live"] != report["wanted"]:
+        why = report["live_reason"] if running else "once a daemon is running"
+        yield f"wanted     {report['wanted']}: {why}"
+    yield f"previous   {report['previous']}"
+    monitor = _monitor(report["shadow"]) if running else "once a daemon is running"
+    yield f"monitor    {monitor}"
+    yield from _quality_lines(report["quality"])
+    yield f"labels     {labels_words(report['labels'])}"
+    yield f"evaluated  {report['evaluated']}"
+    questions = ", ".join(f"{count} {state}" for state, count in report["questions"].items())
+    yield f"questions  {questions or 'none'} (asked {counted(report['times_asked'], 'time')})"
+    if back := report["rolled_back"]:
+        who = f"{back['version']} by {back['author']}, {clock(back['at'])}"
+        yield f"roll-back  {who}: {back['reason']}"
+    if aside := report["set_aside"]:
+        reasons = ", ".join(f"{count} because {REASONS[why]}" for why, count in aside.items())
+        yield f"set aside  {reasons}"
+    last = "none yet"
+    if run := report["last_run"]:
+        last = f"{run['id']}, {run['state']}, {clock(run['finished'] or run['created'])}"
+        last += f": {run['reason']}" if run["reason"] else ""
+    yield f"last run   {last}"
+    if report["paused"]:
+        following = "paused"
+    elif not running:
+        following = "once a daemon is running"
+    elif report["next_run"] is None:
+        following = "not scheduled"
+    else:
+        following = f"{report['next_run']}{WAITS.get(report['schedule'], '')}"
+    yield f"next run   {following}"
 
 
-def _daemon(found: Mapping[str, Any]) -> str:
-    if not found["running"]:
-        return "not running"
-    return "running" if found["engine_up"] else "running, but its engine is down"
-
-
-def _since(at: float | None) -> str:
-    return f", since {clock(at)}" if at else ""
-
-
-def _shadow(found: Mapping[str, Any]) -> str:
-    if not found["running"]:
-        return "once a daemon is running"
-    seen = found["shadow"]
+def _monitor(seen: Mapping[str, Any] | None) -> str:
     if seen is None:
         return "no other version to compare with"
     compared = f"{counted(seen['pairs'], 'pair')} with {seen['other']}"
     if seen["differs"]:
         compared += f"; {'; '.join(seen['differs'])}: label answers to see which is better"
-    if seen["nearness"] < UNEASY:
-        return f"{compared}, quiet" if not seen["differs"] else compared
+    if seen["nearness"] < views.UNEASY:
+        return compared if seen["differs"] else f"{compared}, quiet"
     near = f"{seen['nearest']} is at {seen['nearness']:.0%} of its alarm threshold"
     return f"{compared}, uneasy: {near}"
 
 
-def _quality(found: Mapping[str, Any]) -> Iterator[str]:
-    learned = found["live"] != found["base"]
-    for role in ("live", "base") if learned else ("live",):
-        known = found[role]
-        if known is not None:
-            yield f"quality    {role}: {', '.join(_known(known))}; {clock(known['at'])}"
-    if learned:
-        yield f"better     {views.compared(found['live'], found['base'])}"
-
-
-def _known(quality: Mapping[str, Any]) -> Iterator[str]:
-    if right := views.on_probes(quality):
-        yield f"{right} correct on {counted(quality['labelled'], 'labelled probe')}"
-    if estimate := quality["estimate"]:
-        open_ = views.undecided(quality)
-        yield f"{views.share(estimate)} correct on the traffic{f' ({open_})' if open_ else ''}"
-    else:
-        yield f"accuracy on the traffic unknown: {views.withheld(quality)}"
-    yield f"{quality['agreement']:.0%} agreement"
-
-
-def _rolled_back(found: Mapping[str, Any] | None) -> Iterator[str]:
-    if found is not None:
-        who = f"{found['version']} by {found['author']}, {clock(found['at'])}"
-        yield f"roll-back  {who}: {found['reason']}"
-
-
-def _run(run: Mapping[str, Any] | None) -> str:
-    if run is None:
-        return "none yet"
-    when = clock(run["finished"] or run["created"])
-    return f"{run['id']}, {run['state']}, {when}" + (f": {run['reason']}" if run["reason"] else "")
-
-
-def _next(found: Mapping[str, Any]) -> str:
-    if found["paused"]:
-        return "paused"
-    if not found["running"]:
-        return "once a daemon is running"
-    if found["next_run"] is None:
-        return "not scheduled"
-    return f"{found['next_run']}{WAITS.get(found['schedule'], '')}"
+def _quality_lines(measured: Mapping[str, Any]) -> Iterator[str]:
+    trained = measured["live"] != measured["base"]
+    for role in ("live", "base") if trained else ("live",):
+        if (numbers := measured[role]) is None:
+            continue
+        parts = []
+        if right := views.on_probes(numbers):
+            parts.append(f"{right} correct on {counted(numbers['labelled'], 'labelled probe')}")
+        if estimate := numbers["estimate"]:
+            open_ = views.undecided(numbers)
+            more = f" ({open_})" if open_ else ""
+            parts.append(f"{views.share(estimate)} correct on the traffic{more}")
+        else:
+            parts.append(f"accuracy on the traffic unknown: {views.withheld(numbers)}")
+        parts.append(f"{numbers['agreement']:.0%} agreement")
+        yield f"quality    {role}: {', '.join(parts)}; {clock(numbers['at'])}"
+    if trained:
+        yield f"better     {views.compared(measured['live'], measured['base'])}"

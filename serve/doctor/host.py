@@ -1,14 +1,12 @@
-"""What a check finds; and this machine: the packages, the state directory, its disk, what was left
-behind, and backups."""
+"""What a check finds; and this machine: packages, the state directory, its disk, leftovers,
+backups."""
 
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from packaging.requirements import Requirement
 
 from serve import restore
 from ttrl import backup
-from ttrl.config import Config, EngineKind
+from ttrl.config import Config
 from ttrl.store import migrations
 from ttrl.store.database import ADAPTERS, BACKUPS, sqlite_file
 
@@ -41,8 +39,6 @@ SPARE = 256 * MIB
 
 
 class Outcome(StrEnum):
-    """How bad it is."""
-
     OK = "ok"
     NOTE = "note"
     """Worth knowing; nothing needs to be done."""
@@ -56,41 +52,39 @@ class Outcome(StrEnum):
 class Finding:
     """What a check says of one thing, and how to mend it."""
 
-    check: str
     outcome: Outcome
     what: str
     mend: str = ""
 
 
-def ok(check: str, what: str) -> Finding:
-    return Finding(check, Outcome.OK, what)
+def ok(what: str) -> Finding:
+    return Finding(Outcome.OK, what)
 
 
-def note(check: str, what: str, mend: str = "") -> Finding:
-    return Finding(check, Outcome.NOTE, what, mend)
+def note(what: str, mend: str = "") -> Finding:
+    return Finding(Outcome.NOTE, what, mend)
 
 
-def warning(check: str, what: str, mend: str) -> Finding:
-    return Finding(check, Outcome.WARNING, what, mend)
+def warning(what: str, mend: str) -> Finding:
+    return Finding(Outcome.WARNING, what, mend)
 
 
-def broken(check: str, what: str, mend: str) -> Finding:
-    return Finding(check, Outcome.BROKEN, what, mend)
+def broken(what: str, mend: str) -> Finding:
+    return Finding(Outcome.BROKEN, what, mend)
 
 
-def packages(config: Config) -> Iterator[Finding]:
-    """Python, our requirements with the extras that the settings need, and vLLM."""
-    yield ok("python", f"{platform.python_version()} at {sys.executable}")
-    extras = list(_extras(config))
+def packages(config: Config) -> Finding:
+    """Our requirements, with the extras that the settings need."""
+    extras = ["train"]  # runs do; the rest is by choice
+    if config.meaning.model:
+        extras.append("embed")
+    if (config.store.url or "").startswith("postgresql"):
+        extras.append("postgres")
     required = [Requirement(text) for text in metadata.requires("ttrl") or ()]
-    wrong = list(unmet(required, ("", *extras), _installed))
-    if wrong:
+    if wrong := list(unmet(required, ("", *extras), _installed)):
         extra = f"[{','.join(extras)}]"
-        yield broken("packages", "; ".join(wrong), f"pip install --upgrade 'ttrl{extra}'")
-    else:
-        yield ok("packages", f"all requirements are installed, with extras {', '.join(extras)}")
-    if config.engine.kind is EngineKind.VLLM and config.engine.url is None:
-        yield _vllm(config.engine.python or sys.executable)
+        return broken("; ".join(wrong), f"pip install --upgrade 'ttrl{extra}'")
+    return ok(f"all requirements are installed, with extras {', '.join(extras)}")
 
 
 def unmet(
@@ -100,20 +94,11 @@ def unmet(
     for each in required:
         if each.marker and not any(each.marker.evaluate({"extra": extra}) for extra in extras):
             continue
-        found = installed(each.name)
-        if found is None:
+        version = installed(each.name)
+        if version is None:
             yield f"{each.name} is not installed"
-        elif not each.specifier.contains(found, prereleases=True):
-            yield f"{each.name} is {found}, but {each.specifier} is required"
-
-
-def _extras(config: Config) -> Iterator[str]:
-    """Runs train; the rest is by choice."""
-    yield "train"
-    if config.meaning.model:
-        yield "embed"
-    if (config.store.url or "").startswith("postgresql"):
-        yield "postgres"
+        elif not each.specifier.contains(version, prereleases=True):
+            yield f"{each.name} is {version}, but {each.specifier} is required"
 
 
 def _installed(name: str) -> str | None:
@@ -123,17 +108,16 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _vllm(python: str) -> Finding:
+def vllm(python: str) -> Finding:
     try:
         asked = subprocess.run(
             [python, "-c", ASK_FOR_VLLM], capture_output=True, text=True, timeout=ASK_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return broken("vllm", f"cannot run {python}: {error}", "set engine.python")
-    if found := asked.stdout.strip():
-        return ok("vllm", f"{found}, of {python}")
+        return broken(f"cannot run {python}: {error}", "set engine.python")
+    if version := asked.stdout.strip():
+        return ok(f"{version}, of {python}")
     return broken(
-        "vllm",
         f"{python} has no vLLM",
         "pip install 'ttrl[vllm]', or set engine.python to a Python that has it, or engine.url "
         "to a running engine",
@@ -148,59 +132,46 @@ class Access:
     uid: int
     mode: int
 
-    @property
-    def open(self) -> bool:
-        """Whether others than its owner may do anything with it."""
-        return bool(self.mode & (stat.S_IRWXG | stat.S_IRWXO))
-
 
 def directory(state_dir: Path) -> Finding:
-    """Whether it is there and ours."""
     if not state_dir.exists():
-        return note("state directory", f"{state_dir} does not exist yet; `ttrl serve` creates it")
+        return note(f"{state_dir} does not exist yet; `ttrl serve` creates it")
     if not state_dir.is_dir():
-        return broken(
-            "state directory", f"{state_dir} is not a directory", "choose another with --state-dir"
-        )
+        return broken(f"{state_dir} is not a directory", "choose another with --state-dir")
     inside = [
-        path
+        _access(path)
         for path in (*state_dir.iterdir(), *(state_dir / BACKUPS).glob("*"))
         if not path.name.startswith(".")  # such as what is there for a moment only
     ]
-    return judge_access(_access(state_dir), list(map(_access, inside)), os.geteuid())
+    return judge_access(_access(state_dir), inside, os.geteuid())
 
 
 def _access(path: Path) -> Access:
-    found = path.lstat()
-    return Access(str(path), found.st_uid, stat.S_IMODE(found.st_mode))
+    status = path.lstat()
+    return Access(str(path), status.st_uid, stat.S_IMODE(status.st_mode))
 
 
 def judge_access(top: Access, inside: Sequence[Access], us: int) -> Finding:
-    """What the daemon can use and nobody else can read."""
-    check = "state directory"
     if us not in (0, top.uid):
         return broken(
-            check,
             f"{top.name} belongs to user {top.uid}, but this is user {us}",
             "run ttrl as its owner, or choose another directory with --state-dir",
         )
     if foreign := [each.name for each in inside if each.uid != top.uid]:
         return broken(
-            check,
             f"{', '.join(foreign)} belongs to another user than the directory, perhaps because "
             f"root ran ttrl",
             f"chown -R {top.uid} {top.name}",
         )
     if top.mode & stat.S_IRWXU != stat.S_IRWXU:
-        return broken(check, f"{top.name} is not writable", f"chmod u+rwx {top.name}")
-    if top.open:
+        return broken(f"{top.name} is not writable", f"chmod u+rwx {top.name}")
+    if top.mode & (stat.S_IRWXG | stat.S_IRWXO):
         return warning(
-            check,
             f"other users can read {top.name} (mode {top.mode:o}), which contains your users' "
             f"questions",
             f"chmod 700 {top.name}",
         )
-    return ok(check, f"{top.name}, accessible to its owner only")
+    return ok(f"{top.name}, accessible to its owner only")
 
 
 def disk(config: Config) -> Finding:
@@ -215,63 +186,55 @@ def disk(config: Config) -> Finding:
 
 def judge_room(state_dir: Path, free: int, need: int) -> Finding:
     """`need` bytes are for the next run and one copy of the store."""
-    said = f"{free / MIB:,.0f} MiB are free in {state_dir}"
-    mend = (
-        f"free some space: backups/ and, after a restore, replaced-*/ in {state_dir} can be "
-        f"moved away"
-    )
+    what = f"{free / MIB:,.0f} MiB are free in {state_dir}"
+    movable = f"backups/ and, after a restore, replaced-*/ in {state_dir} can be moved away"
+    mend = f"free some space: {movable}"
     if free < LEAST_FREE:
-        return broken("disk", f"only {said}", mend)
+        return broken(f"only {what}", mend)
     if free < need:
-        return warning(
-            "disk", f"{said}; a run and a copy of the store need {need / MIB:,.0f}", mend
-        )
-    return ok("disk", said)
+        return warning(f"{what}; a run and a copy of the store need {need / MIB:,.0f}", mend)
+    return ok(what)
 
 
 def leftovers(state_dir: Path, active: int | None) -> Iterator[Finding]:
     """What was cut off left behind; what the run under way is at is none."""
-    check = "leftovers"
     if restore.unfinished(state_dir):
-        yield warning(check, "a restore was interrupted", "any other ttrl command finishes it")
+        yield warning("a restore was interrupted", "any other ttrl command finishes it")
     scratch = [path for path in (state_dir / "runs").glob("*") if path.name != str(active)]
     staged = [*state_dir.glob(f"{restore.STAGING}*"), *state_dir.glob(".writable-*")]
     if scratch or staged:
         names = " ".join(map(str, sorted([*scratch, *staged])))
         size = sum(map(_size, (*scratch, *staged)))
-        yield note(check, f"{size / MIB:,.0f} MiB of files from interrupted work", f"rm -r {names}")
+        yield note(f"{size / MIB:,.0f} MiB of files from interrupted work", f"rm -r {names}")
     if half := [*(state_dir / ADAPTERS).glob(".*")] if active is None else []:
         names = ", ".join(path.name for path in half)
-        yield note(check, f"incomplete version: {names}", "the daemon removes it at its next start")
+        yield note(f"incomplete version: {names}", "the daemon removes it at its next start")
     for path in sorted(state_dir.glob(f"{restore.ASIDE}*")):
         yield note(
-            check,
             f"{path} was moved aside by a restore, {_size(path) / MIB:,.0f} MiB",
             "delete it when you no longer need it",
         )
 
 
 def backups(config: Config, now: float) -> Finding:
-    """When the newest was made."""
     if sqlite_file(config.state_dir, config.store.url) is None:
-        return note("backups", "the store is in PostgreSQL: back it up with pg_dump")
+        return note("the store is in PostgreSQL: back it up with pg_dump")
     return judge_backup(backup.newest(config.state_dir), now)
 
 
 def judge_backup(newest: backup.Newest | None, now: float) -> Finding:
-    """Whether it is there and not too old."""
     mend = "ttrl backup FILE"
     if newest is None:
-        return note("backups", "there is no backup yet", mend)
+        return note("there is no backup yet", mend)
     days = (now - newest.at) / DAY
-    said = f"the newest is {days:.1f} days old"
+    what = f"the newest is {days:.1f} days old"
     if newest.file:
-        said += f", and the newest file {newest.file}" if newest.piped else f": {newest.file}"
+        what += f", and the newest file {newest.file}" if newest.piped else f": {newest.file}"
     if newest.file and not Path(newest.file).exists():
-        return warning("backups", f"{said}, but that file no longer exists", mend)
+        return warning(f"{what}, but that file no longer exists", mend)
     if days > OLD_DAYS:
-        return warning("backups", said, mend)
-    return ok("backups", said)
+        return warning(what, mend)
+    return ok(what)
 
 
 def to_restore(config: Config) -> str:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from serve.cli.common import ask_daemon
-from serve.demo import ENGINES
+from serve.cli.demo import ENGINES
 from serve.state import owner_of
 from ttrl.adapters import versions
 from ttrl.adapters.versions import Manifest

@@ -71,8 +71,8 @@ def test_its_commands(ttrl, installed):
 
 def test_it_serves(ttrl, tmp_path):
     """With the demo's model and settings, the store's migrations and the page's templates."""
-    state, demo = tmp_path / "state", "from serve.demo import SETTINGS, model_dir as m; print(m())"
-    program = f"{demo}; print(SETTINGS)"
+    state = tmp_path / "state"
+    program = "from serve.cli.demo import SETTINGS, model_dir as m; print(m()); print(SETTINGS)"
     model, settings = said(ttrl("-P", "-c", program, program="python")).split()
     asked = [{"role": "user", "content": "What is 417 plus 286?"}]
     daemon = ttrl("serve", "--config", settings, "--model", model, "--state-dir", str(state))

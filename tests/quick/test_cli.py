@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from serve.cli import COMMANDS, main
-from serve.cli import config as cli_config
+from serve.cli import daemon as cli_daemon
 from serve.cli.daemon import with_model
 from serve.daemon import daemon
 from serve.doctor import Outcome, host
@@ -193,7 +193,7 @@ def test_config_show_names_sources(ttrl):
 def test_config_show_goes_by_a_running_daemon(ttrl, tmp_path, monkeypatch):
     given = {"update.steps": 3, "state_dir": str(tmp_path), "update.keep": Config().update.keep}
     running = load(None, environ={}, overrides=given).config
-    monkeypatch.setattr(cli_config, "daemons", lambda _: running)
+    monkeypatch.setattr(cli_daemon, "daemons", lambda _: running)
     shown = json.loads(ttrl("config", "show", "--json", "--set", "update.steps=5"))
     assert shown["update.steps"] == {"value": 3, "source": "daemon"}
     assert shown["update.keep"]["source"] == "default"

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 from serve import doctor as doctor_room
 from serve.cli import main
-from serve.doctor import Outcome, host, store
+from serve.doctor import Outcome, host
 from serve.doctor.host import Access
 from serve.state import OWNER, announce, owning
 from tests.migrations import TODAY
@@ -54,7 +54,7 @@ def doctor(state, monkeypatch):
     """Runs it, as a program does; what is not well, by check, without what every test machine
     lacks."""
     monkeypatch.setattr(doctor_room, "ASK_SECONDS", 0.5)
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(doctor_room, "LOCK_SECONDS", 0.1)
     usual = {"engine.kind": "embedded", "gateway.port": 0, "admin.port": 0}
 
     def run(*words, **settings):
@@ -209,7 +209,7 @@ def test_how_old_the_newest_backup_is(tmp_path, days, there, outcome):
 
 
 def test_rows_of_no_time_that_anybody_has():
-    assert store.judge_clock(1e15, 1.0).outcome is WARNING
+    assert doctor_room.judge_clock(1e15, 1.0).outcome is WARNING
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_rows_of_no_time_that_anybody_has():
     [("0003", OK), ("0002", NOTE), ("0001", NOTE), (None, NOTE), ("0004", BROKEN)],
 )
 def test_which_schema(revision, outcome):
-    assert store.judge_schema(revision, ["0003", "0002", "0001"]).outcome is outcome
+    assert doctor_room.judge_schema(revision, ["0003", "0002", "0001"]).outcome is outcome
 
 
 @pytest.mark.parametrize(
@@ -233,15 +233,15 @@ def test_a_run_that_says_it_is_at_work(state, silent, owned, outcome):
         3, Trigger.SCHEDULE, state, None, 0.0, 1.0, None, 1000.0 - silent, 1, {}, None, None, None,
         0, 0, 0, 0,
     )  # fmt: skip
-    assert store.judge_run(run, 1000.0, owned).outcome is outcome
-    assert store.judge_run(None, 1000.0, owned).outcome is OK
+    assert doctor_room.judge_run(run, 1000.0, owned).outcome is outcome
+    assert doctor_room.judge_run(None, 1000.0, owned).outcome is OK
 
 
 @pytest.mark.parametrize(
     ("newest", "outcome"), [(None, OK), (1.0, OK), (1059.0, OK), (1061.0, WARNING)]
 )
 def test_rows_from_the_future(newest, outcome):
-    assert store.judge_clock(newest, 1000.0).outcome is outcome
+    assert doctor_room.judge_clock(newest, 1000.0).outcome is outcome
 
 
 @pytest.mark.fault(
@@ -312,7 +312,7 @@ def test_a_check_that_fails_itself_is_a_finding_and_the_others_go_on(state, doct
         raise TypeError("of what a user wrote")
 
     monkeypatch.setattr(host, "directory", fails)
-    monkeypatch.setattr(store, "judge_clock", fails)
+    monkeypatch.setattr(doctor_room, "judge_clock", fails)
     shutil.rmtree(next((state / "adapters").iterdir()))
     found = doctor()
     assert found.keys() == {"state directory", "clock", "versions"}

@@ -121,9 +121,9 @@ def test_any_path_of_a_program_is_one_word_to_systemd(name, tmp_path):
     program = tmp_path / "in" / name / "program"
     program.parent.mkdir(parents=True)
     shutil.copy(PROGRAM, program)
-    for unit in service.units(tmp_path, program, program):
-        unit.write()
-        analyse("verify", "--man=no", str(unit.path))
+    for path, text in service.units(tmp_path, program, program).items():
+        path.write_text(text)
+        analyse("verify", "--man=no", str(path))
 
 
 def test_a_path_that_no_unit_can_hold_is_refused(install):

@@ -1,0 +1,316 @@
+"""`ttrl demo`: the real daemon, real questions over HTTP, a real run, and the same questions again.
+
+Right answers are used for the table at the end, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import click
+import httpx2
+from rich.console import Console
+from rich.table import Table
+
+from serve.cli.common import PATH, json_option
+from serve.cli.output import Failure, fail, print_json
+from serve.state import owner_of, prepare
+from ttrl import answers
+from ttrl.answers import AnswerKind
+from ttrl.config import EngineKind
+from ttrl.demo import model_dir
+from ttrl.demo.questions import Problem, make_disjoint
+from ttrl.engine import parent_death
+from ttrl.store import Store
+from ttrl.store.runs import Run, RunState
+from ttrl.votes import take_vote
+
+SETTINGS = Path(str(files("ttrl.demo") / "demo.yaml"))
+MODEL = "ttrl-demo"
+ASKED, HELD_OUT = 200, 100
+VOTES = 64
+AT_ONCE = 16
+"""Requests in flight, and answers to one of them."""
+TEMPERATURES = (0.3, 0.6, 0.8, 1.2)
+SAMPLES_PER_TEMPERATURE = 8
+MAX_TOKENS = 96
+START_SECONDS = 600.0
+"""vLLM takes its time."""
+ENGINES = {
+    EngineKind.EMBEDDED: (),
+    EngineKind.VLLM: (
+        "engine.kind=vllm",
+        "engine.flags=[--dtype, float32, --enforce-eager, --max-model-len, '256', "
+        "--no-enable-chunked-prefill, --lora-target-modules, "
+        "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]",
+    ),
+}
+"""Settings of each engine for a model this small. The last two are for vLLM's CPU build (0.32):
+asked with a seed it dies of prompts that are read in parts (`gen.set_offset`), and asked for
+prompts' log-probabilities of batches with a LoRA on the output layer (`bgmv_shrink`)."""
+
+
+class DemoFailed(Failure):
+    """Something in the demo did not work; the message says what, and where its log is."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the endpoint answers the held-out questions: whether each greedy answer is correct, and
+    which share of all answers and of the majorities is."""
+
+    greedy: tuple[bool, ...]
+    pass_at_1: float
+    majority: float
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running `ttrl serve`."""
+
+    url: str
+    state_dir: Path
+    options: tuple[str, ...]
+
+
+@contextmanager
+def daemon(state_dir: Path, settings: Sequence[str], config: Path = SETTINGS) -> Iterator[Daemon]:
+    """`ttrl serve` as anybody would start it, stopped at the end. Raises DemoFailed."""
+    # Not the store that the environment may name: the demo must leave that alone.
+    all_settings = (f"model.name={model_dir()}", *settings, "store.url=null")
+    options = (
+        *("--config", str(config), "--state-dir", str(state_dir)),
+        *(word for setting in all_settings for word in ("--set", setting)),
+    )
+    log_file = state_dir / "demo-daemon.log"
+    with log_file.open("wb") as log:
+        child = subprocess.Popen(
+            [*parent_death.command(), *ttrl(), "serve", *options],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield Daemon(_wait_until_ready(child, state_dir, log_file), state_dir, options)
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def ttrl() -> list[str]:
+    """The command line of this very installation."""
+    return [sys.executable, "-P", "-c", "from serve.cli import main; main()"]
+
+
+def _wait_until_ready(child: subprocess.Popen[bytes], state_dir: Path, log_file: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        owner = owner_of(state_dir)
+        if owner and owner.url:
+            with suppress(httpx2.TransportError):
+                if httpx2.get(f"{owner.url}/readyz", trust_env=False).is_success:
+                    return owner.url
+        time.sleep(0.1)
+    raise DemoFailed(f"the daemon did not start; its log is {log_file}")
+
+
+def ask(
+    daemon: Daemon,
+    problems: Sequence[Problem],
+    *,
+    count: int = 1,
+    temperature: float = 1.0,
+    learn: bool = False,
+) -> tuple[list[list[str]], str]:
+    """So many answers to each question, asked as users do, a few requests under way at once; and
+    the version that answered the last. Recorded only to `learn`. Raises DemoFailed."""
+    free = asyncio.Semaphore(AT_ONCE)
+    headers = {} if learn else {"X-TTRL-No-Learn": "1"}
+
+    async def answers_to(client: httpx2.AsyncClient, problem: Problem) -> tuple[list[str], str]:
+        texts: list[str] = []
+        async with free:
+            while len(texts) < count:
+                body = {
+                    "model": MODEL,
+                    "messages": [{"role": "user", "content": problem.prompt}],
+                    "temperature": temperature,
+                    "n": min(AT_ONCE, count - len(texts)),
+                    "max_tokens": MAX_TOKENS,
+                }
+                answer = await client.post("/v1/chat/completions", json=body, headers=headers)
+                if answer.is_error:
+                    raise DemoFailed(f"the daemon answered {answer.status_code}: {answer.text}")
+                texts += (choice["message"]["content"] for choice in answer.json()["choices"])
+        return texts, answer.headers["x-ttrl-adapter"]
+
+    async def all_answers() -> list[tuple[list[str], str]]:
+        client = httpx2.AsyncClient(base_url=daemon.url, timeout=120, trust_env=False)
+        async with client:
+            return await asyncio.gather(*(answers_to(client, problem) for problem in problems))
+
+    answered = asyncio.run(all_answers())
+    return [texts for texts, _ in answered], answered[-1][1]
+
+
+def score(daemon: Daemon, held_out: Sequence[Problem]) -> Score:
+    """Ask the held-out questions, unrecorded: greedily, and `VOTES` times."""
+    greedy, _ = ask(daemon, held_out, temperature=0.0)
+    sampled, _ = ask(daemon, held_out, count=VOTES)
+    majorities = [take_vote(answers.canonical(texts, AnswerKind.MATH)).label for texts in sampled]
+    return Score(
+        greedy=tuple(_correct(t[0], p) for t, p in zip(greedy, held_out, strict=True)),
+        pass_at_1=_accuracy(sampled, held_out),
+        majority=fmean(
+            label is not None and answers.same(label, problem.answer, AnswerKind.MATH)
+            for label, problem in zip(majorities, held_out, strict=True)
+        ),
+    )
+
+
+def _correct(text: str, problem: Problem) -> bool:
+    return answers.matches(text, [problem.answer], AnswerKind.MATH)
+
+
+def _accuracy(answered: Sequence[Sequence[str]], problems: Sequence[Problem]) -> float:
+    """The share of correct answers of each question, on average."""
+    pairs = zip(answered, problems, strict=True)
+    return fmean(fmean(_correct(text, problem) for text in texts) for texts, problem in pairs)
+
+
+@click.command()
+@click.option(
+    "--engine",
+    type=click.Choice([kind.value for kind in EngineKind]),
+    default=EngineKind.EMBEDDED.value,
+    show_default=True,
+    help="The engine to start. For vllm, it must be installed, or engine.python must name a "
+    "Python that has it.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Random seed of the questions and the run."
+)
+@click.option("--state-dir", type=PATH, help="The state directory; kept afterwards.")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="As in `ttrl serve`.")
+@json_option
+def demo(
+    engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Try the whole loop on this machine, in minutes, with a small model.
+
+    Starts the daemon, asks it 200 questions over HTTP, trains on them without labels, and asks
+    held-out questions before and after. The correct answers are only used for the table at the end.
+    """
+    # So that the daemon is stopped and the directory removed, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    began = time.monotonic()
+    console = Console(stderr=as_json, quiet=as_json, highlight=False)
+    all_settings = (*ENGINES[EngineKind(engine)], *settings)
+    with ExitStack() as stack:
+        if state_dir is None:
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="ttrl-demo-"))
+            state_dir = Path(made)
+        prepare(state_dir)
+        started = stack.enter_context(daemon(state_dir, all_settings))
+        result = _run(started, seed, console, as_json=as_json)
+    result["seconds"] = round(time.monotonic() - began, 1)
+    console.print(_table(result))
+    console.print(
+        f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
+        f"{result['samples']} samples; {result['seconds']:.0f} s in all; "
+        f"adapter {result['adapter']}"
+    )
+    if as_json:
+        print_json(result)
+    if result["run"] != RunState.PUBLISHED:
+        fail(f"the run published no version; it ended {result['run']}: {result['reason']}")
+
+
+def _run(daemon: Daemon, seed: int, console: Console, *, as_json: bool) -> dict[str, Any]:
+    asked, held_out = make_disjoint(ASKED, HELD_OUT, seed=seed)
+
+    def ask_all(which: str) -> str:
+        """Ask to learn, and show a few answers; the version that gave them."""
+        texts, version = ask(daemon, asked, learn=True)
+        correct = _accuracy(texts, asked)
+        console.print(f"{which}: {correct:.0%} answered correctly (by {version})")
+        greedy, _ = ask(daemon, held_out[:2], temperature=0.0)
+        for problem, (text,) in zip(held_out, greedy, strict=False):
+            console.print(f"  {problem.prompt} → {text}", style="dim", markup=False)
+        return version
+
+    console.print(f"`ttrl serve` answers at {daemon.url}/v1")
+    ask_all(f"asked {len(asked)} questions")
+    before = score(daemon, held_out)
+    accuracies = {0.0: fmean(before.greedy), 1.0: before.pass_at_1}
+    for temperature in TEMPERATURES:
+        sampled, _ = ask(daemon, held_out, count=SAMPLES_PER_TEMPERATURE, temperature=temperature)
+        accuracies[temperature] = _accuracy(sampled, held_out)
+    best = max(accuracies, key=lambda temperature: accuracies[temperature])
+    console.print(
+        f"{len(held_out)} held-out questions: no temperature does better than "
+        f"{accuracies[best]:.0%} ({best:g})"
+    )
+    console.print("`ttrl adapt` trains on the recorded questions, without labels")
+    run = _adapt(daemon, seed, silent=as_json)
+    version = ask_all(f"the same {len(asked)} questions")
+    after = score(daemon, held_out)
+    changes = Counter(zip(before.greedy, after.greedy, strict=True))
+    return {
+        "questions": len(asked),
+        "greedy_before": fmean(before.greedy),
+        "greedy_after": fmean(after.greedy),
+        "pass_at_1_before": round(before.pass_at_1, 4),
+        "pass_at_1_after": round(after.pass_at_1, 4),
+        "best_temperature_before": round(accuracies[best], 4),
+        "best_temperature": best,
+        "majority_before": before.majority,
+        "majority_after": after.majority,
+        "learned": changes[False, True],
+        "corrupted": changes[True, False],
+        "steps": run.steps,
+        "samples": run.samples,
+        "run": run.state,
+        "reason": run.reason,
+        "adapter": version,
+    }
+
+
+def _adapt(daemon: Daemon, seed: int, *, silent: bool) -> Run:
+    """`ttrl adapt`, with its progress on this terminal."""
+    command = [*ttrl(), "adapt", *daemon.options, "--set", f"update.seed={seed}"]
+    command += ["--json"] if silent else []
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL if silent else None)
+    with Store.open(daemon.state_dir) as store:
+        newest = store.runs.newest()
+    if not newest:
+        raise DemoFailed(f"no run was started; see {daemon.state_dir}")
+    return newest[0]
+
+
+def _table(result: dict[str, Any]) -> Table:
+    table = Table(title="held-out questions, before and after")
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rows = (
+        ("most likely answer is correct", "greedy"),
+        ("one answer at temperature 1 is correct", "pass_at_1"),
+        (f"majority of {VOTES} is correct", "majority"),
+    )
+    for name, key in rows:
+        table.add_row(name, f"{result[f'{key}_before']:.0%}", f"{result[f'{key}_after']:.0%}")
+    table.add_row("best at any temperature", f"{result['best_temperature_before']:.0%}", "")
+    return table
