@@ -9,7 +9,6 @@ The files are on standard error; the last line is JSON.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -21,7 +20,7 @@ import click
 from transformers import AutoTokenizer
 
 import benchmarks
-from serve.demo import adapt, ask_all, daemon, ttrl
+from serve.cli.demo import ask, daemon, ttrl
 from ttrl.demo import model_dir
 from ttrl.demo.questions import make_problems
 from ttrl.store import Store
@@ -52,14 +51,18 @@ def main(questions: int) -> None:
         os.environ["PYTHONPATH"] = f"{Path(__file__).parent / 'walked'}:{TREE}"
         with daemon(state, SETTINGS) as served:
             del os.environ["PATH_WALKED"], os.environ["PYTHONPATH"]  # commands are no part of it
-            asyncio.run(ask_all(served, problems))
-            adapt(served, 1, silent=True)
+            ask(served, problems, learn=True)
+            subprocess.run(
+                [*ttrl(), "adapt", "--json", *served.options],
+                check=False,
+                stdout=subprocess.DEVNULL,
+            )
             # Of so few steps the gate finds nothing proven.
             with Store.open(state) as store:
                 (run,) = store.runs.newest()
             promote = [*ttrl(), "adapters", "promote", run.adapter or "", *served.options]
             subprocess.run(promote, check=True)
-            _, version = asyncio.run(ask_all(served, problems[:1]))
+            _, version = ask(served, problems[:1])
         files = sorted({line for note in notes.iterdir() for line in note.read_text().splitlines()})
     click.echo("\n".join(str(Path(file).relative_to(TREE)) for file in files), err=True)
     print(json.dumps({"files": len(files), "run": run.state, "version": version}))
