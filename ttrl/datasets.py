@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import SHAPING_FIELDS, Question, Unlearnable, from_prompt, from_request
 from ttrl.questions.regime import sampling_of
-from ttrl.store.exchange import Exported
-from ttrl.store.questions import Origin
+from ttrl.store.questions import Exported, Origin
 
 A_DAY = 86_400.0
 """By which the clocks of two machines may differ."""

@@ -4,7 +4,7 @@ that SQLite may leave an empty write-ahead log beside a store that was read."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ttrl.config import Config
 from ttrl.engine import memory, preflight
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.store import Store, StoreError, migrations
-from ttrl.store.database import ADAPTERS, Database, sqlite_file
+from ttrl.store.database import ADAPTERS, sqlite_file
 
 __all__ = ["Finding", "Outcome", "examine"]
 
@@ -87,22 +87,19 @@ def _rows(config: Config, found: Daemon, now: float) -> Iterator[Finding]:
     if file is not None and (missing := store.missing(config, file)):
         yield missing
         return
-    with closing(Database.look(config.state_dir, config.store.url)) as database:
+    with Store.look(config.state_dir, config.store.url) as rows:
         try:
-            yield from store.check(config, database)
-            if database.revision() == migrations.known()[0]:
-                yield from _held_against(config, database, found, now)
+            yield from store.check(config, rows)
+            if rows.revision() == migrations.known()[0]:
+                yield from _held_against(config, rows, found, now)
         except sa.exc.DBAPIError as error:
             yield store.unreadable(config, error)
 
 
-def _held_against(
-    config: Config, database: Database, found: Daemon, now: float
-) -> Iterator[Finding]:
-    rows = Store(database)
+def _held_against(config: Config, rows: Store, found: Daemon, now: float) -> Iterator[Finding]:
     active = rows.runs.active()
     yield from _safely("runs", lambda: [store.judge_run(active, now, found.owns)])
-    yield from _safely("clock", lambda: [store.judge_clock(store.newest_time(database), now)])
+    yield from _safely("clock", lambda: [store.judge_clock(store.newest_time(rows), now)])
     yield from _safely("versions", lambda: store.check_versions(config, rows))
     if found is Daemon.READY:
         yield from _safely("serving", lambda: [store.serving(rows)])

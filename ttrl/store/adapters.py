@@ -12,10 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.store.database import Database
+from ttrl.store.database import Table, rows_among
 from ttrl.store.questions import QuestionState
 from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
-from ttrl.store.traces import known
 
 
 class AdapterState(StrEnum):
@@ -86,8 +85,8 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Change:
-    """Another version was wanted; `back` says that it was for taking the one before it back. `run`
-    made the version that this is about: the one taken back, else the one wanted now."""
+    """Another version was wanted; `back` says that it was for taking the one before it back. It is
+    `about` the version taken back, else the one wanted now, which `run` made."""
 
     id: int
     adapter: str | None
@@ -99,7 +98,6 @@ class Change:
 
     @property
     def about(self) -> str | None:
-        """Return the version that was taken back, else the one that is wanted now."""
         return self.before if self.back else self.adapter
 
 
@@ -113,11 +111,8 @@ class RollBack:
     at: float
 
 
-class AdapterTable:
+class AdapterTable(Table):
     """The versions of one store, which one should serve, and which one does."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def publish(
         self,
@@ -131,11 +126,13 @@ class AdapterTable:
         ever seen without the other. Return the row as it was written: held if its parent was rolled
         back meanwhile. Raises Forgotten."""
         learned = sorted(set(question_ids))
+        known = sa.select(questions.c.id)
         with self._database.write() as connection:
-            tainted = _state(connection, row.parent) is AdapterState.TAINTED
-            if tainted or len(known(connection, learned)) < len(learned):
+            parent = _state(connection, row.parent)
+            there = rows_among(connection, known, questions.c.id, learned)
+            if parent is AdapterState.TAINTED or len(there) < len(learned):
                 raise Forgotten("questions that it was trained on were deleted meanwhile")
-            if _state(connection, row.parent) is AdapterState.ROLLED_BACK:
+            if parent is AdapterState.ROLLED_BACK:
                 reason = f"its parent {row.parent} was rolled back; {row.reason}"
                 row = replace(row, state=AdapterState.HELD, reason=reason)
             connection.execute(adapters.insert().values(**vars(row)))
@@ -143,30 +140,29 @@ class AdapterTable:
             if lineage:
                 connection.execute(adapter_questions.insert(), lineage)
             for each in measured:
-                values = {
-                    "adapter": row.name,
-                    "question_id": each.pin.question_id,
-                    "dtype": each.dtype,
-                    "start": each.pin.start,
-                    "token_ids": array("i", each.pin.token_ids).tobytes(),
-                    "own": _bytes(each.own),
-                    "base": _bytes(each.base),
-                    "parent": None if each.parent is None else _bytes(each.parent),
-                }
-                connection.execute(pinned.insert().values(values))
+                connection.execute(
+                    pinned.insert().values(
+                        adapter=row.name,
+                        question_id=each.pin.question_id,
+                        dtype=each.dtype,
+                        start=each.pin.start,
+                        token_ids=array("i", each.pin.token_ids).tobytes(),
+                        own=_bytes(each.own),
+                        base=_bytes(each.base),
+                        parent=None if each.parent is None else _bytes(each.parent),
+                    )
+                )
             if row.state is AdapterState.APPROVED:
                 want(connection, row.name, author, row.reason or "")
         return row
 
     def find(self, name: str) -> AdapterRow | None:
         """Return one version, if there is one of that name."""
-        query = sa.select(adapters).where(adapters.c.name == name)
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return _from_row(row) if row else None
+        rows = self._database.rows(sa.select(adapters).where(adapters.c.name == name))
+        return _from_row(rows[0]) if rows else None
 
     def get(self, name: str) -> AdapterRow:
-        """Return one version. Raises KeyError."""
+        """Raises KeyError."""
         row = self.find(name)
         if row is None:
             raise KeyError(f"there is no version {name}; see `ttrl adapters list`")
@@ -174,17 +170,15 @@ class AdapterTable:
 
     def all(self) -> list[AdapterRow]:
         """Return every version, newest first."""
-        with self._database.read() as connection:
-            rows = connection.execute(sa.select(adapters).order_by(adapters.c.created.desc()))
-            return [_from_row(row) for row in rows]
+        rows = self._database.rows(sa.select(adapters).order_by(adapters.c.created.desc()))
+        return [_from_row(row) for row in rows]
 
     def digests(self) -> dict[str, str]:
         """Return the digest of every version that has files, by its name. It must work on a store
         of any revision: backups use it."""
         query = sa.select(adapters.c.name, adapters.c.digest).order_by(adapters.c.created)
         query = query.where(adapters.c.state.not_in(GONE))
-        with self._database.read() as connection:
-            return {row.name: row.digest for row in connection.execute(query)}
+        return {row.name: row.digest for row in self._database.rows(query)}
 
     def question_ids(self, name: str, state: QuestionState | None = None) -> list[int]:
         """Return the questions that a version learned from; those in one state, or all."""
@@ -192,14 +186,11 @@ class AdapterTable:
         query = sa.select(learned.question_id).where(learned.adapter == name)
         if state is not None:
             query = query.join(questions).where(questions.c.state == state)
-        with self._database.read() as connection:
-            return list(connection.scalars(query.order_by(learned.question_id)))
+        return self._database.scalars(query.order_by(learned.question_id))
 
     def pinned(self, name: str) -> list[Pinned]:
         """Return what the trainer computed for a version, to prove that it is served."""
         query = sa.select(pinned).where(pinned.c.adapter == name).order_by(pinned.c.id)
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
         return [
             Pinned(
                 Pin(row.question_id, tuple(array("i", row.token_ids)), row.start),
@@ -208,14 +199,13 @@ class AdapterTable:
                 _floats(row.base),
                 None if row.parent is None else _floats(row.parent),
             )
-            for row in rows
+            for row in self._database.rows(query)
         ]
 
     def next_number(self, lineage: str) -> int:
         """Return the number of the lineage's next version."""
         query = sa.select(sa.func.max(adapters.c.number)).where(adapters.c.lineage == lineage)
-        with self._database.read() as connection:
-            return (connection.scalar(query) or 0) + 1
+        return (self._database.scalar(query) or 0) + 1
 
     def want(self, name: str | None, *, author: str, reason: str) -> None:
         """Say which version should serve; None is the base model. Raises AdapterGone."""
@@ -259,14 +249,12 @@ class AdapterTable:
     def wanted_at(self, at: float) -> str | None:
         """Return which version should have served then (Unix seconds)."""
         query = sa.select(wanted.c.adapter).where(wanted.c.at <= at).order_by(wanted.c.id.desc())
-        with self._database.read() as connection:
-            return connection.scalars(query.limit(1)).first()
+        return self._database.scalar(query.limit(1))
 
     def wanted_since(self, at: float) -> set[str | None]:
         """Return every version that should have served then (Unix seconds) or at any time since."""
         query = sa.select(wanted.c.adapter).where(wanted.c.at > at)
-        with self._database.read() as connection:
-            return {self.wanted_at(at), *connection.scalars(query)}
+        return {self.wanted_at(at), *self._database.scalars(query)}
 
     def changes(self, after: int) -> list[Change]:
         """Return what was wanted after a certain change, in order."""
@@ -291,14 +279,12 @@ class AdapterTable:
     def counts(self) -> dict[str, int]:
         """Return how many versions are in each state."""
         query = sa.select(adapters.c.state, sa.func.count()).group_by(adapters.c.state)
-        with self._database.read() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+        return {row[0]: row[1] for row in self._database.rows(query)}
 
     def served(self, text: str | None, reason: str) -> None:
         """Note which version the daemon serves."""
         row = {"adapter": text, "reason": reason, "at": time.time()}
-        with self._database.write() as connection:
-            connection.execute(serving.insert().values(row))
+        self._database.change(serving.insert().values(row))
 
     def serving(self) -> Pointer:
         """Return which version the daemon last said that it serves."""
@@ -316,9 +302,7 @@ class AdapterTable:
         since = sa.select(sa.func.min(serving.c.at)).where(
             serving.c.id > sa.func.coalesce(others.scalar_subquery(), 0)
         )
-        with self._database.read() as connection:
-            found: float | None = connection.scalar(since)
-        return found
+        return self._database.scalar(since)
 
     def waiting(self) -> int:
         """Return how many held versions were made since the wanted one was: those that could follow
@@ -326,8 +310,7 @@ class AdapterTable:
         query = sa.select(sa.func.count()).where(
             adapters.c.state == AdapterState.HELD, adapters.c.created >= self.wanted().at
         )
-        with self._database.read() as connection:
-            return connection.scalar(query) or 0
+        return self._database.scalar(query) or 0
 
     def previous(self) -> str | None:
         """Return the version wanted before the present one, which is kept loaded for an instant
@@ -346,13 +329,11 @@ class AdapterTable:
             .where(adapters.c.state.in_(TAKEN_BACK))
             .order_by(changes.c.id)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
         # What is wanted in its place gives the version's own reason; what followed it otherwise
         # does not.
         found = {
             row.version: RollBack(row.version, row.author, row.why, row.at)
-            for row in rows
+            for row in self._database.rows(query)
             if row.reason.endswith(row.why or "")
         }
         return sorted(found.values(), key=lambda each: each.at, reverse=True)

@@ -4,15 +4,12 @@ migrated to another."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from ttrl.files import fsync, hand_over, stamp
 from ttrl.store.backends import copy_file
-
-if TYPE_CHECKING:
-    from alembic.config import Config
+from ttrl.store.schema import metadata
 
 DIRECTORY = Path(__file__).parent
 TABLE = sa.table("alembic_version", sa.column("version_num", sa.String))
@@ -33,17 +30,23 @@ def known() -> list[str]:
     """Return every revision that this ttrl knows, newest first."""
     from alembic.script import ScriptDirectory
 
-    scripts = ScriptDirectory.from_config(_config())
-    return [script.revision for script in scripts.walk_revisions()]
+    return [script.revision for script in ScriptDirectory(str(DIRECTORY)).walk_revisions()]
 
 
 def upgrade(connection: sa.Connection, revision: str) -> None:
-    """Migrate to a revision, in the transaction that is under way."""
+    """Migrate to the newest revision, in the transaction that is under way. A new store gets all
+    tables as they are now, and runs no revision (Alembic's cookbook, "Building an Up to Date
+    Database from Scratch")."""
     from alembic import command
+    from alembic.config import Config
 
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(DIRECTORY))
+    if revision_of(connection) is None:
+        metadata.create_all(connection, checkfirst=False)
+        command.stamp(config, revision)
+    else:
+        command.upgrade(config, revision)
 
 
 def copy_before(source: Path, directory: Path, revision: str, at: float) -> Path:
@@ -70,11 +73,3 @@ def copies(directory: Path) -> list[Path]:
         key=lambda path: path.stem.rpartition("-")[2],
         reverse=True,
     )
-
-
-def _config() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(DIRECTORY))
-    return config
