@@ -92,6 +92,7 @@ class Change:
     adapter: str | None
     author: str
     reason: str
+    at: float
     back: bool
     before: str | None
     run: int | None
@@ -157,7 +158,6 @@ class AdapterTable(Table):
         return row
 
     def find(self, name: str) -> AdapterRow | None:
-        """Return one version, if there is one of that name."""
         rows = self._database.rows(sa.select(adapters).where(adapters.c.name == name))
         return _from_row(rows[0]) if rows else None
 
@@ -243,7 +243,6 @@ class AdapterTable(Table):
             _quarantine(connection, sorted(question_ids), reason)
 
     def wanted(self) -> Pointer:
-        """Return which version should serve."""
         return self._newest(wanted)
 
     def wanted_at(self, at: float) -> str | None:
@@ -256,28 +255,24 @@ class AdapterTable(Table):
         query = sa.select(wanted.c.adapter).where(wanted.c.at > at)
         return {self.wanted_at(at), *self._database.scalars(query)}
 
-    def changes(self, after: int) -> list[Change]:
+    def changes(self, after: int = 0) -> list[Change]:
         """Return what was wanted after a certain change, in order."""
-        columns = (wanted.c.id, wanted.c.adapter, wanted.c.author, wanted.c.reason)
-        earlier = sa.select(sa.func.max(wanted.c.id)).where(wanted.c.id <= after).scalar_subquery()
-        query = sa.select(*columns).where(wanted.c.id >= sa.func.coalesce(earlier, 0))
+        c = wanted.c
+        earlier = sa.select(sa.func.max(c.id)).where(c.id <= after).scalar_subquery()
+        query = sa.select(wanted).where(c.id >= sa.func.coalesce(earlier, 0)).order_by(c.id)
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(wanted.c.id)).all()
-            versions = connection.execute(
-                sa.select(adapters.c.name, adapters.c.run_id, adapters.c.state)
-            ).all()
-        runs = {row.name: row.run_id for row in versions}
-        taken_back = {row.name for row in versions if row.state in TAKEN_BACK}
+            rows = connection.execute(query).all()
+            versions = {row.name: row for row in connection.execute(sa.select(adapters))}
         changes, before = [], None
-        for key, adapter, author, reason in rows:
-            back = before in taken_back
-            run = runs.get(before if back else adapter)
-            changes.append(Change(key, adapter, author, reason, back, before, run))
-            before = adapter
+        for row in rows:
+            back = before in versions and versions[before].state in TAKEN_BACK
+            about = versions.get(before if back else row.adapter)
+            run = None if about is None else about.run_id
+            changes.append(Change(**row._mapping, back=back, before=before, run=run))
+            before = row.adapter
         return [change for change in changes if change.id > after]
 
     def counts(self) -> dict[str, int]:
-        """Return how many versions are in each state."""
         query = sa.select(adapters.c.state, sa.func.count()).group_by(adapters.c.state)
         return {row[0]: row[1] for row in self._database.rows(query)}
 
@@ -320,21 +315,14 @@ class AdapterTable(Table):
 
     def roll_backs(self) -> list[RollBack]:
         """Return the last roll-back of each version that is taken back, the newest first."""
-        c = wanted.c
-        before = sa.func.lag(c.adapter).over(order_by=c.id).label("version")
-        changes = sa.select(before, c.id, c.author, c.reason, c.at).subquery()
-        query = (
-            sa.select(changes, adapters.c.reason.label("why"))
-            .join(adapters, adapters.c.name == changes.c.version)
-            .where(adapters.c.state.in_(TAKEN_BACK))
-            .order_by(changes.c.id)
-        )
+        changes = self.changes()
+        why = {row.name: row.reason or "" for row in self.all()}
         # What is wanted in its place gives the version's own reason; what followed it otherwise
         # does not.
         found = {
-            row.version: RollBack(row.version, row.author, row.why, row.at)
-            for row in self._database.rows(query)
-            if row.reason.endswith(row.why or "")
+            change.before: RollBack(change.before, change.author, why[change.before], change.at)
+            for change in changes
+            if change.back and change.before and change.reason.endswith(why[change.before])
         }
         return sorted(found.values(), key=lambda each: each.at, reverse=True)
 
@@ -343,27 +331,21 @@ class AdapterTable(Table):
         return {self.previous(): "previous", self.serving().adapter: "live"}
 
     def _newest(self, table: sa.Table) -> Pointer:
-        with self._database.read() as connection:
-            history = _history(connection, table, limit=1)
-        return history[0] if history else Pointer(0, None, "there are no versions yet", 0.0)
+        query = sa.select(table.c.id, table.c.adapter, table.c.reason, table.c.at)
+        rows = self._database.rows(query.order_by(table.c.id.desc()).limit(1))
+        return Pointer(*rows[0]) if rows else Pointer(0, None, "there are no versions yet", 0.0)
 
 
 def present_and_before(connection: sa.Connection) -> tuple[str | None, str | None]:
     """Return the version that should serve, and the newest other one that should have and was not
     taken back; None is the base model."""
-    history = [pointer.adapter for pointer in _history(connection, wanted, limit=None)]
-    present = history[0] if history else None
-    for version in history[1:]:
+    query = sa.select(wanted.c.adapter).order_by(wanted.c.id.desc())
+    present, *earlier = connection.scalars(query).all() or [None]
+    for version in earlier:
         usable = version is None or _state(connection, version) is AdapterState.APPROVED
         if version != present and usable:
             return present, version
     return present, None
-
-
-def _history(connection: sa.Connection, table: sa.Table, *, limit: int | None) -> list[Pointer]:
-    query = sa.select(table.c.id, table.c.adapter, table.c.reason, table.c.at)
-    rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit))
-    return [Pointer(*row) for row in rows]
 
 
 def _state(connection: sa.Connection, name: str | None) -> AdapterState | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from ttrl.evaluation.probes import ProbeOrigin
 from ttrl.store.adapters import GONE, AdapterState, Author, present_and_before, want
 from ttrl.store.database import Table, change_among, chunks, rows_among
 from ttrl.store.questions import QuestionState
-from ttrl.store.runs import ACTIVE, RunState
+from ttrl.store.runs import ACTIVE, RunState, active
 from ttrl.store.schema import (
     adapter_clients,
     adapter_questions,
@@ -35,7 +34,6 @@ from ttrl.store.schema import (
     samples,
     verdicts,
     votes,
-    wanted,
 )
 
 AT_ONCE = 100
@@ -111,7 +109,7 @@ class Forgetting(Table):
 
             ended = None
             if doomed.questions or doomed.probes or learned:
-                ended = _active(connection)
+                ended = active(connection)
                 values = {
                     "state": RunState.ABORTED,
                     "reason": "questions that it may have been training on were purged",
@@ -119,19 +117,17 @@ class Forgetting(Table):
                 }
                 # Its process sees that within seconds, and stops.
                 connection.execute(runs.update().where(runs.c.id == ended).values(values))
-            tainted = _taint(connection, learned, author=Author.OPERATOR, keep_serving=keep_serving)
+            tainted = _taint(connection, learned, keep_serving=keep_serving)
 
             labelled = _forget_probes(connection, doomed.probes)
-            for some in chunks(doomed.questions):
-                same = sa.select(questions.c.hash).where(questions.c.id.in_(some))
-                labelled += connection.execute(
-                    probes.delete().where(probes.c.hash.in_(same))
-                ).rowcount
+            hashes = _hashes(connection, questions, doomed.questions)
+            labelled += change_among(connection, probes.delete(), probes.c.hash, hashes)
             count = _forget(connection, doomed.questions)
             if doomed.client:
                 connection.execute(adapter_clients.delete().where(theirs))
 
-            purged = Purged(count, labelled, tuple(tainted), ended, _wanted(connection))
+            present, _ = present_and_before(connection)
+            purged = Purged(count, labelled, tuple(tainted), ended, present)
             if dry:
                 connection.rollback()
         return purged
@@ -148,7 +144,7 @@ class Forgetting(Table):
             return _forget(connection, ids)
 
     def delete_probes(self, ids: Sequence[int]) -> int:
-        """Forget labelled probes; return how many there were."""
+        """Return how many there were."""
         with self._database.write() as connection:
             return _forget_probes(connection, ids)
 
@@ -208,9 +204,9 @@ class Forgetting(Table):
         """Mark versions whose files are about to be removed, and return those that were marked:
         none while a run is under way, and none that became wanted or tainted meanwhile."""
         with self._database.write() as connection:
-            if _active(connection):
+            if active(connection):
                 return []
-            free = set(names) - {_wanted(connection)}
+            free = set(names) - {present_and_before(connection)[0]}
             update = adapters.update().where(
                 adapters.c.name.in_(free), adapters.c.state.not_in(GONE)
             )
@@ -234,7 +230,7 @@ class Forgetting(Table):
         count = 0
         for some in chunks(ids, AT_ONCE):
             with self._database.write() as connection:
-                if _active(connection):
+                if active(connection):
                     break
                 self._remember_whose(connection, some)
                 count += _forget(connection, some)
@@ -281,47 +277,46 @@ def _free() -> sa.Select[int]:
 def _forget(connection: sa.Connection, ids: Sequence[int]) -> int:
     """Forget questions and all that a question leaves besides its own row, but for what the
     operator wrote; return how many there were."""
-    hashes: set[str] = set()
-    for some in chunks(ids):
-        chosen = sa.select(questions.c.hash).where(questions.c.id.in_(some))
-        hashes.update(connection.scalars(chosen))
-        ours = probes.c.origin != ProbeOrigin.OPERATOR
-        connection.execute(probes.delete().where(probes.c.hash.in_(chosen), ours))
+    hashes = _hashes(connection, questions, ids)
+    ours = probes.delete().where(probes.c.origin != ProbeOrigin.OPERATOR)
+    change_among(connection, ours, probes.c.hash, hashes)
     _unquote(connection, hashes)
     return change_among(connection, questions.delete(), questions.c.id, ids)
 
 
 def _forget_probes(connection: sa.Connection, ids: Sequence[int]) -> int:
-    rows = rows_among(connection, sa.select(probes.c.hash), probes.c.id, ids)
-    _unquote(connection, {row.hash for row in rows})
+    _unquote(connection, _hashes(connection, probes, ids))
     return change_among(connection, probes.delete(), probes.c.id, ids)
 
 
-def _unquote(connection: sa.Connection, hashes: AbstractSet[str]) -> None:
+def _hashes(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> list[str]:
+    rows = rows_among(connection, sa.select(table.c.hash), table.c.id, ids)
+    return [row.hash for row in rows]
+
+
+def _unquote(connection: sa.Connection, hashes: Sequence[str]) -> None:
     """Take answers to these questions out of what verdicts quote as the worst changes, and their
     hashes out of what runs were asked for."""
-    named = sorted(hashes)
-    found = rows_among(connection, sa.select(mentions.c.run_id), mentions.c.hash, named)
-    for run_id in {row.run_id for row in found}:
+    gone = set(hashes)
+    named_in = rows_among(connection, sa.select(mentions.c.run_id), mentions.c.hash, hashes)
+    for run_id in {row.run_id for row in named_in}:
         quoting = sa.select(verdicts.c.id, verdicts.c.evidence).where(verdicts.c.run_id == run_id)
         for key, evidence in connection.execute(quoting).all():
             worst = evidence.get("worst", [])
-            kept = [change for change in worst if change["probe"] not in hashes]
+            kept = [change for change in worst if change["probe"] not in gone]
             if len(kept) < len(worst):
                 update = verdicts.update().where(verdicts.c.id == key)
                 connection.execute(update.values(evidence={**evidence, "worst": kept}))
         request = connection.scalar(sa.select(runs.c.request).where(runs.c.id == run_id)) or {}
         asked = request.get("hashes") or []
-        kept = [each for each in asked if each not in hashes]
+        kept = [each for each in asked if each not in gone]
         if len(kept) < len(asked):
             update = runs.update().where(runs.c.id == run_id)
             connection.execute(update.values(request={**request, "hashes": kept}))
-    change_among(connection, mentions.delete(), mentions.c.hash, named)
+    change_among(connection, mentions.delete(), mentions.c.hash, hashes)
 
 
-def _taint(
-    connection: sa.Connection, learned: AbstractSet[str], *, author: str, keep_serving: bool
-) -> list[str]:
+def _taint(connection: sa.Connection, learned: set[str], *, keep_serving: bool) -> list[str]:
     """Mark these versions and their descendants, and return the names of those not marked before.
 
     Runs may learn again from the rest of what only tainted versions learned from. If a tainted
@@ -349,16 +344,9 @@ def _taint(
 
     present, before = present_and_before(connection)
     if present is not None and present in tainted and not keep_serving:
-        want(connection, before, author, f"{present} {AdapterState.TAINTED}: {reasons[present]}")
+        reason = f"{present} {AdapterState.TAINTED}: {reasons[present]}"
+        want(connection, before, Author.OPERATOR, reason)
     return fresh
-
-
-def _active(connection: sa.Connection) -> int | None:
-    return connection.scalar(sa.select(runs.c.id).where(runs.c.state.in_(ACTIVE)))
-
-
-def _wanted(connection: sa.Connection) -> str | None:
-    return connection.scalar(sa.select(wanted.c.adapter).order_by(wanted.c.id.desc()).limit(1))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -130,8 +130,7 @@ class RunTable(Table):
     def create(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
         """Queue a new run. One at a time: raises RunBusy."""
         with self._database.write() as connection:
-            busy = connection.scalar(sa.select(runs.c.id).where(runs.c.state.in_(ACTIVE)))
-            if busy is not None:
+            if (busy := active(connection)) is not None:
                 raise RunBusy(f"run {busy} is already in progress; wait for it or stop it")
             values = {
                 "trigger": trigger, "state": RunState.QUEUED, "created": time.time(),
@@ -263,8 +262,8 @@ class RunTable(Table):
         return [_from_row(row) for row in self._database.rows(query)]
 
     def _update_active(self, run_id: int, **values: Any) -> bool:
-        active = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
-        return bool(self._database.change(active.values(values)))
+        update = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
+        return bool(self._database.change(update.values(values)))
 
 
 class VoteTable(Table):
@@ -298,6 +297,11 @@ class VoteTable(Table):
         columns = sa.select(c.text, c.answer, c.finish, c.reward, c.kept)
         query = columns.where(c.vote_id == vote_id).order_by(c.position)
         return [dict(row._mapping) for row in self._database.rows(query)]
+
+
+def active(connection: sa.Connection) -> int | None:
+    """Return the id of the run under way."""
+    return connection.scalar(sa.select(runs.c.id).where(runs.c.state.in_(ACTIVE)))
 
 
 def _mention(connection: sa.Connection, run_id: int, hashes: set[str]) -> None:
