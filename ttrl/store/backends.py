@@ -1,4 +1,4 @@
-"""SQLite and PostgreSQL: the store's URL, how transactions begin, and who owns the store.
+"""SQLite and PostgreSQL: how transactions begin, and who owns the store.
 
 Both give the same: a writer is alone from its first statement on, a reader sees one moment and
 waits for nobody, and one process at a time owns the store. `engine` begins transactions that write,
@@ -75,8 +75,7 @@ class Sqlite:
         # Most changes of a table make it anew in SQLite. With foreign keys on, dropping the old
         # table deletes every row that refers to it, and a transaction cannot turn them off.
         with self.engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            assert driver is not None
+            driver: Any = connection.connection.driver_connection
             driver.execute("PRAGMA foreign_keys = OFF")
             try:
                 with connection.begin():
@@ -100,17 +99,16 @@ class Sqlite:
 
     def size(self) -> int | None:
         """Return the bytes in use; None where only the server knows."""
-        with self._driver() as driver:
-            page, pages, free = (
-                driver.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("page_size", "page_count", "freelist_count")
-            )
-        return int(page * (pages - free))
+        query = """SELECT page_size * (page_count - freelist_count)
+            FROM pragma_page_size, pragma_page_count, pragma_freelist_count"""
+        with self.reading.connect() as connection:
+            return int(connection.exec_driver_sql(query).scalar_one())
 
     def give_back(self) -> bool:
         """Return unused room to the disk and leave no copies of deleted rows. False if that was
         not possible now."""
-        with self._driver() as driver:
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection  # it has begun no transaction
             try:
                 before, free = -1, _unused(driver)
                 while free not in (0, before):  # a little at a time: other writers wait for it
@@ -131,12 +129,6 @@ class Sqlite:
             result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         if result != "ok":
             raise damaged(self._url, "its pages are inconsistent")
-
-    @contextmanager
-    def _driver(self) -> Iterator[Any]:
-        """Yield a connection that has begun no transaction."""
-        with self.engine.connect() as connection:
-            yield connection.connection.driver_connection
 
     def _connected(self, connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves

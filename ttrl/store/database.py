@@ -292,7 +292,7 @@ def _newer(revision: str) -> StoreError:
 
 
 def _holds_rows(connection: sa.Connection) -> bool:
-    tables = set(sa.inspect(connection).get_table_names()) - {migrations.TABLE.name}
+    tables = set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
     some = (sa.select(sa.literal(1)).select_from(sa.table(name)).limit(1) for name in tables)
     return any(connection.scalar(each) for each in some)
 

@@ -133,9 +133,7 @@ class QuestionTable(Table):
             )
             for each in recorded
         ]
-        rows = self._rows_of(once)
-        with self._database.write() as connection:
-            self._add(connection, once, rows, holdout, merged)
+        self._write(once, holdout, merged)
 
     def take_in(self, exported: Sequence[Exported], *, holdout: float) -> int:
         """Add what is not there yet, all or none; return how much that is. Of what is there, the
@@ -153,12 +151,7 @@ class QuestionTable(Table):
                 else_=sa.func.coalesce(new.sampling, c.sampling),
             ),
         }
-        rows = self._rows_of(exported)
-        total = sa.select(sa.func.count()).select_from(questions)
-        with self._database.write() as connection:
-            before = connection.scalar(total) or 0
-            self._add(connection, exported, rows, holdout, merged)
-            return (connection.scalar(total) or 0) - before
+        return self._write(exported, holdout, merged)
 
     def export(self, state: str | None = None) -> Iterator[Exported]:
         """Yield every question, or those in one state, the oldest first; a part in memory at a
@@ -229,7 +222,7 @@ class QuestionTable(Table):
         return self._select(query.limit(limit))
 
     def among(self, ids: Sequence[int]) -> list[StoredQuestion]:
-        """Return those of these that are no probes."""
+        """Return those that are no probes."""
         return self._select(sa.select(questions).where(questions.c.id.in_(ids), ~questions.c.probe))
 
     def sole_client(self) -> bool:
@@ -357,15 +350,16 @@ class QuestionTable(Table):
     def _select(self, query: sa.Select[Any]) -> list[StoredQuestion]:
         return [from_row(row) for row in self._database.rows(query)]
 
-    def _rows_of(self, items: Sequence[Exported]) -> list[dict[str, Any]]:
-        """Return questions as they are stored, but for `probe`. In a transaction of its own:
-        fingerprints and patterns of long questions take seconds, in which others may write."""
+    def _write(self, items: Sequence[Exported], holdout: float, merged: Mapping[str, Any]) -> int:
+        """Add questions and who asked them, or put the columns `merged` in the place of those of
+        questions that are there; return how many were not."""
+        # Fingerprints and patterns of long questions take seconds, in which others may write.
         with self._database.read() as connection:
             placed = in_conversations(connection, [item.question for item in items])
         rows = []
         for item, question in zip(items, placed, strict=True):
             doubt = suspicion(question) if item.origin is Origin.TRAFFIC else None
-            row = {
+            row: dict[str, Any] = {
                 "hash": question.hash,
                 "cluster": question.cluster,
                 "body": dict(question.body),
@@ -380,40 +374,31 @@ class QuestionTable(Table):
                 "sampling": None if question.sampling is None else dict(question.sampling),
             }
             rows.append(row)
-        return rows
-
-    def _add(
-        self,
-        connection: sa.Connection,
-        items: Sequence[Exported],
-        rows: Sequence[dict[str, Any]],
-        holdout: float,
-        merged: Mapping[str, Any],
-    ) -> None:
-        """Write the rows of these questions, and who asked them; `merged` are the columns of those
-        that are there already."""
-        key = secret(connection)
-        for row in rows:
-            row["probe"] = drawn(row["cluster"], key, holdout)
         c, insert = questions.c, self._database.upsert(questions)
         new = insert.excluded
         shared = sa.or_(c.shared, new.shared, c.client.is_distinct_from(new.client))
         upsert = insert.on_conflict_do_update(
             index_elements=[c.hash], set_={**merged, "shared": shared}
         )
-        for some in chunks(rows, AT_ONCE):
-            connection.execute(upsert, some)
         asked = [{"asked": item.question.hash, "by": by} for item in items for by in item.clients]
-        if asked:
-            who = sa.select(c.id, sa.bindparam("by", type_=sa.String(64)))
-            who = who.where(c.hash == sa.bindparam("asked"))
-            clients = self._database.upsert(question_clients)
-            clients = clients.from_select(["question_id", "client"], who)
-            connection.execute(clients.on_conflict_do_nothing(), asked)
+        who = sa.select(c.id, sa.bindparam("by", type_=sa.String(64)))
+        who = who.where(c.hash == sa.bindparam("asked"))
+        clients = self._database.upsert(question_clients)
+        clients = clients.from_select(["question_id", "client"], who).on_conflict_do_nothing()
+        hashes = {row["hash"] for row in rows}
+        with self._database.write() as connection:
+            known = rows_among(connection, sa.select(c.hash), c.hash, sorted(hashes))
+            key = secret(connection)
+            for row in rows:
+                row["probe"] = drawn(row["cluster"], key, holdout)
+            for some in chunks(rows, AT_ONCE):
+                connection.execute(upsert, some)
+            if asked:
+                connection.execute(clients, asked)
+        return len(hashes) - len(known)
 
 
 def _kind() -> sa.Case[str]:
-    """Return a question's state, but `probe` for one that is held out."""
     return sa.case((questions.c.probe, "probe"), else_=questions.c.state)
 
 
@@ -457,7 +442,6 @@ def secret(connection: sa.Connection) -> bytes:
 
 
 def known_secret(connection: sa.Connection) -> bytes | None:
-    """Return the same key, if it was made."""
     found = connection.scalar(sa.select(facts.c.value).where(facts.c.name == HOLDOUT_KEY))
     return None if found is None else bytes.fromhex(found)
 
@@ -469,7 +453,6 @@ def drawn(cluster: str, key: bytes, share: float) -> bool:
 
 
 def from_row(row: sa.Row[Any]) -> StoredQuestion:
-    """Return the question of a whole row."""
     return StoredQuestion(
         row.id,
         Question(row.body, row.hash, row.sampling, row.cluster),

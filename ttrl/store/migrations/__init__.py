@@ -12,7 +12,6 @@ from ttrl.store.backends import copy_file
 from ttrl.store.schema import metadata
 
 DIRECTORY = Path(__file__).parent
-TABLE = sa.table("alembic_version", sa.column("version_num", sa.String))
 PART = "store.part"
 KEPT = 3
 """Copies from before a migration that are kept."""
@@ -20,10 +19,9 @@ KEPT = 3
 
 def revision_of(connection: sa.Connection) -> str | None:
     """Return the revision that a store has; None before the first."""
-    if not sa.inspect(connection).has_table(TABLE.name):
-        return None
-    revision: str | None = connection.scalar(sa.select(TABLE.c.version_num))
-    return revision
+    from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def known() -> list[str]:
@@ -69,7 +67,5 @@ def copy_before(source: Path, directory: Path, revision: str, at: float) -> Path
 def copies(directory: Path) -> list[Path]:
     """Return the copies from before migrations, newest first."""
     return sorted(
-        directory.glob("store-*.sqlite"),
-        key=lambda path: path.stem.rpartition("-")[2],
-        reverse=True,
+        directory.glob("store-*.sqlite"), key=lambda path: path.stem.split("-")[-1], reverse=True
     )
