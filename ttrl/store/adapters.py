@@ -113,8 +113,6 @@ class RollBack:
 
 
 class AdapterTable(Table):
-    """The versions of one store, which one should serve, and which one does."""
-
     def publish(
         self,
         row: AdapterRow,
@@ -169,7 +167,7 @@ class AdapterTable(Table):
         return row
 
     def all(self) -> list[AdapterRow]:
-        """Return every version, newest first."""
+        """Return them newest first."""
         rows = self._database.rows(sa.select(adapters).order_by(adapters.c.created.desc()))
         return [_from_row(row) for row in rows]
 
@@ -203,7 +201,6 @@ class AdapterTable(Table):
         ]
 
     def next_number(self, lineage: str) -> int:
-        """Return the number of the lineage's next version."""
         query = sa.select(sa.func.max(adapters.c.number)).where(adapters.c.lineage == lineage)
         return (self._database.scalar(query) or 0) + 1
 
@@ -374,7 +371,6 @@ def _quarantine(
 
 
 def want(connection: sa.Connection, name: str | None, author: str, reason: str) -> None:
-    """Note which version should serve."""
     row = {"adapter": name, "author": author, "reason": reason, "at": time.time()}
     connection.execute(wanted.insert().values(row))
 

@@ -51,8 +51,6 @@ class Versions:
 
 
 class MeasurementTable(Table):
-    """The measurements of one store."""
-
     def add(self, kind: Kind, version: str | None, numbers: Mapping[str, Any]) -> None:
         """Note numbers, as of now."""
         known = {  # JSON has no nan, and PostgreSQL refuses it
@@ -63,7 +61,6 @@ class MeasurementTable(Table):
         self._database.change(measurements.insert().values(row))
 
     def newest(self, kind: Kind, version: str | None = None) -> Measurement | None:
-        """Return the last measurement of a version."""
         return next(iter(self.history(kind, version, limit=1)), None)
 
     def history(
@@ -79,7 +76,7 @@ class MeasurementTable(Table):
 
 
 class ShadowTable(Table):
-    """The live monitor's comparisons of one store."""
+    """Pairs of answers that the live monitor compared."""
 
     def add(self, versions: Versions, differences: Mapping[str, float]) -> None:
         """Note one pair, and forget the oldest."""

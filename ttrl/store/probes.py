@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ttrl.evaluation.labelling import Judged, Pair, Side
 from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
 from ttrl.questions.question import Question
-from ttrl.store.database import Table, change_among, chunks, rows_among
+from ttrl.store.database import Table, change_among, rows_among
 from ttrl.store.questions import (
     QuestionState,
     StoredQuestion,
@@ -53,8 +53,6 @@ class History:
 
 
 class ProbeTable(Table):
-    """The labelled probes of one store."""
-
     def add(self, labels: Sequence[Label]) -> int:
         """Add what the operator wrote, all or none, in place of what was said of a question before.
         Return how many probes there are more than before."""
@@ -91,8 +89,6 @@ class ProbeTable(Table):
 
 
 class HoldoutTable(Table):
-    """The held-out questions of one store."""
-
     def key(self) -> bytes:
         """Return this store's own key, by which questions become probes and probes have their
         turns."""
@@ -188,29 +184,19 @@ class ComparisonTable(Table):
         at random now, having a pair already because versions disagreed. One that could not be
         judged becomes a probe of which nothing is known, as if it had been drawn at random at
         first."""
+        ids, c = sorted(question_ids), comparisons.c
         insert = self._database.upsert(probes).on_conflict_do_nothing()
+        drawn_now = comparisons.update().values(origin=ProbeOrigin.RANDOM, at=time.time())
+        relabelled = probes.update().where(probes.c.origin == ProbeOrigin.DISAGREEMENT)
+        relabelled = relabelled.values(origin=ProbeOrigin.RANDOM)
         with self._database.write() as connection:
-            for some in chunks(sorted(question_ids)):
-                connection.execute(
-                    comparisons.update()
-                    .where(comparisons.c.question_id.in_(some))
-                    .values(origin=ProbeOrigin.RANDOM, at=time.time())
-                )
-                hashes = sa.select(questions.c.hash).where(questions.c.id.in_(some))
-                connection.execute(
-                    probes.update()
-                    .where(probes.c.hash.in_(hashes), probes.c.origin == ProbeOrigin.DISAGREEMENT)
-                    .values(origin=ProbeOrigin.RANDOM)
-                )
-                skipped = connection.execute(
-                    _pairs().where(
-                        comparisons.c.question_id.in_(some),
-                        comparisons.c.judgement == Judged.CANNOT_TELL,
-                    )
-                ).all()
-                for each in map(_pair, skipped):
-                    if known := each.pair.label(each.question, Judged.CANNOT_TELL):
-                        connection.execute(insert, _row(known, each.pair.origin))
+            change_among(connection, drawn_now, c.question_id, ids)
+            rows = rows_among(connection, sa.select(questions.c.hash), questions.c.id, ids)
+            change_among(connection, relabelled, probes.c.hash, [row.hash for row in rows])
+            skipped = _pairs().where(c.judgement == Judged.CANNOT_TELL)
+            for each in map(_pair, rows_among(connection, skipped, c.question_id, ids)):
+                if known := each.pair.label(each.question, Judged.CANNOT_TELL):
+                    connection.execute(insert, _row(known, each.pair.origin))
 
     def drawn_since(self, at: float, *, again: bool = False) -> int:
         """Return how many questions were drawn at random since then (Unix seconds), for the first
@@ -235,8 +221,9 @@ class ComparisonTable(Table):
         """Return the pairs not judged yet, the newest first; without questions that the operator
         labelled."""
         labelled = sa.select(probes.c.hash).where(probes.c.origin == ProbeOrigin.OPERATOR)
-        query = _pairs().where(comparisons.c.judgement.is_(None), ~questions.c.hash.in_(labelled))
-        return [_pair(row) for row in self._database.rows(query.order_by(comparisons.c.id.desc()))]
+        unjudged = _pairs().where(comparisons.c.judgement.is_(None))
+        query = unjudged.where(~questions.c.hash.in_(labelled)).order_by(comparisons.c.id.desc())
+        return [_pair(row) for row in self._database.rows(query)]
 
     def first_judged(self, run_id: int) -> float:
         """Return when the operator first judged an answer of a run (Unix seconds); now, if
@@ -329,7 +316,6 @@ def _pair(row: sa.Row[Any]) -> StoredPair:
 
 
 def _row(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
-    """Return a label as it is stored."""
     return {
         "hash": label.question.hash,
         "body": dict(label.question.body),

@@ -105,14 +105,8 @@ class Exported:
 
 
 class QuestionTable(Table):
-    """The questions of one store."""
-
     def record(
-        self,
-        recorded: Sequence[Recorded],
-        *,
-        holdout: float,
-        origin: Origin = Origin.TRAFFIC,
+        self, recorded: Sequence[Recorded], *, holdout: float, origin: Origin = Origin.TRAFFIC
     ) -> None:
         """Add questions, or count them once more. A `holdout` share becomes probes, chosen by a
         keyed hash of the cluster, so that no user can choose to be one, and near-duplicates and the

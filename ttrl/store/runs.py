@@ -125,8 +125,6 @@ class RunBusy(Exception):
 
 
 class RunTable(Table):
-    """The runs of one store."""
-
     def create(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
         """Queue a new run. One at a time: raises RunBusy."""
         with self._database.write() as connection:
@@ -147,7 +145,6 @@ class RunTable(Table):
         raise KeyError(f"there is no run {run_id}")
 
     def newest(self, limit: int = 1) -> list[Run]:
-        """Return the newest runs first."""
         return self._select(sa.select(runs).order_by(runs.c.id.desc()).limit(limit))
 
     def last_judged(self) -> Run | None:
@@ -156,7 +153,6 @@ class RunTable(Table):
         return next(iter(self._select(query.limit(1))), None)
 
     def active(self) -> Run | None:
-        """Return the run under way."""
         return next(iter(self._select(sa.select(runs).where(runs.c.state.in_(ACTIVE)))), None)
 
     def start(self, run_id: int, *, parent: str | None, begins: str | None = None) -> None:
@@ -176,7 +172,6 @@ class RunTable(Table):
             raise RunBusy(f"run {run_id} has already been claimed")
 
     def enter(self, run_id: int, state: RunState) -> None:
-        """Note the next stage."""
         self._update_active(run_id, state=state, heartbeat=time.time())
 
     def intend(self, run_id: int, adapter: str) -> None:
@@ -210,13 +205,14 @@ class RunTable(Table):
         query = sa.select(observations).where(observations.c.id > after)
         if run_id is not None:
             query = query.where(observations.c.run_id == run_id)
-        rows = self._database.rows(query.order_by(observations.c.id))
-        return [Observation(**row._mapping) for row in rows]
+        return self._observations(query)
 
     def newest_observed(self) -> list[Observation]:
         """Return the newest observation of each kind, in order."""
         newest = sa.select(sa.func.max(observations.c.id)).group_by(observations.c.kind)
-        query = sa.select(observations).where(observations.c.id.in_(newest))
+        return self._observations(sa.select(observations).where(observations.c.id.in_(newest)))
+
+    def _observations(self, query: sa.Select[Any]) -> list[Observation]:
         rows = self._database.rows(query.order_by(observations.c.id))
         return [Observation(**row._mapping) for row in rows]
 
@@ -267,8 +263,6 @@ class RunTable(Table):
 
 
 class VoteTable(Table):
-    """The votes of one store."""
-
     def add(self, rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
         """Add whole votes with their samples, all or none, except for questions forgotten
         meanwhile."""
@@ -300,7 +294,6 @@ class VoteTable(Table):
 
 
 def active(connection: sa.Connection) -> int | None:
-    """Return the id of the run under way."""
     return connection.scalar(sa.select(runs.c.id).where(runs.c.state.in_(ACTIVE)))
 
 
