@@ -20,6 +20,7 @@ from ttrl.questions.screening import suspicion
 from ttrl.store.database import Table, change_among, chunks, rows_among
 from ttrl.store.schema import adapter_questions, facts, question_clients, questions, runs, votes
 
+c = questions.c
 AT_ONCE = 500
 """Questions in memory, or in one statement, where all go out or many come in."""
 HOLDOUT_KEY = "holdout_key"
@@ -114,7 +115,7 @@ class QuestionTable(Table):
         skipped from the start; a file is the operator's own word."""
         if not recorded:
             return
-        c, new = questions.c, self._database.upsert(questions).excluded
+        new = self._database.upsert(questions).excluded
         merged = {
             "count": c.count + 1,
             "last_seen": new.last_seen,
@@ -133,7 +134,7 @@ class QuestionTable(Table):
         """Add what is not there yet, all or none; return how much that is. Of what is there, the
         larger count, the wider times and the newer sampling stay, so that taking in the same twice
         does no harm."""
-        c, new = questions.c, self._database.upsert(questions).excluded
+        new = self._database.upsert(questions).excluded
         merged = {
             "count": _larger(c.count, new.count),
             "first_seen": sa.case(
@@ -150,9 +151,9 @@ class QuestionTable(Table):
     def export(self, state: str | None = None) -> Iterator[Exported]:
         """Yield every question, or those in one state, the oldest first; a part in memory at a
         time."""
-        query = sa.select(questions).order_by(questions.c.id)
+        query = sa.select(questions).order_by(c.id)
         if state is not None:
-            query = query.where(questions.c.state == state, ~questions.c.probe)
+            query = query.where(c.state == state, ~c.probe)
         who = sa.select(question_clients.c.client).order_by(question_clients.c.client)
         with self._database.read() as connection:
             for row in connection.execution_options(yield_per=AT_ONCE).execute(query):
@@ -181,7 +182,6 @@ class QuestionTable(Table):
 
         Clients take turns, each with its questions that others ask as well, then the newest first,
         and near-duplicates last. So who asks a lot, or the same again and again, goes no sooner."""
-        c = questions.c
         learned = sa.select(adapter_questions.c.question_id)
         replayed = sa.and_(
             c.state == QuestionState.LEARNED_FROM,
@@ -217,31 +217,31 @@ class QuestionTable(Table):
 
     def among(self, ids: Sequence[int]) -> list[StoredQuestion]:
         """Return those that are no probes."""
-        return self._select(sa.select(questions).where(questions.c.id.in_(ids), ~questions.c.probe))
+        return self._select(sa.select(questions).where(c.id.in_(ids), ~c.probe))
 
     def sole_client(self) -> bool:
         """Return whether all traffic came from one client, or none did; those without a key are
         one."""
-        clients = sa.select(questions.c.client).where(questions.c.origin == Origin.TRAFFIC)
+        clients = sa.select(c.client).where(c.origin == Origin.TRAFFIC)
         return len(self._database.rows(clients.distinct().limit(2))) < 2
 
     def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
         """Return the given questions that are no probes and not kept away from learning, whatever
         became of them before."""
-        usable = sa.select(questions).where(~questions.c.probe, questions.c.state.not_in(KEPT_AWAY))
+        usable = sa.select(questions).where(~c.probe, c.state.not_in(KEPT_AWAY))
         with self._database.read() as connection:
-            rows = rows_among(connection, usable, questions.c.hash, hashes)
+            rows = rows_among(connection, usable, c.hash, hashes)
         return sorted(map(from_row, rows), key=lambda row: row.id)
 
     def guard(self, ids: Sequence[int]) -> None:
         """Keep these from being learned from, because they are like probes."""
         guarded = questions.update().values(state=QuestionState.GUARDED, reason="like a probe")
         with self._database.write() as connection:
-            change_among(connection, guarded, questions.c.id, ids)
+            change_among(connection, guarded, c.id, ids)
 
     def unguard(self) -> None:
         """Guard none any more: the next run looks at each again."""
-        guarded = questions.update().where(questions.c.state == QuestionState.GUARDED)
+        guarded = questions.update().where(c.state == QuestionState.GUARDED)
         self._database.change(guarded.values(state=QuestionState.NEW, reason=None))
 
     def page(
@@ -249,68 +249,58 @@ class QuestionTable(Table):
     ) -> list[StoredQuestion]:
         """Return questions, newest first, of one kind (a state, or `probe`) or all; `before` is the
         id of the last one of the page before."""
-        query = sa.select(questions).order_by(questions.c.id.desc()).limit(limit)
+        query = sa.select(questions).order_by(c.id.desc()).limit(limit)
         if before is not None:
-            query = query.where(questions.c.id < before)
+            query = query.where(c.id < before)
         return self._select(query if kind is None else query.where(_kind() == kind))
 
     def asked(self, since: float, until: float, *, limit: int) -> list[str]:
         """Return the texts of the newest questions that were asked between two times (Unix
         seconds), or before and after both."""
-        query = sa.select(questions).where(
-            questions.c.first_seen < until, questions.c.last_seen >= since
-        )
-        rows = self._select(query.order_by(questions.c.id.desc()).limit(limit))
+        query = sa.select(questions).where(c.first_seen < until, c.last_seen >= since)
+        rows = self._select(query.order_by(c.id.desc()).limit(limit))
         return [row.question.text for row in rows]
 
     def get(self, question_id: int) -> StoredQuestion:
         """Raises KeyError."""
-        for row in self._select(sa.select(questions).where(questions.c.id == question_id)):
+        for row in self._select(sa.select(questions).where(c.id == question_id)):
             return row
         raise KeyError(f"there is no question {question_id}; see `ttrl questions list`")
 
     def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
         """Note what became of a question. One that is quarantined stays so."""
-        query = questions.update().where(
-            questions.c.id == question_id, questions.c.state != QuestionState.QUARANTINED
-        )
+        query = questions.update().where(c.id == question_id, c.state != QuestionState.QUARANTINED)
         self._database.change(query.values(state=state, reason=reason))
 
     def wait(self, reasons: Mapping[int, str]) -> None:
         """Note why these questions were left out of the newest update and stay new, and forget
         earlier such reasons of others."""
-        said = questions.update().where(
-            questions.c.state == QuestionState.NEW, questions.c.reason.is_not(None)
-        )
+        said = questions.update().where(c.state == QuestionState.NEW, c.reason.is_not(None))
         with self._database.write() as connection:
             connection.execute(said.values(reason=None))
             for reason in set(reasons.values()):
                 ids = [key for key, why in reasons.items() if why == reason]
-                left = questions.update().where(
-                    questions.c.id.in_(ids), questions.c.state == QuestionState.NEW
-                )
+                left = questions.update().where(c.id.in_(ids), c.state == QuestionState.NEW)
                 connection.execute(left.values(reason=reason))
 
     def quarantined_by(self, run_id: int) -> list[int]:
         """Return those of the questions that a run asked that are quarantined."""
         asked = sa.select(votes.c.question_id).where(votes.c.run_id == run_id)
-        query = sa.select(questions.c.id).where(
-            questions.c.state == QuestionState.QUARANTINED, questions.c.id.in_(asked)
-        )
+        query = sa.select(c.id).where(c.state == QuestionState.QUARANTINED, c.id.in_(asked))
         return self._database.scalars(query)
 
     def release(self, ids: Sequence[int]) -> int:
         """Let runs learn from those of these questions that were quarantined or skipped; return how
         many."""
-        query = questions.update().where(questions.c.id.in_(ids), questions.c.state.in_(RELEASED))
+        query = questions.update().where(c.id.in_(ids), c.state.in_(RELEASED))
         return self._database.change(query.values(state=QuestionState.NEW, reason=None))
 
     def usage(self, least: int) -> Usage:
         """Return how users sample; nothing is said of it where fewer than `least` questions are
         known."""
-        way = sa.cast(questions.c.sampling, sa.Text)
+        way = sa.cast(c.sampling, sa.Text)
         query = sa.select(way.label("way"), sa.func.count()).group_by("way")
-        known = (questions.c.origin == Origin.TRAFFIC, questions.c.sampling.is_not(sa.null()))
+        known = (c.origin == Origin.TRAFFIC, c.sampling.is_not(sa.null()))
         rows = self._database.rows(query.where(*known))
         if sum(row[1] for row in rows) < least:
             return Usage()
@@ -324,22 +314,22 @@ class QuestionTable(Table):
 
     def reasons(self) -> dict[str, int]:
         """Return why questions are skipped or wait, and how many."""
-        query = sa.select(questions.c.reason, sa.func.count()).where(
-            questions.c.state.in_((QuestionState.NEW, QuestionState.SKIPPED)),
-            questions.c.reason.is_not(None),
+        query = sa.select(c.reason, sa.func.count()).where(
+            c.state.in_((QuestionState.NEW, QuestionState.SKIPPED)),
+            c.reason.is_not(None),
         )
-        return {row[0]: row[1] for row in self._database.rows(query.group_by(questions.c.reason))}
+        return {row[0]: row[1] for row in self._database.rows(query.group_by(c.reason))}
 
     def fresh(self) -> int:
         """Return how many new questions no cap kept out of the newest update."""
         query = sa.select(sa.func.count()).where(
-            questions.c.state == QuestionState.NEW, ~questions.c.probe, questions.c.reason.is_(None)
+            c.state == QuestionState.NEW, ~c.probe, c.reason.is_(None)
         )
         return self._database.scalar(query) or 0
 
     def times_asked(self) -> int:
         """Return how often questions came in, repetitions included."""
-        return self._database.scalar(sa.select(sa.func.sum(questions.c.count))) or 0
+        return self._database.scalar(sa.select(sa.func.sum(c.count))) or 0
 
     def _select(self, query: sa.Select[Any]) -> list[StoredQuestion]:
         return [from_row(row) for row in self._database.rows(query)]
@@ -368,7 +358,7 @@ class QuestionTable(Table):
                 "sampling": None if question.sampling is None else dict(question.sampling),
             }
             rows.append(row)
-        c, insert = questions.c, self._database.upsert(questions)
+        insert = self._database.upsert(questions)
         new = insert.excluded
         shared = sa.or_(c.shared, new.shared, c.client.is_distinct_from(new.client))
         upsert = insert.on_conflict_do_update(
@@ -393,7 +383,7 @@ class QuestionTable(Table):
 
 
 def _kind() -> sa.Case[str]:
-    return sa.case((questions.c.probe, "probe"), else_=questions.c.state)
+    return sa.case((c.probe, "probe"), else_=c.state)
 
 
 def _larger(one: sa.ColumnElement[Any], other: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
@@ -405,17 +395,17 @@ def in_conversations(connection: sa.Connection, asked: Sequence[Question]) -> li
     unless so many do that what comes before is no conversation but an application's worked
     examples."""
     before = [question.goes_on_from for question in asked]
-    columns = sa.select(questions.c.hash, questions.c.cluster)
+    columns = sa.select(c.hash, c.cluster)
     hashes = [earlier.hash for earlier in before if earlier is not None]
-    found = rows_among(connection, columns, questions.c.hash, hashes)
+    found = rows_among(connection, columns, c.hash, hashes)
     clusters: dict[str, str] = {row.hash: row.cluster for row in found}
     placed, newly = [], Counter[str]()
     for question, earlier in zip(asked, before, strict=True):
         here = question
         if earlier and (cluster := clusters.get(earlier.hash)):
             newly[earlier.hash] += 1
-            newest = sa.select(questions).where(questions.c.cluster == cluster)
-            newest = newest.order_by(questions.c.id.desc()).limit(2 * BRANCHES)
+            newest = sa.select(questions).where(c.cluster == cluster)
+            newest = newest.order_by(c.id.desc()).limit(2 * BRANCHES)
             rows = map(from_row, connection.execute(newest))
             branches = sum(row.question.goes_on_from == earlier for row in rows)
             if newly[earlier.hash] + branches <= BRANCHES:
