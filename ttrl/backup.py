@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Annotated
 
 import sqlalchemy as sa
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ttrl.adapters import versions
 from ttrl.adapters.versions import WEIGHTS, AdapterDamaged
@@ -31,10 +31,11 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LONGEST_WORD = 80
 
-STRICT = ConfigDict(extra="forbid", strict=True)
 Size = Annotated[int, Field(ge=0, lt=2**63)]
 Moment = Annotated[float, Field(ge=0, lt=253_402_300_800)]
 """Unix seconds, before the year 10000, which no calendar here has."""
+Tell = Callable[[int], object]
+"""Hears of every piece how many bytes it had."""
 LONGEST_MANIFEST = 64 * 1024**2
 PIECE = 1024**2
 NEWEST = "newest.json"
@@ -47,30 +48,23 @@ class BackupError(Exception):
     """A backup cannot be made or used; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(BaseModel, extra="forbid", strict=True):
     """One file of a backup: bytes, and their SHA-256."""
-
-    __pydantic_config__ = STRICT
 
     size: Size
     sha256: str
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(BaseModel):
     """What every format's manifest says: which it is, and by which version it was made."""
 
     format: int
     ttrl: str
 
 
-@dataclass(frozen=True)
-class Manifest(Made):
+class Manifest(Made, extra="forbid", strict=True):
     """What a backup holds. `at` is the moment of the store in Unix seconds, `revision` that of its
     schema; `left_out` says of versions that are in the store and not in the backup why."""
-
-    __pydantic_config__ = STRICT
 
     at: Moment
     revision: str
@@ -87,27 +81,20 @@ class Manifest(Made):
         return sum(member.size for member in self.members.values())
 
 
-_MADE, _MANIFEST = TypeAdapter(Made), TypeAdapter(Manifest)
-
-
 def read_manifest(text: bytes) -> Manifest:
     """Raises BackupError, whatever the text is."""
     try:
-        made = _MADE.validate_json(text)
+        made = Made.model_validate_json(text)
         if made.format != FORMAT:
             raise BackupError(
                 f"the backup has format {made.format}, but this ttrl reads format {FORMAT}; use "
                 f"the version that made it, {made.ttrl[:LONGEST_WORD]}, or a newer one"
             )
-        return _MANIFEST.validate_json(text)
+        return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:LONGEST_WORD] or "all of it"
         raise BackupError(f"cannot read the backup's {MANIFEST}: {where}: {first['msg']}") from None
-
-
-Tell = Callable[[int], object]
-"""Hears of every piece how many bytes it had."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +146,15 @@ def write(
                 paths[f"{ADAPTERS}/{name}/{file}"] = state_dir / ADAPTERS / name / file
     with tarfile.open(fileobj=out, mode="w|") as tar:
         members = {name: _add(tar, name, path, at, tell) for name, path in paths.items()}
-        manifest = Manifest(FORMAT, version("ttrl"), at, revision, members, left_out)
-        text = json.dumps(asdict(manifest), indent=1).encode()
+        manifest = Manifest(
+            format=FORMAT,
+            ttrl=version("ttrl"),
+            at=at,
+            revision=revision,
+            members=members,
+            left_out=left_out,
+        )
+        text = manifest.model_dump_json(indent=1).encode()
         tar.addfile(_info(MANIFEST, len(text), at), io.BytesIO(text))
     return manifest
 
@@ -251,7 +245,7 @@ def _add(tar: tarfile.TarFile, name: str, path: Path, at: float, tell: Tell) -> 
     with file:
         size, reading = path.stat().st_size, _Hashing(file, tell)
         tar.addfile(_info(name, size, at), reading)  # type: ignore[arg-type]  # it calls read
-    return Member(size, reading.sum.hexdigest())
+    return Member(size=size, sha256=reading.sum.hexdigest())
 
 
 def _info(name: str, size: int, at: float) -> tarfile.TarInfo:
