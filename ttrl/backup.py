@@ -77,7 +77,6 @@ class Manifest(Made, extra="forbid", strict=True):
 
     @property
     def size(self) -> int:
-        """Bytes of all its members."""
         return sum(member.size for member in self.members.values())
 
 

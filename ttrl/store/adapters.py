@@ -58,8 +58,6 @@ class Author(StrEnum):
 
 @dataclass(frozen=True)
 class AdapterRow:
-    """One published version."""
-
     name: str
     lineage: str
     number: int

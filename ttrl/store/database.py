@@ -151,12 +151,10 @@ class Database:
             return connection.execute(query).all()
 
     def scalars(self, query: sa.Select[T, *tuple[Any, ...]]) -> list[T]:
-        """Return the first column of what a query selects."""
         with self.read() as connection:
             return list(connection.scalars(query))
 
     def scalar(self, query: sa.Select[T, *tuple[Any, ...]]) -> T | None:
-        """Return the first column of the first row that a query selects."""
         with self.read() as connection:
             value: T | None = connection.scalar(query)
         return value
@@ -186,7 +184,6 @@ class Database:
         return self.backend.insert(table)
 
     def close(self) -> None:
-        """Close every connection."""
         self.backend.engine.dispose()
 
     def __enter__(self) -> Self:

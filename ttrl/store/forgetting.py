@@ -69,8 +69,6 @@ class Purged:
 
 
 class Forgetting(Table):
-    """Deletes what one store recorded and learned."""
-
     def asked_by(self, client: str) -> list[int]:
         """Return the questions that a client asked, whoever else asked them."""
         query = sa.select(question_clients.c.question_id).where(question_clients.c.client == client)

@@ -20,8 +20,6 @@ evidence, never more."""
 
 
 class Kind(StrEnum):
-    """What was measured."""
-
     QUALITY = "quality"
     """A version's answers to the probes (ttrl.evaluation.estimates)."""
     POLICY = "policy"
@@ -52,7 +50,6 @@ class Versions:
 
 class MeasurementTable(Table):
     def add(self, kind: Kind, version: str | None, numbers: Mapping[str, Any]) -> None:
-        """Note numbers, as of now."""
         known = {  # JSON has no nan, and PostgreSQL refuses it
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in numbers.items()

@@ -126,7 +126,6 @@ class HoldoutTable(Table):
                 yield from_row(row).question
 
     def expose(self, ids: Sequence[int]) -> None:
-        """Count one more gate that has asked these."""
         exposed = questions.update().values(exposures=questions.c.exposures + 1)
         with self._database.write() as connection:
             change_among(connection, exposed, questions.c.id, ids)

@@ -61,8 +61,6 @@ RELEASED = (QuestionState.QUARANTINED, QuestionState.SKIPPED)
 
 
 class Origin(StrEnum):
-    """Where a question came from."""
-
     TRAFFIC = "traffic"
     FILE = "file"
 

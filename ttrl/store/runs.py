@@ -64,8 +64,6 @@ JUDGED = (RunState.PUBLISHED, RunState.HELD, RunState.REJECTED)
 
 
 class Trigger(StrEnum):
-    """What started a run."""
-
     SCHEDULE = "schedule"
     OPERATOR = "operator"
 
@@ -184,7 +182,6 @@ class RunTable(Table):
         return self._update_active(run_id, heartbeat=time.time())
 
     def count(self, run_id: int, *, steps: int, questions: int, samples: int, tokens: int) -> None:
-        """Note what has been spent so far."""
         self._update_active(
             run_id, steps=steps, questions=questions, samples=samples, tokens=tokens
         )
