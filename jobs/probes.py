@@ -19,7 +19,7 @@ from ttrl.evaluation.probes import Apart, LabelledProbe, ProbeOrigin
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Regime, Usage, evaluated
 from ttrl.store import Store
-from ttrl.store.comparisons import History
+from ttrl.store.probes import History
 from ttrl.store.questions import StoredQuestion
 
 CORE = 0.25

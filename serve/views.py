@@ -17,8 +17,8 @@ from ttrl.config import Config
 from ttrl.evaluation.estimates import LEAST, Withheld
 from ttrl.evaluation.labelling import Judged, Side
 from ttrl.store import Store
-from ttrl.store.comparisons import StoredPair
 from ttrl.store.measurements import Kind
+from ttrl.store.probes import StoredPair
 from ttrl.store.runs import Run
 
 UNEASY = 0.5

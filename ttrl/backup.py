@@ -1,4 +1,5 @@
-"""What a backup says of itself, which may come from anywhere: read with care."""
+"""Backups: a tar of the store and the versions, with a manifest. One may come from anywhere, so it
+is read with care."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import re
 import sqlite3
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import IO, Annotated
 
 import sqlalchemy as sa
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ttrl.adapters import versions
 from ttrl.adapters.versions import WEIGHTS, AdapterDamaged
@@ -30,10 +31,11 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LONGEST_WORD = 80
 
-STRICT = ConfigDict(extra="forbid", strict=True)
 Size = Annotated[int, Field(ge=0, lt=2**63)]
 Moment = Annotated[float, Field(ge=0, lt=253_402_300_800)]
 """Unix seconds, before the year 10000, which no calendar here has."""
+Tell = Callable[[int], object]
+"""Hears of every piece how many bytes it had."""
 LONGEST_MANIFEST = 64 * 1024**2
 PIECE = 1024**2
 NEWEST = "newest.json"
@@ -46,30 +48,23 @@ class BackupError(Exception):
     """A backup cannot be made or used; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(BaseModel, extra="forbid", strict=True):
     """One file of a backup: bytes, and their SHA-256."""
-
-    __pydantic_config__ = STRICT
 
     size: Size
     sha256: str
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(BaseModel):
     """What every format's manifest says: which it is, and by which version it was made."""
 
     format: int
     ttrl: str
 
 
-@dataclass(frozen=True)
-class Manifest(Made):
+class Manifest(Made, extra="forbid", strict=True):
     """What a backup holds. `at` is the moment of the store in Unix seconds, `revision` that of its
     schema; `left_out` says of versions that are in the store and not in the backup why."""
-
-    __pydantic_config__ = STRICT
 
     at: Moment
     revision: str
@@ -78,37 +73,27 @@ class Manifest(Made):
 
     @property
     def versions(self) -> int:
-        """How many versions it has."""
         return sum(name.endswith(f"/{WEIGHTS}") for name in self.members)
 
     @property
     def size(self) -> int:
-        """Bytes of all its members."""
         return sum(member.size for member in self.members.values())
-
-
-_MADE, _MANIFEST = TypeAdapter(Made), TypeAdapter(Manifest)
 
 
 def read_manifest(text: bytes) -> Manifest:
     """Raises BackupError, whatever the text is."""
     try:
-        made = _MADE.validate_json(text)
+        made = Made.model_validate_json(text)
         if made.format != FORMAT:
             raise BackupError(
                 f"the backup has format {made.format}, but this ttrl reads format {FORMAT}; use "
-                f"the "
-                f"version that made it, {made.ttrl[:LONGEST_WORD]}, or a newer one"
+                f"the version that made it, {made.ttrl[:LONGEST_WORD]}, or a newer one"
             )
-        return _MANIFEST.validate_json(text)
+        return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:LONGEST_WORD] or "all of it"
         raise BackupError(f"cannot read the backup's {MANIFEST}: {where}: {first['msg']}") from None
-
-
-Tell = Callable[[int], object]
-"""Hears of every piece how many bytes it had."""
 
 
 @dataclass(frozen=True)
@@ -133,23 +118,44 @@ def write(
     The store comes first: a version is on disk before its row is in the store, so that all that
     the copy names are there, but for what was deleted since."""
     at = time.time()
+    paths, left_out = {}, {}
     if store:
-        _copy_store(_store_file(state_dir, url), work / FILE)
+        source, paths[FILE] = _store_file(state_dir, url), work / FILE
+        try:
+            copy_file(source, paths[FILE])
+        except sqlite3.Error as error:
+            raise BackupError(
+                f"cannot copy the store {source}: {error}; see `ttrl doctor`"
+            ) from error
     with Store.look(work) if store else Store.look(state_dir, url) as look:
-        revision, digests = _named(look)
-    paths = {FILE: work / FILE} if store else {}
-    left_out = {}
+        try:
+            revision, digests = look.revision(), look.adapters.digests()
+        except sa.exc.DBAPIError as error:
+            said = " ".join(str(error.orig).split())
+            raise BackupError(f"cannot read the store's versions: {said}") from error
+    if revision is None:
+        raise BackupError("the store has no schema revision; see `ttrl doctor`")
     for name, digest in digests.items():
         try:
-            paths |= _version(state_dir / ADAPTERS / name, digest)
+            versions.verify_as(state_dir / ADAPTERS / name, digest)
         except AdapterDamaged as error:
             left_out[name] = str(error)
+        else:
+            for file in (*versions.FILES, versions.MANIFEST):
+                paths[f"{ADAPTERS}/{name}/{file}"] = state_dir / ADAPTERS / name / file
     with tarfile.open(fileobj=out, mode="w|") as tar:
         members = {name: _add(tar, name, path, at, tell) for name, path in paths.items()}
-        found = Manifest(FORMAT, version("ttrl"), at, revision, members, left_out)
-        text = json.dumps(asdict(found), indent=1).encode()
+        manifest = Manifest(
+            format=FORMAT,
+            ttrl=version("ttrl"),
+            at=at,
+            revision=revision,
+            members=members,
+            left_out=left_out,
+        )
+        text = manifest.model_dump_json(indent=1).encode()
         tar.addfile(_info(MANIFEST, len(text), at), io.BytesIO(text))
-    return found
+    return manifest
 
 
 def unpack(file: Path, staging: Path, tell: Tell) -> Manifest:
@@ -165,9 +171,11 @@ def unpack(file: Path, staging: Path, tell: Tell) -> Manifest:
             source = tar.extractfile(infos[name])
             assert source is not None
             touch(path)
+            reading = _Hashing(source, tell)
             with path.open("wb") as target:
-                digest = _pour(source, target, tell)
-            if digest != member.sha256:
+                while piece := reading.read(PIECE):
+                    target.write(piece)
+            if reading.sum.hexdigest() != member.sha256:
                 raise BackupError(f"{file} is damaged: the checksum of {name} is wrong")
             fsync(path)
     for directory in {staging, *(path for path in staging.rglob("*") if path.is_dir())}:
@@ -183,7 +191,7 @@ def contents(file: Path) -> Manifest:
 
 def check_revision(manifest: Manifest) -> None:
     """Raise StoreError when the store of a backup was written by a newer ttrl."""
-    known: Sequence[str] = migrations.known()
+    known = migrations.known()
     if FILE in manifest.members and manifest.revision not in known:
         raise StoreError(
             f"the backup was made by a newer ttrl ({manifest.ttrl}) than this one; install that "
@@ -228,32 +236,6 @@ def _store_file(state_dir: Path, url: str | None) -> Path:
     return source
 
 
-def _copy_store(source: Path, target: Path) -> None:
-    try:
-        copy_file(source, target)
-    except sqlite3.Error as error:
-        raise BackupError(f"cannot copy the store {source}: {error}; see `ttrl doctor`") from error
-
-
-def _named(store: Store) -> tuple[str, dict[str, str]]:
-    """The revision of a store's schema, whatever it is, and the digests of its versions."""
-    try:
-        revision, digests = store.revision(), store.adapters.digests()
-    except sa.exc.DBAPIError as error:
-        said = " ".join(str(error.orig).split())
-        raise BackupError(f"cannot read the store's versions: {said}") from error
-    if revision is None:
-        raise BackupError("the store has no schema revision; see `ttrl doctor`")
-    return revision, digests
-
-
-def _version(directory: Path, digest: str) -> dict[str, Path]:
-    """A version's files, by their names in the backup. Raises AdapterDamaged."""
-    versions.verify_as(directory, digest)
-    names = (*versions.FILES, versions.MANIFEST)
-    return {f"{ADAPTERS}/{directory.name}/{name}": directory / name for name in names}
-
-
 def _add(tar: tarfile.TarFile, name: str, path: Path, at: float, tell: Tell) -> Member:
     try:
         file = path.open("rb")
@@ -262,7 +244,7 @@ def _add(tar: tarfile.TarFile, name: str, path: Path, at: float, tell: Tell) -> 
     with file:
         size, reading = path.stat().st_size, _Hashing(file, tell)
         tar.addfile(_info(name, size, at), reading)  # type: ignore[arg-type]  # it calls read
-    return Member(size, reading.sum.hexdigest())
+    return Member(size=size, sha256=reading.sum.hexdigest())
 
 
 def _info(name: str, size: int, at: float) -> tarfile.TarInfo:
@@ -285,20 +267,19 @@ class _Hashing:
         return piece
 
 
-def _pour(source: IO[bytes], target: IO[bytes], tell: Tell) -> str:
-    """Copy to the end; the digest."""
-    reading = _Hashing(source, tell)
-    while piece := reading.read(PIECE):
-        target.write(piece)
-    return reading.sum.hexdigest()
-
-
 @contextmanager
 def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.TarInfo], Manifest]]:
     """A backup's archive, its entries by name, and its manifest, which names exactly those."""
     try:
         with tarfile.open(file, "r:") as tar:
-            infos = {info.name: info for info in _entries(file, tar)}
+            infos: dict[str, tarfile.TarInfo] = {}
+            for info in tar:
+                name, plain = info.name, info.isreg() and not info.issparse()
+                if not plain or not (name == MANIFEST or MEMBER.fullmatch(name)):
+                    raise BackupError(f"{file} is not a ttrl backup: unexpected file {name!r}")
+                if name in infos:
+                    raise BackupError(f"{file} is not a ttrl backup: it has {name} twice")
+                infos[name] = info
             last = infos.pop(MANIFEST, None)
             if last is None or last.size > LONGEST_MANIFEST:
                 raise BackupError(f"{file} is not a backup, or is truncated: it has no {MANIFEST}")
@@ -310,15 +291,3 @@ def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.Tar
             yield tar, infos, manifest
     except (tarfile.TarError, ValueError) as error:  # the latter for what should be a number
         raise BackupError(f"{file} is not a backup, or is damaged: {error}") from error
-
-
-def _entries(file: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    seen: set[str] = set()
-    for info in tar:
-        plain = info.isreg() and not info.issparse()
-        if not plain or not (info.name == MANIFEST or MEMBER.fullmatch(info.name)):
-            raise BackupError(f"{file} is not a ttrl backup: unexpected file {info.name!r}")
-        if info.name in seen:
-            raise BackupError(f"{file} is not a ttrl backup: it has {info.name} twice")
-        seen.add(info.name)
-        yield info

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import SHAPING_FIELDS, Question, Unlearnable, from_prompt, from_request
 from ttrl.questions.regime import sampling_of
-from ttrl.store.exchange import Exported
-from ttrl.store.questions import Origin
+from ttrl.store.questions import Exported, Origin
 
 A_DAY = 86_400.0
 """By which the clocks of two machines may differ."""
@@ -31,13 +30,14 @@ class QuestionsUnreadable(ValueError):
 
 def read_questions(file: Path, *, max_chars: int) -> list[Question]:
     """The distinct questions of a file, in its order. Raises QuestionsUnreadable."""
-    numbered = _lines(file)
+    numbered = _questions(file)
     as_json = file.suffix in (".jsonl", ".ndjson", ".json") or numbered[0][1].startswith("{")
-    found = [
-        _from_json(line, f"{file}:{number}", max_chars) if as_json else from_prompt(line)
-        for number, line in numbered
-    ]
-    return list(_distinct(found))
+    found: dict[str, Question] = {}
+    for number, line in numbered:
+        where = f"{file}:{number}"
+        question = _from_json(line, where, max_chars) if as_json else from_prompt(line)
+        found.setdefault(question.hash, question)
+    return list(found.values())
 
 
 def line_of(exported: Exported, *, keys: bool) -> str:
@@ -58,7 +58,7 @@ def read_exported(file: Path, *, max_chars: int, now: float) -> list[Exported]:
     """Questions with what was said of their asking; those without are from the operator, and asked
     once, at `now` (Unix seconds). Raises QuestionsUnreadable."""
     found = []
-    for number, line in _lines(file):
+    for number, line in _questions(file):
         where = f"{file}:{number}"
         question = _from_json(line, where, max_chars)
         asked = json.loads(line).get("asked", {})
@@ -89,18 +89,22 @@ class _Asked(BaseModel):
         return Exported(question, self.count, first, last, self.origin, tuple(self.keys))
 
 
-def _lines(file: Path) -> list[tuple[int, str]]:
-    """The lines that are not empty, numbered. Raises QuestionsUnreadable."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise QuestionsUnreadable(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise QuestionsUnreadable(f"{file} is not UTF-8 text") from None
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+def _questions(file: Path) -> list[tuple[int, str]]:
+    numbered = _lines(file, QuestionsUnreadable)
     if not numbered:
         raise QuestionsUnreadable(f"there are no questions in {file}")
     return numbered
+
+
+def _lines(file: Path, refusal: type[ValueError]) -> list[tuple[int, str]]:
+    """The lines that are not empty, numbered. Raises `refusal`."""
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise refusal(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise refusal(f"{file} is not UTF-8 text") from None
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _from_json(line: str, where: str, max_chars: int) -> Question:
@@ -123,14 +127,6 @@ def _from_json(line: str, where: str, max_chars: int) -> Question:
     return replace(question, sampling=known)
 
 
-def _distinct(questions: list[Question]) -> Iterator[Question]:
-    seen: set[str] = set()
-    for question in questions:
-        if question.hash not in seen:
-            seen.add(question.hash)
-            yield question
-
-
 class ProbesUnreadable(ValueError):
     """The file holds something else than labelled probes; a line of the message for each bad one,
     which says its number and quotes nothing."""
@@ -138,22 +134,15 @@ class ProbesUnreadable(ValueError):
 
 def read_probes(file: Path, *, tags: tuple[str, ...], max_chars: int) -> list[Label]:
     """The labels of a file, each with further `tags`. Raises ProbesUnreadable."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise ProbesUnreadable(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ProbesUnreadable(f"{file} is not UTF-8 text") from None
     found: dict[str, Label] = {}
     bad: list[str] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                label = _label(line, tags, max_chars)
-                if label != found.setdefault(label.question.hash, label):
-                    raise ValueError("an earlier line has the same question with another label")
-            except ValueError as error:
-                bad.append(f"{file}:{number}: {error}")
+    for number, line in _lines(file, ProbesUnreadable):
+        try:
+            label = _label(line, tags, max_chars)
+            if label != found.setdefault(label.question.hash, label):
+                raise ValueError("an earlier line has the same question with another label")
+        except ValueError as error:
+            bad.append(f"{file}:{number}: {error}")
     if bad:
         raise ProbesUnreadable("\n".join(bad))
     if not found:
@@ -180,7 +169,14 @@ def _label(line: str, more_tags: tuple[str, ...], max_chars: int) -> Label:
     if refuse is None and not accepted:
         raise ValueError("it has neither `answers` nor `refuse`")
     tags = tuple(dict.fromkeys([*_texts_in(row, "tags"), *more_tags]))
-    return Label(_question(row, max_chars), accepted, refuse, tags)
+    if ("prompt" in row) == ("messages" in row):
+        raise ValueError("a line must have either `prompt` or `messages`")
+    if "prompt" in row:
+        row = {"messages": [{"role": "user", "content": row["prompt"]}]}
+    question = _request(row, max_chars)
+    if not question.text.strip():
+        raise ValueError("its question is empty")
+    return Label(question, accepted, refuse, tags)
 
 
 def _texts_in(row: dict[str, Any], name: str) -> Iterator[str]:
@@ -195,17 +191,10 @@ def _texts_in(row: dict[str, Any], name: str) -> Iterator[str]:
         yield str(each).strip()
 
 
-def _question(row: dict[str, Any], max_chars: int) -> Question:
-    prompt = row.get("prompt")
-    if ("prompt" in row) == ("messages" in row):
-        raise ValueError("a line must have either `prompt` or `messages`")
-    if "prompt" in row:
-        row = {"messages": [{"role": "user", "content": prompt}]}
+def _request(row: dict[str, Any], max_chars: int) -> Question:
     question = from_request(row, max_chars=max_chars)
     if isinstance(question, Unlearnable):
         raise ValueError(f"its question is not a valid request ({question})")
-    if not question.text.strip():
-        raise ValueError("its question is empty")
     return question
 
 
@@ -224,31 +213,22 @@ def read_references(file: Path, *, max_chars: int) -> Mapping[str, tuple[str, ..
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                key, texts = _line(line, max_chars)
+                key, texts = _reference(line, max_chars)
             except ValueError as error:
                 raise ReferencesUnreadable(f"{file}:{number}: {error}") from None
             found[key] = (*found.get(key, ()), *texts)
     return found
 
 
-def _line(line: str, max_chars: int) -> tuple[str, tuple[str, ...]]:
+def _reference(line: str, max_chars: int) -> tuple[str, tuple[str, ...]]:
     try:
         row = json.loads(line)
     except ValueError:
         raise ValueError(f"this line is not valid JSON; expected {REFERENCE_LINE}") from None
-    texts = _texts(row.get("reference")) if isinstance(row, dict) else ()
-    if not texts:
+    given = row.get("reference") if isinstance(row, dict) else None
+    texts = given if isinstance(given, list) else [given]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"it has no `reference` text; expected {REFERENCE_LINE}")
     if isinstance(row.get("prompt"), str):
-        return from_prompt(row["prompt"]).hash, texts
-    question = from_request(row, max_chars=max_chars)
-    if isinstance(question, Unlearnable):
-        raise ValueError(f"its question is not a valid request ({question})")
-    return question.hash, texts
-
-
-def _texts(given: Any) -> tuple[str, ...]:
-    """A text or a list of texts; nothing if it is anything else, or one of them says nothing."""
-    texts = given if isinstance(given, list) else [given]
-    said = all(isinstance(text, str) and text.strip() for text in texts)
-    return tuple(texts) if said else ()
+        return from_prompt(row["prompt"]).hash, tuple(texts)
+    return _request(row, max_chars).hash, tuple(texts)

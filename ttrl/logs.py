@@ -15,6 +15,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+TEXT = "%(asctime)s %(levelname)s %(message)s"
 QUIET = ("httpx2", "httpcore2", "apscheduler", "alembic")
 """Libraries that tell every step they take."""
 
@@ -24,7 +25,7 @@ def configure(level: str, form: str = "text", **ids: int) -> None:
     a terminal, else JSON."""
     as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_structured(ids) if as_json else _words())
+    handler.setFormatter(_structured(ids) if as_json else _Discreet(TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("asyncio").addFilter(_first_line)
     sys.excepthook = _died
@@ -71,10 +72,6 @@ def _first_line(record: logging.LogRecord) -> bool:
 class _Discreet(logging.Formatter):
     def formatException(self, ei: Any) -> str:
         return discreet(ei[1])
-
-
-def _words() -> logging.Formatter:
-    return _Discreet("%(asctime)s %(levelname)s %(message)s")
 
 
 def _structured(ids: dict[str, int]) -> logging.Formatter:

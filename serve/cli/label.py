@@ -15,7 +15,7 @@ from serve.views import WORDS, judged, shown, sides
 from ttrl.config import Config
 from ttrl.questions.question import message_text
 from ttrl.store import Store
-from ttrl.store.comparisons import StoredPair
+from ttrl.store.probes import StoredPair
 
 SAME = "one answer; is it right? (=: yes, n: no)"
 KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo the last   q: quit"

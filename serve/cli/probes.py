@@ -128,7 +128,7 @@ def remove(
             fail("no probe matches; see `ttrl probes list`")
         if everything and not yes:
             click.confirm(f"Delete {counted(len(chosen), 'probe')}?", abort=True, err=True)
-        count = store.probes.remove(chosen)
+        count = store.forgetting.delete_probes(chosen)
         store.questions.unguard()
     tell(as_json, f"{counted(count, 'probe')} deleted.", forgotten=count)
 

@@ -91,7 +91,7 @@ def delete(
     with open_store(config) as store:
         if everything and not yes:
             click.confirm("Delete every question, vote and sample?", abort=True, err=True)
-        count = store.questions.delete(None if everything else ids)
+        count = store.forgetting.delete(None if everything else ids)
         store.forgetting.give_back()
     if ids and not count:
         fail(f"there is no question {', '.join(map(str, ids))}")
@@ -167,7 +167,7 @@ def export(config: Config, file: Path, state: str | None, keys: bool) -> None:
     from ttrl.datasets import line_of
 
     with look_store(config) as store:
-        count = _write(file, (line_of(each, keys=keys) for each in store.exchange.out(state)))
+        count = _write(file, (line_of(each, keys=keys) for each in store.questions.export(state)))
     click.echo(f"{counted(count, 'question')} exported.", err=True)
 
 
@@ -193,7 +193,7 @@ def import_(config: Config, file: Path, as_json: bool) -> None:
     if not config.state_dir.exists():
         click.echo(f"Creating {config.state_dir}.", err=True)
     with open_store(config, create=True) as store:
-        added = store.exchange.take_in(rows, holdout=config.gate.holdout)
+        added = store.questions.take_in(rows, holdout=config.gate.holdout)
     words = f"{counted(len(rows), 'question')} read, {added} of them new."
     tell(as_json, words, read=len(rows), new=added)
 

@@ -28,7 +28,7 @@ from ttrl.engine import memory, preflight
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.store import Store, StoreError, migrations
 from ttrl.store.adapters import GONE
-from ttrl.store.database import ADAPTERS, Database, lost, sqlite_file
+from ttrl.store.database import ADAPTERS, lost, sqlite_file
 from ttrl.store.runs import Run
 from ttrl.store.schema import adapters, measurements, metadata, questions, runs, wanted
 
@@ -211,18 +211,17 @@ def store(config: Config, owned: bool, serves: bool, now: float) -> Iterator[Fin
     if file is not None and (missing := _missing(config, file)):
         yield missing
         return
-    with closing(Database.look(config.state_dir, config.store.url)) as database:
+    with Store.look(config.state_dir, config.store.url) as rows:
         try:
-            schema = _schema(config, database)
+            schema = _schema(config, rows)
             if file is not None:
-                yield from _sqlite(config, database, file)
+                yield from _sqlite(config, rows, file)
             yield "schema", schema
-            if database.revision() != migrations.known()[0]:
+            if rows.revision() != migrations.known()[0]:
                 return
-            rows = Store(database)
             active = rows.runs.active()
             yield from _safely("runs", lambda: [judge_run(active, now, owned)])
-            yield from _safely("clock", lambda: [judge_clock(_newest_time(database), now)])
+            yield from _safely("clock", lambda: [judge_clock(_newest_time(rows), now)])
             yield from _safely("versions", lambda: _versions(config, rows))
             if serves:
                 yield from _safely("serving", lambda: [_serving(rows)])
@@ -258,7 +257,7 @@ def _unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
     return broken(f"it cannot be read: {what}", mend)
 
 
-def _schema(config: Config, database: Database) -> Finding:
+def _schema(config: Config, database: Store) -> Finding:
     revision = database.revision()
     with database.read() as connection:
         ours = metadata.tables.keys() & sa.inspect(connection).get_table_names()
@@ -308,14 +307,14 @@ def judge_clock(newest: float | None, now: float) -> Finding:
     )
 
 
-def _newest_time(database: Database) -> float | None:
+def _newest_time(database: Store) -> float | None:
     """The latest that any row has, in Unix seconds."""
     with database.read() as connection:
         newest = [connection.scalar(sa.select(sa.func.max(column))) for column in TIMES]
     return max((at for at in newest if at is not None), default=None)
 
 
-def _sqlite(config: Config, database: Database, file: Path) -> Iterator[Finding | Check]:
+def _sqlite(config: Config, database: Store, file: Path) -> Iterator[Finding | Check]:
     """Whether its file is whole, can be written, and is merged with its write-ahead log."""
     with database.read() as connection:
         result = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()

@@ -32,7 +32,7 @@ from ttrl.config.loading import ConfigError
 from ttrl.questions.question import Question, message_text
 from ttrl.store import StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterGone, Author
-from ttrl.store.comparisons import StoredPair
+from ttrl.store.probes import StoredPair
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunBusy, Trigger
 

@@ -139,7 +139,7 @@ def test_what_was_deleted_is_not_in_a_backup(state, tmp_path):
     with Store.open(state) as store:
         secret = Recorded(from_prompt("a word that is said nowhere else: xylograph"), 1.0)
         store.questions.record([secret], holdout=0)
-        store.questions.delete([store.questions.page(1)[0].id])
+        store.forgetting.delete([store.questions.page(1)[0].id])
     back_up(state, tmp_path / "b.tar")
     assert b"xylograph" not in (tmp_path / "b.tar").read_bytes()
 

@@ -44,7 +44,7 @@ def ended(store, *, days_ago=0.0):
     """A run that is over."""
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.end(run.id, RunState.NOTHING, "")
-    with store._database.write() as connection:
+    with store.write() as connection:
         connection.exec_driver_sql(
             f"update runs set finished = {time.time() - days_ago * DAY} where id = {run.id}"
         )
@@ -53,7 +53,7 @@ def ended(store, *, days_ago=0.0):
 
 def long_ago(store):
     """What was wanted was so, more than a week ago."""
-    with store._database.write() as connection:
+    with store.write() as connection:
         connection.exec_driver_sql("update wanted set at = id")
 
 
@@ -124,7 +124,7 @@ def test_what_is_purged_leaves_nothing_on_the_disk(tmp_path):
             }
         )  # fmt: skip
         assert SECRET.encode() in on_disk(tmp_path)
-        with store._database.read() as reader:
+        with store.read() as reader:
             reader.exec_driver_sql("select count(*) from questions")
             doomed = store.forgetting.saying(lambda text: "0151 23456789" in text)
             assert (len(doomed.questions), len(doomed.probes)) == (1, 1)
@@ -155,19 +155,19 @@ def test_only_runs_that_mention_a_question_are_read_when_it_is_forgotten(store):
         if "FROM verdicts" in statement or "FROM runs" in statement:
             read.append(statement)
 
-    sa.event.listen(store._database._backend.engine, "before_cursor_execute", note)
-    store.questions.delete([ids[3]])
+    sa.event.listen(store.backend.engine, "before_cursor_execute", note)
+    store.forgetting.delete([ids[3]])
     assert len(read) == 2, "its run, and that one's verdicts"
     assert store.runs.get(1).request == {"hashes": [hashes[2]]}
     assert store.runs.verdicts(1)[0]["evidence"]["worst"]
-    store.questions.delete([ids[0]])
+    store.forgetting.delete([ids[0]])
     for run in store.runs.newest(30):
         for verdict in store.runs.verdicts(run.id):
             assert bool(verdict["evidence"]["worst"]) == (run.id % 2 == 0)
     read.clear()
-    store.questions.delete([ids[0], ids[3]])
+    store.forgetting.delete([ids[0], ids[3]])
     assert read == [], "they are mentioned no more"
-    with store._database.read() as connection:
+    with store.read() as connection:
         plan = connection.exec_driver_sql(
             "EXPLAIN QUERY PLAN SELECT run_id FROM mentions WHERE hash IN ('a', 'b')"
         ).all()
@@ -292,7 +292,7 @@ def test_a_store_that_is_too_large_loses_samples_first(tmp_path):
             run_id = ended(store)
             for key in keys:
                 vote(store, run_id, key)
-        size = store._database.size()
+        size = store.backend.size()
         assert store.forgetting.shrink(size) == 0
         assert store.forgetting.shrink(size * 3 // 4) == 0
         (newest, oldest) = store.votes.newest(keys[0])
@@ -358,12 +358,12 @@ def test_the_size_of_a_store_elsewhere_is_not_ours_to_keep():
 def test_what_went_out_comes_in_again(store):
     for text, client in (("a", "me"), ("a", "other"), ("b", None)):
         ask(store, text, client, days_ago=3)
-    out = list(store.exchange.out())
+    out = list(store.questions.export())
     assert [(each.count, each.clients) for each in out] == [(2, ("me", "other")), (1, ())]
     store.forgetting.purge(Doomed([1, 2, 3]))
-    assert store.exchange.take_in(out, holdout=0) == 2
-    assert store.exchange.take_in(out, holdout=0) == 0
-    assert list(store.exchange.out()) == out
+    assert store.questions.take_in(out, holdout=0) == 2
+    assert store.questions.take_in(out, holdout=0) == 0
+    assert list(store.questions.export()) == out
     assert not store.questions.sole_client()
 
 
@@ -378,6 +378,6 @@ def test_what_may_be_compared_with_in_a_week_stays(store):
 def test_a_deleted_question_can_still_be_purged_by_its_key(store):
     a = ask(store, "a", "me")
     publish(store, "one", [a])
-    store.questions.delete([a])
+    store.forgetting.delete([a])
     doomed = Doomed(store.forgetting.asked_by("me"), client="me")
     assert store.forgetting.purge(doomed).adapters == ("one",)

@@ -207,7 +207,7 @@ def test_pairs_and_their_labels_go_with_their_question(queue):
     first, second, _ = queue.comparisons.waiting()
     queue.comparisons.judge(first, Judged.LIVE)
     queue.comparisons.judge(second, Judged.LIVE)
-    queue.questions.delete([first.pair.question_id])
+    queue.forgetting.delete([first.pair.question_id])
     assert list(labels(queue)) == [second.question.text]
     with pytest.raises(KeyError, match=f"no pair {first.id}"):
         queue.comparisons.get(first.id)

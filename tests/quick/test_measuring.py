@@ -36,12 +36,12 @@ BOTH = [Kind.QUALITY, Kind.QUESTIONS]
 
 def measured(store, seconds_ago, kind=Kind.QUALITY):
     store.measurements.add(kind, None, {})
-    with store._database.write() as connection:
+    with store.write() as connection:
         connection.exec_driver_sql("update measurements set at = ?", (time.time() - seconds_ago,))
 
 
 def few_probes(core):
-    core.store.questions.delete(list(range(1, 10)))
+    core.store.forgetting.delete(list(range(1, 10)))
 
 
 def under_way(core):

@@ -7,17 +7,22 @@ import logging
 import sqlite3
 import stat
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from tests.migrations import NEWER, ROWS, TODAY, fill
 from tests.stores import both_stores
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store, StoreError, migrations
-from ttrl.store.database import Database
+from ttrl.store.database import Database, place
 from ttrl.store.questions import Recorded
 from ttrl.store.schema import metadata
+
+STORES = Path(__file__).parent.parent / "data" / "stores"
 
 
 def dump(file):
@@ -45,7 +50,7 @@ def test_an_older_store_is_migrated(tmp_path, fresh_url, upgraded):
         store.require_current()
     with Store.open(tmp_path, url) as store:
         assert store.revision() == NEWER
-        with store._database.read() as connection:
+        with store.read() as connection:
             assert connection.exec_driver_sql("SELECT mood FROM questions").scalars().all() == [
                 "calm"
             ]
@@ -59,7 +64,7 @@ def test_an_older_store_is_migrated(tmp_path, fresh_url, upgraded):
         assert (row.question.text, row.count) == ("What is 1 + 1?", 3)
         assert row.question.sampling == {"temperature": 0.7}
         assert store.adapters.question_ids("ttrl-a-1-d") == [1]
-        store.questions.delete([1])
+        store.forgetting.delete([1])
         assert store.votes.newest(1) == [], "foreign keys are on again"
     if url is None:
         (copy,) = migrations.copies(tmp_path / "backups")
@@ -68,19 +73,35 @@ def test_an_older_store_is_migrated(tmp_path, fresh_url, upgraded):
         assert dump(copy) == before
 
 
-def test_ids_are_used_once_where_the_tables_say_so(tmp_path):
+@both_stores
+@pytest.mark.parametrize("old", ["0014", None])
+def test_a_migrated_store_is_like_a_new_one(tmp_path, fresh_url, old):
+    url = fresh_url()
+    if old is not None:
+        file = STORES / f"{old}.{'postgresql' if url else 'sqlite'}.sql"
+        with Database(place(tmp_path, url)) as database, database.write() as connection:
+            for statement in file.read_text().removesuffix(";\n").split(";\n"):
+                connection.exec_driver_sql(statement)
+    with Database.open(tmp_path, url) as database, database.read() as connection:
+        assert database.revision() == TODAY
+        options = {"compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+        if url is None:
+            query = "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINC%'"
+            made = set(connection.exec_driver_sql(query).scalars())
+            tables = metadata.tables.items()
+            assert made == {n for n, t in tables if t.dialect_options["sqlite"]["autoincrement"]}
+
+
+def test_ids_are_used_once(tmp_path):
     with Store.open(tmp_path) as store:
         recorded = [[Recorded(from_prompt(str(n)), 1.0)] for n in range(2)]
         for some in recorded:
             store.questions.record(some, holdout=0)
             (row,) = store.questions.page(9)
-            store.questions.delete([row.id])
+            store.forgetting.delete([row.id])
         assert row.id == 2
-    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINC%'")
-        made = {name for (name,) in tables}
-    said = metadata.tables.items()
-    assert made == {n for n, t in said if t.dialect_options["sqlite"]["autoincrement"]}
 
 
 def test_an_empty_or_new_store_is_not_copied(tmp_path, upgraded):
@@ -154,7 +175,7 @@ def test_another_writer_waits_and_a_reader_sees_the_old_rows_meanwhile(
 
     def looks(connection, to):
         upgrade(connection, to)
-        with closing(Database.look(tmp_path)) as database:
+        with Database.look(tmp_path) as database:
             seen.append(database.revision())
         with closing(sqlite3.connect(tmp_path / "store.sqlite", timeout=0)) as other:
             other.isolation_level = None

@@ -85,7 +85,7 @@ def test_probes_are_kept_and_said_anew(store):
     store.probes.expose([a.id, c.id])
     store.probes.expose([a.id])
     assert [each.exposures for each in store.probes.labelled()] == [2, 0, 1]
-    assert store.probes.remove([b.id, 999]) == 1
+    assert store.forgetting.delete_probes([b.id, 999]) == 1
     assert [each.id for each in store.probes.labelled()] == [a.id, c.id]
 
 
@@ -169,7 +169,7 @@ def test_what_is_forgotten_leaves_no_probe_behind(store):
     """But what the operator wrote stays: it is no user's."""
     store.questions.record([Recorded(from_prompt("q"), time.time())], holdout=1)
     store.probes.add([label("q", "1")])
-    store.questions.delete(None)
+    store.forgetting.delete(None)
     assert len(store.probes.labelled()) == 1
 
 

@@ -17,8 +17,7 @@ from ttrl import backup, datasets
 from ttrl.store import Store, migrations
 from ttrl.store.adapters import AdapterState
 from ttrl.store.database import BACKUPS, FILE
-from ttrl.store.exchange import Exported
-from ttrl.store.questions import Origin
+from ttrl.store.questions import Exported, Origin
 from ttrl.store.runs import Trigger
 
 KEY = "sk-somebody's"
@@ -159,15 +158,15 @@ def test_what_is_exported_is_taken_in_as_it_was(ttrl, asked, tmp_path):
     assert "already exists" in ttrl("questions", "export", str(file), code=1).stderr
     (tmp_path / "other").mkdir()
     with Store.open(tmp_path / "other") as other:
-        out = list(asked.exchange.out())
+        out = list(asked.questions.export())
         read = datasets.read_exported(file, max_chars=1000, now=time.time())
         assert read == out
         assert out[0].count == 2
         assert out[0].clients == tuple(sorted((CLIENT, "f" * 64)))
-        assert other.exchange.take_in(read, holdout=0) == 4
-        assert list(other.exchange.out()) == out
-        assert other.exchange.take_in(read, holdout=0) == 0
-        assert list(other.exchange.out()) == out, "once more does no harm"
+        assert other.questions.take_in(read, holdout=0) == 4
+        assert list(other.questions.export()) == out
+        assert other.questions.take_in(read, holdout=0) == 0
+        assert list(other.questions.export()) == out, "once more does no harm"
         assert other.forgetting.asked_by(CLIENT) == [1]
     assert [q.text for q in datasets.read_questions(file, max_chars=1000)] == [
         e.question.text for e in out
@@ -209,7 +208,7 @@ def test_a_file_of_plain_questions(ttrl, store, tmp_path):
     file = tmp_path / "in.jsonl"
     file.write_text('{"prompt": "good"}\n')
     ttrl("questions", "import", str(file))
-    (found,) = store.exchange.out()
+    (found,) = store.questions.export()
     assert isinstance(found, Exported)
     assert (found.count, found.origin, found.clients) == (1, Origin.FILE, ())
 

@@ -218,13 +218,13 @@ def test_it_goes_out_and_comes_in_again(store, tmp_path, fresh_url):
     ask(store, "b")
     store.questions.record([Recorded(from_prompt("c"), 1.0)], holdout=0)
     file = tmp_path / "q.jsonl"
-    file.write_text("\n".join(datasets.line_of(e, keys=False) for e in store.exchange.out()))
+    file.write_text("\n".join(datasets.line_of(e, keys=False) for e in store.questions.export()))
     read = datasets.read_exported(file, max_chars=99, now=time.time())
     (tmp_path / "other").mkdir()
     with Store.open(tmp_path / "other", fresh_url()) as other:
         ask(other, "a", 0.5, temperature=0.1)
         ask(other, "b", 2.0, temperature=0.2)
-        other.exchange.take_in(read, holdout=0)
+        other.questions.take_in(read, holdout=0)
         found = sampling(other)
     assert found == {"a": {"temperature": 0.7, "stop": ["#"]}, "b": {"temperature": 0.2}, "c": None}
     assert [each.sampling for each in datasets.read_questions(file, max_chars=99)] == [

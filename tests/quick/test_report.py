@@ -39,7 +39,7 @@ def test_it_says_what_the_gate_saw_and_what_got_worse(store):
 
 def test_a_removed_probe_is_not_in_it(store):
     run_id = a_run(store)
-    store.probes.remove([probe.id for probe in store.probes.labelled()])
+    store.forgetting.delete_probes([probe.id for probe in store.probes.labelled()])
     page = html.run_page(store, run_id)
     assert "alert(1)" not in page
     assert "(deleted)" in page

@@ -12,10 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.store.database import Database
+from ttrl.store.database import Table, rows_among
 from ttrl.store.questions import QuestionState
 from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
-from ttrl.store.traces import known
 
 
 class AdapterState(StrEnum):
@@ -59,8 +58,6 @@ class Author(StrEnum):
 
 @dataclass(frozen=True)
 class AdapterRow:
-    """One published version."""
-
     name: str
     lineage: str
     number: int
@@ -86,20 +83,20 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Change:
-    """Another version was wanted; `back` says that it was for taking the one before it back. `run`
-    made the version that this is about: the one taken back, else the one wanted now."""
+    """Another version was wanted; `back` says that it was for taking the one before it back. It is
+    `about` the version taken back, else the one wanted now, which `run` made."""
 
     id: int
     adapter: str | None
     author: str
     reason: str
+    at: float
     back: bool
     before: str | None
     run: int | None
 
     @property
     def about(self) -> str | None:
-        """Return the version that was taken back, else the one that is wanted now."""
         return self.before if self.back else self.adapter
 
 
@@ -113,12 +110,7 @@ class RollBack:
     at: float
 
 
-class AdapterTable:
-    """The versions of one store, which one should serve, and which one does."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class AdapterTable(Table):
     def publish(
         self,
         row: AdapterRow,
@@ -131,11 +123,13 @@ class AdapterTable:
         ever seen without the other. Return the row as it was written: held if its parent was rolled
         back meanwhile. Raises Forgotten."""
         learned = sorted(set(question_ids))
+        known = sa.select(questions.c.id)
         with self._database.write() as connection:
-            tainted = _state(connection, row.parent) is AdapterState.TAINTED
-            if tainted or len(known(connection, learned)) < len(learned):
+            parent = _state(connection, row.parent)
+            there = rows_among(connection, known, questions.c.id, learned)
+            if parent is AdapterState.TAINTED or len(there) < len(learned):
                 raise Forgotten("questions that it was trained on were deleted meanwhile")
-            if _state(connection, row.parent) is AdapterState.ROLLED_BACK:
+            if parent is AdapterState.ROLLED_BACK:
                 reason = f"its parent {row.parent} was rolled back; {row.reason}"
                 row = replace(row, state=AdapterState.HELD, reason=reason)
             connection.execute(adapters.insert().values(**vars(row)))
@@ -143,48 +137,44 @@ class AdapterTable:
             if lineage:
                 connection.execute(adapter_questions.insert(), lineage)
             for each in measured:
-                values = {
-                    "adapter": row.name,
-                    "question_id": each.pin.question_id,
-                    "dtype": each.dtype,
-                    "start": each.pin.start,
-                    "token_ids": array("i", each.pin.token_ids).tobytes(),
-                    "own": _bytes(each.own),
-                    "base": _bytes(each.base),
-                    "parent": None if each.parent is None else _bytes(each.parent),
-                }
-                connection.execute(pinned.insert().values(values))
+                connection.execute(
+                    pinned.insert().values(
+                        adapter=row.name,
+                        question_id=each.pin.question_id,
+                        dtype=each.dtype,
+                        start=each.pin.start,
+                        token_ids=array("i", each.pin.token_ids).tobytes(),
+                        own=_bytes(each.own),
+                        base=_bytes(each.base),
+                        parent=None if each.parent is None else _bytes(each.parent),
+                    )
+                )
             if row.state is AdapterState.APPROVED:
                 want(connection, row.name, author, row.reason or "")
         return row
 
     def find(self, name: str) -> AdapterRow | None:
-        """Return one version, if there is one of that name."""
-        query = sa.select(adapters).where(adapters.c.name == name)
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return _from_row(row) if row else None
+        rows = self._database.rows(sa.select(adapters).where(adapters.c.name == name))
+        return _from_row(rows[0]) if rows else None
 
     def get(self, name: str) -> AdapterRow:
-        """Return one version. Raises KeyError."""
+        """Raises KeyError."""
         row = self.find(name)
         if row is None:
             raise KeyError(f"there is no version {name}; see `ttrl adapters list`")
         return row
 
     def all(self) -> list[AdapterRow]:
-        """Return every version, newest first."""
-        with self._database.read() as connection:
-            rows = connection.execute(sa.select(adapters).order_by(adapters.c.created.desc()))
-            return [_from_row(row) for row in rows]
+        """Return them newest first."""
+        rows = self._database.rows(sa.select(adapters).order_by(adapters.c.created.desc()))
+        return [_from_row(row) for row in rows]
 
     def digests(self) -> dict[str, str]:
         """Return the digest of every version that has files, by its name. It must work on a store
         of any revision: backups use it."""
         query = sa.select(adapters.c.name, adapters.c.digest).order_by(adapters.c.created)
         query = query.where(adapters.c.state.not_in(GONE))
-        with self._database.read() as connection:
-            return {row.name: row.digest for row in connection.execute(query)}
+        return {row.name: row.digest for row in self._database.rows(query)}
 
     def question_ids(self, name: str, state: QuestionState | None = None) -> list[int]:
         """Return the questions that a version learned from; those in one state, or all."""
@@ -192,14 +182,11 @@ class AdapterTable:
         query = sa.select(learned.question_id).where(learned.adapter == name)
         if state is not None:
             query = query.join(questions).where(questions.c.state == state)
-        with self._database.read() as connection:
-            return list(connection.scalars(query.order_by(learned.question_id)))
+        return self._database.scalars(query.order_by(learned.question_id))
 
     def pinned(self, name: str) -> list[Pinned]:
         """Return what the trainer computed for a version, to prove that it is served."""
         query = sa.select(pinned).where(pinned.c.adapter == name).order_by(pinned.c.id)
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
         return [
             Pinned(
                 Pin(row.question_id, tuple(array("i", row.token_ids)), row.start),
@@ -208,14 +195,12 @@ class AdapterTable:
                 _floats(row.base),
                 None if row.parent is None else _floats(row.parent),
             )
-            for row in rows
+            for row in self._database.rows(query)
         ]
 
     def next_number(self, lineage: str) -> int:
-        """Return the number of the lineage's next version."""
         query = sa.select(sa.func.max(adapters.c.number)).where(adapters.c.lineage == lineage)
-        with self._database.read() as connection:
-            return (connection.scalar(query) or 0) + 1
+        return (self._database.scalar(query) or 0) + 1
 
     def want(self, name: str | None, *, author: str, reason: str) -> None:
         """Say which version should serve; None is the base model. Raises AdapterGone."""
@@ -253,52 +238,43 @@ class AdapterTable:
             _quarantine(connection, sorted(question_ids), reason)
 
     def wanted(self) -> Pointer:
-        """Return which version should serve."""
         return self._newest(wanted)
 
     def wanted_at(self, at: float) -> str | None:
         """Return which version should have served then (Unix seconds)."""
         query = sa.select(wanted.c.adapter).where(wanted.c.at <= at).order_by(wanted.c.id.desc())
-        with self._database.read() as connection:
-            return connection.scalars(query.limit(1)).first()
+        return self._database.scalar(query.limit(1))
 
     def wanted_since(self, at: float) -> set[str | None]:
         """Return every version that should have served then (Unix seconds) or at any time since."""
         query = sa.select(wanted.c.adapter).where(wanted.c.at > at)
-        with self._database.read() as connection:
-            return {self.wanted_at(at), *connection.scalars(query)}
+        return {self.wanted_at(at), *self._database.scalars(query)}
 
-    def changes(self, after: int) -> list[Change]:
+    def changes(self, after: int = 0) -> list[Change]:
         """Return what was wanted after a certain change, in order."""
-        columns = (wanted.c.id, wanted.c.adapter, wanted.c.author, wanted.c.reason)
-        earlier = sa.select(sa.func.max(wanted.c.id)).where(wanted.c.id <= after).scalar_subquery()
-        query = sa.select(*columns).where(wanted.c.id >= sa.func.coalesce(earlier, 0))
+        c = wanted.c
+        earlier = sa.select(sa.func.max(c.id)).where(c.id <= after).scalar_subquery()
+        query = sa.select(wanted).where(c.id >= sa.func.coalesce(earlier, 0)).order_by(c.id)
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(wanted.c.id)).all()
-            versions = connection.execute(
-                sa.select(adapters.c.name, adapters.c.run_id, adapters.c.state)
-            ).all()
-        runs = {row.name: row.run_id for row in versions}
-        taken_back = {row.name for row in versions if row.state in TAKEN_BACK}
+            rows = connection.execute(query).all()
+            versions = {row.name: row for row in connection.execute(sa.select(adapters))}
         changes, before = [], None
-        for key, adapter, author, reason in rows:
-            back = before in taken_back
-            run = runs.get(before if back else adapter)
-            changes.append(Change(key, adapter, author, reason, back, before, run))
-            before = adapter
+        for row in rows:
+            back = before in versions and versions[before].state in TAKEN_BACK
+            about = versions.get(before if back else row.adapter)
+            run = None if about is None else about.run_id
+            changes.append(Change(**row._mapping, back=back, before=before, run=run))
+            before = row.adapter
         return [change for change in changes if change.id > after]
 
     def counts(self) -> dict[str, int]:
-        """Return how many versions are in each state."""
         query = sa.select(adapters.c.state, sa.func.count()).group_by(adapters.c.state)
-        with self._database.read() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+        return {row[0]: row[1] for row in self._database.rows(query)}
 
     def served(self, text: str | None, reason: str) -> None:
         """Note which version the daemon serves."""
         row = {"adapter": text, "reason": reason, "at": time.time()}
-        with self._database.write() as connection:
-            connection.execute(serving.insert().values(row))
+        self._database.change(serving.insert().values(row))
 
     def serving(self) -> Pointer:
         """Return which version the daemon last said that it serves."""
@@ -316,9 +292,7 @@ class AdapterTable:
         since = sa.select(sa.func.min(serving.c.at)).where(
             serving.c.id > sa.func.coalesce(others.scalar_subquery(), 0)
         )
-        with self._database.read() as connection:
-            found: float | None = connection.scalar(since)
-        return found
+        return self._database.scalar(since)
 
     def waiting(self) -> int:
         """Return how many held versions were made since the wanted one was: those that could follow
@@ -326,8 +300,7 @@ class AdapterTable:
         query = sa.select(sa.func.count()).where(
             adapters.c.state == AdapterState.HELD, adapters.c.created >= self.wanted().at
         )
-        with self._database.read() as connection:
-            return connection.scalar(query) or 0
+        return self._database.scalar(query) or 0
 
     def previous(self) -> str | None:
         """Return the version wanted before the present one, which is kept loaded for an instant
@@ -337,23 +310,14 @@ class AdapterTable:
 
     def roll_backs(self) -> list[RollBack]:
         """Return the last roll-back of each version that is taken back, the newest first."""
-        c = wanted.c
-        before = sa.func.lag(c.adapter).over(order_by=c.id).label("version")
-        changes = sa.select(before, c.id, c.author, c.reason, c.at).subquery()
-        query = (
-            sa.select(changes, adapters.c.reason.label("why"))
-            .join(adapters, adapters.c.name == changes.c.version)
-            .where(adapters.c.state.in_(TAKEN_BACK))
-            .order_by(changes.c.id)
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
+        changes = self.changes()
+        why = {row.name: row.reason or "" for row in self.all()}
         # What is wanted in its place gives the version's own reason; what followed it otherwise
         # does not.
         found = {
-            row.version: RollBack(row.version, row.author, row.why, row.at)
-            for row in rows
-            if row.reason.endswith(row.why or "")
+            change.before: RollBack(change.before, change.author, why[change.before], change.at)
+            for change in changes
+            if change.back and change.before and change.reason.endswith(why[change.before])
         }
         return sorted(found.values(), key=lambda each: each.at, reverse=True)
 
@@ -362,27 +326,21 @@ class AdapterTable:
         return {self.previous(): "previous", self.serving().adapter: "live"}
 
     def _newest(self, table: sa.Table) -> Pointer:
-        with self._database.read() as connection:
-            history = _history(connection, table, limit=1)
-        return history[0] if history else Pointer(0, None, "there are no versions yet", 0.0)
+        query = sa.select(table.c.id, table.c.adapter, table.c.reason, table.c.at)
+        rows = self._database.rows(query.order_by(table.c.id.desc()).limit(1))
+        return Pointer(*rows[0]) if rows else Pointer(0, None, "there are no versions yet", 0.0)
 
 
 def present_and_before(connection: sa.Connection) -> tuple[str | None, str | None]:
     """Return the version that should serve, and the newest other one that should have and was not
     taken back; None is the base model."""
-    history = [pointer.adapter for pointer in _history(connection, wanted, limit=None)]
-    present = history[0] if history else None
-    for version in history[1:]:
+    query = sa.select(wanted.c.adapter).order_by(wanted.c.id.desc())
+    present, *earlier = connection.scalars(query).all() or [None]
+    for version in earlier:
         usable = version is None or _state(connection, version) is AdapterState.APPROVED
         if version != present and usable:
             return present, version
     return present, None
-
-
-def _history(connection: sa.Connection, table: sa.Table, *, limit: int | None) -> list[Pointer]:
-    query = sa.select(table.c.id, table.c.adapter, table.c.reason, table.c.at)
-    rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit))
-    return [Pointer(*row) for row in rows]
 
 
 def _state(connection: sa.Connection, name: str | None) -> AdapterState | None:
@@ -411,7 +369,6 @@ def _quarantine(
 
 
 def want(connection: sa.Connection, name: str | None, author: str, reason: str) -> None:
-    """Note which version should serve."""
     row = {"adapter": name, "author": author, "reason": reason, "at": time.time()}
     connection.execute(wanted.insert().values(row))
 

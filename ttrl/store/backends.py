@@ -1,7 +1,8 @@
-"""SQLite and PostgreSQL: the store's URL, how transactions begin, and who owns the store.
+"""SQLite and PostgreSQL: how transactions begin, and who owns the store.
 
 Both give the same: a writer is alone from its first statement on, a reader sees one moment and
-waits for nobody, and one process at a time owns the store.
+waits for nobody, and one process at a time owns the store. `engine` begins transactions that write,
+`reading` those that only read; `insert` is an INSERT that knows ON CONFLICT.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -21,9 +22,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ttrl.config.serving import shown
 from ttrl.files import fsync, touch
-
-PATIENCE_SECONDS = 10.0
-"""How long a writer waits for another, unless it is told otherwise."""
 
 
 class StoreError(Exception):
@@ -47,37 +45,6 @@ def in_use(url: sa.URL) -> StoreError:
     )
 
 
-class Backend(Protocol):
-    """`engine` begins transactions that write, `reading` transactions that only read; `file` holds
-    all of the store, if it is in a file."""
-
-    engine: sa.Engine
-    reading: sa.Engine
-
-    @property
-    def file(self) -> Path | None: ...
-
-    def insert(self, table: sa.Table) -> Any:
-        """Return an INSERT that knows ON CONFLICT."""
-
-    def migrating(self) -> AbstractContextManager[sa.Connection]:
-        """Begin a transaction that writes, in which a table can be made anew without losing
-        rows."""
-
-    def owning(self) -> AbstractContextManager[None]:
-        """Be the only process that owns the store. Raises StoreError."""
-
-    def size(self) -> int | None:
-        """Return the bytes in use; None where only the server knows."""
-
-    def give_back(self) -> bool:
-        """Return unused room to the disk and leave no copies of deleted rows. False if that was
-        not possible now."""
-
-    def check(self) -> None:
-        """Raise StoreDamaged if the store is not whole."""
-
-
 PAGES = 1000
 """Given back in one transaction: 4 MB."""
 CHECKPOINT_MS = 200
@@ -87,27 +54,28 @@ class Sqlite:
     """A file in WAL mode with full synchronisation: a committed row survives the death of any
     process and of the machine."""
 
+    insert = staticmethod(sqlite.insert)
+
     def __init__(self, url: sa.URL, patience: float, *, looking: bool = False) -> None:
         self._url = url
         self._patience_ms = round(1000 * patience)
+        self._looking = looking
         self.file = Path(url.database or "")
         if looking:
             url = url.set(database=read_only(self.file), query={"uri": "true"})
         self.engine = sa.create_engine(url, hide_parameters=True)
         self.reading: sa.Engine = self.engine.execution_options(ttrl_read=True)
-        sa.event.listen(self.engine, "connect", self._looking if looking else self._connected)
+        sa.event.listen(self.engine, "connect", self._connected)
         sa.event.listen(self.engine, "begin", self._begun)
-
-    def insert(self, table: sa.Table) -> Any:
-        return sqlite.insert(table)
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
+        """Begin a transaction that writes, in which a table can be made again without losing
+        rows."""
         # Most changes of a table make it anew in SQLite. With foreign keys on, dropping the old
         # table deletes every row that refers to it, and a transaction cannot turn them off.
         with self.engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            assert driver is not None
+            driver: Any = connection.connection.driver_connection
             driver.execute("PRAGMA foreign_keys = OFF")
             try:
                 with connection.begin():
@@ -117,8 +85,9 @@ class Sqlite:
 
     @contextmanager
     def owning(self) -> Iterator[None]:
+        """Be the only process that owns the store. Raises StoreError."""
         # The lock is beside the file: another state directory may name the same store.
-        lock = FileLock(f"{self._url.database}.owner")
+        lock = FileLock(f"{self.file}.owner")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -129,15 +98,17 @@ class Sqlite:
             lock.release()
 
     def size(self) -> int | None:
-        with self._driver() as driver:
-            page, pages, free = (
-                driver.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("page_size", "page_count", "freelist_count")
-            )
-        return int(page * (pages - free))
+        """Return the bytes in use; None where only the server knows."""
+        query = """SELECT page_size * (page_count - freelist_count)
+            FROM pragma_page_size, pragma_page_count, pragma_freelist_count"""
+        with self.reading.connect() as connection:
+            return int(connection.exec_driver_sql(query).scalar_one())
 
     def give_back(self) -> bool:
-        with self._driver() as driver:
+        """Return unused room to the disk and leave no copies of deleted rows. False if that was
+        not possible now."""
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection  # it has begun no transaction
             try:
                 before, free = -1, _unused(driver)
                 while free not in (0, before):  # a little at a time: other writers wait for it
@@ -153,19 +124,17 @@ class Sqlite:
                 driver.execute(f"PRAGMA busy_timeout = {self._patience_ms}")
 
     def check(self) -> None:
+        """Read every page. Raises StoreDamaged."""
         with self.reading.connect() as connection:
-            result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()  # every page
+            result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         if result != "ok":
             raise damaged(self._url, "its pages are inconsistent")
 
-    @contextmanager
-    def _driver(self) -> Iterator[Any]:
-        """Yield a connection that has begun no transaction."""
-        with self.engine.connect() as connection:
-            yield connection.connection.driver_connection
-
     def _connected(self, connection: Any, _record: Any) -> None:
-        self._looking(connection, _record)
+        connection.isolation_level = None  # we say BEGIN ourselves
+        connection.execute(f"PRAGMA busy_timeout = {self._patience_ms}")
+        if self._looking:
+            return
         if connection.execute("PRAGMA page_count").fetchone() == (0,):
             # Of a new file, before anything else is in it. In others it would be a write each time.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -173,10 +142,6 @@ class Sqlite:
         self._use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-
-    def _looking(self, connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves
-        connection.execute(f"PRAGMA busy_timeout = {self._patience_ms}")
 
     def _use_wal(self, connection: Any) -> None:
         # When two processes open a new file at once, the second is refused despite its time-out.
@@ -241,6 +206,7 @@ class Postgresql:
     moment: the moment of a transaction that had to wait for the lock would be the one before the
     other's commit."""
 
+    insert = staticmethod(postgresql.insert)
     file = None
 
     def __init__(self, url: sa.URL, patience: float) -> None:
@@ -260,9 +226,6 @@ class Postgresql:
         self._one_at_a_time = threading.Lock()
         sa.event.listen(self.engine, "connect", self._connected, insert=True)
         sa.event.listen(self.engine, "begin", self._begun)
-
-    def insert(self, table: sa.Table) -> Any:
-        return postgresql.insert(table)
 
     def migrating(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()

@@ -6,10 +6,10 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -18,15 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ttrl.config.serving import parse, shown
 from ttrl.files import touch
 from ttrl.store import migrations
-from ttrl.store.backends import (
-    PATIENCE_SECONDS,
-    Backend,
-    Postgresql,
-    Sqlite,
-    StoreDamaged,
-    StoreError,
-    damaged,
-)
+from ttrl.store.backends import Postgresql, Sqlite, StoreDamaged, StoreError, damaged
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +30,28 @@ PARAMETERS = 10_000
 """Values in one statement; SQLite takes 32,766."""
 OUTAGE = (DBAPIError, PoolTimeout, StoreError, OSError)
 """The store is locked, full, damaged or gone. What was asked of it may well succeed later."""
+PATIENCE_SECONDS = 10.0
+"""How long a writer waits for another, unless it is told otherwise."""
 T = TypeVar("T")
+if TYPE_CHECKING:
+    AnySelect = sa.Select[*tuple[Any, ...]]
+    AnyRow = sa.Row[*tuple[Any, ...]]
 
 
 class Database:
     """One database. A committed row survives the death of any process of ours."""
 
+    backend: Sqlite | Postgresql
+
     def __init__(
         self, url: sa.URL, patience: float = PATIENCE_SECONDS, *, looking: bool = False
     ) -> None:
         self._url = url
-        self._backend: Backend
         if url.get_backend_name() == "sqlite":
-            self._backend = Sqlite(url, patience, looking=looking)
+            self.backend = Sqlite(url, patience, looking=looking)
         else:
             try:
-                self._backend = Postgresql(url, patience)
+                self.backend = Postgresql(url, patience)
             except ImportError:
                 raise StoreError(
                     "a store in PostgreSQL needs psycopg: pip install 'ttrl[postgres]'"
@@ -62,21 +60,23 @@ class Database:
     @classmethod
     def open(
         cls, state_dir: Path, url: str | None = None, patience: float = PATIENCE_SECONDS
-    ) -> Database:
-        """Open the database at a URL, migrated; SQLite in the state directory when there is none.
-        One that was lost is not made anew. Raises StoreError."""
+    ) -> Self:
+        """Open the database at a URL (`store.url`), or else in the state directory, and make or
+        migrate it. One that was lost is not made again. Writers wait for others as long as
+        `patience`, in seconds. Raises StoreError."""
         exists(state_dir, url)
         database = cls(place(state_dir, url), patience)
-        with ExitStack() as undo:
-            undo.callback(database.close)
+        try:
             database.migrate(state_dir / BACKUPS)
-            undo.pop_all()
+        except BaseException:
+            database.close()
+            raise
         return database
 
     @classmethod
-    def look(cls, state_dir: Path, url: str | None = None) -> Database:
-        """Open the database as it is, to be read: nothing is made, migrated or written. Raises
-        StoreError."""
+    def look(cls, state_dir: Path, url: str | None = None) -> Self:
+        """Open the database as it is, to be read only: nothing is made, migrated or written. One
+        that is not `require_current` lacks tables and columns. Raises StoreError."""
         return cls(place(state_dir, url), looking=True)
 
     def migrate(self, backups: Path) -> None:
@@ -84,12 +84,12 @@ class Database:
         something is copied to `backups` before. Others who open it meanwhile wait, as for any
         writer. Raises StoreError."""
         try:
-            if file := self._backend.file:
+            if file := self.backend.file:
                 with suppress(OSError):  # the next line says why
                     touch(file)
             newest = migrations.known()[0]
             if self.revision() != newest:  # else no lock is taken
-                with self._backend.migrating() as connection:
+                with self.backend.migrating() as connection:
                     self._upgrade(connection, newest, backups)
         except DBAPIError as error:
             raise self._unusable(error) from error
@@ -100,7 +100,7 @@ class Database:
             return
         if before is not None and before not in migrations.known():
             raise _newer(before)
-        file = self._backend.file
+        file = self.backend.file
         if file is not None and before is not None and _holds_rows(connection):
             try:  # by another connection, which does not see what this one writes
                 copy = migrations.copy_before(file, backups, before, time.time())
@@ -136,23 +136,38 @@ class Database:
         with self.read() as connection:
             return migrations.revision_of(connection)
 
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> AbstractContextManager[sa.Connection]:
         """Begin a consistent view, which never waits for a writer."""
-        with self._backend.reading.connect() as connection:
-            yield connection
+        return self.backend.reading.connect()
 
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self) -> AbstractContextManager[sa.Connection]:
         """Begin a short transaction that commits at its end; no other writes meanwhile. Raises
         StoreError when we owned the store and another process does now."""
-        with self._backend.engine.begin() as connection:
-            yield connection
+        return self.backend.engine.begin()
+
+    def rows(self, query: AnySelect) -> Sequence[AnyRow]:
+        """Return what a query selects, in a transaction of its own."""
+        with self.read() as connection:
+            return connection.execute(query).all()
+
+    def scalars(self, query: sa.Select[T, *tuple[Any, ...]]) -> list[T]:
+        with self.read() as connection:
+            return list(connection.scalars(query))
+
+    def scalar(self, query: sa.Select[T, *tuple[Any, ...]]) -> T | None:
+        with self.read() as connection:
+            value: T | None = connection.scalar(query)
+        return value
+
+    def change(self, statement: sa.UpdateBase) -> int:
+        """Execute a statement in a transaction of its own; return how many rows it changed."""
+        with self.write() as connection:
+            return connection.execute(statement).rowcount
 
     def check(self) -> None:
         """Read all of the store to see whether it is whole. Raises StoreDamaged."""
         try:
-            self._backend.check()
+            self.backend.check()
         except DBAPIError as error:
             if _is_damage(error):
                 raise damaged(self._url, str(error.orig)) from error
@@ -160,25 +175,22 @@ class Database:
             raise StoreError(message) from error
 
     def owning(self) -> AbstractContextManager[None]:
-        """Be the only owner. Raises StoreError when there is one already."""
-        return self._backend.owning()
-
-    def size(self) -> int | None:
-        """Return the bytes in use; None where only a server knows."""
-        return self._backend.size()
-
-    def give_back(self) -> bool:
-        """Return unused room, and leave no copies of what was deleted. False when that has to wait
-        for a reader."""
-        return self._backend.give_back()
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._backend.engine.dispose()
+        """Be the store's only owner, whatever the state directory. Raises StoreError when another
+        process is."""
+        return self.backend.owning()
 
     def upsert(self, table: sa.Table) -> Any:
         """Return an INSERT with ON CONFLICT, in this database's dialect."""
-        return self._backend.insert(table)
+        return self.backend.insert(table)
+
+    def close(self) -> None:
+        self.backend.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _unusable(self, error: DBAPIError) -> StoreError:
         message = " ".join(str(error.orig).split())
@@ -188,6 +200,13 @@ class Database:
             f"the store {shown(self._url)} cannot be used: {message}; `ttrl doctor` says how to "
             f"fix it"
         )
+
+
+class Table:
+    """One kind of rows in a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 def place(state_dir: Path, url: str | None) -> sa.URL:
@@ -239,6 +258,28 @@ def chunks(values: Sequence[T], size: int = PARAMETERS) -> Iterator[Sequence[T]]
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
+def rows_among(
+    connection: sa.Connection,
+    query: AnySelect,
+    column: sa.ColumnElement[Any],
+    values: Sequence[Any],
+) -> list[AnyRow]:
+    """Return what a query selects of the rows with one of these values, however many these are."""
+    parts = (query.where(column.in_(some)) for some in chunks(values))
+    return [row for part in parts for row in connection.execute(part)]
+
+
+def change_among(
+    connection: sa.Connection,
+    statement: sa.Update | sa.Delete,
+    column: sa.ColumnElement[Any],
+    values: Sequence[Any],
+) -> int:
+    """Change the rows with one of these values, however many these are; return how many rows."""
+    parts = (statement.where(column.in_(some)) for some in chunks(values))
+    return sum(connection.execute(part).rowcount for part in parts)
+
+
 def _newer(revision: str) -> StoreError:
     return StoreError(
         f"the store has revision {revision}, which this ttrl does not know (the newest here is "
@@ -248,7 +289,7 @@ def _newer(revision: str) -> StoreError:
 
 
 def _holds_rows(connection: sa.Connection) -> bool:
-    tables = set(sa.inspect(connection).get_table_names()) - {migrations.TABLE.name}
+    tables = set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
     some = (sa.select(sa.literal(1)).select_from(sa.table(name)).limit(1) for name in tables)
     return any(connection.scalar(each) for each in some)
 

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.evaluation.probes import ProbeOrigin
 from ttrl.store.adapters import GONE, AdapterState, Author, present_and_before, want
-from ttrl.store.database import Database, chunks
+from ttrl.store.database import Table, change_among, chunks, rows_among
 from ttrl.store.questions import QuestionState
-from ttrl.store.runs import ACTIVE, RunState
+from ttrl.store.runs import ACTIVE, RunState, active
 from ttrl.store.schema import (
     adapter_clients,
     adapter_questions,
     adapters,
     comparisons,
     measurements,
+    mentions,
     observations,
     pinned,
     probes,
@@ -31,10 +32,9 @@ from ttrl.store.schema import (
     questions,
     runs,
     samples,
+    verdicts,
     votes,
-    wanted,
 )
-from ttrl.store.traces import forget, remember_whose, unquote
 
 AT_ONCE = 100
 """Old questions that go in one transaction, with thousands of samples: the recorder waits."""
@@ -65,24 +65,18 @@ class Purged:
 
     @property
     def anything(self) -> bool:
-        """Return whether anything was purged."""
         return bool(self.questions or self.probes or self.adapters)
 
 
-class Forgetting:
-    """Deletes what one store recorded and learned."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class Forgetting(Table):
     def asked_by(self, client: str) -> list[int]:
         """Return the questions that a client asked, whoever else asked them."""
         query = sa.select(question_clients.c.question_id).where(question_clients.c.client == client)
-        return self._ids(query)
+        return self._database.scalars(query)
 
     def asked_before(self, at: float) -> list[int]:
         """Return the questions last asked before then (Unix seconds)."""
-        return self._ids(sa.select(questions.c.id).where(questions.c.last_seen < at))
+        return self._database.scalars(sa.select(questions.c.id).where(questions.c.last_seen < at))
 
     def saying(self, matches: Callable[[str], object]) -> Doomed:
         """Return the questions and the labelled probes with a text that matches, wherever it stands
@@ -101,12 +95,11 @@ class Forgetting:
         them, and the descendants of these, are tainted, and no longer wanted unless `keep_serving`.
         """
         with self._database.write() as connection:
-            learned: set[str] = set()
-            for some in chunks(doomed.questions):
-                c = adapter_questions.c
-                learned |= set(
-                    connection.scalars(sa.select(c.adapter).where(c.question_id.in_(some)))
-                )
+            c = adapter_questions.c
+            rows = rows_among(
+                connection, sa.select(c.adapter).distinct(), c.question_id, doomed.questions
+            )
+            learned = {row.adapter for row in rows}
             if doomed.client:
                 theirs = adapter_clients.c.client == doomed.client
                 query = sa.select(adapter_clients.c.adapter).where(theirs)
@@ -114,7 +107,7 @@ class Forgetting:
 
             ended = None
             if doomed.questions or doomed.probes or learned:
-                ended = _active(connection)
+                ended = active(connection)
                 values = {
                     "state": RunState.ABORTED,
                     "reason": "questions that it may have been training on were purged",
@@ -122,37 +115,47 @@ class Forgetting:
                 }
                 # Its process sees that within seconds, and stops.
                 connection.execute(runs.update().where(runs.c.id == ended).values(values))
-            tainted = _taint(connection, learned, author=Author.OPERATOR, keep_serving=keep_serving)
+            tainted = _taint(connection, learned, keep_serving=keep_serving)
 
-            labelled = 0
-            for some in chunks(doomed.probes):
-                chosen = probes.c.id.in_(some)
-                hashes = set(connection.scalars(sa.select(probes.c.hash).where(chosen)))
-                unquote(connection, hashes)
-                labelled += connection.execute(probes.delete().where(chosen)).rowcount
-            for some in chunks(doomed.questions):
-                same = sa.select(questions.c.hash).where(questions.c.id.in_(some))
-                labelled += connection.execute(
-                    probes.delete().where(probes.c.hash.in_(same))
-                ).rowcount
-            count = forget(connection, doomed.questions)
+            labelled = _forget_probes(connection, doomed.probes)
+            hashes = _hashes(connection, questions, doomed.questions)
+            labelled += change_among(connection, probes.delete(), probes.c.hash, hashes)
+            count = _forget(connection, doomed.questions)
             if doomed.client:
                 connection.execute(adapter_clients.delete().where(theirs))
 
-            purged = Purged(count, labelled, tuple(tainted), ended, _wanted(connection))
+            present, _ = present_and_before(connection)
+            purged = Purged(count, labelled, tuple(tainted), ended, present)
             if dry:
                 connection.rollback()
         return purged
+
+    def delete(self, ids: Sequence[int] | None) -> int:
+        """Forget questions (None: all), their votes and samples, the labels from `ttrl label`, and
+        the answers to them that a verdict quotes; return how many there were. Versions that learned
+        from them stay."""
+        with self._database.write() as connection:
+            if ids is None:
+                ids = list(connection.scalars(sa.select(questions.c.id)))
+            for some in chunks(ids):
+                self._remember_whose(connection, some)
+            return _forget(connection, ids)
+
+    def delete_probes(self, ids: Sequence[int]) -> int:
+        """Return how many there were."""
+        with self._database.write() as connection:
+            return _forget_probes(connection, ids)
 
     def expire(self, before: float | None, most: int | None) -> int:
         """Forget questions last asked before then (Unix seconds), and the oldest of more than
         `most` that are not held out; return how many. What a version is proven by stays as long as
         that version, what was labelled stays, and nothing goes while a run is under way."""
-        old = [] if before is None else self._ids(_free().where(questions.c.last_seen < before))
+        old = []
+        if before is not None:
+            old = self._database.scalars(_free().where(questions.c.last_seen < before))
         if most is not None:
             learnable = sa.select(sa.func.count()).select_from(questions).where(~questions.c.probe)
-            with self._database.read() as connection:
-                extra = (connection.scalar(learnable) or 0) - most
+            extra = (self._database.scalar(learnable) or 0) - most
             if extra > 0:
                 old = list(dict.fromkeys([*old, *self._oldest(extra)]))
         return self._forget_old(old)
@@ -199,9 +202,9 @@ class Forgetting:
         """Mark versions whose files are about to be removed, and return those that were marked:
         none while a run is under way, and none that became wanted or tainted meanwhile."""
         with self._database.write() as connection:
-            if _active(connection):
+            if active(connection):
                 return []
-            free = set(names) - {_wanted(connection)}
+            free = set(names) - {present_and_before(connection)[0]}
             update = adapters.update().where(
                 adapters.c.name.in_(free), adapters.c.state.not_in(GONE)
             )
@@ -210,46 +213,49 @@ class Forgetting:
 
     def unpin(self, names: Sequence[str]) -> None:
         """Forget what these versions were to be proven by: their files are gone."""
-        with self._database.write() as connection:
-            connection.execute(pinned.delete().where(pinned.c.adapter.in_(names)))
+        self._database.change(pinned.delete().where(pinned.c.adapter.in_(names)))
 
     def give_back(self) -> bool:
         """Return unused room to the disk, and leave no copy of what was deleted where the database
         lets us; False when a reader kept one, to be tried again."""
-        return self._database.give_back()
+        return self._database.backend.give_back()
 
     def _fits(self, most: int) -> bool:
-        size = self._database.size()
+        size = self._database.backend.size()
         return size is None or size <= most
 
     def _forget_old(self, ids: Sequence[int]) -> int:
         count = 0
         for some in chunks(ids, AT_ONCE):
             with self._database.write() as connection:
-                if _active(connection):
+                if active(connection):
                     break
-                remember_whose(self._database, connection, some)
-                count += forget(connection, some)
+                self._remember_whose(connection, some)
+                count += _forget(connection, some)
         return count
+
+    def _remember_whose(self, connection: sa.Connection, ids: Sequence[int]) -> None:
+        """Note who asked what a version learned from: they may ask to be forgotten later, when the
+        question is no longer there."""
+        learned, asked = adapter_questions.c, question_clients.c
+        whose = sa.select(learned.adapter, asked.client).distinct()
+        whose = whose.where(learned.question_id == asked.question_id, learned.question_id.in_(ids))
+        insert = self._database.upsert(adapter_clients).from_select(["adapter", "client"], whose)
+        connection.execute(insert.on_conflict_do_nothing())
 
     def _oldest(self, count: int) -> list[int]:
         query = _free().where(~questions.c.probe).order_by(questions.c.last_seen, questions.c.id)
-        return self._ids(query.limit(count))
+        return self._database.scalars(query.limit(count))
 
     def _with_samples(self, which: sa.ColumnElement[bool]) -> list[int]:
         """Return the ended runs of which there are samples, the oldest first."""
         sampled = sa.select(votes.c.id).join(samples).where(votes.c.run_id == runs.c.id)
         query = sa.select(runs.c.id).where(which, runs.c.state.not_in(ACTIVE), sampled.exists())
-        return self._ids(query.order_by(runs.c.id))
+        return self._database.scalars(query.order_by(runs.c.id))
 
     def _drop_samples(self, run_id: int) -> None:
         of_run = sa.select(votes.c.id).where(votes.c.run_id == run_id)
-        with self._database.write() as connection:
-            connection.execute(samples.delete().where(samples.c.vote_id.in_(of_run)))
-
-    def _ids(self, query: sa.Select[tuple[int]]) -> list[int]:
-        with self._database.read() as connection:
-            return list(connection.scalars(query))
+        self._database.change(samples.delete().where(samples.c.vote_id.in_(of_run)))
 
     def _saying(self, query: sa.Select[Any], matches: Callable[[str], object]) -> list[int]:
         with self._database.read() as connection:
@@ -257,7 +263,7 @@ class Forgetting:
             return [row[0] for row in rows if any(map(matches, _texts(row[1:])))]
 
 
-def _free() -> sa.Select[tuple[int]]:
+def _free() -> sa.Select[int]:
     """Select the questions that nothing else is to be kept for."""
     proving = sa.select(pinned.c.question_id)
     judged = sa.select(comparisons.c.question_id).where(comparisons.c.judgement.is_not(None))
@@ -266,9 +272,49 @@ def _free() -> sa.Select[tuple[int]]:
     )
 
 
-def _taint(
-    connection: sa.Connection, learned: AbstractSet[str], *, author: str, keep_serving: bool
-) -> list[str]:
+def _forget(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """Forget questions and all that a question leaves besides its own row, but for what the
+    operator wrote; return how many there were."""
+    hashes = _hashes(connection, questions, ids)
+    ours = probes.delete().where(probes.c.origin != ProbeOrigin.OPERATOR)
+    change_among(connection, ours, probes.c.hash, hashes)
+    _unquote(connection, hashes)
+    return change_among(connection, questions.delete(), questions.c.id, ids)
+
+
+def _forget_probes(connection: sa.Connection, ids: Sequence[int]) -> int:
+    _unquote(connection, _hashes(connection, probes, ids))
+    return change_among(connection, probes.delete(), probes.c.id, ids)
+
+
+def _hashes(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> list[str]:
+    rows = rows_among(connection, sa.select(table.c.hash), table.c.id, ids)
+    return [row.hash for row in rows]
+
+
+def _unquote(connection: sa.Connection, hashes: Sequence[str]) -> None:
+    """Take answers to these questions out of what verdicts quote as the worst changes, and their
+    hashes out of what runs were asked for."""
+    gone = set(hashes)
+    named_in = rows_among(connection, sa.select(mentions.c.run_id), mentions.c.hash, hashes)
+    for run_id in {row.run_id for row in named_in}:
+        quoting = sa.select(verdicts.c.id, verdicts.c.evidence).where(verdicts.c.run_id == run_id)
+        for key, evidence in connection.execute(quoting).all():
+            worst = evidence.get("worst", [])
+            kept = [change for change in worst if change["probe"] not in gone]
+            if len(kept) < len(worst):
+                update = verdicts.update().where(verdicts.c.id == key)
+                connection.execute(update.values(evidence={**evidence, "worst": kept}))
+        request = connection.scalar(sa.select(runs.c.request).where(runs.c.id == run_id)) or {}
+        asked = request.get("hashes") or []
+        kept = [each for each in asked if each not in gone]
+        if len(kept) < len(asked):
+            update = runs.update().where(runs.c.id == run_id)
+            connection.execute(update.values(request={**request, "hashes": kept}))
+    change_among(connection, mentions.delete(), mentions.c.hash, hashes)
+
+
+def _taint(connection: sa.Connection, learned: set[str], *, keep_serving: bool) -> list[str]:
     """Mark these versions and their descendants, and return the names of those not marked before.
 
     Runs may learn again from the rest of what only tainted versions learned from. If a tainted
@@ -296,16 +342,9 @@ def _taint(
 
     present, before = present_and_before(connection)
     if present is not None and present in tainted and not keep_serving:
-        want(connection, before, author, f"{present} {AdapterState.TAINTED}: {reasons[present]}")
+        reason = f"{present} {AdapterState.TAINTED}: {reasons[present]}"
+        want(connection, before, Author.OPERATOR, reason)
     return fresh
-
-
-def _active(connection: sa.Connection) -> int | None:
-    return connection.scalar(sa.select(runs.c.id).where(runs.c.state.in_(ACTIVE)))
-
-
-def _wanted(connection: sa.Connection) -> str | None:
-    return connection.scalar(sa.select(wanted.c.adapter).order_by(wanted.c.id.desc()).limit(1))
 
 
 def _texts(value: Any) -> Iterator[str]:

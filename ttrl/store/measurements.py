@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.store.database import Database
+from ttrl.store.database import Table
 from ttrl.store.schema import measurements, shadow
 
 PAIRS_KEPT = 10_000
@@ -20,8 +20,6 @@ evidence, never more."""
 
 
 class Kind(StrEnum):
-    """What was measured."""
-
     QUALITY = "quality"
     """A version's answers to the probes (ttrl.evaluation.estimates)."""
     POLICY = "policy"
@@ -50,26 +48,17 @@ class Versions:
     since: float
 
 
-class MeasurementTable:
-    """The measurements of one store."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class MeasurementTable(Table):
     def add(self, kind: Kind, version: str | None, numbers: Mapping[str, Any]) -> None:
-        """Note numbers, as of now."""
         known = {  # JSON has no nan, and PostgreSQL refuses it
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in numbers.items()
         }
         row = {"kind": kind, "version": version, "at": time.time(), "numbers": known}
-        with self._database.write() as connection:
-            connection.execute(measurements.insert().values(row))
+        self._database.change(measurements.insert().values(row))
 
     def newest(self, kind: Kind, version: str | None = None) -> Measurement | None:
-        """Return the last measurement of a version."""
-        found = self.history(kind, version, limit=1)
-        return found[0] if found else None
+        return next(iter(self.history(kind, version, limit=1)), None)
 
     def history(
         self, kind: Kind, version: str | None = None, *, limit: int = 100
@@ -79,16 +68,12 @@ class MeasurementTable:
         query = sa.select(measurements).where(
             c.kind == kind, c.version.is_not_distinct_from(version)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(c.id.desc()).limit(limit))
-            return [Measurement(Kind(row.kind), row.version, row.at, row.numbers) for row in rows]
+        rows = self._database.rows(query.order_by(c.id.desc()).limit(limit))
+        return [Measurement(Kind(row.kind), row.version, row.at, row.numbers) for row in rows]
 
 
-class ShadowTable:
-    """The comparisons of one store."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class ShadowTable(Table):
+    """Pairs of answers that the live monitor compared."""
 
     def add(self, versions: Versions, differences: Mapping[str, float]) -> None:
         """Note one pair, and forget the oldest."""
@@ -107,6 +92,4 @@ class ShadowTable:
             shadow.c.other.is_not_distinct_from(versions.other),
             shadow.c.at >= versions.since,
         )
-        with self._database.read() as connection:
-            rows = connection.scalars(query.order_by(shadow.c.id))
-            return [dict(row) for row in rows]
+        return self._database.scalars(query.order_by(shadow.c.id))

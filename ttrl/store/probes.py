@@ -1,16 +1,19 @@
-"""Probes, from which no run learns: labelled ones, and questions held out of the traffic."""
+"""Probes, from which no run learns: labelled ones, and questions held out of the traffic; and the
+pairs of answers that runs find and the operator judges, which is how the latter become labelled."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.evaluation.labelling import Judged, Pair, Side
 from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
 from ttrl.questions.question import Question
-from ttrl.store.database import Database, chunks
+from ttrl.store.database import Table, change_among, rows_among
 from ttrl.store.questions import (
     QuestionState,
     StoredQuestion,
@@ -19,20 +22,37 @@ from ttrl.store.questions import (
     known_secret,
     secret,
 )
-from ttrl.store.schema import probes, questions
-from ttrl.store.traces import unquote
+from ttrl.store.schema import comparisons, probes, questions
 
 IN_MEMORY = 1000
 """Rows that are read at a time where all are read."""
 _HELD_OUT = sa.select(questions).where(questions.c.probe)
 
 
-class ProbeTable:
-    """The labelled probes of one store."""
+@dataclass(frozen=True)
+class StoredPair:
+    """A pair that `run_id` found, and how it was judged, if it was."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    id: int
+    run_id: int
+    question: Question
+    pair: Pair
+    judged: Judged | None
 
+
+@dataclass(frozen=True)
+class History:
+    """What the operator was asked about one question: why, how often, whether a pair of it waits to
+    be judged, and whether one could not be."""
+
+    question_id: int
+    origin: ProbeOrigin
+    rounds: int
+    waiting: bool
+    skipped: bool
+
+
+class ProbeTable(Table):
     def add(self, labels: Sequence[Label]) -> int:
         """Add what the operator wrote, all or none, in place of what was said of a question before.
         Return how many probes there are more than before."""
@@ -42,51 +62,33 @@ class ProbeTable:
             index_elements=[probes.c.hash],
             set_={name: insert.excluded[name] for name in changed},
         )
-        rows = [row_of(each, ProbeOrigin.OPERATOR) for each in labels]
+        rows = [_row(each, ProbeOrigin.OPERATOR) for each in labels]
+        total = sa.select(sa.func.count()).select_from(probes)
         with self._database.write() as connection:
-            before = _count(connection)
+            before = connection.scalar(total) or 0
             connection.execute(upsert, rows)
-            return _count(connection) - before
+            return (connection.scalar(total) or 0) - before
 
     def labelled(self) -> list[LabelledProbe]:
         """Return all of them, the oldest first; those that users asked as well with how these
         sampled."""
         asked = probes.outerjoin(questions, questions.c.hash == probes.c.hash)
         query = sa.select(probes, questions.c.sampling).select_from(asked).order_by(probes.c.id)
-        with self._database.read() as connection:
-            return [_from_row(row, row.sampling) for row in connection.execute(query)]
+        return [_probe(row, row.sampling) for row in self._database.rows(query)]
 
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Return the texts of those of these questions that are labelled probes, by hash."""
-        query = sa.select(probes).where(probes.c.hash.in_(hashes))
-        with self._database.read() as connection:
-            found = [_from_row(row) for row in connection.execute(query)]
-        return {probe.question.hash: probe.question.text for probe in found}
+        rows = self._database.rows(sa.select(probes).where(probes.c.hash.in_(hashes)))
+        return {row.hash: _probe(row).question.text for row in rows}
 
     def expose(self, ids: Sequence[int]) -> None:
         """Count one more gate that has asked these."""
-        query = probes.update().values(exposures=probes.c.exposures + 1)
+        exposed = probes.update().values(exposures=probes.c.exposures + 1)
         with self._database.write() as connection:
-            for some in chunks(ids):
-                connection.execute(query.where(probes.c.id.in_(some)))
-
-    def remove(self, ids: Sequence[int]) -> int:
-        """Forget these; return how many there were."""
-        removed = 0
-        with self._database.write() as connection:
-            for some in chunks(ids):
-                among = probes.c.id.in_(some)
-                unquote(connection, set(connection.scalars(sa.select(probes.c.hash).where(among))))
-                removed += connection.execute(probes.delete().where(among)).rowcount
-        return removed
+            change_among(connection, exposed, probes.c.id, ids)
 
 
-class HoldoutTable:
-    """The held-out questions of one store."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class HoldoutTable(Table):
     def key(self) -> bytes:
         """Return this store's own key, by which questions become probes and probes have their
         turns."""
@@ -100,12 +102,11 @@ class HoldoutTable:
     def among(self, asked: Sequence[Question], *, share: float) -> frozenset[str]:
         """Return the hashes of those that are held out, or would be if they were recorded."""
         columns = sa.select(questions.c.hash, questions.c.probe)
-        known: dict[str, bool] = {}
+        hashes = [question.hash for question in asked]
         key = self.key()
         with self._database.read() as connection:
-            for hashes in chunks([question.hash for question in asked]):
-                found = connection.execute(columns.where(questions.c.hash.in_(hashes)))
-                known |= {row.hash: row.probe for row in found}
+            rows = rows_among(connection, columns, questions.c.hash, hashes)
+        known: dict[str, bool] = {row.hash: row.probe for row in rows}
         return frozenset(
             question.hash
             for question in asked
@@ -115,9 +116,8 @@ class HoldoutTable:
     def probes(self, limit: int | None = None) -> list[StoredQuestion]:
         """Return the newest first, without those that tell the model what to say."""
         query = _HELD_OUT.where(questions.c.state != QuestionState.SKIPPED)
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(questions.c.id.desc()).limit(limit))
-            return [from_row(row) for row in rows]
+        rows = self._database.rows(query.order_by(questions.c.id.desc()).limit(limit))
+        return [from_row(row) for row in rows]
 
     def all(self) -> Iterator[Question]:
         """Yield every held-out question, a part of them in memory at a time."""
@@ -126,15 +126,195 @@ class HoldoutTable:
                 yield from_row(row).question
 
     def expose(self, ids: Sequence[int]) -> None:
-        """Count one more gate that has asked these."""
-        query = questions.update().values(exposures=questions.c.exposures + 1)
+        exposed = questions.update().values(exposures=questions.c.exposures + 1)
         with self._database.write() as connection:
-            for some in chunks(ids):
-                connection.execute(query.where(questions.c.id.in_(some)))
+            change_among(connection, exposed, questions.c.id, ids)
 
 
-def row_of(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
-    """Return a label as it is stored."""
+class ComparisonTable(Table):
+    """The pairs of one store. A question has one, and further ones about other answers only while
+    nothing but wrong answers to it is known."""
+
+    def add(self, run_id: int, pairs: Sequence[Pair]) -> None:
+        """Ask the operator about these; a question that has a pair of that round already is
+        passed over."""
+        if not pairs:
+            return
+        insert = self._database.upsert(comparisons)
+        rows = [
+            {
+                "run_id": run_id,
+                "question_id": pair.question_id,
+                "round": pair.round,
+                "origin": pair.origin,
+                "text_live": pair.live.text,
+                "label_live": pair.live.label,
+                "text_candidate": pair.candidate.text,
+                "label_candidate": pair.candidate.label,
+                "at": time.time(),
+            }
+            for pair in pairs
+        ]
+        with self._database.write() as connection:
+            connection.execute(insert.on_conflict_do_nothing(), rows)
+
+    def history(self) -> dict[str, History]:
+        """Return the history of every question that has a pair, by its hash."""
+        c = comparisons.c
+        query = (
+            sa.select(
+                questions.c.hash,
+                c.question_id,
+                sa.func.min(c.origin),  # all of a question's are the same
+                sa.func.count(),
+                sa.func.count().filter(c.judgement.is_(None)),
+                sa.func.count().filter(c.judgement == Judged.CANNOT_TELL),
+            )
+            .select_from(comparisons.join(questions, c.question_id == questions.c.id))
+            .group_by(questions.c.hash, c.question_id)
+        )
+        return {
+            row[0]: History(row[1], ProbeOrigin(row[2]), row[3], row[4] > 0, row[5] > 0)
+            for row in self._database.rows(query)
+        }
+
+    def mark_random(self, question_ids: Collection[int]) -> None:
+        """Let these questions and their labels stand for the traffic from now on: they were drawn
+        at random now, having a pair already because versions disagreed. One that could not be
+        judged becomes a probe of which nothing is known, as if it had been drawn at random at
+        first."""
+        ids, c = sorted(question_ids), comparisons.c
+        insert = self._database.upsert(probes).on_conflict_do_nothing()
+        drawn_now = comparisons.update().values(origin=ProbeOrigin.RANDOM, at=time.time())
+        relabelled = probes.update().where(probes.c.origin == ProbeOrigin.DISAGREEMENT)
+        relabelled = relabelled.values(origin=ProbeOrigin.RANDOM)
+        with self._database.write() as connection:
+            change_among(connection, drawn_now, c.question_id, ids)
+            rows = rows_among(connection, sa.select(questions.c.hash), questions.c.id, ids)
+            change_among(connection, relabelled, probes.c.hash, [row.hash for row in rows])
+            skipped = _pairs().where(c.judgement == Judged.CANNOT_TELL)
+            for each in map(_pair, rows_among(connection, skipped, c.question_id, ids)):
+                if known := each.pair.label(each.question, Judged.CANNOT_TELL):
+                    connection.execute(insert, _row(known, each.pair.origin))
+
+    def drawn_since(self, at: float, *, again: bool = False) -> int:
+        """Return how many questions were drawn at random since then (Unix seconds), for the first
+        time or to be asked about `again`."""
+        c = comparisons.c
+        query = sa.select(sa.func.count()).where(
+            c.at >= at, c.origin == ProbeOrigin.RANDOM, c.round > 0 if again else c.round == 0
+        )
+        return self._database.scalar(query) or 0
+
+    def undecided_right(self) -> tuple[int, int]:
+        """Return, of the judged answers that were drawn from the undecided ones, how many are
+        right, and how many there are."""
+        c = comparisons.c
+        query = sa.select(
+            sa.func.count().filter(c.judgement != Judged.NEITHER), sa.func.count()
+        ).where(c.round > 0, c.judgement.is_not(None), c.judgement != Judged.CANNOT_TELL)
+        ((right, judged),) = self._database.rows(query)
+        return right, judged
+
+    def waiting(self) -> list[StoredPair]:
+        """Return the pairs not judged yet, the newest first; without questions that the operator
+        labelled."""
+        labelled = sa.select(probes.c.hash).where(probes.c.origin == ProbeOrigin.OPERATOR)
+        unjudged = _pairs().where(comparisons.c.judgement.is_(None))
+        query = unjudged.where(~questions.c.hash.in_(labelled)).order_by(comparisons.c.id.desc())
+        return [_pair(row) for row in self._database.rows(query)]
+
+    def first_judged(self, run_id: int) -> float:
+        """Return when the operator first judged an answer of a run (Unix seconds); now, if
+        never."""
+        query = sa.select(sa.func.min(comparisons.c.judged_at)).where(
+            comparisons.c.run_id == run_id, comparisons.c.judgement.is_not(None)
+        )
+        return self._database.scalar(query) or time.time()
+
+    def worth(self, run_id: int) -> list[float]:
+        """Return what the judgements of a run's pairs say of its candidate, each from -1 to 1."""
+        query = _pairs().where(comparisons.c.run_id == run_id, comparisons.c.judgement.is_not(None))
+        judged = map(_pair, self._database.rows(query))
+        worth = (each.pair.worth(each.judged) for each in judged if each.judged)
+        return [value for value in worth if value is not None]
+
+    def get(self, pair_id: int) -> StoredPair:
+        """Raises KeyError."""
+        for row in self._database.rows(_pairs().where(comparisons.c.id == pair_id)):
+            return _pair(row)
+        raise KeyError(f"there is no pair {pair_id}; see `ttrl label --list`")
+
+    def judge(self, stored: StoredPair, judged: Judged | None, typed: str = "") -> Label | None:
+        """Note a judgement (None takes it back) in place of the one before, and return what is
+        known of the question by all of its judgements, which is noted too. What the operator
+        labelled otherwise stays. Of a question that was forgotten meanwhile nothing is kept."""
+        c = comparisons.c
+        values = {"judgement": judged, "judged_at": None if judged is None else time.time()}
+        ours = (probes.c.hash == stored.question.hash) & (probes.c.origin != ProbeOrigin.OPERATOR)
+        with self._database.write() as connection:
+            accepted = connection.scalar(sa.select(probes.c.answers).where(ours)) or []
+            connection.execute(probes.delete().where(ours))
+            # Read anew: the question may have been drawn at random since `stored` was read.
+            of_question = _pairs().where(c.question_id == stored.pair.question_id)
+            rows = connection.execute(of_question.order_by(c.round)).all()
+            pairs = {each.id: each for each in map(_pair, rows)}
+            if stored.id not in pairs:
+                return None
+            connection.execute(comparisons.update().where(c.id == stored.id).values(values))
+            pair = pairs[stored.id].pair
+            right, wrong = _of_others(list(pairs.values()), stored.id, accepted)
+            if judged is None and not right and not wrong:
+                return None
+            known = pair.label(
+                stored.question, judged or Judged.CANNOT_TELL, typed, right=right, wrong=wrong
+            )
+            if known is not None:
+                insert = self._database.upsert(probes)
+                connection.execute(insert.on_conflict_do_nothing(), _row(known, pair.origin))
+            return known
+
+
+def _of_others(
+    pairs: Sequence[StoredPair], pair_id: int, accepted: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return right and wrong answers by the judgements of a question's pairs, in order of their
+    rounds, except for one pair; `accepted` are the right ones by all of them."""
+    right: list[str] = []
+    wrong: list[str] = []
+    for each in pairs:
+        if each.id != pair_id and each.judged is not None:
+            known = each.pair.label(each.question, each.judged)
+            right += known.accepted if known else ()
+            wrong += known.rejected if known else ()
+    neither = [each.id for each in pairs if each.judged is Judged.NEITHER]
+    if neither and neither[-1] != pair_id:
+        # Typed with the last of them: once a right answer is known there is no further round.
+        shown = {side.label for each in pairs for side in (each.pair.live, each.pair.candidate)}
+        right += [answer for answer in accepted if answer not in shown]
+    return right, wrong
+
+
+def _pairs() -> sa.Select[Any]:
+    joined = comparisons.join(questions, comparisons.c.question_id == questions.c.id)
+    columns = (questions.c.hash, questions.c.body, questions.c.cluster)
+    return sa.select(comparisons, *columns).select_from(joined)
+
+
+def _pair(row: sa.Row[Any]) -> StoredPair:
+    pair = Pair(
+        row.question_id,
+        ProbeOrigin(row.origin),
+        Side(row.text_live, row.label_live),
+        Side(row.text_candidate, row.label_candidate),
+        row.round,
+    )
+    judged = None if row.judgement is None else Judged(row.judgement)
+    question = Question(row.body, row.hash, recorded_in=row.cluster)
+    return StoredPair(row.id, row.run_id, question, pair, judged)
+
+
+def _row(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
     return {
         "hash": label.question.hash,
         "body": dict(label.question.body),
@@ -149,7 +329,7 @@ def row_of(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
     }
 
 
-def _from_row(row: sa.Row[Any], sampling: Mapping[str, Any] | None = None) -> LabelledProbe:
+def _probe(row: sa.Row[Any], sampling: Mapping[str, Any] | None = None) -> LabelledProbe:
     return LabelledProbe(
         question=Question(row.body, row.hash, sampling, row.cluster),
         accepted=tuple(row.answers),
@@ -162,7 +342,3 @@ def _from_row(row: sa.Row[Any], sampling: Mapping[str, Any] | None = None) -> La
         added=row.added,
         exposures=row.exposures,
     )
-
-
-def _count(connection: sa.Connection) -> int:
-    return connection.scalar(sa.select(sa.func.count()).select_from(probes)) or 0

@@ -11,9 +11,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.store.database import Database
-from ttrl.store.schema import comparisons, observations, runs, samples, verdicts, votes
-from ttrl.store.traces import known, mention
+from ttrl.store.database import Table, rows_among
+from ttrl.store.schema import (
+    comparisons,
+    mentions,
+    observations,
+    questions,
+    runs,
+    samples,
+    verdicts,
+    votes,
+)
 
 STALE_SECONDS = 30.0
 """A run whose heart has not beaten for so long is dead."""
@@ -42,7 +50,6 @@ class RunState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Return whether nothing more will happen."""
         return self not in ACTIVE
 
 
@@ -57,8 +64,6 @@ JUDGED = (RunState.PUBLISHED, RunState.HELD, RunState.REJECTED)
 
 
 class Trigger(StrEnum):
-    """What started a run."""
-
     SCHEDULE = "schedule"
     OPERATOR = "operator"
 
@@ -117,71 +122,54 @@ class RunBusy(Exception):
     """A run is already under way; wait for it or stop it."""
 
 
-class RunTable:
-    """The runs of one store."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class RunTable(Table):
     def create(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
         """Queue a new run. One at a time: raises RunBusy."""
         with self._database.write() as connection:
-            busy = connection.scalar(sa.select(runs.c.id).where(runs.c.state.in_(ACTIVE)))
-            if busy is not None:
+            if (busy := active(connection)) is not None:
                 raise RunBusy(f"run {busy} is already in progress; wait for it or stop it")
             values = {
                 "trigger": trigger, "state": RunState.QUEUED, "created": time.time(),
                 "request": dict(request), "steps": 0, "questions": 0, "samples": 0, "tokens": 0,
             }  # fmt: skip
             made = connection.execute(runs.insert().values(values).returning(*runs.c)).one()
-            mention(connection, made.id, set(request.get("hashes") or []))
+            _mention(connection, made.id, set(request.get("hashes") or []))
         return _from_row(made)
 
     def get(self, run_id: int) -> Run:
-        """Return one run. Raises KeyError."""
-        with self._database.read() as connection:
-            row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one_or_none()
-        if row is None:
-            raise KeyError(f"there is no run {run_id}")
-        return _from_row(row)
+        """Raises KeyError."""
+        for run in self._select(sa.select(runs).where(runs.c.id == run_id)):
+            return run
+        raise KeyError(f"there is no run {run_id}")
 
     def newest(self, limit: int = 1) -> list[Run]:
-        """Return the newest runs first."""
-        with self._database.read() as connection:
-            rows = connection.execute(sa.select(runs).order_by(runs.c.id.desc()).limit(limit))
-            return [_from_row(row) for row in rows]
+        return self._select(sa.select(runs).order_by(runs.c.id.desc()).limit(limit))
 
     def last_judged(self) -> Run | None:
         """Return the newest run that came to a candidate, whatever the gate said of it."""
         query = sa.select(runs).where(runs.c.state.in_(JUDGED)).order_by(runs.c.id.desc())
-        with self._database.read() as connection:
-            row = connection.execute(query.limit(1)).first()
-        return None if row is None else _from_row(row)
+        return next(iter(self._select(query.limit(1))), None)
 
     def active(self) -> Run | None:
-        """Return the run under way."""
-        with self._database.read() as connection:
-            row = connection.execute(sa.select(runs).where(runs.c.state.in_(ACTIVE))).first()
-        return _from_row(row) if row else None
+        return next(iter(self._select(sa.select(runs).where(runs.c.state.in_(ACTIVE)))), None)
 
     def start(self, run_id: int, *, parent: str | None, begins: str | None = None) -> None:
         """Note that the run's process is at work, and starts from `parent` or why it begins a new
         lineage. Raises RunBusy if the run has ended or was started."""
         now = time.time()
-        values = {
-            "started": now,
-            "heartbeat": now,
-            "pid": os.getpid(),
-            "parent": parent,
-            "begins": begins,
-        }
         query = runs.update().where(runs.c.id == run_id, runs.c.state == RunState.QUEUED)
-        with self._database.write() as connection:
-            if not connection.execute(query.values(state=RunState.SELECTING, **values)).rowcount:
-                raise RunBusy(f"run {run_id} has already been claimed")
+        started = query.values(
+            state=RunState.SELECTING,
+            started=now,
+            heartbeat=now,
+            pid=os.getpid(),
+            parent=parent,
+            begins=begins,
+        )
+        if not self._database.change(started):
+            raise RunBusy(f"run {run_id} has already been claimed")
 
     def enter(self, run_id: int, state: RunState) -> None:
-        """Note the next stage."""
         self._update_active(run_id, state=state, heartbeat=time.time())
 
     def intend(self, run_id: int, adapter: str) -> None:
@@ -194,7 +182,6 @@ class RunTable:
         return self._update_active(run_id, heartbeat=time.time())
 
     def count(self, run_id: int, *, steps: int, questions: int, samples: int, tokens: int) -> None:
-        """Note what has been spent so far."""
         self._update_active(
             run_id, steps=steps, questions=questions, samples=samples, tokens=tokens
         )
@@ -208,25 +195,23 @@ class RunTable:
     def observe(self, run_id: int, kind: str, numbers: Mapping[str, Any]) -> None:
         """Note numbers for the daemon and for whoever follows the run."""
         row = {"run_id": run_id, "kind": kind, "at": time.time(), "numbers": dict(numbers)}
-        with self._database.write() as connection:
-            connection.execute(observations.insert().values(row))
+        self._database.change(observations.insert().values(row))
 
     def observed(self, *, after: int = 0, run_id: int | None = None) -> list[Observation]:
         """Return what was observed after a certain observation, in order."""
         query = sa.select(observations).where(observations.c.id > after)
         if run_id is not None:
             query = query.where(observations.c.run_id == run_id)
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(observations.c.id))
-            return [Observation(row.id, row.run_id, row.kind, row.at, row.numbers) for row in rows]
+        return self._observations(query)
 
     def newest_observed(self) -> list[Observation]:
         """Return the newest observation of each kind, in order."""
         newest = sa.select(sa.func.max(observations.c.id)).group_by(observations.c.kind)
-        query = sa.select(observations).where(observations.c.id.in_(newest))
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(observations.c.id))
-            return [Observation(row.id, row.run_id, row.kind, row.at, row.numbers) for row in rows]
+        return self._observations(sa.select(observations).where(observations.c.id.in_(newest)))
+
+    def _observations(self, query: sa.Select[Any]) -> list[Observation]:
+        rows = self._database.rows(query.order_by(observations.c.id))
+        return [Observation(**row._mapping) for row in rows]
 
     def add_verdict(self, row: Mapping[str, Any]) -> None:
         """Note what the gate said. Of a run that was stopped meanwhile nothing is kept: its
@@ -236,22 +221,19 @@ class RunTable:
             if connection.scalar(sa.select(runs.c.id).where(*stopped)) is None:
                 connection.execute(verdicts.insert().values({**row, "at": time.time()}))
                 quoted = row["evidence"].get("worst", [])
-                mention(connection, row["run_id"], {change["probe"] for change in quoted})
+                _mention(connection, row["run_id"], {change["probe"] for change in quoted})
 
     def verdicts(self, run_id: int) -> list[dict[str, Any]]:
-        """Return the gate's verdicts of a run."""
+        """Return the gate's verdicts of a run; after the first, those by what was judged by
+        hand."""
         query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
-        with self._database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
+        return [dict(row._mapping) for row in self._database.rows(query)]
 
     def verdict(self, run_id: int) -> StoredVerdict | None:
         """Return the gate's verdict of a run, before anything was judged by hand."""
-        query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
-        with self._database.read() as connection:
-            row = connection.execute(query).first()
-        if row is None:
-            return None
-        return StoredVerdict(row.at, row.against, row.verdict, row.evidence)
+        for row in self.verdicts(run_id):
+            return StoredVerdict(row["at"], row["against"], row["verdict"], row["evidence"])
+        return None
 
     def labelled_gates(self) -> list[float]:
         """Return when evidence of labels was looked at (Unix seconds): by each gate that had some,
@@ -269,25 +251,24 @@ class RunTable:
                 looked.setdefault(run_id, at if why.get("certainty") else None)
         return sorted([at for at in looked.values() if at is not None] + by_hand)
 
+    def _select(self, query: sa.Select[Any]) -> list[Run]:
+        return [_from_row(row) for row in self._database.rows(query)]
+
     def _update_active(self, run_id: int, **values: Any) -> bool:
-        query = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
-        with self._database.write() as connection:
-            return bool(connection.execute(query.values(values)).rowcount)
+        update = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
+        return bool(self._database.change(update.values(values)))
 
 
-class VoteTable:
-    """The votes of one store."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class VoteTable(Table):
     def add(self, rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
         """Add whole votes with their samples, all or none, except for questions forgotten
         meanwhile."""
+        ids = [vote["question_id"] for vote, _ in rows]
         with self._database.write() as connection:
-            there = known(connection, [vote["question_id"] for vote, _ in rows])
+            there = rows_among(connection, sa.select(questions.c.id), questions.c.id, ids)
+            known = {row.id for row in there}
             for vote, drawn in rows:
-                if vote["question_id"] not in there:
+                if vote["question_id"] not in known:
                     continue
                 key = connection.execute(votes.insert().values(dict(vote))).inserted_primary_key
                 assert key is not None
@@ -298,20 +279,30 @@ class VoteTable:
     def newest(self, question_id: int, limit: int = 5) -> list[dict[str, Any]]:
         """Return the newest votes on a question, as JSON has them."""
         query = sa.select(votes).where(votes.c.question_id == question_id)
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(votes.c.id.desc()).limit(limit))
-            return [dict(row._mapping) for row in rows]
+        rows = self._database.rows(query.order_by(votes.c.id.desc()).limit(limit))
+        return [dict(row._mapping) for row in rows]
 
     def samples(self, vote_id: int) -> list[dict[str, Any]]:
         """Return the samples of a vote, in their order, as JSON has them; without token ids."""
         c = samples.c
         columns = sa.select(c.text, c.answer, c.finish, c.reward, c.kept)
         query = columns.where(c.vote_id == vote_id).order_by(c.position)
-        with self._database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
+        return [dict(row._mapping) for row in self._database.rows(query)]
+
+
+def active(connection: sa.Connection) -> int | None:
+    return connection.scalar(sa.select(runs.c.id).where(runs.c.state.in_(ACTIVE)))
+
+
+def _mention(connection: sa.Connection, run_id: int, hashes: set[str]) -> None:
+    """Note that a run names these questions, so that they are found there when they are to be
+    forgotten."""
+    known = sa.select(mentions.c.hash).where(mentions.c.run_id == run_id)
+    if fresh := hashes - set(connection.scalars(known)):
+        rows = [{"hash": each, "run_id": run_id} for each in sorted(fresh)]
+        connection.execute(mentions.insert(), rows)
 
 
 def _from_row(row: sa.Row[Any]) -> Run:
-    values = dict(row._mapping)
-    values["trigger"], values["state"] = Trigger(row.trigger), RunState(row.state)
+    values = {**row._mapping, "trigger": Trigger(row.trigger), "state": RunState(row.state)}
     return Run(**values)

@@ -1,32 +1,16 @@
 """The tables. Who writes what: the daemon writes questions, `serving` and `shadow`; a run writes
 its votes, samples, verdicts, adapters, comparisons and observations; an operator writes probes and
 judges comparisons; `wanted` is appended to by runs, operators and the live monitor. What is purged
-or old is deleted from all of them by an operator or the daemon. Ids of questions
-and runs are never used twice (`autoincrement`), because adapters are named for runs."""
+or old is deleted from all of them by an operator or the daemon. Ids of questions and runs are never
+used twice (`autoincrement`), because adapters are named for runs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
+import sqlalchemy as sa
 
-metadata = MetaData(
+metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -35,279 +19,273 @@ metadata = MetaData(
     }
 )
 
-QuestionId = BigInteger().with_variant(Integer, "sqlite")
+QuestionId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """PostgreSQL uses up a number each time that a question comes in, new or not."""
 
 
-class AnyText(TypeDecorator[str]):
+class AnyText(sa.TypeDecorator[str]):
     """Text of models. PostgreSQL keeps no NUL characters."""
 
-    impl = Text
+    impl = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        """As it can be kept."""
         if value is None or dialect.name == "sqlite":
             return value
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-facts = Table(
+def _belongs_to(name: str, owner: str, **options: Any) -> sa.Column[Any]:
+    """A column that names a row of another table, and goes with it."""
+    return sa.Column(name, sa.ForeignKey(owner, ondelete="CASCADE"), nullable=False, **options)
+
+
+facts = sa.Table(
     "facts",
     metadata,
-    Column("name", String(64), primary_key=True),
-    Column("value", Text, nullable=False),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
 )
 
-questions = Table(
+questions = sa.Table(
     "questions",
     metadata,
-    Column("id", QuestionId, primary_key=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("cluster", String(32), nullable=False, index=True),
-    Column("body", JSON, nullable=False),
-    Column("count", Integer, nullable=False),
-    Column("first_seen", Float, nullable=False),
-    Column("last_seen", Float, nullable=False),
-    Column("client", String(64)),
-    Column("shared", Boolean, nullable=False, comment="asked by more than one client"),
-    Column("origin", String(16), nullable=False),
-    Column("probe", Boolean, nullable=False),
-    Column("state", String(24), nullable=False),
-    Column("reason", Text),
-    Column("exposures", Integer, nullable=False, server_default="0"),
-    Column("sampling", JSON(none_as_null=True), comment="as users sent it; null when unknown"),
-    Index("ix_questions_selection", "state", "probe", "id"),
+    sa.Column("id", QuestionId, primary_key=True),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("cluster", sa.String(32), nullable=False, index=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("first_seen", sa.Float, nullable=False),
+    sa.Column("last_seen", sa.Float, nullable=False),
+    sa.Column("client", sa.String(64)),
+    sa.Column("shared", sa.Boolean, nullable=False, comment="asked by more than one client"),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("probe", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String(24), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("exposures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column(
+        "sampling", sa.JSON(none_as_null=True), comment="as users sent it; null when unknown"
+    ),
+    sa.Index("ix_questions_selection", "state", "probe", "id"),
     sqlite_autoincrement=True,
 )
 
-question_clients = Table(
+question_clients = sa.Table(
     "question_clients",
     metadata,
-    Column("question_id", ForeignKey("questions.id", ondelete="CASCADE"), primary_key=True),
-    Column("client", String(64), primary_key=True, index=True),
+    _belongs_to("question_id", "questions.id", primary_key=True),
+    sa.Column("client", sa.String(64), primary_key=True, index=True),
     comment="everybody with a key who asked it",
 )
 
-runs = Table(
+runs = sa.Table(
     "runs",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("trigger", String(16), nullable=False),
-    Column("state", String(16), nullable=False, index=True),
-    Column("reason", Text),
-    Column("created", Float, nullable=False),
-    Column("started", Float),
-    Column("finished", Float),
-    Column("heartbeat", Float),
-    Column("pid", Integer),
-    Column("request", JSON, nullable=False),
-    Column("parent", String(128)),
-    Column("begins", String(24), comment="why a new lineage; null when it goes on"),
-    Column("adapter", String(128)),
-    Column("steps", Integer, nullable=False),
-    Column("questions", Integer, nullable=False),
-    Column("samples", Integer, nullable=False),
-    Column("tokens", Integer, nullable=False),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("trigger", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.Text),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("started", sa.Float),
+    sa.Column("finished", sa.Float),
+    sa.Column("heartbeat", sa.Float),
+    sa.Column("pid", sa.Integer),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("parent", sa.String(128)),
+    sa.Column("begins", sa.String(24), comment="why a new lineage; null when it goes on"),
+    sa.Column("adapter", sa.String(128)),
+    sa.Column("steps", sa.Integer, nullable=False),
+    sa.Column("questions", sa.Integer, nullable=False),
+    sa.Column("samples", sa.Integer, nullable=False),
+    sa.Column("tokens", sa.Integer, nullable=False),
     sqlite_autoincrement=True,
 )
 
-votes = Table(
+votes = sa.Table(
     "votes",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column(
-        "question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False, index=True
-    ),
-    Column("version", String(128), nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("at", Float, nullable=False),
-    Column("kind", String(16), nullable=False, comment="as what the answers were read"),
-    Column("outcome", String(16), nullable=False),
-    Column("label", AnyText),
-    Column("share", Float, nullable=False),
-    Column("entropy", Float, nullable=False),
-    Column("counts", JSON, nullable=False),
-    Column("stop", String(16), nullable=False, comment="why there were no more samples"),
+    sa.Column("id", sa.Integer, primary_key=True),
+    _belongs_to("run_id", "runs.id", index=True),
+    _belongs_to("question_id", "questions.id", index=True),
+    sa.Column("version", sa.String(128), nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False, comment="as what the answers were read"),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("label", AnyText),
+    sa.Column("share", sa.Float, nullable=False),
+    sa.Column("entropy", sa.Float, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Column("stop", sa.String(16), nullable=False, comment="why there were no more samples"),
 )
 
-samples = Table(
+samples = sa.Table(
     "samples",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("vote_id", ForeignKey("votes.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("position", Integer, nullable=False),
-    Column("text", AnyText, nullable=False),
-    Column("answer", AnyText),
-    Column("finish", String(16), nullable=False),
-    Column("reward", Float, nullable=False),
-    Column("kept", Boolean, nullable=False),
-    Column("token_ids", LargeBinary, nullable=False, comment="int32"),
-    Column("logprobs", LargeBinary, nullable=False, comment="float32"),
+    sa.Column("id", sa.Integer, primary_key=True),
+    _belongs_to("vote_id", "votes.id", index=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("text", AnyText, nullable=False),
+    sa.Column("answer", AnyText),
+    sa.Column("finish", sa.String(16), nullable=False),
+    sa.Column("reward", sa.Float, nullable=False),
+    sa.Column("kept", sa.Boolean, nullable=False),
+    sa.Column("token_ids", sa.LargeBinary, nullable=False, comment="int32"),
+    sa.Column("logprobs", sa.LargeBinary, nullable=False, comment="float32"),
 )
 
-probes = Table(
+probes = sa.Table(
     "probes",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("body", JSON, nullable=False),
-    Column("answers", JSON, nullable=False),
-    Column("rejected", JSON, nullable=False, comment="wrong answers"),
-    Column("refuse", Boolean, comment="null says nothing of it"),
-    Column("tags", JSON, nullable=False),
-    Column("cluster", String(32), nullable=False),
-    Column("origin", String(16), nullable=False),
-    Column("added", Float, nullable=False),
-    Column("exposures", Integer, nullable=False),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("answers", sa.JSON, nullable=False),
+    sa.Column("rejected", sa.JSON, nullable=False, comment="wrong answers"),
+    sa.Column("refuse", sa.Boolean, comment="null says nothing of it"),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("cluster", sa.String(32), nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("added", sa.Float, nullable=False),
+    sa.Column("exposures", sa.Integer, nullable=False),
     sqlite_autoincrement=True,
 )
 
-comparisons = Table(
+comparisons = sa.Table(
     "comparisons",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False),
-    Column(
-        "round",
-        Integer,
-        nullable=False,
-        comment="how often the question was asked about before",
+    sa.Column("id", sa.Integer, primary_key=True),
+    _belongs_to("run_id", "runs.id", index=True),
+    _belongs_to("question_id", "questions.id"),
+    sa.Column(
+        "round", sa.Integer, nullable=False, comment="how often the question was asked about before"
     ),
-    Column("origin", String(16), nullable=False),
-    Column("text_live", AnyText, nullable=False),
-    Column("label_live", AnyText, nullable=False),
-    Column("text_candidate", AnyText, nullable=False),
-    Column("label_candidate", AnyText, nullable=False),
-    Column("at", Float, nullable=False),
-    Column("judgement", String(16)),
-    Column("judged_at", Float),
-    UniqueConstraint("question_id", "round"),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("text_live", AnyText, nullable=False),
+    sa.Column("label_live", AnyText, nullable=False),
+    sa.Column("text_candidate", AnyText, nullable=False),
+    sa.Column("label_candidate", AnyText, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("judgement", sa.String(16)),
+    sa.Column("judged_at", sa.Float),
+    sa.UniqueConstraint("question_id", "round"),
     sqlite_autoincrement=True,
 )
 
-adapters = Table(
+adapters = sa.Table(
     "adapters",
     metadata,
-    Column("name", String(128), primary_key=True),
-    Column("lineage", String(32), nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("digest", String(64), nullable=False),
-    Column("parent", String(128)),
-    Column("base_model", Text, nullable=False),
-    Column("run_id", ForeignKey("runs.id", ondelete="SET NULL")),
-    Column("rank", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("reason", Text),
-    Column("created", Float, nullable=False),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("lineage", sa.String(32), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("parent", sa.String(128)),
+    sa.Column("base_model", sa.Text, nullable=False),
+    sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="SET NULL")),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("created", sa.Float, nullable=False),
 )
 
-adapter_questions = Table(
+adapter_questions = sa.Table(
     "adapter_questions",
     metadata,
-    Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), primary_key=True),
-    Column(
-        "question_id",
-        ForeignKey("questions.id", ondelete="CASCADE"),
-        primary_key=True,
-        index=True,
-    ),
+    _belongs_to("adapter", "adapters.name", primary_key=True),
+    _belongs_to("question_id", "questions.id", primary_key=True, index=True),
 )
 
-adapter_clients = Table(
+adapter_clients = sa.Table(
     "adapter_clients",
     metadata,
-    Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), primary_key=True),
-    Column("client", String(64), primary_key=True),
+    _belongs_to("adapter", "adapters.name", primary_key=True),
+    sa.Column("client", sa.String(64), primary_key=True),
     comment="whose questions a version learned from that are no longer kept",
 )
 
-pinned = Table(
+pinned = sa.Table(
     "pinned",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("adapter", ForeignKey("adapters.name", ondelete="CASCADE"), nullable=False, index=True),
-    Column(
-        "question_id", ForeignKey("questions.id", ondelete="CASCADE"), nullable=False, index=True
-    ),
-    Column("dtype", String(16), nullable=False),
-    Column("start", Integer, nullable=False),
-    Column("token_ids", LargeBinary, nullable=False, comment="int32"),
-    Column("own", LargeBinary, nullable=False, comment="float32"),
-    Column("base", LargeBinary, nullable=False, comment="float32"),
-    Column("parent", LargeBinary, comment="float32"),
+    sa.Column("id", sa.Integer, primary_key=True),
+    _belongs_to("adapter", "adapters.name", index=True),
+    _belongs_to("question_id", "questions.id", index=True),
+    sa.Column("dtype", sa.String(16), nullable=False),
+    sa.Column("start", sa.Integer, nullable=False),
+    sa.Column("token_ids", sa.LargeBinary, nullable=False, comment="int32"),
+    sa.Column("own", sa.LargeBinary, nullable=False, comment="float32"),
+    sa.Column("base", sa.LargeBinary, nullable=False, comment="float32"),
+    sa.Column("parent", sa.LargeBinary, comment="float32"),
 )
 
-verdicts = Table(
+verdicts = sa.Table(
     "verdicts",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("adapter", String(128)),
-    Column("against", String(128), nullable=False),
-    Column("verdict", String(16), nullable=False),
-    Column("evidence", JSON, nullable=False),
-    Column("at", Float, nullable=False),
+    sa.Column("id", sa.Integer, primary_key=True),
+    _belongs_to("run_id", "runs.id", index=True),
+    sa.Column("adapter", sa.String(128)),
+    sa.Column("against", sa.String(128), nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
 )
 
-mentions = Table(
+mentions = sa.Table(
     "mentions",
     metadata,
-    Column("hash", String(64), primary_key=True),
-    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.Column("hash", sa.String(64), primary_key=True),
+    _belongs_to("run_id", "runs.id", primary_key=True, index=True),
     comment="questions that a run was started with or that its verdicts quote",
 )
 
-wanted = Table(
+wanted = sa.Table(
     "wanted",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("adapter", String(128), comment="null is the base model"),
-    Column("author", String(32), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("at", Float, nullable=False),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("adapter", sa.String(128), comment="null is the base model"),
+    sa.Column("author", sa.String(32), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
 )
 
-serving = Table(
+serving = sa.Table(
     "serving",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("adapter", String(128), comment="null is the base model"),
-    Column("reason", Text, nullable=False),
-    Column("at", Float, nullable=False),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("adapter", sa.String(128), comment="null is the base model"),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
 )
 
-shadow = Table(
+shadow = sa.Table(
     "shadow",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("live", String(128), nullable=False),
-    Column("other", String(128), comment="null is the base model"),
-    Column("at", Float, nullable=False),
-    Column("differences", JSON, nullable=False),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("live", sa.String(128), nullable=False),
+    sa.Column("other", sa.String(128), comment="null is the base model"),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("differences", sa.JSON, nullable=False),
     sqlite_autoincrement=True,
 )
 
-measurements = Table(
+measurements = sa.Table(
     "measurements",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("version", String(128), comment="null is the base model"),
-    Column("at", Float, nullable=False),
-    Column("numbers", JSON, nullable=False),
-    Index("ix_measurements_newest", "kind", "version", "id"),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("version", sa.String(128), comment="null is the base model"),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("numbers", sa.JSON, nullable=False),
+    sa.Index("ix_measurements_newest", "kind", "version", "id"),
     sqlite_autoincrement=True,
 )
 
-observations = Table(
+observations = sa.Table(
     "observations",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("kind", String(16), nullable=False),
-    Column("at", Float, nullable=False),
-    Column("numbers", JSON, nullable=False),
+    sa.Column("id", sa.Integer, primary_key=True),
+    _belongs_to("run_id", "runs.id", index=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("numbers", sa.JSON, nullable=False),
 )

@@ -4,18 +4,14 @@ migrated to another."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from ttrl.files import fsync, hand_over, stamp
 from ttrl.store.backends import copy_file
-
-if TYPE_CHECKING:
-    from alembic.config import Config
+from ttrl.store.schema import metadata
 
 DIRECTORY = Path(__file__).parent
-TABLE = sa.table("alembic_version", sa.column("version_num", sa.String))
 PART = "store.part"
 KEPT = 3
 """Copies from before a migration that are kept."""
@@ -23,27 +19,32 @@ KEPT = 3
 
 def revision_of(connection: sa.Connection) -> str | None:
     """Return the revision that a store has; None before the first."""
-    if not sa.inspect(connection).has_table(TABLE.name):
-        return None
-    revision: str | None = connection.scalar(sa.select(TABLE.c.version_num))
-    return revision
+    from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def known() -> list[str]:
     """Return every revision that this ttrl knows, newest first."""
     from alembic.script import ScriptDirectory
 
-    scripts = ScriptDirectory.from_config(_config())
-    return [script.revision for script in scripts.walk_revisions()]
+    return [script.revision for script in ScriptDirectory(str(DIRECTORY)).walk_revisions()]
 
 
 def upgrade(connection: sa.Connection, revision: str) -> None:
-    """Migrate to a revision, in the transaction that is under way."""
+    """Migrate to the newest revision, in the transaction that is under way. A new store gets all
+    tables as they are now, and runs no revision (Alembic's cookbook, "Building an Up to Date
+    Database from Scratch")."""
     from alembic import command
+    from alembic.config import Config
 
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(DIRECTORY))
+    if revision_of(connection) is None:
+        metadata.create_all(connection, checkfirst=False)
+        command.stamp(config, revision)
+    else:
+        command.upgrade(config, revision)
 
 
 def copy_before(source: Path, directory: Path, revision: str, at: float) -> Path:
@@ -66,15 +67,5 @@ def copy_before(source: Path, directory: Path, revision: str, at: float) -> Path
 def copies(directory: Path) -> list[Path]:
     """Return the copies from before migrations, newest first."""
     return sorted(
-        directory.glob("store-*.sqlite"),
-        key=lambda path: path.stem.rpartition("-")[2],
-        reverse=True,
+        directory.glob("store-*.sqlite"), key=lambda path: path.stem.split("-")[-1], reverse=True
     )
-
-
-def _config() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(DIRECTORY))
-    return config
