@@ -2,7 +2,7 @@
 
 Simulated installations, without a model. A pool of questions is all the traffic there is; each
 version has a distribution of answers to each, so that its true accuracy is known. Gate after gate,
-some questions stand for the traffic, `ttrl.evaluation.labelling` draws those that an operator is
+some questions stand for the traffic, `ttrl.evaluation.probes` draws those that an operator is
 asked about, the operator judges, and what is known is kept as the product keeps it; the candidate
 then serves, and other answers come to be given. After 20, 40 and 80 drawn questions
 `ttrl.evaluation.estimates` measures the version that serves.
@@ -42,9 +42,11 @@ from ttrl.answers import AnswerKind, Reader
 from ttrl.evaluation import estimates as quality
 from ttrl.evaluation.estimates import Estimate
 from ttrl.evaluation.evidence import Answered
-from ttrl.evaluation.labelling import (
+from ttrl.evaluation.probes import (
     Judged,
+    Label,
     Pair,
+    ProbeOrigin,
     Side,
     Told,
     Undecided,
@@ -52,7 +54,6 @@ from ttrl.evaluation.labelling import (
     to_judge,
     to_judge_again,
 )
-from ttrl.evaluation.probes import Label, ProbeOrigin
 from ttrl.questions.question import from_prompt
 
 RIGHT = "right"

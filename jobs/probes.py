@@ -14,8 +14,18 @@ from typing import Any
 from jobs.candidate import checkpoint_steps
 from ttrl.config import Config, GateConfig
 from ttrl.evaluation.evidence import Probe, budget, labels_for
-from ttrl.evaluation.labelling import Pair, Side, Told, Undecided, draw, to_judge, to_judge_again
-from ttrl.evaluation.probes import Apart, LabelledProbe, ProbeOrigin
+from ttrl.evaluation.probes import (
+    Apart,
+    LabelledProbe,
+    Pair,
+    ProbeOrigin,
+    Side,
+    Told,
+    Undecided,
+    draw,
+    to_judge,
+    to_judge_again,
+)
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Regime, Usage, evaluated
 from ttrl.store import Store

@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from serve.cli import main
 from ttrl.config import GateConfig
 from ttrl.evaluation.evidence import Answered, Probe, budget
-from ttrl.evaluation.labelling import Pair, Side
-from ttrl.evaluation.probes import ProbeOrigin
+from ttrl.evaluation.probes import Pair, ProbeOrigin, Side
 
 SETTINGS = GateConfig()
 

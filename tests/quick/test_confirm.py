@@ -12,7 +12,7 @@ from tests.judging import FIRST, PAIR, SETTINGS, label_command, probes
 from tests.stores import both_stores, held_out
 from ttrl.config import ShipPolicy
 from ttrl.evaluation.gate import judge
-from ttrl.evaluation.labelling import Judged, Side
+from ttrl.evaluation.probes import Judged, Side
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import Trigger
 

@@ -17,9 +17,12 @@ from ttrl.answers import AnswerKind, Reader
 from ttrl.config import Config, GateConfig
 from ttrl.engine.samples import Finish, Sample
 from ttrl.evaluation.evidence import Answered, Probe
-from ttrl.evaluation.labelling import (
+from ttrl.evaluation.probes import (
     Judged,
+    Label,
+    LabelledProbe,
     Pair,
+    ProbeOrigin,
     Side,
     Told,
     Undecided,
@@ -27,7 +30,6 @@ from ttrl.evaluation.labelling import (
     to_judge,
     to_judge_again,
 )
-from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.questions.regime import Usage
 from ttrl.store.questions import Recorded

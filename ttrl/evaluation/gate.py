@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import chain
 from typing import Any
 
 from ttrl.config import GateConfig, ShipPolicy
@@ -29,7 +28,6 @@ from ttrl.evaluation.evidence import (
     differences,
     e_value,
     labels_needed,
-    pairs,
 )
 
 WORST = 10
@@ -74,7 +72,6 @@ class Outcome(StrEnum):
     """What a check says."""
 
     PASSED = "passed"
-    """Nothing against the candidate."""
     FAILED = "failed"
     """Labels prove a loss, or the model has collapsed."""
     UNPROVEN = "unproven"
@@ -92,26 +89,24 @@ class Check:
     tag: str | None = None
 
 
-def run_checks(probes: Sequence[Probe], settings: GateConfig, drift: Drift) -> list[Check]:
-    """Run all checks that these probes allow."""
-    labelled = [probe for probe in probes if probe.labelled]
-    return list(
-        chain(
-            _labels(labelled, settings) if labelled else (),
-            _without_labels(probes, settings) if probes else (),
-            _distances(settings, drift),
-        )
-    )
-
-
 def accuracy(probe: Probe) -> Pair | None:
     """The shares of correct answers of live version and candidate."""
     return (probe.live.accuracy, probe.candidate.accuracy) if probe.labelled else None
 
 
-def _agreement(probe: Probe) -> Pair | None:
-    """How far live version and candidate agree with themselves."""
-    return probe.live.vote.share, probe.candidate.vote.share
+def to_base(probe: Probe) -> Pair | None:
+    """The same of base model and candidate."""
+    return probe.base.accuracy, probe.candidate.accuracy
+
+
+def reach(probe: Probe) -> Pair | None:
+    """Whether live version and candidate have a correct answer among all."""
+    return probe.live.reached, probe.candidate.reached
+
+
+def kept_right(probe: Probe) -> Pair | None:
+    """Whether the candidate's majority answer is correct, where the live version's is."""
+    return (1.0, float(probe.candidate.majority_right)) if probe.live.majority_right else None
 
 
 def greedy(probe: Probe) -> Pair | None:
@@ -127,37 +122,21 @@ def beyond_greedy(probe: Probe) -> Pair | None:
     return None if before is None else (float(before), probe.candidate.accuracy)
 
 
-def _accuracy_to_base(probe: Probe) -> Pair | None:
-    return probe.base.accuracy, probe.candidate.accuracy
-
-
-def _reach(probe: Probe) -> Pair | None:
-    return probe.live.reached, probe.candidate.reached
-
-
-def _kept_right(probe: Probe) -> Pair | None:
-    return (1.0, float(probe.candidate.majority_right)) if probe.live.majority_right else None
-
-
-def _readable(probe: Probe) -> Pair | None:
-    return probe.live.readable, probe.candidate.readable
-
-
-def _labels(labelled: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
+def _by_labels(labelled: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
     yield _loss(Rule.ACCURACY, labelled, accuracy)
     if any(probe.base is not probe.live for probe in labelled):
-        yield _loss(Rule.BASE, labelled, _accuracy_to_base, settings.base_margin, prove=True)
+        yield _loss(Rule.BASE, labelled, to_base, settings.base_margin, prove=True)
     for tag in sorted({tag for probe in labelled for tag in probe.tags}):
         of_tag = [probe for probe in labelled if tag in probe.tags]
         prove = tag in settings.proven_tags
-        yield _loss(Rule.TAG, of_tag, _accuracy_to_base, settings.tag_margin, tag, prove=prove)
-    reach = compare(labelled, _reach)
-    lost = (-each for each in differences(pairs(labelled, _reach)))
+        yield _loss(Rule.TAG, of_tag, to_base, settings.tag_margin, tag, prove=prove)
+    reached = compare(labelled, reach)
+    lost = (-each for each in differences(labelled, reach))
     proven = e_value(lost, above=settings.reach) >= CONDEMNING
     # A human weighs it against what was gained.
     outcome = Outcome.UNPROVEN if proven else Outcome.PASSED
-    yield Check(Rule.REACH, outcome, f"{Rule.REACH}: {reach}", reach)
-    for rule, value in ((Rule.GREEDY, greedy), (Rule.KEPT_RIGHT, _kept_right)):
+    yield Check(Rule.REACH, outcome, f"{Rule.REACH}: {reached}", reached)
+    for rule, value in ((Rule.GREEDY, greedy), (Rule.KEPT_RIGHT, kept_right)):
         if compared := compare(labelled, value):
             yield Check(rule, Outcome.PASSED, f"{rule}: {compared}", compared)
 
@@ -176,7 +155,7 @@ def _loss(
     loss is smaller than the margin: no loss among few probes says little."""
     compared = compare(probes, value)
     assert compared is not None
-    found = differences(pairs(probes, value))
+    found = differences(probes, value)
     words = f"{rule}{f' {tag}' if tag else ''}: {compared}"
     loss = e_value((-each for each in found), above=margin)
     if loss >= CONVINCING:
@@ -194,7 +173,8 @@ def _loss(
 
 
 def _without_labels(probes: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
-    readable, agreed = compare(probes, _readable), compare(probes, _agreement)
+    readable = compare(probes, lambda probe: (probe.live.readable, probe.candidate.readable))
+    agreed = compare(probes, lambda probe: (probe.live.vote.share, probe.candidate.vote.share))
     assert readable is not None
     assert agreed is not None
     outcome = Outcome.PASSED
@@ -221,7 +201,7 @@ def _variety(probes: Sequence[Probe]) -> Check:
     """
     before, after = (
         Counter(side.vote.label for side in sides if side.vote.label is not None)
-        for sides in zip(*((probe.live, probe.candidate) for probe in probes), strict=True)
+        for sides in ([p.live for p in probes], [p.candidate for p in probes])
     )
     halved = bool(after) and _entropy(after) < _entropy(before) / 2
     outcome = Outcome.PASSED
@@ -229,9 +209,7 @@ def _variety(probes: Sequence[Probe]) -> Check:
         (top, _), *_ = after.most_common(1)
 
         def says_it(probe: Probe) -> Pair:
-            sides = (probe.live, probe.candidate)
-            one, other = (float(side.vote.label == top) for side in sides)
-            return one, other
+            return float(probe.live.vote.label == top), float(probe.candidate.vote.label == top)
 
         spread = compare(probes, says_it)
         assert spread is not None
@@ -284,17 +262,14 @@ class Certainty:
 
     @property
     def proves(self) -> bool:
-        """Whether the evidence is what the gate asked for."""
         return self.e >= self.threshold
 
     def __str__(self) -> str:
         if self.proves:
             return f"proven by {self.labels} labels (e-value {self.e:.3g} of {self.threshold:.3g})"
         if self.needed is None:
-            return (
-                f"not proven better: {self.labels} labels; more labels like these would not "
-                f"prove it"
-            )
+            labels = f"{self.labels} labels; more labels like these would not prove it"
+            return f"not proven better: {labels}"
         return f"not proven better yet: {self.labels} labels, about {self.needed} needed"
 
 
@@ -324,13 +299,11 @@ class Judgement:
 
     def ships(self, policy: ShipPolicy) -> bool:
         """Whether the operator's policy lets it serve."""
-        enough = {Verdict.BETTER}
-        if policy is ShipPolicy.SHARPER:
-            enough.add(Verdict.SHARPER)
-        return self.verdict in enough
+        sharper = self.verdict is Verdict.SHARPER and policy is ShipPolicy.SHARPER
+        return self.verdict is Verdict.BETTER or sharper
 
     def numbers(self) -> dict[str, Any]:
-        """Everything but the verdict, for the store."""
+        """Return everything but the verdict, for the store."""
         return {key: value for key, value in asdict(self).items() if key != "verdict"}
 
 
@@ -344,11 +317,28 @@ def judge(
     """Judge a candidate. Where labels speak, labels decide; without them the model's own consensus
     may say `sharper`, never `better` (what it was trained towards and what judges it have the same
     author), and only a collapse says `worse`."""
-    checks = tuple(run_checks(probes, settings, drift or Drift()))
-    found = differences(pairs(probes, accuracy))
+    labelled = [probe for probe in probes if probe.labelled]
+    checks = (
+        *(_by_labels(labelled, settings) if labelled else ()),
+        *(_without_labels(probes, settings) if probes else ()),
+        *_distances(settings, drift or Drift()),
+    )
+    found = differences(labelled, accuracy)
     certainty = _certainty(len(found), e_value(found), budget) if found else None
     verdict, reason = _decide(probes, settings, checks, certainty, staleness)
-    return Judgement(verdict, reason, certainty, checks, _worst(probes), len(probes), staleness)
+    changes = (
+        Change(
+            probe.key,
+            probe.live.vote.label,
+            probe.candidate.vote.label,
+            probe.live.accuracy,
+            probe.candidate.accuracy,
+        )
+        for probe in labelled
+        if probe.candidate.accuracy < probe.live.accuracy
+    )
+    worst = sorted(changes, key=lambda change: change.right_after - change.right_before)[:WORST]
+    return Judgement(verdict, reason, certainty, checks, tuple(worst), len(probes), staleness)
 
 
 def confirm(worth: Sequence[float], budget: Budget) -> Certainty:
@@ -393,7 +383,7 @@ def _decide(
     if certainty and certainty.proves and labelled and labelled.probes >= settings.min_probes:
         if doubts := words(Outcome.UNPROVEN, BY_LABELS):
             return Verdict.UNPROVEN, doubts
-        at_zero = [differences(pairs(probes, each)) for each in (greedy, beyond_greedy)]
+        at_zero = [differences(probes, each) for each in (greedy, beyond_greedy)]
         if at_zero[0] and max(map(e_value, at_zero)) <= 1:
             return Verdict.SHARPER, (
                 f"labelled probes: {labelled}, as users sample; at temperature 0: "
@@ -414,18 +404,3 @@ def _decide(
     if agreed and agreed.low > 0:
         return Verdict.SHARPER, f"{Rule.AGREEMENT}: {agreed}{doubt}"
     return Verdict.UNPROVEN, f"{Rule.AGREEMENT}: {agreed}, which may be chance{doubt}"
-
-
-def _worst(probes: Sequence[Probe]) -> tuple[Change, ...]:
-    changes = [
-        Change(
-            probe.key,
-            probe.live.vote.label,
-            probe.candidate.vote.label,
-            probe.live.accuracy,
-            probe.candidate.accuracy,
-        )
-        for probe in probes
-        if probe.labelled and probe.candidate.accuracy < probe.live.accuracy
-    ]
-    return tuple(sorted(changes, key=lambda c: c.right_after - c.right_before)[:WORST])

@@ -9,8 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.evaluation.labelling import Judged, Pair, Side
-from ttrl.evaluation.probes import Label, ProbeOrigin
+from ttrl.evaluation.probes import Judged, Label, Pair, ProbeOrigin, Side
 from ttrl.questions.question import Question
 from ttrl.store.database import Database, chunks
 from ttrl.store.probes import row_of
