@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
@@ -134,13 +134,12 @@ class Watch:
         )
 
     def _visit(self, step: int, group: Group) -> Visit:
-        vote, samples = group.vote, group.drawn.samples
-        key = group.question.id
+        vote, samples, key = group.vote, group.drawn.samples, group.question.id
         first, before = self._first.get(key), self._last.get(key)
         label = None
         if vote.label is not None:
             text = group.question.question.text
-            own = None if before is None else before.label
+            own = before.label if before else None
             label = self._labels.number(_Label(vote.label, vote.kind, text), own)
         sure = label is not None and decided([votes for _, votes in vote.counts], SURE)
         ended = [len(each.token_ids) for each in samples if each.finish is not Finish.LENGTH]
@@ -151,19 +150,14 @@ class Watch:
             share=vote.share,
             unreadable=1 - _readable(group) / len(samples),
             length=fmean(ended) if ended else None,
+            first_unreadable=first.unreadable if first else None,
+            first_length=first.length if first else None,
+            last_step=before.step if before else None,
+            last_label=before.label if before else None,
+            last_share=before.share if before else None,
+            changed=label != before.label if before and sure and before.sure else None,
         )
-        if first is None:
-            self._first[key] = visit
-        else:
-            visit = replace(visit, first_unreadable=first.unreadable, first_length=first.length)
-        if before is not None:
-            visit = replace(
-                visit,
-                last_step=before.step,
-                last_label=before.label,
-                last_share=before.share,
-                changed=label != before.label if sure and before.sure else None,
-            )
+        self._first.setdefault(key, visit)
         if label is not None:
             self._last[key] = visit
         return visit
