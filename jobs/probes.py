@@ -1,19 +1,20 @@
-"""The evaluation set: which probes a version is asked, what that costs, and what the operator is
-asked to judge."""
+"""The evaluation set: which probes a version is asked, what that costs, what the operator is asked
+to judge, and what the judgements since make of held versions."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
 from jobs.candidate import checkpoint_steps
 from ttrl.config import Config, GateConfig
+from ttrl.evaluation import gate
 from ttrl.evaluation.evidence import Probe, budget, labels_for
+from ttrl.evaluation.gate import BY_LABELS, Certainty, Outcome, Rule, Verdict
 from ttrl.evaluation.probes import (
     Apart,
     LabelledProbe,
@@ -29,8 +30,10 @@ from ttrl.evaluation.probes import (
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Regime, Usage, evaluated
 from ttrl.store import Store
+from ttrl.store.adapters import AdapterState, Author
 from ttrl.store.comparisons import History
 from ttrl.store.questions import StoredQuestion
+from ttrl.store.runs import StoredVerdict
 
 CORE = 0.25
 """Share of a cohort that stays, so that one night can be compared with any other."""
@@ -52,25 +55,19 @@ def cohort(
     POOL times as many one in POOL. A question that comes in later has its turn in the next period,
     unless there are too few.
     """
-    each = _one_a_cluster(held_out)
-    core, rest = each[: round(CORE * size)], each[round(CORE * size) :]
-    turn = int(now // period)
-    before = [row for row in rest if row.first_seen < turn * period]
-    pool = before[-POOL * (size - len(core)) :]
-    drawn = sorted(pool, key=lambda row: _place(row, turn, key))
-    return [*core, *drawn, *rest[len(before) :]][:size]
-
-
-def _one_a_cluster(held_out: Iterable[StoredQuestion]) -> Sequence[StoredQuestion]:
-    """The longest-standing first."""
     first: dict[str, StoredQuestion] = {}
     for row in sorted(held_out, key=lambda row: (row.first_seen, row.id)):
         first.setdefault(row.question.cluster, row)
-    return list(first.values())
+    each, most = list(first.values()), round(CORE * size)
+    core, rest = each[:most], each[most:]
+    turn = int(now // period)
+    before = [row for row in rest if row.first_seen < turn * period]
+    pool = before[-POOL * (size - len(core)) :]
 
+    def place(row: StoredQuestion) -> bytes:
+        return hmac.digest(key, f"{turn} {row.question.hash}".encode(), "sha256")
 
-def _place(row: StoredQuestion, turn: int, key: bytes) -> bytes:
-    return hmac.digest(key, f"{turn} {row.question.hash}".encode(), "sha256")
+    return [*core, *sorted(pool, key=place), *rest[len(before) :]][:size]
 
 
 @dataclass(frozen=True)
@@ -103,11 +100,6 @@ class Compared:
 def regime_of(question: Question, usage: Usage, config: Config) -> Regime:
     """Return how a question is evaluated."""
     return evaluated(question.hash, question.sampling, usage, max_tokens=config.vote.longest)
-
-
-def known(labelled: Iterable[LabelledProbe], traffic: Collection[str] = ()) -> list[Item]:
-    """Labelled probes as questions; `traffic` has the hashes of those that stand for it."""
-    return [Item(row.id, row.question, row, row.question.hash in traffic) for row in labelled]
 
 
 @dataclass(frozen=True)
@@ -184,10 +176,10 @@ def traffic(
 def to_ask(store: Store, settings: GateConfig) -> list[Item]:
     """Every labelled probe, and the others that stand for the traffic at present."""
     labelled = store.probes.labelled()
-    hashes = {row.question.hash for row in _standing(store, settings, labelled)}
+    standing = {row.question.hash for row in _standing(store, settings, labelled)}
     others = traffic(store, settings, labelled)
     return [
-        *known(labelled, hashes),
+        *(Item(row.id, row.question, row, row.question.hash in standing) for row in labelled),
         *(Item(row.id, row.question, traffic=True) for row in others),
     ]
 
@@ -263,7 +255,59 @@ def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[U
             yield Undecided(seen.question_id, seen.rounds, Side(text, answer))
 
 
-def random_place(run_id: int, asked: Item) -> tuple[bytes, str]:
-    """Return where a probe stands in this run's random order, near-duplicates side by side."""
-    told = f"{run_id} {asked.question.cluster}".encode()
-    return hashlib.sha256(told).digest(), asked.question.hash
+@dataclass(frozen=True)
+class Confirmation:
+    """A held version, what is sure of it by now, and why it does not serve for that all the same;
+    empty when it is wanted from now on."""
+
+    adapter: str
+    run_id: int
+    certainty: Certainty
+    but: str
+
+
+def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
+    """Look at every held version whose answers were judged since its gate; want those that are
+    `better` by these judgements."""
+    found = []
+    for row in store.adapters.all():
+        if row.state is not AdapterState.HELD or row.run_id is None:
+            continue
+        verdict, worth = store.runs.verdict(row.run_id), store.comparisons.worth(row.run_id)
+        if verdict is None or not worth:
+            continue
+        first = store.comparisons.first_judged(row.run_id)
+        past = [at for at in store.runs.labelled_gates() if at < first]
+        certainty = gate.confirm(worth, budget(past, first, settings))
+        but = _objection(store, verdict, certainty)
+        if not but:
+            reason = f"{Verdict.BETTER}: answers judged by hand: {certainty}"
+            evidence = {**verdict.evidence, "certainty": asdict(certainty), "reason": reason}
+            store.runs.add_verdict(
+                {
+                    "run_id": row.run_id,
+                    "adapter": row.name,
+                    "against": verdict.against,
+                    "verdict": Verdict.BETTER,
+                    "evidence": evidence,
+                }
+            )
+            store.adapters.want(row.name, author=Author.LABELS, reason=reason)
+        found.append(Confirmation(row.name, row.run_id, certainty, but))
+    return found
+
+
+def _objection(store: Store, verdict: StoredVerdict, certainty: Certainty) -> str:
+    """What labels say against it. What only shows without labels (length, distance) is no
+    objection once labels prove it better."""
+    if not certainty.proves:
+        return str(certainty)
+    live, versions = store.adapters.serving().adapter, {row.name for row in store.adapters.all()}
+    if live != (verdict.against if verdict.against in versions else None):
+        return f"it was compared with {verdict.against}, which is no longer live"
+    checks = [check for check in verdict.evidence["checks"] if check["rule"] in BY_LABELS]
+    if doubts := [check["words"] for check in checks if check["outcome"] != Outcome.PASSED]:
+        return "; ".join(doubts)
+    if live and not any(check["rule"] == Rule.BASE for check in checks):
+        return "no labelled probes show that it is not worse than the base"
+    return ""

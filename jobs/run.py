@@ -31,7 +31,7 @@ from jobs import process, selection
 from jobs.candidate import Candidate, checkpoint_steps
 from jobs.evaluation import Evaluation
 from jobs.probes import Compared, apart, to_label
-from jobs.sampling import MeaningRefused, known_answers, reader_for, sized
+from jobs.process import MeaningRefused, known_answers, reader_for, sized
 from jobs.selection import Descent
 from ttrl import rewards
 from ttrl.adapters import versions

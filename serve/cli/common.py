@@ -125,7 +125,7 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 
 def known_failures() -> tuple[type[Exception], ...]:
     """What ends a command with its message as a sentence."""
-    from jobs.sampling import MeaningRefused
+    from jobs.process import MeaningRefused
     from serve.demo import DemoFailed
     from serve.gateway.keys import KeysUnreadable
     from serve.gateway.server import PortInUse
