@@ -48,7 +48,6 @@ from ttrl.evaluation.probes import (
     Pair,
     ProbeOrigin,
     Side,
-    Told,
     Undecided,
     draw,
     to_judge,
@@ -238,7 +237,7 @@ class Installation:
         for each in at_random & self.known.keys():
             self.known[each].origin = ProbeOrigin.RANDOM
         told = [
-            Told(each, *self._texts(each, number), *self._texts(each, number + 1))
+            (each, self._shown(each, number), self._shown(each, number + 1))
             for each in cohort
             if each not in self.known
         ]
@@ -246,9 +245,9 @@ class Installation:
         for pair in [*to_judge(told, at_random, seed=seed), *again]:
             self._judge(pair)
 
-    def _texts(self, question: int, version: int) -> tuple[list[str], list[str | None]]:
-        said = self.say(question, version)
-        return [each or "" for each in said], said
+    def _shown(self, question: int, version: int) -> Answered:
+        said = tuple(self.say(question, version))
+        return Answered(said, texts=tuple(each or "" for each in said))
 
     def _undecided(self, version: int) -> Iterator[Undecided]:
         for question, known in self.known.items():

@@ -43,7 +43,6 @@ class Candidate:
 
     @property
     def directory(self) -> Path:
-        """Where the present weights are."""
         return self.scratch / self.version
 
     @property

@@ -221,6 +221,7 @@ class Asker:
                     fmean(stance(text) is Stance.DECLINES for text in said),
                     at_zero,
                     rejected,
+                    tuple(said),
                 )
             )
         return found
@@ -305,7 +306,7 @@ class Evaluation:
             *bases, live, last = self._asker.read(item, *answers)
             base, tags = bases[0] if bases else live, item.label.tags if item.label else ()
             probe = Probe(item.question.hash, item.question.cluster, base, live, last, tags)
-            compared.append(Compared(item, probe, answers[-2].texts, answers[-1].texts))
+            compared.append(Compared(item, probe))
         return compared
 
     def drift(self, pinned: Sequence[Pinned], candidate: Candidate) -> Drift:
@@ -337,7 +338,6 @@ class Evaluation:
             return found
 
     def staleness(self) -> Staleness | None:
-        """Whether the labelled probes look like the newest questions; None: too few of either."""
         return staleness_of(self._store, self._judging)
 
     def qualities(
@@ -358,7 +358,6 @@ class Evaluation:
         )
 
     def _expose(self, seen: Sequence[Item]) -> None:
-        """Count that a gate has seen these."""
         self._store.holdout.expose([each.id for each in seen if each.label is None])
         self._store.probes.expose([each.id for each in seen if each.label is not None])
 

@@ -228,7 +228,6 @@ def assess(
 
 
 def main() -> int:
-    """The process: arguments say where, standard input says how."""
     parser = argparse.ArgumentParser(prog="python -m jobs.measure")
     parser.add_argument("--engine-url", required=True)
     parser.add_argument("what", nargs="+", type=Kind, choices=WHAT)

@@ -13,7 +13,7 @@ from typing import Any
 from jobs.candidate import checkpoint_steps
 from ttrl.config import Config, GateConfig
 from ttrl.evaluation import gate
-from ttrl.evaluation.evidence import Probe, budget, labels_for
+from ttrl.evaluation.evidence import Probe, labels_for, threshold_at
 from ttrl.evaluation.gate import BY_LABELS, Certainty, Outcome, Rule, Verdict
 from ttrl.evaluation.probes import (
     Apart,
@@ -21,7 +21,6 @@ from ttrl.evaluation.probes import (
     Pair,
     ProbeOrigin,
     Side,
-    Told,
     Undecided,
     draw,
     to_judge,
@@ -89,16 +88,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Compared:
-    """A probe as the gate sees it, and the whole texts of live version and candidate."""
+    """A probe and what the gate sees of it."""
 
     item: Item
     probe: Probe
-    live: Sequence[str]
-    candidate: Sequence[str]
 
 
 def regime_of(question: Question, usage: Usage, config: Config) -> Regime:
-    """Return how a question is evaluated."""
     return evaluated(question.hash, question.sampling, usage, max_tokens=config.vote.longest)
 
 
@@ -153,7 +149,7 @@ def outlook(store: Store, settings: GateConfig) -> dict[str, Any]:
     and about how many prove candidates that answer 5, 10 or 20% more of the questions correctly,
     and lose none, in nine of ten gates."""
     labels = len({probe.cluster for probe in store.probes.labelled() if probe.decides})
-    threshold = budget(store.runs.labelled_gates(), time.time(), settings).threshold
+    threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
     needed = {}
     for points in (20, 10, 5):
         total = judging = labels_for(points / 100, threshold)
@@ -174,7 +170,6 @@ def traffic(
 
 
 def to_ask(store: Store, settings: GateConfig) -> list[Item]:
-    """Every labelled probe, and the others that stand for the traffic at present."""
     labelled = store.probes.labelled()
     standing = {row.question.hash for row in _standing(store, settings, labelled)}
     others = traffic(store, settings, labelled)
@@ -222,21 +217,15 @@ def to_label(
     missing = settings.random_labels - store.comparisons.drawn_since(since)
     at_random = draw(fresh, missing, seed=run_id)
     store.comparisons.mark_random(at_random & {seen.question_id for seen in history.values()})
-    told = [
-        Told(
-            each.item.id,
-            each.live,
-            each.probe.live.answers,
-            each.candidate,
-            each.probe.candidate.answers,
-        )
+    answered = [
+        (each.item.id, each.probe.live, each.probe.candidate)
         for each in compared
         if each.item.label is None and each.item.question.hash not in history
     ]
     again = settings.random_labels - store.comparisons.drawn_since(since, again=True)
     undecided = [one for each in compared for one in _undecided(each, history)]
     return [
-        *to_judge(told, at_random, seed=run_id),
+        *to_judge(answered, at_random, seed=run_id),
         *to_judge_again(undecided, again, seed=run_id),
     ]
 
@@ -250,7 +239,7 @@ def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[U
         return
     if seen.origin is not ProbeOrigin.RANDOM or seen.waiting or seen.skipped:
         return
-    for text, answer, rejected in zip(compared.live, live.answers, live.rejected, strict=True):
+    for text, answer, rejected in zip(live.texts, live.answers, live.rejected, strict=True):
         if answer is not None and not rejected:
             yield Undecided(seen.question_id, seen.rounds, Side(text, answer))
 
@@ -278,7 +267,7 @@ def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
             continue
         first = store.comparisons.first_judged(row.run_id)
         past = [at for at in store.runs.labelled_gates() if at < first]
-        certainty = gate.confirm(worth, budget(past, first, settings))
+        certainty = gate.confirm(worth, threshold_at(first, past, settings))
         but = _objection(store, verdict, certainty)
         if not but:
             reason = f"{Verdict.BETTER}: answers judged by hand: {certainty}"

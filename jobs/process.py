@@ -45,7 +45,6 @@ def configure(run: int | None = None) -> Config:
 
 
 def engine_client(config: Config, url: str) -> EngineClient:
-    """Return a client of the engine at `url` with the configured patience."""
     return EngineClient(
         url,
         api_key=config.engine.api_key,

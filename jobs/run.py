@@ -46,7 +46,7 @@ from ttrl.engine.proof import Pin
 from ttrl.evaluation import gate
 from ttrl.evaluation.drift import Drift
 from ttrl.evaluation.estimates import Quality
-from ttrl.evaluation.evidence import budget
+from ttrl.evaluation.evidence import threshold_at
 from ttrl.evaluation.gate import Judgement, Verdict
 from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
@@ -257,7 +257,6 @@ class Run:
         roller: Roller,
         pacer: Pacer,
     ) -> None:
-        """Take what training needs."""
         update = self.config.update
         passes = update.passes if update.steps is None else None
         self.rounds = Rounds(questions, seed=update.seed, passes=passes)
@@ -465,7 +464,6 @@ class Run:
     # Evaluate, gate, publish
 
     def trusted_steps(self) -> list[int]:
-        """The steps whose weights were kept and are trusted by the run's monitor."""
         return [step for step in self.candidate.steps if step <= self.ruling.trusted]
 
     def pins(self) -> Sequence[Pin]:
@@ -486,9 +484,9 @@ class Run:
         it found. Return the candidate's quality as well, which has no name yet."""
         store, settings = self.store, self.config.gate
         probes = [each.probe for each in compared]
-        allowed = budget(store.runs.labelled_gates(), time.time(), settings)
+        threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
         looked = evaluation.staleness()
-        judgement = gate.judge(probes, settings, allowed, drift, looked)
+        judgement = gate.judge(probes, settings, threshold, drift, looked)
         evidence = judgement.numbers()
         store.runs.add_verdict(
             {
@@ -593,7 +591,6 @@ class Tally:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
-        """Say what an operator should know of a run that went through; may be empty."""
         return "; ".join(filter(None, (self._cut_off(max_tokens), self._left_out())))
 
     def nothing(self, max_tokens: int) -> str:
@@ -634,7 +631,6 @@ def _with_remarks(reason: str, *remarks: str) -> str:
 
 
 def scratch(config: Config, run_id: int) -> Path:
-    """Where a run keeps its candidates."""
     return config.state_dir / "runs" / str(run_id)
 
 
@@ -663,7 +659,6 @@ def sweep(config: Config, store: Store) -> None:
 
 
 def main() -> int:
-    """The process: arguments say where, standard input says how."""
     parser = argparse.ArgumentParser(prog="python -m jobs.run")
     parser.add_argument("--run", type=int, required=True)
     parser.add_argument("--engine-url", required=True)

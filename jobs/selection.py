@@ -179,7 +179,6 @@ def candidates(config: Config, store: Store, descent: Descent) -> list[StoredQue
 def select(
     config: Config, store: Store, descent: Descent, found: Sequence[StoredQuestion]
 ) -> Selection:
-    """Return which of the candidates a run would train on."""
     room = config.selection.max_questions * descent.updates
     limits = config.selection.model_copy(update={"max_questions": room})
     return choose(found, limits, sole_client=store.questions.sole_client())

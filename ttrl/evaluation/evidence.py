@@ -70,27 +70,17 @@ def _lower(differences: Counter[float]) -> float:
     return low
 
 
-@dataclass(frozen=True)
-class Budget:
-    """False verdicts of `better` that are still allowed, in expectation. A gate with labels spends
-    half of what is `left`: it says `better` when the e-value reaches the inverse of that."""
+def threshold_at(now: float, past: Iterable[float], settings: GateConfig) -> float:
+    """Return the e-value with which a gate at `now` says `better`, after gates that looked at
+    labels at the times `past` (Unix seconds).
 
-    left: float
-
-    @property
-    def threshold(self) -> float:
-        return 2 / self.left
-
-
-def budget(past: Iterable[float], now: float, settings: GateConfig) -> Budget:
-    """Return what is left at `now` after gates that looked at labels at the times `past` (Unix
-    seconds).
-
-    The budget begins with enough for two of `gates_a_year` gates that share a year's errors, and
-    fills up evenly to that again, so that in any year at most `false_better_a_year` is spent: the
-    sum of the gates' error levels bounds the expected number of false verdicts, whatever the gates
-    have to do with each other. By default the first gate asks for an e-value of 52, one a week for
-    54, one a night in the long run for about 380.
+    There is a budget of false verdicts of `better` that are allowed, in expectation. A gate with
+    labels spends half of what is left: it says `better` when the e-value reaches the inverse of
+    that. The budget begins with enough for two of `gates_a_year` gates that share a year's errors,
+    and fills up evenly to that again, so that in any year at most `false_better_a_year` is spent:
+    the sum of the gates' error levels bounds the expected number of false verdicts, whatever the
+    gates have to do with each other. By default the first gate asks for an e-value of 52, one a
+    week for 54, one a night in the long run for about 380.
     """
     errors = settings.false_better_a_year
     full = 2 * errors / settings.gates_a_year
@@ -100,7 +90,7 @@ def budget(past: Iterable[float], now: float, settings: GateConfig) -> Budget:
         if last is not None:
             left = min(full, left / 2 + a_second * max(0.0, at - last))
         last = at
-    return Budget(left)
+    return 2 / left
 
 
 def labels_needed(count: int, e: float, threshold: float) -> int | None:
@@ -132,7 +122,7 @@ class Answered:
     whether each is right; their mean length in tokens; how many seconds they took together; the
     share of them that declines; and whether the answer at temperature 0 is right (None: not asked,
     or no label). `rejected` is for a probe of which only wrong answers are known: whether each is
-    one of them, or cannot be read; of the others nobody knows."""
+    one of them, or cannot be read; of the others nobody knows. `texts` are the whole texts."""
 
     answers: tuple[str | None, ...]
     right: tuple[bool, ...] | None = None
@@ -141,6 +131,7 @@ class Answered:
     refused: float = 0.0
     greedy_right: bool | None = None
     rejected: tuple[bool, ...] | None = None
+    texts: tuple[str, ...] = ()
 
     @cached_property
     def vote(self) -> Vote:

@@ -19,7 +19,6 @@ from ttrl.evaluation.drift import Drift, Staleness
 from ttrl.evaluation.evidence import (
     CONDEMNING,
     CONVINCING,
-    Budget,
     Comparison,
     Pair,
     Probe,
@@ -69,8 +68,6 @@ BY_LABELS = frozenset({Rule.ACCURACY, Rule.BASE, Rule.TAG, Rule.REACH})
 
 
 class Outcome(StrEnum):
-    """What a check says."""
-
     PASSED = "passed"
     FAILED = "failed"
     """Labels prove a loss, or the model has collapsed."""
@@ -298,19 +295,17 @@ class Judgement:
     staleness: Staleness | None = None
 
     def ships(self, policy: ShipPolicy) -> bool:
-        """Whether the operator's policy lets it serve."""
         sharper = self.verdict is Verdict.SHARPER and policy is ShipPolicy.SHARPER
         return self.verdict is Verdict.BETTER or sharper
 
     def numbers(self) -> dict[str, Any]:
-        """Return everything but the verdict, for the store."""
         return {key: value for key, value in asdict(self).items() if key != "verdict"}
 
 
 def judge(
     probes: Sequence[Probe],
     settings: GateConfig,
-    budget: Budget,
+    threshold: float,
     drift: Drift | None = None,
     staleness: Staleness | None = None,
 ) -> Judgement:
@@ -324,7 +319,7 @@ def judge(
         *_distances(settings, drift or Drift()),
     )
     found = differences(labelled, accuracy)
-    certainty = _certainty(len(found), e_value(found), budget) if found else None
+    certainty = _certainty(found, threshold) if found else None
     verdict, reason = _decide(probes, settings, checks, certainty, staleness)
     changes = (
         Change(
@@ -341,7 +336,7 @@ def judge(
     return Judgement(verdict, reason, certainty, checks, tuple(worst), len(probes), staleness)
 
 
-def confirm(worth: Sequence[float], budget: Budget) -> Certainty:
+def confirm(worth: Sequence[float], threshold: float) -> Certainty:
     """Return how sure one is of a candidate once the operator judged answers: what each judged
     probe is worth (the candidate's majority answer is correct and the live one's is not: 1; the
     other way round: -1). Probes on which both agree would add nothing, so they need no label.
@@ -349,15 +344,16 @@ def confirm(worth: Sequence[float], budget: Budget) -> Certainty:
     It is a test of its own, with a budget of its own: the gate's e-value is of another hypothesis,
     the share of correct answers rather than majorities.
     """
-    return _certainty(len(worth), e_value(worth), budget)
+    return _certainty(worth, threshold)
 
 
-def _certainty(labels: int, e: float, budget: Budget) -> Certainty:
+def _certainty(differences: Sequence[float], threshold: float) -> Certainty:
+    labels, e = len(differences), e_value(differences)
     return Certainty(
         labels=labels,
         e=min(e, sys.float_info.max),  # the store's JSON knows no infinity
-        threshold=budget.threshold,
-        needed=labels_needed(labels, e, budget.threshold),
+        threshold=threshold,
+        needed=labels_needed(labels, e, threshold),
     )
 
 

@@ -17,14 +17,12 @@ from enum import StrEnum
 from ttrl.answers.reader import Reader
 from ttrl.answers.refusal import Stance, stance
 from ttrl.config import AnswerKind
+from ttrl.evaluation.evidence import Answered
 from ttrl.questions.near_duplicates import COMMON, LEAST_COMMON, Guarded
 from ttrl.questions.question import Question
-from ttrl.votes import take_vote
 
 
 class ProbeOrigin(StrEnum):
-    """Why somebody labelled it."""
-
     OPERATOR = "operator"
     """The operator wrote it."""
     DISAGREEMENT = "disagreement"
@@ -99,7 +97,6 @@ class Apart:
         return question.asks
 
     def like(self, question: Question) -> bool:
-        """Whether training keeps away from this one."""
         asked, *before = question.said
         turns = (asked, *(turn for turn in before if turn not in self._examples))
         return question.cluster in self._clusters or any(map(self._guarded.like, turns))
@@ -113,18 +110,6 @@ class Judged(StrEnum):
     BOTH = "both"
     NEITHER = "neither"
     CANNOT_TELL = "cannot_tell"
-
-
-@dataclass(frozen=True)
-class Told:
-    """What both versions said to a held-out question: whole texts, and the canonical answer of
-    each, all of them compared with one another."""
-
-    question_id: int
-    live: Sequence[str]
-    live_answers: Sequence[str | None]
-    candidate: Sequence[str]
-    candidate_answers: Sequence[str | None]
 
 
 @dataclass(frozen=True)
@@ -201,34 +186,35 @@ class Undecided:
 
 
 def draw(question_ids: Collection[int], count: int, *, seed: int) -> frozenset[int]:
-    """`count` of these questions at random, or all if there are fewer."""
     return frozenset(
         random.Random(seed).sample(sorted(question_ids), max(0, min(count, len(question_ids))))
     )
 
 
-def to_judge(told: Sequence[Told], at_random: Collection[int], *, seed: int) -> list[Pair]:
-    """The questions that were drawn `at_random`, whatever is said to them, and all others to which
-    both versions have a majority answer and it is not the same.
+def to_judge(
+    answered: Iterable[tuple[int, Answered, Answered]], at_random: Collection[int], *, seed: int
+) -> list[Pair]:
+    """Of held-out questions, by their ids with the answers of live version and candidate, those
+    that were drawn `at_random`, whatever is said to them, and all others to which both versions
+    have a majority answer and it is not the same.
 
     Where either has no majority, an answer of each is drawn: to hold a majority, which is right
     more often than one answer, against one answer would favour whichever version is surer.
     """
     pairs = []
-    for each in told:
-        drawn = each.question_id in at_random
-        live = _majority(each.live, each.live_answers)
-        candidate = _majority(each.candidate, each.candidate_answers)
-        if live is None or candidate is None:
-            if not drawn:
-                continue
-            rng = random.Random(f"{seed} {each.question_id}")
-            live = _one(rng, each.live, each.live_answers)
-            candidate = _one(rng, each.candidate, each.candidate_answers)
+    for question_id, *both in answered:
+        drawn = question_id in at_random
+        if all(each.vote.label is not None for each in both):
+            live, candidate = (_majority(each) for each in both)
+        elif drawn:
+            rng = random.Random(f"{seed} {question_id}")
+            live, candidate = (_one(rng, each) for each in both)
+        else:
+            continue
         if drawn:
-            pairs.append(Pair(each.question_id, ProbeOrigin.RANDOM, live, candidate))
+            pairs.append(Pair(question_id, ProbeOrigin.RANDOM, live, candidate))
         elif live.label != candidate.label:
-            pairs.append(Pair(each.question_id, ProbeOrigin.DISAGREEMENT, live, candidate))
+            pairs.append(Pair(question_id, ProbeOrigin.DISAGREEMENT, live, candidate))
     return pairs
 
 
@@ -244,12 +230,14 @@ def to_judge_again(undecided: Sequence[Undecided], count: int, *, seed: int) -> 
     return list(pairs.values())
 
 
-def _majority(texts: Sequence[str], answers: Sequence[str | None]) -> Side | None:
-    label = take_vote(answers).label
-    return None if label is None else Side(texts[answers.index(label)], label)
+def _majority(answered: Answered) -> Side:
+    label = answered.vote.label
+    assert label is not None
+    return Side(answered.texts[answered.answers.index(label)], label)
 
 
-def _one(rng: random.Random, texts: Sequence[str], answers: Sequence[str | None]) -> Side:
+def _one(rng: random.Random, answered: Answered) -> Side:
     """Any of those that can be read."""
-    read = [Side(text, answer) for text, answer in zip(texts, answers, strict=True) if answer]
+    both = zip(answered.texts, answered.answers, strict=True)
+    read = [Side(text, answer) for text, answer in both if answer]
     return rng.choice(read) if read else Side("", "")

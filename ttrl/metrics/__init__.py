@@ -43,11 +43,9 @@ class Metrics:
         self.described = [each for group in groups for each in group.made]
 
     def text(self) -> bytes:
-        """Return the exposition format."""
         return generate_latest(self.registry)
 
     def observed(self, kind: str, numbers: Mapping[str, Any]) -> None:
-        """Take in one observation of a run."""
         match kind:
             case "selection":
                 for reason, count in numbers["left_out"].items():

@@ -94,8 +94,6 @@ class Series(Generic[T]):
 
 
 class Group:
-    """Series that belong together."""
-
     def __init__(self, registry: CollectorRegistry) -> None:
         self.made = {
             each: each.make(each.name, each.text, each.labels, registry=registry, **each.options)

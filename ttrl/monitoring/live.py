@@ -100,7 +100,7 @@ class Track:
         return self.total / self.pairs if self.pairs else 0.0
 
     def after(self, difference: float, tolerated: float) -> Track:
-        won = _odds(difference, tolerated)
+        won = odds_of(difference, tolerated)
         money = tuple(
             max(1.0, each) * (1 + stake * won)
             for stake, each in zip(STAKES, self.money, strict=True)
@@ -152,7 +152,6 @@ class Detector:
 
     @property
     def nearest(self) -> Stream:
-        """The stream with the most evidence of harm."""
         return max((each for each in Stream if BOUNDS[each].harm), key=self.nearness)
 
     @property
@@ -180,16 +179,9 @@ def threshold(pairs_a_minute: float, alarms_a_year: float) -> float:
     return max(math.e, pairs * len(Stream) / alarms_a_year)
 
 
-def delay(differences: Sequence[float], tolerated: float, threshold: float) -> float:
-    """About how many pairs an alarm takes once the differences are like these: what is to be won
-    over how fast the best stake wins it; infinite when none does."""
-    odds = [_odds(difference, tolerated) for difference in differences]
-    growth = max(fmean(math.log1p(stake * each) for each in odds) for stake in STAKES)
-    return math.log(threshold * len(STAKES)) / growth if growth > 0 else math.inf
-
-
-def _odds(difference: float, tolerated: float) -> float:
-    """At least -1, and 0 on average where the mean difference is what is tolerated."""
+def odds_of(difference: float, tolerated: float) -> float:
+    """What is won per stake: at least -1, and 0 on average where the mean difference is what is
+    tolerated."""
     return (difference - tolerated) / (1 + tolerated)
 
 

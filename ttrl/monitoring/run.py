@@ -50,8 +50,6 @@ Steps = Sequence[Signs]
 
 
 class Action(StrEnum):
-    """What becomes of the run."""
-
     GO_ON = "go_on"
     HOLD = "hold"
     """No further step. Versions from before the trouble may still be judged by the gate."""
@@ -108,9 +106,9 @@ class Ruling:
         return f"stopped by the run monitor ({self.rule}): {self.reason}"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A number over the last steps, where it is in quiet, and its bound on either side of that."""
+class Reading(NamedTuple):
+    """A number, where it is in quiet, and its bound. For a wager it is one question's, from 0 to 1,
+    and the bound is the expectation that is tolerated."""
 
     value: float
     quiet: float
@@ -120,6 +118,16 @@ class Reading:
     def way(self) -> float:
         """How much of the way from quiet to the bound is gone; 1 or more: all of it."""
         return (self.value - self.quiet) / (self.bound - self.quiet)
+
+    @property
+    def odds(self) -> float:
+        """What is won per stake: at least -1, and at most 0 on average."""
+        return self.value / self.bound - 1
+
+    @property
+    def excess(self) -> float:
+        """By how much it is above half the way to the bound."""
+        return self.value - self.quiet - HALF_WAY * (self.bound - self.quiet)
 
 
 def _reading(values: Iterable[float | None], quiet: float, far: float) -> Reading | None:
@@ -131,13 +139,11 @@ def _reading(values: Iterable[float | None], quiet: float, far: float) -> Readin
 
 
 def _mismatch(seen: Steps, settings: GuardConfig) -> Reading | None:
-    """From the first step on."""
     last = (signs.mismatch for signs in seen[-settings.window :])
     return _reading(last, 0.0, settings.mismatch)
 
 
 def _effective(seen: Steps, settings: GuardConfig) -> Reading | None:
-    """From the first step on."""
     last = (signs.effective for signs in seen[-settings.window :])
     return _reading(last, 1.0, settings.effective)
 
@@ -172,7 +178,6 @@ class Check:
     action: Action = Action.HOLD
 
     def judge(self, seen: Steps, settings: GuardConfig) -> Ruling | None:
-        """Return the ruling, if it stops the run."""
         reading, ways = self.read(seen, settings), self._ways(seen, settings)
         beyond = sum(way >= 1 for way in ways[-settings.window :])
         enough = 0 if self.action is Action.ABORT else settings.window / 2
@@ -191,31 +196,12 @@ class Check:
         return [reading.way if reading else 0.0 for reading in read]
 
 
-class Bet(NamedTuple):
-    """One question's number, from 0 to 1, where it is expected in quiet, and the expectation that
-    is tolerated."""
-
-    value: float
-    quiet: float
-    tolerated: float
-
-    @property
-    def odds(self) -> float:
-        """What is won per stake: at least -1, and at most 0 on average."""
-        return self.value / self.tolerated - 1
-
-    @property
-    def excess(self) -> float:
-        """By how much it is above half the way to what is tolerated."""
-        return self.value - self.quiet - HALF_WAY * (self.tolerated - self.quiet)
-
-
 @dataclass(frozen=True)
 class Bets:
     """The bets of a rule in each step so far. No step from `since` on (counted from 0) is trusted,
     whatever the numbers say."""
 
-    steps: Sequence[Sequence[Bet]]
+    steps: Sequence[Sequence[Reading]]
     since: int | None = None
 
     @property
@@ -233,7 +219,6 @@ class Bets:
 
     @property
     def onset(self) -> int:
-        """The step, counted from 0, from which on the numbers were not quiet."""
         return _onset([sum(bet.excess for bet in bets) for bets in self.steps])
 
 
@@ -246,20 +231,18 @@ class Wager:
     says: str
 
     def judge(self, seen: Steps, settings: GuardConfig) -> Ruling | None:
-        """Return the ruling, if it stops the run."""
         bets = self.read(seen, settings)
         if bets.evidence < WAGERS / settings.false_stops:
             return None
         onset = min(bets.onset, len(seen) - 1)
         told = [bet for step in bets.steps[onset:] or bets.steps for bet in step]
-        value, quiet, tolerated = map(fmean, zip(*told, strict=True))
-        words = _words(seen, onset, self.says, Reading(value, quiet, tolerated))
+        reading = Reading(*map(fmean, zip(*told, strict=True)))
+        words = _words(seen, onset, self.says, reading)
         if bets.since is not None:
             onset = min(onset, bets.since)
         return Ruling(Action.HOLD, _trusted(seen, onset), self.rule, words)
 
     def onset(self, seen: Steps, settings: GuardConfig) -> int:
-        """The step, counted from 0, from which on the numbers were not quiet."""
         return self.read(seen, settings).onset
 
 
@@ -276,12 +259,12 @@ def _beginning(
     return first, len(seen)
 
 
-def _after(seen: Steps, steps: int, bet: Callable[[Visit], Bet | None]) -> Bets:
+def _after(seen: Steps, steps: int, bet: Callable[[Visit], Reading | None]) -> Bets:
     """The bets on what was asked after the first steps; none on what is tolerated anyway."""
-    made: list[list[Bet]] = [[] for _ in range(steps)]
+    made: list[list[Reading]] = [[] for _ in range(steps)]
     for signs in seen[steps:]:
         bets = [found for visit in signs.visits if (found := bet(visit)) is not None]
-        made.append([each for each in bets if each.tolerated < 1])
+        made.append([each for each in bets if each.bound < 1])
     return Bets(made)
 
 
@@ -298,11 +281,11 @@ def _unreadable(seen: Steps, settings: GuardConfig) -> Bets:
     quiet = fmean(shares)
     most = min(1.0, quiet + _error(shares))
 
-    def bet(visit: Visit) -> Bet:
+    def bet(visit: Visit) -> Reading:
         at_first, enough = quiet, most
         if visit.first_unreadable is not None:
             at_first = enough = visit.first_unreadable
-        return Bet(visit.unreadable, at_first, enough + settings.unreadable * (1 - enough))
+        return Reading(visit.unreadable, at_first, enough + settings.unreadable * (1 - enough))
 
     return _after(seen, steps, bet)
 
@@ -314,12 +297,12 @@ def _short(seen: Steps, settings: GuardConfig) -> Bets:
     began = fmean(lengths) if lengths else None
     whole = 2 * math.log(settings.short)
 
-    def bet(visit: Visit) -> Bet | None:
+    def bet(visit: Visit) -> Reading | None:
         before = began if visit.new else _log_length(visit.first_length)
         now = _log_length(visit.length)
         if before is None or now is None:
             return None
-        return Bet(min(1.0, max(0.0, (before - now) / whole)), 0.0, 0.5)
+        return Reading(min(1.0, max(0.0, (before - now) / whole)), 0.0, 0.5)
 
     return _after(seen, steps, bet)
 
@@ -341,7 +324,7 @@ def _alike(seen: Steps, settings: GuardConfig) -> Bets:
     share = Counter(labels).most_common(1)[0][1] / len(labels)
     most = _wilson(share, len(labels))
 
-    def bet(visit: Visit) -> Bet | None:
+    def bet(visit: Visit) -> Reading | None:
         if visit.label is None or (not visit.new and visit.last_label is None):
             return None
         frequent = Counter(labels[-LABELS:]).most_common(1)[0][0]
@@ -350,8 +333,8 @@ def _alike(seen: Steps, settings: GuardConfig) -> Bets:
             return None
         hit = float(visit.label == frequent)
         if visit.changed is None:
-            return Bet(hit, share, most)
-        return Bet(hit, 0.0, min(most, settings.alike))
+            return Reading(hit, share, most)
+        return Reading(hit, 0.0, min(most, settings.alike))
 
     return _after(seen, steps, bet)
 
@@ -368,9 +351,9 @@ def _flips(seen: Steps, settings: GuardConfig) -> Bets:
     most of what it was trained on. A label that flipped went wrong at some time since it was given,
     so nothing since the oldest one is trusted."""
 
-    def bet(visit: Visit) -> Bet | None:
+    def bet(visit: Visit) -> Reading | None:
         changed = visit.changed
-        return None if changed is None else Bet(float(changed), 0.0, settings.flips)
+        return None if changed is None else Reading(float(changed), 0.0, settings.flips)
 
     bets = _after(seen, 0, bet)
     flipped = [visit for signs in seen[bets.onset :] for visit in signs.visits if visit.changed]
@@ -390,7 +373,7 @@ def _fall(seen: Steps, settings: GuardConfig) -> Bets:
     least = max(0.0, fmean(shares) - _error(shares))
     fall = settings.fall
 
-    def bet(visit: Visit) -> Bet | None:
+    def bet(visit: Visit) -> Reading | None:
         before = least if visit.new else visit.last_share
         if before is None:
             return None
@@ -398,7 +381,7 @@ def _fall(seen: Steps, settings: GuardConfig) -> Bets:
         lost = (before - visit.share) / most if most else 0.0
         # From 0 for a gain of as much as may be lost to 1 for the loss of all.
         value, quiet, tolerated = ((x + fall) / (1 + fall) for x in (max(lost, -fall), 0.0, fall))
-        return Bet(value, quiet, tolerated)
+        return Reading(value, quiet, tolerated)
 
     return _after(seen, steps, bet)
 
@@ -420,7 +403,7 @@ def _trusted(seen: Steps, onset: int) -> int:
 
 def _words(seen: Steps, onset: int, says: str, reading: Reading) -> str:
     first, last = seen[onset].step, seen[-1].step
-    return f"steps {first} to {last}: {says.format(**vars(reading))}"
+    return f"steps {first} to {last}: {says.format(**reading._asdict())}"
 
 
 CHECKS: Sequence[Check | Wager] = (

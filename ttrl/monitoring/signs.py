@@ -165,8 +165,6 @@ class Watch:
 
 @dataclass(frozen=True)
 class _Label:
-    """A vote's label, how it was read, and the question."""
-
     text: str
     kind: AnswerKind
     question: str
