@@ -29,19 +29,15 @@ class Begins(StrEnum):
     """Why a run begins a new lineage."""
 
     NO_PARENT = "no_parent"
-    """The base model serves: there is no version to go on from."""
     BASE = "base_changed"
-    """The live version belongs to another base model."""
     TEXT = "text_changed"
-    """Tokenizer or chat template are others: the same words would be other tokens."""
+    """The same words would be other tokens."""
     RANK = "rank_changed"
-    """`update.lora_rank` is another."""
     MODULES = "modules_changed"
-    """`update.target_modules` are others."""
     FULL = "lineage_full"
-    """The live version is so far from the base that little of `gate.kl_base` is left."""
+    """Little of `gate.kl_base` is left."""
     TAINTED = "tainted"
-    """The live version learned from what was purged, and so did all that it goes on from."""
+    """So are all versions that the live one goes on from."""
 
 
 WORDS = {

@@ -41,7 +41,6 @@ class Rule(StrEnum):
     BASE = "accuracy against the base model"
     """Correct answers to labelled probes: not worse than where all began."""
     TAG = "accuracy by tag"
-    """The same for the probes of one tag."""
     REACH = "reach"
     """Labelled probes with a correct answer among all samples (pass@k)."""
     GREEDY = "accuracy at temperature 0"
@@ -56,11 +55,9 @@ class Rule(StrEnum):
     VARIETY = "different majorities"
     """The entropy of the majority answers over the probes: low when all get the same one."""
     LENGTH = "length"
-    """Tokens of an answer."""
     KL_BASE = "distance from the base model"
     """KL divergence on pinned answers, in nats per token."""
     KL_LIVE = "distance from the live version"
-    """The same."""
 
 
 BY_LABELS = frozenset({Rule.ACCURACY, Rule.BASE, Rule.TAG, Rule.REACH})

@@ -58,27 +58,18 @@ class Action(StrEnum):
 
 
 class Rule(StrEnum):
-    """What a run was stopped for. The setting of a rule's bound, if it has one, has its name."""
+    """What a run was stopped for; CHECKS says what each watches. The setting of a rule's bound, if
+    it has one, has its name."""
 
     MISMATCH = "mismatch"
-    """Engine and trainer give the same tokens other probabilities: what was learned from is not
-    what was sampled."""
     EFFECTIVE = "effective"
-    """A small part of each step outweighs the rest, for the same cause."""
     UNREADABLE = "unreadable"
-    """More answers than at the beginning are cut off or say nothing that can be read."""
     SHORT = "short"
-    """Answers that end by themselves have shrunk to a small part of what they were."""
     ENTROPY = "entropy"
-    """The model chooses its tokens much more at random than at the beginning."""
     ALIKE = "alike"
-    """Different questions come to get one and the same answer."""
     FLIPS = "flips"
-    """Most of the labels that were decided have since been given up for others."""
     FALL = "fall"
-    """Agreement, which every step is to raise, has fallen from where it was."""
     KL = "kl"
-    """The model has gone too far from where the run started."""
 
 
 @dataclass(frozen=True)
@@ -407,7 +398,7 @@ def _words(seen: Steps, onset: int, says: str, reading: Reading) -> str:
 
 
 CHECKS: Sequence[Check | Wager] = (
-    Check(
+    Check(  # what was learned from is not what was sampled
         Rule.MISMATCH,
         _mismatch,
         "engine and trainer differ by {value:.2f} nats per token (limit {bound:.2f})",
@@ -426,11 +417,7 @@ CHECKS: Sequence[Check | Wager] = (
         "{value:.0%} of the answers were cut off or unreadable, up from {quiet:.0%} at the start "
         "(limit {bound:.0%})",
     ),
-    Wager(
-        Rule.SHORT,
-        _short,
-        "answers are much shorter than at the start of the run",
-    ),
+    Wager(Rule.SHORT, _short, "answers are much shorter than at the start of the run"),
     Check(
         Rule.ENTROPY,
         _entropy,
@@ -448,11 +435,7 @@ CHECKS: Sequence[Check | Wager] = (
         _flips,
         "{value:.0%} of the decided majority answers have changed (limit {bound:.0%})",
     ),
-    Wager(
-        Rule.FALL,
-        _fall,
-        "agreement is far lower than before",
-    ),
+    Wager(Rule.FALL, _fall, "agreement is far lower than before"),
     Check(
         Rule.KL,
         _kl,
