@@ -12,9 +12,8 @@ from typing import Any
 
 from jobs.candidate import checkpoint_steps
 from ttrl.config import Config, GateConfig
-from ttrl.evaluation import gate
 from ttrl.evaluation.evidence import Probe, labels_for, threshold_at
-from ttrl.evaluation.gate import BY_LABELS, Certainty, Outcome, Rule, Verdict
+from ttrl.evaluation.gate import BY_LABELS, Certainty, Outcome, Rule, Verdict, certainty_of
 from ttrl.evaluation.probes import (
     Apart,
     LabelledProbe,
@@ -267,7 +266,7 @@ def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
             continue
         first = store.comparisons.first_judged(row.run_id)
         past = [at for at in store.runs.labelled_gates() if at < first]
-        certainty = gate.confirm(worth, threshold_at(first, past, settings))
+        certainty = certainty_of(worth, threshold_at(first, past, settings))
         but = _objection(store, verdict, certainty)
         if not but:
             reason = f"{Verdict.BETTER}: answers judged by hand: {certainty}"

@@ -316,7 +316,7 @@ def judge(
         *_distances(settings, drift or Drift()),
     )
     found = differences(labelled, accuracy)
-    certainty = _certainty(found, threshold) if found else None
+    certainty = certainty_of(found, threshold) if found else None
     verdict, reason = _decide(probes, settings, checks, certainty, staleness)
     changes = (
         Change(
@@ -333,25 +333,17 @@ def judge(
     return Judgement(verdict, reason, certainty, checks, tuple(worst), len(probes), staleness)
 
 
-def confirm(worth: Sequence[float], threshold: float) -> Certainty:
-    """Return how sure one is of a candidate once the operator judged answers: what each judged
-    probe is worth (the candidate's majority answer is correct and the live one's is not: 1; the
-    other way round: -1). Probes on which both agree would add nothing, so they need no label.
+def certainty_of(differences: Sequence[float], threshold: float) -> Certainty:
+    """Return how sure one is of a candidate by what each label's probe is worth, from -1 to 1.
 
-    It is a test of its own, with a budget of its own: the gate's e-value is of another hypothesis,
-    the share of correct answers rather than majorities.
+    Once the operator judged answers it is a test of its own, with a threshold of its own, as the
+    hypothesis is another: not the share of correct answers but majorities (the candidate's is
+    correct and the live one's is not: 1; the other way round: -1). Probes on which both agree would
+    add nothing, so they need no label.
     """
-    return _certainty(worth, threshold)
-
-
-def _certainty(differences: Sequence[float], threshold: float) -> Certainty:
     labels, e = len(differences), e_value(differences)
-    return Certainty(
-        labels=labels,
-        e=min(e, sys.float_info.max),  # the store's JSON knows no infinity
-        threshold=threshold,
-        needed=labels_needed(labels, e, threshold),
-    )
+    needed = labels_needed(labels, e, threshold)
+    return Certainty(labels, min(e, sys.float_info.max), threshold, needed)  # JSON has no infinity
 
 
 def _decide(
