@@ -20,6 +20,10 @@ PSEUDO = 4
 """Labels that are added for the interval, half of them right: where all of few are right, their
 spread is 0 and says nothing (Agresti and Coull, "Approximate is better than exact", 1998)."""
 
+Pairs = Sequence[tuple[float, float]]
+"""How many answers to a question are known to be right, with the share of its majority; both from 0
+to 1."""
+
 
 class Withheld(StrEnum):
     """Why nothing is said of the traffic."""
@@ -43,9 +47,7 @@ class Estimate:
     unlabelled: int
 
 
-def withheld(
-    labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] = ()
-) -> Withheld | None:
+def withheld(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Withheld | None:
     """Why `estimate` says nothing, if so. APART is by Welch's test: the traffic has moved away from
     its labels, as far as that shows in how much the version agrees with itself."""
     if len(labelled) < LEAST:
@@ -65,21 +67,17 @@ class Open:
     many were right, and of how many."""
 
     unknown: Sequence[float] = ()
-    skipped: Sequence[tuple[float, float]] = ()
+    skipped: Pairs = ()
     right: int = 0
     judged: int = 0
 
 
 def estimate(
-    labelled: Sequence[tuple[float, float]],
-    unlabelled: Sequence[float] = (),
-    open_: Open = Open(),
+    labelled: Pairs, unlabelled: Sequence[float] = (), open_: Open = Open()
 ) -> Estimate | None:
     """The mean of "right" over the questions that both are random draws of, unless `withheld`.
 
-    `labelled` are pairs of how many answers to a question are known to be right and the share of
-    its majority, `unlabelled` such shares alone; all from 0 to 1. Without any of them it is the
-    labels' mean.
+    `unlabelled` are shares of majorities alone. Without any of them it is the labels' mean.
 
     The interval is from the low end of the one if all that is open is wrong to the high end of the
     one if all of it is right (worst-case bounds: Manski, "Partial Identification of Probability
@@ -102,12 +100,12 @@ def estimate(
     return Estimate(min(max(value, low), high), low, high, len(labelled), len(unlabelled))
 
 
-def around(labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] = ()) -> Estimate:
+def around(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Estimate:
     """The same by at least one label, whatever the labels are of: of questions like them, and the
     fewer they are the less does it say."""
     weight = _weight(labelled, unlabelled)
 
-    def mean(of: Sequence[tuple[float, float]]) -> float:
+    def mean(of: Pairs) -> float:
         rectified = fmean(right - weight * share for right, share in of)
         return rectified + (weight * fmean(unlabelled) if unlabelled else 0.0)
 
@@ -124,7 +122,7 @@ def around(labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] 
     return Estimate(value, low, high, len(labelled), len(unlabelled))
 
 
-def _weight(labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float]) -> float:
+def _weight(labelled: Pairs, unlabelled: Sequence[float]) -> float:
     """How far the shares are to be believed, so that the interval is the narrowest (PPI++, example
     6.1): 0, not at all, to 1."""
     if not unlabelled:
@@ -292,7 +290,7 @@ def _means(asked: Iterable[Asked], value: Value) -> list[float]:
     return list(map(fmean, clusters.values()))
 
 
-def _pairs(asked: Iterable[Asked], value: Value) -> list[tuple[float, float]]:
+def _pairs(asked: Iterable[Asked], value: Value) -> Pairs:
     """The same with the mean share of the majority."""
     each = list(asked)
     return list(zip(_means(each, value), _means(each, _share), strict=True))
