@@ -140,7 +140,7 @@ class Watch:
         if vote.label is not None:
             text = group.question.question.text
             own = before.label if before else None
-            label = self._labels.number(_Label(vote.label, vote.kind, text), own)
+            label = self._labels.number(vote.label, vote.kind, text, own)
         sure = label is not None and decided([votes for _, votes in vote.counts], SURE)
         ended = [len(each.token_ids) for each in samples if each.finish is not Finish.LENGTH]
         visit = Visit(
@@ -163,13 +163,6 @@ class Watch:
         return visit
 
 
-@dataclass(frozen=True)
-class _Label:
-    text: str
-    kind: AnswerKind
-    question: str
-
-
 class _Labels:
     """Numbers the labels of a run in the order in which they come, those that mean the same
     alike."""
@@ -177,26 +170,26 @@ class _Labels:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._written: dict[str, int] = {}
-        self._first: list[_Label] = []
+        self._first: list[tuple[str, str]] = []
+        """The first label of each number, and its question."""
         self._met: Counter[int] = Counter()
 
-    def number(self, label: _Label, own: int | None) -> int:
-        """The label's number; `own` is that of the same question's last label."""
-        found = self._written.get(label.text)
-        if found is None and label.kind is AnswerKind.FREE:
+    def number(self, label: str, kind: AnswerKind, question: str, own: int | None) -> int:
+        """Return the label's number; `own` is that of the same question's last label."""
+        found = self._written.get(label)
+        if found is None and kind is AnswerKind.FREE:
             frequent = [number for number, _ in self._met.most_common(REMEMBERED)]
-            tried = dict.fromkeys(frequent if own is None else [own, *frequent])
-            found = next((each for each in tried if self._same(each, label)), None)
+            for number in dict.fromkeys(frequent if own is None else [own, *frequent]):
+                first, asked = self._first[number]
+                if self._reader.same(first, label, asked, kind):
+                    found = number
+                    break
         if found is None:
             found = len(self._first)
-            self._first.append(label)
-        self._written[label.text] = found
+            self._first.append((label, question))
+        self._written[label] = found
         self._met[found] += 1
         return found
-
-    def _same(self, number: int, label: _Label) -> bool:
-        known = self._first[number]
-        return self._reader.same(known.text, label.text, known.question, label.kind)
 
 
 def _readable(group: Group) -> int:
