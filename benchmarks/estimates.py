@@ -2,7 +2,7 @@
 
 Simulated installations, without a model. A pool of questions is all the traffic there is; each
 version has a distribution of answers to each, so that its true accuracy is known. Gate after gate,
-some questions stand for the traffic, `ttrl.evaluation.labelling` draws those that an operator is
+some questions stand for the traffic, `ttrl.evaluation.probes` draws those that an operator is
 asked about, the operator judges, and what is known is kept as the product keeps it; the candidate
 then serves, and other answers come to be given. After 20, 40 and 80 drawn questions
 `ttrl.evaluation.estimates` measures the version that serves.
@@ -42,17 +42,17 @@ from ttrl.answers import AnswerKind, Reader
 from ttrl.evaluation import estimates as quality
 from ttrl.evaluation.estimates import Estimate
 from ttrl.evaluation.evidence import Answered
-from ttrl.evaluation.labelling import (
+from ttrl.evaluation.probes import (
     Judged,
+    Label,
     Pair,
+    ProbeOrigin,
     Side,
-    Told,
     Undecided,
     draw,
     to_judge,
     to_judge_again,
 )
-from ttrl.evaluation.probes import Label, ProbeOrigin
 from ttrl.questions.question import from_prompt
 
 RIGHT = "right"
@@ -237,7 +237,7 @@ class Installation:
         for each in at_random & self.known.keys():
             self.known[each].origin = ProbeOrigin.RANDOM
         told = [
-            Told(each, *self._texts(each, number), *self._texts(each, number + 1))
+            (each, self._shown(each, number), self._shown(each, number + 1))
             for each in cohort
             if each not in self.known
         ]
@@ -245,9 +245,9 @@ class Installation:
         for pair in [*to_judge(told, at_random, seed=seed), *again]:
             self._judge(pair)
 
-    def _texts(self, question: int, version: int) -> tuple[list[str], list[str | None]]:
-        said = self.say(question, version)
-        return [each or "" for each in said], said
+    def _shown(self, question: int, version: int) -> Answered:
+        said = tuple(self.say(question, version))
+        return Answered(said, texts=tuple(each or "" for each in said))
 
     def _undecided(self, version: int) -> Iterator[Undecided]:
         for question, known in self.known.items():

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from jobs.probes import to_choose
 from ttrl.config import GateConfig
-from ttrl.evaluation.evidence import POWER, Answered, Budget, Probe, budget, e_value
+from ttrl.evaluation.evidence import POWER, Answered, Probe, e_value, threshold_at
 from ttrl.evaluation.gate import Verdict, judge
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -216,7 +216,7 @@ def verdict_on(
         Probe(str(n), str(n), one, one, other)
         for n, (one, other) in enumerate(zip(*arms, strict=True))
     ]
-    return judge(probes, SETTINGS, Budget(2 / threshold)).verdict
+    return judge(probes, SETTINGS, threshold).verdict
 
 
 def judged(case: Case, threshold: float, seed: int) -> Verdict:
@@ -251,7 +251,7 @@ def false_in_a_year(case: Case, year: int) -> int:
     false = 0
     for night in range(365):
         nights = [n * DAY for n in range(max(0, night - 60), night)]  # older ones are forgotten
-        threshold = budget(nights, night * DAY, SETTINGS).threshold
+        threshold = threshold_at(night * DAY, nights, SETTINGS)
         after = KINDS[case.kind](rng, before)
         drawn = [draw(rng, each) for each in (before, after)]
         gained = (drawn[1] - drawn[0])[:labelled, 0] / SAMPLES
@@ -266,7 +266,7 @@ def labels_for(
 ) -> int | None:
     """The fewest labels of the grid with which POWER of the gates say `better` in each kind,
     however alike wrong answers are."""
-    threshold = budget([], 0.0, SETTINGS).threshold
+    threshold = threshold_at(0.0, [], SETTINGS)
     for labels in grid:
         cases = [Case(kind, alike, labels) for kind in kinds for alike in ALIKE]
         found = verdicts(pool, cases, gates, threshold)
@@ -308,7 +308,7 @@ def main(gates: int, years: int, smoke: bool) -> None:
     if smoke:
         gates, years, labels, alike = 2, 1, (100,), (0.8,)
         kinds = ("+20 points by corrections", "collapse to one answer")
-    first = budget([], 0.0, SETTINGS).threshold
+    first = threshold_at(0.0, [], SETTINGS)
     with ProcessPoolExecutor() as pool:
         cases = [Case(*each) for each in product(kinds, alike, labels)]
         found = verdicts(pool, cases, gates, first)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,14 +30,15 @@ from ttrl.monitoring import run
 from ttrl.monitoring.live import (
     BOUNDS,
     MINUTES_A_YEAR,
+    STAKES,
     Before,
     Detector,
     Side,
     Stream,
     Track,
-    delay,
     differences,
     failures,
+    odds_of,
     threshold,
 )
 from ttrl.monitoring.run import Ruling
@@ -475,6 +477,14 @@ def pairs_until_found(
         if detector.alarm if harm else detector.alerts:
             break
     return detector.pairs
+
+
+def delay(differences: Sequence[float], tolerated: float, threshold: float) -> float:
+    """About how many pairs an alarm takes once the differences are like these: what is to be won
+    over how fast the best stake wins it; infinite when none does."""
+    odds = [odds_of(difference, tolerated) for difference in differences]
+    growth = max(fmean(math.log1p(stake * each) for each in odds) for stake in STAKES)
+    return math.log(threshold * len(STAKES)) / growth if growth > 0 else math.inf
 
 
 def delays(

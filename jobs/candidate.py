@@ -43,7 +43,6 @@ class Candidate:
 
     @property
     def directory(self) -> Path:
-        """Where the present weights are."""
         return self.scratch / self.version
 
     @property
@@ -74,7 +73,13 @@ class Candidate:
     def reload_if_lost(self) -> None:
         """Load the version again if the engine has lost it: it was started anew. Raises
         EngineError."""
-        if self.version != self._parent and not self._is_loaded():
+        if self.version == self._parent:
+            return
+        try:
+            lost = self.version not in {card.name for card in self._client.models()}
+        except EngineUnreachable:  # it may be starting, and loading waits for that
+            lost = True
+        if lost:
             self._client.load_adapter(self.version, self.directory)
 
     @contextmanager
@@ -95,12 +100,6 @@ class Candidate:
 
     def __exit__(self, *_: object) -> None:
         self._unload(self.version)
-
-    def _is_loaded(self) -> bool:
-        try:
-            return self.version in {card.name for card in self._client.models()}
-        except EngineUnreachable:  # it may be starting, and loading waits for that
-            return False
 
     def _switch(self, name: str) -> None:
         self._client.load_adapter(name, self.scratch / name)

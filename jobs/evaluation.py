@@ -3,10 +3,11 @@ read."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +18,12 @@ from jobs.probes import (
     WEEK_SECONDS,
     Compared,
     Item,
-    random_place,
     regime_of,
     to_ask,
     to_choose,
 )
 from ttrl.adapters.versions import AdapterDamaged
-from ttrl.answers import AnswerKind, Reader
+from ttrl.answers import Reader
 from ttrl.answers.refusal import Stance, stance
 from ttrl.config import Config, GateConfig
 from ttrl.engine import threads
@@ -32,7 +32,6 @@ from ttrl.engine.pacing import Pacer
 from ttrl.engine.proof import Pinned
 from ttrl.engine.samples import Sample
 from ttrl.evaluation import drift, estimates
-from ttrl.evaluation import drift as staleness
 from ttrl.evaluation.drift import Drift, Staleness
 from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.evidence import Answered, Probe
@@ -126,6 +125,55 @@ class Asker:
             found = answered
         return found
 
+    def _try(self, version: str, greedy: bool, item: Item) -> Answers | EngineError:
+        try:
+            with self._pacer.slot():
+                return self._draw(version, item.question, greedy and item.decided is not None)
+        except EngineRefused as error:
+            if not error.final and not error.transient:  # no other question would be answered
+                raise
+            return error
+        except EngineError as error:
+            return error
+
+    def _draw(self, version: str, question: Question, greedy: bool) -> Answers:
+        def sample(regime: Regime, n: int) -> tuple[Sample, ...]:
+            drawn = self._client.sample(
+                question, model=version, n=n, sampling=regime, priority=PRIORITY
+            )
+            return drawn.samples
+
+        began, n = time.monotonic(), self._config.gate.samples
+        ways = self._ways(question)
+        for regime in ways:
+            try:
+                samples = sample(regime, 1 if regime.greedy else n)
+                break
+            except EngineRefused as refused:
+                if refused.status != BAD_REQUEST or regime is ways[-1]:
+                    raise
+        self._settled[question.hash] = regime
+        seconds, users_length = time.monotonic() - began, regime.users_length
+        if regime.greedy:
+            return Answers(samples * n, seconds, samples[0], users_length)
+        at_zero = None
+        if greedy:
+            (at_zero,) = sample(regime.at_zero(), 1)
+        return Answers(samples, seconds, at_zero, users_length)
+
+    def _ways(self, question: Question) -> list[Regime]:
+        """In which to try, the users' own first; the one that was answered alone once it is
+        known."""
+        if (known := self._settled.get(question.hash)) is not None:
+            return [known]
+        ways = []
+        plain = Regime({"max_tokens": self._config.vote.longest})
+        for regime in (regime_of(question, self._usage, self._config), plain):
+            ways.append(regime)
+            if regime.open:  # a default of 0 gives one answer at a time
+                ways.append(regime.at_zero())
+        return ways
+
     def remarks(self) -> str:
         """Say how many probes were left out, and why; nothing where none was."""
         final = [isinstance(each, EngineRefused) and each.final for each in self._left_out]
@@ -144,14 +192,21 @@ class Asker:
         every = [text for each in texts for text in each]
         reading = self._reader.read(asked.question.text, every)
         canonical = iter(reading.answers)
+
+        def correct(label: LabelledProbe, each: Answers, sample: Sample) -> bool:
+            # Of a short answer the end is read, of a refusal the beginning: only the first is lost
+            # when an answer was cut off.
+            lost = each.cut(sample) and label.accepted
+            return not lost and label.right(sample.text, self._reader, reading.kind)
+
         found = []
         for each, said in zip(drawn, texts, strict=True):
             answers = tuple(next(canonical) for _ in said)
             right = rejected = at_zero = None
             if (label := asked.decided) is not None:
-                right = tuple(self._right(label, each, one, reading.kind) for one in each.samples)
+                right = tuple(correct(label, each, one) for one in each.samples)
                 if each.greedy is not None:
-                    at_zero = self._right(label, each, each.greedy, reading.kind)
+                    at_zero = correct(label, each, each.greedy)
             elif (label := asked.label) is not None:
                 rejected = tuple(
                     answer is None or label.rejects(text, self._reader, reading.kind)
@@ -166,76 +221,10 @@ class Asker:
                     fmean(stance(text) is Stance.DECLINES for text in said),
                     at_zero,
                     rejected,
+                    tuple(said),
                 )
             )
         return found
-
-    def _try(self, version: str, greedy: bool, asked: Item) -> Answers | EngineError:
-        try:
-            return self._draw(version, greedy, asked)
-        except EngineRefused as error:
-            if not error.final and not error.transient:  # no other question would be answered
-                raise
-            return error
-        except EngineError as error:
-            return error
-
-    def _draw(self, version: str, greedy: bool, asked: Item) -> Answers:
-        question, n = asked.question, self._config.gate.samples
-        with self._pacer.slot():
-            began = time.monotonic()
-            regime, samples = self._sample(version, question, n)
-            seconds = time.monotonic() - began
-            if regime.greedy:
-                return Answers(samples * n, seconds, samples[0], regime.users_length)
-            at_zero = None
-            if greedy and asked.decided is not None:
-                (at_zero,) = self._once(version, question, regime.at_zero(), 1)
-        return Answers(samples, seconds, at_zero, regime.users_length)
-
-    def _sample(
-        self, version: str, question: Question, n: int
-    ) -> tuple[Regime, tuple[Sample, ...]]:
-        """The answers and how they were drawn: one alone if that was greedily."""
-        ways = list(self._ways(question))
-        for number, regime in enumerate(ways, 1):
-            try:
-                samples = self._once(version, question, regime, 1 if regime.greedy else n)
-            except EngineRefused as refused:
-                if refused.status != BAD_REQUEST or number == len(ways):
-                    raise
-            else:
-                self._settled[question.hash] = regime
-                return regime, samples
-        raise AssertionError("unreachable")
-
-    def _ways(self, question: Question) -> Iterator[Regime]:
-        """In which to try, the users' own first; the one that was answered alone once it is
-        known."""
-        known = self._settled.get(question.hash)
-        if known is not None:
-            yield known
-            return
-        asked = regime_of(question, self._usage, self._config)
-        plain = Regime({"max_tokens": self._config.vote.longest})
-        for regime in (asked, plain):
-            yield regime
-            if regime.open:  # a default of 0 gives one answer at a time
-                yield regime.at_zero()
-
-    def _once(self, version: str, question: Question, regime: Regime, n: int) -> tuple[Sample, ...]:
-        drawn = self._client.sample(
-            question, model=version, n=n, sampling=regime, priority=PRIORITY
-        )
-        return drawn.samples
-
-    def _right(
-        self, label: LabelledProbe, drawn: Answers, sample: Sample, kind: AnswerKind
-    ) -> bool:
-        """Whether an answer is. Of a short answer the end is read, of a refusal the beginning: only
-        the first is lost when an answer was cut off."""
-        lost = drawn.cut(sample) and label.accepted
-        return not lost and label.right(sample.text, self._reader, kind)
 
 
 class Evaluation:
@@ -265,9 +254,15 @@ class Evaluation:
         self._base = client.base_model().name
         self.parent = store.adapters.serving().adapter
         self.live = self.parent or self._base
+        self.remarks = self._asker.remarks
+
+        def place(probe: Item) -> tuple[bytes, str]:
+            """In this run's random order, near-duplicates side by side."""
+            seeded = f"{run_id} {probe.question.cluster}".encode()
+            return hashlib.sha256(seeded).digest(), probe.question.hash
+
         every = to_ask(store, config.gate)
-        labelled = (probe for probe in every if probe.decided)
-        decided = sorted(labelled, key=lambda probe: random_place(run_id, probe))
+        decided = sorted((probe for probe in every if probe.decided), key=place)
         cut = to_choose(len(decided), config.gate)
         while 0 < cut < len(decided) and (
             decided[cut - 1].question.cluster == decided[cut].question.cluster
@@ -294,7 +289,7 @@ class Evaluation:
         for place, step in enumerate(steps):
             read = (self._asker.read(asked, drawn[place]) for asked, drawn in found)
             scores[step] = fmean(answered.accuracy for (answered,) in read)
-        self._expose(asked for asked, _ in found)
+        self._expose([asked for asked, _ in found])
         return max(steps, key=lambda step: (scores[step], step))
 
     def evaluate(self, candidate: str) -> list[Compared]:
@@ -304,61 +299,45 @@ class Evaluation:
         versions = [*others, self.live, candidate]
         done = partial(self._progress, len(versions) * len(self._judging))
         found = self._asker.ask(versions, self._judging, done, greedy=True)
-        self._judging = [asked for asked, _ in found]
+        self._judging = [item for item, _ in found]
         self._expose(self._judging)
-        return [self._compared(item, *answers) for item, answers in found]
-
-    def remarks(self) -> str:
-        """Say how many probes could not be had; may be empty."""
-        return self._asker.remarks()
-
-    def _compared(self, item: Item, *answers: Answers) -> Compared:
-        *others, live, candidate = self._asker.read(item, *answers)
-        probe = Probe(
-            key=item.question.hash,
-            cluster=item.question.cluster,
-            base=others[0] if others else live,
-            live=live,
-            candidate=candidate,
-            tags=item.label.tags if item.label else (),
-        )
-        return Compared(item, probe, answers[-2].texts, answers[-1].texts)
+        compared = []
+        for item, answers in found:
+            *bases, live, last = self._asker.read(item, *answers)
+            base, tags = bases[0] if bases else live, item.label.tags if item.label else ()
+            probe = Probe(item.question.hash, item.question.cluster, base, live, last, tags)
+            compared.append(Compared(item, probe))
+        return compared
 
     def drift(self, pinned: Sequence[Pinned], candidate: Candidate) -> Drift:
         """How far the candidate is from base, live version and what was live a week ago, on its own
         pinned answers. A run that began at the base computed nothing of the live version, whose
         part is read back through the engine."""
+
+        def from_served(model: str) -> float | None:
+            return drift.divergence(
+                (each.own, self._client.read_back(each.pin, model=model)) for each in pinned
+            )
+
         found = drift.divergences(pinned)
         if self.live != self._base and not any(each.parent for each in pinned):
-            found = replace(found, from_live=self._from_live(pinned))
-        return replace(found, from_week=self._from_week(pinned, candidate, found))
-
-    def _from_live(self, pinned: Sequence[Pinned]) -> float | None:
-        try:
-            return drift.divergence(
-                (each.own, self._client.read_back(each.pin, model=self.live)) for each in pinned
-            )
-        except EngineError as error:
-            log.warning("cannot compare with the live version %s: %s", self.live, error)
-            return math.nan  # within no limit: the gate holds what may be far
-
-    def _from_week(
-        self, pinned: Sequence[Pinned], candidate: Candidate, found: Drift
-    ) -> float | None:
+            try:
+                found = replace(found, from_live=from_served(self.live))
+            except EngineError as error:
+                log.warning("cannot compare with the live version %s: %s", self.live, error)
+                # Within no limit: the gate holds what may be far.
+                found = replace(found, from_live=math.nan)
         week = self._store.adapters.wanted_at(time.time() - WEEK_SECONDS)
         if week in (None, self.parent):
-            return found.from_base if week is None else found.from_live
+            return replace(found, from_week=found.from_base if week is None else found.from_live)
         try:
             with candidate.loaded_beside(self._config.state_dir / "adapters" / week) as name:
-                return drift.divergence(
-                    (each.own, self._client.read_back(each.pin, model=name)) for each in pinned
-                )
+                return replace(found, from_week=from_served(name))
         except (AdapterDamaged, EngineError) as error:
             log.warning("cannot compare with %s, which was live a week ago: %s", week, error)
-            return None
+            return found
 
     def staleness(self) -> Staleness | None:
-        """Whether the labelled probes look like the newest questions; None: too few of either."""
         return staleness_of(self._store, self._judging)
 
     def qualities(
@@ -378,12 +357,9 @@ class Evaluation:
             quality(lambda probe: probe.candidate),
         )
 
-    def _expose(self, seen: Iterable[Item]) -> None:
-        """Count that a gate has seen these."""
-        asked = list(seen)
-        held_out = [each.id for each in asked if each.label is None]
-        self._store.holdout.expose(held_out)
-        self._store.probes.expose([each.id for each in asked if each.label is not None])
+    def _expose(self, seen: Sequence[Item]) -> None:
+        self._store.holdout.expose([each.id for each in seen if each.label is None])
+        self._store.probes.expose([each.id for each in seen if each.label is not None])
 
     def _progress(self, of: int, done: int) -> None:
         self._store.runs.observe(self._run_id, "probe", {"done": done, "of": of})
@@ -393,7 +369,7 @@ def staleness_of(store: Store, asked: Iterable[Item]) -> Staleness | None:
     """Return whether the labelled ones look like the newest questions; None: too few of either."""
     known = [each.question.text for each in asked if each.decided]
     newest = store.questions.page(max(RECENT, len(known)))
-    return staleness.staleness_of_labels(known, [row.question.text for row in newest])
+    return drift.staleness_of_labels(known, [row.question.text for row in newest])
 
 
 def quality_of(
@@ -403,8 +379,14 @@ def quality_of(
     undecided: tuple[int, int] = (0, 0),
 ) -> Quality | None:
     """How good the answers are; `looked` is whether the labels look like the traffic, `undecided`
-    how many of the undecided answers that were drawn and judged are right, and of how many."""
-    speaks = _speaking(looked, settings)
+    how many of the undecided answers that were drawn and judged are right, and of how many.
+
+    Labels that were drawn from the traffic say something of it, the operator's own once they are
+    known to look like it, and none when it has moved away from them. Those of disagreements are the
+    hard ones."""
+    speaks: tuple[ProbeOrigin, ...] = (ProbeOrigin.RANDOM,)
+    if looked is not None:
+        speaks = () if looked.stale(settings) else (ProbeOrigin.RANDOM, ProbeOrigin.OPERATOR)
     return estimates.measure(
         [
             estimates.Asked(
@@ -419,12 +401,3 @@ def quality_of(
         ],
         undecided,
     )
-
-
-def _speaking(looked: Staleness | None, settings: GateConfig) -> Collection[ProbeOrigin]:
-    """The labels that say something of the traffic: those drawn from it, the operator's own once
-    they are known to look like it, and none when it has moved away from them. Those of
-    disagreements are the hard ones."""
-    if looked is None:
-        return (ProbeOrigin.RANDOM,)
-    return () if looked.stale(settings) else (ProbeOrigin.RANDOM, ProbeOrigin.OPERATOR)

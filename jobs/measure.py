@@ -1,6 +1,7 @@
-"""How good the live version is, and whether the questions move: measured between runs.
+"""What is measured without training: how good the live version is, whether the questions move, and
+how many of some questions a vote could teach.
 
-A process of its own, `python -m jobs.measure`.
+A process of its own, `python -m jobs.measure`, for what is measured between runs.
 
 Whether users have come to ask other things is seen by putting the newest questions and those before
 them into groups by what they say, so that a new subject has a group of its own, and comparing the
@@ -10,27 +11,30 @@ shares of the groups (ttrl.evaluation.drift).
 from __future__ import annotations
 
 import argparse
-import logging
+import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from jobs import process
 from jobs.evaluation import Asker, quality_of, staleness_of
 from jobs.probes import to_ask
-from jobs.sampling import reader_for
+from jobs.process import reader_for
+from ttrl import rewards
 from ttrl.config import Config, MeaningConfig
-from ttrl.engine.client import EngineClient
+from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evaluation import drift
 from ttrl.evaluation.drift import Shift
 from ttrl.evaluation.estimates import Quality
-from ttrl.sampling.groups import pacer_for, with_length
+from ttrl.questions.question import Question
+from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, with_length
 from ttrl.store import Store
 from ttrl.store.measurements import Kind
-
-log = logging.getLogger(__name__)
+from ttrl.store.questions import QuestionState, StoredQuestion
 
 FEWEST = 100
 """Questions of each time without which nothing is said."""
@@ -40,6 +44,8 @@ BEFORE = 4
 """Windows that the newest one is compared with."""
 GROUPS = 10
 DIMENSIONS = 32
+WORTH_IT = 0.1
+"""A smaller share of questions that could teach is hardly worth a run."""
 
 Progress = Callable[[int, int], None]
 WHAT = (Kind.QUALITY, Kind.QUESTIONS)
@@ -66,33 +72,25 @@ def run(
     """Ask the version that serves every probe, compare the questions, and write both down; other
     versions are asked by runs alone. Raises EngineError, PacerClosed, MeaningRefused."""
     version = store.adapters.serving().adapter
-    found, remarks = None, ""
-    if Kind.QUALITY in what:
-        found, remarks = _ask(config, store, client, version, progress)
-    if found is not None:
-        store.measurements.add(Kind.QUALITY, version, {**found.numbers(), "remarks": remarks})
+    quality, remarks = None, ""
+    if Kind.QUALITY in what and (asked := to_ask(store, config.gate)):
+        config = with_length(config, client)
+        model = version or client.base_model().name
+        with pacer_for(client, config.vote) as pacer:
+            usage = store.questions.usage(config.gate.min_probes)
+            asker = Asker(client, config, pacer, reader_for(config), usage)
+            found = asker.ask([model], asked, lambda done: progress(done, len(asked)))
+            answered = [(one, asker.read(one, *drawn)[0]) for one, drawn in found]
+        looked = staleness_of(store, (one for one, _ in found))
+        undecided = store.comparisons.undecided_right()
+        quality = quality_of(answered, looked, config.gate, undecided)
+        remarks = asker.remarks()
+    if quality is not None:
+        store.measurements.add(Kind.QUALITY, version, {**quality.numbers(), "remarks": remarks})
     shift = shift_of_questions(config, store) if Kind.QUESTIONS in what else None
     if shift is not None:
         store.measurements.add(Kind.QUESTIONS, None, asdict(shift))
-    return Measured(version, found, shift, remarks)
-
-
-def _ask(
-    config: Config, store: Store, client: EngineClient, version: str | None, progress: Progress
-) -> tuple[Quality | None, str]:
-    asked = to_ask(store, config.gate)
-    if not asked:
-        return None, ""
-    config = with_length(config, client)
-    model = version or client.base_model().name
-    with pacer_for(client, config.vote) as pacer:
-        usage = store.questions.usage(config.gate.min_probes)
-        asker = Asker(client, config, pacer, reader_for(config), usage)
-        found = asker.ask([model], asked, lambda done: progress(done, len(asked)))
-        answered = [(one, asker.read(one, *drawn)[0]) for one, drawn in found]
-    looked = staleness_of(store, (one for one, _ in found))
-    undecided = store.comparisons.undecided_right()
-    return quality_of(answered, looked, config.gate, undecided), asker.remarks()
+    return Measured(version, quality, shift, remarks)
 
 
 def shift_of_questions(config: Config, store: Store) -> Shift | None:
@@ -101,22 +99,14 @@ def shift_of_questions(config: Config, store: Store) -> Shift | None:
     now, window = time.time(), config.measure.window.total_seconds()
     after = store.questions.asked(now - window, now, limit=MOST)
     before = store.questions.asked(now - (BEFORE + 1) * window, now - window, limit=MOST)
-    if min(len(before), len(after)) < FEWEST or not any(map(_told, [*before, *after])):
+    texts = [*before, *after]
+    if min(len(before), len(after)) < FEWEST or not any(map(str.isalnum, "".join(texts))):
         return None
-    groups = _groups([*before, *after], config.meaning)
-    return drift.compare(groups[: len(before)], groups[len(before) :])
-
-
-def _told(text: str) -> bool:
-    return any(map(str.isalnum, text))
-
-
-def _groups(texts: Sequence[str], meaning: MeaningConfig) -> list[int]:
-    """The group of each."""
     from sklearn.cluster import KMeans
 
     means = KMeans(min(GROUPS, len(set(texts))), n_init=4, random_state=0)
-    return [int(group) for group in means.fit_predict(_vectors(texts, meaning))]
+    groups = [int(group) for group in means.fit_predict(_vectors(texts, config.meaning))]
+    return drift.compare(groups[: len(before)], groups[len(before) :])
 
 
 def _vectors(texts: Sequence[str], meaning: MeaningConfig) -> Any:
@@ -135,8 +125,109 @@ def _vectors(texts: Sequence[str], meaning: MeaningConfig) -> Any:
     return TruncatedSVD(DIMENSIONS, random_state=0).fit_transform(found)
 
 
+@dataclass(frozen=True)
+class Assessment:
+    """What was found on a sample of the questions; shares are of those asked."""
+
+    questions: int
+    asked: int
+    refused: int
+    failed: int
+    """That the engine did not answer, though it was asked again."""
+    teachable: float
+    """A majority, and answers that differ from it: an update can learn from these."""
+    unanimous: float
+    """All agree: nothing to learn."""
+    no_label: float
+    """A tie, too few readable answers, or too small a majority."""
+    no_label_reasons: dict[str, int]
+    mean_share: float
+    """Of the majority answer, where there is one."""
+    cut_off: float
+    """Share of the samples that were cut off."""
+    cut_off_words: str
+    """What to do about that; empty if they are few."""
+    tokens_per_sample: float
+    samples_per_run: int
+    """That a run would draw, over as many of them as `selection.max_questions` allows."""
+    seconds_per_run: float
+    """Of sampling alone, at the speed measured here."""
+    worth_it: bool
+
+
+def assess(
+    client: EngineClient,
+    config: Config,
+    questions: Sequence[Question],
+    *,
+    version: str | None,
+    limit: int,
+    progress: Progress,
+) -> Assessment:
+    """Vote on at most `limit` of the questions, drawn at random, with the answers of a version
+    (None: the base model). Raises EngineError when the engine answers none of them."""
+    rewards.load(config.vote.rewards)
+    chosen = random.Random(config.update.seed).sample(questions, min(limit, len(questions)))
+    rows = [
+        StoredQuestion(number, question, 1, False, QuestionState.NEW, None)
+        for number, question in enumerate(chosen)
+    ]
+    config = with_length(config, client)
+    model, width = version or client.base_model().name, config.vote.in_flight
+    refused: list[EngineError] = []
+    failed: list[EngineError] = []
+    groups: list[Group] = []
+    began = time.monotonic()
+    with pacer_for(client, config.vote) as pacer:
+        roller = Roller(client, config.vote, config.update, pacer, reader_for(config))
+        for start in range(0, len(rows), width):
+            groups += roller.roll(
+                rows[start : start + width],
+                version=model,
+                draw=0,
+                refused=lambda _, error: refused.append(error),
+                failed=lambda _, error: failed.append(error),
+            )
+            if failed and not groups:
+                break
+            progress(min(start + width, len(rows)), len(rows))
+    if not groups and (errors := failed or refused):
+        raise errors[0]
+    seconds = time.monotonic() - began
+
+    asked = len(groups) + len(refused)
+    fates = Counter(group.fate[0] for group in groups)
+    unlabelled = (group for group in groups if group.fate[0] is QuestionState.NO_LABEL)
+    shares = [group.vote.share for group in groups if group.vote.label is not None]
+    samples = sum(len(group.drawn.samples) for group in groups)
+    cut = sum(group.vote.cut for group in groups)
+    teachable = fates[QuestionState.LEARNED_FROM] / max(asked, 1)
+    update, of_a_run = config.update, min(len(questions), config.selection.max_questions)
+    taught = round(teachable * of_a_run)
+    asked_in_all = update.steps_over(of_a_run) * min(update.questions_per_step, taught)
+    if update.steps is None:  # what cannot teach is asked as well, at least once
+        asked_in_all = update.passes * taught + of_a_run - taught
+    a_run = asked_in_all * config.vote.samples
+    return Assessment(
+        questions=len(questions),
+        asked=asked,
+        refused=len(refused),
+        failed=len(failed),
+        teachable=teachable,
+        unanimous=fates[QuestionState.NO_SIGNAL] / max(asked, 1),
+        no_label=fates[QuestionState.NO_LABEL] / max(asked, 1),
+        no_label_reasons=dict(Counter(str(group.vote.outcome) for group in unlabelled)),
+        mean_share=fmean(shares) if shares else 0.0,
+        cut_off=cut / max(samples, 1),
+        cut_off_words=cut_off(samples, cut, config.vote.longest),
+        tokens_per_sample=sum(group.tokens for group in groups) / max(samples, 1),
+        samples_per_run=a_run,
+        seconds_per_run=round(a_run * seconds / max(samples, 1), 1),
+        worth_it=teachable >= WORTH_IT,
+    )
+
+
 def main() -> int:
-    """The process: arguments say where, standard input says how."""
     parser = argparse.ArgumentParser(prog="python -m jobs.measure")
     parser.add_argument("--engine-url", required=True)
     parser.add_argument("what", nargs="+", type=Kind, choices=WHAT)

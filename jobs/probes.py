@@ -1,26 +1,37 @@
-"""The evaluation set: which probes a version is asked, what that costs, and what the operator is
-asked to judge."""
+"""The evaluation set: which probes a version is asked, what that costs, what the operator is asked
+to judge, and what the judgements since make of held versions."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
 from jobs.candidate import checkpoint_steps
 from ttrl.config import Config, GateConfig
-from ttrl.evaluation.evidence import Probe, budget, labels_for
-from ttrl.evaluation.labelling import Pair, Side, Told, Undecided, draw, to_judge, to_judge_again
-from ttrl.evaluation.probes import Apart, LabelledProbe, ProbeOrigin
+from ttrl.evaluation.evidence import Probe, labels_for, threshold_at
+from ttrl.evaluation.gate import BY_LABELS, Certainty, Outcome, Rule, Verdict, certainty_of
+from ttrl.evaluation.probes import (
+    Apart,
+    LabelledProbe,
+    Pair,
+    ProbeOrigin,
+    Side,
+    Undecided,
+    draw,
+    to_judge,
+    to_judge_again,
+)
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Regime, Usage, evaluated
 from ttrl.store import Store
+from ttrl.store.adapters import AdapterState, Author
 from ttrl.store.probes import History
 from ttrl.store.questions import StoredQuestion
+from ttrl.store.runs import StoredVerdict
 
 CORE = 0.25
 """Share of a cohort that stays, so that one night can be compared with any other."""
@@ -42,25 +53,19 @@ def cohort(
     POOL times as many one in POOL. A question that comes in later has its turn in the next period,
     unless there are too few.
     """
-    each = _one_a_cluster(held_out)
-    core, rest = each[: round(CORE * size)], each[round(CORE * size) :]
-    turn = int(now // period)
-    before = [row for row in rest if row.first_seen < turn * period]
-    pool = before[-POOL * (size - len(core)) :]
-    drawn = sorted(pool, key=lambda row: _place(row, turn, key))
-    return [*core, *drawn, *rest[len(before) :]][:size]
-
-
-def _one_a_cluster(held_out: Iterable[StoredQuestion]) -> Sequence[StoredQuestion]:
-    """The longest-standing first."""
     first: dict[str, StoredQuestion] = {}
     for row in sorted(held_out, key=lambda row: (row.first_seen, row.id)):
         first.setdefault(row.question.cluster, row)
-    return list(first.values())
+    each, most = list(first.values()), round(CORE * size)
+    core, rest = each[:most], each[most:]
+    turn = int(now // period)
+    before = [row for row in rest if row.first_seen < turn * period]
+    pool = before[-POOL * (size - len(core)) :]
 
+    def place(row: StoredQuestion) -> bytes:
+        return hmac.digest(key, f"{turn} {row.question.hash}".encode(), "sha256")
 
-def _place(row: StoredQuestion, turn: int, key: bytes) -> bytes:
-    return hmac.digest(key, f"{turn} {row.question.hash}".encode(), "sha256")
+    return [*core, *sorted(pool, key=place), *rest[len(before) :]][:size]
 
 
 @dataclass(frozen=True)
@@ -82,22 +87,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Compared:
-    """A probe as the gate sees it, and the whole texts of live version and candidate."""
+    """A probe and what the gate sees of it."""
 
     item: Item
     probe: Probe
-    live: Sequence[str]
-    candidate: Sequence[str]
 
 
 def regime_of(question: Question, usage: Usage, config: Config) -> Regime:
-    """Return how a question is evaluated."""
     return evaluated(question.hash, question.sampling, usage, max_tokens=config.vote.longest)
-
-
-def known(labelled: Iterable[LabelledProbe], traffic: Collection[str] = ()) -> list[Item]:
-    """Labelled probes as questions; `traffic` has the hashes of those that stand for it."""
-    return [Item(row.id, row.question, row, row.question.hash in traffic) for row in labelled]
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ def outlook(store: Store, settings: GateConfig) -> dict[str, Any]:
     and about how many prove candidates that answer 5, 10 or 20% more of the questions correctly,
     and lose none, in nine of ten gates."""
     labels = len({probe.cluster for probe in store.probes.labelled() if probe.decides})
-    threshold = budget(store.runs.labelled_gates(), time.time(), settings).threshold
+    threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
     needed = {}
     for points in (20, 10, 5):
         total = judging = labels_for(points / 100, threshold)
@@ -172,12 +169,11 @@ def traffic(
 
 
 def to_ask(store: Store, settings: GateConfig) -> list[Item]:
-    """Every labelled probe, and the others that stand for the traffic at present."""
     labelled = store.probes.labelled()
-    hashes = {row.question.hash for row in _standing(store, settings, labelled)}
+    standing = {row.question.hash for row in _standing(store, settings, labelled)}
     others = traffic(store, settings, labelled)
     return [
-        *known(labelled, hashes),
+        *(Item(row.id, row.question, row, row.question.hash in standing) for row in labelled),
         *(Item(row.id, row.question, traffic=True) for row in others),
     ]
 
@@ -220,21 +216,15 @@ def to_label(
     missing = settings.random_labels - store.comparisons.drawn_since(since)
     at_random = draw(fresh, missing, seed=run_id)
     store.comparisons.mark_random(at_random & {seen.question_id for seen in history.values()})
-    told = [
-        Told(
-            each.item.id,
-            each.live,
-            each.probe.live.answers,
-            each.candidate,
-            each.probe.candidate.answers,
-        )
+    answered = [
+        (each.item.id, each.probe.live, each.probe.candidate)
         for each in compared
         if each.item.label is None and each.item.question.hash not in history
     ]
     again = settings.random_labels - store.comparisons.drawn_since(since, again=True)
     undecided = [one for each in compared for one in _undecided(each, history)]
     return [
-        *to_judge(told, at_random, seed=run_id),
+        *to_judge(answered, at_random, seed=run_id),
         *to_judge_again(undecided, again, seed=run_id),
     ]
 
@@ -248,12 +238,64 @@ def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[U
         return
     if seen.origin is not ProbeOrigin.RANDOM or seen.waiting or seen.skipped:
         return
-    for text, answer, rejected in zip(compared.live, live.answers, live.rejected, strict=True):
+    for text, answer, rejected in zip(live.texts, live.answers, live.rejected, strict=True):
         if answer is not None and not rejected:
             yield Undecided(seen.question_id, seen.rounds, Side(text, answer))
 
 
-def random_place(run_id: int, asked: Item) -> tuple[bytes, str]:
-    """Return where a probe stands in this run's random order, near-duplicates side by side."""
-    told = f"{run_id} {asked.question.cluster}".encode()
-    return hashlib.sha256(told).digest(), asked.question.hash
+@dataclass(frozen=True)
+class Confirmation:
+    """A held version, what is sure of it by now, and why it does not serve for that all the same;
+    empty when it is wanted from now on."""
+
+    adapter: str
+    run_id: int
+    certainty: Certainty
+    but: str
+
+
+def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
+    """Look at every held version whose answers were judged since its gate; want those that are
+    `better` by these judgements."""
+    found = []
+    for row in store.adapters.all():
+        if row.state is not AdapterState.HELD or row.run_id is None:
+            continue
+        verdict, worth = store.runs.verdict(row.run_id), store.comparisons.worth(row.run_id)
+        if verdict is None or not worth:
+            continue
+        first = store.comparisons.first_judged(row.run_id)
+        past = [at for at in store.runs.labelled_gates() if at < first]
+        certainty = certainty_of(worth, threshold_at(first, past, settings))
+        but = _objection(store, verdict, certainty)
+        if not but:
+            reason = f"{Verdict.BETTER}: answers judged by hand: {certainty}"
+            evidence = {**verdict.evidence, "certainty": asdict(certainty), "reason": reason}
+            store.runs.add_verdict(
+                {
+                    "run_id": row.run_id,
+                    "adapter": row.name,
+                    "against": verdict.against,
+                    "verdict": Verdict.BETTER,
+                    "evidence": evidence,
+                }
+            )
+            store.adapters.want(row.name, author=Author.LABELS, reason=reason)
+        found.append(Confirmation(row.name, row.run_id, certainty, but))
+    return found
+
+
+def _objection(store: Store, verdict: StoredVerdict, certainty: Certainty) -> str:
+    """What labels say against it. What only shows without labels (length, distance) is no
+    objection once labels prove it better."""
+    if not certainty.proves:
+        return str(certainty)
+    live, versions = store.adapters.serving().adapter, {row.name for row in store.adapters.all()}
+    if live != (verdict.against if verdict.against in versions else None):
+        return f"it was compared with {verdict.against}, which is no longer live"
+    checks = [check for check in verdict.evidence["checks"] if check["rule"] in BY_LABELS]
+    if doubts := [check["words"] for check in checks if check["outcome"] != Outcome.PASSED]:
+        return "; ".join(doubts)
+    if live and not any(check["rule"] == Rule.BASE for check in checks):
+        return "no labelled probes show that it is not worse than the base"
+    return ""

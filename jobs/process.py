@@ -1,4 +1,5 @@
-"""A job as a process of its own: how it starts, and how it hears that it is to stop.
+"""What every job begins with: its configuration, its engine, how it reads answers, and, where it is
+a process of its own, how it hears that it is to stop.
 
 The configuration comes on standard input, and with it secrets, which arguments would show.
 """
@@ -8,13 +9,17 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from ttrl import logs
+from ttrl import datasets, logs
+from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
+from ttrl.engine.memory import fit_to_card
+from ttrl.meaning import Letters, Likeness
+from ttrl.sampling.groups import with_length
 
 STOPPED_BECAUSE = {
     signal.SIGINT: "the run was stopped",
@@ -40,7 +45,6 @@ def configure(run: int | None = None) -> Config:
 
 
 def engine_client(config: Config, url: str) -> EngineClient:
-    """Return a client of the engine at `url` with the configured patience."""
     return EngineClient(
         url,
         api_key=config.engine.api_key,
@@ -49,10 +53,54 @@ def engine_client(config: Config, url: str) -> EngineClient:
     )
 
 
+class MeaningRefused(Exception):
+    """The model that texts are to be compared with cannot be loaded; says why."""
+
+
+def sized(config: Config, client: EngineClient) -> Config:
+    """Return the settings with a number for vote.max_tokens: the operator's, or the longest answer
+    that both the trainer's memory and the engine's context have room for. Raises MemoryRefused,
+    EngineUnreachable."""
+    if config.engine.url is None:  # our own engine was planned for before it was started
+        return with_length(config, client)
+    # The plan knows only the model's context, of which an operator may serve a part.
+    return with_length(config, client, fit_to_card(config).vote.max_tokens)
+
+
+def reader_for(config: Config) -> Reader:
+    """Return what reads and compares answers, as configured. Raises MeaningRefused."""
+    settings = config.meaning
+    likeness: Likeness = Letters(settings.alike)
+    if settings.model:
+        with signals_deferred():
+            from ttrl.meaning.embeddings import Embeddings, Pairs  # imports torch
+        model = Pairs if settings.cross_encoder else Embeddings
+        try:
+            likeness = model(settings.model, settings.alike, settings.device)
+        except (OSError, ValueError, RuntimeError) as error:
+            first_line = str(error).partition("\n")[0]
+            raise MeaningRefused(f"meaning.model {settings.model}: {first_line}") from error
+    return Reader(config.vote.kind, likeness)
+
+
+def known_answers(config: Config) -> Mapping[str, Sequence[str]]:
+    """Return the reference answers by the hashes of their questions. Raises
+    ReferencesUnreadable."""
+    file = config.meaning.references
+    return datasets.read_references(file, max_chars=config.record.max_chars) if file else {}
+
+
 def raise_on_signals() -> None:
     """Raise Stopped in the main thread on the first of the signals; ignore further ones."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in STOPPED_BECAUSE:
+            signal.signal(each, signal.SIG_IGN)
+        signal.alarm(CLEANUP_SECONDS)
+        raise Stopped(STOPPED_BECAUSE[signal.Signals(number)])
+
     for number in STOPPED_BECAUSE:
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
 
 
 @contextmanager
@@ -78,10 +126,3 @@ def signals_deferred() -> Iterator[None]:
             signal.signal(number, handler)
         if received:
             signal.raise_signal(received[0])
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    for each in STOPPED_BECAUSE:
-        signal.signal(each, signal.SIG_IGN)
-    signal.alarm(CLEANUP_SECONDS)
-    raise Stopped(STOPPED_BECAUSE[signal.Signals(number)])

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from jobs.probes import WEEK_SECONDS
 from ttrl.adapters import versions
@@ -39,13 +38,21 @@ def run(config: Config, store: Store) -> Pruned:
     if store.runs.active() is not None:
         return Pruned()
     keep, now = config.keep, time.time()
-    questions = store.forgetting.expire(_ago(keep.questions_for, now), keep.questions)
-    ended = _ago(keep.runs_for, now)
-    runs = 0 if ended is None else store.forgetting.drop_details(ended)
+
+    def ago(span: timedelta | None) -> float | None:
+        return None if span is None else now - span.total_seconds()
+
+    questions = store.forgetting.expire(ago(keep.questions_for), keep.questions)
+    runs, logs = 0, 0
+    if (ended := ago(keep.runs_for)) is not None:
+        runs = store.forgetting.drop_details(ended)
+        for log_file in (config.state_dir / "logs").glob("run-*.log"):
+            if log_file.stat().st_mtime < ended:
+                log_file.unlink()
+                logs += 1
     if keep.bytes is not None:
         questions += store.forgetting.shrink(keep.bytes)
     retired = store.forgetting.retire(to_retire(store.adapters.all(), needed(store), keep.adapters))
-    logs = 0 if ended is None else _drop_logs(config.state_dir / "logs", ended)
     if not store.forgetting.give_back():
         log.info("the store's write-ahead log is in use; it will be emptied later")
     return Pruned(questions, runs, logs, tuple(retired))
@@ -80,14 +87,3 @@ def remove_files(config: Config, store: Store, loaded: AbstractSet[str]) -> list
         versions.remove(root / name)
     store.forgetting.unpin([name for name in gone if not (root / name).exists()])
     return doomed
-
-
-def _ago(span: timedelta | None, now: float) -> float | None:
-    return None if span is None else now - span.total_seconds()
-
-
-def _drop_logs(directory: Path, before: float) -> int:
-    old = [file for file in directory.glob("run-*.log") if file.stat().st_mtime < before]
-    for file in old:
-        file.unlink()
-    return len(old)

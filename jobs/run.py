@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -31,7 +31,7 @@ from jobs import process, selection
 from jobs.candidate import Candidate, checkpoint_steps
 from jobs.evaluation import Evaluation
 from jobs.probes import Compared, apart, to_label
-from jobs.sampling import MeaningRefused, known_answers, reader_for, sized
+from jobs.process import MeaningRefused, known_answers, reader_for, sized
 from jobs.selection import Descent
 from ttrl import rewards
 from ttrl.adapters import versions
@@ -46,7 +46,7 @@ from ttrl.engine.proof import Pin
 from ttrl.evaluation import gate
 from ttrl.evaluation.drift import Drift
 from ttrl.evaluation.estimates import Quality
-from ttrl.evaluation.evidence import budget
+from ttrl.evaluation.evidence import threshold_at
 from ttrl.evaluation.gate import Judgement, Verdict
 from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
@@ -150,7 +150,6 @@ class Run:
         self.ruling = Ruling(Action.GO_ON, trusted=0)
         self.trained_on: set[int] = set()
         """Ids of the questions that taught something."""
-        self._asked: set[int] = set()
         self._first: Sequence[StoredQuestion] = ()
         """The questions of the first step."""
         self._groups: list[Group] = []
@@ -158,7 +157,7 @@ class Run:
         self._pins: Sequence[Pin] = ()
         self._replayable: deque[tuple[int, Sequence[Row]]] = deque()
         """A question's rows, after the number of the step that they were sampled for."""
-        self._draws = self._failed_draws = self._tokens = 0
+        self._draws = self._failed_draws = 0
         self._seen: list[Signs] = []
         self._random = Random(config.update.seed)
 
@@ -198,7 +197,7 @@ class Run:
                 return RunState.NOTHING, self.tally.nothing(config.vote.longest)
             trusted = self.trusted_steps()
             if not trusted:
-                reason = _with_remarks(self.ruling.words(), self._remarks())
+                reason = _with_remarks(self.ruling.words(), self.tally.remarks(config.vote.longest))
                 return self._reject(reason) if self.ruling.collapse else (RunState.REJECTED, reason)
             candidate.load(evaluation.best_step(trusted, candidate.load))
             try:
@@ -212,7 +211,7 @@ class Run:
             drift = evaluation.drift(pinned, candidate)
             judgement, quality = self._judge(evaluation, compared, drift)
             again = self.start.words if self.start.again else ""
-            remarks = (ended, again, self._remarks(), evaluation.remarks())
+            remarks = (ended, again, self.tally.remarks(config.vote.longest), evaluation.remarks())
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))
@@ -258,7 +257,6 @@ class Run:
         roller: Roller,
         pacer: Pacer,
     ) -> None:
-        """Take what training needs."""
         update = self.config.update
         passes = update.passes if update.steps is None else None
         self.rounds = Rounds(questions, seed=update.seed, passes=passes)
@@ -301,6 +299,7 @@ class Run:
     def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
         """Finish the step that was done, of which the trainer logged these numbers, and return the
         rows of the next. Raises TrainingEnded where there is to be none."""
+        update = self.config.update
         if step:
             self._report("step", step, numbers)
             self.candidate.deploy(self.save, step)
@@ -309,16 +308,24 @@ class Run:
         if step == self.steps:
             return ()
 
-        # Sample and vote until enough questions teach something; once the run has spent what it
-        # may, one is enough.
-        replayed = self._replayed(step + 1)
-        needed = self.config.update.questions_per_step - len(replayed)
+        # Rows of the steps before this one, a question's together.
+        while self._replayable and self._replayable[0][0] <= step - REPLAYED_STEPS:
+            self._replayable.popleft()
+        recent = [rows for _, rows in self._replayable]
+        count = int(update.replay * update.questions_per_step)
+        replayed = self._random.sample(recent, min(count, len(recent)))
+        needed = update.questions_per_step - len(replayed)
+
+        # Sample and vote until enough questions teach something, and until the monitor knows how
+        # labels were distributed before anything was trained; a question tells one, once. When the
+        # run has spent what it may, one that teaches is enough.
         self._pins, self._groups = self.pins(), []
         for _ in range(DRAWS_PER_STEP):
             spent = self._spent()
             missing = (1 if spent else needed) - self._count_informative()
             if not step and not spent:
-                missing = max(missing, self._count_unknown_labels())
+                labelled = sum(group.vote.label is not None for group in self._groups)
+                missing = max(missing, min(guard.LABELS - labelled, self.rounds.unasked))
             if missing <= 0 or not len(self.rounds):
                 break
             self._groups += self._sample(self.rounds.take(missing))
@@ -333,7 +340,7 @@ class Run:
                 self._report("draw", len(self._seen), {})
                 self._monitor()
             if self.rounds.used_up:
-                asked = f"update.passes={self.config.update.passes} times"
+                asked = f"update.passes={update.passes} times"
                 raise TrainingEnded(f"each question with a training signal was sampled {asked}")
             raise TrainingEnded
 
@@ -343,9 +350,17 @@ class Run:
             (group for group in self._groups if group.kept), key=lambda group: not group.informative
         )
         used = [usable[place % len(usable)] for place in range(needed)]
-        self._note_fates(used)
-        batch = [list(training_rows(group, self.config.update.keep)) for group in used]
-        if self.config.update.replay:
+        for group in self._groups:
+            # What a question taught once is not forgotten when it has nothing more to teach.
+            question = group.question
+            known = question.state is QuestionState.LEARNED_FROM or question.id in self.trained_on
+            teaches = group.informative and group in used
+            if teaches:
+                self.trained_on.add(question.id)
+            if not known and (teaches or not group.informative):
+                self.store.questions.mark(question.id, *group.fate)
+        batch = [list(training_rows(group, update.keep)) for group in used]
+        if update.replay:
             self._replayable += (
                 (step + 1, rows)
                 for rows, group in zip(batch, used, strict=True)
@@ -354,82 +369,49 @@ class Run:
         return [row for rows in [*batch, *replayed] for row in rows]
 
     def _sample(self, questions: Sequence[StoredQuestion]) -> list[Group]:
-        """Sample the questions under the candidate's weights, vote, and write that down."""
+        """Sample the questions under the candidate's weights, vote, and write that down. Questions
+        that could not be had are left out and come again in a later draw. Where the engine is taken
+        to be gone, raises TrainingEnded if there are steps to judge, the engine's error if not."""
         self._draws += 1
         failures: list[EngineError] = []
+
+        def refuse(question: StoredQuestion, error: EngineRefused) -> None:
+            self.rounds.drop(question.id)
+            reason = f"status {error.status}"
+            self.store.questions.mark(question.id, QuestionState.REFUSED, reason)
 
         def fail(question: StoredQuestion, error: EngineError) -> None:
             failures.append(error)
             self.rounds.give_back(question)
 
+        version = self.candidate.version
         groups = self.roller.roll(
-            questions,
-            version=self.candidate.version,
-            draw=self._draws,
-            refused=self._refuse,
-            failed=fail,
+            questions, version=version, draw=self._draws, refused=refuse, failed=fail
         )
         self._failed_draws = 0 if groups or not failures else self._failed_draws + 1
         if failures:
-            self._go_on_after(failures)
+            self.tally.unanswered += len(failures)
+            self.store.runs.observe(self.id, "unanswered", {"questions": len(failures)})
+            newest = failures[-1]
+            log.warning("leaving %d questions out of this step: %s", len(failures), newest)
+            if self._failed_draws >= FAILED_DRAWS:
+                if not self._seen:
+                    raise newest
+                raise TrainingEnded(f"the engine stopped answering: {newest}")
+            if any(isinstance(error, EngineRefused) and error.status == 404 for error in failures):
+                try:
+                    self.candidate.reload_if_lost()
+                except EngineError as error:
+                    log.warning("the engine does not have the version in training: %s", error)
         self.store.votes.add([rows(group, run_id=self.id, step=self._draws) for group in groups])
         for group in groups:
-            self._asked.add(group.question.id)
             self.tally.add(group)
-            self._tokens += group.tokens
             if group.settled:
                 self.rounds.drop(group.question.id)
         return groups
 
-    def _go_on_after(self, failures: Sequence[EngineError]) -> None:
-        """Leave out the questions that could not be had; they come again in a later draw. Raises
-        where the engine is taken to be gone: TrainingEnded if there are steps to judge, the
-        engine's error if there are none."""
-        self.tally.unanswered += len(failures)
-        self.store.runs.observe(self.id, "unanswered", {"questions": len(failures)})
-        newest = failures[-1]
-        log.warning("leaving %d questions out of this step: %s", len(failures), newest)
-        if self._failed_draws >= FAILED_DRAWS:
-            if not self._seen:
-                raise newest
-            raise TrainingEnded(f"the engine stopped answering: {newest}")
-        if any(isinstance(error, EngineRefused) and error.status == 404 for error in failures):
-            try:
-                self.candidate.reload_if_lost()
-            except EngineError as error:
-                log.warning("the engine does not have the version in training: %s", error)
-
-    def _refuse(self, question: StoredQuestion, error: EngineRefused) -> None:
-        self.rounds.drop(question.id)
-        self.store.questions.mark(question.id, QuestionState.REFUSED, f"status {error.status}")
-
-    def _note_fates(self, used: Sequence[Group]) -> None:
-        """What a question taught once is not forgotten when it has nothing more to teach."""
-        for group in self._groups:
-            question = group.question
-            known = question.state is QuestionState.LEARNED_FROM or question.id in self.trained_on
-            teaches = group.informative and group in used
-            if teaches:
-                self.trained_on.add(question.id)
-            if not known and (teaches or not group.informative):
-                self.store.questions.mark(question.id, *group.fate)
-
-    def _replayed(self, step: int) -> list[Sequence[Row]]:
-        """Rows of questions of the steps before this one, a question's together."""
-        while self._replayable and self._replayable[0][0] < step - REPLAYED_STEPS:
-            self._replayable.popleft()
-        rows = [rows for _, rows in self._replayable]
-        count = int(self.config.update.replay * self.config.update.questions_per_step)
-        return self._random.sample(rows, min(count, len(rows)))
-
     def _count_informative(self) -> int:
         return sum(group.informative for group in self._groups)
-
-    def _count_unknown_labels(self) -> int:
-        """Count the labels that the monitor lacks to know how they were distributed before anything
-        was trained; a question tells one, once."""
-        labelled = sum(group.vote.label is not None for group in self._groups)
-        return min(guard.LABELS - labelled, self.rounds.unasked)
 
     def _report(self, kind: str, steps: int, numbers: Mapping[str, float]) -> None:
         """Write down what the newest samples showed and what has been spent so far."""
@@ -439,9 +421,9 @@ class Run:
         self.store.runs.count(
             self.id,
             steps=steps,
-            questions=len(self._asked),
+            questions=len(self.tally.questions),
             samples=self.tally.samples,
-            tokens=self._tokens,
+            tokens=self.tally.tokens,
         )
         paced = self.pacer.take()
         sampled = sum(len(group.drawn.samples) for group in self._groups)
@@ -450,7 +432,7 @@ class Run:
             "informative": 1 - signs.no_signal,
             "seconds": now - self._last_report,
             "samples": self.tally.samples,
-            "tokens": self._tokens,
+            "tokens": self.tally.tokens,
             "step_samples": sampled,
             "step_tokens": sum(group.tokens for group in self._groups),
             "outcomes": Counter(group.vote.outcome for group in self._groups),
@@ -473,7 +455,7 @@ class Run:
     def _spent(self) -> str:
         """Which limit of the run is reached, if one is."""
         limits = self.config.update
-        if self._tokens >= limits.max_tokens:
+        if self.tally.tokens >= limits.max_tokens:
             return "update.max_tokens was reached"
         if time.monotonic() - self._began >= limits.time_limit.total_seconds():
             return "update.time_limit was reached"
@@ -482,13 +464,18 @@ class Run:
     # Evaluate, gate, publish
 
     def trusted_steps(self) -> list[int]:
-        """The steps whose weights were kept and are trusted by the run's monitor."""
         return [step for step in self.candidate.steps if step <= self.ruling.trusted]
 
     def pins(self) -> Sequence[Pin]:
         """A sequence of each question of the newest step that brought any, where the weights must
         differ most: the weights are proven by them wherever they are loaded."""
-        return [_pin(group) for group in self._groups if group.kept][-PINS:] or self._pins
+        pins = []
+        for group in self._groups:
+            if group.kept:
+                prompt = group.drawn.prompt_ids[-PIN_PROMPT_TOKENS:]
+                answer = group.drawn.samples[group.kept[0]].token_ids[:PIN_ANSWER_TOKENS]
+                pins.append(Pin(group.question.id, prompt + answer, len(prompt)))
+        return pins[-PINS:] or self._pins
 
     def _judge(
         self, evaluation: Evaluation, compared: Sequence[Compared], drift: Drift
@@ -497,9 +484,9 @@ class Run:
         it found. Return the candidate's quality as well, which has no name yet."""
         store, settings = self.store, self.config.gate
         probes = [each.probe for each in compared]
-        allowed = budget(store.runs.labelled_gates(), time.time(), settings)
+        threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
         looked = evaluation.staleness()
-        judgement = gate.judge(probes, settings, allowed, drift, looked)
+        judgement = gate.judge(probes, settings, threshold, drift, looked)
         evidence = judgement.numbers()
         store.runs.add_verdict(
             {
@@ -565,22 +552,9 @@ class Run:
         )
         store.runs.intend(self.id, manifest.name)
         versions.publish(source, config.state_dir / "adapters", manifest)
-        return AdapterRow(
-            name=manifest.name,
-            lineage=lineage,
-            number=number,
-            digest=digest,
-            parent=manifest.parent,
-            base_model=manifest.base_model,
-            run_id=self.id,
-            rank=manifest.rank,
-            state=state,
-            reason=reason,
-            created=manifest.created,
-        )
-
-    def _remarks(self) -> str:
-        return self.tally.remarks(self.config.vote.longest)
+        columns = {each.name for each in fields(AdapterRow)}
+        shared = {name: value for name, value in vars(manifest).items() if name in columns}
+        return AdapterRow(**shared, state=state, reason=reason)
 
 
 VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
@@ -596,37 +570,43 @@ VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
 
 @dataclass
 class Tally:
-    """What a run's votes came to; `unanswered` counts the questions that could not be had."""
+    """What a run's votes came to; `questions` are ids, `unanswered` counts those that could not be
+    had."""
 
     votes: int = 0
     samples: int = 0
+    tokens: int = 0
     cut: int = 0
     unanswered: int = 0
+    questions: set[int] = field(default_factory=set)
     uninformative: Counter[VoteOutcome] = field(default_factory=Counter)
 
     def add(self, group: Group) -> None:
-        """Count one question's vote."""
         self.votes += 1
         self.samples += len(group.drawn.samples)
+        self.tokens += group.tokens
         self.cut += group.vote.cut
+        self.questions.add(group.question.id)
         if not group.informative:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
-        """Say what an operator should know of a run that went through; may be empty."""
-        left_out = f"{self.unanswered} times the engine did not answer a question"
-        cut = cut_off(self.samples, self.cut, max_tokens)
-        return "; ".join(filter(None, (cut, left_out if self.unanswered else "")))
+        return "; ".join(filter(None, (self._cut_off(max_tokens), self._left_out())))
 
     def nothing(self, max_tokens: int) -> str:
         """Say why no question could teach anything."""
         reasons = self.uninformative.most_common()
         votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
         seen = f"of {self.votes} votes {votes}" if votes else ""
-        cut = cut_off(self.samples, self.cut, max_tokens)
-        first = cut or "no question had a training signal"
-        rest = self.remarks(max_tokens).removeprefix(cut).removeprefix("; ")
-        return "; ".join(filter(None, (first, seen, rest)))
+        first = self._cut_off(max_tokens) or "no question had a training signal"
+        return "; ".join(filter(None, (first, seen, self._left_out())))
+
+    def _cut_off(self, max_tokens: int) -> str:
+        return cut_off(self.samples, self.cut, max_tokens)
+
+    def _left_out(self) -> str:
+        count = self.unanswered
+        return f"{count} times the engine did not answer a question" if count else ""
 
 
 def training_rows(group: Group, count: int) -> Iterator[Row]:
@@ -643,12 +623,6 @@ def training_rows(group: Group, count: int) -> Iterator[Row]:
         )
 
 
-def _pin(group: Group) -> Pin:
-    prompt = group.drawn.prompt_ids[-PIN_PROMPT_TOKENS:]
-    answer = group.drawn.samples[group.kept[0]].token_ids[:PIN_ANSWER_TOKENS]
-    return Pin(group.question.id, prompt + answer, len(prompt))
-
-
 def _with_remarks(reason: str, *remarks: str) -> str:
     return " ".join([reason, *(f"({remark})" for remark in remarks if remark)])
 
@@ -657,7 +631,6 @@ def _with_remarks(reason: str, *remarks: str) -> str:
 
 
 def scratch(config: Config, run_id: int) -> Path:
-    """Where a run keeps its candidates."""
     return config.state_dir / "runs" / str(run_id)
 
 
@@ -686,7 +659,6 @@ def sweep(config: Config, store: Store) -> None:
 
 
 def main() -> int:
-    """The process: arguments say where, standard input says how."""
     parser = argparse.ArgumentParser(prog="python -m jobs.run")
     parser.add_argument("--run", type=int, required=True)
     parser.add_argument("--engine-url", required=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,19 +29,15 @@ class Begins(StrEnum):
     """Why a run begins a new lineage."""
 
     NO_PARENT = "no_parent"
-    """The base model serves: there is no version to go on from."""
     BASE = "base_changed"
-    """The live version belongs to another base model."""
     TEXT = "text_changed"
-    """Tokenizer or chat template are others: the same words would be other tokens."""
+    """The same words would be other tokens."""
     RANK = "rank_changed"
-    """`update.lora_rank` is another."""
     MODULES = "modules_changed"
-    """`update.target_modules` are others."""
     FULL = "lineage_full"
-    """The live version is so far from the base that little of `gate.kl_base` is left."""
+    """Little of `gate.kl_base` is left."""
     TAINTED = "tainted"
-    """The live version learned from what was purged, and so did all that it goes on from."""
+    """So are all versions that the live one goes on from."""
 
 
 WORDS = {
@@ -87,24 +84,22 @@ class Descent:
 
 def descend(live: Manifest | None, stacked: Sequence[str], plan: Plan) -> Descent:
     """Where to start, when `live` is the last of the updates that are `stacked`."""
-    begins = _begins(live, plan)
+    begins = None
+    if live is None:
+        begins = Begins.NO_PARENT
+    elif not live.base.same_weights(plan.base):
+        begins = Begins.BASE
+    elif not live.base.same_text(plan.base):
+        begins = Begins.TEXT
+    elif live.rank != plan.rank:
+        begins = Begins.RANK
+    elif live.modules not in (None, plan.modules):
+        begins = Begins.MODULES
+    elif plan.full:
+        begins = Begins.FULL
     if begins is None:
         return Descent(live, stacked=tuple(stacked))
     return Descent(None, begins, again=tuple(stacked))
-
-
-def _begins(live: Manifest | None, plan: Plan) -> Begins | None:
-    if live is None:
-        return Begins.NO_PARENT
-    if not live.base.same_weights(plan.base):
-        return Begins.BASE
-    if not live.base.same_text(plan.base):
-        return Begins.TEXT
-    if live.rank != plan.rank:
-        return Begins.RANK
-    if live.modules not in (None, plan.modules):
-        return Begins.MODULES
-    return Begins.FULL if plan.full else None
 
 
 def stack(versions: Iterable[AdapterRow], name: str) -> list[str]:
@@ -127,7 +122,14 @@ def descent(config: Config, store: Store) -> Descent:
         name = next((each for each in forebears if states.get(each) not in GONE), None)
         if name is None:
             return Descent(None, Begins.TAINTED, again=tuple(forebears))
-    live = _live(config, store, base, name)
+    live, root = None, config.state_dir / "adapters"
+    if name is not None:
+        live = versions.verify(root / name)
+    elif (wanted := store.adapters.wanted().adapter) is not None:
+        # It was not loaded, as happens to what belongs to another base model.
+        with suppress(AdapterDamaged):
+            manifest = versions.read_manifest(root / wanted)
+            live = None if manifest.base.same_weights(base) else manifest
     full = live is not None and _full(config, store, live.name)
     plan = Plan(base, update.lora_rank, update.modules, full)
     return descend(live, stack(rows, live.name) if live else [], plan)
@@ -144,21 +146,6 @@ def _full(config: Config, store: Store, live: str) -> bool:
     return last is None or last.begins != Begins.FULL
 
 
-def _live(config: Config, store: Store, base: Base, name: str | None) -> Manifest | None:
-    """What serves; or what would, if it were not another base model's."""
-    root = config.state_dir / "adapters"
-    if name is not None:
-        return versions.verify(root / name)
-    wanted = store.adapters.wanted().adapter
-    if wanted is None:
-        return None
-    try:
-        manifest = versions.read_manifest(root / wanted)
-    except AdapterDamaged:
-        return None
-    return None if manifest.base.same_weights(base) else manifest
-
-
 def candidates(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
     """The recorded questions that a run would choose from now, anchors first; none where there
     would only be anchors."""
@@ -170,26 +157,24 @@ def candidates(config: Config, store: Store, descent: Descent) -> list[StoredQue
         tries=limits.tries,
         parent=descent.parent.name if descent.parent else None,
     )
-    return [*anchors(config, store, descent), *found] if found else []
-
-
-def anchors(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
-    """Of all that the versions before learned from; others for each version to go on from."""
-    places = round(config.selection.anchors * config.selection.max_questions)
+    if not found:
+        return []
+    # Anchors are of all that the versions before learned from, others for each version to go on
+    # from.
     learned = {
         key
         for name in descent.stacked
         for key in store.adapters.question_ids(name, QuestionState.LEARNED_FROM)
     }
     order = random.Random(f"{config.update.seed} {descent.stacked}")
-    drawn = order.sample(sorted(learned), min(places, len(learned)))
-    return store.questions.among(drawn)
+    places = round(limits.anchors * limits.max_questions)
+    anchors = order.sample(sorted(learned), min(places, len(learned)))
+    return [*store.questions.among(anchors), *found]
 
 
 def select(
     config: Config, store: Store, descent: Descent, found: Sequence[StoredQuestion]
 ) -> Selection:
-    """Return which of the candidates a run would train on."""
     room = config.selection.max_questions * descent.updates
     limits = config.selection.model_copy(update={"max_questions": room})
     return choose(found, limits, sole_client=store.questions.sole_client())

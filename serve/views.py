@@ -15,7 +15,7 @@ from jobs.selection import stack
 from serve.gateway.live import BASE
 from ttrl.config import Config
 from ttrl.evaluation.estimates import LEAST, Withheld
-from ttrl.evaluation.labelling import Judged, Side
+from ttrl.evaluation.probes import Judged, Side
 from ttrl.store import Store
 from ttrl.store.measurements import Kind
 from ttrl.store.probes import StoredPair

@@ -8,14 +8,13 @@ from click.testing import CliRunner
 
 from serve.cli import main
 from ttrl.config import GateConfig
-from ttrl.evaluation.evidence import Answered, Probe, budget
-from ttrl.evaluation.labelling import Pair, Side
-from ttrl.evaluation.probes import ProbeOrigin
+from ttrl.evaluation.evidence import Answered, Probe, threshold_at
+from ttrl.evaluation.probes import Pair, ProbeOrigin, Side
 
 SETTINGS = GateConfig()
 
 
-FIRST = budget([], 0.0, SETTINGS)
+FIRST = threshold_at(0.0, [], SETTINGS)
 """That of a year's first gate."""
 N = 16
 """Answers to each probe."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.laboratory.bench import READER, truth_of
 from benchmarks.laboratory.mixtures import Questions
 from jobs.candidate import Candidate
+from jobs.process import reader_for
 from jobs.run import Run, training_rows
-from jobs.sampling import reader_for
 from ttrl.config import Config
 from ttrl.config.loading import override
 from ttrl.engine.client import EngineClient, EngineError

@@ -87,7 +87,7 @@ class LazyGroup(Group):
 
 def _known_failures() -> tuple[type[Exception], ...]:
     """What ends a command with its message as a sentence."""
-    from jobs.sampling import MeaningRefused
+    from jobs.process import MeaningRefused
     from serve.gateway.keys import KeysUnreadable
     from serve.gateway.server import PortInUse
     from serve.state import StateDirError

@@ -96,10 +96,10 @@ def _judge_one(store: Store, pair_id: int, word: str, answer: str, as_json: bool
 def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool = False) -> None:
     """Let those of the versions that wait serve that the judgements prove better, and say how it
     stands; not after each single judgement, which would tell which side was which."""
-    from jobs import confirm
+    from jobs.probes import confirm
 
     waiting = {stored.run_id for stored in store.comparisons.waiting()}
-    for verdict in confirm.run(store, config.gate):
+    for verdict in confirm(store, config.gate):
         name = verdict.adapter
         if not verdict.but:
             click.echo(f"{name} is proven better by your labels ({verdict.certainty}).", err=err)

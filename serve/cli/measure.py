@@ -12,10 +12,8 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from jobs import assess as assess_job
 from jobs import measure as measure_job
-from jobs.assess import Assessment
-from jobs.measure import Measured
+from jobs.measure import Assessment, Measured
 from serve import views
 from serve.cli.common import (
     PATH,
@@ -75,7 +73,7 @@ def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json:
     def work(client: EngineClient, live: str, _: Store | None) -> None:
         version = None if live == BASE else live
         with _progress("voting", as_json) as progress:
-            assessed = assess_job.run(
+            assessed = measure_job.assess(
                 client, config, questions, version=version, limit=limit, progress=progress
             )
         print_json(asdict(assessed)) if as_json else click.echo(_words(assessed))

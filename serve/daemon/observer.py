@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ttrl.engine.memory import first_card
 from ttrl.metrics import Metrics
-from ttrl.metrics.series import show
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterState, Change
 from ttrl.store.database import FILE, OUTAGE
@@ -87,10 +86,10 @@ class Observer:
         """Take in how things stand."""
         counts = self._store.questions.counts()
         for state in (*QuestionState, "probe"):
-            show(self._metrics.recording.stored, counts.get(state), state)
+            self._metrics.recording.stored.set(counts.get(state), state)
         versions = self._store.adapters.counts()
         for kind in AdapterState:
-            show(self._metrics.versions.adapters, versions.get(kind), kind)
+            self._metrics.versions.adapters.set(versions.get(kind), kind)
         ended = [run.finished for run in self._store.runs.newest(2) if run.finished]
         self._metrics.scheduling.last_run.set(max(ended, default=None))
         self._measured()
@@ -102,14 +101,16 @@ class Observer:
         self._metrics.versions.waiting.set(self._store.adapters.waiting())
         for role, version in (("live", serving.adapter), ("base", None)):
             found = table.newest(Kind.QUALITY, version)
-            self._metrics.quality.measured(
+            self._metrics.measured(
                 role, found.numbers if found else {}, found.at if found else None
             )
         policy = table.newest(Kind.POLICY, serving.adapter)
-        self._metrics.drifting.moved(policy.numbers if policy else {})
+        for other, against in (("base", "base"), ("live", "previous"), ("week", "week")):
+            nats = policy.numbers.get(f"from_{other}") if policy else None
+            self._metrics.versions.policy.set(nats, against)
         questions = table.newest(Kind.QUESTIONS)
         if questions is not None:
-            self._metrics.drifting.asked(questions.numbers, questions.at)
+            self._metrics.drifting.show({**questions.numbers, "at": questions.at})
 
     def _host(self) -> None:
         host = self._metrics.host

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from jobs import confirm
+from jobs.probes import confirm
 from serve.daemon.core import Core
 from serve.daemon.schedule import PAUSED, Clock
 from serve.gateway.live import BASE
@@ -381,7 +381,7 @@ class Page:
             found = None if word == "undo" else judged(stored, word)
             self._store.comparisons.judge(stored, found, answer)
             if not self._store.comparisons.waiting():
-                confirm.run(self._store, self._core.config.gate)
+                confirm(self._store, self._core.config.gate)
 
         await asyncio.to_thread(judge)
         self._core.reconciler.wake()

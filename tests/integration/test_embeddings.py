@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import sampling
+from jobs import process
 from tests.groups import PRETENDERS, RIGHT, WRONG, ballot
 from ttrl.config import Config
 from ttrl.rewards import REWARDS
@@ -58,7 +58,7 @@ def test_a_cross_encoder_reads_two_texts_together(tmp_path):
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(sampling.MeaningRefused, match=r"meaning\.model .*none"):
-        sampling.reader_for(Config(meaning={"model": str(tmp_path / "none")}))
-    made = sampling.reader_for(Config(meaning={"model": str(MODEL)}))
+    with pytest.raises(process.MeaningRefused, match=r"meaning\.model .*none"):
+        process.reader_for(Config(meaning={"model": str(tmp_path / "none")}))
+    made = process.reader_for(Config(meaning={"model": str(MODEL)}))
     assert "sentence embeddings" in made.likeness.words

@@ -13,8 +13,7 @@ from tests.browser import Tab, chromium, needs_chromium
 from tests.pages import KEY, Runs, daemonless, publish
 from ttrl.evaluation.estimates import Asked, measure
 from ttrl.evaluation.evidence import Answered
-from ttrl.evaluation.labelling import Pair, Side
-from ttrl.evaluation.probes import ProbeOrigin
+from ttrl.evaluation.probes import Pair, ProbeOrigin, Side
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterState

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from jobs import confirm
+from jobs.probes import confirm
 from serve.views import sides
 from tests.judging import FIRST, PAIR, SETTINGS, label_command, probes
 from tests.stores import both_stores, held_out
 from ttrl.config import ShipPolicy
 from ttrl.evaluation.gate import judge
-from ttrl.evaluation.labelling import Judged, Side
+from ttrl.evaluation.probes import Judged, Side
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import Trigger
 
@@ -62,9 +62,9 @@ def judged(store, candidate, live=0, other=()):
 @both_stores
 def test_enough_labels_on_disagreements_let_a_held_version_serve(store):
     name = held(store, probes(40, 0.3, 0.7))
-    assert confirm.run(store, SETTINGS) == [], "nothing was judged"
+    assert confirm(store, SETTINGS) == [], "nothing was judged"
     judged(store, candidate=COUNT)
-    (found,) = confirm.run(store, SETTINGS)
+    (found,) = confirm(store, SETTINGS)
     assert (found.adapter, found.but) == (name, "")
     assert store.adapters.wanted().adapter == name
     assert store.adapters.get(name).state is AdapterState.APPROVED
@@ -73,7 +73,7 @@ def test_enough_labels_on_disagreements_let_a_held_version_serve(store):
     )
     assert [row["verdict"] for row in store.runs.verdicts(1)] == ["sharper", "better"]
     assert store.runs.labelled_gates() == [store.comparisons.first_judged(1)], "one test"
-    assert confirm.run(store, SETTINGS) == [], "it waits no more"
+    assert confirm(store, SETTINGS) == [], "it waits no more"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_too_little_evidence_leaves_it_waiting_and_says_what_it_takes(
 ):
     name = held(store, probes(40, 0.3, 0.7))
     judged(store, candidate, live, other)
-    (found,) = confirm.run(store, SETTINGS)
+    (found,) = confirm(store, SETTINGS)
     assert found.but.startswith("not proven better")
     assert store.adapters.wanted().adapter is None
     assert store.adapters.get(name).state is AdapterState.HELD
@@ -101,21 +101,21 @@ def test_labels_decide_what_a_gate_without_any_left_open(store):
     """Too few probes for it, and answers six times as long, which is no objection to labels."""
     name = held(store, probes(20, 0.6, 0.62, tokens=240.0))
     judged(store, candidate=COUNT)
-    assert confirm.run(store, SETTINGS)[0].but == ""
+    assert confirm(store, SETTINGS)[0].but == ""
     assert store.adapters.wanted().adapter == name
 
 
 def test_labels_of_the_gate_that_raise_a_doubt_are_not_outvoted(store):
     held(store, probes(60, 0.3, 0.8) + probes(5, 0.9, 0.9, labelled=True, tags=("safety",)))
     judged(store, candidate=COUNT)
-    assert "accuracy by tag safety" in confirm.run(store, SETTINGS)[0].but
+    assert "accuracy by tag safety" in confirm(store, SETTINGS)[0].but
 
 
 def test_judging_by_hand_is_a_test_of_its_own(store):
     """The gate's labels have spent a part of the budget, and are no part of this evidence."""
     held(store, probes(20, 0.5, 0.52, labelled=True) + probes(60, 0.3, 0.7, seed=1))
     judged(store, candidate=COUNT)
-    (found,) = confirm.run(store, SETTINGS)
+    (found,) = confirm(store, SETTINGS)
     assert (found.certainty.labels, found.but) == (COUNT, "")
     assert found.certainty.threshold == pytest.approx(104, rel=1e-3)
     assert len(store.runs.labelled_gates()) == 2
@@ -126,7 +126,7 @@ def test_a_version_compared_with_what_no_longer_serves_waits(store):
     judged(store, candidate=COUNT)
     store.adapters.publish(adapter("other", None, AdapterState.APPROVED), [], author="run")
     store.adapters.served("other", "")
-    (found,) = confirm.run(store, SETTINGS)
+    (found,) = confirm(store, SETTINGS)
     assert found.but == "it was compared with base, which is no longer live"
     assert store.adapters.get(name).state is AdapterState.HELD
 
@@ -139,7 +139,7 @@ def test_against_a_version_the_base_is_looked_at_as_well(store, labelled, confir
     given = probes(labelled, 0.6, 0.62, base=0.2, labelled=True) + probes(60, 0.3, 0.7, seed=1)
     held(store, given, against="live")
     judged(store, candidate=COUNT)
-    (found,) = confirm.run(store, SETTINGS)
+    (found,) = confirm(store, SETTINGS)
     assert (found.but == "") is confirmed
     assert confirmed or "worse than the base" in found.but
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.monitors import delay
 from ttrl.monitoring.live import (
     BOUNDS,
     FACTOR,
@@ -19,7 +20,6 @@ from ttrl.monitoring.live import (
     Side,
     Stream,
     Track,
-    delay,
     differences,
     failures,
     threshold,

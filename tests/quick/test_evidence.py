@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from ttrl.config import GateConfig
 from ttrl.evaluation.evidence import (
     YEAR_SECONDS,
-    budget,
     e_value,
     interval,
     labels_for,
     labels_needed,
+    threshold_at,
 )
 
 SETTINGS = GateConfig()
@@ -76,7 +76,7 @@ def test_large_evidence_is_a_number_still():
     ],
 )
 def test_what_a_gate_asks_for(past, now, threshold):
-    asked = budget([at * DAY for at in past], now * DAY, SETTINGS).threshold
+    asked = threshold_at(now * DAY, [at * DAY for at in past], SETTINGS)
     assert asked == pytest.approx(threshold, rel=1e-3)
 
 
@@ -85,7 +85,7 @@ def test_what_a_gate_asks_for(past, now, threshold):
 def test_a_years_gates_spend_no_more_than_its_errors(every, errors):
     settings = GateConfig(false_better_a_year=errors)
     times = [number * every * DAY for number in range(int(800 / every))]
-    spent = [1 / budget(times[:n], at, settings).threshold for n, at in enumerate(times)]
+    spent = [1 / threshold_at(at, times[:n], settings) for n, at in enumerate(times)]
     for first in range(0, len(times), max(1, len(times) // 20)):
         year = [
             s for at, s in zip(times, spent, strict=True) if 0 <= at - times[first] < YEAR_SECONDS

@@ -15,8 +15,7 @@ from tests.stores import DAY, adapter, ask, both_stores, on_disk, publish, recor
 from ttrl.adapters.versions import remove
 from ttrl.config import Config
 from ttrl.config.loading import ConfigError, load
-from ttrl.evaluation.labelling import Judged, Pair, Side
-from ttrl.evaluation.probes import Label, ProbeOrigin
+from ttrl.evaluation.probes import Judged, Label, Pair, ProbeOrigin, Side
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterGone, AdapterState, Forgotten

@@ -10,12 +10,12 @@ import pytest
 from tests.judging import FIRST, SETTINGS, N, answered, probes
 from ttrl.config import GateConfig, ShipPolicy
 from ttrl.evaluation.drift import Drift, Staleness
-from ttrl.evaluation.evidence import Answered, Budget, Probe
+from ttrl.evaluation.evidence import Answered, Probe
 from ttrl.evaluation.gate import Outcome, Rule, Verdict, judge
 
 
-def said(given, budget=None, **kwargs):
-    return judge(given, SETTINGS, budget or FIRST, **kwargs)
+def said(given, threshold=FIRST, **kwargs):
+    return judge(given, SETTINGS, threshold, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_labels_that_are_too_few_to_be_sure_say_how_many_would_do():
 def test_a_gate_of_a_spent_budget_asks_for_more():
     given = probes(40, 0.5, 0.8, labelled=True)
     assert said(given).verdict is Verdict.BETTER
-    assert said(given, Budget(1e-9)).verdict is Verdict.SHARPER
+    assert said(given, 2e9).verdict is Verdict.SHARPER
 
 
 def test_a_few_labels_among_many_probes_do_not_certify():

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from benchmarks import monitors
 from ttrl.config import GuardConfig
-from ttrl.monitoring.run import Action, Bet, Bets, Rule, judge
+from ttrl.monitoring.run import Action, Bets, Reading, Rule, judge
 from ttrl.monitoring.signs import Signs, Visit
 
 RUNS = Path(__file__).parents[1] / "data" / "guard"
@@ -273,7 +273,7 @@ def test_money_comes_from_nowhere(odds):
         expected = 0.0
         for outcome in product((0.0, 1.0), repeat=steps):
             chance = math.prod(tolerated if each else 1 - tolerated for each in outcome)
-            bets = Bets([[Bet(each, 0.0, tolerated)] for each in outcome])
+            bets = Bets([[Reading(each, 0.0, tolerated)] for each in outcome])
             expected += chance * bets.evidence
         assert expected == pytest.approx(1 - 1 / (steps + 1))
 

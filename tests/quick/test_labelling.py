@@ -17,17 +17,18 @@ from ttrl.answers import AnswerKind, Reader
 from ttrl.config import Config, GateConfig
 from ttrl.engine.samples import Finish, Sample
 from ttrl.evaluation.evidence import Answered, Probe
-from ttrl.evaluation.labelling import (
+from ttrl.evaluation.probes import (
     Judged,
+    Label,
+    LabelledProbe,
     Pair,
+    ProbeOrigin,
     Side,
-    Told,
     Undecided,
     draw,
     to_judge,
     to_judge_again,
 )
-from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.questions.regime import Usage
 from ttrl.store.questions import Recorded
@@ -38,10 +39,10 @@ def told(key, live, candidate):
     """Answers written as letters; "-" is unreadable."""
 
     def side(name, letters):
-        texts = [f"{name} says {letter}" for letter in letters]
-        return texts, [None if letter == "-" else letter for letter in letters]
+        answers = tuple(None if letter == "-" else letter for letter in letters)
+        return Answered(answers, texts=tuple(f"{name} says {letter}" for letter in letters))
 
-    return Told(key, *side("live", live), *side("candidate", candidate))
+    return key, side("live", live), side("candidate", candidate)
 
 
 @pytest.mark.parametrize(
@@ -226,17 +227,14 @@ def answered(label, letters):
 
 def examined(row, live, candidate):
     """What two versions said to a held-out question, or to one of which something is known."""
-    one = told(row.id, live, candidate)
-    of_live, of_candidate = (
-        Answered(tuple(one.live_answers)),
-        Answered(tuple(one.candidate_answers)),
-    )
+    _, of_live, of_candidate = told(row.id, live, candidate)
     label = row if isinstance(row, LabelledProbe) else None
     if label is not None:
-        of_live, of_candidate = answered(label, live), answered(label, candidate)
+        of_live = replace(answered(label, live), texts=of_live.texts)
+        of_candidate = replace(answered(label, candidate), texts=of_candidate.texts)
     seen = Probe(row.question.hash, "c", of_live, of_live, of_candidate)
     asked = Item(row.id, row.question, label, traffic=True)
-    return Compared(asked, seen, one.live, one.candidate)
+    return Compared(asked, seen)
 
 
 def traffic(store, live, candidate):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from jobs import sampling
+from jobs import process
 from jobs.run import execute
 from serve import doctor
 from serve.cli import main
@@ -550,7 +550,7 @@ def test_an_answer_fits_into_memory_and_into_the_engines_context(
         update__micro_batch=micro_batch,
         vote__max_tokens=given,
     )
-    assert sampling.sized(config, Engine()).vote.max_tokens == longest
+    assert process.sized(config, Engine()).vote.max_tokens == longest
 
 
 def ttrl(*words):

@@ -21,8 +21,7 @@ from serve.web.page import SESSION_SECONDS, Door
 from tests.pages import KEY, Runs, daemonless, publish
 from tests.runs import BARE, QUALITY, RUN
 from ttrl.config.loading import ConfigError, load
-from ttrl.evaluation.labelling import Judged, Pair, Side
-from ttrl.evaluation.probes import ProbeOrigin
+from ttrl.evaluation.probes import Judged, Pair, ProbeOrigin, Side
 from ttrl.monitoring.live import Stream
 from ttrl.questions.question import from_prompt
 from ttrl.store.adapters import AdapterRow, AdapterState, RollBack

@@ -1,6 +1,6 @@
 """Answers to the same probes, compared in pairs."""
 
-from ttrl.evaluation.evidence import Answered, Probe, compare, differences, pairs
+from ttrl.evaluation.evidence import Answered, Probe, compare, differences
 
 
 def answered(*answers, right=None):
@@ -29,7 +29,7 @@ def test_probes_that_say_nothing_are_left_out_and_clusters_count_once():
         return (each.live.accuracy, each.candidate.accuracy) if each.labelled else None
 
     given = [better, better, better, worse, unlabelled]
-    assert sorted(differences(pairs(given, value))) == [-1.0, 1.0]
+    assert sorted(differences(given, value)) == [-1.0, 1.0]
     found = compare(given, value)
     assert (found.probes, found.clusters, found.difference) == (4, 2, 0.0)
     assert found.low < 0 < found.high

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jobs import sampling
+from jobs import process
 from ttrl import datasets
 from ttrl.answers import AnswerKind
 from ttrl.config import Config
@@ -72,11 +72,11 @@ def test_no_file(tmp_path):
 def test_as_configured(tmp_path):
     file = lines(tmp_path, {"prompt": ASKED, "reference": "Anna."})
     config = Config(vote={"kind": "free"}, meaning={"alike": 0.4, "references": file})
-    made = sampling.reader_for(config)
+    made = process.reader_for(config)
     assert (made.kind, made.likeness.alike) == (AnswerKind.FREE, 0.4)
     assert isinstance(made.likeness, Letters)
-    assert sampling.known_answers(config) == {from_prompt(ASKED).hash: ("Anna.",)}
-    assert sampling.known_answers(Config()) == {}
+    assert process.known_answers(config) == {from_prompt(ASKED).hash: ("Anna.",)}
+    assert process.known_answers(Config()) == {}
 
 
 def test_what_cannot_be_is_refused(tmp_path):

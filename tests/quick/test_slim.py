@@ -31,7 +31,7 @@ def loaded_by(imports):
         "import ttrl.sampling.groups, ttrl.sampling.selection, ttrl.evaluation.gate",
         "import ttrl.adapters.versions, ttrl.engine.process",
         "from ttrl.engine import memory\nmemory.first_card()",
-        "import jobs.run, jobs.assess, jobs.measure",
+        "import jobs.run, jobs.measure",
         "from serve.cli import COMMANDS, main\n[main.get_command(None, name) for name in COMMANDS]",
         "from ttrl import answers\nanswers.canonical(['\\\\boxed{x^2}', '\\\\boxed{x*x}'], 'math')",
     ],

@@ -8,13 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
-from typing import TYPE_CHECKING
 
+from ttrl.config import GateConfig
 from ttrl.engine.proof import Pinned
-
-if TYPE_CHECKING:
-    from ttrl.config import GateConfig
-
 
 MOST_LOG_RATIO = 3.0
 """Above which a token that is likelier under the other version counts no more towards the
@@ -65,7 +61,6 @@ class Shift:
 
     @property
     def moved(self) -> bool:
-        """Whether this is more than chance makes of questions like those before."""
         return self.psi > self.by_chance
 
 
@@ -84,14 +79,11 @@ def compare(before: Sequence[int], after: Sequence[int]) -> Shift:
         old = max(ours[group], SMALLEST) / len(before)
         new = max(theirs[group], SMALLEST) / len(after)
         psi += (new - old) * math.log(new / old)
-    scale = 1 / len(before) + 1 / len(after)
-    return Shift(psi, scale * _chi_square(max(len(groups) - 1, 1)), len(before), len(after))
-
-
-def _chi_square(freedom: int) -> float:
-    """The quantile of the chi-square distribution for SURE (Wilson and Hilferty, 1931)."""
+    freedom = max(len(groups) - 1, 1)
+    # The chi-square distribution's quantile for SURE (Wilson and Hilferty, 1931).
     z, part = NormalDist().inv_cdf(SURE), 2 / (9 * freedom)
-    return freedom * (1 - part + z * math.sqrt(part)) ** 3
+    quantile = freedom * (1 - part + z * math.sqrt(part)) ** 3
+    return Shift(psi, (1 / len(before) + 1 / len(after)) * quantile, len(before), len(after))
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,6 @@ class Staleness:
     speaking: float
 
     def stale(self, settings: GateConfig) -> bool:
-        """Whether the operator's bounds are passed."""
         return self.told_apart > settings.told_apart or self.speaking < settings.speaking
 
     def __str__(self) -> str:

@@ -20,6 +20,10 @@ PSEUDO = 4
 """Labels that are added for the interval, half of them right: where all of few are right, their
 spread is 0 and says nothing (Agresti and Coull, "Approximate is better than exact", 1998)."""
 
+Pairs = Sequence[tuple[float, float]]
+"""How many answers to a question are known to be right, with the share of its majority; both from 0
+to 1."""
+
 
 class Withheld(StrEnum):
     """Why nothing is said of the traffic."""
@@ -43,13 +47,16 @@ class Estimate:
     unlabelled: int
 
 
-def withheld(
-    labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] = ()
-) -> Withheld | None:
-    """Why `estimate` says nothing, if so."""
+def withheld(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Withheld | None:
+    """Why `estimate` says nothing, if so. APART is by Welch's test: the traffic has moved away from
+    its labels, as far as that shows in how much the version agrees with itself."""
     if len(labelled) < LEAST:
         return Withheld.FEW
-    return Withheld.APART if _apart([share for _, share in labelled], unlabelled) else None
+    if len(unlabelled) < LEAST:
+        return None
+    shares = [share for _, share in labelled]
+    error = math.sqrt(variance(shares) / len(shares) + variance(unlabelled) / len(unlabelled))
+    return Withheld.APART if abs(fmean(shares) - fmean(unlabelled)) > APART * error else None
 
 
 @dataclass(frozen=True)
@@ -60,21 +67,17 @@ class Open:
     many were right, and of how many."""
 
     unknown: Sequence[float] = ()
-    skipped: Sequence[tuple[float, float]] = ()
+    skipped: Pairs = ()
     right: int = 0
     judged: int = 0
 
 
 def estimate(
-    labelled: Sequence[tuple[float, float]],
-    unlabelled: Sequence[float] = (),
-    open_: Open = Open(),
+    labelled: Pairs, unlabelled: Sequence[float] = (), open_: Open = Open()
 ) -> Estimate | None:
     """The mean of "right" over the questions that both are random draws of, unless `withheld`.
 
-    `labelled` are pairs of how many answers to a question are known to be right and the share of
-    its majority, `unlabelled` such shares alone; all from 0 to 1. Without any of them it is the
-    labels' mean.
+    `unlabelled` are shares of majorities alone. Without any of them it is the labels' mean.
 
     The interval is from the low end of the one if all that is open is wrong to the high end of the
     one if all of it is right (worst-case bounds: Manski, "Partial Identification of Probability
@@ -97,14 +100,19 @@ def estimate(
     return Estimate(min(max(value, low), high), low, high, len(labelled), len(unlabelled))
 
 
-def around(labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] = ()) -> Estimate:
+def around(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Estimate:
     """The same by at least one label, whatever the labels are of: of questions like them, and the
     fewer they are the less does it say."""
     weight = _weight(labelled, unlabelled)
-    value = _weighted_mean(labelled, unlabelled, weight)
+
+    def mean(of: Pairs) -> float:
+        rectified = fmean(right - weight * share for right, share in of)
+        return rectified + (weight * fmean(unlabelled) if unlabelled else 0.0)
+
+    value = mean(labelled)
     usual = fmean(share for _, share in labelled)
     steadied = [*labelled, *[(1.0, usual), (0.0, usual)] * (PSEUDO // 2)]
-    centre = _weighted_mean(steadied, unlabelled, weight)
+    centre = mean(steadied)
     spread = pvariance([right - weight * share for right, share in steadied]) / len(steadied)
     if unlabelled:
         spread += weight**2 * pvariance(unlabelled) / len(unlabelled)
@@ -114,23 +122,7 @@ def around(labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float] 
     return Estimate(value, low, high, len(labelled), len(unlabelled))
 
 
-def _apart(ones: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether two samples have other means, by Welch's test: the traffic has moved away from its
-    labels, as far as that shows in how much the version agrees with itself."""
-    if len(others) < LEAST:
-        return False
-    error = math.sqrt(variance(ones) / len(ones) + variance(others) / len(others))
-    return abs(fmean(ones) - fmean(others)) > APART * error
-
-
-def _weighted_mean(
-    labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float], weight: float
-) -> float:
-    rectified = fmean(right - weight * share for right, share in labelled)
-    return rectified + (weight * fmean(unlabelled) if unlabelled else 0.0)
-
-
-def _weight(labelled: Sequence[tuple[float, float]], unlabelled: Sequence[float]) -> float:
+def _weight(labelled: Pairs, unlabelled: Sequence[float]) -> float:
     """How far the shares are to be believed, so that the interval is the narrowest (PPI++, example
     6.1): 0, not at all, to 1."""
     if not unlabelled:
@@ -168,18 +160,17 @@ class Asked:
 
     @property
     def labelled(self) -> bool:
-        """Whether the right answer is known."""
         return self.answered.right is not None
-
-    @property
-    def speaks(self) -> bool:
-        """Whether it says something of how many answers to the traffic are right."""
-        return self.drawn and self.known
 
     @property
     def known(self) -> bool:
         """Whether anything is known of which answers are right."""
         return self.labelled or self.answered.rejected is not None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it says something of how many answers to the traffic are right."""
+        return self.drawn and self.known
 
 
 @dataclass(frozen=True)
@@ -217,7 +208,6 @@ class Quality:
     """Right answers to the labelled probes of each tag that has enough."""
 
     def numbers(self) -> dict[str, Any]:
-        """As the store has it."""
         return asdict(self)
 
 
@@ -227,39 +217,48 @@ def measure(asked: Sequence[Asked], undecided: tuple[int, int] = (0, 0)) -> Qual
     if not asked:
         return None
     labelled = [each for each in asked if each.labelled]
-    drawn = [each for each in asked if each.speaks]
     judged: list[Asked] = []
     skipped: list[Asked] = []
-    for each in drawn:
-        nothing = each.skipped and _undecided(each.answered) > 0
-        (skipped if nothing else judged).append(each)
-    unknown = _of_clusters(judged, _undecided)
-    unsaid = _of_clusters(skipped, _undecided)
-    known = list(zip(_of_clusters(judged, _known_right), _of_clusters(judged, _share), strict=True))
-    open_ = Open(unknown, list(zip(unsaid, _of_clusters(skipped, _share), strict=True)), *undecided)
+    for each in asked:
+        if each.speaks:
+            nothing = each.skipped and _undecided(each.answered) > 0
+            (skipped if nothing else judged).append(each)
+    unknown, known = _means(judged, _undecided), _pairs(judged, _right)
+    unsaid = _pairs(skipped, _undecided)
     others = (each for each in asked if not each.speaks and (each.traffic or not each.known))
-    shares = _of_clusters(others, _share)
+    shares = _means(others, _share)
+    tags = {}
+    for tag in sorted({tag for each in labelled for tag in each.tags}):
+        # Nobody tags the traffic, so that these are of the labels alone.
+        of_tag = estimate(_pairs((each for each in labelled if tag in each.tags), _right))
+        if of_tag is not None:
+            tags[tag] = of_tag
+
+    def mean(value: Value, of: Sequence[Asked] = asked) -> float:
+        return fmean(_means(of, value))
+
     return Quality(
         questions=len(asked),
         labelled=len(labelled),
-        agreement=_mean(asked, _share),
-        consistency=_mean(asked, _consistency),
-        readable=_mean(asked, lambda answered: answered.readable),
-        refused=_mean(asked, lambda answered: answered.refused),
-        tokens=_mean(asked, lambda answered: answered.tokens),
-        seconds=_mean(asked, lambda answered: answered.seconds),
-        pass_at_1=_mean(labelled, _right) if labelled else None,
-        right=around(_rights(labelled)) if labelled else None,
-        pass_at_k=_mean(labelled, lambda answered: answered.reached) if labelled else None,
-        majority_right=_mean(labelled, lambda answered: answered.majority_right)
-        if labelled
-        else None,
-        estimate=estimate(known, shares, open_),
+        agreement=mean(_share),
+        consistency=mean(_consistency),
+        readable=mean(lambda answered: answered.readable),
+        refused=mean(lambda answered: answered.refused),
+        tokens=mean(lambda answered: answered.tokens),
+        seconds=mean(lambda answered: answered.seconds),
+        pass_at_1=mean(_right, labelled) if labelled else None,
+        right=around(_pairs(labelled, _right)) if labelled else None,
+        pass_at_k=mean(lambda each: each.reached, labelled) if labelled else None,
+        majority_right=mean(lambda each: each.majority_right, labelled) if labelled else None,
+        estimate=estimate(known, shares, Open(unknown, unsaid, *undecided)),
         speaking=len(known),
-        undecided=fmean([*unknown, *unsaid]) if drawn else 0.0,
+        undecided=fmean([*unknown, *(part for part, _ in unsaid)]) if judged or skipped else 0.0,
         withheld=withheld(known, shares),
-        tags=_of_tags(labelled),
+        tags=tags,
     )
+
+
+Value = Callable[[Answered], float]
 
 
 def _share(answered: Answered) -> float:
@@ -267,10 +266,6 @@ def _share(answered: Answered) -> float:
 
 
 def _right(answered: Answered) -> float:
-    return answered.accuracy
-
-
-def _known_right(answered: Answered) -> float:
     """Answers that are known to be right."""
     return answered.accuracy if answered.right is not None else 0.0
 
@@ -287,14 +282,7 @@ def _consistency(answered: Answered) -> float:
     return same / (n * (n - 1)) if n > 1 else 1.0
 
 
-Value = Callable[[Answered], float]
-
-
-def _mean(asked: Iterable[Asked], value: Value) -> float:
-    return fmean(_of_clusters(asked, value))
-
-
-def _of_clusters(asked: Iterable[Asked], value: Value) -> list[float]:
+def _means(asked: Iterable[Asked], value: Value) -> list[float]:
     """Each cluster's mean: near-duplicates are one draw from the traffic."""
     clusters: dict[str, list[float]] = {}
     for each in asked:
@@ -302,16 +290,7 @@ def _of_clusters(asked: Iterable[Asked], value: Value) -> list[float]:
     return list(map(fmean, clusters.values()))
 
 
-def _rights(labelled: Sequence[Asked]) -> list[tuple[float, float]]:
-    rights = _of_clusters(labelled, _right)
-    return list(zip(rights, _of_clusters(labelled, _share), strict=True))
-
-
-def _of_tags(labelled: Sequence[Asked]) -> dict[str, Estimate]:
-    """Nobody tags the traffic, so that these are of the labels alone."""
-    found = {}
-    for tag in sorted({tag for each in labelled for tag in each.tags}):
-        made = estimate(_rights([each for each in labelled if tag in each.tags]))
-        if made is not None:
-            found[tag] = made
-    return found
+def _pairs(asked: Iterable[Asked], value: Value) -> Pairs:
+    """The same with the mean share of the majority."""
+    each = list(asked)
+    return list(zip(_means(each, value), _means(each, _share), strict=True))

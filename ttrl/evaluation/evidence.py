@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ttrl.config import GateConfig
-from collections.abc import Callable
 from functools import cached_property
 from statistics import fmean
 
+from ttrl.config import GateConfig
 from ttrl.votes import Vote, take_vote
 
 STAKES = tuple(twentieths / 20 for twentieths in range(1, 20))
@@ -61,8 +57,7 @@ def _e_value(differences: Counter[float], above: float) -> float:
 def interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return bounds of the mean difference, each correct with 1 - LEVEL at whatever time one looks:
     the means that the evidence does not speak against (Waudby-Smith and Ramdas)."""
-    below = Counter(-each for each in differences)
-    return _lower(Counter(differences)), -_lower(below)
+    return _lower(Counter(differences)), -_lower(Counter(-each for each in differences))
 
 
 def _lower(differences: Counter[float]) -> float:
@@ -75,28 +70,17 @@ def _lower(differences: Counter[float]) -> float:
     return low
 
 
-@dataclass(frozen=True)
-class Budget:
-    """False verdicts of `better` that are still allowed, in expectation. A gate with labels spends
-    half of what is `left`: it says `better` when the e-value reaches the inverse of that."""
+def threshold_at(now: float, past: Iterable[float], settings: GateConfig) -> float:
+    """Return the e-value with which a gate at `now` says `better`, after gates that looked at
+    labels at the times `past` (Unix seconds).
 
-    left: float
-
-    @property
-    def threshold(self) -> float:
-        """The e-value that the next gate asks for."""
-        return 2 / self.left
-
-
-def budget(past: Iterable[float], now: float, settings: GateConfig) -> Budget:
-    """Return what is left at `now` after gates that looked at labels at the times `past` (Unix
-    seconds).
-
-    The budget begins with enough for two of `gates_a_year` gates that share a year's errors, and
-    fills up evenly to that again, so that in any year at most `false_better_a_year` is spent: the
-    sum of the gates' error levels bounds the expected number of false verdicts, whatever the gates
-    have to do with each other. By default the first gate asks for an e-value of 52, one a week for
-    54, one a night in the long run for about 380.
+    There is a budget of false verdicts of `better` that are allowed, in expectation. A gate with
+    labels spends half of what is left: it says `better` when the e-value reaches the inverse of
+    that. The budget begins with enough for two of `gates_a_year` gates that share a year's errors,
+    and fills up evenly to that again, so that in any year at most `false_better_a_year` is spent:
+    the sum of the gates' error levels bounds the expected number of false verdicts, whatever the
+    gates have to do with each other. By default the first gate asks for an e-value of 52, one a
+    week for 54, one a night in the long run for about 380.
     """
     errors = settings.false_better_a_year
     full = 2 * errors / settings.gates_a_year
@@ -106,7 +90,7 @@ def budget(past: Iterable[float], now: float, settings: GateConfig) -> Budget:
         if last is not None:
             left = min(full, left / 2 + a_second * max(0.0, at - last))
         last = at
-    return Budget(left)
+    return 2 / left
 
 
 def labels_needed(count: int, e: float, threshold: float) -> int | None:
@@ -121,25 +105,24 @@ def labels_for(gain: float, threshold: float) -> int:
     """Return how many labels prove, in POWER of all gates, that a candidate answers a share `gain`
     of the questions correctly that the live version did not, and loses none."""
     wins = next(k for k in range(1, 10_000) if e_value([1.0] * k) >= threshold)
+
+    def too_few(n: int) -> float:
+        """The chance of fewer wins than that among n labels (binomial)."""
+        return math.fsum(math.comb(n, k) * gain**k * (1 - gain) ** (n - k) for k in range(wins))
+
     labels = wins
-    while _at_least(wins, labels, gain) < POWER:
+    while 1 - too_few(labels) < POWER:
         labels += max(1, labels // 50)
     return labels
-
-
-def _at_least(wins: int, labels: int, chance: float) -> float:
-    """The chance of so many wins or more among the labels (binomial)."""
-    fewer = (math.comb(labels, k) * chance**k * (1 - chance) ** (labels - k) for k in range(wins))
-    return 1 - math.fsum(fewer)
 
 
 @dataclass(frozen=True)
 class Answered:
     """One version's answers to one probe: canonical, None where unreadable; for a labelled probe
-    whether each is right; their mean length in tokens; how long they took together; the share of
-    them that declines; and whether the answer at temperature 0 is right (None: not asked, or no
-    label). `rejected` is for a probe of which only wrong answers are known: whether each is one of
-    them, or cannot be read; of the others nobody knows."""
+    whether each is right; their mean length in tokens; how many seconds they took together; the
+    share of them that declines; and whether the answer at temperature 0 is right (None: not asked,
+    or no label). `rejected` is for a probe of which only wrong answers are known: whether each is
+    one of them, or cannot be read; of the others nobody knows. `texts` are the whole texts."""
 
     answers: tuple[str | None, ...]
     right: tuple[bool, ...] | None = None
@@ -148,30 +131,27 @@ class Answered:
     refused: float = 0.0
     greedy_right: bool | None = None
     rejected: tuple[bool, ...] | None = None
+    texts: tuple[str, ...] = ()
 
     @cached_property
     def vote(self) -> Vote:
-        """What they say together."""
         return take_vote(self.answers)
 
     @property
     def readable(self) -> float:
-        """The share of answers that can be read."""
         return fmean(answer is not None for answer in self.answers)
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers; only for labelled probes."""
         return fmean(self.right or ())
 
     @property
     def reached(self) -> float:
-        """Whether any answer is right (pass@k for k answers), as 0 or 1."""
+        """pass@k for k answers: 0 or 1."""
         return float(any(self.right or ()))
 
     @property
     def majority_right(self) -> bool:
-        """Whether the answer that most agree on is right."""
         label = self.vote.label
         given = zip(self.answers, self.right or (), strict=False)
         return label is not None and any(right for answer, right in given if answer == label)
@@ -191,7 +171,6 @@ class Probe:
 
     @property
     def labelled(self) -> bool:
-        """Whether the right answer is known."""
         return self.candidate.right is not None
 
 
@@ -214,7 +193,6 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """How far `after` is above `before`."""
         return self.after - self.before
 
     def __str__(self) -> str:
@@ -224,8 +202,23 @@ class Comparison:
         )
 
 
-def pairs(probes: Iterable[Probe], value: Value) -> list[list[Pair]]:
-    """What the probes say, near-duplicates together: they are one draw from the traffic."""
+def differences(probes: Iterable[Probe], value: Value) -> list[float]:
+    """Each cluster's mean difference: near-duplicates are one draw from the traffic."""
+    return [after - before for before, after in map(_mean, _clusters(probes, value))]
+
+
+def compare(probes: Iterable[Probe], value: Value) -> Comparison | None:
+    """The comparison of all probes that say something about it; None if none does."""
+    clusters = _clusters(probes, value)
+    if not clusters:
+        return None
+    means = list(map(_mean, clusters))
+    low, high = interval([after - before for before, after in means])
+    before, after = (fmean(side) for side in zip(*means, strict=True))
+    return Comparison(sum(map(len, clusters)), len(clusters), before, after, low, high)
+
+
+def _clusters(probes: Iterable[Probe], value: Value) -> list[list[Pair]]:
     clusters: dict[str, list[Pair]] = {}
     for probe in probes:
         pair = value(probe)
@@ -234,21 +227,5 @@ def pairs(probes: Iterable[Probe], value: Value) -> list[list[Pair]]:
     return list(clusters.values())
 
 
-def means(clusters: Sequence[Sequence[Pair]]) -> list[Pair]:
-    """Each cluster's mean pair."""
-    return [(fmean(p[0] for p in each), fmean(p[1] for p in each)) for each in clusters]
-
-
-def differences(clusters: Sequence[Sequence[Pair]]) -> list[float]:
-    """Each cluster's mean difference."""
-    return [after - before for before, after in means(clusters)]
-
-
-def compare(probes: Iterable[Probe], value: Value) -> Comparison | None:
-    """The comparison of all probes that say something about it; None if none does."""
-    clusters = pairs(probes, value)
-    if not clusters:
-        return None
-    low, high = interval(differences(clusters))
-    before, after = (fmean(side) for side in zip(*means(clusters), strict=True))
-    return Comparison(sum(map(len, clusters)), len(clusters), before, after, low, high)
+def _mean(cluster: Sequence[Pair]) -> Pair:
+    return fmean(before for before, _ in cluster), fmean(after for _, after in cluster)

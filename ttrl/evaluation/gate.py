@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import chain
 from typing import Any
 
 from ttrl.config import GateConfig, ShipPolicy
@@ -20,7 +19,6 @@ from ttrl.evaluation.drift import Drift, Staleness
 from ttrl.evaluation.evidence import (
     CONDEMNING,
     CONVINCING,
-    Budget,
     Comparison,
     Pair,
     Probe,
@@ -29,7 +27,6 @@ from ttrl.evaluation.evidence import (
     differences,
     e_value,
     labels_needed,
-    pairs,
 )
 
 WORST = 10
@@ -44,7 +41,6 @@ class Rule(StrEnum):
     BASE = "accuracy against the base model"
     """Correct answers to labelled probes: not worse than where all began."""
     TAG = "accuracy by tag"
-    """The same for the probes of one tag."""
     REACH = "reach"
     """Labelled probes with a correct answer among all samples (pass@k)."""
     GREEDY = "accuracy at temperature 0"
@@ -59,11 +55,9 @@ class Rule(StrEnum):
     VARIETY = "different majorities"
     """The entropy of the majority answers over the probes: low when all get the same one."""
     LENGTH = "length"
-    """Tokens of an answer."""
     KL_BASE = "distance from the base model"
     """KL divergence on pinned answers, in nats per token."""
     KL_LIVE = "distance from the live version"
-    """The same."""
 
 
 BY_LABELS = frozenset({Rule.ACCURACY, Rule.BASE, Rule.TAG, Rule.REACH})
@@ -71,10 +65,7 @@ BY_LABELS = frozenset({Rule.ACCURACY, Rule.BASE, Rule.TAG, Rule.REACH})
 
 
 class Outcome(StrEnum):
-    """What a check says."""
-
     PASSED = "passed"
-    """Nothing against the candidate."""
     FAILED = "failed"
     """Labels prove a loss, or the model has collapsed."""
     UNPROVEN = "unproven"
@@ -92,26 +83,24 @@ class Check:
     tag: str | None = None
 
 
-def run_checks(probes: Sequence[Probe], settings: GateConfig, drift: Drift) -> list[Check]:
-    """Run all checks that these probes allow."""
-    labelled = [probe for probe in probes if probe.labelled]
-    return list(
-        chain(
-            _labels(labelled, settings) if labelled else (),
-            _without_labels(probes, settings) if probes else (),
-            _distances(settings, drift),
-        )
-    )
-
-
 def accuracy(probe: Probe) -> Pair | None:
     """The shares of correct answers of live version and candidate."""
     return (probe.live.accuracy, probe.candidate.accuracy) if probe.labelled else None
 
 
-def _agreement(probe: Probe) -> Pair | None:
-    """How far live version and candidate agree with themselves."""
-    return probe.live.vote.share, probe.candidate.vote.share
+def to_base(probe: Probe) -> Pair | None:
+    """The same of base model and candidate."""
+    return probe.base.accuracy, probe.candidate.accuracy
+
+
+def reach(probe: Probe) -> Pair | None:
+    """Whether live version and candidate have a correct answer among all."""
+    return probe.live.reached, probe.candidate.reached
+
+
+def kept_right(probe: Probe) -> Pair | None:
+    """Whether the candidate's majority answer is correct, where the live version's is."""
+    return (1.0, float(probe.candidate.majority_right)) if probe.live.majority_right else None
 
 
 def greedy(probe: Probe) -> Pair | None:
@@ -127,37 +116,21 @@ def beyond_greedy(probe: Probe) -> Pair | None:
     return None if before is None else (float(before), probe.candidate.accuracy)
 
 
-def _accuracy_to_base(probe: Probe) -> Pair | None:
-    return probe.base.accuracy, probe.candidate.accuracy
-
-
-def _reach(probe: Probe) -> Pair | None:
-    return probe.live.reached, probe.candidate.reached
-
-
-def _kept_right(probe: Probe) -> Pair | None:
-    return (1.0, float(probe.candidate.majority_right)) if probe.live.majority_right else None
-
-
-def _readable(probe: Probe) -> Pair | None:
-    return probe.live.readable, probe.candidate.readable
-
-
-def _labels(labelled: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
+def _by_labels(labelled: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
     yield _loss(Rule.ACCURACY, labelled, accuracy)
     if any(probe.base is not probe.live for probe in labelled):
-        yield _loss(Rule.BASE, labelled, _accuracy_to_base, settings.base_margin, prove=True)
+        yield _loss(Rule.BASE, labelled, to_base, settings.base_margin, prove=True)
     for tag in sorted({tag for probe in labelled for tag in probe.tags}):
         of_tag = [probe for probe in labelled if tag in probe.tags]
         prove = tag in settings.proven_tags
-        yield _loss(Rule.TAG, of_tag, _accuracy_to_base, settings.tag_margin, tag, prove=prove)
-    reach = compare(labelled, _reach)
-    lost = (-each for each in differences(pairs(labelled, _reach)))
+        yield _loss(Rule.TAG, of_tag, to_base, settings.tag_margin, tag, prove=prove)
+    reached = compare(labelled, reach)
+    lost = (-each for each in differences(labelled, reach))
     proven = e_value(lost, above=settings.reach) >= CONDEMNING
     # A human weighs it against what was gained.
     outcome = Outcome.UNPROVEN if proven else Outcome.PASSED
-    yield Check(Rule.REACH, outcome, f"{Rule.REACH}: {reach}", reach)
-    for rule, value in ((Rule.GREEDY, greedy), (Rule.KEPT_RIGHT, _kept_right)):
+    yield Check(Rule.REACH, outcome, f"{Rule.REACH}: {reached}", reached)
+    for rule, value in ((Rule.GREEDY, greedy), (Rule.KEPT_RIGHT, kept_right)):
         if compared := compare(labelled, value):
             yield Check(rule, Outcome.PASSED, f"{rule}: {compared}", compared)
 
@@ -176,7 +149,7 @@ def _loss(
     loss is smaller than the margin: no loss among few probes says little."""
     compared = compare(probes, value)
     assert compared is not None
-    found = differences(pairs(probes, value))
+    found = differences(probes, value)
     words = f"{rule}{f' {tag}' if tag else ''}: {compared}"
     loss = e_value((-each for each in found), above=margin)
     if loss >= CONVINCING:
@@ -194,7 +167,8 @@ def _loss(
 
 
 def _without_labels(probes: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
-    readable, agreed = compare(probes, _readable), compare(probes, _agreement)
+    readable = compare(probes, lambda probe: (probe.live.readable, probe.candidate.readable))
+    agreed = compare(probes, lambda probe: (probe.live.vote.share, probe.candidate.vote.share))
     assert readable is not None
     assert agreed is not None
     outcome = Outcome.PASSED
@@ -221,7 +195,7 @@ def _variety(probes: Sequence[Probe]) -> Check:
     """
     before, after = (
         Counter(side.vote.label for side in sides if side.vote.label is not None)
-        for sides in zip(*((probe.live, probe.candidate) for probe in probes), strict=True)
+        for sides in ([p.live for p in probes], [p.candidate for p in probes])
     )
     halved = bool(after) and _entropy(after) < _entropy(before) / 2
     outcome = Outcome.PASSED
@@ -229,9 +203,7 @@ def _variety(probes: Sequence[Probe]) -> Check:
         (top, _), *_ = after.most_common(1)
 
         def says_it(probe: Probe) -> Pair:
-            sides = (probe.live, probe.candidate)
-            one, other = (float(side.vote.label == top) for side in sides)
-            return one, other
+            return float(probe.live.vote.label == top), float(probe.candidate.vote.label == top)
 
         spread = compare(probes, says_it)
         assert spread is not None
@@ -284,17 +256,14 @@ class Certainty:
 
     @property
     def proves(self) -> bool:
-        """Whether the evidence is what the gate asked for."""
         return self.e >= self.threshold
 
     def __str__(self) -> str:
         if self.proves:
             return f"proven by {self.labels} labels (e-value {self.e:.3g} of {self.threshold:.3g})"
         if self.needed is None:
-            return (
-                f"not proven better: {self.labels} labels; more labels like these would not "
-                f"prove it"
-            )
+            labels = f"{self.labels} labels; more labels like these would not prove it"
+            return f"not proven better: {labels}"
         return f"not proven better yet: {self.labels} labels, about {self.needed} needed"
 
 
@@ -323,52 +292,58 @@ class Judgement:
     staleness: Staleness | None = None
 
     def ships(self, policy: ShipPolicy) -> bool:
-        """Whether the operator's policy lets it serve."""
-        enough = {Verdict.BETTER}
-        if policy is ShipPolicy.SHARPER:
-            enough.add(Verdict.SHARPER)
-        return self.verdict in enough
+        sharper = self.verdict is Verdict.SHARPER and policy is ShipPolicy.SHARPER
+        return self.verdict is Verdict.BETTER or sharper
 
     def numbers(self) -> dict[str, Any]:
-        """Everything but the verdict, for the store."""
         return {key: value for key, value in asdict(self).items() if key != "verdict"}
 
 
 def judge(
     probes: Sequence[Probe],
     settings: GateConfig,
-    budget: Budget,
+    threshold: float,
     drift: Drift | None = None,
     staleness: Staleness | None = None,
 ) -> Judgement:
     """Judge a candidate. Where labels speak, labels decide; without them the model's own consensus
     may say `sharper`, never `better` (what it was trained towards and what judges it have the same
     author), and only a collapse says `worse`."""
-    checks = tuple(run_checks(probes, settings, drift or Drift()))
-    found = differences(pairs(probes, accuracy))
-    certainty = _certainty(len(found), e_value(found), budget) if found else None
-    verdict, reason = _decide(probes, settings, checks, certainty, staleness)
-    return Judgement(verdict, reason, certainty, checks, _worst(probes), len(probes), staleness)
-
-
-def confirm(worth: Sequence[float], budget: Budget) -> Certainty:
-    """Return how sure one is of a candidate once the operator judged answers: what each judged
-    probe is worth (the candidate's majority answer is correct and the live one's is not: 1; the
-    other way round: -1). Probes on which both agree would add nothing, so they need no label.
-
-    It is a test of its own, with a budget of its own: the gate's e-value is of another hypothesis,
-    the share of correct answers rather than majorities.
-    """
-    return _certainty(len(worth), e_value(worth), budget)
-
-
-def _certainty(labels: int, e: float, budget: Budget) -> Certainty:
-    return Certainty(
-        labels=labels,
-        e=min(e, sys.float_info.max),  # the store's JSON knows no infinity
-        threshold=budget.threshold,
-        needed=labels_needed(labels, e, budget.threshold),
+    labelled = [probe for probe in probes if probe.labelled]
+    checks = (
+        *(_by_labels(labelled, settings) if labelled else ()),
+        *(_without_labels(probes, settings) if probes else ()),
+        *_distances(settings, drift or Drift()),
     )
+    found = differences(labelled, accuracy)
+    certainty = certainty_of(found, threshold) if found else None
+    verdict, reason = _decide(probes, settings, checks, certainty, staleness)
+    changes = (
+        Change(
+            probe.key,
+            probe.live.vote.label,
+            probe.candidate.vote.label,
+            probe.live.accuracy,
+            probe.candidate.accuracy,
+        )
+        for probe in labelled
+        if probe.candidate.accuracy < probe.live.accuracy
+    )
+    worst = sorted(changes, key=lambda change: change.right_after - change.right_before)[:WORST]
+    return Judgement(verdict, reason, certainty, checks, tuple(worst), len(probes), staleness)
+
+
+def certainty_of(differences: Sequence[float], threshold: float) -> Certainty:
+    """Return how sure one is of a candidate by what each label's probe is worth, from -1 to 1.
+
+    Once the operator judged answers it is a test of its own, with a threshold of its own, as the
+    hypothesis is another: not the share of correct answers but majorities (the candidate's is
+    correct and the live one's is not: 1; the other way round: -1). Probes on which both agree would
+    add nothing, so they need no label.
+    """
+    labels, e = len(differences), e_value(differences)
+    needed = labels_needed(labels, e, threshold)
+    return Certainty(labels, min(e, sys.float_info.max), threshold, needed)  # JSON has no infinity
 
 
 def _decide(
@@ -393,7 +368,7 @@ def _decide(
     if certainty and certainty.proves and labelled and labelled.probes >= settings.min_probes:
         if doubts := words(Outcome.UNPROVEN, BY_LABELS):
             return Verdict.UNPROVEN, doubts
-        at_zero = [differences(pairs(probes, each)) for each in (greedy, beyond_greedy)]
+        at_zero = [differences(probes, each) for each in (greedy, beyond_greedy)]
         if at_zero[0] and max(map(e_value, at_zero)) <= 1:
             return Verdict.SHARPER, (
                 f"labelled probes: {labelled}, as users sample; at temperature 0: "
@@ -414,18 +389,3 @@ def _decide(
     if agreed and agreed.low > 0:
         return Verdict.SHARPER, f"{Rule.AGREEMENT}: {agreed}{doubt}"
     return Verdict.UNPROVEN, f"{Rule.AGREEMENT}: {agreed}, which may be chance{doubt}"
-
-
-def _worst(probes: Sequence[Probe]) -> tuple[Change, ...]:
-    changes = [
-        Change(
-            probe.key,
-            probe.live.vote.label,
-            probe.candidate.vote.label,
-            probe.live.accuracy,
-            probe.candidate.accuracy,
-        )
-        for probe in probes
-        if probe.labelled and probe.candidate.accuracy < probe.live.accuracy
-    ]
-    return tuple(sorted(changes, key=lambda c: c.right_after - c.right_before)[:WORST])

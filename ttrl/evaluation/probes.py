@@ -1,21 +1,27 @@
-"""Labelled probes: questions of which an operator said what is right. Nothing trains on them."""
+"""Labelled probes, on which nothing trains, and what an operator is asked to judge to label them:
+what two versions say to one question, side by side.
+
+Questions drawn at random stand for the traffic, so they are drawn before anybody looks at what the
+versions say to them. What is known of one afterwards is its `Label`: right answers, or, from an
+operator who types none, wrong ones alone.
+"""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ttrl.answers import AnswerKind, Reader
 from ttrl.answers.refusal import Stance, stance
+from ttrl.evaluation.evidence import Answered
 from ttrl.questions.near_duplicates import COMMON, LEAST_COMMON, Guarded
 from ttrl.questions.question import Question
 
 
 class ProbeOrigin(StrEnum):
-    """Why somebody labelled it."""
-
     OPERATOR = "operator"
     """The operator wrote it."""
     DISAGREEMENT = "disagreement"
@@ -54,7 +60,6 @@ class Label:
         return close > 0
 
     def rejects(self, text: str, reader: Reader, kind: AnswerKind) -> bool:
-        """Whether an answer is one of the rejected."""
         return bool(self.rejected) and reader.matches(text, self.rejected, self.question.text, kind)
 
 
@@ -91,7 +96,147 @@ class Apart:
         return question.asks
 
     def like(self, question: Question) -> bool:
-        """Whether training keeps away from this one."""
         asked, *before = question.said
         turns = (asked, *(turn for turn in before if turn not in self._examples))
         return question.cluster in self._clusters or any(map(self._guarded.like, turns))
+
+
+class Judged(StrEnum):
+    """Which side answers rightly."""
+
+    LIVE = "live"
+    CANDIDATE = "candidate"
+    BOTH = "both"
+    NEITHER = "neither"
+    CANNOT_TELL = "cannot_tell"
+
+
+@dataclass(frozen=True)
+class Side:
+    """A version's majority answer, or where there is none one of its answers, and a whole text that
+    comes to it; both are empty where nothing could be read."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What two versions say to one question, and why it is to be judged. `round` is how often the
+    question was asked about before: from 1 on it is about one answer, the same on both sides."""
+
+    question_id: int
+    origin: ProbeOrigin
+    live: Side
+    candidate: Side
+    round: int = 0
+
+    def worth(self, judged: Judged) -> float | None:
+        """How much better the candidate's answer is, from -1 to 1; None: nobody knows, or only the
+        live version's answer was judged."""
+        if judged is Judged.CANNOT_TELL or self.round:
+            return None
+        if self.live.label == self.candidate.label:
+            return 0.0
+        return {Judged.CANDIDATE: 1.0, Judged.LIVE: -1.0}.get(judged, 0.0)
+
+    def label(
+        self,
+        question: Question,
+        judged: Judged,
+        typed: str = "",
+        *,
+        right: Sequence[str] = (),
+        wrong: Sequence[str] = (),
+    ) -> Label | None:
+        """What is known of the question by a judgement. `typed` is a right answer that neither side
+        gave, `right` and `wrong` are what other judgements said, as far as this one says nothing
+        else. None: nothing worth keeping.
+
+        Of a question drawn at random, not knowing is kept too: were it left out, those that are
+        hard to judge would be missing from the estimate.
+        """
+        says: tuple[str, ...] = {
+            Judged.LIVE: (self.live.label,),
+            Judged.CANDIDATE: (self.candidate.label,),
+            Judged.BOTH: (self.live.label, self.candidate.label),
+            Judged.NEITHER: (typed,),
+        }.get(judged, ())
+        shown = () if judged is Judged.CANNOT_TELL else (self.live.label, self.candidate.label)
+        others = (answer for answer in right if answer not in shown)
+        accepted = tuple(dict.fromkeys(answer for answer in (*says, *others) if answer))
+        rejected = tuple(
+            answer
+            for answer in dict.fromkeys((*wrong, *shown))
+            if answer and answer not in accepted
+        )
+        if not accepted and not rejected and self.origin is not ProbeOrigin.RANDOM:
+            return None
+        return Label(question, accepted, None, (), rejected=rejected)
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """An answer to a question of which only wrong answers are known, and it is none of them."""
+
+    question_id: int
+    round: int
+    side: Side
+
+
+def draw(question_ids: Collection[int], count: int, *, seed: int) -> frozenset[int]:
+    return frozenset(
+        random.Random(seed).sample(sorted(question_ids), max(0, min(count, len(question_ids))))
+    )
+
+
+def to_judge(
+    answered: Iterable[tuple[int, Answered, Answered]], at_random: Collection[int], *, seed: int
+) -> list[Pair]:
+    """Of held-out questions, by their ids with the answers of live version and candidate, those
+    that were drawn `at_random`, whatever is said to them, and all others to which both versions
+    have a majority answer and it is not the same.
+
+    Where either has no majority, an answer of each is drawn: to hold a majority, which is right
+    more often than one answer, against one answer would favour whichever version is surer.
+    """
+    pairs = []
+    for question_id, *both in answered:
+        drawn = question_id in at_random
+        if all(each.vote.label is not None for each in both):
+            live, candidate = (_majority(each) for each in both)
+        elif drawn:
+            rng = random.Random(f"{seed} {question_id}")
+            live, candidate = (_one(rng, each) for each in both)
+        else:
+            continue
+        if drawn:
+            pairs.append(Pair(question_id, ProbeOrigin.RANDOM, live, candidate))
+        elif live.label != candidate.label:
+            pairs.append(Pair(question_id, ProbeOrigin.DISAGREEMENT, live, candidate))
+    return pairs
+
+
+def to_judge_again(undecided: Sequence[Undecided], count: int, *, seed: int) -> list[Pair]:
+    """At most `count` pairs, each about one answer that is drawn from all of the undecided ones, of
+    as many questions: what part of them is right says what part of the others is."""
+    pairs: dict[int, Pair] = {}
+    for each in random.Random(seed).sample(undecided, len(undecided)):
+        if len(pairs) >= count:
+            break
+        pair = Pair(each.question_id, ProbeOrigin.RANDOM, each.side, each.side, each.round)
+        pairs.setdefault(each.question_id, pair)
+    return list(pairs.values())
+
+
+def _majority(answered: Answered) -> Side:
+    label = answered.vote.label
+    assert label is not None
+    return Side(answered.texts[answered.answers.index(label)], label)
+
+
+def _one(rng: random.Random, answered: Answered) -> Side:
+    """Any of those that can be read."""
+    both = zip(answered.texts, answered.answers, strict=True)
+    read = [Side(text, answer) for text, answer in both if answer]
+    return rng.choice(read) if read else Side("", "")

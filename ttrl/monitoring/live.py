@@ -92,7 +92,6 @@ class Track:
 
     @property
     def evidence(self) -> float:
-        """What the threshold is compared with."""
         return fmean(self.money)
 
     @property
@@ -101,8 +100,7 @@ class Track:
         return self.total / self.pairs if self.pairs else 0.0
 
     def after(self, difference: float, tolerated: float) -> Track:
-        """With one more pair."""
-        won = _odds(difference, tolerated)
+        won = odds_of(difference, tolerated)
         money = tuple(
             max(1.0, each) * (1 + stake * won)
             for stake, each in zip(STAKES, self.money, strict=True)
@@ -123,7 +121,6 @@ class Alarm:
     of: int
 
     def words(self, other: str) -> str:
-        """A sentence for the operator."""
         factors = self.stream in (Stream.LONGER, Stream.SHORTER)
         much = f"{FACTOR**self.mean:.1f} times" if factors else f"{self.mean:.0%}"
         return (
@@ -155,7 +152,6 @@ class Detector:
 
     @property
     def nearest(self) -> Stream:
-        """The stream with the most evidence of harm."""
         return max((each for each in Stream if BOUNDS[each].harm), key=self.nearness)
 
     @property
@@ -183,16 +179,9 @@ def threshold(pairs_a_minute: float, alarms_a_year: float) -> float:
     return max(math.e, pairs * len(Stream) / alarms_a_year)
 
 
-def delay(differences: Sequence[float], tolerated: float, threshold: float) -> float:
-    """About how many pairs an alarm takes once the differences are like these: what is to be won
-    over how fast the best stake wins it; infinite when none does."""
-    odds = [_odds(difference, tolerated) for difference in differences]
-    growth = max(fmean(math.log1p(stake * each) for each in odds) for stake in STAKES)
-    return math.log(threshold * len(STAKES)) / growth if growth > 0 else math.inf
-
-
-def _odds(difference: float, tolerated: float) -> float:
-    """At least -1, and 0 on average where the mean difference is what is tolerated."""
+def odds_of(difference: float, tolerated: float) -> float:
+    """What is won per stake: at least -1, and 0 on average where the mean difference is what is
+    tolerated."""
     return (difference - tolerated) / (1 + tolerated)
 
 
@@ -219,7 +208,8 @@ class Before:
 def differences(live: Side, other: Side, before: Before | None = None) -> dict[Stream, float]:
     """What this pair says to each stream."""
     longer = math.log((1 + live.tokens) / (1 + other.tokens), FACTOR)
-    found = failures(live=False, other=False) | {
+    found = {
+        **failures(live=False, other=False),
         Stream.AGREEMENT: take_vote(other.answers).share - take_vote(live.answers).share,
         Stream.UNREADABLE: _unreadable(live.answers) - _unreadable(other.answers),
         Stream.LONGER: max(-1.0, min(1.0, longer)),
@@ -232,7 +222,10 @@ def differences(live: Side, other: Side, before: Before | None = None) -> dict[S
         others = product(other.answers, before.other)
         theirs, ours = {*other.answers, *before.other}, {*live.answers, *before.live}
         found[Stream.REPETITION] = _alike(own, theirs) - _alike(others, ours)
-        said, by_live, by_other = map(_said, (before.live, live.answers, other.answers))
+        said, by_live, by_other = (
+            [answer for answer in answers if answer is not None]
+            for answers in (before.live, live.answers, other.answers)
+        )
         if said and by_live and by_other:
             same, known = _alike(product(by_live, said)), _alike(product(by_other, said))
             found[Stream.CONSTANT] = same - known / 4
@@ -242,10 +235,6 @@ def differences(live: Side, other: Side, before: Before | None = None) -> dict[S
 def failures(*, live: bool, other: bool) -> dict[Stream, float]:
     """What it says that the engine failed for a version: nothing about its answers."""
     return {Stream.ERRORS: float(live) - float(other)}
-
-
-def _said(answers: Answers) -> list[str]:
-    return [answer for answer in answers if answer is not None]
 
 
 def _unreadable(answers: Answers) -> float:

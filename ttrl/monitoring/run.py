@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import accumulate
@@ -46,11 +46,11 @@ HALF_WAY = 0.5
 """Part of the way to what is tolerated up to which a number is taken for quiet."""
 
 
-class Action(StrEnum):
-    """What becomes of the run."""
+Steps = Sequence[Signs]
 
+
+class Action(StrEnum):
     GO_ON = "go_on"
-    """Nothing is seen that sound learning would not show."""
     HOLD = "hold"
     """No further step. Versions from before the trouble may still be judged by the gate."""
     ABORT = "abort"
@@ -58,27 +58,18 @@ class Action(StrEnum):
 
 
 class Rule(StrEnum):
-    """What a run was stopped for. The setting of a rule's bound, if it has one, has its name."""
+    """What a run was stopped for; CHECKS says what each watches. The setting of a rule's bound, if
+    it has one, has its name."""
 
     MISMATCH = "mismatch"
-    """Engine and trainer give the same tokens other probabilities: what was learned from is not
-    what was sampled."""
     EFFECTIVE = "effective"
-    """A small part of each step outweighs the rest, for the same cause."""
     UNREADABLE = "unreadable"
-    """More answers than at the beginning are cut off or say nothing that can be read."""
     SHORT = "short"
-    """Answers that end by themselves have shrunk to a small part of what they were."""
     ENTROPY = "entropy"
-    """The model chooses its tokens much more at random than at the beginning."""
     ALIKE = "alike"
-    """Different questions come to get one and the same answer."""
     FLIPS = "flips"
-    """Most of the labels that were decided have since been given up for others."""
     FALL = "fall"
-    """Agreement, which every step is to raise, has fallen from where it was."""
     KL = "kl"
-    """The model has gone too far from where the run started."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,6 @@ class Ruling:
 
     @property
     def stops(self) -> bool:
-        """Whether there is to be no further step."""
         return self.action is not Action.GO_ON
 
     @property
@@ -104,13 +94,12 @@ class Ruling:
         return self.rule not in (None, Rule.MISMATCH, Rule.EFFECTIVE, Rule.KL)
 
     def words(self) -> str:
-        """For the run's reason."""
         return f"stopped by the run monitor ({self.rule}): {self.reason}"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A number over the last steps, where it is in quiet, and its bound on either side of that."""
+class Reading(NamedTuple):
+    """A number, where it is in quiet, and its bound. For a wager it is one question's, from 0 to 1,
+    and the bound is the expectation that is tolerated."""
 
     value: float
     quiet: float
@@ -121,61 +110,51 @@ class Reading:
         """How much of the way from quiet to the bound is gone; 1 or more: all of it."""
         return (self.value - self.quiet) / (self.bound - self.quiet)
 
-
-@dataclass(frozen=True)
-class Look:
-    """The steps so far, in order, and what to hold against them."""
-
-    seen: Sequence[Signs]
-    settings: GuardConfig
+    @property
+    def odds(self) -> float:
+        """What is won per stake: at least -1, and at most 0 on average."""
+        return self.value / self.bound - 1
 
     @property
-    def last(self) -> Sequence[Signs]:
-        """The newest steps; those of a whole window if there are so many."""
-        return self.seen[-self.settings.window :]
-
-    def ending(self, steps: int) -> Look:
-        """As it was after so many steps."""
-        return Look(self.seen[:steps], self.settings)
+    def excess(self) -> float:
+        """By how much it is above half the way to the bound."""
+        return self.value - self.quiet - HALF_WAY * (self.bound - self.quiet)
 
 
-def _mean(steps: Sequence[Signs], name: str) -> float | None:
-    values = [value for each in steps if (value := getattr(each, name)) is not None]
-    return fmean(values) if values else None
-
-
-def _reading(value: float | None, quiet: float | None, far: float, part: float) -> Reading | None:
-    if value is None or quiet is None or far == quiet:
+def _reading(values: Iterable[float | None], quiet: float, far: float) -> Reading | None:
+    """Of the mean of what is known of these."""
+    known = [value for value in values if value is not None]
+    if not known or far == quiet:
         return None
-    return Reading(value, quiet, quiet + part * (far - quiet))
+    return Reading(fmean(known), quiet, quiet + (far - quiet))
 
 
-def _mismatch(look: Look) -> Reading | None:
-    """From the first step on."""
-    return _reading(_mean(look.last, "mismatch"), 0.0, look.settings.mismatch, 1.0)
+def _mismatch(seen: Steps, settings: GuardConfig) -> Reading | None:
+    last = (signs.mismatch for signs in seen[-settings.window :])
+    return _reading(last, 0.0, settings.mismatch)
 
 
-def _effective(look: Look) -> Reading | None:
-    """From the first step on."""
-    return _reading(_mean(look.last, "effective"), 1.0, look.settings.effective, 1.0)
+def _effective(seen: Steps, settings: GuardConfig) -> Reading | None:
+    last = (signs.effective for signs in seen[-settings.window :])
+    return _reading(last, 1.0, settings.effective)
 
 
-def _entropy(look: Look) -> Reading | None:
-    began = look.seen[0].token_entropy
+def _entropy(seen: Steps, settings: GuardConfig) -> Reading | None:
+    began = seen[0].token_entropy
     if began is None:
         return None
-    return _reading(look.seen[-1].token_entropy, began, began + look.settings.entropy, 1.0)
+    return _reading([seen[-1].token_entropy], began, began + settings.entropy)
 
 
-def _kl(look: Look) -> Reading | None:
+def _kl(seen: Steps, settings: GuardConfig) -> Reading | None:
     """To give only the majority's answer to a question a model must move by -ln(share) nats an
     answer, which is much a token where answers are short."""
-    began, newest = look.seen[0], look.seen[-1]
+    began, newest = seen[0], seen[-1]
     labelled = [visit.share for visit in began.visits if visit.label is not None]
     shares = labelled or [began.share]
     needed = -fmean(math.log(max(share, 1 / 256)) for share in shares)
     needed /= max(newest.length, SHORTEST)
-    return _reading(newest.kl, 0.0, max(look.settings.kl, DOUBT * needed), 1.0)
+    return _reading([newest.kl], 0.0, max(settings.kl, DOUBT * needed))
 
 
 @dataclass(frozen=True)
@@ -184,48 +163,28 @@ class Check:
     once, and holds when most steps of a window are beyond the bound."""
 
     rule: Rule
-    read: Callable[[Look], Reading | None]
+    read: Callable[[Steps, GuardConfig], Reading | None]
     """Of the newest step; None as long as there is too little to read."""
     says: str
     action: Action = Action.HOLD
 
-    def judge(self, look: Look) -> Ruling | None:
-        """The ruling, if it stops the run."""
-        reading, ways = self.read(look), self._ways(look)
-        beyond = sum(way >= 1 for way in ways[-look.settings.window :])
-        enough = 0 if self.action is Action.ABORT else look.settings.window / 2
+    def judge(self, seen: Steps, settings: GuardConfig) -> Ruling | None:
+        reading, ways = self.read(seen, settings), self._ways(seen, settings)
+        beyond = sum(way >= 1 for way in ways[-settings.window :])
+        enough = 0 if self.action is Action.ABORT else settings.window / 2
         if reading is None or ways[-1] < 1 or beyond <= enough:
             return None
-        onset = self.onset(look)
-        trusted = 0 if self.action is Action.ABORT else _trusted(look, onset)
-        return Ruling(self.action, trusted, self.rule, _words(look, onset, self.says, reading))
+        onset = self.onset(seen, settings)
+        trusted = 0 if self.action is Action.ABORT else _trusted(seen, onset)
+        return Ruling(self.action, trusted, self.rule, _words(seen, onset, self.says, reading))
 
-    def onset(self, look: Look) -> int:
+    def onset(self, seen: Steps, settings: GuardConfig) -> int:
         """The step, counted from 0, from which on the number was not quiet."""
-        return _onset([way - HALF_WAY for way in self._ways(look)])
+        return _onset([way - HALF_WAY for way in self._ways(seen, settings)])
 
-    def _ways(self, look: Look) -> list[float]:
-        ends = range(1, len(look.seen) + 1)
-        return [reading.way if (reading := self.read(look.ending(end))) else 0.0 for end in ends]
-
-
-class Bet(NamedTuple):
-    """One question's number, from 0 to 1, where it is expected in quiet, and the expectation that
-    is tolerated."""
-
-    value: float
-    quiet: float
-    tolerated: float
-
-    @property
-    def odds(self) -> float:
-        """What is won per stake: at least -1, and at most 0 on average."""
-        return self.value / self.tolerated - 1
-
-    @property
-    def excess(self) -> float:
-        """By how much it is above half the way to what is tolerated."""
-        return self.value - self.quiet - HALF_WAY * (self.tolerated - self.quiet)
+    def _ways(self, seen: Steps, settings: GuardConfig) -> list[float]:
+        read = (self.read(seen[:end], settings) for end in range(1, len(seen) + 1))
+        return [reading.way if reading else 0.0 for reading in read]
 
 
 @dataclass(frozen=True)
@@ -233,7 +192,7 @@ class Bets:
     """The bets of a rule in each step so far. No step from `since` on (counted from 0) is trusted,
     whatever the numbers say."""
 
-    steps: Sequence[Sequence[Bet]]
+    steps: Sequence[Sequence[Reading]]
     since: int | None = None
 
     @property
@@ -251,7 +210,6 @@ class Bets:
 
     @property
     def onset(self) -> int:
-        """The step, counted from 0, from which on the numbers were not quiet."""
         return _onset([sum(bet.excess for bet in bets) for bets in self.steps])
 
 
@@ -260,46 +218,44 @@ class Wager:
     """A rule about numbers that each question has of its own: how it reads them, and says it."""
 
     rule: Rule
-    read: Callable[[Look], Bets]
+    read: Callable[[Steps, GuardConfig], Bets]
     says: str
 
-    def judge(self, look: Look) -> Ruling | None:
-        """The ruling, if it stops the run."""
-        bets = self.read(look)
-        if bets.evidence < WAGERS / look.settings.false_stops:
+    def judge(self, seen: Steps, settings: GuardConfig) -> Ruling | None:
+        bets = self.read(seen, settings)
+        if bets.evidence < WAGERS / settings.false_stops:
             return None
-        onset = min(bets.onset, len(look.seen) - 1)
+        onset = min(bets.onset, len(seen) - 1)
         told = [bet for step in bets.steps[onset:] or bets.steps for bet in step]
-        value, quiet, tolerated = map(fmean, zip(*told, strict=True))
-        words = _words(look, onset, self.says, Reading(value, quiet, tolerated))
+        reading = Reading(*map(fmean, zip(*told, strict=True)))
+        words = _words(seen, onset, self.says, reading)
         if bets.since is not None:
             onset = min(onset, bets.since)
-        return Ruling(Action.HOLD, _trusted(look, onset), self.rule, words)
+        return Ruling(Action.HOLD, _trusted(seen, onset), self.rule, words)
 
-    def onset(self, look: Look) -> int:
-        """The step, counted from 0, from which on the numbers were not quiet."""
-        return self.read(look).onset
+    def onset(self, seen: Steps, settings: GuardConfig) -> int:
+        return self.read(seen, settings).onset
 
 
 def _beginning(
-    look: Look, questions: int, told: Callable[[Visit], bool] = lambda visit: True
+    seen: Steps, questions: int, told: Callable[[Visit], bool] = lambda visit: True
 ) -> tuple[list[Visit], int]:
     """The first questions of the run of which it is `told` what is asked for, and the steps that
     they took: all steps as long as there are too few."""
     first: list[Visit] = []
-    for steps, signs in enumerate(look.seen, 1):
+    for steps, signs in enumerate(seen, 1):
         first += [visit for visit in signs.visits if visit.new and told(visit)]
         if len(first) >= questions:
             return first, steps
-    return first, len(look.seen)
+    return first, len(seen)
 
 
-def _after(look: Look, steps: int, bet: Callable[[Visit], Bet | None]) -> Bets:
+def _after(seen: Steps, steps: int, bet: Callable[[Visit], Reading | None]) -> Bets:
     """The bets on what was asked after the first steps; none on what is tolerated anyway."""
-    made: list[list[Bet]] = [[] for _ in range(steps)]
-    for signs in look.seen[steps:]:
+    made: list[list[Reading]] = [[] for _ in range(steps)]
+    for signs in seen[steps:]:
         bets = [found for visit in signs.visits if (found := bet(visit)) is not None]
-        made.append([each for each in bets if each.tolerated < 1])
+        made.append([each for each in bets if each.bound < 1])
     return Bets(made)
 
 
@@ -308,58 +264,58 @@ def _error(values: Sequence[float]) -> float:
     return ONE_SIDED * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 1.0
 
 
-def _unreadable(look: Look) -> Bets:
-    first, steps = _beginning(look, BEGINNING)
+def _unreadable(seen: Steps, settings: GuardConfig) -> Bets:
+    first, steps = _beginning(seen, BEGINNING)
     if not first:
-        return _after(look, steps, lambda _: None)
+        return _after(seen, steps, lambda _: None)
     shares = [visit.unreadable for visit in first]
     quiet = fmean(shares)
     most = min(1.0, quiet + _error(shares))
 
-    def bet(visit: Visit) -> Bet:
+    def bet(visit: Visit) -> Reading:
         at_first, enough = quiet, most
         if visit.first_unreadable is not None:
             at_first = enough = visit.first_unreadable
-        return Bet(visit.unreadable, at_first, enough + look.settings.unreadable * (1 - enough))
+        return Reading(visit.unreadable, at_first, enough + settings.unreadable * (1 - enough))
 
-    return _after(look, steps, bet)
+    return _after(seen, steps, bet)
 
 
-def _short(look: Look) -> Bets:
+def _short(seen: Steps, settings: GuardConfig) -> Bets:
     """On a scale of logarithms, of which what is tolerated is the middle."""
-    first, steps = _beginning(look, BEGINNING, lambda visit: visit.length is not None)
+    first, steps = _beginning(seen, BEGINNING, lambda visit: visit.length is not None)
     lengths = [length for visit in first if (length := _log_length(visit.length)) is not None]
     began = fmean(lengths) if lengths else None
-    whole = 2 * math.log(look.settings.short)
+    whole = 2 * math.log(settings.short)
 
-    def bet(visit: Visit) -> Bet | None:
+    def bet(visit: Visit) -> Reading | None:
         before = began if visit.new else _log_length(visit.first_length)
         now = _log_length(visit.length)
         if before is None or now is None:
             return None
-        return Bet(min(1.0, max(0.0, (before - now) / whole)), 0.0, 0.5)
+        return Reading(min(1.0, max(0.0, (before - now) / whole)), 0.0, 0.5)
 
-    return _after(look, steps, bet)
+    return _after(seen, steps, bet)
 
 
 def _log_length(length: float | None) -> float | None:
     return None if length is None else math.log(max(length, SHORTEST))
 
 
-def _alike(look: Look) -> Bets:
+def _alike(seen: Steps, settings: GuardConfig) -> Bets:
     """Whether a question's label is the most frequent of the labels just before it. What had that
     label already says nothing. Of others a part may be given up for it where both votes were
     decided; all else may be as often the most frequent one as the beginning's was in the beginning,
     at the upper end of Wilson's interval: where nearly all had one label from the start on, or the
     truth is as unequal, there is nothing to see."""
-    first, steps = _beginning(look, LABELS, lambda visit: visit.label is not None)
+    first, steps = _beginning(seen, LABELS, lambda visit: visit.label is not None)
     if not first:
-        return _after(look, steps, lambda _: None)
+        return _after(seen, steps, lambda _: None)
     labels = [visit.label for visit in first]
     share = Counter(labels).most_common(1)[0][1] / len(labels)
     most = _wilson(share, len(labels))
 
-    def bet(visit: Visit) -> Bet | None:
+    def bet(visit: Visit) -> Reading | None:
         if visit.label is None or (not visit.new and visit.last_label is None):
             return None
         frequent = Counter(labels[-LABELS:]).most_common(1)[0][0]
@@ -368,10 +324,10 @@ def _alike(look: Look) -> Bets:
             return None
         hit = float(visit.label == frequent)
         if visit.changed is None:
-            return Bet(hit, share, most)
-        return Bet(hit, 0.0, min(most, look.settings.alike))
+            return Reading(hit, share, most)
+        return Reading(hit, 0.0, min(most, settings.alike))
 
-    return _after(look, steps, bet)
+    return _after(seen, steps, bet)
 
 
 def _wilson(share: float, count: int) -> float:
@@ -381,36 +337,34 @@ def _wilson(share: float, count: int) -> float:
     return min(1.0, (share + z2 / 2 + spread) / (1 + z2))
 
 
-def _flips(look: Look) -> Bets:
+def _flips(seen: Steps, settings: GuardConfig) -> Bets:
     """Wrong majorities that are corrected flip as well; when most are given up, the model denies
     most of what it was trained on. A label that flipped went wrong at some time since it was given,
     so nothing since the oldest one is trusted."""
 
-    def bet(visit: Visit) -> Bet | None:
+    def bet(visit: Visit) -> Reading | None:
         changed = visit.changed
-        return None if changed is None else Bet(float(changed), 0.0, look.settings.flips)
+        return None if changed is None else Reading(float(changed), 0.0, settings.flips)
 
-    bets = _after(look, 0, bet)
-    flipped = [
-        visit for signs in look.seen[bets.onset :] for visit in signs.visits if visit.changed
-    ]
+    bets = _after(seen, 0, bet)
+    flipped = [visit for signs in seen[bets.onset :] for visit in signs.visits if visit.changed]
     oldest = min((visit.last_step for visit in flipped if visit.last_step), default=None)
-    since = [place for place, signs in enumerate(look.seen) if signs.step == oldest]
+    since = [place for place, signs in enumerate(seen) if signs.step == oldest]
     return replace(bets, since=min(since, default=None))
 
 
-def _fall(look: Look) -> Bets:
+def _fall(seen: Steps, settings: GuardConfig) -> Bets:
     """Relative to the same question's share before, or to the lower end of the beginning's mean;
     what is gained counts as well, up to as much as may be lost. A question whose samples all agree
     is not asked again, so the others had no better luck before than they have now."""
-    first, steps = _beginning(look, BEGINNING)
+    first, steps = _beginning(seen, BEGINNING)
     if not first:
-        return _after(look, steps, lambda _: None)
+        return _after(seen, steps, lambda _: None)
     shares = [visit.share for visit in first]
     least = max(0.0, fmean(shares) - _error(shares))
-    fall = look.settings.fall
+    fall = settings.fall
 
-    def bet(visit: Visit) -> Bet | None:
+    def bet(visit: Visit) -> Reading | None:
         before = least if visit.new else visit.last_share
         if before is None:
             return None
@@ -418,9 +372,9 @@ def _fall(look: Look) -> Bets:
         lost = (before - visit.share) / most if most else 0.0
         # From 0 for a gain of as much as may be lost to 1 for the loss of all.
         value, quiet, tolerated = ((x + fall) / (1 + fall) for x in (max(lost, -fall), 0.0, fall))
-        return Bet(value, quiet, tolerated)
+        return Reading(value, quiet, tolerated)
 
-    return _after(look, steps, bet)
+    return _after(seen, steps, bet)
 
 
 def _onset(excess: Sequence[float]) -> int:
@@ -432,19 +386,19 @@ def _onset(excess: Sequence[float]) -> int:
     return sums.index(most) if most > 0 else len(excess)
 
 
-def _trusted(look: Look, onset: int) -> int:
+def _trusted(seen: Steps, onset: int) -> int:
     """The last step whose weights drew no sample from `onset` on, counted from 0: a step's samples
     come from the weights of the step before."""
-    return look.seen[onset - 2].step if onset >= 2 else 0
+    return seen[onset - 2].step if onset >= 2 else 0
 
 
-def _words(look: Look, onset: int, says: str, reading: Reading) -> str:
-    first, last = look.seen[onset].step, look.seen[-1].step
-    return f"steps {first} to {last}: {says.format(**vars(reading))}"
+def _words(seen: Steps, onset: int, says: str, reading: Reading) -> str:
+    first, last = seen[onset].step, seen[-1].step
+    return f"steps {first} to {last}: {says.format(**reading._asdict())}"
 
 
 CHECKS: Sequence[Check | Wager] = (
-    Check(
+    Check(  # what was learned from is not what was sampled
         Rule.MISMATCH,
         _mismatch,
         "engine and trainer differ by {value:.2f} nats per token (limit {bound:.2f})",
@@ -463,11 +417,7 @@ CHECKS: Sequence[Check | Wager] = (
         "{value:.0%} of the answers were cut off or unreadable, up from {quiet:.0%} at the start "
         "(limit {bound:.0%})",
     ),
-    Wager(
-        Rule.SHORT,
-        _short,
-        "answers are much shorter than at the start of the run",
-    ),
+    Wager(Rule.SHORT, _short, "answers are much shorter than at the start of the run"),
     Check(
         Rule.ENTROPY,
         _entropy,
@@ -485,11 +435,7 @@ CHECKS: Sequence[Check | Wager] = (
         _flips,
         "{value:.0%} of the decided majority answers have changed (limit {bound:.0%})",
     ),
-    Wager(
-        Rule.FALL,
-        _fall,
-        "agreement is far lower than before",
-    ),
+    Wager(Rule.FALL, _fall, "agreement is far lower than before"),
     Check(
         Rule.KL,
         _kl,
@@ -502,14 +448,13 @@ WAGERS = sum(isinstance(check, Wager) for check in CHECKS)
 """Rules that share the budget of runs stopped without cause."""
 
 
-def judge(seen: Sequence[Signs], settings: GuardConfig) -> Ruling:
+def judge(seen: Steps, settings: GuardConfig) -> Ruling:
     """The ruling after the newest step of those `seen`, which are all of the run, in order. Trusted
     are only weights from before any rule's number left its quiet."""
-    look = Look(seen, settings)
     for check in CHECKS:
-        ruling = check.judge(look)
+        ruling = check.judge(seen, settings)
         if ruling is not None and ruling.action is Action.HOLD:
-            quiet = min(_trusted(look, each.onset(look)) for each in CHECKS)
+            quiet = min(_trusted(seen, each.onset(seen, settings)) for each in CHECKS)
             return replace(ruling, trusted=min(ruling.trusted, quiet))
         if ruling is not None:
             return ruling

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
@@ -134,14 +134,13 @@ class Watch:
         )
 
     def _visit(self, step: int, group: Group) -> Visit:
-        vote, samples = group.vote, group.drawn.samples
-        key = group.question.id
+        vote, samples, key = group.vote, group.drawn.samples, group.question.id
         first, before = self._first.get(key), self._last.get(key)
         label = None
         if vote.label is not None:
             text = group.question.question.text
-            own = None if before is None else before.label
-            label = self._labels.number(_Label(vote.label, vote.kind, text), own)
+            own = before.label if before else None
+            label = self._labels.number(vote.label, vote.kind, text, own)
         sure = label is not None and decided([votes for _, votes in vote.counts], SURE)
         ended = [len(each.token_ids) for each in samples if each.finish is not Finish.LENGTH]
         visit = Visit(
@@ -151,31 +150,17 @@ class Watch:
             share=vote.share,
             unreadable=1 - _readable(group) / len(samples),
             length=fmean(ended) if ended else None,
+            first_unreadable=first.unreadable if first else None,
+            first_length=first.length if first else None,
+            last_step=before.step if before else None,
+            last_label=before.label if before else None,
+            last_share=before.share if before else None,
+            changed=label != before.label if before and sure and before.sure else None,
         )
-        if first is None:
-            self._first[key] = visit
-        else:
-            visit = replace(visit, first_unreadable=first.unreadable, first_length=first.length)
-        if before is not None:
-            visit = replace(
-                visit,
-                last_step=before.step,
-                last_label=before.label,
-                last_share=before.share,
-                changed=label != before.label if sure and before.sure else None,
-            )
+        self._first.setdefault(key, visit)
         if label is not None:
             self._last[key] = visit
         return visit
-
-
-@dataclass(frozen=True)
-class _Label:
-    """A vote's label, how it was read, and the question."""
-
-    text: str
-    kind: AnswerKind
-    question: str
 
 
 class _Labels:
@@ -185,26 +170,26 @@ class _Labels:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._written: dict[str, int] = {}
-        self._first: list[_Label] = []
+        self._first: list[tuple[str, str]] = []
+        """The first label of each number, and its question."""
         self._met: Counter[int] = Counter()
 
-    def number(self, label: _Label, own: int | None) -> int:
-        """The label's number; `own` is that of the same question's last label."""
-        found = self._written.get(label.text)
-        if found is None and label.kind is AnswerKind.FREE:
+    def number(self, label: str, kind: AnswerKind, question: str, own: int | None) -> int:
+        """Return the label's number; `own` is that of the same question's last label."""
+        found = self._written.get(label)
+        if found is None and kind is AnswerKind.FREE:
             frequent = [number for number, _ in self._met.most_common(REMEMBERED)]
-            tried = dict.fromkeys(frequent if own is None else [own, *frequent])
-            found = next((each for each in tried if self._same(each, label)), None)
+            for number in dict.fromkeys(frequent if own is None else [own, *frequent]):
+                first, asked = self._first[number]
+                if self._reader.same(first, label, asked, kind):
+                    found = number
+                    break
         if found is None:
             found = len(self._first)
-            self._first.append(label)
-        self._written[label.text] = found
+            self._first.append((label, question))
+        self._written[label] = found
         self._met[found] += 1
         return found
-
-    def _same(self, number: int, label: _Label) -> bool:
-        known = self._first[number]
-        return self._reader.same(known.text, label.text, known.question, label.kind)
 
 
 def _readable(group: Group) -> int:

@@ -10,8 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.evaluation.labelling import Judged, Pair, Side
-from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
+from ttrl.evaluation.probes import Judged, Label, LabelledProbe, Pair, ProbeOrigin, Side
 from ttrl.questions.question import Question
 from ttrl.store.database import Table, change_among, rows_among
 from ttrl.store.questions import (
