@@ -27,11 +27,12 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.gateway.app import GatewaySettings, app
+from serve.gateway.app import app
 from serve.gateway.counts import Counts
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
 from serve.gateway.server import Bounds, Guard
+from ttrl.config import Config
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
 
@@ -91,7 +92,8 @@ def run_gateway(ports: Pipe, engine_url: str, directory: str) -> None:
 
         recorder = Recorder(write)
         gateway = app(
-            GatewaySettings(engine_url),
+            Config(),
+            engine_url,
             Live(["model"], "model"),
             recorder,
             lifespan=lambda: recording(recorder),

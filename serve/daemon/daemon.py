@@ -26,7 +26,6 @@ from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
 from serve.gateway import app as gateway
 from serve.gateway.admission import names
 from serve.gateway.counts import Counts
-from serve.gateway.forwarding import Limits
 from serve.gateway.keys import KeyFile
 from serve.gateway.recorder import Recorder
 from serve.gateway.server import PortInUse, allow_files, listen, own_url, server_for
@@ -213,29 +212,16 @@ class _Daemon:
         keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
         if keys is not None:
             parts.metrics.serving.keys_ok.set_function(keys.ok)
-        settings = gateway.GatewaySettings(
-            engine_url=parts.engine.url,
-            engine_api_key=config.engine.api_key,
-            routes=config.gateway.routes,
-            limits=Limits(
-                max_body_bytes=config.gateway.max_body,
-                max_n=config.gateway.max_n,
-                max_chars=config.record.max_chars,
-                record=config.record.enabled,
-                only_keys=frozenset(config.record.only_keys),
-                max_requests=config.gateway.max_requests,
-            ),
-            keys=keys,
-            hosts=names(config.gateway.host, *config.gateway.hosts),
-        )
 
         async def ready() -> bool:
             return parts.engine.up
 
         return gateway.app(
-            settings,
+            config,
+            parts.engine.url,
             parts.live,
             self.recorder,
+            keys=keys,
             counts=self.counts,
             ready=ready,
             extra_routes=[self._metrics_route()],

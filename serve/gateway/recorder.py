@@ -53,52 +53,44 @@ class Recorder:
         self._first_wait, self._longest_wait = retry
         self._counts = counts or Counts()
         self._closing = asyncio.Event()
-        self._unwritten = 0
+        self.pending = 0
+        """How many questions are not committed yet."""
         self.failing = False
         """Whether the last attempt to write failed."""
         self._redacting = True
 
-    @property
-    def pending(self) -> int:
-        """How many questions are not committed yet."""
-        return self._unwritten
-
     def offer(self, question: Question, client: str | None = None) -> bool:
-        """Takes a question if there is room. Never waits."""
+        """Take a question if there is room. Never waits."""
         try:
             self._queue.put_nowait(Recorded(question, time.time(), client))
         except asyncio.QueueFull:
             full = Unlearnable.STORE_FAILED if self.failing else Unlearnable.QUEUE_FULL
             self._counts.skipped(full)
             return False
-        self._unwritten += 1
+        self.pending += 1
         self._then(question)
         return True
 
     async def run(self) -> None:
         """The writer, until it is cancelled (after `drain`)."""
         while True:
-            batch = await self._next_batch()
+            batch = [await self._queue.get()]
+            if self._queue.qsize() < self._batch - 1:
+                await self._pause(self._interval)
+            while len(batch) < self._batch and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
             if self._redact is not None:
                 batch = await self._redacted(batch, self._redact)
             if batch:
                 await self._commit(batch)
 
     async def drain(self, seconds: float) -> int:
-        """Hurries the writer, for at most so many seconds. How many questions it leaves."""
+        """Hurry the writer, for at most so many seconds. How many questions it leaves."""
         self._closing.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._queue.join()
-        return self._unwritten
-
-    async def _next_batch(self) -> list[Recorded]:
-        batch = [await self._queue.get()]
-        if self._queue.qsize() < self._batch - 1:
-            await self._pause(self._interval)
-        while len(batch) < self._batch and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        return batch
+        return self.pending
 
     async def _redacted(
         self, batch: Sequence[Recorded], redact: Callable[[Question], Question]
@@ -164,6 +156,6 @@ class Recorder:
         self._settle(1)
 
     def _settle(self, questions: int) -> None:
-        self._unwritten -= questions
+        self.pending -= questions
         for _ in range(questions):
             self._queue.task_done()

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request as HttpRequest
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,7 +38,12 @@ KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "best_of": (int, "an integer"),
 }
 """The types of the fields that every engine knows, also in words."""
-Request = dict[str, Any]
+TYPES = {
+    401: "authentication_error",
+    403: "authentication_error",
+    429: "rate_limit_error",
+}
+"""OpenAI's `type` for a status."""
 
 
 class Refused(Exception):
@@ -61,40 +66,29 @@ class Refused(Exception):
         self.headers = headers
 
     def response(self, extra: Mapping[str, str] | None = None) -> Response:
-        """The one place where an error gets its shape."""
-        error = {
-            "message": self.message,
-            "type": kind(self.status),
-            "param": self.param,
-            "code": self.code,
-        }
+        """The one place where an error gets OpenAI's shape."""
+        kind = TYPES.get(
+            self.status, "server_error" if self.status >= 500 else "invalid_request_error"
+        )
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         headers = {**(self.headers or {}), **(extra or {})}
         return JSONResponse({"error": error}, status_code=self.status, headers=headers)
 
 
-def no_such_model() -> Refused:
-    """For a name that clients may not ask for."""
-    message = "The model does not exist; GET /v1/models lists the models."
-    return Refused(404, message, param="model", code="model_not_found")
+async def in_shape(request: Request, error: Exception) -> Response:
+    """Answer with an error of ours, or Starlette's (404, 405) in our shape."""
+    if not isinstance(error, Refused):
+        assert isinstance(error, HTTPException)
+        message = {
+            404: "There is no such route.",
+            405: f"{request.method} is not allowed on this route.",
+        }.get(error.status_code, "The request failed.")
+        error = Refused(error.status_code, message, headers=error.headers)
+    return error.response()
 
 
-def kind(status: int) -> str:
-    """OpenAI's `type` for a status."""
-    if status == 429:
-        return "rate_limit_error"
-    if status in (401, 403):
-        return "authentication_error"
-    return "server_error" if status >= 500 else "invalid_request_error"
-
-
-async def from_http_exception(request: HttpRequest, error: Exception) -> Response:
-    """Starlette's own errors (404, 405) in our shape."""
-    assert isinstance(error, HTTPException)
-    message = {
-        404: "There is no such route.",
-        405: f"{request.method} is not allowed on this route.",
-    }.get(error.status_code, "The request failed.")
-    return Refused(error.status_code, message, headers=error.headers).response()
+HANDLERS = {HTTPException: in_shape, Refused: in_shape}
+"""Starlette's `exception_handlers`."""
 
 
 class Unexpected:
@@ -163,7 +157,7 @@ async def read(headers: Headers, receive: Receive, *, limit: int, seconds: float
         raise Refused(408, late, headers={"connection": "close"}) from None
 
 
-def parse(body: bytes) -> Request:
+def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in a body. Raises Refused."""
     try:
         request = json.loads(body.decode(), parse_constant=_not_finite, parse_float=_finite)
@@ -207,9 +201,9 @@ def _deeper_than(value: object, limit: int) -> bool:
     return bool(level)
 
 
-def check(request: Request, *, max_n: int) -> None:
-    """The fields' types, and the bounds that protect the engine. Absent and null are fine. Raises
-    Refused, naming the field."""
+def check(request: Mapping[str, Any], *, max_n: int) -> None:
+    """Check the fields' types, and the limits that protect the engine. Absent and null are fine.
+    Raises Refused, naming the field."""
     for name, (kind, words) in KINDS.items():
         value = request.get(name)
         # For Python, True is an integer.
@@ -224,8 +218,8 @@ def check(request: Request, *, max_n: int) -> None:
             )
 
 
-def check_messages(request: Request) -> None:
-    """A chat request needs messages. Raises Refused."""
+def check_messages(request: Mapping[str, Any]) -> None:
+    """Raises Refused."""
     messages = request.get("messages")
     if messages is None:
         wrong = "'messages' is missing.", "missing_required_parameter"
@@ -240,7 +234,7 @@ def check_messages(request: Request) -> None:
     raise Refused(400, wrong[0], param="messages", code=wrong[1])
 
 
-def for_engine(request: Request, model: str) -> bytes:
-    """The engine's body: as it came, but for the model's name and what clients may not set."""
+def for_engine(request: Mapping[str, Any], model: str) -> bytes:
+    """The body as it came, but for the model's name and what clients may not set."""
     passed = {name: value for name, value in request.items() if name not in REMOVED}
     return json.dumps(passed | {"model": model}, ensure_ascii=False).encode()

@@ -59,20 +59,15 @@ class Bounds:
 class Phase(StrEnum):
     """What a connection is for at the moment."""
 
-    HEAD = "head"
-    """The head of a request is to come."""
-    ANSWER = "answer"
-    """A request is being read or answered; how long that may take is not ours to say."""
-    REST = "rest"
-    """Answered, but the request's body is still coming."""
-    IDLE = "idle"
-    """Kept for a next request; uvicorn closes it after 5 seconds."""
-    CLOSING = "closing"
-    """What was sent last is still on its way."""
+    HEAD = "head"  # the head of a request is to come
+    ANSWER = "answer"  # a request is read or answered; how long that may take is not ours to say
+    REST = "rest"  # answered, but the request's body is still coming
+    IDLE = "idle"  # kept for a next request; uvicorn closes it after KEEP_ALIVE_SECONDS
+    CLOSING = "closing"  # what was sent last is still on its way
 
 
 def overdue(phase: Phase, seconds: float, still: float, bounds: Bounds) -> Closed | None:
-    """Why a connection has to be closed, if so: after `seconds` in a phase, and `still` seconds in
+    """Why a connection has to be closed, if so, after `seconds` in a phase, and `still` seconds in
     which its client took nothing of what it was sent."""
     if still > bounds.stall_seconds:
         return Closed.STALLED
@@ -115,14 +110,14 @@ class Guard:
 
     def __init__(self, bounds: Bounds, counts: Counts) -> None:
         self.bounds = bounds
-        self._counts = counts
+        self.counts = counts
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
         self._every = min(LOOK_SECONDS, bounds.head_seconds / 4, bounds.stall_seconds / 4)
         self._timer: asyncio.TimerHandle | None = None
 
     def protocol(self) -> type[Connection]:
-        """For uvicorn, which makes one for each connection."""
+        """For uvicorn, which makes one instance for each connection."""
 
         class Guarded(Connection):
             guard = self
@@ -130,9 +125,8 @@ class Guard:
         return Guarded
 
     def opened(self, connection: Connection) -> None:
-        """A new one; another may have to go for it."""
         self._open.add(connection)
-        self._counts.connections(1)
+        self.counts.connections(1)
         self._timer = self._timer or connection.loop.call_later(self._every, self._look)
         if len(self._open) > self.bounds.most and self._waiting:
             next(iter(self._waiting)).drop(Closed.CROWDED)
@@ -146,10 +140,7 @@ class Guard:
     def lost(self, connection: Connection) -> None:
         self._open.discard(connection)
         self._waiting.pop(connection, None)
-        self._counts.connections(-1)
-
-    def closed(self, why: Closed) -> None:
-        self._counts.closed(why)
+        self.counts.connections(-1)
 
     def _look(self) -> None:
         self._timer = None
@@ -159,22 +150,19 @@ class Guard:
 
 
 class Connection(HttpToolsProtocol):
-    """One client's."""
-
     guard: ClassVar[Guard]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._in_head = False
-        self._head = 0
-        """Bytes of the present head's lines so far."""
+        self._head = 0  # bytes of the present head's lines so far
+        # Bytes since the parser last made something of them: an endless line fills memory there, in
+        # a head or after a body.
         self._unread = 0
-        """Bytes since the parser last made something of them: an endless line fills memory there,
-        in a head or after a body."""
+        # What waited for the client at the last look, and when it last took some of it.
         self._unsent, self._taken = 0, self.loop.time()
-        """What waited for the client at the last look, and when it last took some of it."""
-        self._found: Refused | None = None
-        """What is wrong with the present request, beyond what the parser says."""
+        # What is wrong with the present request, beyond what the parser says.
+        self._wrong: Refused | None = None
         self._enter(Phase.HEAD)
         self.guard.opened(self)
 
@@ -192,7 +180,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # not done, and that was its last request: see on_headers_complete
         except httptools.HttpParserError:
-            self._refuse(self._found or Refused(400, "This is not a valid HTTP/1.1 request."))
+            self._refuse(self._wrong or Refused(400, "This is not a valid HTTP/1.1 request."))
             return
         if self._unread > self.guard.bounds.head_bytes:
             self._refuse(self._too_long())
@@ -237,7 +225,7 @@ class Connection(HttpToolsProtocol):
             self._enter(Phase.REST if self.cycle.more_body else Phase.IDLE)
 
     def look(self) -> None:
-        """Close what is overdue."""
+        """Close it if it is overdue."""
         now, closing, unsent = self.loop.time(), self.transport.is_closing(), unsent_to(self)
         if not (self.flow.write_paused or closing) or not unsent or unsent < self._unsent:
             self._taken = now
@@ -252,7 +240,7 @@ class Connection(HttpToolsProtocol):
     def drop(self, why: Closed) -> None:
         """Close it, whatever is under way."""
         self.guard.waits(self, False)
-        self.guard.closed(why)
+        self.guard.counts.closed(why)
         self.transport.abort()
 
     def _enter(self, phase: Phase) -> None:
@@ -270,7 +258,7 @@ class Connection(HttpToolsProtocol):
 
     def _stop(self, refusal: Refused) -> None:
         """For the parser's callbacks: read no further, and say why."""
-        self._found = refusal
+        self._wrong = refusal
         raise ValueError
 
     def _should_upgrade(self) -> bool:
@@ -283,7 +271,7 @@ class Connection(HttpToolsProtocol):
             self.drop(why)
             return
         self.guard.waits(self, False)
-        self.guard.closed(why)
+        self.guard.counts.closed(why)
         response = refusal.response({"connection": "close"})
         head = [b"%s: %s\r\n" % pair for pair in response.raw_headers]
         self.transport.write(b"".join([STATUS_LINE[refusal.status], *head, b"\r\n"]))
@@ -312,8 +300,7 @@ def allow_files(settings: GatewayConfig) -> None:
 
 
 def listen(host: str, port: int, otherwise: str = "--port or --host") -> socket.socket:
-    """A socket that listens there; `otherwise` are the options that choose another. Raises
-    PortInUse."""
+    """Listen there; `otherwise` are the options that choose another. Raises PortInUse."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
@@ -350,7 +337,6 @@ class Server(uvicorn.Server):
 
 
 def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
-    """Within the bounds of the configuration; its connections are counted there."""
     bounds = Bounds(
         most=config.gateway.max_connections,
         head_seconds=config.gateway.head_timeout.total_seconds(),

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -21,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 from serve.daemon.core import Core
 from serve.daemon.housekeeping import Pruning
 from serve.daemon.schedule import Clock
-from serve.gateway.request import Refused, Unexpected, from_http_exception
+from serve.gateway.request import HANDLERS, Refused, Unexpected
 from serve.gateway.shadow import Watch
 from serve.views import report
 from ttrl.config.loading import ConfigError
@@ -41,7 +40,7 @@ def app(routes: Sequence[BaseRoute], hosts: Sequence[str]) -> Starlette:
             Middleware(Unexpected),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
-        exception_handlers={HTTPException: from_http_exception},
+        exception_handlers=HANDLERS,
     )
 
 

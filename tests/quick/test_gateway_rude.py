@@ -17,7 +17,6 @@ import pytest
 from starlette.types import Receive, Send
 
 from serve.gateway.counts import Closed
-from serve.gateway.forwarding import Limits
 from serve.gateway.server import Bounds, Phase, overdue
 from tests.house import House, asking, house, until
 from tests.standin import DEADLINE, event, head, streaming
@@ -55,7 +54,7 @@ def test_when_a_connection_is_closed(
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[House]:
-    with house(bounds=QUICK, limits=Limits(body_seconds=0.3)) as started:
+    with house(bounds=QUICK, body_seconds=0.3) as started:
         yield started
 
 

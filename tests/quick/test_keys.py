@@ -18,10 +18,9 @@ from click.testing import CliRunner
 
 from serve.cli import main
 from serve.gateway import keys
-from serve.gateway.admission import Admission, host_in
+from serve.gateway.admission import Admission, Bucket, host_in, take
 from serve.gateway.counts import TurnedAway
-from serve.gateway.forwarding import Limits
-from serve.gateway.keys import Bucket, Key, KeyFile, KeysUnreadable, changing, digest_of, read, take
+from serve.gateway.keys import Key, KeyFile, KeysUnreadable, changing, digest_of, read
 from serve.gateway.request import Refused
 from tests.house import House, Tally, asking, house, until
 from tests.standin import DEADLINE, Gate, streaming
@@ -431,7 +430,7 @@ def test_too_many_at_once(home: House) -> None:
 )
 def test_a_flood_is_shed_and_counted_and_afterwards_all_is_as_before() -> None:
     gate, flood = Gate(), 60
-    with house(limits=Limits(max_requests=4)) as home, home.http() as client:
+    with house(gateway={"max_requests": 4}) as home, home.http() as client:
         home.engine.behave = streaming(["one", "two"], [gate])
 
         def one(_: int) -> tuple[int, str | None]:
