@@ -20,7 +20,7 @@ import click
 import httpx2
 import openai
 
-from serve.daemon.observer import STANDING, Observer
+from serve.daemon.housekeeping import STANDING, Observer
 from serve.demo import MODEL, daemon
 from ttrl.metrics import Metrics
 from ttrl.questions.question import from_prompt

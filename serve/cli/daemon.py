@@ -132,7 +132,7 @@ def share_card(config: Config) -> Config:
 def _run(config: Config) -> None:
     import uvloop
 
-    from serve.daemon.daemon import serve as run
+    from serve.main import serve as run
 
     if config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None:
         log.warning("The embedded engine is for trials and tests, not for production.")

@@ -52,7 +52,6 @@ class Canary:
         self._due = 0.0
 
     def doubt(self) -> None:
-        """Ask at the next look, whenever the last one was."""
         self._due = 0.0
 
     def sings(self) -> bool:
@@ -142,9 +141,24 @@ class EngineKeeper:
         self._canary.doubt()
         self._metrics.versions.engine_up.set(0)
         # It is lost when it is gone, or was unwell for so long that it will not recover by itself.
-        unwell = time.monotonic() - self._well_at
-        if self._ours and (not self._process_lives() or unwell > self._patience):
-            await self._restart()
+        alive, now = self._process_lives(), time.monotonic()
+        if not self._ours or (alive and now - self._well_at <= self._patience):
+            return
+        if now - self._restarted_at > STEADY_SECONDS:
+            self._pause = FIRST_PAUSE_SECONDS
+        self._on_down()
+        what = "hangs" if alive else "died"
+        log.error(
+            "the engine %s; restarting it in %.0f s, see %s", what, self._pause, self.log_file
+        )
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._restarted_at = time.monotonic()
+        self._metrics.versions.engine_restarts.inc()
+        try:
+            await self._launch(lambda _: None)
+        except EngineError as error:
+            log.error("%s", error)
 
     def kill(self) -> None:
         """End our engine at once, also while it is being stopped."""
@@ -157,23 +171,6 @@ class EngineKeeper:
             await asyncio.to_thread(self._process.stop)
         self.client.close()
         self._log.close()
-
-    async def _restart(self) -> None:
-        if time.monotonic() - self._restarted_at > STEADY_SECONDS:
-            self._pause = FIRST_PAUSE_SECONDS
-        self._on_down()
-        what = "hangs" if self._process_lives() else "died"
-        log.error(
-            "the engine %s; restarting it in %.0f s, see %s", what, self._pause, self.log_file
-        )
-        await asyncio.sleep(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-        self._restarted_at = time.monotonic()
-        self._metrics.versions.engine_restarts.inc()
-        try:
-            await self._launch(lambda _: None)
-        except EngineError as error:
-            log.error("%s", error)
 
     async def _launch(self, progress: Callable[[float], None]) -> None:
         if self._process is not None:

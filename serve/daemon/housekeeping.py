@@ -1,24 +1,131 @@
-"""What the daemon does between runs: measure the live version, and prune what is old."""
+"""What the daemon does beside serving: follow the store for the metrics, measure the live version,
+and prune what is old."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 from jobs import prune
 from serve.daemon.core import Core
 from serve.daemon.process import spawn
 from ttrl.engine.client import EngineError
+from ttrl.engine.memory import first_card
+from ttrl.metrics import Metrics
+from ttrl.metrics.series import show
+from ttrl.store import Store
+from ttrl.store.adapters import AdapterState, Change
+from ttrl.store.database import FILE, OUTAGE
 from ttrl.store.measurements import Kind
+from ttrl.store.questions import QuestionState
 
 log = logging.getLogger(__name__)
 
+OBSERVE_SECONDS = 1.0
 MEASURE_SECONDS = 60.0
 PRUNE_SECONDS = 600.0
+STANDING = 10
+"""Looks after which what changes slowly, or takes longer to count, is looked at again."""
+
+
+class Observer:
+    """Brings into the metrics what runs observed, once, and how things stand. It follows the store
+    from now on: what was counted before this daemon began is in Prometheus, not here; how things
+    look since is shown. `told` hears of each change of the wanted version."""
+
+    def __init__(
+        self,
+        store: Store,
+        metrics: Metrics,
+        state_dir: Path,
+        told: Callable[[Change], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._state_dir = state_dir
+        self._told = told
+        self.reads = True
+        """Whether the store could be read at the last look."""
+        self._last = self._wanted = self._looks = 0
+        self._begun = False
+        with suppress(*OUTAGE):  # then from the first look that succeeds
+            self._begin()
+
+    async def follow(self) -> None:
+        """Take in what is new, and now and then how things stand."""
+        try:
+            await asyncio.to_thread(self.look)
+            if self._looks % STANDING == 0:
+                await asyncio.to_thread(self.stand)
+        except OUTAGE:
+            self.reads = False
+            raise
+        self.reads = True
+        self._looks += 1
+
+    def look(self) -> None:
+        """Take in what is new."""
+        self._begin()
+        for observation in self._store.runs.observed(after=self._last):
+            self._last = observation.id
+            self._metrics.observed(observation.kind, observation.numbers)
+        self._metrics.scheduling.active.set(self._store.runs.active() is not None)
+        for change in self._store.adapters.changes(self._wanted):
+            self._wanted = change.id
+            versions = self._metrics.versions
+            counter = versions.roll_backs if change.back else versions.promotions
+            counter.labels(change.author).inc()
+            self._told(change)
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        for observation in self._store.runs.newest_observed():
+            self._last = observation.id
+            with suppress(KeyError, TypeError, ValueError):  # of another release of ttrl
+                self._metrics.show(observation.kind, observation.numbers)
+        self._wanted = self._store.adapters.wanted().id
+        self._begun = True
+
+    def stand(self) -> None:
+        """Take in how things stand."""
+        store, metrics = self._store, self._metrics
+        questions, adapters = store.questions.counts(), store.adapters.counts()
+        for state in (*QuestionState, "probe"):
+            show(metrics.recording.stored, questions.get(state), state)
+        for kind in AdapterState:
+            show(metrics.versions.adapters, adapters.get(kind), kind)
+        ended = [run.finished for run in store.runs.newest(2) if run.finished]
+        metrics.scheduling.last_run.set(max(ended, default=None))
+
+        live = store.adapters.serving().adapter
+        metrics.versions.live_since.set(store.adapters.live_since())
+        metrics.versions.waiting.set(store.adapters.waiting())
+        for role, version in (("live", live), ("base", None)):
+            quality = store.measurements.newest(Kind.QUALITY, version)
+            numbers, at = (quality.numbers, quality.at) if quality else ({}, None)
+            metrics.quality.measured(role, numbers, at)
+        policy = store.measurements.newest(Kind.POLICY, live)
+        metrics.drifting.moved(policy.numbers if policy else {})
+        if drift := store.measurements.newest(Kind.QUESTIONS):
+            metrics.drifting.asked(drift.numbers, drift.at)
+
+        disk = shutil.disk_usage(self._state_dir)
+        metrics.host.disk_free.set(disk.free)
+        metrics.host.disk_size.set(disk.total)
+        files = [self._state_dir / name for name in (FILE, f"{FILE}-wal")]
+        sizes = [file.stat().st_size for file in files if file.exists()]
+        metrics.host.store_size.set(sum(sizes) if sizes else None)
+        if card := first_card():
+            metrics.host.card_used.labels(card.name).set(card.total - card.free)
+            metrics.host.card_size.labels(card.name).set(card.total)
 
 
 class Measuring:
@@ -31,9 +138,21 @@ class Measuring:
 
     async def look(self) -> None:
         """Measure what is due."""
-        if what := await asyncio.to_thread(self._due):
-            self._tried |= dict.fromkeys(what, time.time())
-            await self._measure(what)
+        core, what = self._core, await asyncio.to_thread(self._due)
+        if not what:
+            return
+        self._tried |= dict.fromkeys(what, time.time())
+        log_file = core.config.state_dir / "logs" / "measure.log"
+        arguments = ["--engine-url", core.engine.url, *what]
+        child = await spawn("jobs.measure", arguments, core.config, log_file)
+        try:
+            code = await child.wait()
+        except asyncio.CancelledError:
+            child.kill()
+            await child.wait()
+            raise
+        if code:
+            log.warning("could not measure the live version; see %s", log_file)
 
     def _due(self) -> list[Kind]:
         """What it is time for: nothing while a run is under way, which asks its probes itself."""
@@ -49,20 +168,6 @@ class Measuring:
         last = {kind: found.at if found else 0.0 for kind, found in newest.items()}
         return [kind for kind, at in last.items() if max(at, self._tried.get(kind, 0.0)) <= old]
 
-    async def _measure(self, what: Sequence[Kind]) -> None:
-        core = self._core
-        log_file = core.config.state_dir / "logs" / "measure.log"
-        arguments = ["--engine-url", core.engine.url, *what]
-        child = await spawn("jobs.measure", arguments, core.config, log_file)
-        try:
-            code = await child.wait()
-        except asyncio.CancelledError:
-            child.kill()
-            await child.wait()
-            raise
-        if code:
-            log.warning("could not measure the live version; see %s", log_file)
-
 
 class Pruning:
     """Removes what is old; users wait for none of it."""
@@ -72,8 +177,8 @@ class Pruning:
 
     async def look(self) -> None:
         """Prune rows and files."""
-        found = await asyncio.to_thread(prune.run, self._core.config, self._core.store)
-        self._count(asdict(found) | {"retired": len(found.retired)})
+        pruned = await asyncio.to_thread(prune.run, self._core.config, self._core.store)
+        self._count(asdict(pruned) | {"retired": len(pruned.retired)})
         await self.remove_files()
 
     async def remove_files(self) -> list[str]:

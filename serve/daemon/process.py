@@ -54,16 +54,16 @@ class Loop:
 
     async def run(self, name: str) -> None:
         """Until cancelled."""
-        said, failed_at = "", 0.0
+        outage, failed_at = "", 0.0
         await asyncio.sleep(self._delay)
         while True:
             try:
                 await self._work()
             except OUTAGE as error:
                 now = time.monotonic()
-                if said != cause(error) or now - failed_at > REPEAT_SECONDS:
+                if outage != cause(error) or now - failed_at > REPEAT_SECONDS:
                     log.warning("%s is waiting: %s", name, cause(error))
-                said, failed_at = cause(error), now
+                outage, failed_at = cause(error), now
             except Exception:  # whatever it is, users are still to be served
                 log.exception("%s failed; restarting it", name)
             with suppress(TimeoutError):
@@ -85,11 +85,11 @@ async def background(**loops: Loop) -> AsyncIterator[None]:
 
 
 def on_signals(in_order: Steps, now: Steps) -> None:
-    """The first signal takes the steps of `in_order`, others those that are in `now` by then."""
-    told = count()
+    """The first signal takes the steps of `in_order`, others those of `now`."""
+    signals = count()
 
     def heard() -> None:
-        again = next(told) > 0
+        again = next(signals) > 0
         if again:
             log.warning("second signal: stopping immediately")
             signal.alarm(LAST_SECONDS)  # the kernel's, whatever becomes of us
@@ -110,7 +110,7 @@ class Manager:
         self.look: Callable[[], str] = lambda: "starting"
         self._address = address
         self._watchdog = watchdog
-        self._said = ""
+        self._status = ""
         self._ready = False
         # Half of what the watchdog allows, at most. A task of the event loop, so that a loop that
         # hangs falls silent and is ended.
@@ -128,16 +128,15 @@ class Manager:
 
     async def sign_of_life(self) -> None:
         """Say that we live, and how we are if that has changed."""
-        told = {"WATCHDOG": "1"} if self._watchdog else {}
+        fields = {"WATCHDOG": "1"} if self._watchdog else {}
         if not self._ready:
-            told["EXTEND_TIMEOUT_USEC"] = str(START_SECONDS * 10**6)
+            fields["EXTEND_TIMEOUT_USEC"] = str(START_SECONDS * 10**6)
         status = " ".join(self.look().split())
-        if status != self._said:
-            told["STATUS"] = self._said = status
-        self._tell(told)
+        if status != self._status:
+            fields["STATUS"] = self._status = status
+        self._tell(fields)
 
     def ready(self) -> None:
-        """We can be asked."""
         self._ready = True
         self._tell({"READY": "1"})
 

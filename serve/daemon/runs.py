@@ -49,11 +49,11 @@ class RunKeeper:
         self._stopping = False
         self._starting = asyncio.Lock()
 
-    def bury_the_dead(self) -> None:
+    def end_orphaned(self) -> None:
         """End the runs of an owner that died, since theirs died with it, and of a process that
         could not be started."""
         while active := self._store.runs.active():
-            self._bury(active.id, RunState.ABORTED, "its owner process died")
+            end(self._config, self._store, active.id, RunState.ABORTED, "its owner process died")
         sweep(self._config, self._store)
 
     async def start(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
@@ -64,7 +64,7 @@ class RunKeeper:
         config = override(self._config, request.get("overrides", {}))
         async with self._starting:  # else a second would take the first, not yet watched, for dead
             if not self.busy:
-                await asyncio.to_thread(self.bury_the_dead)
+                await asyncio.to_thread(self.end_orphaned)
             run = await asyncio.to_thread(self._store.runs.create, trigger, request)
             arguments = ["--run", str(run.id), "--engine-url", self._engine_url]
             try:
@@ -80,7 +80,6 @@ class RunKeeper:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way."""
         return self._watch is not None and not self._watch.done()
 
     async def stop(self) -> bool:
@@ -131,7 +130,7 @@ class RunKeeper:
         """As soon as the store takes it."""
         while True:
             try:
-                await asyncio.to_thread(self._bury, run_id, state, reason)
+                await asyncio.to_thread(end, self._config, self._store, run_id, state, reason)
                 run = await asyncio.to_thread(self._store.runs.get, run_id)
                 break
             except OUTAGE as error:
@@ -141,6 +140,3 @@ class RunKeeper:
         log.info("run %d ended: %s (%s)", run_id, run.state, run.reason, extra={"run": run_id})
         for hear in self.ended:
             hear(run)
-
-    def _bury(self, run_id: int, state: RunState, reason: str) -> None:
-        end(self._config, self._store, run_id, state, reason)

@@ -131,31 +131,29 @@ class Clock:
         self._start = start
         self._metrics = metrics
         self._uptime = uptime
-        self.said: Decision | None = None
-        """Why no run was started at the last tick, or that one was."""
+        self.decision: Decision | None = None
+        """The last tick's."""
         self._ticked: float | None = None
 
     async def tick(self) -> None:
         """Look once, and start a run if it is time."""
+        metrics = self._metrics.scheduling
         if self._ticked is not None:
-            self._metrics.scheduling.ticks_missed.inc(missed(self._uptime() - self._ticked))
+            metrics.ticks_missed.inc(missed(self._uptime() - self._ticked))
         try:
-            await self._look()
+            facts = await asyncio.to_thread(self._facts)
+            decision = decide(self._schedule, facts)
+            metrics.paused.set(facts.paused)
+            due = next_start(self._schedule, facts.fired, facts.now)
+            metrics.next_run.set(due.timestamp() if due else None)
+            if decision is Decision.START:
+                await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
+                await self._start()
+            if decision is not self.decision:
+                log.info("schedule: %s", decision)
+                self.decision = decision
         finally:
             self._ticked = self._uptime()  # the next one comes so long after this one's end
-
-    async def _look(self) -> None:
-        facts = await asyncio.to_thread(self._facts)
-        decision = decide(self._schedule, facts)
-        self._metrics.scheduling.paused.set(facts.paused)
-        due = next_start(self._schedule, facts.fired, facts.now)
-        self._metrics.scheduling.next_run.set(due.timestamp() if due else None)
-        if decision is Decision.START:
-            await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
-            await self._start()
-        if decision is not self.said:
-            log.info("schedule: %s", decision)
-            self.said = decision
 
     def next_run(self) -> str | None:
         """When the next run is due, in ISO 8601; None when nothing is scheduled."""

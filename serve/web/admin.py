@@ -8,7 +8,6 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -44,88 +43,71 @@ def app(routes: Sequence[BaseRoute], hosts: Sequence[str]) -> Starlette:
     )
 
 
-class Admin:
-    """What `ttrl` asks of a running daemon."""
+def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[BaseRoute]:
+    """What `ttrl` asks of a running daemon: each for who has the token."""
 
-    def __init__(
-        self, core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str
-    ) -> None:
-        self._core = core
-        self._clock = clock
-        self._watch = watch
-        self._pruning = pruning
-        self._token = token
+    async def status(_: Request) -> Response:
+        stored = await asyncio.to_thread(report, core.store, core.config)
+        next_run, shadow = await asyncio.to_thread(clock.next_run), watch.report()
+        running = {
+            "next_run": next_run,
+            "engine_up": core.engine.up,
+            "engine_url": core.engine.url,
+            "schedule": clock.decision,
+            "answering": core.live.current.version,
+            "shadow": shadow and asdict(shadow),
+            "store_damage": core.damage,
+        }
+        return JSONResponse(stored | running)
 
-    def routes(self) -> list[BaseRoute]:
-        """Each for who has the token."""
-        return [
-            Route("/admin/status", self._for_us(self._status)),
-            Route("/admin/config", self._for_us(self._settings)),
-            Route("/admin/runs", self._for_us(self._start_run), methods=["POST"]),
-            Route("/admin/runs/stop", self._for_us(self._stop_run), methods=["POST"]),
-            Route("/admin/reconcile", self._for_us(self._reconcile), methods=["POST"]),
-            Route("/admin/prune", self._for_us(self._prune), methods=["POST"]),
-        ]
+    async def settings(_: Request) -> Response:
+        return Response(core.config.model_dump_json(), media_type="application/json")
 
-    def _for_us(self, handler: Handler) -> Handler:
-        async def checked(request: Request) -> Response:
+    async def start_run(request: Request) -> Response:
+        try:
+            body = json.loads(await request.body() or b"{}")
+        except ValueError:
+            body = None
+        try:
+            if not isinstance(body, dict):
+                raise ConfigError("the request's body must be a JSON object")
+            run = await core.runs.start(Trigger.OPERATOR, body)
+        except RunBusy as error:
+            raise Refused(409, str(error), code="run_under_way") from None
+        except StoreDamaged as error:
+            raise Refused(503, str(error), code="store_damaged") from None
+        except ConfigError as error:
+            raise Refused(400, str(error), code="bad_setting") from None
+        return JSONResponse({"run": run.id})
+
+    async def stop_run(_: Request) -> Response:
+        return JSONResponse({"stopped": await core.runs.stop()})
+
+    async def reconcile(_: Request) -> Response:
+        core.reconciler.wake()
+        return JSONResponse({"answering": core.live.current.version})
+
+    async def prune(_: Request) -> Response:
+        return JSONResponse({"removed": await pruning.remove_files()})
+
+    def checked(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), self._token.encode()):
-                return Refused(401, "The admin token is required.", code="unauthorized").response()
+            if not hmac.compare_digest(given.encode(), token.encode()):
+                raise Refused(401, "The admin token is required.", code="unauthorized")
             try:
                 return await handler(request)
             except OUTAGE as error:
-                said = f"cannot use the store now: {cause(error)}"
-                return Refused(503, said, code="store_unavailable").response()
+                message = f"cannot use the store now: {cause(error)}"
+                raise Refused(503, message, code="store_unavailable") from None
 
-        return checked
+        return answer
 
-    async def _status(self, _: Request) -> Response:
-        core, shadow = self._core, self._watch.report()
-        stored = await asyncio.to_thread(report, core.store, core.config)
-        return JSONResponse(
-            {
-                **stored,
-                "next_run": await asyncio.to_thread(self._clock.next_run),
-                "engine_up": core.engine.up,
-                "engine_url": core.engine.url,
-                "schedule": self._clock.said,
-                "answering": core.live.current.version,
-                "shadow": shadow and asdict(shadow),
-                "store_damage": core.damage,
-            }
-        )
-
-    async def _settings(self, _: Request) -> Response:
-        return Response(self._core.config.model_dump_json(), media_type="application/json")
-
-    async def _start_run(self, request: Request) -> Response:
-        try:
-            run = await self._core.runs.start(Trigger.OPERATOR, await _body(request))
-        except RunBusy as error:
-            return Refused(409, str(error), code="run_under_way").response()
-        except StoreDamaged as error:
-            return Refused(503, str(error), code="store_damaged").response()
-        except ConfigError as error:
-            return Refused(400, str(error), code="bad_setting").response()
-        return JSONResponse({"run": run.id})
-
-    async def _stop_run(self, _: Request) -> Response:
-        return JSONResponse({"stopped": await self._core.runs.stop()})
-
-    async def _reconcile(self, _: Request) -> Response:
-        self._core.reconciler.wake()
-        return JSONResponse({"answering": self._core.live.current.version})
-
-    async def _prune(self, _: Request) -> Response:
-        return JSONResponse({"removed": await self._pruning.remove_files()})
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise ConfigError("the request's body must be a JSON object")
-    return body
+    return [
+        Route("/admin/status", checked(status)),
+        Route("/admin/config", checked(settings)),
+        Route("/admin/runs", checked(start_run), methods=["POST"]),
+        Route("/admin/runs/stop", checked(stop_run), methods=["POST"]),
+        Route("/admin/reconcile", checked(reconcile), methods=["POST"]),
+        Route("/admin/prune", checked(prune), methods=["POST"]),
+    ]

@@ -25,14 +25,13 @@ from serve.daemon.schedule import PAUSED, Clock
 from serve.gateway.live import BASE
 from serve.gateway.shadow import Watch
 from serve.views import UNEASY, WORDS, judged, shown, sides, tally
-from serve.web import home
-from serve.web.html import run_page, templates
+from serve.web import html
+from serve.web.html import run_values, templates
 from ttrl.adapters.versions import AdapterDamaged, verify
 from ttrl.config.loading import ConfigError
 from ttrl.questions.question import Question, message_text
 from ttrl.store import StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterGone, Author
-from ttrl.store.comparisons import StoredPair
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunBusy, Trigger
 
@@ -106,39 +105,11 @@ async def _fields(request: Request) -> dict[str, str]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-def _nonce(request: Request) -> str:
-    """What styles and scripts of this answer carry; no others are run."""
-    if not hasattr(request.state, "nonce"):
-        request.state.nonce = secrets.token_urlsafe(16)
-    found: str = request.state.nonce
-    return found
-
-
-def _html(request: Request, text: str, status: int) -> Response:
-    """HTML that browsers let do nothing but what we wrote."""
-    ours = _nonce(request)
-    return HTMLResponse(
-        text,
-        status,
-        {
-            "content-security-policy": (
-                f"default-src 'none'; style-src 'nonce-{ours}'; script-src 'nonce-{ours}'; "
-                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-            ),
-            "cache-control": "no-store",
-            "referrer-policy": "same-origin",
-            "x-content-type-options": "nosniff",
-        },
-    )
-
-
 class Refusal(Exception):
     """A button that cannot be pushed now; says why."""
 
 
 class Page:
-    """The operator's page."""
-
     def __init__(self, core: Core, clock: Clock, watch: Watch, key: str) -> None:
         self._core = core
         self._store = core.store
@@ -147,7 +118,6 @@ class Page:
         self._door = Door(key)
 
     def routes(self) -> list[BaseRoute]:
-        """What it answers to."""
         seen = {
             "/": self._home,
             "/questions": self._questions,
@@ -174,65 +144,64 @@ class Page:
         ]
 
     def _seen(self, handler: Handler) -> Handler:
+        """Only for who is let in; if it cannot be answered, a sentence: also while the store is
+        away."""
+
         async def checked(request: Request) -> Response:
-            if not self._admitted(request):
+            if not self._door.admits(request.cookies.get(COOKIE, ""), time.time()):
                 return RedirectResponse("/login", 303)
-            return await self._answered(request, handler(request))
+            try:
+                return await handler(request)
+            except KeyError as error:
+                status, message = 404, str(error.args[0])
+            except (
+                Refusal, RunBusy, ConfigError, AdapterDamaged, AdapterGone, StoreDamaged,
+            ) as error:  # fmt: skip
+                status, message = 409, str(error)
+            except (DBAPIError, StoreError):
+                live = self._core.live.current.version
+                status = 503
+                message = f"The store cannot be used now. Users are still served by {live}."
+            return self._show(request, "message.html", status, message=message)
 
         return checked
 
     def _pushed(self, handler: Callable[[Request, dict[str, str]], Awaitable[str]]) -> Handler:
-        """Only for who is let in, and only from our own forms; then back to a page."""
+        """Only from our own forms; then back to a page."""
 
-        async def checked(request: Request) -> Response:
-            if not self._admitted(request):
-                return RedirectResponse("/login", 303)
+        async def push(request: Request) -> Response:
             form = await _fields(request)
-            if not self._door.takes(request.cookies[COOKIE], form.get("token", "")):
-                return self._show(
-                    request,
-                    "said.html",
-                    403,
-                    said="The form has expired; go back and reload the page.",
-                )
-
-            async def push() -> Response:
+            if self._door.takes(request.cookies[COOKIE], form.get("token", "")):
                 return RedirectResponse(await handler(request, form), 303)
+            message = "The form has expired; go back and reload the page."
+            return self._show(request, "message.html", 403, message=message)
 
-            return await self._answered(request, push())
-
-        return checked
-
-    async def _answered(self, request: Request, work: Awaitable[Response]) -> Response:
-        """What came of it, or a sentence: also while the store is away."""
-        try:
-            return await work
-        except KeyError as error:
-            status, said = 404, str(error.args[0])
-        except (
-            Refusal, RunBusy, ConfigError, AdapterDamaged, AdapterGone, StoreDamaged,
-        ) as error:  # fmt: skip
-            status, said = 409, str(error)
-        except (DBAPIError, StoreError):
-            live = self._core.live.current.version
-            status, said = 503, f"The store cannot be used now. Users are still served by {live}."
-        return self._show(request, "said.html", status, said=said)
-
-    def _admitted(self, request: Request) -> bool:
-        return self._door.admits(request.cookies.get(COOKIE, ""), time.time())
+        return self._seen(push)
 
     def _show(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """A page that browsers let do nothing but what we wrote: only styles and scripts with the
+        nonce are used."""
+        nonce = secrets.token_urlsafe(16)
         text = (
             templates()
             .get_template(template)
             .render(
-                nonce=_nonce(request),
+                nonce=nonce,
                 token=self._door.token(request.cookies.get(COOKIE, "")),
                 now=time.time(),
                 **values,
             )
         )
-        return _html(request, text, status)
+        headers = {
+            "content-security-policy": (
+                f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            ),
+            "cache-control": "no-store",
+            "referrer-policy": "same-origin",
+            "x-content-type-options": "nosniff",
+        }
+        return HTMLResponse(text, status, headers)
 
     async def _login(self, request: Request) -> Response:
         given = request.query_params.get("key") or (await _fields(request)).get("key", "")
@@ -253,22 +222,22 @@ class Page:
     async def _home(self, request: Request) -> Response:
         def read() -> dict[str, Any]:
             guard = self._watch.report()
-            facts = home.facts(
+            facts = html.facts(
                 self._store,
                 engine_up=self._core.engine.up,
                 answering=self._core.live.current.version,
                 uneasy=guard.nearest if guard and guard.nearness >= UNEASY else None,
                 damage=self._core.damage,
             )
-            mood, said = home.sentence(facts)
+            mood, sentence = html.sentence(facts)
             return {
                 "facts": facts,
                 "mood": mood,
-                "sentence": said,
-                "progress": home.progress(facts),
+                "sentence": sentence,
+                "progress": html.progress(facts),
                 "next_run": self._clock.next_run(),
-                "schedule": self._clock.said,
-                "versions": home.versions(self._store),
+                "schedule": self._clock.decision,
+                "versions": html.versions(self._store),
                 "runs": self._store.runs.newest(RUNS),
                 "questions": self._store.questions.counts(),
                 "guard": guard,
@@ -279,14 +248,8 @@ class Page:
         return self._show(request, "home.html", **await asyncio.to_thread(read))
 
     async def _run(self, request: Request) -> Response:
-        text = await asyncio.to_thread(
-            run_page,
-            self._store,
-            request.path_params["id"],
-            nonce=_nonce(request),
-            token=self._door.token(request.cookies[COOKIE]),
-        )
-        return _html(request, text, 200)
+        values = await asyncio.to_thread(run_values, self._store, request.path_params["id"])
+        return self._show(request, "report.html", **values)
 
     async def _questions(self, request: Request) -> Response:
         kind = request.query_params.get("state") or None
@@ -313,14 +276,19 @@ class Page:
 
     async def _label(self, request: Request) -> Response:
         waiting = await asyncio.to_thread(self._store.comparisons.waiting)
-        return self._show(
-            request,
-            "label.html",
-            pair=pair_of(waiting[0]) if waiting else None,
-            count=len(waiting),
-            words=WORDS,
-            last=_row_id(request.query_params.get("last", "")),
-        )
+        pair = None
+        if waiting:  # nothing that would tell which side is which
+            (_, a), (_, b) = sides(waiting[0])
+            pair = {
+                "id": waiting[0].id,
+                "turns": _turns(waiting[0].question),
+                "a": shown(a),
+                "b": shown(b),
+                "same": a.text == b.text,
+            }
+        last = _row_id(request.query_params.get("last", ""))
+        count = len(waiting)
+        return self._show(request, "label.html", pair=pair, count=count, words=WORDS, last=last)
 
     async def _adapt(self, _request: Request, _form: dict[str, str]) -> str:
         run = await self._core.runs.start(Trigger.OPERATOR, {})
@@ -391,15 +359,3 @@ class Page:
 def _turns(question: Question) -> list[tuple[str, str]]:
     """Who said what, in order."""
     return [(each["role"], message_text(each)) for each in question.body["messages"]]
-
-
-def pair_of(stored: StoredPair) -> dict[str, Any]:
-    """What is judged, and nothing that would tell which side is which."""
-    (_, a), (_, b) = sides(stored)
-    return {
-        "id": stored.id,
-        "turns": _turns(stored.question),
-        "a": shown(a),
-        "b": shown(b),
-        "same": a.text == b.text,
-    }
