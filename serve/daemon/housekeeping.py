@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,26 +35,24 @@ STANDING = 10
 """Looks after which what changes slowly, or takes longer to count, is looked at again."""
 
 
+@dataclass(eq=False)
 class Observer:
     """Brings into the metrics what runs observed, once, and how things stand. It follows the store
     from now on: what was counted before this daemon began is in Prometheus, not here; how things
     look since is shown. `told` hears of each change of the wanted version."""
 
-    def __init__(
-        self,
-        store: Store,
-        metrics: Metrics,
-        state_dir: Path,
-        told: Callable[[Change], None] = lambda _: None,
-    ) -> None:
-        self._store = store
-        self._metrics = metrics
-        self._state_dir = state_dir
-        self._told = told
-        self.reads = True
-        """Whether the store could be read at the last look."""
-        self._last = self._wanted = self._looks = 0
-        self._begun = False
+    store: Store
+    metrics: Metrics
+    state_dir: Path
+    told: Callable[[Change], None] = lambda _: None
+    reads: bool = True
+    """Whether the store could be read at the last look."""
+    _last: int = 0
+    _wanted: int = 0
+    _looks: int = 0
+    _begun: bool = False
+
+    def __post_init__(self) -> None:
         with suppress(*OUTAGE):  # then from the first look that succeeds
             self._begin()
 
@@ -73,30 +71,30 @@ class Observer:
     def look(self) -> None:
         """Take in what is new."""
         self._begin()
-        for observation in self._store.runs.observed(after=self._last):
+        for observation in self.store.runs.observed(after=self._last):
             self._last = observation.id
-            self._metrics.observed(observation.kind, observation.numbers)
-        self._metrics.scheduling.active.set(self._store.runs.active() is not None)
-        for change in self._store.adapters.changes(self._wanted):
+            self.metrics.observed(observation.kind, observation.numbers)
+        self.metrics.scheduling.active.set(self.store.runs.active() is not None)
+        for change in self.store.adapters.changes(self._wanted):
             self._wanted = change.id
-            versions = self._metrics.versions
+            versions = self.metrics.versions
             counter = versions.roll_backs if change.back else versions.promotions
             counter.labels(change.author).inc()
-            self._told(change)
+            self.told(change)
 
     def _begin(self) -> None:
         if self._begun:
             return
-        for observation in self._store.runs.newest_observed():
+        for observation in self.store.runs.newest_observed():
             self._last = observation.id
             with suppress(KeyError, TypeError, ValueError):  # of another release of ttrl
-                self._metrics.show(observation.kind, observation.numbers)
-        self._wanted = self._store.adapters.wanted().id
+                self.metrics.show(observation.kind, observation.numbers)
+        self._wanted = self.store.adapters.wanted().id
         self._begun = True
 
     def stand(self) -> None:
         """Take in how things stand."""
-        store, metrics = self._store, self._metrics
+        store, metrics = self.store, self.metrics
         questions, adapters = store.questions.counts(), store.adapters.counts()
         for state in (*QuestionState, "probe"):
             show(metrics.recording.stored, questions.get(state), state)
@@ -117,10 +115,10 @@ class Observer:
         if drift := store.measurements.newest(Kind.QUESTIONS):
             metrics.drifting.asked(drift.numbers, drift.at)
 
-        disk = shutil.disk_usage(self._state_dir)
+        disk = shutil.disk_usage(self.state_dir)
         metrics.host.disk_free.set(disk.free)
         metrics.host.disk_size.set(disk.total)
-        files = [self._state_dir / name for name in (FILE, f"{FILE}-wal")]
+        files = [self.state_dir / name for name in (FILE, f"{FILE}-wal")]
         sizes = [file.stat().st_size for file in files if file.exists()]
         metrics.host.store_size.set(sum(sizes) if sizes else None)
         if card := first_card():

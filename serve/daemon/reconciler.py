@@ -110,31 +110,32 @@ def plan(now: Situation) -> list[Action | Flip]:
     return actions
 
 
+@dataclass(eq=False)
 class Reconciler:
     """The only one that loads, flips and unloads published versions."""
 
-    def __init__(
-        self, config: Config, store: Store, client: EngineClient, live: Live, metrics: Metrics
-    ) -> None:
-        self._model = config.model.name
-        self._root = config.state_dir / "adapters"
-        self._store = store
-        self._client = client
-        self._live = live
-        self._metrics = metrics.versions
-        self._proof_interval = config.engine.proof_interval.total_seconds()
-        self._failures: dict[str, int] = {}
-        self._why: dict[str, str] = {}
-        self._proven: dict[str, float] = {}
-        self._said: tuple[str | None, str | None] | None = None
+    config: Config
+    store: Store
+    client: EngineClient
+    gateway: Live
+    metrics: Metrics
+    _failures: dict[str, int] = field(default_factory=dict)
+    _why: dict[str, str] = field(default_factory=dict)
+    _proven: dict[str, float] = field(default_factory=dict)
+    _told: tuple[str | None, str | None] | None = None
+    """The live and the wanted version, as the store was last told."""
+    _failing: bool = False
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
         self.loop = Loop(self.settle, INTERVAL_SECONDS)
-        self._one_at_a_time = asyncio.Lock()
-        self._failing = False
+        self._root = self.config.state_dir / "adapters"
+        self._metrics = self.metrics.versions
 
     @property
     def live(self) -> str | None:
         """The version that new requests go to; None is the base model."""
-        version = self._live.current.version
+        version = self.gateway.current.version
         return None if version == BASE else version
 
     def wake(self) -> None:
@@ -173,47 +174,43 @@ class Reconciler:
             return await asyncio.to_thread(lambda: work(self._loaded()))
 
     def _look(self) -> Situation:
-        active, loaded = self._store.runs.active(), self._loaded()
-        since = time.monotonic() - self._proof_interval
+        active, loaded = self.store.runs.active(), self._loaded()
+        since = time.monotonic() - self.config.engine.proof_interval.total_seconds()
         return Situation(
-            wanted=self._store.adapters.wanted().adapter,
-            previous=self._store.adapters.previous(),
+            wanted=self.store.adapters.wanted().adapter,
+            previous=self.store.adapters.previous(),
             live=self.live,
             loaded=loaded,
             proven={version for version, at in self._proven.items() if at > since},
             broken={name for name, count in dict(self._failures).items() if count >= TRIES},
             leases={f"{CANDIDATE}{active.id}-"} if active else set(),
-            in_flight={name: self._live.in_flight(name) for name in loaded},
+            in_flight={name: self.gateway.in_flight(name) for name in loaded},
         )
 
     def _loaded(self) -> set[str]:
-        return {card.name for card in self._client.models() if card.parent is not None}
+        return {card.name for card in self.client.models() if card.parent is not None}
 
     async def _act(self, action: Action | Flip) -> None:
-        match action:
-            case Load(version):
-                await asyncio.to_thread(self._load, version)
-            case Prove(version):
-                await asyncio.to_thread(self._prove, version)
-            case Unload(version):
-                await asyncio.to_thread(self._unload, version)
-            case Flip(version):
-                self._live.flip(version)
-                self._metrics.flips.inc()
-                self._metrics.live.info({"version": version or BASE})
-                log.info("%s is live", version or "the base model", extra={"adapter": version})
+        if not isinstance(action, Flip):
+            work = {Load: self._load, Prove: self._prove, Unload: self._unload}[type(action)]
+            await asyncio.to_thread(work, action.version)
+            return
+        self.gateway.flip(action.version)
+        self._metrics.flips.inc()
+        self._metrics.live.info({"version": action.version or BASE})
+        name = action.version or "the base model"
+        log.info("%s is live", name, extra={"adapter": action.version})
 
     def _load(self, version: str) -> None:
         try:
-            known = self._store.adapters.get(version)
+            known = self.store.adapters.get(version)
             manifest = versions.verify_as(self._root / version, known.digest)
-            if not manifest.base.same_weights(identify(self._model)):
-                raise AdapterForeign(
-                    f"{version} was made for another base model, {manifest.base_model}"
-                )
+            if not manifest.base.same_weights(identify(self.config.model.name)):
+                base = manifest.base_model
+                raise AdapterForeign(f"{version} was made for another base model, {base}")
             log.info("loading %s", version, extra={"adapter": version})
             with self._metrics.load_seconds.time():
-                self._client.load_adapter(version, self._root / version)
+                self.client.load_adapter(version, self._root / version)
         except (AdapterDamaged, AdapterForeign, EngineRefused, KeyError) as error:
             self._failed(version, error)
             return
@@ -230,10 +227,10 @@ class Reconciler:
         log.error("cannot load %s: %s", version, error, extra={"adapter": version})
 
     def _prove(self, version: str) -> None:
-        pinned = self._store.adapters.pinned(version)
+        pinned = self.store.adapters.pinned(version)
         try:
             with self._metrics.proof_seconds.time():
-                served = [self._client.read_back(each.pin, model=version) for each in pinned]
+                served = [self.client.read_back(each.pin, model=version) for each in pinned]
         except EngineRefused as error:
             self._failed(version, error)
             return
@@ -251,7 +248,7 @@ class Reconciler:
 
     def _unload(self, version: str) -> None:
         try:
-            self._client.unload_adapter(version)
+            self.client.unload_adapter(version)
         except EngineUnreachable:
             raise
         except EngineError as error:
@@ -261,15 +258,15 @@ class Reconciler:
 
     def _say(self) -> bool:
         """Tell the store and the metrics which version is live, when that has changed."""
-        wanted = self._store.adapters.wanted().adapter
+        wanted = self.store.adapters.wanted().adapter
         as_wanted = self.live == wanted
-        if self._said != (self.live, wanted):
+        if self._told != (self.live, wanted):
             reason = "as wanted"
             if not as_wanted:
                 reason = f"{wanted or 'the base model'} could not be served"
                 if why := self._why.get(wanted or ""):
                     reason = f"{reason}: {why}"
-            self._store.adapters.served(self.live, reason)
-            self._said = (self.live, wanted)
+            self.store.adapters.served(self.live, reason)
+            self._told = (self.live, wanted)
         self._metrics.live_is_wanted.set(as_wanted)
         return as_wanted

@@ -115,50 +115,43 @@ def missed(seconds: float) -> int:
     return max(0, round(seconds / TICK_SECONDS) - 1)
 
 
+@dataclass(eq=False)
 class Clock:
     """Starts scheduled runs. Between ticks nothing is kept: what is due comes from the store."""
 
-    def __init__(
-        self,
-        schedule: ScheduleConfig,
-        store: Store,
-        start: Callable[[], Awaitable[object]],
-        metrics: Metrics,
-        uptime: Callable[[], float] = uptime,
-    ) -> None:
-        self._schedule = schedule
-        self._store = store
-        self._start = start
-        self._metrics = metrics
-        self._uptime = uptime
-        self.decision: Decision | None = None
-        """The last tick's."""
-        self._ticked: float | None = None
+    schedule: ScheduleConfig
+    store: Store
+    start: Callable[[], Awaitable[object]]
+    metrics: Metrics
+    uptime: Callable[[], float] = uptime
+    decision: Decision | None = None
+    """The last tick's."""
+    _ticked: float | None = None
 
     async def tick(self) -> None:
         """Look once, and start a run if it is time."""
-        metrics = self._metrics.scheduling
+        metrics = self.metrics.scheduling
         if self._ticked is not None:
-            metrics.ticks_missed.inc(missed(self._uptime() - self._ticked))
+            metrics.ticks_missed.inc(missed(self.uptime() - self._ticked))
         try:
             facts = await asyncio.to_thread(self._facts)
-            decision = decide(self._schedule, facts)
+            decision = decide(self.schedule, facts)
             metrics.paused.set(facts.paused)
-            due = next_start(self._schedule, facts.fired, facts.now)
+            due = next_start(self.schedule, facts.fired, facts.now)
             metrics.next_run.set(due.timestamp() if due else None)
             if decision is Decision.START:
-                await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
-                await self._start()
+                await asyncio.to_thread(self.store.set_fact, FIRED, facts.now.isoformat())
+                await self.start()
             if decision is not self.decision:
                 log.info("schedule: %s", decision)
                 self.decision = decision
         finally:
-            self._ticked = self._uptime()  # the next one comes so long after this one's end
+            self._ticked = self.uptime()  # the next one comes so long after this one's end
 
     def next_run(self) -> str | None:
         """When the next run is due, in ISO 8601; None when nothing is scheduled."""
         now = datetime.now(UTC)
-        due = next_start(self._schedule, self._fired(now), now)
+        due = next_start(self.schedule, self._fired(now), now)
         return due.isoformat(timespec="seconds") if due else None
 
     def _facts(self) -> Facts:
@@ -166,15 +159,15 @@ class Clock:
         return Facts(
             now=now,
             fired=self._fired(now),
-            paused=self._store.fact(PAUSED) is not None,
-            busy=self._store.runs.active() is not None,
-            new_questions=self._store.questions.fresh(),
+            paused=self.store.fact(PAUSED) is not None,
+            busy=self.store.runs.active() is not None,
+            new_questions=self.store.questions.fresh(),
         )
 
     def _fired(self, now: datetime) -> datetime:
         """When the schedule last fired; a clock that was set back does not stall it."""
-        written = self._store.fact(FIRED)
+        written = self.store.fact(FIRED)
         if written is None or datetime.fromisoformat(written) > now:
-            self._store.set_fact(FIRED, now.isoformat())
+            self.store.set_fact(FIRED, now.isoformat())
             return now
         return datetime.fromisoformat(written)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +17,7 @@ from serve.gateway.keys import Key, KeyFile, client
 from serve.gateway.request import Refused
 
 MINUTE = 60.0
+RETRY_AFTER_SECONDS = 5
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what was set is compared with it
 AWAY = {
@@ -35,29 +36,42 @@ AWAY = {
 }
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """How many requests a key may send at once, at a time in seconds."""
+
+    requests: float
+    at: float
+
+
+def take(bucket: Bucket | None, a_minute: int, now: float) -> tuple[Bucket, float]:
+    """What is left after one more request, and 0; or the same as before, and in how many seconds
+    there is room for one. A minute's worth is there at first, and fills up again in a minute."""
+    before = bucket or Bucket(a_minute, now)
+    grown = before.requests + (now - before.at) * a_minute / MINUTE
+    have = Bucket(min(grown, a_minute), now)
+    if have.requests >= 1:
+        return Bucket(have.requests - 1, now), 0.0
+    return have, (1 - have.requests) * MINUTE / a_minute
+
+
+@dataclass(eq=False)
 class Admission:
     """Lets requests in, and counts those under way, of which there are no more than `most`. Without
     `keys` everybody is let in who asks for one of `hosts`: a site whose name is made to point here
     would else have its visitors' browsers ask, and read the answers."""
 
-    def __init__(
-        self,
-        keys: KeyFile | None,
-        most: int,
-        retry_after_seconds: int,
-        counts: Counts,
-        clock: Callable[[], float] = time.monotonic,
-        hosts: Collection[str] = LOOPBACK,
-    ) -> None:
-        self._keys = keys
-        self._hosts = frozenset(name.lower() for name in hosts)
-        self._most = most
-        self._retry_after = retry_after_seconds
-        self._counts = counts
-        self._clock = clock
-        self._under_way = 0
-        self._of_key: Counter[str] = Counter()
-        self._buckets: dict[str, Bucket] = {}
+    keys: KeyFile | None
+    most: int
+    counts: Counts
+    clock: Callable[[], float] = time.monotonic
+    hosts: Collection[str] = LOOPBACK
+    _under_way: int = 0
+    _of_key: Counter[str] = field(default_factory=Counter)
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.hosts = {name.lower() for name in self.hosts}
 
     @contextmanager
     def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
@@ -85,20 +99,20 @@ class Admission:
         return checked
 
     def _key(self, headers: Mapping[str, str]) -> Key | None:
-        if self._keys is None:
-            if "host" in headers and host_in(headers["host"]) not in self._hosts:
+        if self.keys is None:
+            if "host" in headers and host_in(headers["host"]) not in self.hosts:
                 raise self._away(TurnedAway.WRONG_HOST)
             return None
         digest = client(headers)
-        if key := self._keys.find(digest):
+        if key := self.keys.find(digest):
             return key
         reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
         raise self._away(reason, {"www-authenticate": "Bearer"})
 
     def _check(self, key: Key | None) -> None:
         """What a request uses up is taken last, when nothing else speaks against it."""
-        reason, wait = None, float(self._retry_after)
-        if self._under_way >= self._most:
+        reason, wait = None, float(RETRY_AFTER_SECONDS)
+        if self._under_way >= self.most:
             reason = TurnedAway.OVERLOADED
         elif key is None:
             return
@@ -106,35 +120,16 @@ class Admission:
             reason = TurnedAway.AT_ONCE
         elif key.requests_a_minute is not None:
             before = self._buckets.get(key.sha256)
-            after, wait = take(before, key.requests_a_minute, self._clock())
+            after, wait = take(before, key.requests_a_minute, self.clock())
             self._buckets[key.sha256] = after
             reason = TurnedAway.RATE if wait else None
         if reason is not None:
             raise self._away(reason, {"retry-after": str(math.ceil(wait))})
 
     def _away(self, reason: TurnedAway, headers: Mapping[str, str] | None = None) -> Refused:
-        self._counts.turned_away(reason)
+        self.counts.turned_away(reason)
         status, message = AWAY[reason]
         return Refused(status, message, code=reason, headers=headers)
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """How many requests a key may send at once, at a time in seconds."""
-
-    requests: float
-    at: float
-
-
-def take(bucket: Bucket | None, a_minute: int, now: float) -> tuple[Bucket, float]:
-    """What is left after one more request, and 0; or the same as before, and in how many seconds
-    there is room for one. A minute's worth is there at first, and fills up again in a minute."""
-    before = bucket or Bucket(a_minute, now)
-    grown = before.requests + (now - before.at) * a_minute / MINUTE
-    have = Bucket(min(grown, a_minute), now)
-    if have.requests >= 1:
-        return Bucket(have.requests - 1, now), 0.0
-    return have, (1 - have.requests) * MINUTE / a_minute
 
 
 def names(*hosts: str) -> list[str]:

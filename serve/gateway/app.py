@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.gateway.admission import Admission, names
+from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, names
 from serve.gateway.counts import Counts, UpstreamError
 from serve.gateway.keys import Key, KeyFile, client
 from serve.gateway.live import BASE, Live, Route
@@ -74,7 +74,6 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 2.0
 """Idle connections are given up well before vLLM does (5 s), so that none is used as it closes."""
 HEALTH_SECONDS = 5.0
-RETRY_AFTER_SECONDS = 5
 T = TypeVar("T")
 
 
@@ -100,9 +99,7 @@ def app(
     engine = Engine(engine_url, config.engine.api_key)
     counts = counts or Counts()
     hosts = names(config.gateway.host, *config.gateway.hosts)
-    admission = Admission(
-        keys, config.gateway.max_requests, RETRY_AFTER_SECONDS, counts, hosts=hosts
-    )
+    admission = Admission(keys, config.gateway.max_requests, counts, hosts=hosts)
 
     def cards() -> list[dict[str, object]]:
         """What clients may ask for, in OpenAI's shape: the stable names, no adapters."""
@@ -134,20 +131,11 @@ def app(
         async with engine.connected(), lifespan():
             yield
 
+    parts = (live, engine, recorder, counts, admission)
     forwarded = [
         routing.Route(
             path,
-            Forwarded(
-                path,
-                config,
-                live,
-                engine,
-                recorder,
-                counts,
-                admission,
-                body_seconds=body_seconds,
-                deadline_seconds=deadline_seconds,
-            ),
+            Forwarded(path, config, *parts, body_seconds, deadline_seconds),
             methods=["POST"],
         )
         for path in dict.fromkeys((CHAT, COMPLETIONS, *config.gateway.routes))

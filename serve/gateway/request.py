@@ -12,7 +12,8 @@ import logging
 import math
 import traceback
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -31,39 +32,24 @@ KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "stream": (bool, "a boolean"),
     "temperature": ((int, float), "a number"),
     "top_p": ((int, float), "a number"),
-    "max_tokens": (int, "an integer"),
-    "max_completion_tokens": (int, "an integer"),
-    "seed": (int, "an integer"),
-    "n": (int, "an integer"),
-    "best_of": (int, "an integer"),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "seed", "n", "best_of"), (int, "an integer")
+    ),
 }
 """The types of the fields that every engine knows, also in words."""
-TYPES = {
-    401: "authentication_error",
-    403: "authentication_error",
-    429: "rate_limit_error",
-}
+TYPES = {401: "authentication_error", 403: "authentication_error", 429: "rate_limit_error"}
 """OpenAI's `type` for a status."""
 
 
+@dataclass(eq=False)
 class Refused(Exception):
     """A request that we answer with an error of our own."""
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.param = param
-        self.code = code
-        self.headers = headers
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    headers: Mapping[str, str] | None = None
 
     def response(self, extra: Mapping[str, str] | None = None) -> Response:
         """The one place where an error gets OpenAI's shape."""
@@ -134,9 +120,8 @@ async def read(headers: Headers, receive: Receive, *, limit: int, seconds: float
         raise Refused(415, "The body must be JSON, with the header Content-Type: application/json.")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "Content-Encoding is not supported.")
-    too_large = Refused(
-        413, f"The request is longer than {limit:,} bytes.", code="request_too_large"
-    )
+    message = f"The request is longer than {limit:,} bytes."
+    too_large = Refused(413, message, code="request_too_large")
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
@@ -144,13 +129,13 @@ async def read(headers: Headers, receive: Receive, *, limit: int, seconds: float
     try:
         async with asyncio.timeout(seconds):
             while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
+                event = await receive()
+                if event["type"] == "http.disconnect":
                     raise ClientGone
-                body += message.get("body", b"")
+                body += event.get("body", b"")
                 if len(body) > limit:
                     raise too_large
-                if not message.get("more_body", False):
+                if not event.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
         late = f"The request did not arrive within {seconds:g} seconds."
@@ -160,7 +145,7 @@ async def read(headers: Headers, receive: Receive, *, limit: int, seconds: float
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in a body. Raises Refused."""
     try:
-        request = json.loads(body.decode(), parse_constant=_not_finite, parse_float=_finite)
+        request = json.loads(body.decode(), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         raise Refused(400, "The request is not valid JSON.", code="invalid_json") from None
     if not isinstance(request, dict):
@@ -177,17 +162,11 @@ def parse(body: bytes) -> dict[str, Any]:
     return request
 
 
-def _not_finite(_: str) -> NoReturn:
-    raise Refused(
-        400, "NaN and Infinity are not JSON: numbers must be finite.", code="invalid_json"
-    )
-
-
 def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        _not_finite(text)
-    return number
+    if math.isfinite(number := float(text)):
+        return number
+    message = "NaN and Infinity are not JSON: numbers must be finite."
+    raise Refused(400, message, code="invalid_json")
 
 
 def _deeper_than(value: object, limit: int) -> bool:
@@ -213,9 +192,8 @@ def check(request: Mapping[str, Any], *, max_n: int) -> None:
     for name in ("n", "best_of"):
         value = request.get(name)
         if value is not None and not 1 <= value <= max_n:
-            raise Refused(
-                400, f"'{name}' must be from 1 to {max_n}.", param=name, code="invalid_value"
-            )
+            message = f"'{name}' must be from 1 to {max_n}."
+            raise Refused(400, message, param=name, code="invalid_value")
 
 
 def check_messages(request: Mapping[str, Any]) -> None:

@@ -92,17 +92,6 @@ def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: 
     return None
 
 
-def unsent_to(connection: Connection) -> int:
-    """Bytes that its client has not taken, the system's included: that asks for more only when a
-    third of what it holds is gone, which takes a slow reader minutes."""
-    held = 0
-    with suppress(OSError):
-        handle = connection.transport.get_extra_info("socket").fileno()
-        told = fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4))
-        held = int.from_bytes(told, sys.byteorder)
-    return held + connection.transport.get_write_buffer_size()
-
-
 class Guard:
     """Looks after the connections of one server. When there are too many, the one that has waited
     longest for a request is closed: whoever holds many in silence loses his own, and a client that
@@ -132,7 +121,7 @@ class Guard:
             next(iter(self._waiting)).drop(Closed.CROWDED)
 
     def waits(self, connection: Connection, waits: bool) -> None:
-        """Whether it has no request under way, from now on."""
+        """Whether it waits for a request, from now on."""
         self._waiting.pop(connection, None)
         if waits:
             self._waiting[connection] = None
@@ -226,7 +215,13 @@ class Connection(HttpToolsProtocol):
 
     def look(self) -> None:
         """Close it if it is overdue."""
-        now, closing, unsent = self.loop.time(), self.transport.is_closing(), unsent_to(self)
+        now, closing = self.loop.time(), self.transport.is_closing()
+        # Bytes that the client has not taken, the system's included: that asks for more only when a
+        # third of what it holds is gone, which takes a slow reader minutes.
+        unsent = self.transport.get_write_buffer_size()
+        with suppress(OSError):
+            handle = self.transport.get_extra_info("socket").fileno()
+            unsent += int.from_bytes(fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         if not (self.flow.write_paused or closing) or not unsent or unsent < self._unsent:
             self._taken = now
         self._unsent = unsent

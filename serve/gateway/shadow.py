@@ -136,33 +136,27 @@ class Watch:
             self._metrics.shadow_evidence.labels(stream).set(detector.nearness(stream))
 
 
+@dataclass(eq=False)
 class Shadow:
     """Asks questions again. `rolled_back` is called when the store has been told of a roll-back."""
 
-    def __init__(
-        self,
-        config: Config,
-        watch: Watch,
-        client: EngineClient,
-        live: Live,
-        metrics: Metrics,
-        *,
-        rolled_back: Callable[[], None],
-    ) -> None:
-        self._reader = Reader(config.vote.kind)  # by letters: the daemon imports no model
-        self._config = config
-        self._watch = watch
-        self._client = client
-        self._live = live
-        self._outcomes = metrics.judging.shadow
-        self._rolled_back = rolled_back
+    config: Config
+    watch: Watch
+    client: EngineClient
+    live: Live
+    metrics: Metrics
+    rolled_back: Callable[[], None]
+    _last: tuple[Versions, str, Before] | None = None
+    """The last question that was compared, by its hash, and what was answered to it."""
+
+    def __post_init__(self) -> None:
+        self._reader = Reader(self.config.vote.kind)  # by letters: the daemon imports no model
+        self._outcomes = self.metrics.judging.shadow
         self._queue: asyncio.Queue[Question] = asyncio.Queue(QUEUE)
-        self._last: tuple[Versions, str, Before] | None = None
-        """The last question that was compared, by its hash, and what was answered to it."""
 
     def offer(self, question: Question) -> None:
         """Take some of the questions that were answered and recorded; never waits."""
-        if self._live.current.version == BASE or random.random() >= self._config.shadow.share:
+        if self.live.current.version == BASE or random.random() >= self.config.shadow.share:
             return
         try:
             self._queue.put_nowait(question)
@@ -171,17 +165,17 @@ class Shadow:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await asyncio.to_thread(self._watch.versions)
-        with Pacer(self._client.load, maximum=1, pause_waiting=1) as pacer:
+        await asyncio.to_thread(self.watch.versions)
+        with Pacer(self.client.load, maximum=1, pause_waiting=1) as pacer:
             while True:
                 outcome = await self._shadow(await self._queue.get(), pacer)
                 self._outcomes.labels(outcome).inc()
                 if outcome is Outcome.ALARM:
-                    self._rolled_back()
-                await asyncio.sleep(60 / self._config.shadow.pairs_a_minute)
+                    self.rolled_back()
+                await asyncio.sleep(60 / self.config.shadow.pairs_a_minute)
 
     async def _shadow(self, question: Question, pacer: Pacer) -> Outcome:
-        versions = await asyncio.to_thread(self._watch.versions)
+        versions = await asyncio.to_thread(self.watch.versions)
         if versions is None:
             return Outcome.SWAPPED
         # By a thread that the daemon's end does not wait for: it may wait for the engine long.
@@ -192,16 +186,16 @@ class Shadow:
             return Outcome.ENGINE_FAILED
 
         def note() -> Outcome:
-            if self._watch.versions() != versions:
+            if self.watch.versions() != versions:
                 return Outcome.SWAPPED
-            return Outcome.ALARM if self._watch.note(versions, found) else Outcome.COMPARED
+            return Outcome.ALARM if self.watch.note(versions, found) else Outcome.COMPARED
 
         return await asyncio.to_thread(note)
 
     def _compare(self, question: Question, versions: Versions, pacer: Pacer) -> dict[Stream, float]:
         """Ask both, in any order. Raises EngineError."""
-        names = [versions.live, versions.other or self._live.base.model]
-        vote = with_length(self._config, self._client).vote
+        names = [versions.live, versions.other or self.live.base.model]
+        vote = with_length(self.config, self.client).vote
         sampling = to_learn_from(question, vote)
         samples = {
             name: self._ask(question, name, sampling, pacer) for name in random.sample(names, 2)
@@ -226,10 +220,10 @@ class Shadow:
         """None when the engine fails at it. Raises EngineError when that is not the version's."""
         try:
             with pacer.slot():
-                return self._client.sample(
+                return self.client.sample(
                     question,
                     model=model,
-                    n=self._config.shadow.samples,
+                    n=self.config.shadow.samples,
                     sampling=sampling,
                     priority=PRIORITY,
                 )

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from serve.daemon.core import Core
 from serve.daemon.housekeeping import Pruning
@@ -30,7 +30,7 @@ from ttrl.store.runs import RunBusy, Trigger
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def app(routes: Sequence[BaseRoute], hosts: Sequence[str]) -> Starlette:
+def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
     """What answers at the admin address; `hosts` are the names under which it may be asked for, so
     that no other site's name can be made to point here."""
     return Starlette(
@@ -43,7 +43,7 @@ def app(routes: Sequence[BaseRoute], hosts: Sequence[str]) -> Starlette:
     )
 
 
-def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[BaseRoute]:
+def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[Route]:
     """What `ttrl` asks of a running daemon: each for who has the token."""
 
     async def status(_: Request) -> Response:

@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from jobs import confirm
 from serve.daemon.core import Core
@@ -51,7 +52,6 @@ class Door:
         self._key = hashlib.sha256(key.encode()).digest()
 
     def opens(self, given: str) -> bool:
-        """Whether this is the key."""
         return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._key)
 
     def session(self, now: float) -> str:
@@ -70,7 +70,6 @@ class Door:
         return self._sign("form", session)
 
     def takes(self, session: str, token: str) -> bool:
-        """Whether a form is one of ours."""
         return hmac.compare_digest(token.encode(), self.token(session).encode())
 
     def _sign(self, what: str, text: str) -> str:
@@ -111,13 +110,11 @@ class Refusal(Exception):
 
 class Page:
     def __init__(self, core: Core, clock: Clock, watch: Watch, key: str) -> None:
-        self._core = core
+        self._core, self._clock, self._watch = core, clock, watch
         self._store = core.store
-        self._clock = clock
-        self._watch = watch
         self._door = Door(key)
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Route]:
         seen = {
             "/": self._home,
             "/questions": self._questions,
@@ -129,19 +126,16 @@ class Page:
             "/adapt": self._adapt,
             "/stop": self._stop,
             "/pause": self._pause,
-            "/resume": self._resume,
+            "/resume": self._pause,
             "/rollback": self._roll_back,
             "/promote": self._promote,
             "/label/{id:row}": self._judge,
         }
-        return [
-            Route("/login", self._login, methods=["GET", "POST"]),
-            *(Route(path, self._seen(handler)) for path, handler in seen.items()),
-            *(
-                Route(path, self._pushed(handler), methods=["POST"])
-                for path, handler in pushed.items()
-            ),
-        ]
+        routes = [Route("/login", self._login, methods=["GET", "POST"])]
+        routes += [Route(path, self._seen(handler)) for path, handler in seen.items()]
+        for path, handler in pushed.items():
+            routes.append(Route(path, self._pushed(handler), methods=["POST"]))
+        return routes
 
     def _seen(self, handler: Handler) -> Handler:
         """Only for who is let in; if it cannot be answered, a sentence: also while the store is
@@ -182,16 +176,9 @@ class Page:
         """A page that browsers let do nothing but what we wrote: only styles and scripts with the
         nonce are used."""
         nonce = secrets.token_urlsafe(16)
-        text = (
-            templates()
-            .get_template(template)
-            .render(
-                nonce=nonce,
-                token=self._door.token(request.cookies.get(COOKIE, "")),
-                now=time.time(),
-                **values,
-            )
-        )
+        token = self._door.token(request.cookies.get(COOKIE, ""))
+        page = templates().get_template(template)
+        text = page.render(nonce=nonce, token=token, now=time.time(), **values)
         headers = {
             "content-security-policy": (
                 f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
@@ -222,8 +209,9 @@ class Page:
     async def _home(self, request: Request) -> Response:
         def read() -> dict[str, Any]:
             guard = self._watch.report()
+            store, config = self._store, self._core.config
             facts = html.facts(
-                self._store,
+                store,
                 engine_up=self._core.engine.up,
                 answering=self._core.live.current.version,
                 uneasy=guard.nearest if guard and guard.nearness >= UNEASY else None,
@@ -237,12 +225,12 @@ class Page:
                 "progress": html.progress(facts),
                 "next_run": self._clock.next_run(),
                 "schedule": self._clock.decision,
-                "versions": html.versions(self._store),
-                "runs": self._store.runs.newest(RUNS),
-                "questions": self._store.questions.counts(),
+                "versions": html.versions(store),
+                "runs": store.runs.newest(RUNS),
+                "questions": store.questions.counts(),
                 "guard": guard,
-                "evaluated": str(self._store.questions.usage(self._core.config.gate.min_probes)),
-                "served_name": self._core.config.served_name,
+                "evaluated": str(store.questions.usage(config.gate.min_probes)),
+                "served_name": config.served_name,
             }
 
         return self._show(request, "home.html", **await asyncio.to_thread(read))
@@ -298,25 +286,16 @@ class Page:
         await self._core.runs.stop()
         return "/"
 
-    async def _pause(self, _request: Request, _form: dict[str, str]) -> str:
-        await asyncio.to_thread(self._store.set_fact, PAUSED, str(time.time()))
-        return "/"
-
-    async def _resume(self, _request: Request, _form: dict[str, str]) -> str:
-        await asyncio.to_thread(self._store.set_fact, PAUSED, None)
+    async def _pause(self, request: Request, _form: dict[str, str]) -> str:
+        since = str(time.time()) if request.url.path == "/pause" else None
+        await asyncio.to_thread(self._store.set_fact, PAUSED, since)
         return "/"
 
     async def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
         """Only what the operator saw: another version may have gone live since."""
-
-        def back() -> bool:
-            return self._store.adapters.roll_back(
-                author=Author.OPERATOR,
-                reason="rolled back on the page",
-                only=form.get("version", ""),
-            )
-
-        if not await asyncio.to_thread(back):
+        only, reason = form.get("version", ""), "rolled back on the page"
+        back = partial(self._store.adapters.roll_back, author=Author.OPERATOR)
+        if not await asyncio.to_thread(back, reason=reason, only=only):
             raise Refusal("Another version has become live; reload the page.")
         self._core.reconciler.wake()
         return "/"
