@@ -89,7 +89,6 @@ def _listen_for_operators(config: Config, stack: ExitStack) -> tuple[socket.sock
 
 
 def _status_line(parts: Core) -> str:
-    """For the service manager."""
     if not parts.engine.up:
         return "waiting for the engine; requests get 503 until it is ready"
     run = "; a run is in progress" if parts.runs.busy else ""

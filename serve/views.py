@@ -119,7 +119,6 @@ Numbers = Mapping[str, Any]
 
 
 def share(found: Numbers, digits: int = 0) -> str:
-    """A share of right answers with its interval."""
     return f"{found['value']:.{digits}%} ({interval(found, digits)})"
 
 

@@ -72,7 +72,6 @@ class Canary:
         return True
 
     def _generated(self) -> float | None:
-        """Tokens so far, of all requests, if the engine says it."""
         try:
             load = self.client.load()
         except EngineUnreachable:
@@ -162,7 +161,6 @@ class EngineKeeper:
             self._process.kill()
 
     async def stop(self) -> None:
-        """Stop our engine; somebody else's is left alone."""
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
         self.client.close()

@@ -69,7 +69,6 @@ class Observer:
         self._looks += 1
 
     def look(self) -> None:
-        """Take in what is new."""
         self._begin()
         for observation in self.store.runs.observed(after=self._last):
             self._last = observation.id
@@ -93,7 +92,6 @@ class Observer:
         self._begun = True
 
     def stand(self) -> None:
-        """Take in how things stand."""
         store, metrics = self.store, self.metrics
         questions, adapters = store.questions.counts(), store.adapters.counts()
         for state in (*QuestionState, "probe"):
@@ -135,7 +133,6 @@ class Measuring:
         self._tried: dict[Kind, float] = {}
 
     async def look(self) -> None:
-        """Measure what is due."""
         core, what = self._core, await asyncio.to_thread(self._due)
         if not what:
             return
@@ -174,7 +171,6 @@ class Pruning:
         self._core = core
 
     async def look(self) -> None:
-        """Prune rows and files."""
         pruned = await asyncio.to_thread(prune.run, self._core.config, self._core.store)
         self._count(asdict(pruned) | {"retired": len(pruned.retired)})
         await self.remove_files()

@@ -53,7 +53,6 @@ class Loop:
         self._woken.set()
 
     async def run(self, name: str) -> None:
-        """Until cancelled."""
         outage, failed_at = "", 0.0
         await asyncio.sleep(self._delay)
         while True:
@@ -127,7 +126,6 @@ class Manager:
         return cls(address, int(microseconds) / 1e6 if watched else None)
 
     async def sign_of_life(self) -> None:
-        """Say that we live, and how we are if that has changed."""
         fields = {"WATCHDOG": "1"} if self._watchdog else {}
         if not self._ready:
             fields["EXTEND_TIMEOUT_USEC"] = str(START_SECONDS * 10**6)

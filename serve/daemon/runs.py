@@ -99,12 +99,10 @@ class RunKeeper:
                 self._child.kill()
 
     async def wait(self) -> None:
-        """Until the run under way has ended."""
         if self._watch is not None:
             await self._watch
 
     def log_file(self, run_id: int) -> Path:
-        """Where a run's process writes what happens to it."""
         return self.config.state_dir / "logs" / f"run-{run_id}.log"
 
     async def _wait(self, run_id: int, child: asyncio.subprocess.Process) -> None:

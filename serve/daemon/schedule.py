@@ -129,7 +129,6 @@ class Clock:
     _ticked: float | None = None
 
     async def tick(self) -> None:
-        """Look once, and start a run if it is time."""
         metrics = self.metrics.scheduling
         if self._ticked is not None:
             metrics.ticks_missed.inc(missed(self.uptime() - self._ticked))

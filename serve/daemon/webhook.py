@@ -118,7 +118,6 @@ class Webhook:
             self._loop.call_soon_threadsafe(offer)
 
     async def run(self) -> None:
-        """Deliver what is told, until cancelled."""
         async with httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
             while True:
                 notice = await self._queue.get()

@@ -227,7 +227,6 @@ class Forwarded:
     async def _serve(
         self, headers: Headers, key: Key | None, receive: Receive, answer: Answer
     ) -> None:
-        """Read the request, answer it, and hand its question to the recorder."""
         gateway = self.config.gateway
         body = await read(headers, receive, limit=gateway.max_body, seconds=self.body_seconds)
         asked = parse(body)
@@ -321,7 +320,6 @@ class Forwarded:
         key: Key | None,
         reason: Unlearnable | None,
     ) -> None:
-        """Offer the question to the recorder, unless there is a reason not to."""
         record, digest = self.config.record, client(headers)
         if not record.enabled:
             reason = Unlearnable.RECORDING_OFF

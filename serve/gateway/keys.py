@@ -163,7 +163,6 @@ class KeyFile:
         return self._keys.get(digest) if digest else None
 
     def ok(self) -> bool:
-        """Whether the keys are those in the file."""
         self._look()
         return self._ok
 

@@ -136,7 +136,6 @@ class Recorder:
         self._settle(len(batch))
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, but not long once we are closing."""
         if self._closing.is_set():
             await asyncio.sleep(min(seconds, self.retry[0]))
             return

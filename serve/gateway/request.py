@@ -197,7 +197,6 @@ def check(request: Mapping[str, Any], *, max_n: int) -> None:
 
 
 def check_messages(request: Mapping[str, Any]) -> None:
-    """Raises Refused."""
     messages = request.get("messages")
     if messages is None:
         wrong = "'messages' is missing.", "missing_required_parameter"

@@ -106,7 +106,6 @@ class Guard:
         self._timer: asyncio.TimerHandle | None = None
 
     def protocol(self) -> type[Connection]:
-        """For uvicorn, which makes one instance for each connection."""
 
         class Guarded(Connection):
             guard = self
@@ -121,7 +120,6 @@ class Guard:
             next(iter(self._waiting)).drop(Closed.CROWDED)
 
     def waits(self, connection: Connection, waits: bool) -> None:
-        """Whether it waits for a request, from now on."""
         self._waiting.pop(connection, None)
         if waits:
             self._waiting[connection] = None
@@ -214,7 +212,6 @@ class Connection(HttpToolsProtocol):
             self._enter(Phase.REST if self.cycle.more_body else Phase.IDLE)
 
     def look(self) -> None:
-        """Close it if it is overdue."""
         now, closing = self.loop.time(), self.transport.is_closing()
         # Bytes that the client has not taken, the system's included: that asks for more only when a
         # third of what it holds is gone, which takes a slow reader minutes.
@@ -233,7 +230,6 @@ class Connection(HttpToolsProtocol):
             self.drop(why)
 
     def drop(self, why: Closed) -> None:
-        """Close it, whatever is under way."""
         self.guard.waits(self, False)
         self.guard.counts.closed(why)
         self.transport.abort()

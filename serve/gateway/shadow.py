@@ -117,7 +117,6 @@ class Watch:
         return done
 
     def report(self) -> Compared | None:
-        """What is seen; None when there is nothing to watch."""
         versions, detector = self._state
         if versions is None or versions.live != self._live.current.version:
             return None
@@ -164,7 +163,6 @@ class Shadow:
             self._outcomes.labels(Outcome.QUEUE_FULL).inc()
 
     async def run(self) -> None:
-        """Until cancelled."""
         await asyncio.to_thread(self.watch.versions)
         with Pacer(self.client.load, maximum=1, pause_waiting=1) as pacer:
             while True:

@@ -86,7 +86,6 @@ register_url_convertor("row", _Row())
 
 
 def _row_id(text: str) -> int | None:
-    """The same in a parameter."""
     return int(text) if re.fullmatch(_Row.regex, text) else None
 
 
@@ -336,5 +335,4 @@ class Page:
 
 
 def _turns(question: Question) -> list[tuple[str, str]]:
-    """Who said what, in order."""
     return [(each["role"], message_text(each)) for each in question.body["messages"]]
