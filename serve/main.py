@@ -36,7 +36,6 @@ from serve.gateway.server import PortInUse, allow_files, listen, own_url, server
 from serve.gateway.shadow import Shadow, Watch
 from serve.state import Owner, announce
 from serve.web import admin
-from serve.web.page import Page
 from ttrl.config import Config
 from ttrl.redaction import Redactor
 from ttrl.store.runs import RunBusy, Trigger
@@ -153,7 +152,7 @@ async def _run(
     assert owner.key is not None
     routes = [metrics_route, *admin.routes(parts, clock, watch, pruning, owner.token)]
     if owner.page is not None:
-        routes += Page(parts, clock, watch, owner.key).routes()
+        routes += admin.Page(parts, clock, watch, owner.key).routes()
     hosts = names(config.admin.host, admin_listener.getsockname()[0])
 
     server = server_for(config, gateway, counts)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from serve.web import admin
-from serve.web.page import Page
+from serve.web.admin import Page
 from ttrl.config.loading import load
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import RunBusy

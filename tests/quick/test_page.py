@@ -15,9 +15,9 @@ from serve.gateway.admission import names
 from serve.gateway.shadow import Compared
 from serve.views import sides
 from serve.web import admin
+from serve.web.admin import SESSION_SECONDS, Door
 from serve.web.html import Facts, Mood, progress, sentence, versions
 from serve.web.html import facts as gathered
-from serve.web.page import SESSION_SECONDS, Door
 from tests.pages import KEY, Runs, daemonless, publish
 from tests.runs import BARE, QUALITY, RUN
 from ttrl.config.loading import ConfigError, load
