@@ -137,7 +137,6 @@ async def _run(
 
     clock = Clock(config.schedule, store, scheduled, metrics)
     pruning = Pruning(parts)
-    metrics_route = Route("/metrics", show_metrics)
     gateway = app(
         config,
         parts.engine.url,
@@ -146,11 +145,12 @@ async def _run(
         keys=keys,
         counts=counts,
         ready=ready,
-        extra_routes=[metrics_route],
+        more={"/metrics": show_metrics},
     )
     assert owner.token is not None
     assert owner.key is not None
-    routes = [metrics_route, *admin.routes(parts, clock, watch, pruning, owner.token)]
+    routes = admin.routes(parts, clock, watch, pruning, owner.token)
+    routes.append(Route("/metrics", show_metrics))
     if owner.page is not None:
         routes += admin.Page(parts, clock, watch, owner.key).routes()
     hosts = names(config.admin.host, admin_listener.getsockname()[0])

@@ -76,7 +76,13 @@ class Admission:
     @contextmanager
     def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
         """Whose request it is, if there are keys. Raises Refused."""
-        key = self._key(headers)
+        key = None
+        if self.keys is None:
+            if "host" in headers and host_in(headers["host"]) not in self.hosts:
+                raise self._away(TurnedAway.WRONG_HOST)
+        elif (key := self.keys.find(digest := client(headers))) is None:
+            reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
+            raise self._away(reason, {"www-authenticate": "Bearer"})
         self._check(key)
         name = key.name if key else ""
         self._under_way += 1
@@ -97,17 +103,6 @@ class Admission:
                 return await handler(request)
 
         return checked
-
-    def _key(self, headers: Mapping[str, str]) -> Key | None:
-        if self.keys is None:
-            if "host" in headers and host_in(headers["host"]) not in self.hosts:
-                raise self._away(TurnedAway.WRONG_HOST)
-            return None
-        digest = client(headers)
-        if key := self.keys.find(digest):
-            return key
-        reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
-        raise self._away(reason, {"www-authenticate": "Bearer"})
 
     def _check(self, key: Key | None) -> None:
         """What a request uses up is taken last, when nothing else speaks against it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
@@ -48,14 +48,9 @@ REQUEST_HEADERS = ("accept", "anthropic-version", "traceparent", "tracestate", "
 """What the engine is told of a client's headers: not the client's key, nothing of X-Vllm-*, which
 would set priorities, and no Accept-Encoding."""
 RESPONSE_HEADERS = (
-    "content-type",
-    "content-length",
-    "content-encoding",
-    "cache-control",
-    "retry-after",
-    "x-accel-buffering",
-    "x-request-id",
-)
+    "content-type", "content-length", "content-encoding", "cache-control", "retry-after",
+    "x-accel-buffering", "x-request-id",
+)  # fmt: skip
 """What a client is told of the engine's headers."""
 ADAPTER_HEADER = "x-ttrl-adapter"
 NO_LEARN_HEADER = "x-ttrl-no-learn"
@@ -86,16 +81,17 @@ def app(
     keys: KeyFile | None = None,
     counts: Counts | None = None,
     ready: Callable[[], Awaitable[bool]] | None = None,
-    extra_routes: Sequence[routing.Route] = (),
+    more: Mapping[str, Callable[[Request], Awaitable[Response]]] | None = None,
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     body_seconds: float = 60.0,
     deadline_seconds: float = 3600.0,
 ) -> Starlette:
     """Make the ASGI application. `keys` are those who may ask; None is everybody who asks for a
     name of this machine. `ready` says whether users can be served (by default, what the engine's
-    /health says); `lifespan` is entered for as long as the server runs. A request's body must
-    arrive within `body_seconds`, a whole answer, from request to last byte, within
-    `deadline_seconds`. If there are keys, all routes need one but /healthz and /readyz."""
+    /health says); `more` are further GET routes; `lifespan` is entered for as long as the server
+    runs. A request's body must arrive within `body_seconds`, a whole answer, from request to last
+    byte, within `deadline_seconds`. If there are keys, all routes need one but /healthz and
+    /readyz."""
     engine = Engine(engine_url, config.engine.api_key)
     counts = counts or Counts()
     hosts = names(config.gateway.host, *config.gateway.hosts)
@@ -131,24 +127,17 @@ def app(
         async with engine.connected(), lifespan():
             yield
 
-    parts = (live, engine, recorder, counts, admission)
+    limits = body_seconds, deadline_seconds
+    parts = (config, live, engine, recorder, counts, admission, *limits)
     forwarded = [
-        routing.Route(
-            path,
-            Forwarded(path, config, *parts, body_seconds, deadline_seconds),
-            methods=["POST"],
-        )
+        routing.Route(path, Forwarded(path, *parts), methods=["POST"])
         for path in dict.fromkeys((CHAT, COMPLETIONS, *config.gateway.routes))
     ]
-    ours = [
-        routing.Route("/v1/models", models),
-        routing.Route("/v1/models/{model:path}", model),
-        *extra_routes,
-    ]
+    ours = {"/v1/models": models, "/v1/models/{model:path}": model, **(more or {})}
     starlette = Starlette(
         routes=[
             *forwarded,
-            *(routing.Route(r.path, admission.guarded(r.endpoint), methods=["GET"]) for r in ours),
+            *(routing.Route(path, admission.guarded(page)) for path, page in ours.items()),
             routing.Route("/healthz", healthz),
             routing.Route("/readyz", readyz),
         ],
@@ -236,8 +225,8 @@ class Forwarded:
         route = self.live.route(asked.get("model"))
         if route is None:
             raise no_such_model()
-        passed = {name: headers[name] for name in REQUEST_HEADERS if name in headers}
-        passed = {"content-type": "application/json", **passed}
+        passed = {"content-type": "application/json"}
+        passed |= {name: headers[name] for name in REQUEST_HEADERS if name in headers}
         reason: Unlearnable | None = Unlearnable.INCOMPLETE
         try:
             reason = await unless_gone(receive, self._answer(asked, route, passed, answer), answer)
@@ -245,11 +234,7 @@ class Forwarded:
             self._record(asked, headers, key, reason)
 
     async def _answer(
-        self,
-        asked: dict[str, Any],
-        route: Route,
-        headers: Mapping[str, str],
-        answer: Answer,
+        self, asked: dict[str, Any], route: Route, headers: Mapping[str, str], answer: Answer
     ) -> Unlearnable | None:
         """Answer the client. Why the question is not for learning, if so. Raises Refused when the
         engine gives no answer."""
@@ -275,11 +260,7 @@ class Forwarded:
         raise Refused(status, message, code=kind, headers=extra)
 
     async def _ask(
-        self,
-        asked: dict[str, Any],
-        route: Route,
-        headers: Mapping[str, str],
-        answer: Answer,
+        self, asked: dict[str, Any], route: Route, headers: Mapping[str, str], answer: Answer
     ) -> Unlearnable | None:
         body = for_engine(asked, route.model)
         with self.live.hold(route.version):
@@ -295,7 +276,8 @@ class Forwarded:
         self, reply: aiohttp.ClientResponse, version: str, answer: Answer
     ) -> Unlearnable | None:
         """Send an answer on, byte for byte, each piece as it arrives."""
-        status, media_type = reply.status, reply.content_type
+        status, content_type = reply.status, reply.headers.get("content-type", "")
+        media_type = content_type.partition(";")[0].strip().lower()
         extra = {ADAPTER_HEADER: version}
         if status >= 300 and media_type != "application/json":
             self.counts.upstream_error(UpstreamError.NOT_JSON)
@@ -314,11 +296,7 @@ class Forwarded:
         return None if status == 200 and media_type in ANSWERS else Unlearnable.ENGINE_REFUSED
 
     def _record(
-        self,
-        asked: dict[str, Any],
-        headers: Headers,
-        key: Key | None,
-        reason: Unlearnable | None,
+        self, asked: dict[str, Any], headers: Headers, key: Key | None, reason: Unlearnable | None
     ) -> None:
         record, digest = self.config.record, client(headers)
         if not record.enabled:
