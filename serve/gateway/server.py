@@ -18,7 +18,6 @@ import sys
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
@@ -37,23 +36,12 @@ LOOK_SECONDS = 1.0
 """How often connections are looked at, if no bound is shorter."""
 REFUSED = {408: Closed.HEAD_SLOW, 431: Closed.HEAD_LONG}
 BODY = frozenset({b"content-length", b"transfer-encoding"})
+HEAD_BYTES = 64 * 1024
 OTHER_FILES = 500
 """Logs, the store, runs, the engine."""
 KEEP_ALIVE_SECONDS = 20
 """Longer than clients keep a connection that rests (OpenAI's: 5 s), so that they end it, and no
 request meets our closing it."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """`most` open connections; a head of `head_bytes` at most, whole within `head_seconds`, from
-    the connection's start or the head's first byte; `stall_seconds` in which a client takes nothing
-    of what waits for it."""
-
-    most: int = 4000
-    head_bytes: int = 64 * 1024
-    head_seconds: float = 10.0
-    stall_seconds: float = 60.0
 
 
 class Phase(StrEnum):
@@ -66,12 +54,12 @@ class Phase(StrEnum):
     CLOSING = "closing"  # what was sent last is still on its way
 
 
-def overdue(phase: Phase, seconds: float, still: float, bounds: Bounds) -> Closed | None:
+def overdue(phase: Phase, seconds: float, still: float, settings: GatewayConfig) -> Closed | None:
     """Why a connection has to be closed, if so, after `seconds` in a phase, and `still` seconds in
     which its client took nothing of what it was sent."""
-    if still > bounds.stall_seconds:
+    if still > settings.stall.total_seconds():
         return Closed.STALLED
-    if seconds <= bounds.head_seconds:
+    if seconds <= settings.head_timeout.total_seconds():
         return None
     return {Phase.HEAD: Closed.HEAD_SLOW, Phase.REST: Closed.BODY_SLOW}.get(phase)
 
@@ -97,12 +85,13 @@ class Guard:
     longest for a request is closed: whoever holds many in silence loses his own, and a client that
     asks at once is served."""
 
-    def __init__(self, bounds: Bounds, counts: Counts) -> None:
-        self.bounds = bounds
+    def __init__(self, settings: GatewayConfig, counts: Counts) -> None:
+        self.settings = settings
         self.counts = counts
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
-        self._every = min(LOOK_SECONDS, bounds.head_seconds / 4, bounds.stall_seconds / 4)
+        shortest = min(settings.head_timeout, settings.stall).total_seconds()
+        self._every = min(LOOK_SECONDS, shortest / 4)
         self._timer: asyncio.TimerHandle | None = None
 
     def protocol(self) -> type[Connection]:
@@ -116,7 +105,7 @@ class Guard:
         self._open.add(connection)
         self.counts.connections(1)
         self._timer = self._timer or connection.loop.call_later(self._every, self._look)
-        if len(self._open) > self.bounds.most and self._waiting:
+        if len(self._open) > self.settings.max_connections and self._waiting:
             next(iter(self._waiting)).drop(Closed.CROWDED)
 
     def waits(self, connection: Connection, waits: bool) -> None:
@@ -169,7 +158,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._wrong or Refused(400, "This is not a valid HTTP/1.1 request."))
             return
-        if self._unread > self.guard.bounds.head_bytes:
+        if self._unread > HEAD_BYTES:
             self._refuse(self._too_long())
 
     def on_message_begin(self) -> None:
@@ -223,7 +212,7 @@ class Connection(HttpToolsProtocol):
             self._taken = now
         self._unsent = unsent
         phase = Phase.CLOSING if closing else self._phase
-        why = overdue(phase, now - self._since, now - self._taken, self.guard.bounds)
+        why = overdue(phase, now - self._since, now - self._taken, self.guard.settings)
         if why is Closed.HEAD_SLOW and self._in_head:
             self._refuse(Refused(408, "The request did not arrive in time."))
         elif why is not None:
@@ -241,11 +230,11 @@ class Connection(HttpToolsProtocol):
     def _grow(self, more: int) -> None:
         self._head += more + len(b": \r\n")
         self._unread = 0
-        if self._head > self.guard.bounds.head_bytes:
+        if self._head > HEAD_BYTES:
             self._stop(self._too_long())
 
     def _too_long(self) -> Refused:
-        return Refused(431, f"The head is longer than {self.guard.bounds.head_bytes:,} bytes.")
+        return Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
 
     def _stop(self, refusal: Refused) -> None:
         """For the parser's callbacks: read no further, and say why."""
@@ -328,15 +317,10 @@ class Server(uvicorn.Server):
 
 
 def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
-    bounds = Bounds(
-        most=config.gateway.max_connections,
-        head_seconds=config.gateway.head_timeout.total_seconds(),
-        stall_seconds=config.gateway.stall.total_seconds(),
-    )
     return Server(
         uvicorn.Config(
             app,
-            http=Guard(bounds, counts).protocol(),
+            http=Guard(config.gateway, counts).protocol(),
             ws="none",
             log_config=None,
             access_log=False,
