@@ -178,7 +178,7 @@ class Client:
         asked = {"model": "model", "stream": self.stream, "messages": messages}
         body = json.dumps(asked).encode()
         return (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
             b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
         )
 

@@ -39,32 +39,29 @@ class Decision(StrEnum):
     TOO_FEW_QUESTIONS = "too_few_questions"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the decision rests on. `fired`: when the schedule last started a run, or when it was
-    first looked at."""
-
-    now: datetime
-    fired: datetime
-    paused: bool
-    busy: bool
-    new_questions: int
-
-
-def decide(schedule: ScheduleConfig, facts: Facts) -> Decision:
-    """A run that is due waits for its window and for enough questions; it is never dropped."""
-    due = next_due(schedule, facts.fired)
+def decide(
+    schedule: ScheduleConfig,
+    *,
+    now: datetime,
+    fired: datetime,
+    paused: bool,
+    busy: bool,
+    new_questions: int,
+) -> Decision:
+    """A run that is due waits for its window and for enough questions; it is never dropped.
+    `fired`: when the schedule last started a run, or when it was first looked at."""
+    due = next_due(schedule, fired)
     if due is None:
         return Decision.NO_SCHEDULE
-    if facts.paused:
+    if paused:
         return Decision.PAUSED
-    if facts.now < due:
+    if now < due:
         return Decision.NOT_DUE
-    if facts.busy:
+    if busy:
         return Decision.RUN_UNDER_WAY
-    if not in_window(schedule, facts.now):
+    if not in_window(schedule, now):
         return Decision.OUTSIDE_WINDOW
-    if facts.new_questions < schedule.min_questions:
+    if new_questions < schedule.min_questions:
         return Decision.TOO_FEW_QUESTIONS
     return Decision.START
 
@@ -129,17 +126,11 @@ class Clock:
     _ticked: float | None = None
 
     async def tick(self) -> None:
-        metrics = self.metrics.scheduling
         if self._ticked is not None:
-            metrics.ticks_missed.inc(missed(self.uptime() - self._ticked))
+            self.metrics.scheduling.ticks_missed.inc(missed(self.uptime() - self._ticked))
         try:
-            facts = await asyncio.to_thread(self._facts)
-            decision = decide(self.schedule, facts)
-            metrics.paused.set(facts.paused)
-            due = next_start(self.schedule, facts.fired, facts.now)
-            metrics.next_run.set(due.timestamp() if due else None)
+            decision = await asyncio.to_thread(self._look)
             if decision is Decision.START:
-                await asyncio.to_thread(self.store.set_fact, FIRED, facts.now.isoformat())
                 await self.start()
             if decision is not self.decision:
                 log.info("schedule: %s", decision)
@@ -147,21 +138,30 @@ class Clock:
         finally:
             self._ticked = self.uptime()  # the next one comes so long after this one's end
 
+    def _look(self) -> Decision:
+        """What is to be done now; a start is written down before it is made."""
+        now = datetime.now(UTC)
+        fired, paused = self._fired(now), self.store.fact(PAUSED) is not None
+        decision = decide(
+            self.schedule,
+            now=now,
+            fired=fired,
+            paused=paused,
+            busy=self.store.runs.active() is not None,
+            new_questions=self.store.questions.fresh(),
+        )
+        due = next_start(self.schedule, fired, now)
+        self.metrics.scheduling.paused.set(paused)
+        self.metrics.scheduling.next_run.set(due.timestamp() if due else None)
+        if decision is Decision.START:
+            self.store.set_fact(FIRED, now.isoformat())
+        return decision
+
     def next_run(self) -> str | None:
         """When the next run is due, in ISO 8601; None when nothing is scheduled."""
         now = datetime.now(UTC)
         due = next_start(self.schedule, self._fired(now), now)
         return due.isoformat(timespec="seconds") if due else None
-
-    def _facts(self) -> Facts:
-        now = datetime.now(UTC)
-        return Facts(
-            now=now,
-            fired=self._fired(now),
-            paused=self.store.fact(PAUSED) is not None,
-            busy=self.store.runs.active() is not None,
-            new_questions=self.store.questions.fresh(),
-        )
 
     def _fired(self, now: datetime) -> datetime:
         """When the schedule last fired; a clock that was set back does not stall it."""
