@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -33,31 +34,25 @@ STATUS_SECONDS = 5.0
 Steps = Sequence[Callable[[], object]]
 
 
+@dataclass(eq=False)
 class Loop:
     """Work that is done again every so many seconds, and at once when woken; work that consumes a
     queue just does not return. If learning is broken, serving is not: what fails is tried again."""
 
-    def __init__(
-        self,
-        work: Callable[[], Awaitable[object]],
-        seconds: float = PAUSE_SECONDS,
-        *,
-        delay: float = 0.0,
-    ) -> None:
-        self._work = work
-        self._seconds = seconds
-        self._delay = delay
-        self._woken = asyncio.Event()
+    work: Callable[[], Awaitable[object]]
+    seconds: float = PAUSE_SECONDS
+    delay: float = 0.0
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
         self._woken.set()
 
     async def run(self, name: str) -> None:
         outage, failed_at = "", 0.0
-        await asyncio.sleep(self._delay)
+        await asyncio.sleep(self.delay)
         while True:
             try:
-                await self._work()
+                await self.work()
             except OUTAGE as error:
                 now = time.monotonic()
                 if outage != cause(error) or now - failed_at > REPEAT_SECONDS:
@@ -66,7 +61,7 @@ class Loop:
             except Exception:  # whatever it is, users are still to be served
                 log.exception("%s failed; restarting it", name)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds):  # wait_for may lose our own end
+                async with asyncio.timeout(self.seconds):  # wait_for may lose our own end
                     await self._woken.wait()
             self._woken.clear()
 

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -132,6 +133,7 @@ def changing(path: Path) -> Iterator[list[Key]]:
         ) from None
 
 
+@dataclass(eq=False)
 class KeyFile:
     """The keys in a file, as it is now. While it is missing, being written or wrong, the keys that
     there were. Raises KeysUnreadable when it is so from the start.
@@ -139,17 +141,14 @@ class KeyFile:
     What is being written may be cut where an entry ends, and be a file for all that can be seen: it
     is taken when it was found the same at two looks, or has been so for as long."""
 
-    def __init__(
-        self,
-        path: Path,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        self._path = path
-        self._clock, self._wall = clock, wall
-        self._stamp = self._seen = _stamp(path)
-        self._keys = _by_digest(path)
-        self._looked = clock()
+    path: Path
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._stamp = self._seen = _stamp(self.path)
+        self._keys = _by_digest(self.path)
+        self._looked = self.clock()
         self._ok = True
 
     def find(self, digest: str | None) -> Key | None:
@@ -167,24 +166,24 @@ class KeyFile:
         return self._ok
 
     def _look(self) -> None:
-        if (now := self._clock()) - self._looked < LOOK_SECONDS:
+        if (now := self.clock()) - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        stamp, seen = _stamp(self._path), self._seen
+        stamp, seen = _stamp(self.path), self._seen
         self._seen = stamp
         # By the machine's clock, as the file's times are.
-        rests = stamp == seen or (stamp and self._wall() - stamp[0] / 1e9 >= LOOK_SECONDS)
+        rests = stamp == seen or (stamp and self.wall() - stamp[0] / 1e9 >= LOOK_SECONDS)
         if not rests or (stamp == self._stamp and self._ok):
             return
         before, self._stamp = self._stamp, stamp
         try:
-            keys = _by_digest(self._path)
+            keys = _by_digest(self.path)
         except KeysUnreadable as error:
             if stamp != before:
                 log.error("%s; the previous keys stay in use", error)
             self._ok = False
             return
-        if _stamp(self._path) != stamp:  # somebody writes at this moment
+        if _stamp(self.path) != stamp:  # somebody writes at this moment
             self._stamp = before
             return
         self._keys, self._ok = keys, True
