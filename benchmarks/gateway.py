@@ -27,11 +27,12 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.gateway.app import GatewaySettings, app
+from serve.gateway.app import app
 from serve.gateway.counts import Counts
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import Bounds, Guard
+from serve.gateway.server import Guard
+from ttrl.config import Config
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
 
@@ -91,12 +92,13 @@ def run_gateway(ports: Pipe, engine_url: str, directory: str) -> None:
 
         recorder = Recorder(write)
         gateway = app(
-            GatewaySettings(engine_url),
+            Config(),
+            engine_url,
             Live(["model"], "model"),
             recorder,
             lifespan=lambda: recording(recorder),
         )
-        guarded = Guard(Bounds(), Counts()).protocol()
+        guarded = Guard(Config().gateway, Counts()).protocol()
         serve(gateway, ports, lifespan="on", http=guarded)
 
 
@@ -176,7 +178,7 @@ class Client:
         asked = {"model": "model", "stream": self.stream, "messages": messages}
         body = json.dumps(asked).encode()
         return (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
             b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
         )
 

@@ -21,7 +21,7 @@ import httpx2
 import openai
 
 from serve.cli.demo import MODEL, daemon
-from serve.daemon.observer import STANDING, Observer
+from serve.daemon.housekeeping import STANDING, Observer
 from ttrl.metrics import Metrics
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store

@@ -74,7 +74,6 @@ def verdicts(store: Store, run_id: int) -> list[dict[str, Any]]:
 
 
 def run_report(run: Run) -> dict[str, Any]:
-    """One run, as JSON has it."""
     return {key: value for key, value in vars(run).items() if key != "request"}
 
 
@@ -120,12 +119,10 @@ Numbers = Mapping[str, Any]
 
 
 def share(found: Numbers, digits: int = 0) -> str:
-    """A share of right answers with its interval."""
     return f"{found['value']:.{digits}%} ({interval(found, digits)})"
 
 
 def interval(found: Numbers, digits: int = 0) -> str:
-    """Its ends alone."""
     return f"{found['low']:.{digits}%} to {found['high']:.{digits}%}"
 
 
@@ -157,12 +154,8 @@ def undecided(numbers: Numbers) -> str:
     """What part of the answers to the labelled questions nobody judged, and what would help; ""
     where there is none."""
     part = numbers.get("undecided") or 0.0
-    if part < 0.005:
-        return ""
-    return (
-        f"{part:.0%} of the answers are unlabelled: give the correct answers in `ttrl label` to "
-        f"narrow it"
-    )
+    advice = "give the correct answers in `ttrl label` to narrow it"
+    return "" if part < 0.005 else f"{part:.0%} of the answers are unlabelled: {advice}"
 
 
 def beside_base(live: Numbers | None, base: Numbers | None) -> int | None:
@@ -184,10 +177,8 @@ def compared(live: Numbers | None, base: Numbers | None) -> str:
         return (
             "It is not known whether it is better than the base model: labelled probes are needed."
         )
-    return (
-        f"Its accuracy on the labelled probes is {on_probes(live)}, the base model's "
-        f"{on_probes(base)}: {BESIDE[found]}."
-    )
+    shares = f"{on_probes(live)}, the base model's {on_probes(base)}"
+    return f"Its accuracy on the labelled probes is {shares}: {BESIDE[found]}."
 
 
 @dataclass(frozen=True)
@@ -231,7 +222,6 @@ def sides(stored: StoredPair) -> tuple[tuple[Judged, Side], tuple[Judged, Side]]
 
 
 def shown(side: Side) -> str:
-    """The text of a side, or that there is none."""
     return side.text or "(no readable answer)"
 
 

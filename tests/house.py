@@ -13,14 +13,14 @@ from typing import Any
 import httpx2
 import openai
 
-from serve.gateway.app import GatewaySettings, app
+from serve.gateway.app import app
 from serve.gateway.counts import Closed, Counts, TurnedAway, UpstreamError
-from serve.gateway.forwarding import Limits
 from serve.gateway.keys import KeyFile
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import Bounds, Guard
+from serve.gateway.server import Guard
 from tests.standin import DEADLINE, Standin, at_once, serving
+from ttrl.config import Config
 from ttrl.questions.question import Unlearnable
 from ttrl.store.questions import Recorded
 
@@ -116,14 +116,16 @@ class House:
 @contextmanager
 def house(
     *,
-    limits: Limits | None = None,
-    bounds: Bounds | None = None,
     keys: KeyFile | None = None,
     engine_url: str | None = None,
     write: Write | None = None,
     capacity: int = 10_000,
+    gateway: dict[str, Any] | None = None,
+    record: dict[str, Any] | None = None,
+    **seconds: float,
 ) -> Iterator[House]:
-    """Starts all of it. Another `engine_url` stands for an engine that is none."""
+    """Starts all of it. Another `engine_url` stands for an engine that is none; `gateway` and
+    `record` are settings, and `seconds` the application's time limits."""
     engine, live, tally = Standin(at_once()), Live(["demo", "other-name"], "base-model"), Tally()
     stored: list[Recorded] = []
     recorder = Recorder(
@@ -138,11 +140,24 @@ def house(
         writer.cancel()
 
     with serving(engine.app()) as url:
-        settings = GatewaySettings(
-            engine_url or url, engine_api_key="engine-key", limits=limits or Limits(), keys=keys
+        config = Config.model_validate(
+            {
+                "engine": {"api_key": "engine-key"},
+                "gateway": gateway or {},
+                "record": {"max_chars": 16_000} | (record or {}),
+            }
         )
-        gateway = app(settings, live, recorder, counts=tally, lifespan=recording)
-        with serving(gateway, Guard(bounds or Bounds(), tally)) as gateway_url:
+        application = app(
+            config,
+            engine_url or url,
+            live,
+            recorder,
+            keys=keys,
+            counts=tally,
+            lifespan=recording,
+            **seconds,
+        )
+        with serving(application, Guard(config.gateway, tally)) as gateway_url:
             yield House(gateway_url, engine, live, tally, recorder, stored)
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from serve.web import admin
-from serve.web.page import Page
+from serve.web.admin import Page
 from ttrl.config.loading import load
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import RunBusy
@@ -48,7 +48,7 @@ def daemonless(store, state_dir, runs, woken, compared):
         reconciler=SimpleNamespace(wake=lambda: woken.append(True)),
         runs=runs,
     )  # fmt: skip
-    clock = SimpleNamespace(next_run=lambda: "2026-12-01 00:00", said="not_due")
+    clock = SimpleNamespace(next_run=lambda: "2026-12-01 00:00", decision="not_due")
     watch = SimpleNamespace(report=lambda: compared[-1])
     return admin.app(Page(core, clock, watch, KEY).routes(), ["testserver", "127.0.0.1"])
 

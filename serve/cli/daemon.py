@@ -65,7 +65,7 @@ def serve(
     ).config
     import uvloop
 
-    from serve.daemon.daemon import serve as run
+    from serve.main import serve as run
     from ttrl.rewards import check_installed
 
     config = with_model(config)

@@ -16,7 +16,8 @@ from serve.daemon.runs import RunKeeper
 from serve.gateway.live import Live
 from serve.state import owning
 from ttrl.adapters import versions
-from ttrl.config import Config, Section
+from ttrl.config import Config
+from ttrl.config.loading import override
 from ttrl.metrics import Metrics
 from ttrl.store import Store, StoreDamaged
 from ttrl.store.database import OUTAGE, cause
@@ -56,9 +57,18 @@ async def core(config: Config) -> AsyncIterator[Core]:
         except StoreDamaged as damage:
             log.error("%s; serving the base model, without recording and training", damage)
             aside = Path(stack.enter_context(TemporaryDirectory(prefix="ttrl-")))
-            parts = _assemble(_idle(config), await _open(aside, None, stack), str(damage))
+            serving_only = {
+                "record.enabled": False,
+                "schedule.every": None,
+                "schedule.cron": None,
+                "measure.every": None,
+                "shadow.share": 0.0,
+                "store.url": None,
+            }
+            config = override(config, serving_only)
+            parts = _assemble(config, await _open(aside, None, stack), str(damage))
         try:
-            parts.runs.bury_the_dead()
+            parts.runs.end_orphaned()
         except OUTAGE as error:  # the next run tries it again
             log.warning("cannot record how the last run ended: %s", cause(error))
         try:
@@ -76,18 +86,6 @@ async def _open(folder: Path, url: str | None, stack: ExitStack) -> Store:
     await asyncio.to_thread(store.check)
     stack.enter_context(store.owning())
     return store
-
-
-def _idle(config: Config) -> Config:
-    """The same, for serving only."""
-    sections: dict[str, Section] = {
-        "record": config.record.model_copy(update={"enabled": False}),
-        "schedule": config.schedule.model_copy(update={"every": None, "cron": None}),
-        "measure": config.measure.model_copy(update={"every": None}),
-        "shadow": config.shadow.model_copy(update={"share": 0.0}),
-        "store": config.store.model_copy(update={"url": None}),
-    }
-    return config.model_copy(update=sections)
 
 
 def _assemble(config: Config, store: Store, damage: str | None = None) -> Core:

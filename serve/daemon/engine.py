@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from ttrl.config import Config, EngineKind
@@ -42,17 +43,16 @@ def with_key(config: Config) -> Config:
     return config.model_copy(update={"engine": engine})
 
 
+@dataclass(eq=False)
 class Canary:
     """Asks the engine for one token now and then, which it must give within `patience` seconds: its
     API can answer while what generates is dead or stuck."""
 
-    def __init__(self, client: EngineClient, patience: float) -> None:
-        self._client = client
-        self._patience = patience
-        self._due = 0.0
+    client: EngineClient
+    patience: float
+    _due: float = 0.0
 
     def doubt(self) -> None:
-        """Ask at the next look, whenever the last one was."""
         self._due = 0.0
 
     def sings(self) -> bool:
@@ -62,7 +62,7 @@ class Canary:
             return True
         before = self._generated()
         try:
-            self._client.pulse(self._patience)
+            self.client.pulse(self.patience)
         except EngineRefused as refused:
             return refused.status < 500
         except EngineUnreachable:
@@ -72,48 +72,42 @@ class Canary:
         return True
 
     def _generated(self) -> float | None:
-        """Tokens so far, of all requests, if the engine says it."""
         try:
-            load = self._client.load()
+            load = self.client.load()
         except EngineUnreachable:
             return None
         return None if load is None else load.tokens
 
 
+@dataclass(eq=False)
 class EngineKeeper:
     """Keeps one engine up. `on_down` is called when ours is lost, `on_up` when one answers again,
     before it counts as ready."""
 
-    def __init__(
-        self,
-        config: Config,
-        metrics: Metrics,
-        *,
-        on_down: Callable[[], None],
-        on_up: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._config = config
-        self._metrics = metrics
-        self._on_down = on_down
-        self._on_up = on_up
-        self._ours = config.engine.url is None
-        self._process: EngineProcess | None = None
-        self._port = config.engine.port or free_port()
-        self.url = config.engine.url or f"http://127.0.0.1:{self._port}"
+    config: Config
+    metrics: Metrics
+    on_down: Callable[[], None]
+    on_up: Callable[[], Awaitable[None]]
+    _process: EngineProcess | None = None
+    _answers: bool = False
+    _starting: bool = False
+    _well_at: float = 0.0
+    _restarted_at: float = 0.0
+    _pause: float = FIRST_PAUSE_SECONDS
+
+    def __post_init__(self) -> None:
+        engine = self.config.engine
+        self._ours = engine.url is None
+        self._port = engine.port or free_port()
+        self.url = engine.url or f"http://127.0.0.1:{self._port}"
         self.client = EngineClient(
-            self.url,
-            api_key=config.engine.api_key,
-            timeout=config.engine.request_timeout.total_seconds(),
+            self.url, api_key=engine.api_key, timeout=engine.request_timeout.total_seconds()
         )
-        self._patience = config.engine.canary_timeout.total_seconds()
-        self._canary = Canary(self.client, self._patience)
-        self.log_file = config.state_dir / "logs" / "engine.log"
+        self._canary = Canary(self.client, engine.canary_timeout.total_seconds())
+        self.log_file = self.config.state_dir / "logs" / "engine.log"
         """Where the engine's own output goes."""
         self.log_file.parent.mkdir(exist_ok=True, mode=0o700)
         self._log = EngineLog(self.log_file)
-        self._answers = self._starting = False
-        self._well_at = self._restarted_at = 0.0
-        self._pause = FIRST_PAUSE_SECONDS
 
     @property
     def up(self) -> bool:
@@ -140,11 +134,26 @@ class EngineKeeper:
             return
         self._answers = False
         self._canary.doubt()
-        self._metrics.versions.engine_up.set(0)
+        self.metrics.versions.engine_up.set(0)
         # It is lost when it is gone, or was unwell for so long that it will not recover by itself.
-        unwell = time.monotonic() - self._well_at
-        if self._ours and (not self._process_lives() or unwell > self._patience):
-            await self._restart()
+        alive, now = self._process_lives(), time.monotonic()
+        if not self._ours or (alive and now - self._well_at <= self._canary.patience):
+            return
+        if now - self._restarted_at > STEADY_SECONDS:
+            self._pause = FIRST_PAUSE_SECONDS
+        self.on_down()
+        what = "hangs" if alive else "died"
+        log.error(
+            "the engine %s; restarting it in %.0f s, see %s", what, self._pause, self.log_file
+        )
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._restarted_at = time.monotonic()
+        self.metrics.versions.engine_restarts.inc()
+        try:
+            await self._launch(lambda _: None)
+        except EngineError as error:
+            log.error("%s", error)
 
     def kill(self) -> None:
         """End our engine at once, also while it is being stopped."""
@@ -152,33 +161,15 @@ class EngineKeeper:
             self._process.kill()
 
     async def stop(self) -> None:
-        """Stop our engine; somebody else's is left alone."""
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
         self.client.close()
         self._log.close()
 
-    async def _restart(self) -> None:
-        if time.monotonic() - self._restarted_at > STEADY_SECONDS:
-            self._pause = FIRST_PAUSE_SECONDS
-        self._on_down()
-        what = "hangs" if self._process_lives() else "died"
-        log.error(
-            "the engine %s; restarting it in %.0f s, see %s", what, self._pause, self.log_file
-        )
-        await asyncio.sleep(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-        self._restarted_at = time.monotonic()
-        self._metrics.versions.engine_restarts.inc()
-        try:
-            await self._launch(lambda _: None)
-        except EngineError as error:
-            log.error("%s", error)
-
     async def _launch(self, progress: Callable[[float], None]) -> None:
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
-        key = self._config.engine.api_key
+        key = self.config.engine.api_key
         self._process = EngineProcess(
             self._command(),
             url=self.url,
@@ -187,7 +178,7 @@ class EngineKeeper:
             | {"PYTHONSAFEPATH": "1"}
             | ({"VLLM_API_KEY": key} if key else {}),
             log=self._hear,
-            startup_timeout=self._config.engine.startup_timeout.total_seconds(),
+            startup_timeout=self.config.engine.startup_timeout.total_seconds(),
         )
         self._starting = True
         try:
@@ -196,39 +187,35 @@ class EngineKeeper:
             self._starting = False
 
     def _hear(self, line: str) -> None:
-        """What it says goes to its file, and to ours while people wait for it to start."""
+        """The engine's output goes to its file, and to ours while people wait for it to start."""
         if self._starting:
             log.info("engine: %s", line)
         self._log(line)
 
     def _command(self) -> list[str]:
-        config = self._config
-        if config.engine.kind is EngineKind.EMBEDDED:
-            return embedded_command(
-                config.model.name,
-                self._port,
-                config.served_name,
-                max_lora_rank=config.update.lora_rank,
-            )
-        if config.engine.python is None and find_spec("vllm") is None:
+        model, engine = self.config.model.name, self.config.engine
+        name, rank = self.config.served_name, self.config.update.lora_rank
+        if engine.kind is EngineKind.EMBEDDED:
+            return embedded_command(model, self._port, name, max_lora_rank=rank)
+        if engine.python is None and find_spec("vllm") is None:
             raise EngineError(
                 "vLLM is not installed beside ttrl: install its extra, `vllm`, set engine.python "
                 "to a Python that has it, or give a running engine (--engine-url)"
             )
         return vllm_command(
-            config.model.name,
+            model,
             self._port,
-            config.served_name,
-            max_lora_rank=config.update.lora_rank,
-            max_loras=config.engine.max_loras,
-            extra_flags=config.engine.flags,
-            python=config.engine.python or sys.executable,
+            name,
+            max_lora_rank=rank,
+            max_loras=engine.max_loras,
+            extra_flags=engine.flags,
+            python=engine.python or sys.executable,
         )
 
     async def _find(self, progress: Callable[[float], None]) -> None:
         """Wait for somebody else's engine, and check that it has what we need."""
         began = time.monotonic()
-        limit = self._config.engine.startup_timeout.total_seconds()
+        limit = self.config.engine.startup_timeout.total_seconds()
         while not await asyncio.to_thread(self.client.healthy):
             waited = time.monotonic() - began
             if waited > limit:
@@ -241,9 +228,9 @@ class EngineKeeper:
         await asyncio.to_thread(
             preflight.check,
             self.client,
-            model=self._config.model.name,
-            rank=self._config.update.lora_rank,
-            root=self._config.state_dir / "adapters",
+            model=self.config.model.name,
+            rank=self.config.update.lora_rank,
+            root=self.config.state_dir / "adapters",
         )
 
     def _process_lives(self) -> bool:
@@ -251,6 +238,6 @@ class EngineKeeper:
 
     async def _ready(self) -> None:
         self._well_at = time.monotonic()
-        await self._on_up()
-        self._metrics.versions.engine_up.set(1)
+        await self.on_up()
+        self.metrics.versions.engine_up.set(1)
         self._answers = True

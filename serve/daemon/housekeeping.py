@@ -1,24 +1,128 @@
-"""What the daemon does between runs: measure the live version, and prune what is old."""
+"""What the daemon does beside serving: follow the store for the metrics, measure the live version,
+and prune what is old."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 from jobs import prune
 from serve.daemon.core import Core
 from serve.daemon.process import spawn
 from ttrl.engine.client import EngineError
+from ttrl.engine.memory import first_card
+from ttrl.metrics import Metrics
+from ttrl.store import Store
+from ttrl.store.adapters import AdapterState, Change
+from ttrl.store.database import FILE, OUTAGE
 from ttrl.store.measurements import Kind
+from ttrl.store.questions import QuestionState
 
 log = logging.getLogger(__name__)
 
+OBSERVE_SECONDS = 1.0
 MEASURE_SECONDS = 60.0
 PRUNE_SECONDS = 600.0
+STANDING = 10
+"""Looks after which what changes slowly, or takes longer to count, is looked at again."""
+
+
+@dataclass(eq=False)
+class Observer:
+    """Brings into the metrics what runs observed, once, and how things stand. It follows the store
+    from now on: what was counted before this daemon began is in Prometheus, not here; how things
+    look since is shown. `told` hears of each change of the wanted version."""
+
+    store: Store
+    metrics: Metrics
+    state_dir: Path
+    told: Callable[[Change], None] = lambda _: None
+    reads: bool = True
+    """Whether the store could be read at the last look."""
+    _last: int = 0
+    _wanted: int = 0
+    _looks: int = 0
+    _begun: bool = False
+
+    def __post_init__(self) -> None:
+        with suppress(*OUTAGE):  # then from the first look that succeeds
+            self._begin()
+
+    async def follow(self) -> None:
+        """Take in what is new, and now and then how things stand."""
+        try:
+            await asyncio.to_thread(self.look)
+            if self._looks % STANDING == 0:
+                await asyncio.to_thread(self.stand)
+        except OUTAGE:
+            self.reads = False
+            raise
+        self.reads = True
+        self._looks += 1
+
+    def look(self) -> None:
+        self._begin()
+        for observation in self.store.runs.observed(after=self._last):
+            self._last = observation.id
+            self.metrics.observed(observation.kind, observation.numbers)
+        self.metrics.scheduling.active.set(self.store.runs.active() is not None)
+        for change in self.store.adapters.changes(self._wanted):
+            self._wanted = change.id
+            versions = self.metrics.versions
+            counter = versions.roll_backs if change.back else versions.promotions
+            counter.labels(change.author).inc()
+            self.told(change)
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        for observation in self.store.runs.newest_observed():
+            self._last = observation.id
+            with suppress(KeyError, TypeError, ValueError):  # of another release of ttrl
+                self.metrics.show(observation.kind, observation.numbers)
+        self._wanted = self.store.adapters.wanted().id
+        self._begun = True
+
+    def stand(self) -> None:
+        store, metrics = self.store, self.metrics
+        questions, adapters = store.questions.counts(), store.adapters.counts()
+        for state in (*QuestionState, "probe"):
+            metrics.recording.stored.set(questions.get(state), state)
+        for kind in AdapterState:
+            metrics.versions.adapters.set(adapters.get(kind), kind)
+        ended = [run.finished for run in store.runs.newest(2) if run.finished]
+        metrics.scheduling.last_run.set(max(ended, default=None))
+
+        live = store.adapters.serving().adapter
+        metrics.versions.live_since.set(store.adapters.live_since())
+        metrics.versions.waiting.set(store.adapters.waiting())
+        for role, version in (("live", live), ("base", None)):
+            quality = store.measurements.newest(Kind.QUALITY, version)
+            numbers, at = (quality.numbers, quality.at) if quality else ({}, None)
+            metrics.measured(role, numbers, at)
+        policy = store.measurements.newest(Kind.POLICY, live)
+        for other, against in (("base", "base"), ("live", "previous"), ("week", "week")):
+            nats = policy.numbers.get(f"from_{other}") if policy else None
+            metrics.versions.policy.set(nats, against)
+        if drift := store.measurements.newest(Kind.QUESTIONS):
+            metrics.drifting.show({**drift.numbers, "at": drift.at})
+
+        disk = shutil.disk_usage(self.state_dir)
+        metrics.host.disk_free.set(disk.free)
+        metrics.host.disk_size.set(disk.total)
+        files = [self.state_dir / name for name in (FILE, f"{FILE}-wal")]
+        sizes = [file.stat().st_size for file in files if file.exists()]
+        metrics.host.store_size.set(sum(sizes) if sizes else None)
+        if card := first_card():
+            metrics.host.card_used.labels(card.name).set(card.total - card.free)
+            metrics.host.card_size.labels(card.name).set(card.total)
 
 
 class Measuring:
@@ -30,10 +134,21 @@ class Measuring:
         self._tried: dict[Kind, float] = {}
 
     async def look(self) -> None:
-        """Measure what is due."""
-        if what := await asyncio.to_thread(self._due):
-            self._tried |= dict.fromkeys(what, time.time())
-            await self._measure(what)
+        core, what = self._core, await asyncio.to_thread(self._due)
+        if not what:
+            return
+        self._tried |= dict.fromkeys(what, time.time())
+        log_file = core.config.state_dir / "logs" / "measure.log"
+        arguments = ["--engine-url", core.engine.url, *what]
+        child = await spawn("jobs.measure", arguments, core.config, log_file)
+        try:
+            code = await child.wait()
+        except asyncio.CancelledError:
+            child.kill()
+            await child.wait()
+            raise
+        if code:
+            log.warning("could not measure the live version; see %s", log_file)
 
     def _due(self) -> list[Kind]:
         """What it is time for: nothing while a run is under way, which asks its probes itself."""
@@ -49,20 +164,6 @@ class Measuring:
         last = {kind: found.at if found else 0.0 for kind, found in newest.items()}
         return [kind for kind, at in last.items() if max(at, self._tried.get(kind, 0.0)) <= old]
 
-    async def _measure(self, what: Sequence[Kind]) -> None:
-        core = self._core
-        log_file = core.config.state_dir / "logs" / "measure.log"
-        arguments = ["--engine-url", core.engine.url, *what]
-        child = await spawn("jobs.measure", arguments, core.config, log_file)
-        try:
-            code = await child.wait()
-        except asyncio.CancelledError:
-            child.kill()
-            await child.wait()
-            raise
-        if code:
-            log.warning("could not measure the live version; see %s", log_file)
-
 
 class Pruning:
     """Removes what is old; users wait for none of it."""
@@ -71,9 +172,8 @@ class Pruning:
         self._core = core
 
     async def look(self) -> None:
-        """Prune rows and files."""
-        found = await asyncio.to_thread(prune.run, self._core.config, self._core.store)
-        self._count(asdict(found) | {"retired": len(found.retired)})
+        pruned = await asyncio.to_thread(prune.run, self._core.config, self._core.store)
+        self._count(asdict(pruned) | {"retired": len(pruned.retired)})
         await self.remove_files()
 
     async def remove_files(self) -> list[str]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -33,41 +34,34 @@ STATUS_SECONDS = 5.0
 Steps = Sequence[Callable[[], object]]
 
 
+@dataclass(eq=False)
 class Loop:
     """Work that is done again every so many seconds, and at once when woken; work that consumes a
     queue just does not return. If learning is broken, serving is not: what fails is tried again."""
 
-    def __init__(
-        self,
-        work: Callable[[], Awaitable[object]],
-        seconds: float = PAUSE_SECONDS,
-        *,
-        delay: float = 0.0,
-    ) -> None:
-        self._work = work
-        self._seconds = seconds
-        self._delay = delay
-        self._woken = asyncio.Event()
+    work: Callable[[], Awaitable[object]]
+    seconds: float = PAUSE_SECONDS
+    delay: float = 0.0
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
         self._woken.set()
 
     async def run(self, name: str) -> None:
-        """Until cancelled."""
-        said, failed_at = "", 0.0
-        await asyncio.sleep(self._delay)
+        outage, failed_at = "", 0.0
+        await asyncio.sleep(self.delay)
         while True:
             try:
-                await self._work()
+                await self.work()
             except OUTAGE as error:
                 now = time.monotonic()
-                if said != cause(error) or now - failed_at > REPEAT_SECONDS:
+                if outage != cause(error) or now - failed_at > REPEAT_SECONDS:
                     log.warning("%s is waiting: %s", name, cause(error))
-                said, failed_at = cause(error), now
+                outage, failed_at = cause(error), now
             except Exception:  # whatever it is, users are still to be served
                 log.exception("%s failed; restarting it", name)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds):  # wait_for may lose our own end
+                async with asyncio.timeout(self.seconds):  # wait_for may lose our own end
                     await self._woken.wait()
             self._woken.clear()
 
@@ -85,11 +79,11 @@ async def background(**loops: Loop) -> AsyncIterator[None]:
 
 
 def on_signals(in_order: Steps, now: Steps) -> None:
-    """The first signal takes the steps of `in_order`, others those that are in `now` by then."""
-    told = count()
+    """The first signal takes the steps of `in_order`, others those of `now`."""
+    signals = count()
 
     def heard() -> None:
-        again = next(told) > 0
+        again = next(signals) > 0
         if again:
             log.warning("second signal: stopping immediately")
             signal.alarm(LAST_SECONDS)  # the kernel's, whatever becomes of us
@@ -110,7 +104,7 @@ class Manager:
         self.look: Callable[[], str] = lambda: "starting"
         self._address = address
         self._watchdog = watchdog
-        self._said = ""
+        self._status = ""
         self._ready = False
         # Half of what the watchdog allows, at most. A task of the event loop, so that a loop that
         # hangs falls silent and is ended.
@@ -127,17 +121,15 @@ class Manager:
         return cls(address, int(microseconds) / 1e6 if watched else None)
 
     async def sign_of_life(self) -> None:
-        """Say that we live, and how we are if that has changed."""
-        told = {"WATCHDOG": "1"} if self._watchdog else {}
+        fields = {"WATCHDOG": "1"} if self._watchdog else {}
         if not self._ready:
-            told["EXTEND_TIMEOUT_USEC"] = str(START_SECONDS * 10**6)
+            fields["EXTEND_TIMEOUT_USEC"] = str(START_SECONDS * 10**6)
         status = " ".join(self.look().split())
-        if status != self._said:
-            told["STATUS"] = self._said = status
-        self._tell(told)
+        if status != self._status:
+            fields["STATUS"] = self._status = status
+        self._tell(fields)
 
     def ready(self) -> None:
-        """We can be asked."""
         self._ready = True
         self._tell({"READY": "1"})
 

@@ -1,4 +1,4 @@
-"""What to do in the engine so that it serves what the store says: a pure function."""
+"""What is done in the engine so that it serves what the store says: a pure plan, carried out."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.database import OUTAGE, cause
 
+log = logging.getLogger(__name__)
+
 OURS = "ttrl-"
 CANDIDATE = "ttrl-cand-"
 INTERVAL_SECONDS = 2.0
@@ -32,17 +34,20 @@ ROUNDS = 8
 
 
 @dataclass(frozen=True)
-class Load:
+class Action:
+    version: str
+
+
+class Load(Action):
     """Load a version into the engine."""
 
-    version: str
 
-
-@dataclass(frozen=True)
-class Prove:
+class Prove(Action):
     """Check that the engine answers with this version's weights under its name."""
 
-    version: str
+
+class Unload(Action):
+    """Take a version that nobody needs out of the engine."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,6 @@ class Flip:
     """Let a version, None for the base model, answer from the next request on."""
 
     version: str | None
-
-
-@dataclass(frozen=True)
-class Unload:
-    """Take a version that nobody needs out of the engine."""
-
-    version: str
-
-
-Action = Load | Prove | Flip | Unload
 
 
 @dataclass(frozen=True)
@@ -80,99 +75,67 @@ class Situation:
     in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
-def plan(now: Situation) -> list[Action]:
+def plan(now: Situation) -> list[Action | Flip]:
     """The next actions, in order; what follows from their success is planned when it is known.
     Users never wait for a load: until the wanted version is there and proven, what is live goes on
     answering, or the previous version, or the base model."""
-    actions: list[Action] = []
+
+    def ready(version: str | None) -> bool:
+        """Whether it may answer at once."""
+        return version is None or version in (now.loaded & now.proven) - now.broken
+
+    actions: list[Action | Flip] = []
     live = now.live
-    if live is not None and (live not in now.loaded or live in now.broken):
-        live = _best_ready(now)  # the engine has forgotten it, or answers with other weights
+    if live is not None and live not in now.loaded - now.broken:
+        # The engine has forgotten it, or answers with other weights.
+        live = next(filter(ready, (now.wanted, now.previous, None)))
         actions.append(Flip(live))
-    target = _target(now)
-    actions += [Load(version) for version in _missing(now, target)]
-    actions += [Prove(version) for version in _unproven(now, target)]
-    if live != target and _ready(now, target):
+    # What should answer when all that can be loaded is loaded.
+    target = next((v for v in (now.wanted, now.previous) if v not in now.broken), None)
+    # The target first; then the previous version, kept loaded for an instant roll-back.
+    needed = [v for v in dict.fromkeys((target, now.previous)) if v and v not in now.broken]
+    actions += [Load(version) for version in needed if version not in now.loaded]
+    actions += [Prove(version) for version in needed if version in now.loaded - now.proven]
+    if live != target and ready(target):
         actions.append(Flip(target))
+    # Ours, neither live nor soon to be, nobody's candidate, and its last request has ended.
+    kept = {target, now.wanted, now.previous, now.live}
     actions += [
-        Unload(version) for version in sorted(now.loaded) if _unneeded(now, version, target)
+        Unload(version)
+        for version in sorted(now.loaded - kept)
+        if version.startswith(OURS)
+        and not version.startswith(tuple(now.leases))
+        and not now.in_flight.get(version)
     ]
     return actions
 
 
-def _target(now: Situation) -> str | None:
-    """What should answer when all that can be loaded is loaded."""
-    choices = (now.wanted, now.previous)
-    usable = (version for version in choices if version is None or version not in now.broken)
-    return next(usable, None)
-
-
-def _ready(now: Situation, version: str | None) -> bool:
-    """Whether it may answer at once."""
-    return version is None or (
-        version in now.loaded and version in now.proven and version not in now.broken
-    )
-
-
-def _best_ready(now: Situation) -> str | None:
-    return next(version for version in (now.wanted, now.previous, None) if _ready(now, version))
-
-
-def _missing(now: Situation, target: str | None) -> list[str]:
-    """The target first; then the previous version, kept loaded for an instant roll-back."""
-    needed = dict.fromkeys((target, now.previous))
-    return [
-        version
-        for version in needed
-        if version is not None and version not in now.loaded and version not in now.broken
-    ]
-
-
-def _unproven(now: Situation, target: str | None) -> list[str]:
-    """In the same order."""
-    return [
-        version
-        for version in dict.fromkeys((target, now.previous))
-        if version is not None and version in now.loaded and version not in now.proven | now.broken
-    ]
-
-
-def _unneeded(now: Situation, version: str, target: str | None) -> bool:
-    """Ours, neither live nor soon to be, nobody's candidate, and its last request has ended."""
-    needed = {target, now.wanted, now.previous, now.live}
-    leased = any(version.startswith(prefix) for prefix in now.leases)
-    ours = version.startswith(OURS)
-    return ours and version not in needed and not leased and not now.in_flight.get(version)
-
-
-log = logging.getLogger(__name__)
-
-
+@dataclass(eq=False)
 class Reconciler:
     """The only one that loads, flips and unloads published versions."""
 
-    def __init__(
-        self, config: Config, store: Store, client: EngineClient, live: Live, metrics: Metrics
-    ) -> None:
-        self._model = config.model.name
-        self._root = config.state_dir / "adapters"
-        self._store = store
-        self._client = client
-        self._live = live
-        self._metrics = metrics
-        self._proof_interval = config.engine.proof_interval.total_seconds()
-        self._failures: dict[str, int] = {}
-        self._why: dict[str, str] = {}
-        self._proven: dict[str, float] = {}
-        self._said: tuple[str | None, str | None] | None = None
+    config: Config
+    store: Store
+    client: EngineClient
+    gateway: Live
+    metrics: Metrics
+    _failures: dict[str, int] = field(default_factory=dict)
+    _why: dict[str, str] = field(default_factory=dict)
+    _proven: dict[str, float] = field(default_factory=dict)
+    _told: tuple[str | None, str | None] | None = None
+    """The live and the wanted version, as the store was last told."""
+    _failing: bool = False
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
         self.loop = Loop(self.settle, INTERVAL_SECONDS)
-        self._one_at_a_time = asyncio.Lock()
-        self._failing = False
+        self._root = self.config.state_dir / "adapters"
+        self._metrics = self.metrics.versions
 
     @property
     def live(self) -> str | None:
         """The version that new requests go to; None is the base model."""
-        version = self._live.current.version
+        version = self.gateway.current.version
         return None if version == BASE else version
 
     def wake(self) -> None:
@@ -191,20 +154,17 @@ class Reconciler:
                     for action in actions:
                         await self._act(action)
                 as_wanted = await asyncio.to_thread(self._say)
-            except EngineError as error:
-                return self._cannot(str(error))
-            except OUTAGE as error:
-                return self._cannot(f"the store cannot be used: {cause(error)}")
+            except (EngineError, *OUTAGE) as error:  # what is live stays so
+                why = str(error)
+                if not isinstance(error, EngineError):
+                    why = f"the store cannot be used: {cause(error)}"
+                if not self._failing:
+                    log.warning("cannot reconcile the engine now: %s", why)
+                self._failing = True
+                self._metrics.live_is_wanted.set(0)
+                return False
             self._failing = False
             return as_wanted
-
-    def _cannot(self, why: str) -> bool:
-        """What is live stays so."""
-        if not self._failing:
-            log.warning("cannot reconcile the engine now: %s", why)
-        self._failing = True
-        self._metrics.versions.live_is_wanted.set(0)
-        return False
 
     async def aside(self, work: Callable[[AbstractSet[str]], T]) -> T:
         """Do something short, in a thread, while no version is loaded or unloaded; it is told which
@@ -214,91 +174,81 @@ class Reconciler:
             return await asyncio.to_thread(lambda: work(self._loaded()))
 
     def _look(self) -> Situation:
-        active, loaded = self._store.runs.active(), self._loaded()
-        since = time.monotonic() - self._proof_interval
+        active, loaded = self.store.runs.active(), self._loaded()
+        since = time.monotonic() - self.config.engine.proof_interval.total_seconds()
         return Situation(
-            wanted=self._store.adapters.wanted().adapter,
-            previous=self._store.adapters.previous(),
+            wanted=self.store.adapters.wanted().adapter,
+            previous=self.store.adapters.previous(),
             live=self.live,
             loaded=loaded,
             proven={version for version, at in self._proven.items() if at > since},
             broken={name for name, count in dict(self._failures).items() if count >= TRIES},
             leases={f"{CANDIDATE}{active.id}-"} if active else set(),
-            in_flight={name: self._live.in_flight(name) for name in loaded},
+            in_flight={name: self.gateway.in_flight(name) for name in loaded},
         )
 
     def _loaded(self) -> set[str]:
-        return {card.name for card in self._client.models() if card.parent is not None}
+        return {card.name for card in self.client.models() if card.parent is not None}
 
-    async def _act(self, action: Action) -> None:
-        match action:
-            case Load(version):
-                await asyncio.to_thread(self._load, version)
-            case Prove(version):
-                await asyncio.to_thread(self._prove, version)
-            case Unload(version):
-                await asyncio.to_thread(self._unload, version)
-            case Flip(version):
-                self._live.flip(version)
-                self._metrics.versions.flips.inc()
-                self._metrics.versions.live.info({"version": version or BASE})
-                log.info("%s is live", version or "the base model", extra={"adapter": version})
+    async def _act(self, action: Action | Flip) -> None:
+        if not isinstance(action, Flip):
+            work = {Load: self._load, Prove: self._prove, Unload: self._unload}[type(action)]
+            await asyncio.to_thread(work, action.version)
+            return
+        self.gateway.flip(action.version)
+        self._metrics.flips.inc()
+        self._metrics.live.info({"version": action.version or BASE})
+        name = action.version or "the base model"
+        log.info("%s is live", name, extra={"adapter": action.version})
 
     def _load(self, version: str) -> None:
         try:
-            known = self._store.adapters.get(version)
+            known = self.store.adapters.get(version)
             manifest = versions.verify_as(self._root / version, known.digest)
-            if not manifest.base.same_weights(identify(self._model)):
-                raise AdapterForeign(
-                    f"{version} was made for another base model, {manifest.base_model}"
-                )
+            if not manifest.base.same_weights(identify(self.config.model.name)):
+                base = manifest.base_model
+                raise AdapterForeign(f"{version} was made for another base model, {base}")
             log.info("loading %s", version, extra={"adapter": version})
-            with self._metrics.versions.load_seconds.time():
-                self._client.load_adapter(version, self._root / version)
+            with self._metrics.load_seconds.time():
+                self.client.load_adapter(version, self._root / version)
         except (AdapterDamaged, AdapterForeign, EngineRefused, KeyError) as error:
             self._failed(version, error)
             return
         self._proven.pop(version, None)
-        self._metrics.versions.loads.labels("loaded").inc()
+        self._metrics.loads.labels("loaded").inc()
         log.info("loaded %s", version, extra={"adapter": version})
 
     def _failed(self, version: str, error: Exception) -> None:
         outcome = {AdapterDamaged: "damaged", AdapterForeign: "foreign"}.get(type(error), "refused")
-        final = outcome != "refused"
-        self._failures[version] = TRIES if final else self._failures.get(version, 0) + 1
+        tries = 1 if outcome == "refused" else TRIES
+        self._failures[version] = self._failures.get(version, 0) + tries
         self._why[version] = str(error)
-        self._metrics.versions.loads.labels(outcome).inc()
+        self._metrics.loads.labels(outcome).inc()
         log.error("cannot load %s: %s", version, error, extra={"adapter": version})
 
     def _prove(self, version: str) -> None:
-        pinned = self._store.adapters.pinned(version)
+        pinned = self.store.adapters.pinned(version)
         try:
-            with self._metrics.versions.proof_seconds.time():
-                served = [self._client.read_back(each.pin, model=version) for each in pinned]
+            with self._metrics.proof_seconds.time():
+                served = [self.client.read_back(each.pin, model=version) for each in pinned]
         except EngineRefused as error:
             self._failed(version, error)
             return
         evidence = prove(pinned, served)
-        self._metrics.versions.proofs.labels(evidence.proof).inc()
+        self._metrics.proofs.labels(evidence.proof).inc()
         if evidence.proof.may_serve:
             self._proven[version] = time.monotonic()
             self._failures.pop(version, None)
-            log.info(
-                "%s is verified as served: %s",
-                version,
-                evidence.words(),
-                extra={"adapter": version},
-            )
-        else:
-            self._failures[version] = self._failures.get(version, 0) + 1
-            self._why[version] = f"the engine serves other weights: {evidence.words()}"
-            log.error(
-                "the engine serves other weights than those of %s: %s", version, evidence.words()
-            )
+            extra = {"adapter": version}
+            log.info("%s is verified as served: %s", version, evidence.words(), extra=extra)
+            return
+        self._failures[version] = self._failures.get(version, 0) + 1
+        self._why[version] = f"the engine serves other weights: {evidence.words()}"
+        log.error("the engine serves other weights than those of %s: %s", version, evidence.words())
 
     def _unload(self, version: str) -> None:
         try:
-            self._client.unload_adapter(version)
+            self.client.unload_adapter(version)
         except EngineUnreachable:
             raise
         except EngineError as error:
@@ -308,15 +258,15 @@ class Reconciler:
 
     def _say(self) -> bool:
         """Tell the store and the metrics which version is live, when that has changed."""
-        wanted = self._store.adapters.wanted().adapter
+        wanted = self.store.adapters.wanted().adapter
         as_wanted = self.live == wanted
-        if self._said != (self.live, wanted):
+        if self._told != (self.live, wanted):
             reason = "as wanted"
             if not as_wanted:
                 reason = f"{wanted or 'the base model'} could not be served"
                 if why := self._why.get(wanted or ""):
                     reason = f"{reason}: {why}"
-            self._store.adapters.served(self.live, reason)
-            self._said = (self.live, wanted)
-        self._metrics.versions.live_is_wanted.set(as_wanted)
+            self.store.adapters.served(self.live, reason)
+            self._told = (self.live, wanted)
+        self._metrics.live_is_wanted.set(as_wanted)
         return as_wanted

@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,47 +27,40 @@ STOP_SECONDS = 20.0
 PAUSE_SECONDS = 5.0
 
 
+@dataclass(eq=False)
 class RunKeeper:
-    """Starts runs, watches them end, and stops them."""
+    """Starts runs, watches them end, and stops them. Each of `ended` hears of a run that has
+    ended."""
 
-    def __init__(
-        self,
-        config: Config,
-        store: Store,
-        engine_url: str,
-        metrics: Metrics,
-        damage: str | None = None,
-    ) -> None:
-        self.ended: list[Callable[[Run], None]] = []
-        """Who hears of each run that has ended."""
-        self._config = config
-        self._store = store
-        self._engine_url = engine_url
-        self._metrics = metrics
-        self._damage = damage
-        self._child: asyncio.subprocess.Process | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._stopping = False
-        self._starting = asyncio.Lock()
+    config: Config
+    store: Store
+    engine_url: str
+    metrics: Metrics
+    damage: str | None = None
+    ended: list[Callable[[Run], None]] = field(default_factory=list)
+    _child: asyncio.subprocess.Process | None = None
+    _watch: asyncio.Task[None] | None = None
+    _stopping: bool = False
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def bury_the_dead(self) -> None:
+    def end_orphaned(self) -> None:
         """End the runs of an owner that died, since theirs died with it, and of a process that
         could not be started."""
-        while active := self._store.runs.active():
-            self._bury(active.id, RunState.ABORTED, "its owner process died")
-        sweep(self._config, self._store)
+        while active := self.store.runs.active():
+            end(self.config, self.store, active.id, RunState.ABORTED, "its owner process died")
+        sweep(self.config, self.store)
 
     async def start(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
         """Start a run in a process of its own; `request` may hold `hashes` of the questions to
         learn from and `overrides` of settings. Raises RunBusy, ConfigError, StoreDamaged."""
-        if self._damage is not None:
-            raise StoreDamaged(self._damage)
-        config = override(self._config, request.get("overrides", {}))
+        if self.damage is not None:
+            raise StoreDamaged(self.damage)
+        config = override(self.config, request.get("overrides", {}))
         async with self._starting:  # else a second would take the first, not yet watched, for dead
             if not self.busy:
-                await asyncio.to_thread(self.bury_the_dead)
-            run = await asyncio.to_thread(self._store.runs.create, trigger, request)
-            arguments = ["--run", str(run.id), "--engine-url", self._engine_url]
+                await asyncio.to_thread(self.end_orphaned)
+            run = await asyncio.to_thread(self.store.runs.create, trigger, request)
+            arguments = ["--run", str(run.id), "--engine-url", self.engine_url]
             try:
                 self._child = await spawn("jobs.run", arguments, config, self.log_file(run.id))
             except OSError as error:
@@ -80,7 +74,6 @@ class RunKeeper:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way."""
         return self._watch is not None and not self._watch.done()
 
     async def stop(self) -> bool:
@@ -106,13 +99,11 @@ class RunKeeper:
                 self._child.kill()
 
     async def wait(self) -> None:
-        """Until the run under way has ended."""
         if self._watch is not None:
             await self._watch
 
     def log_file(self, run_id: int) -> Path:
-        """Where a run's process writes what happens to it."""
-        return self._config.state_dir / "logs" / f"run-{run_id}.log"
+        return self.config.state_dir / "logs" / f"run-{run_id}.log"
 
     async def _wait(self, run_id: int, child: asyncio.subprocess.Process) -> None:
         code = await child.wait()
@@ -131,16 +122,13 @@ class RunKeeper:
         """As soon as the store takes it."""
         while True:
             try:
-                await asyncio.to_thread(self._bury, run_id, state, reason)
-                run = await asyncio.to_thread(self._store.runs.get, run_id)
+                await asyncio.to_thread(end, self.config, self.store, run_id, state, reason)
+                run = await asyncio.to_thread(self.store.runs.get, run_id)
                 break
             except OUTAGE as error:
                 log.warning("cannot record the end of run %d: %s", run_id, cause(error))
             await asyncio.sleep(PAUSE_SECONDS)
-        self._metrics.scheduling.runs.labels(run.state).inc()
+        self.metrics.scheduling.runs.labels(run.state).inc()
         log.info("run %d ended: %s (%s)", run_id, run.state, run.reason, extra={"run": run_id})
         for hear in self.ended:
             hear(run)
-
-    def _bury(self, run_id: int, state: RunState, reason: str) -> None:
-        end(self._config, self._store, run_id, state, reason)

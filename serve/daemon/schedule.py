@@ -39,32 +39,29 @@ class Decision(StrEnum):
     TOO_FEW_QUESTIONS = "too_few_questions"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the decision rests on. `fired`: when the schedule last started a run, or when it was
-    first looked at."""
-
-    now: datetime
-    fired: datetime
-    paused: bool
-    busy: bool
-    new_questions: int
-
-
-def decide(schedule: ScheduleConfig, facts: Facts) -> Decision:
-    """A run that is due waits for its window and for enough questions; it is never dropped."""
-    due = next_due(schedule, facts.fired)
+def decide(
+    schedule: ScheduleConfig,
+    *,
+    now: datetime,
+    fired: datetime,
+    paused: bool,
+    busy: bool,
+    new_questions: int,
+) -> Decision:
+    """A run that is due waits for its window and for enough questions; it is never dropped.
+    `fired`: when the schedule last started a run, or when it was first looked at."""
+    due = next_due(schedule, fired)
     if due is None:
         return Decision.NO_SCHEDULE
-    if facts.paused:
+    if paused:
         return Decision.PAUSED
-    if facts.now < due:
+    if now < due:
         return Decision.NOT_DUE
-    if facts.busy:
+    if busy:
         return Decision.RUN_UNDER_WAY
-    if not in_window(schedule, facts.now):
+    if not in_window(schedule, now):
         return Decision.OUTSIDE_WINDOW
-    if facts.new_questions < schedule.min_questions:
+    if new_questions < schedule.min_questions:
         return Decision.TOO_FEW_QUESTIONS
     return Decision.START
 
@@ -115,68 +112,61 @@ def missed(seconds: float) -> int:
     return max(0, round(seconds / TICK_SECONDS) - 1)
 
 
+@dataclass(eq=False)
 class Clock:
     """Starts scheduled runs. Between ticks nothing is kept: what is due comes from the store."""
 
-    def __init__(
-        self,
-        schedule: ScheduleConfig,
-        store: Store,
-        start: Callable[[], Awaitable[object]],
-        metrics: Metrics,
-        uptime: Callable[[], float] = uptime,
-    ) -> None:
-        self._schedule = schedule
-        self._store = store
-        self._start = start
-        self._metrics = metrics
-        self._uptime = uptime
-        self.said: Decision | None = None
-        """Why no run was started at the last tick, or that one was."""
-        self._ticked: float | None = None
+    schedule: ScheduleConfig
+    store: Store
+    start: Callable[[], Awaitable[object]]
+    metrics: Metrics
+    uptime: Callable[[], float] = uptime
+    decision: Decision | None = None
+    """The last tick's."""
+    _ticked: float | None = None
 
     async def tick(self) -> None:
-        """Look once, and start a run if it is time."""
         if self._ticked is not None:
-            self._metrics.scheduling.ticks_missed.inc(missed(self._uptime() - self._ticked))
+            self.metrics.scheduling.ticks_missed.inc(missed(self.uptime() - self._ticked))
         try:
-            await self._look()
+            decision = await asyncio.to_thread(self._look)
+            if decision is Decision.START:
+                await self.start()
+            if decision is not self.decision:
+                log.info("schedule: %s", decision)
+                self.decision = decision
         finally:
-            self._ticked = self._uptime()  # the next one comes so long after this one's end
+            self._ticked = self.uptime()  # the next one comes so long after this one's end
 
-    async def _look(self) -> None:
-        facts = await asyncio.to_thread(self._facts)
-        decision = decide(self._schedule, facts)
-        self._metrics.scheduling.paused.set(facts.paused)
-        due = next_start(self._schedule, facts.fired, facts.now)
-        self._metrics.scheduling.next_run.set(due.timestamp() if due else None)
+    def _look(self) -> Decision:
+        """What is to be done now; a start is written down before it is made."""
+        now = datetime.now(UTC)
+        fired, paused = self._fired(now), self.store.fact(PAUSED) is not None
+        decision = decide(
+            self.schedule,
+            now=now,
+            fired=fired,
+            paused=paused,
+            busy=self.store.runs.active() is not None,
+            new_questions=self.store.questions.fresh(),
+        )
+        due = next_start(self.schedule, fired, now)
+        self.metrics.scheduling.paused.set(paused)
+        self.metrics.scheduling.next_run.set(due.timestamp() if due else None)
         if decision is Decision.START:
-            await asyncio.to_thread(self._store.set_fact, FIRED, facts.now.isoformat())
-            await self._start()
-        if decision is not self.said:
-            log.info("schedule: %s", decision)
-            self.said = decision
+            self.store.set_fact(FIRED, now.isoformat())
+        return decision
 
     def next_run(self) -> str | None:
         """When the next run is due, in ISO 8601; None when nothing is scheduled."""
         now = datetime.now(UTC)
-        due = next_start(self._schedule, self._fired(now), now)
+        due = next_start(self.schedule, self._fired(now), now)
         return due.isoformat(timespec="seconds") if due else None
-
-    def _facts(self) -> Facts:
-        now = datetime.now(UTC)
-        return Facts(
-            now=now,
-            fired=self._fired(now),
-            paused=self._store.fact(PAUSED) is not None,
-            busy=self._store.runs.active() is not None,
-            new_questions=self._store.questions.fresh(),
-        )
 
     def _fired(self, now: datetime) -> datetime:
         """When the schedule last fired; a clock that was set back does not stall it."""
-        written = self._store.fact(FIRED)
+        written = self.store.fact(FIRED)
         if written is None or datetime.fromisoformat(written) > now:
-            self._store.set_fact(FIRED, now.isoformat())
+            self.store.set_fact(FIRED, now.isoformat())
             return now
         return datetime.fromisoformat(written)

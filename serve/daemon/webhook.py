@@ -38,13 +38,9 @@ class Event(StrEnum):
 
     PROMOTED = "adapter.promoted"
     ROLLED_BACK = "adapter.rolled_back"
-    DIFFERS = "adapter.differs"
-    """The live version answers otherwise than the one before it; only labels can say whether that
-    is for the better."""
-    HELD = "adapter.held"
-    """A candidate waits for the operator."""
-    REJECTED = "run.rejected"
-    """By the gate, or by the guard of the run."""
+    DIFFERS = "adapter.differs"  # from the one before it; only labels can say which is better
+    HELD = "adapter.held"  # for the operator
+    REJECTED = "run.rejected"  # by the gate, or by the run monitor
     FAILED = "run.failed"
 
 
@@ -70,7 +66,6 @@ ENDS = {
 
 
 def of_change(change: Change) -> Notice:
-    """Another version is wanted."""
     return Notice(
         Event.ROLLED_BACK if change.back else Event.PROMOTED,
         change.reason,
@@ -82,7 +77,6 @@ def of_change(change: Change) -> Notice:
 
 
 def of_alert(version: str, words: str) -> Notice:
-    """The live version differs."""
     reason = f"{words}; to see which is better, run `ttrl label`, then `ttrl measure`"
     return Notice(Event.DIFFERS, reason, adapter=version, live=version)
 
@@ -111,13 +105,19 @@ class Webhook:
         """Log it, and have it sent; never waits."""
         if notice is None:
             return
-        told = {"event": notice.event, "run": notice.run, "adapter": notice.adapter}
-        log.info("%s: %s", notice.event, notice.reason, extra=told)
+        fields = {"event": notice.event, "run": notice.run, "adapter": notice.adapter}
+        log.info("%s: %s", notice.event, notice.reason, extra=fields)
+
+        def offer() -> None:
+            try:
+                self._queue.put_nowait(notice)
+            except asyncio.QueueFull:
+                self._count.labels("dropped").inc()
+
         if self._signer is not None:
-            self._loop.call_soon_threadsafe(self._offer, notice)
+            self._loop.call_soon_threadsafe(offer)
 
     async def run(self) -> None:
-        """Deliver what is told, until cancelled."""
         async with httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
             while True:
                 notice = await self._queue.get()
@@ -125,12 +125,6 @@ class Webhook:
                 self._count.labels("delivered" if delivered else "failed").inc()
                 if not delivered:
                     log.error("could not deliver %s to the webhook", notice.event)
-
-    def _offer(self, notice: Notice) -> None:
-        try:
-            self._queue.put_nowait(notice)
-        except asyncio.QueueFull:
-            self._count.labels("dropped").inc()
 
     async def _deliver(self, client: httpx2.AsyncClient, notice: Notice) -> bool:
         """The same identifier each time, so that a receiver knows a second one for a repetition."""

@@ -1,20 +1,23 @@
-"""Who is let in: those with a right key, within what it allows, while there is room."""
+"""Who is let in: those with a known key, within its limits, while there is room."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import Response
 
 from serve.gateway.counts import Counts, TurnedAway
-from serve.gateway.keys import Bucket, Key, KeyFile, client, take
+from serve.gateway.keys import Key, KeyFile, client
 from serve.gateway.request import Refused
 
+MINUTE = 60.0
+RETRY_AFTER_SECONDS = 5
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what was set is compared with it
 AWAY = {
@@ -33,34 +36,53 @@ AWAY = {
 }
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """How many requests a key may send at once, at a time in seconds."""
+
+    requests: float
+    at: float
+
+
+def take(bucket: Bucket | None, a_minute: int, now: float) -> tuple[Bucket, float]:
+    """What is left after one more request, and 0; or the same as before, and in how many seconds
+    there is room for one. A minute's worth is there at first, and fills up again in a minute."""
+    before = bucket or Bucket(a_minute, now)
+    grown = before.requests + (now - before.at) * a_minute / MINUTE
+    have = Bucket(min(grown, a_minute), now)
+    if have.requests >= 1:
+        return Bucket(have.requests - 1, now), 0.0
+    return have, (1 - have.requests) * MINUTE / a_minute
+
+
+@dataclass(eq=False)
 class Admission:
     """Lets requests in, and counts those under way, of which there are no more than `most`. Without
     `keys` everybody is let in who asks for one of `hosts`: a site whose name is made to point here
     would else have its visitors' browsers ask, and read the answers."""
 
-    def __init__(
-        self,
-        keys: KeyFile | None,
-        most: int,
-        retry_after_seconds: int,
-        counts: Counts,
-        clock: Callable[[], float] = time.monotonic,
-        hosts: Collection[str] = LOOPBACK,
-    ) -> None:
-        self._keys = keys
-        self._hosts = frozenset(name.lower() for name in hosts)
-        self._most = most
-        self._retry_after = retry_after_seconds
-        self._counts = counts
-        self._clock = clock
-        self._under_way = 0
-        self._of_key: Counter[str] = Counter()
-        self._buckets: dict[str, Bucket] = {}
+    keys: KeyFile | None
+    most: int
+    counts: Counts
+    clock: Callable[[], float] = time.monotonic
+    hosts: Collection[str] = LOOPBACK
+    _under_way: int = 0
+    _of_key: Counter[str] = field(default_factory=Counter)
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.hosts = {name.lower() for name in self.hosts}
 
     @contextmanager
     def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
         """Whose request it is, if there are keys. Raises Refused."""
-        key = self._key(headers)
+        key = None
+        if self.keys is None:
+            if "host" in headers and host_in(headers["host"]) not in self.hosts:
+                raise self._away(TurnedAway.WRONG_HOST)
+        elif (key := self.keys.find(digest := client(headers))) is None:
+            reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
+            raise self._away(reason, {"www-authenticate": "Bearer"})
         self._check(key)
         name = key.name if key else ""
         self._under_way += 1
@@ -71,37 +93,36 @@ class Admission:
             self._under_way -= 1
             self._of_key[name] -= 1
 
-    def _key(self, headers: Mapping[str, str]) -> Key | None:
-        if self._keys is None:
-            if "host" in headers and host_in(headers["host"]) not in self._hosts:
-                raise self._away(TurnedAway.WRONG_HOST, {})
-            return None
-        digest = client(headers)
-        if key := self._keys.find(digest):
-            return key
-        reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
-        raise self._away(reason, {"www-authenticate": "Bearer"})
+    def guarded(
+        self, handler: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """The same for the handler of a route that we answer ourselves."""
+
+        async def checked(request: Request) -> Response:
+            with self.admitted(request.headers):
+                return await handler(request)
+
+        return checked
 
     def _check(self, key: Key | None) -> None:
         """What a request uses up is taken last, when nothing else speaks against it."""
-        if self._under_way >= self._most:
-            raise self._later(TurnedAway.OVERLOADED, self._retry_after)
-        if key is None:
+        reason, wait = None, float(RETRY_AFTER_SECONDS)
+        if self._under_way >= self.most:
+            reason = TurnedAway.OVERLOADED
+        elif key is None:
             return
-        if key.at_once is not None and self._of_key[key.name] >= key.at_once:
-            raise self._later(TurnedAway.AT_ONCE, self._retry_after)
-        if key.requests_a_minute is not None:
+        elif key.at_once is not None and self._of_key[key.name] >= key.at_once:
+            reason = TurnedAway.AT_ONCE
+        elif key.requests_a_minute is not None:
             before = self._buckets.get(key.sha256)
-            after, wait = take(before, key.requests_a_minute, self._clock())
+            after, wait = take(before, key.requests_a_minute, self.clock())
             self._buckets[key.sha256] = after
-            if wait:
-                raise self._later(TurnedAway.RATE, wait)
+            reason = TurnedAway.RATE if wait else None
+        if reason is not None:
+            raise self._away(reason, {"retry-after": str(math.ceil(wait))})
 
-    def _later(self, reason: TurnedAway, seconds: float) -> Refused:
-        return self._away(reason, {"retry-after": str(math.ceil(seconds))})
-
-    def _away(self, reason: TurnedAway, headers: Mapping[str, str]) -> Refused:
-        self._counts.turned_away(reason)
+    def _away(self, reason: TurnedAway, headers: Mapping[str, str] | None = None) -> Refused:
+        self.counts.turned_away(reason)
         status, message = AWAY[reason]
         return Refused(status, message, code=reason, headers=headers)
 
@@ -118,18 +139,3 @@ def host_in(header: str) -> str:
     """The name that a Host header has, without its port."""
     name, colon, port = header.lower().rpartition(":")
     return (name if colon and port.isdigit() else header.lower()).strip("[]")
-
-
-class Admitted:
-    """ASGI middleware for the routes that we answer ourselves."""
-
-    def __init__(self, app: ASGIApp, admission: Admission) -> None:
-        self.app = app
-        self._admission = admission
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            with self._admission.admitted(Headers(scope=scope)):
-                await self.app(scope, receive, send)
-        except Refused as refused:
-            await refused.response()(scope, receive, send)

@@ -9,20 +9,14 @@ from ttrl.questions.question import Unlearnable
 
 
 class UpstreamError(StrEnum):
-    """What went wrong between us and the engine."""
+    """What went wrong between us and the engine, and what the client got."""
 
-    UNREACHABLE = "unreachable"
-    """No connection: the client got a 503."""
-    BROKE_OFF = "broke_off"
-    """The engine hung up before it answered: a 502."""
-    TIMED_OUT = "timed_out"
-    """No complete answer by the deadline: a 504, or a cut stream that counts as one."""
-    CUT = "cut"
-    """The engine hung up in the middle of an answer: a cut stream that counts as a 502."""
-    ADAPTER_MISSING = "adapter_missing"
-    """The engine did not know the live adapter: the base was asked instead."""
-    NOT_JSON = "not_json"
-    """An error that was not JSON, put into the shape that clients expect."""
+    UNREACHABLE = "unreachable"  # 503
+    BROKE_OFF = "broke_off"  # before it answered: 502
+    TIMED_OUT = "timed_out"  # 504, or a cut stream that counts as one
+    CUT = "cut"  # in the middle of an answer: a cut stream that counts as a 502
+    ADAPTER_MISSING = "adapter_missing"  # the live one: the base was asked instead
+    NOT_JSON = "not_json"  # an error, put into the shape that clients expect
 
 
 class TurnedAway(StrEnum):
@@ -30,32 +24,21 @@ class TurnedAway(StrEnum):
 
     NO_KEY = "no_key"
     WRONG_KEY = "wrong_key"
-    """Both a 401."""
     WRONG_HOST = "wrong_host"
-    """Without keys, under a name that is not ours: a 403."""
     RATE = "rate"
-    """More requests than its key may send in a minute: a 429."""
     AT_ONCE = "at_once"
-    """More under way than its key may have: a 429."""
     OVERLOADED = "overloaded"
-    """More under way than we take: a 503."""
 
 
 class Closed(StrEnum):
     """Why we closed a connection."""
 
     HEAD_SLOW = "head_slow"
-    """No whole head of a request came in time, or nothing at all."""
     HEAD_LONG = "head_long"
-    """A head too long: a 431."""
-    BODY_SLOW = "body_slow"
-    """Answered, but the rest of the request's body did not come in time."""
-    MALFORMED = "malformed"
-    """No HTTP, or what could be read in two ways: a 400."""
-    STALLED = "stalled"
-    """The client took nothing of its answer."""
-    CROWDED = "crowded"
-    """There were too many, and it had waited longest for a request."""
+    BODY_SLOW = "body_slow"  # answered, but the rest of the request's body did not come in time
+    MALFORMED = "malformed"  # no HTTP, or what could be read in two ways
+    STALLED = "stalled"  # the client took nothing of its answer
+    CROWDED = "crowded"  # there were too many, and it had waited longest for a request
 
 
 class Counts:

@@ -1,5 +1,4 @@
-"""The keys of those who may ask: a file of their digests, read again when it changes, and what each
-key may ask for."""
+"""The API keys: a file of their digests, read again when it changes."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 LOCK_SECONDS = 10.0
-MINUTE = 60.0
 OTHERS_WRITE = 0o022
 GROUP_READS = 0o040
 
@@ -52,18 +50,17 @@ class KeysUnreadable(Exception):
 
 
 def made() -> str:
-    """A new key: 256 random bits."""
+    """Make a new key: 256 random bits."""
     return f"ttrl-{secrets.token_urlsafe(32)}"
 
 
 def digest_of(key: str) -> str:
-    """What is kept of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def client(headers: Mapping[str, str]) -> str | None:
-    """Who asks: the digest of the key that came as `Authorization: Bearer`, or as `x-api-key`, as
-    Anthropic's clients send it. None without a key."""
+    """The digest of the key that came as `Authorization: Bearer`, or as `x-api-key`, as Anthropic's
+    clients send it. None without a key."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         key = headers.get("x-api-key", "")
@@ -97,8 +94,8 @@ _KEYS = TypeAdapter(list[Key])
 
 @contextmanager
 def changing(path: Path) -> Iterator[list[Key]]:
-    """The keys, to be changed in place and written at the end, by one at a time; none if there is
-    no file yet. Raises KeysUnreadable.
+    """The keys, to be changed in place and written at the end, whole or not at all, by one at a
+    time; none if there is no file yet. Raises KeysUnreadable.
 
     What root makes goes to whom the keys, or their directory, belong to, so that the daemon can
     read it and its user change it. That user could put links in its place: none is followed."""
@@ -112,7 +109,19 @@ def changing(path: Path) -> Iterator[list[Key]]:
                 os.lchown(lock, like.st_uid, like.st_gid)
             keys = read(path) if there else []
             yield keys
-            _write(path, keys, like, like.st_mode & GROUP_READS if there else 0)
+            staging = path.with_name(f".{path.name}.new")
+            staging.unlink(missing_ok=True)
+            handle = fresh(staging)
+            with os.fdopen(handle, "w") as file:
+                with suppress(PermissionError):
+                    os.fchown(handle, like.st_uid, like.st_gid)
+                os.fchmod(handle, 0o600 | (like.st_mode & GROUP_READS if there else 0))
+                rows = [key.model_dump(exclude_defaults=True) for key in keys]
+                yaml.safe_dump(rows, file, sort_keys=False)
+                file.flush()
+                os.fsync(handle)
+            staging.replace(path)
+            fsync(path.parent)
     except Timeout:
         raise KeysUnreadable(
             f"cannot write the keys to {path}: {lock} could not be locked, perhaps because "
@@ -124,23 +133,7 @@ def changing(path: Path) -> Iterator[list[Key]]:
         ) from None
 
 
-def _write(path: Path, keys: Sequence[Key], like: os.stat_result, more: int) -> None:
-    """Whole or not at all; `more` is who may read it besides its owner."""
-    staging = path.with_name(f".{path.name}.new")
-    staging.unlink(missing_ok=True)
-    handle = fresh(staging)
-    with os.fdopen(handle, "w") as file:
-        with suppress(PermissionError):
-            os.fchown(handle, like.st_uid, like.st_gid)
-        os.fchmod(handle, 0o600 | more)
-        rows = [key.model_dump(exclude_defaults=True) for key in keys]
-        yaml.safe_dump(rows, file, sort_keys=False)
-        file.flush()
-        os.fsync(handle)
-    staging.replace(path)
-    fsync(path.parent)
-
-
+@dataclass(eq=False)
 class KeyFile:
     """The keys in a file, as it is now. While it is missing, being written or wrong, the keys that
     there were. Raises KeysUnreadable when it is so from the start.
@@ -148,17 +141,14 @@ class KeyFile:
     What is being written may be cut where an entry ends, and be a file for all that can be seen: it
     is taken when it was found the same at two looks, or has been so for as long."""
 
-    def __init__(
-        self,
-        path: Path,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        self._path = path
-        self._clock, self._wall = clock, wall
-        self._stamp = self._seen = _stamp(path)
-        self._keys = _by_digest(path)
-        self._looked = clock()
+    path: Path
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._stamp = self._seen = _stamp(self.path)
+        self._keys = _by_digest(self.path)
+        self._looked = self.clock()
         self._ok = True
 
     def find(self, digest: str | None) -> Key | None:
@@ -172,35 +162,32 @@ class KeyFile:
         return self._keys.get(digest) if digest else None
 
     def ok(self) -> bool:
-        """Whether the keys are those in the file."""
         self._look()
         return self._ok
 
     def _look(self) -> None:
-        if (now := self._clock()) - self._looked < LOOK_SECONDS:
+        if (now := self.clock()) - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        stamp, seen = _stamp(self._path), self._seen
+        stamp, seen = _stamp(self.path), self._seen
         self._seen = stamp
         # By the machine's clock, as the file's times are.
-        rests = stamp == seen or (stamp and self._wall() - stamp[0] / 1e9 >= LOOK_SECONDS)
-        if rests and not (stamp == self._stamp and self._ok):
-            self._take(stamp)
-
-    def _take(self, stamp: Stamp) -> None:
+        rests = stamp == seen or (stamp and self.wall() - stamp[0] / 1e9 >= LOOK_SECONDS)
+        if not rests or (stamp == self._stamp and self._ok):
+            return
         before, self._stamp = self._stamp, stamp
         try:
-            found = _by_digest(self._path)
+            keys = _by_digest(self.path)
         except KeysUnreadable as error:
             if stamp != before:
                 log.error("%s; the previous keys stay in use", error)
             self._ok = False
             return
-        if _stamp(self._path) != stamp:  # somebody writes at this moment
+        if _stamp(self.path) != stamp:  # somebody writes at this moment
             self._stamp = before
             return
-        self._keys, self._ok = found, True
-        log.info("reloaded the key file: %d keys", len(found))
+        self._keys, self._ok = keys, True
+        log.info("reloaded the key file: %d keys", len(keys))
 
 
 def _by_digest(path: Path) -> dict[str, Key]:
@@ -214,22 +201,3 @@ def _stamp(path: Path) -> Stamp:
     except OSError:
         return None
     return found.st_ctime_ns, found.st_mtime_ns, found.st_ino, found.st_size
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """How many requests a key may send at once, at a time in seconds."""
-
-    requests: float
-    at: float
-
-
-def take(bucket: Bucket | None, a_minute: int, now: float) -> tuple[Bucket, float]:
-    """What is left after one more request, and 0; or the same as before, and in how many seconds
-    there is room for one. A minute's worth is there at first, and fills up again in a minute."""
-    before = bucket or Bucket(a_minute, now)
-    grown = before.requests + (now - before.at) * a_minute / MINUTE
-    have = Bucket(min(grown, a_minute), now)
-    if have.requests >= 1:
-        return Bucket(have.requests - 1, now), 0.0
-    return have, (1 - have.requests) * MINUTE / a_minute

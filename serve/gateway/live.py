@@ -24,10 +24,8 @@ class Route:
 
 
 class Live:
-    """Stable names in front, the live version behind them.
-
-    `max_model_len` is the engine's, in tokens, once somebody has asked it.
-    """
+    """Stable names in front, the live version behind them. `max_model_len` is the engine's, in
+    tokens, once somebody has asked it."""
 
     def __init__(self, served_names: Sequence[str], base_model: str) -> None:
         if not served_names:
@@ -43,12 +41,12 @@ class Live:
         self._in_flight: Counter[str] = Counter()
 
     def found(self, base_model: str, max_model_len: int | None) -> None:
-        """What the engine, now that it is up, calls its base model, and how long it reads."""
-        on_base = self.current == self.base
-        self.base = Route(BASE, base_model)
-        self.max_model_len = max_model_len
-        if on_base:
-            self.current = self.base
+        """Take in what the engine, now that it is up, calls its base model, and how long it
+        reads."""
+        base = Route(BASE, base_model)
+        if self.current == self.base:
+            self.current = base
+        self.base, self.max_model_len = base, max_model_len
 
     def route(self, requested_model: str | None) -> Route | None:
         """Who answers for this name. None asks for whatever is served, as in vLLM; an unknown name
@@ -63,7 +61,7 @@ class Live:
 
     @contextmanager
     def hold(self, version: str) -> Iterator[None]:
-        """Counts one request in flight on a version, which must not be unloaded meanwhile."""
+        """Count one request in flight on a version, which must not be unloaded meanwhile."""
         self._in_flight[version] += 1
         try:
             yield
@@ -73,5 +71,4 @@ class Live:
                 del self._in_flight[version]
 
     def in_flight(self, version: str) -> int:
-        """How many requests this version has still to finish."""
         return self._in_flight[version]

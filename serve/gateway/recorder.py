@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -27,78 +27,63 @@ SPOILT = (DataError, IntegrityError)
 """The store can be written, but not this."""
 
 
+@dataclass(eq=False)
 class Recorder:
     """`write` commits all of a batch or raises; it runs in a thread, one call at a time, and before
     it `redact` of each question: what that cannot do is dropped. `then` is told of each question
-    that is taken, as it was asked; it must not wait or raise."""
+    that is taken, as it was asked; it must not wait or raise. `retry` are the first and the longest
+    wait, in seconds."""
 
-    def __init__(
-        self,
-        write: Callable[[Sequence[Recorded]], None],
-        *,
-        capacity: int = 10_000,
-        batch: int = 500,
-        interval: float = 0.2,
-        retry: tuple[float, float] = (0.1, 5.0),
-        counts: Counts | None = None,
-        then: Callable[[Question], None] = lambda _: None,
-        redact: Callable[[Question], Question] | None = None,
-    ) -> None:
-        self._write = write
-        self._then = then
-        self._redact = redact
-        self._queue: asyncio.Queue[Recorded] = asyncio.Queue(capacity)
-        self._batch = batch
-        self._interval = interval
-        self._first_wait, self._longest_wait = retry
-        self._counts = counts or Counts()
+    write: Callable[[Sequence[Recorded]], None]
+    capacity: int = 10_000
+    batch: int = 500
+    interval: float = 0.2
+    retry: tuple[float, float] = (0.1, 5.0)
+    counts: Counts = field(default_factory=Counts)
+    then: Callable[[Question], None] = lambda _: None
+    redact: Callable[[Question], Question] | None = None
+    pending: int = 0
+    """How many questions are not committed yet."""
+    failing: bool = False
+    """Whether the last attempt to write failed."""
+    _redacting: bool = True
+
+    def __post_init__(self) -> None:
+        self._queue: asyncio.Queue[Recorded] = asyncio.Queue(self.capacity)
         self._closing = asyncio.Event()
-        self._unwritten = 0
-        self.failing = False
-        """Whether the last attempt to write failed."""
-        self._redacting = True
-
-    @property
-    def pending(self) -> int:
-        """How many questions are not committed yet."""
-        return self._unwritten
 
     def offer(self, question: Question, client: str | None = None) -> bool:
-        """Takes a question if there is room. Never waits."""
+        """Take a question if there is room. Never waits."""
         try:
             self._queue.put_nowait(Recorded(question, time.time(), client))
         except asyncio.QueueFull:
             full = Unlearnable.STORE_FAILED if self.failing else Unlearnable.QUEUE_FULL
-            self._counts.skipped(full)
+            self.counts.skipped(full)
             return False
-        self._unwritten += 1
-        self._then(question)
+        self.pending += 1
+        self.then(question)
         return True
 
     async def run(self) -> None:
         """The writer, until it is cancelled (after `drain`)."""
         while True:
-            batch = await self._next_batch()
-            if self._redact is not None:
-                batch = await self._redacted(batch, self._redact)
+            batch = [await self._queue.get()]
+            if self._queue.qsize() < self.batch - 1:
+                await self._pause(self.interval)
+            while len(batch) < self.batch and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            if self.redact is not None:
+                batch = await self._redacted(batch, self.redact)
             if batch:
                 await self._commit(batch)
 
     async def drain(self, seconds: float) -> int:
-        """Hurries the writer, for at most so many seconds. How many questions it leaves."""
+        """Hurry the writer, for at most so many seconds. How many questions it leaves."""
         self._closing.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._queue.join()
-        return self._unwritten
-
-    async def _next_batch(self) -> list[Recorded]:
-        batch = [await self._queue.get()]
-        if self._queue.qsize() < self._batch - 1:
-            await self._pause(self._interval)
-        while len(batch) < self._batch and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        return batch
+        return self.pending
 
     async def _redacted(
         self, batch: Sequence[Recorded], redact: Callable[[Question], Question]
@@ -112,7 +97,7 @@ class Recorder:
                 if self._redacting:
                     log.error("dropping questions: %s", error)
                 self._redacting = False
-                self._drop(Unlearnable.NOT_REDACTED)
+                self._settle(1, Unlearnable.NOT_REDACTED)
             else:
                 self._redacting = True
                 done.append(replace(item, question=question))
@@ -121,10 +106,10 @@ class Recorder:
     async def _commit(self, batch: Sequence[Recorded]) -> None:
         """Write a batch, however long the store is away. One that can never be written is halved
         until only what spoils it is dropped."""
-        wait = self._first_wait
+        wait, longest = self.retry
         while True:
             try:
-                await asyncio.to_thread(self._write, batch)
+                await asyncio.to_thread(self.write, batch)
                 break
             except Exception as error:  # noqa: BLE001 - a defect in one row must not end all recording
                 if isinstance(error, OUTAGE) and not isinstance(error, SPOILT):
@@ -135,7 +120,7 @@ class Recorder:
                     self.failing = True
                 elif len(batch) == 1:
                     log.error("dropping a question that cannot be stored: %s", cause(error))
-                    self._drop(Unlearnable.STORE_FAILED)
+                    self._settle(1, Unlearnable.STORE_FAILED)
                     return
                 else:
                     middle = len(batch) // 2
@@ -143,27 +128,24 @@ class Recorder:
                     await self._commit(batch[middle:])
                     return
             await self._pause(wait)
-            wait = min(2 * wait, self._longest_wait)
+            wait = min(2 * wait, longest)
         if self.failing:
             log.info("the store can be written again")
         self.failing = False
-        self._counts.recorded(len(batch))
+        self.counts.recorded(len(batch))
         self._settle(len(batch))
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, but not long once we are closing."""
         if self._closing.is_set():
-            await asyncio.sleep(min(seconds, self._first_wait))
+            await asyncio.sleep(min(seconds, self.retry[0]))
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
 
-    def _drop(self, reason: Unlearnable) -> None:
-        self._counts.skipped(reason)
-        self._settle(1)
-
-    def _settle(self, questions: int) -> None:
-        self._unwritten -= questions
+    def _settle(self, questions: int, dropped: Unlearnable | None = None) -> None:
+        if dropped is not None:
+            self.counts.skipped(dropped)
+        self.pending -= questions
         for _ in range(questions):
             self._queue.task_done()

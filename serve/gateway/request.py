@@ -12,11 +12,12 @@ import logging
 import math
 import traceback
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request as HttpRequest
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,70 +32,49 @@ KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "stream": (bool, "a boolean"),
     "temperature": ((int, float), "a number"),
     "top_p": ((int, float), "a number"),
-    "max_tokens": (int, "an integer"),
-    "max_completion_tokens": (int, "an integer"),
-    "seed": (int, "an integer"),
-    "n": (int, "an integer"),
-    "best_of": (int, "an integer"),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "seed", "n", "best_of"), (int, "an integer")
+    ),
 }
 """The types of the fields that every engine knows, also in words."""
-Request = dict[str, Any]
+TYPES = {401: "authentication_error", 403: "authentication_error", 429: "rate_limit_error"}
+"""OpenAI's `type` for a status."""
 
 
+@dataclass(eq=False)
 class Refused(Exception):
     """A request that we answer with an error of our own."""
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.param = param
-        self.code = code
-        self.headers = headers
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    headers: Mapping[str, str] | None = None
 
     def response(self, extra: Mapping[str, str] | None = None) -> Response:
-        """The one place where an error gets its shape."""
-        error = {
-            "message": self.message,
-            "type": kind(self.status),
-            "param": self.param,
-            "code": self.code,
-        }
+        """The one place where an error gets OpenAI's shape."""
+        kind = TYPES.get(
+            self.status, "server_error" if self.status >= 500 else "invalid_request_error"
+        )
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         headers = {**(self.headers or {}), **(extra or {})}
         return JSONResponse({"error": error}, status_code=self.status, headers=headers)
 
 
-def no_such_model() -> Refused:
-    """For a name that clients may not ask for."""
-    message = "The model does not exist; GET /v1/models lists the models."
-    return Refused(404, message, param="model", code="model_not_found")
+async def in_shape(request: Request, error: Exception) -> Response:
+    """Answer with an error of ours, or Starlette's (404, 405) in our shape."""
+    if not isinstance(error, Refused):
+        assert isinstance(error, HTTPException)
+        message = {
+            404: "There is no such route.",
+            405: f"{request.method} is not allowed on this route.",
+        }.get(error.status_code, "The request failed.")
+        error = Refused(error.status_code, message, headers=error.headers)
+    return error.response()
 
 
-def kind(status: int) -> str:
-    """OpenAI's `type` for a status."""
-    if status == 429:
-        return "rate_limit_error"
-    if status in (401, 403):
-        return "authentication_error"
-    return "server_error" if status >= 500 else "invalid_request_error"
-
-
-async def from_http_exception(request: HttpRequest, error: Exception) -> Response:
-    """Starlette's own errors (404, 405) in our shape."""
-    assert isinstance(error, HTTPException)
-    message = {
-        404: "There is no such route.",
-        405: f"{request.method} is not allowed on this route.",
-    }.get(error.status_code, "The request failed.")
-    return Refused(error.status_code, message, headers=error.headers).response()
+HANDLERS = {HTTPException: in_shape, Refused: in_shape}
+"""Starlette's `exception_handlers`."""
 
 
 class Unexpected:
@@ -140,9 +120,8 @@ async def read(headers: Headers, receive: Receive, *, limit: int, seconds: float
         raise Refused(415, "The body must be JSON, with the header Content-Type: application/json.")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "Content-Encoding is not supported.")
-    too_large = Refused(
-        413, f"The request is longer than {limit:,} bytes.", code="request_too_large"
-    )
+    message = f"The request is longer than {limit:,} bytes."
+    too_large = Refused(413, message, code="request_too_large")
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
@@ -150,23 +129,23 @@ async def read(headers: Headers, receive: Receive, *, limit: int, seconds: float
     try:
         async with asyncio.timeout(seconds):
             while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
+                event = await receive()
+                if event["type"] == "http.disconnect":
                     raise ClientGone
-                body += message.get("body", b"")
+                body += event.get("body", b"")
                 if len(body) > limit:
                     raise too_large
-                if not message.get("more_body", False):
+                if not event.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
         late = f"The request did not arrive within {seconds:g} seconds."
         raise Refused(408, late, headers={"connection": "close"}) from None
 
 
-def parse(body: bytes) -> Request:
+def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in a body. Raises Refused."""
     try:
-        request = json.loads(body.decode(), parse_constant=_not_finite, parse_float=_finite)
+        request = json.loads(body.decode(), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         raise Refused(400, "The request is not valid JSON.", code="invalid_json") from None
     if not isinstance(request, dict):
@@ -183,17 +162,11 @@ def parse(body: bytes) -> Request:
     return request
 
 
-def _not_finite(_: str) -> NoReturn:
-    raise Refused(
-        400, "NaN and Infinity are not JSON: numbers must be finite.", code="invalid_json"
-    )
-
-
 def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        _not_finite(text)
-    return number
+    if math.isfinite(number := float(text)):
+        return number
+    message = "NaN and Infinity are not JSON: numbers must be finite."
+    raise Refused(400, message, code="invalid_json")
 
 
 def _deeper_than(value: object, limit: int) -> bool:
@@ -207,9 +180,9 @@ def _deeper_than(value: object, limit: int) -> bool:
     return bool(level)
 
 
-def check(request: Request, *, max_n: int) -> None:
-    """The fields' types, and the bounds that protect the engine. Absent and null are fine. Raises
-    Refused, naming the field."""
+def check(request: Mapping[str, Any], *, max_n: int) -> None:
+    """Check the fields' types, and the limits that protect the engine. Absent and null are fine.
+    Raises Refused, naming the field."""
     for name, (kind, words) in KINDS.items():
         value = request.get(name)
         # For Python, True is an integer.
@@ -219,13 +192,11 @@ def check(request: Request, *, max_n: int) -> None:
     for name in ("n", "best_of"):
         value = request.get(name)
         if value is not None and not 1 <= value <= max_n:
-            raise Refused(
-                400, f"'{name}' must be from 1 to {max_n}.", param=name, code="invalid_value"
-            )
+            message = f"'{name}' must be from 1 to {max_n}."
+            raise Refused(400, message, param=name, code="invalid_value")
 
 
-def check_messages(request: Request) -> None:
-    """A chat request needs messages. Raises Refused."""
+def check_messages(request: Mapping[str, Any]) -> None:
     messages = request.get("messages")
     if messages is None:
         wrong = "'messages' is missing.", "missing_required_parameter"
@@ -240,7 +211,7 @@ def check_messages(request: Request) -> None:
     raise Refused(400, wrong[0], param="messages", code=wrong[1])
 
 
-def for_engine(request: Request, model: str) -> bytes:
-    """The engine's body: as it came, but for the model's name and what clients may not set."""
+def for_engine(request: Mapping[str, Any], model: str) -> bytes:
+    """The body as it came, but for the model's name and what clients may not set."""
     passed = {name: value for name, value in request.items() if name not in REMOVED}
     return json.dumps(passed | {"model": model}, ensure_ascii=False).encode()

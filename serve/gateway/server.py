@@ -18,7 +18,6 @@ import sys
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
@@ -37,6 +36,7 @@ LOOK_SECONDS = 1.0
 """How often connections are looked at, if no bound is shorter."""
 REFUSED = {408: Closed.HEAD_SLOW, 431: Closed.HEAD_LONG}
 BODY = frozenset({b"content-length", b"transfer-encoding"})
+HEAD_BYTES = 64 * 1024
 OTHER_FILES = 500
 """Logs, the store, runs, the engine."""
 KEEP_ALIVE_SECONDS = 20
@@ -44,39 +44,22 @@ KEEP_ALIVE_SECONDS = 20
 request meets our closing it."""
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """`most` open connections; a head of `head_bytes` at most, whole within `head_seconds`, from
-    the connection's start or the head's first byte; `stall_seconds` in which a client takes nothing
-    of what waits for it."""
-
-    most: int = 4000
-    head_bytes: int = 64 * 1024
-    head_seconds: float = 10.0
-    stall_seconds: float = 60.0
-
-
 class Phase(StrEnum):
     """What a connection is for at the moment."""
 
-    HEAD = "head"
-    """The head of a request is to come."""
-    ANSWER = "answer"
-    """A request is being read or answered; how long that may take is not ours to say."""
-    REST = "rest"
-    """Answered, but the request's body is still coming."""
-    IDLE = "idle"
-    """Kept for a next request; uvicorn closes it after 5 seconds."""
-    CLOSING = "closing"
-    """What was sent last is still on its way."""
+    HEAD = "head"  # the head of a request is to come
+    ANSWER = "answer"  # a request is read or answered; how long that may take is not ours to say
+    REST = "rest"  # answered, but the request's body is still coming
+    IDLE = "idle"  # kept for a next request; uvicorn closes it after KEEP_ALIVE_SECONDS
+    CLOSING = "closing"  # what was sent last is still on its way
 
 
-def overdue(phase: Phase, seconds: float, still: float, bounds: Bounds) -> Closed | None:
-    """Why a connection has to be closed, if so: after `seconds` in a phase, and `still` seconds in
+def overdue(phase: Phase, seconds: float, still: float, settings: GatewayConfig) -> Closed | None:
+    """Why a connection has to be closed, if so, after `seconds` in a phase, and `still` seconds in
     which its client took nothing of what it was sent."""
-    if still > bounds.stall_seconds:
+    if still > settings.stall.total_seconds():
         return Closed.STALLED
-    if seconds <= bounds.head_seconds:
+    if seconds <= settings.head_timeout.total_seconds():
         return None
     return {Phase.HEAD: Closed.HEAD_SLOW, Phase.REST: Closed.BODY_SLOW}.get(phase)
 
@@ -97,32 +80,21 @@ def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: 
     return None
 
 
-def unsent_to(connection: Connection) -> int:
-    """Bytes that its client has not taken, the system's included: that asks for more only when a
-    third of what it holds is gone, which takes a slow reader minutes."""
-    held = 0
-    with suppress(OSError):
-        handle = connection.transport.get_extra_info("socket").fileno()
-        told = fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4))
-        held = int.from_bytes(told, sys.byteorder)
-    return held + connection.transport.get_write_buffer_size()
-
-
 class Guard:
     """Looks after the connections of one server. When there are too many, the one that has waited
     longest for a request is closed: whoever holds many in silence loses his own, and a client that
     asks at once is served."""
 
-    def __init__(self, bounds: Bounds, counts: Counts) -> None:
-        self.bounds = bounds
-        self._counts = counts
+    def __init__(self, settings: GatewayConfig, counts: Counts) -> None:
+        self.settings = settings
+        self.counts = counts
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
-        self._every = min(LOOK_SECONDS, bounds.head_seconds / 4, bounds.stall_seconds / 4)
+        shortest = min(settings.head_timeout, settings.stall).total_seconds()
+        self._every = min(LOOK_SECONDS, shortest / 4)
         self._timer: asyncio.TimerHandle | None = None
 
     def protocol(self) -> type[Connection]:
-        """For uvicorn, which makes one for each connection."""
 
         class Guarded(Connection):
             guard = self
@@ -130,15 +102,13 @@ class Guard:
         return Guarded
 
     def opened(self, connection: Connection) -> None:
-        """A new one; another may have to go for it."""
         self._open.add(connection)
-        self._counts.connections(1)
+        self.counts.connections(1)
         self._timer = self._timer or connection.loop.call_later(self._every, self._look)
-        if len(self._open) > self.bounds.most and self._waiting:
+        if len(self._open) > self.settings.max_connections and self._waiting:
             next(iter(self._waiting)).drop(Closed.CROWDED)
 
     def waits(self, connection: Connection, waits: bool) -> None:
-        """Whether it has no request under way, from now on."""
         self._waiting.pop(connection, None)
         if waits:
             self._waiting[connection] = None
@@ -146,10 +116,7 @@ class Guard:
     def lost(self, connection: Connection) -> None:
         self._open.discard(connection)
         self._waiting.pop(connection, None)
-        self._counts.connections(-1)
-
-    def closed(self, why: Closed) -> None:
-        self._counts.closed(why)
+        self.counts.connections(-1)
 
     def _look(self) -> None:
         self._timer = None
@@ -159,22 +126,19 @@ class Guard:
 
 
 class Connection(HttpToolsProtocol):
-    """One client's."""
-
     guard: ClassVar[Guard]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._in_head = False
-        self._head = 0
-        """Bytes of the present head's lines so far."""
+        self._head = 0  # bytes of the present head's lines so far
+        # Bytes since the parser last made something of them: an endless line fills memory there, in
+        # a head or after a body.
         self._unread = 0
-        """Bytes since the parser last made something of them: an endless line fills memory there,
-        in a head or after a body."""
+        # What waited for the client at the last look, and when it last took some of it.
         self._unsent, self._taken = 0, self.loop.time()
-        """What waited for the client at the last look, and when it last took some of it."""
-        self._found: Refused | None = None
-        """What is wrong with the present request, beyond what the parser says."""
+        # What is wrong with the present request, beyond what the parser says.
+        self._wrong: Refused | None = None
         self._enter(Phase.HEAD)
         self.guard.opened(self)
 
@@ -192,9 +156,9 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # not done, and that was its last request: see on_headers_complete
         except httptools.HttpParserError:
-            self._refuse(self._found or Refused(400, "This is not a valid HTTP/1.1 request."))
+            self._refuse(self._wrong or Refused(400, "This is not a valid HTTP/1.1 request."))
             return
-        if self._unread > self.guard.bounds.head_bytes:
+        if self._unread > HEAD_BYTES:
             self._refuse(self._too_long())
 
     def on_message_begin(self) -> None:
@@ -237,22 +201,26 @@ class Connection(HttpToolsProtocol):
             self._enter(Phase.REST if self.cycle.more_body else Phase.IDLE)
 
     def look(self) -> None:
-        """Close what is overdue."""
-        now, closing, unsent = self.loop.time(), self.transport.is_closing(), unsent_to(self)
+        now, closing = self.loop.time(), self.transport.is_closing()
+        # Bytes that the client has not taken, the system's included: that asks for more only when a
+        # third of what it holds is gone, which takes a slow reader minutes.
+        unsent = self.transport.get_write_buffer_size()
+        with suppress(OSError):
+            handle = self.transport.get_extra_info("socket").fileno()
+            unsent += int.from_bytes(fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         if not (self.flow.write_paused or closing) or not unsent or unsent < self._unsent:
             self._taken = now
         self._unsent = unsent
         phase = Phase.CLOSING if closing else self._phase
-        why = overdue(phase, now - self._since, now - self._taken, self.guard.bounds)
+        why = overdue(phase, now - self._since, now - self._taken, self.guard.settings)
         if why is Closed.HEAD_SLOW and self._in_head:
             self._refuse(Refused(408, "The request did not arrive in time."))
         elif why is not None:
             self.drop(why)
 
     def drop(self, why: Closed) -> None:
-        """Close it, whatever is under way."""
         self.guard.waits(self, False)
-        self.guard.closed(why)
+        self.guard.counts.closed(why)
         self.transport.abort()
 
     def _enter(self, phase: Phase) -> None:
@@ -262,15 +230,15 @@ class Connection(HttpToolsProtocol):
     def _grow(self, more: int) -> None:
         self._head += more + len(b": \r\n")
         self._unread = 0
-        if self._head > self.guard.bounds.head_bytes:
+        if self._head > HEAD_BYTES:
             self._stop(self._too_long())
 
     def _too_long(self) -> Refused:
-        return Refused(431, f"The head is longer than {self.guard.bounds.head_bytes:,} bytes.")
+        return Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
 
     def _stop(self, refusal: Refused) -> None:
         """For the parser's callbacks: read no further, and say why."""
-        self._found = refusal
+        self._wrong = refusal
         raise ValueError
 
     def _should_upgrade(self) -> bool:
@@ -283,7 +251,7 @@ class Connection(HttpToolsProtocol):
             self.drop(why)
             return
         self.guard.waits(self, False)
-        self.guard.closed(why)
+        self.guard.counts.closed(why)
         response = refusal.response({"connection": "close"})
         head = [b"%s: %s\r\n" % pair for pair in response.raw_headers]
         self.transport.write(b"".join([STATUS_LINE[refusal.status], *head, b"\r\n"]))
@@ -312,8 +280,7 @@ def allow_files(settings: GatewayConfig) -> None:
 
 
 def listen(host: str, port: int, otherwise: str = "--port or --host") -> socket.socket:
-    """A socket that listens there; `otherwise` are the options that choose another. Raises
-    PortInUse."""
+    """Listen there; `otherwise` are the options that choose another. Raises PortInUse."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
@@ -350,16 +317,10 @@ class Server(uvicorn.Server):
 
 
 def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
-    """Within the bounds of the configuration; its connections are counted there."""
-    bounds = Bounds(
-        most=config.gateway.max_connections,
-        head_seconds=config.gateway.head_timeout.total_seconds(),
-        stall_seconds=config.gateway.stall.total_seconds(),
-    )
     return Server(
         uvicorn.Config(
             app,
-            http=Guard(bounds, counts).protocol(),
+            http=Guard(config.gateway, counts).protocol(),
             ws="none",
             log_config=None,
             access_log=False,

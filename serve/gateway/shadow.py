@@ -1,7 +1,7 @@
 """The live monitor: a part of the traffic is asked again of the live version and of the one before
 it, and the live version is rolled back when its answers are measurably worse.
 
-What is drawn is shown to nobody and kept nowhere; only how the two differ is written down. Users
+What is sampled is shown to nobody and kept nowhere; only how the two differ is written down. Users
 come first: nothing is asked while anybody waits in the engine, and one thing at a time.
 """
 
@@ -41,23 +41,10 @@ class Outcome(StrEnum):
     """What became of a question that was meant to be asked again."""
 
     COMPARED = "compared"
-    ALARM = "alarm"
-    """Compared, and that was too much: the version before is wanted."""
+    ALARM = "alarm"  # compared, and that was too much: the version before is wanted
     QUEUE_FULL = "queue_full"
-    """Enough of them waited already."""
-    SWAPPED = "swapped"
-    """Another version went live, or the base model: there was nothing to compare any more."""
-    ENGINE_FAILED = "engine_failed"
-    """The engine was gone, or refused the question: it says nothing about a version."""
-
-
-@dataclass(frozen=True)
-class Last:
-    """The last question that was compared, and what was said to it."""
-
-    versions: Versions
-    question: str
-    said: Before
+    SWAPPED = "swapped"  # another version went live: there was nothing to compare any more
+    ENGINE_FAILED = "engine_failed"  # it says nothing about a version
 
 
 @dataclass(frozen=True)
@@ -80,7 +67,7 @@ class Watch:
     def __init__(self, settings: ShadowConfig, store: Store, live: Live, metrics: Metrics) -> None:
         self._store = store
         self._live = live
-        self._metrics = metrics
+        self._metrics = metrics.judging
         limit = threshold(settings.pairs_a_minute, settings.false_alarms_a_year)
         self._fresh = Detector(limit)
         self._state: tuple[Versions | None, Detector] = (None, self._fresh)
@@ -89,7 +76,7 @@ class Watch:
 
     def versions(self) -> Versions | None:
         """What is to be compared now; None while the base model is live, or something else than
-        what is wanted. When that has changed, the detector begins anew, from what was written down
+        what is wanted. When that has changed, the detector begins again, from what was written down
         since the live version has been wanted."""
         wanted = self._store.adapters.wanted()
         versions = None
@@ -103,102 +90,90 @@ class Watch:
             self._set(versions, detector)
         return versions
 
-    def note(self, versions: Versions, found: Mapping[Stream, float]) -> bool:
-        """Write down what these versions' answers to one question say, and roll back if that is too
-        much; whether it was."""
-        self._store.shadow.add(versions, {str(stream): value for stream, value in found.items()})
-        detector = self._state[1].after(found)
+    def note(self, versions: Versions, differences: Mapping[Stream, float]) -> bool:
+        """Write down how these versions' answers to one question differ, and roll back if that is
+        too much; whether it was."""
+        row = {str(stream): value for stream, value in differences.items()}
+        self._store.shadow.add(versions, row)
+        detector = self._state[1].after(differences)
         self._set(versions, detector)
-        self._alert(versions, detector)
-        alarm = detector.alarm
-        if alarm is None:
+        other = versions.other or "the base model"
+        for alert in detector.alerts:
+            if alert.stream not in self._alerts:  # once, as long as the same versions are compared
+                self._alerts.add(alert.stream)
+                log.warning("%s differs: %s", versions.live, alert.words(other))
+                self._metrics.alerts.labels(alert.stream).inc()
+                for hear in self.alerted:
+                    hear(versions.live, alert.words(other))
+        if (alarm := detector.alarm) is None:
             return False
-        reason = f"live monitor: {alarm.words(versions.other or 'the base model')}"
+        reason = f"live monitor: {alarm.words(other)}"
         done = self._store.adapters.roll_back(
             author=Author.GUARD, reason=reason, only=versions.live
         )
         if done:
             log.warning("rolling back %s: %s", versions.live, reason)
-            self._metrics.judging.alarms.labels(alarm.stream).inc()
+            self._metrics.alarms.labels(alarm.stream).inc()
         return done
 
-    def _alert(self, versions: Versions, detector: Detector) -> None:
-        """Once for each stream, as long as the same versions are compared."""
-        for alert in detector.alerts:
-            if alert.stream not in self._alerts:
-                self._alerts.add(alert.stream)
-                words = alert.words(versions.other or "the base model")
-                log.warning("%s differs: %s", versions.live, words)
-                self._metrics.judging.alerts.labels(alert.stream).inc()
-                for hear in self.alerted:
-                    hear(versions.live, words)
-
     def report(self) -> Compared | None:
-        """What is seen; None when there is nothing to watch."""
         versions, detector = self._state
         if versions is None or versions.live != self._live.current.version:
             return None
-        nearest = detector.nearest
+        nearest, other = detector.nearest, versions.other or BASE
         return Compared(
-            other=versions.other or BASE,
+            other=other,
             pairs=detector.pairs,
             nearest=nearest,
             nearness=round(detector.nearness(nearest), 3),
-            differs=[alert.words(versions.other or BASE) for alert in detector.alerts],
+            differs=[alert.words(other) for alert in detector.alerts],
         )
 
     def _set(self, versions: Versions | None, detector: Detector) -> None:
         self._state = (versions, detector)
         for stream in Stream:
-            self._metrics.judging.shadow_evidence.labels(stream).set(detector.nearness(stream))
+            self._metrics.shadow_evidence.labels(stream).set(detector.nearness(stream))
 
 
+@dataclass(eq=False)
 class Shadow:
-    """`rolled_back` is called when the store has been told of a roll-back."""
+    """Asks questions again. `rolled_back` is called when the store has been told of a roll-back."""
 
-    def __init__(
-        self,
-        config: Config,
-        watch: Watch,
-        client: EngineClient,
-        live: Live,
-        metrics: Metrics,
-        *,
-        rolled_back: Callable[[], None],
-    ) -> None:
-        self._settings = config.shadow
-        self._reader = Reader(config.vote.kind)  # by letters: the daemon imports no model
-        self._config = config
-        self._watch = watch
-        self._client = client
-        self._live = live
-        self._metrics = metrics
-        self._rolled_back = rolled_back
+    config: Config
+    watch: Watch
+    client: EngineClient
+    live: Live
+    metrics: Metrics
+    rolled_back: Callable[[], None]
+    _last: tuple[Versions, str, Before] | None = None
+    """The last question that was compared, by its hash, and what was answered to it."""
+
+    def __post_init__(self) -> None:
+        self._reader = Reader(self.config.vote.kind)  # by letters: the daemon imports no model
+        self._outcomes = self.metrics.judging.shadow
         self._queue: asyncio.Queue[Question] = asyncio.Queue(QUEUE)
-        self._last: Last | None = None
 
     def offer(self, question: Question) -> None:
-        """A question that was answered and recorded. Takes some of them; never waits."""
-        if self._live.current.version == BASE or random.random() >= self._settings.share:
+        """Take some of the questions that were answered and recorded; never waits."""
+        if self.live.current.version == BASE or random.random() >= self.config.shadow.share:
             return
         try:
             self._queue.put_nowait(question)
         except asyncio.QueueFull:
-            self._metrics.judging.shadow.labels(Outcome.QUEUE_FULL).inc()
+            self._outcomes.labels(Outcome.QUEUE_FULL).inc()
 
     async def run(self) -> None:
-        """Until cancelled."""
-        await asyncio.to_thread(self._watch.versions)
-        with Pacer(self._client.load, maximum=1, pause_waiting=1) as pacer:
+        await asyncio.to_thread(self.watch.versions)
+        with Pacer(self.client.load, maximum=1, pause_waiting=1) as pacer:
             while True:
                 outcome = await self._shadow(await self._queue.get(), pacer)
-                self._metrics.judging.shadow.labels(outcome).inc()
+                self._outcomes.labels(outcome).inc()
                 if outcome is Outcome.ALARM:
-                    self._rolled_back()
-                await asyncio.sleep(60 / self._settings.pairs_a_minute)
+                    self.rolled_back()
+                await asyncio.sleep(60 / self.config.shadow.pairs_a_minute)
 
     async def _shadow(self, question: Question, pacer: Pacer) -> Outcome:
-        versions = await asyncio.to_thread(self._watch.versions)
+        versions = await asyncio.to_thread(self.watch.versions)
         if versions is None:
             return Outcome.SWAPPED
         # By a thread that the daemon's end does not wait for: it may wait for the engine long.
@@ -207,35 +182,35 @@ class Shadow:
             found = await asyncio.wrap_future(asking)
         except EngineError:
             return Outcome.ENGINE_FAILED
-        return await asyncio.to_thread(self._note, versions, found)
 
-    def _note(self, versions: Versions, found: dict[Stream, float]) -> Outcome:
-        if self._watch.versions() != versions:
-            return Outcome.SWAPPED
-        return Outcome.ALARM if self._watch.note(versions, found) else Outcome.COMPARED
+        def note() -> Outcome:
+            if self.watch.versions() != versions:
+                return Outcome.SWAPPED
+            return Outcome.ALARM if self.watch.note(versions, found) else Outcome.COMPARED
+
+        return await asyncio.to_thread(note)
 
     def _compare(self, question: Question, versions: Versions, pacer: Pacer) -> dict[Stream, float]:
         """Ask both, in any order. Raises EngineError."""
-        names = [versions.live, versions.other or self._live.base.model]
-        vote = with_length(self._config, self._client).vote
+        names = [versions.live, versions.other or self.live.base.model]
+        vote = with_length(self.config, self.client).vote
         sampling = to_learn_from(question, vote)
-        drawn = {
+        samples = {
             name: self._ask(question, name, sampling, pacer) for name in random.sample(names, 2)
         }
-        live, other = (drawn[name] for name in names)
+        live, other = (samples[name] for name in names)
         if live is None or other is None:
             return failures(live=live is None, other=other is None)
-        ours, others = _sides(self._reader, question, live, other)
-        before = self._answered_before(question, versions)
-        self._last = Last(versions, question.hash, Before(ours.answers, others.answers))
-        return differences(ours, others, before)
-
-    def _answered_before(self, question: Question, versions: Versions) -> Before | None:
-        """What was said to the question before, if it was another one."""
-        last = self._last
-        if last is None or last.versions != versions or last.question == question.hash:
-            return None
-        return last.said
+        # Both read together: only then do equal strings mean equal answers.
+        both = replace(live, samples=live.samples + other.samples)
+        answers, count = read_answers(self._reader, question.text, both).answers, len(live.samples)
+        before = None  # what was answered to the question before, if it was another one
+        if self._last and self._last[0] == versions and self._last[1] != question.hash:
+            before = self._last[2]
+        self._last = versions, question.hash, Before(answers[:count], answers[count:])
+        return differences(
+            Side(answers[:count], _length(live)), Side(answers[count:], _length(other)), before
+        )
 
     def _ask(
         self, question: Question, model: str, sampling: Sampling, pacer: Pacer
@@ -243,10 +218,10 @@ class Shadow:
         """None when the engine fails at it. Raises EngineError when that is not the version's."""
         try:
             with pacer.slot():
-                return self._client.sample(
+                return self.client.sample(
                     question,
                     model=model,
-                    n=self._settings.samples,
+                    n=self.config.shadow.samples,
                     sampling=sampling,
                     priority=PRIORITY,
                 )
@@ -254,15 +229,6 @@ class Shadow:
             if refused.status < 500:
                 raise
             return None
-
-
-def _sides(
-    reader: Reader, question: Question, live: SampleSet, other: SampleSet
-) -> tuple[Side, Side]:
-    """Both read together: only then do equal strings mean equal answers."""
-    both = replace(live, samples=live.samples + other.samples)
-    answers, count = read_answers(reader, question.text, both).answers, len(live.samples)
-    return Side(answers[:count], _length(live)), Side(answers[count:], _length(other))
 
 
 def _length(drawn: SampleSet) -> float:

@@ -1,38 +1,58 @@
 """The admin address: the routes for `ttrl` on the same machine, with the token from the state
-directory, metrics for whoever reaches it, and the operator's page."""
+directory, metrics for whoever reaches it, and the operator's page, which is server-rendered and
+whole without JavaScript."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import json
+import re
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
 
+from jobs.probes import confirm
 from serve.daemon.core import Core
 from serve.daemon.housekeeping import Pruning
-from serve.daemon.schedule import Clock
-from serve.gateway.request import Refused, Unexpected, from_http_exception
+from serve.daemon.schedule import PAUSED, Clock
+from serve.gateway.live import BASE
+from serve.gateway.request import HANDLERS, Refused, Unexpected
 from serve.gateway.shadow import Watch
-from serve.views import report
+from serve.views import UNEASY, WORDS, judged, report, shown, sides, tally
+from serve.web import html
+from ttrl.adapters.versions import AdapterDamaged, verify
 from ttrl.config.loading import ConfigError
-from ttrl.store import StoreDamaged
+from ttrl.questions.question import Question, message_text
+from ttrl.store import StoreDamaged, StoreError
+from ttrl.store.adapters import AdapterGone, Author
 from ttrl.store.database import OUTAGE, cause
+from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunBusy, Trigger
 
+COOKIE = "ttrl-session"
+SESSION_SECONDS = 12 * 3600.0
+MAX_FORM = 64 * 1024
+RUNS, QUESTIONS, ANSWERS = 10, 50, 8
+"""How many of each are shown."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def app(routes: Sequence[BaseRoute], hosts: Sequence[str]) -> Starlette:
+def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
     """What answers at the admin address; `hosts` are the names under which it may be asked for, so
     that no other site's name can be made to point here."""
     return Starlette(
@@ -41,92 +61,369 @@ def app(routes: Sequence[BaseRoute], hosts: Sequence[str]) -> Starlette:
             Middleware(Unexpected),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
-        exception_handlers={HTTPException: from_http_exception},
+        exception_handlers=HANDLERS,
     )
 
 
-class Admin:
-    """What `ttrl` asks of a running daemon."""
+def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[Route]:
+    """What `ttrl` asks of a running daemon: each for who has the token."""
 
-    def __init__(
-        self, core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str
-    ) -> None:
-        self._core = core
-        self._clock = clock
-        self._watch = watch
-        self._pruning = pruning
-        self._token = token
+    async def status(_: Request) -> Response:
+        stored = await asyncio.to_thread(report, core.store, core.config)
+        next_run, shadow = await asyncio.to_thread(clock.next_run), watch.report()
+        running = {
+            "next_run": next_run,
+            "engine_up": core.engine.up,
+            "engine_url": core.engine.url,
+            "schedule": clock.decision,
+            "answering": core.live.current.version,
+            "shadow": shadow and asdict(shadow),
+            "store_damage": core.damage,
+        }
+        return JSONResponse(stored | running)
 
-    def routes(self) -> list[BaseRoute]:
-        """Each for who has the token."""
-        return [
-            Route("/admin/status", self._for_us(self._status)),
-            Route("/admin/config", self._for_us(self._settings)),
-            Route("/admin/runs", self._for_us(self._start_run), methods=["POST"]),
-            Route("/admin/runs/stop", self._for_us(self._stop_run), methods=["POST"]),
-            Route("/admin/reconcile", self._for_us(self._reconcile), methods=["POST"]),
-            Route("/admin/prune", self._for_us(self._prune), methods=["POST"]),
-        ]
+    async def settings(_: Request) -> Response:
+        return Response(core.config.model_dump_json(), media_type="application/json")
 
-    def _for_us(self, handler: Handler) -> Handler:
-        async def checked(request: Request) -> Response:
+    async def start_run(request: Request) -> Response:
+        try:
+            body = json.loads(await request.body() or b"{}")
+        except ValueError:
+            body = None
+        try:
+            if not isinstance(body, dict):
+                raise ConfigError("the request's body must be a JSON object")
+            run = await core.runs.start(Trigger.OPERATOR, body)
+        except RunBusy as error:
+            raise Refused(409, str(error), code="run_under_way") from None
+        except StoreDamaged as error:
+            raise Refused(503, str(error), code="store_damaged") from None
+        except ConfigError as error:
+            raise Refused(400, str(error), code="bad_setting") from None
+        return JSONResponse({"run": run.id})
+
+    async def stop_run(_: Request) -> Response:
+        return JSONResponse({"stopped": await core.runs.stop()})
+
+    async def reconcile(_: Request) -> Response:
+        core.reconciler.wake()
+        return JSONResponse({"answering": core.live.current.version})
+
+    async def prune(_: Request) -> Response:
+        return JSONResponse({"removed": await pruning.remove_files()})
+
+    def checked(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), self._token.encode()):
-                return Refused(401, "The admin token is required.", code="unauthorized").response()
+            if not hmac.compare_digest(given.encode(), token.encode()):
+                raise Refused(401, "The admin token is required.", code="unauthorized")
             try:
                 return await handler(request)
             except OUTAGE as error:
-                said = f"cannot use the store now: {cause(error)}"
-                return Refused(503, said, code="store_unavailable").response()
+                message = f"cannot use the store now: {cause(error)}"
+                raise Refused(503, message, code="store_unavailable") from None
+
+        return answer
+
+    return [
+        Route("/admin/status", checked(status)),
+        Route("/admin/config", checked(settings)),
+        Route("/admin/runs", checked(start_run), methods=["POST"]),
+        Route("/admin/runs/stop", checked(stop_run), methods=["POST"]),
+        Route("/admin/reconcile", checked(reconcile), methods=["POST"]),
+        Route("/admin/prune", checked(prune), methods=["POST"]),
+    ]
+
+
+class Door:
+    """Who may see the page and push its buttons: whoever has the admin key. Nothing is stored: all
+    follows from the key, and is worth nothing under another one."""
+
+    def __init__(self, key: str) -> None:
+        self._key = hashlib.sha256(key.encode()).digest()
+
+    def opens(self, given: str) -> bool:
+        return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._key)
+
+    def session(self, now: float) -> str:
+        """What the browser keeps: until when it is let in (Unix seconds), and that we say so."""
+        until = str(int(now + SESSION_SECONDS))
+        return f"{until}.{self._sign('session', until)}"
+
+    def admits(self, session: str, now: float) -> bool:
+        """Whether the browser brought a session of ours that still holds."""
+        until, _, signature = session.partition(".")
+        ours = hmac.compare_digest(signature.encode(), self._sign("session", until).encode())
+        return ours and until.isdigit() and now < int(until)
+
+    def token(self, session: str) -> str:
+        """What each form of this session brings back: other sites cannot know it."""
+        return self._sign("form", session)
+
+    def takes(self, session: str, token: str) -> bool:
+        return hmac.compare_digest(token.encode(), self.token(session).encode())
+
+    def _sign(self, what: str, text: str) -> str:
+        return hmac.new(self._key, f"{what} {text}".encode(), "sha256").hexdigest()
+
+
+class _Row(IntegerConvertor):
+    """The id of a row, in a path: as many digits as Python and every database can read."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("row", _Row())
+
+
+def _row_id(text: str) -> int | None:
+    return int(text) if re.fullmatch(_Row.regex, text) else None
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """A form's fields; nothing where there is none, or more than a form of ours can be."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_FORM:
+            return {}
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
+    except ValueError:  # more of them
+        return {}
+    return {name: values[-1] for name, values in fields.items()}
+
+
+class Refusal(Exception):
+    """A button that cannot be pushed now; says why."""
+
+
+class Page:
+    def __init__(self, core: Core, clock: Clock, watch: Watch, key: str) -> None:
+        self._core, self._clock, self._watch = core, clock, watch
+        self._store = core.store
+        self._door = Door(key)
+
+    def routes(self) -> list[Route]:
+        seen = {
+            "/": self._home,
+            "/questions": self._questions,
+            "/questions/{id:row}": self._question,
+            "/runs/{id:row}": self._run,
+            "/label": self._label,
+        }
+        pushed = {
+            "/adapt": self._adapt,
+            "/stop": self._stop,
+            "/pause": self._pause,
+            "/resume": self._pause,
+            "/rollback": self._roll_back,
+            "/promote": self._promote,
+            "/label/{id:row}": self._judge,
+        }
+        routes = [Route("/login", self._login, methods=["GET", "POST"])]
+        routes += [Route(path, self._seen(handler)) for path, handler in seen.items()]
+        for path, handler in pushed.items():
+            routes.append(Route(path, self._pushed(handler), methods=["POST"]))
+        return routes
+
+    def _seen(self, handler: Handler) -> Handler:
+        """Only for who is let in; if it cannot be answered, a sentence: also while the store is
+        away."""
+
+        async def checked(request: Request) -> Response:
+            if not self._door.admits(request.cookies.get(COOKIE, ""), time.time()):
+                return RedirectResponse("/login", 303)
+            try:
+                return await handler(request)
+            except KeyError as error:
+                status, message = 404, str(error.args[0])
+            except (
+                Refusal, RunBusy, ConfigError, AdapterDamaged, AdapterGone, StoreDamaged,
+            ) as error:  # fmt: skip
+                status, message = 409, str(error)
+            except (DBAPIError, StoreError):
+                live = self._core.live.current.version
+                status = 503
+                message = f"The store cannot be used now. Users are still served by {live}."
+            return self._show(request, "message.html", status, message=message)
 
         return checked
 
-    async def _status(self, _: Request) -> Response:
-        core, shadow = self._core, self._watch.report()
-        stored = await asyncio.to_thread(report, core.store, core.config)
-        return JSONResponse(
-            {
-                **stored,
-                "next_run": await asyncio.to_thread(self._clock.next_run),
-                "engine_up": core.engine.up,
-                "engine_url": core.engine.url,
-                "schedule": self._clock.said,
-                "answering": core.live.current.version,
-                "shadow": shadow and asdict(shadow),
-                "store_damage": core.damage,
-            }
+    def _pushed(self, handler: Callable[[Request, dict[str, str]], Awaitable[str]]) -> Handler:
+        """Only from our own forms; then back to a page."""
+
+        async def push(request: Request) -> Response:
+            form = await _fields(request)
+            if self._door.takes(request.cookies[COOKIE], form.get("token", "")):
+                return RedirectResponse(await handler(request, form), 303)
+            message = "The form has expired; go back and reload the page."
+            return self._show(request, "message.html", 403, message=message)
+
+        return self._seen(push)
+
+    def _show(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """A page that browsers let do nothing but what we wrote: only styles and scripts with the
+        nonce are used."""
+        nonce = secrets.token_urlsafe(16)
+        token = self._door.token(request.cookies.get(COOKIE, ""))
+        page = html.templates().get_template(template)
+        text = page.render(nonce=nonce, token=token, now=time.time(), **values)
+        headers = {
+            "content-security-policy": (
+                f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            ),
+            "cache-control": "no-store",
+            "referrer-policy": "same-origin",
+            "x-content-type-options": "nosniff",
+        }
+        return HTMLResponse(text, status, headers)
+
+    async def _login(self, request: Request) -> Response:
+        given = request.query_params.get("key") or (await _fields(request)).get("key", "")
+        if not self._door.opens(given):
+            status = 401 if given else 200
+            return self._show(request, "login.html", status, wrong=bool(given))
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(
+            COOKIE,
+            self._door.session(time.time()),
+            max_age=int(SESSION_SECONDS),
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
         )
+        return answer
 
-    async def _settings(self, _: Request) -> Response:
-        return Response(self._core.config.model_dump_json(), media_type="application/json")
+    async def _home(self, request: Request) -> Response:
+        def read() -> dict[str, Any]:
+            guard = self._watch.report()
+            store, config = self._store, self._core.config
+            facts = html.facts(
+                store,
+                engine_up=self._core.engine.up,
+                answering=self._core.live.current.version,
+                uneasy=guard.nearest if guard and guard.nearness >= UNEASY else None,
+                damage=self._core.damage,
+            )
+            mood, sentence = html.sentence(facts)
+            return {
+                "facts": facts,
+                "mood": mood,
+                "sentence": sentence,
+                "progress": html.progress(facts),
+                "next_run": self._clock.next_run(),
+                "schedule": self._clock.decision,
+                "versions": html.versions(store),
+                "runs": store.runs.newest(RUNS),
+                "questions": store.questions.counts(),
+                "guard": guard,
+                "evaluated": str(store.questions.usage(config.gate.min_probes)),
+                "served_name": config.served_name,
+            }
 
-    async def _start_run(self, request: Request) -> Response:
-        try:
-            run = await self._core.runs.start(Trigger.OPERATOR, await _body(request))
-        except RunBusy as error:
-            return Refused(409, str(error), code="run_under_way").response()
-        except StoreDamaged as error:
-            return Refused(503, str(error), code="store_damaged").response()
-        except ConfigError as error:
-            return Refused(400, str(error), code="bad_setting").response()
-        return JSONResponse({"run": run.id})
+        return self._show(request, "home.html", **await asyncio.to_thread(read))
 
-    async def _stop_run(self, _: Request) -> Response:
-        return JSONResponse({"stopped": await self._core.runs.stop()})
+    async def _run(self, request: Request) -> Response:
+        values = await asyncio.to_thread(html.run_values, self._store, request.path_params["id"])
+        return self._show(request, "report.html", **values)
 
-    async def _reconcile(self, _: Request) -> Response:
+    async def _questions(self, request: Request) -> Response:
+        kind = request.query_params.get("state") or None
+        before = _row_id(request.query_params.get("before", ""))
+        rows = await asyncio.to_thread(
+            self._store.questions.page, QUESTIONS, before=before, kind=kind
+        )
+        states = [*QuestionState, "probe"]
+        more = rows[-1].id if len(rows) == QUESTIONS else None
+        return self._show(request, "questions.html", rows=rows, kind=kind, states=states, more=more)
+
+    async def _question(self, request: Request) -> Response:
+        def read() -> dict[str, Any]:
+            question = self._store.questions.get(request.path_params["id"])
+            votes = self._store.votes.newest(question.id)
+            return {
+                "question": question,
+                "turns": _turns(question.question),
+                "votes": [{**vote, "rows": tally(vote, ANSWERS)} for vote in votes],
+                "samples": self._store.votes.samples(votes[0]["id"]) if votes else [],
+            }
+
+        return self._show(request, "question.html", **await asyncio.to_thread(read))
+
+    async def _label(self, request: Request) -> Response:
+        waiting = await asyncio.to_thread(self._store.comparisons.waiting)
+        pair = None
+        if waiting:  # nothing that would tell which side is which
+            (_, a), (_, b) = sides(waiting[0])
+            pair = {
+                "id": waiting[0].id,
+                "turns": _turns(waiting[0].question),
+                "a": shown(a),
+                "b": shown(b),
+                "same": a.text == b.text,
+            }
+        last = _row_id(request.query_params.get("last", ""))
+        count = len(waiting)
+        return self._show(request, "label.html", pair=pair, count=count, words=WORDS, last=last)
+
+    async def _adapt(self, _request: Request, _form: dict[str, str]) -> str:
+        run = await self._core.runs.start(Trigger.OPERATOR, {})
+        return f"/runs/{run.id}"
+
+    async def _stop(self, _request: Request, _form: dict[str, str]) -> str:
+        await self._core.runs.stop()
+        return "/"
+
+    async def _pause(self, request: Request, _form: dict[str, str]) -> str:
+        since = str(time.time()) if request.url.path == "/pause" else None
+        await asyncio.to_thread(self._store.set_fact, PAUSED, since)
+        return "/"
+
+    async def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
+        """Only what the operator saw: another version may have gone live since."""
+        only, reason = form.get("version", ""), "rolled back on the page"
+        back = partial(self._store.adapters.roll_back, author=Author.OPERATOR)
+        if not await asyncio.to_thread(back, reason=reason, only=only):
+            raise Refusal("Another version has become live; reload the page.")
         self._core.reconciler.wake()
-        return JSONResponse({"answering": self._core.live.current.version})
+        return "/"
 
-    async def _prune(self, _: Request) -> Response:
-        return JSONResponse({"removed": await self._pruning.remove_files()})
+    async def _promote(self, _request: Request, form: dict[str, str]) -> str:
+        name = form.get("version", "")
+
+        def promote() -> None:
+            chosen = None if name == BASE else self._store.adapters.get(name).name
+            if chosen is not None:
+                verify(self._core.config.state_dir / "adapters" / chosen)
+            if chosen != self._store.adapters.wanted().adapter:
+                reason = "promoted on the page"
+                self._store.adapters.want(chosen, author=Author.OPERATOR, reason=reason)
+
+        await asyncio.to_thread(promote)
+        self._core.reconciler.wake()
+        return "/"
+
+    async def _judge(self, request: Request, form: dict[str, str]) -> str:
+        """Versions that judgements prove better are wanted once no pair of theirs waits, since to
+        do so at once would tell which side was which."""
+        word, pair_id = form.get("word", ""), request.path_params["id"]
+        answer = form.get("answer", "").strip()
+        if (word not in WORDS and word != "undo") or (answer and word != "neither"):
+            raise Refusal("Unknown judgement.")
+
+        def judge() -> None:
+            stored = self._store.comparisons.get(pair_id)
+            found = None if word == "undo" else judged(stored, word)
+            self._store.comparisons.judge(stored, found, answer)
+            if not self._store.comparisons.waiting():
+                confirm(self._store, self._core.config.gate)
+
+        await asyncio.to_thread(judge)
+        self._core.reconciler.wake()
+        return "/label" if word == "undo" else f"/label?last={pair_id}"
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise ConfigError("the request's body must be a JSON object")
-    return body
+def _turns(question: Question) -> list[tuple[str, str]]:
+    return [(each["role"], message_text(each)) for each in question.body["messages"]]

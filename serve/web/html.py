@@ -1,20 +1,37 @@
-"""Pages as HTML: the templates, small plots as SVG in the page's own colours, and the page about
-one run, which `ttrl runs report` writes as well."""
+"""What the pages show: the templates and their plots; the page about one run, which `ttrl runs
+report` writes as well; and the first view: how it is in one sentence (is it serving, is it
+learning, is it better, what was odd), and every version with how good it is."""
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from serve.views import verdicts
+from serve.daemon.schedule import PAUSED
+from serve.gateway.live import BASE
+from serve.views import (
+    Numbers,
+    beside_base,
+    branches,
+    compared,
+    interval,
+    on_probes,
+    quality,
+    verdicts,
+    withheld,
+)
 from ttrl.config.section import utc
 from ttrl.store import Store
-from ttrl.store.runs import Observation
+from ttrl.store.adapters import AdapterRow, AdapterState, Author, RollBack
+from ttrl.store.measurements import Kind
+from ttrl.store.runs import Run, RunState
 
 WIDTH, HEIGHT, MARGIN = 320, 120, 8
 CURVES = {
@@ -30,105 +47,231 @@ CURVES = {
     "grad_norm": "gradient norm",
 }
 """Numbers of a step that are drawn, where they were seen."""
+RECENT_SECONDS = 7 * 86400.0
+"""So long a roll-back is worth a word."""
+REASON_CHARS = 160
 
 
 @cache
 def templates() -> Environment:
-    """Where every page is made."""
-    found = Environment(
+    environment = Environment(
         loader=PackageLoader("serve"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["time"] = lambda at: "-" if at is None else utc(at)
-    found.filters["percent"] = lambda share: "-" if share is None else f"{share:.0%}"
-    found.globals["plots"] = {"WIDTH": WIDTH, "HEIGHT": HEIGHT}
-    return found
+    environment.filters |= {
+        "time": lambda at: "-" if at is None else utc(at),
+        "percent": lambda share: "-" if share is None else f"{share:.0%}",
+        "interval": interval,
+        "path": path,
+        "place": place,
+    }
+    environment.globals["plots"] = {"WIDTH": WIDTH, "HEIGHT": HEIGHT}
+    return environment
 
 
-@dataclass(frozen=True)
-class Line:
-    """A curve, as a path in a box of WIDTH by HEIGHT, with the ends of its scales and of itself."""
-
-    name: str
-    path: str
-    first: float
-    last: float
-    low: float
-    high: float
-    begins: float
-    ends: float
-
-
-def line(name: str, points: Sequence[tuple[float, float]]) -> Line:
-    """The curve through at least one point, filling the box."""
+def path(points: Sequence[tuple[float, float]]) -> str:
+    """The curve through at least one point, filling a box of WIDTH by HEIGHT, as SVG has it."""
     xs, ys = zip(*points, strict=True)
-    low, high = min(ys), max(ys)
     places = (
-        f"{_place(x, min(xs), max(xs), WIDTH):.1f},{HEIGHT - _place(y, low, high, HEIGHT):.1f}"
+        f"{place(x, min(xs), max(xs)):.1f},{HEIGHT - place(y, min(ys), max(ys), HEIGHT):.1f}"
         for x, y in points
     )
-    return Line(name, "M" + " L".join(places), xs[0], xs[-1], low, high, ys[0], ys[-1])
+    return "M" + " L".join(places)
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A value and its bounds on a scale: places from 0 to WIDTH."""
-
-    low: float
-    middle: float
-    high: float
-
-
-def bar(low: float, middle: float, high: float, *, floor: float = 0.0) -> Bar:
-    """Where a value and its bounds are on the scale from `floor` to 1."""
-    return Bar(*(_place(value, floor, 1, WIDTH) for value in (low, middle, high)))
-
-
-def _place(value: float, low: float, high: float, size: float) -> float:
+def place(value: float, low: float = 0.0, high: float = 1.0, size: float = WIDTH) -> float:
     """Where a value is between two others, on a scale with margins; in the middle of no range."""
     share = (value - low) / (high - low) if high > low else 0.5
     return MARGIN + share * (size - 2 * MARGIN)
 
 
-def run_page(store: Store, run_id: int, *, nonce: str = "", **behind: str) -> str:
-    """What one run did, what the gate saw, and what changed for the worse: a page complete in
-    itself. `nonce` is what its style sheet carries where others are not allowed, `behind` what
-    pages behind the operator's door need. Raises KeyError when there is no such run."""
+def run_values(store: Store, run_id: int) -> dict[str, Any]:
+    """What one run did, what the gate saw, and what changed for the worse, for report.html. Raises
+    KeyError when there is no such run."""
     run = store.runs.get(run_id)
-    steps = [seen for seen in store.runs.observed(run_id=run_id) if seen.kind == "step"]
-    return (
-        templates()
-        .get_template("report.html")
-        .render(
-            nonce=nonce,
-            now=time.time(),
-            **behind,
-            run=run,
-            curves=list(_curves(steps)),
-            verdicts=list(map(_verdict, verdicts(store, run_id))),
-        )
+    steps = [seen.numbers for seen in store.runs.observed(run_id=run_id) if seen.kind == "step"]
+    curves = {
+        name: [(step["step"], step[key]) for step in steps if step.get(key) is not None]
+        for key, name in CURVES.items()
+    }
+    return {
+        "run": run,
+        "curves": {name: points for name, points in curves.items() if points},
+        "verdicts": [{**row, **row["evidence"]} for row in verdicts(store, run_id)],
+    }
+
+
+def run_page(store: Store, run_id: int) -> str:
+    """The page about a run, complete in itself. Raises KeyError when there is no such run."""
+    template = templates().get_template("report.html")
+    return template.render(nonce="", now=time.time(), **run_values(store, run_id))
+
+
+class Mood(StrEnum):
+    """How the sentence is meant."""
+
+    GOOD = "good"
+    BUSY = "busy"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the sentence rests on; `taken_back` is the newest roll-back while it is recent, `live`
+    and `base` how good the live version and the base model are (ttrl.evaluation.estimates)."""
+
+    engine_up: bool
+    answering: str
+    wanted: str
+    paused: bool
+    run: Run | None
+    last: Run | None
+    waiting: int
+    uneasy: str | None
+    damage: str | None = None
+    taken_back: RollBack | None = None
+    newest: AdapterRow | None = None
+    live: Numbers | None = None
+    base: Numbers | None = None
+
+
+def facts(
+    store: Store, *, engine_up: bool, answering: str, uneasy: str | None, damage: str | None
+) -> Facts:
+    """What can be said now. The last run is the newest that has ended, unless what it held was
+    decided on since."""
+    back, known = next(iter(store.adapters.roll_backs()), None), quality(store)
+    last = next((run for run in store.runs.newest(2) if run.state.ended), None)
+    if last and last.state is RunState.HELD and last.adapter:
+        made = store.adapters.find(last.adapter)
+        last = last if made and made.state is AdapterState.HELD else None
+    return Facts(
+        engine_up=engine_up,
+        answering=answering,
+        wanted=store.adapters.wanted().adapter or BASE,
+        paused=store.fact(PAUSED) is not None,
+        run=store.runs.active(),
+        last=last,
+        waiting=len(store.comparisons.waiting()),
+        uneasy=uneasy,
+        damage=damage,
+        taken_back=back if back and time.time() - back.at < RECENT_SECONDS else None,
+        newest=next(iter(store.adapters.all()), None),
+        live=known["live"],
+        base=known["base"],
     )
 
 
-def _curves(steps: Sequence[Observation]) -> Iterator[Line]:
-    for key, name in CURVES.items():
-        known = [s.numbers for s in steps if s.numbers.get(key) is not None]
-        if seen := [(numbers["step"], numbers[key]) for numbers in known]:
-            yield line(name, seen)
+def sentence(facts: Facts) -> tuple[Mood, str]:
+    """How it is: what keeps users from their answers alone, else all that is worth a word, the most
+    pressing first."""
+    if not facts.engine_up:
+        return Mood.BAD, "The engine is down: users get no answers."
+    if facts.damage:
+        return Mood.BAD, f"The base model is live, and training is off: {facts.damage}."
+    if facts.answering != facts.wanted:
+        return Mood.BAD, f"Users get {_named(facts.answering)} instead of {_named(facts.wanted)}."
+    odd, usual, run = [], [], facts.run
+    if facts.uneasy:
+        odd.append(f"the live monitor is near an alarm ({facts.uneasy})")
+    if facts.answering != BASE and beside_base(facts.live, facts.base) == -1:
+        odd.append("on the labelled probes it is worse than the base model")
+    if back := facts.taken_back:
+        odd.append(f"{back.version} was rolled back {by(back)}")
+    if facts.last is not None and facts.last.state in ENDED:
+        why = f": {_short(facts.last.reason)}" if facts.last.reason else ""
+        odd.append(f"the last run, {facts.last.id}, {ENDED[facts.last.state]}{why}")
+    if run is not None:
+        usual.append(f"run {run.id} is {DOING[run.state]}")
+    if facts.waiting:
+        pairs = "1 pair waits" if facts.waiting == 1 else f"{facts.waiting} pairs wait"
+        usual.append(f"{pairs} for a label")
+    if facts.paused:
+        usual.append("training is paused")
+    clauses = [*odd, *usual] or ["no problems"]
+    mood = Mood.BUSY if odd or run else Mood.GOOD
+    return mood, f"Serving {_named(facts.answering)}; {'; '.join(clauses)}."
 
 
-def _verdict(row: Mapping[str, Any]) -> dict[str, Any]:
-    evidence = row["evidence"]
-    checks = [
-        {
-            **check,
-            "bar": None
-            if (seen := check["compared"]) is None
-            else bar(seen["low"], seen["after"] - seen["before"], seen["high"], floor=-1.0),
+DOING = {
+    RunState.QUEUED: "starting",
+    RunState.SELECTING: "selecting questions",
+    RunState.UPDATING: "training",
+    RunState.JUDGING: "evaluating its candidate",
+    RunState.PUBLISHING: "publishing its version",
+}
+ENDED = {
+    RunState.REJECTED: "was rejected",
+    RunState.NOTHING: "had nothing to train on",
+    RunState.HELD: "is held for the operator",
+    RunState.FAILED: "failed",
+    RunState.ABORTED: "was stopped",
+}
+BY: Mapping[str, str] = {Author.OPERATOR: "the operator", Author.GUARD: "the live monitor"}
+
+
+def progress(facts: Facts) -> str:
+    """Whether the live version is better than the base model, and when something was learned."""
+    learned = "There are no versions yet."
+    if newest := facts.newest:
+        learned = f"The newest version, {newest.name}, was created {utc(newest.created)}."
+    if facts.answering != BASE:
+        return f"{compared(facts.live, facts.base)} {learned}"
+    right = on_probes(facts.base) if facts.base else None
+    if right is None:
+        return learned
+    return f"The base model's accuracy on the labelled probes is {right}. {learned}"
+
+
+def by(back: RollBack) -> str:
+    """Who took it back, when and why."""
+    who = BY.get(back.author, back.author)
+    return f"by {who}, {utc(back.at)}: {_short(back.reason)}"
+
+
+def _named(version: str) -> str:
+    return "the base model" if version == BASE else version
+
+
+def _short(reason: str) -> str:
+    return textwrap.shorten(reason, REASON_CHARS, placeholder=" ...")
+
+
+def versions(store: Store) -> list[dict[str, Any]]:
+    """The base model and all that came of it, depth first, so that the tree can be drawn line by
+    line. `right` is its accuracy on the labelled probes, without an interval where it was measured
+    long ago, and `estimate` for the traffic; `withheld` is why there is none."""
+    adapters = store.adapters
+    why = {row.name: row.reason or "" for row in adapters.all()}
+    why |= {back.version: by(back) for back in adapters.roll_backs()}
+    every = list(branches(store))
+    names = {branch.name for branch in every}
+
+    def row(name: str | None, **shown: Any) -> dict[str, Any]:
+        newest = store.measurements.newest(Kind.QUALITY, name)
+        numbers: Numbers = newest.numbers if newest else {}
+        right, estimate = numbers.get("right"), numbers.get("estimate")
+        if not right and numbers.get("pass_at_1") is not None:
+            right = {"value": numbers["pass_at_1"], "labels": numbers["labelled"]}
+        return {
+            "name": name or BASE,
+            "right": right,
+            "estimate": estimate,
+            "withheld": withheld(numbers) if numbers and not estimate else "",
+            "agreement": numbers.get("agreement"),
+            **shown,
         }
-        for check in evidence["checks"]
-    ]
-    return {**row, **evidence, "checks": checks}
+
+    def below(parent: str | None) -> Iterator[dict[str, Any]]:
+        for branch in every:
+            if (branch.parent if branch.parent in names else None) == parent:
+                role = branch.role or branch.state.replace("_", " ")
+                shown = vars(branch) | {"role": role, "why": why.get(branch.name, "")}
+                yield row(**shown)
+                yield from below(branch.name)
+
+    base = {"depth": 0, "role": adapters.roles().get(None, "base"), "why": "", "verdict": None}
+    return [row(None, **base, created=None), *below(None)]

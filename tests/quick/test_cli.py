@@ -23,8 +23,8 @@ from starlette.routing import Route
 from serve.cli import COMMANDS, main
 from serve.cli import daemon as cli_daemon
 from serve.cli.daemon import with_model
-from serve.daemon import daemon
 from serve.doctor import Outcome, host
+from serve.gateway import server
 from serve.state import StateDirError, announce, owner_of, owning
 from tests.standin import serving
 from ttrl.config import Config
@@ -627,13 +627,13 @@ def test_another_who_asks_is_no_owner(tmp_path, monkeypatch):
     ],
 )
 def test_the_daemon_knows_its_own_url(host, url):
-    with daemon.listen(host, 0) as listener:
-        assert daemon.own_url(listener).startswith(url)
+    with server.listen(host, 0) as listener:
+        assert server.own_url(listener).startswith(url)
 
 
 def test_an_address_that_cannot_be_listened_on_is_said():
-    with pytest.raises(daemon.PortInUse, match=r"192\.0\.2\.1:8000"):
-        daemon.listen("192.0.2.1", 8000)
+    with pytest.raises(server.PortInUse, match=r"192\.0\.2\.1:8000"):
+        server.listen("192.0.2.1", 8000)
 
 
 def test_a_setting_that_is_no_yaml_is_a_sentence(ttrl):

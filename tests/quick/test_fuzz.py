@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import fuzz
-from serve.gateway.app import OTHER_ROUTES
 from tests.house import house
 from tests.standin import streaming
+from ttrl.config import GatewayConfig
 
 
 @pytest.mark.timeout(300)
@@ -32,4 +32,4 @@ def test_the_parser_for_a_moment():
 
 
 def test_every_route_is_described():
-    assert set(OTHER_ROUTES) <= {operation.path for operation in fuzz.operations()}
+    assert set(GatewayConfig().routes) <= {operation.path for operation in fuzz.operations()}

@@ -13,10 +13,9 @@ import openai
 import pytest
 from starlette.types import Receive, Send
 
-from serve.gateway.app import OTHER_ROUTES, GatewaySettings
-from serve.gateway.forwarding import Limits
 from tests.house import House, asking, house, until
 from tests.standin import Gate, at_once, completion, echoing, saying, streaming
+from ttrl.config import EngineConfig, GatewayConfig
 from ttrl.questions.question import Unlearnable
 
 CHAT = "/v1/chat/completions"
@@ -176,7 +175,7 @@ def test_the_engine_gets_its_own_key_and_only_listed_headers(home: House) -> Non
     assert not {"x-vllm-priority", "cookie"} & got.keys()
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", *OTHER_ROUTES])
+@pytest.mark.parametrize("path", ["/v1/completions", *GatewayConfig().routes])
 def test_other_listed_routes_are_forwarded_and_not_learned_from(home: House, path: str) -> None:
     home.live.flip("ttrl-1")
     with home.http() as client:
@@ -208,7 +207,7 @@ def test_who_does_not_want_to_teach_is_answered_all_the_same(home: House, value:
 
 def test_only_keys_that_opted_in_are_learned_from() -> None:
     key = hashlib.sha256(b"key").hexdigest()
-    with house(limits=Limits(only_keys=frozenset({key}))) as home, home.http() as client:
+    with house(record={"only_keys": [key]}) as home, home.http() as client:
         for sent in ({}, {"Authorization": "Bearer other"}, {"Authorization": "Bearer key"}):
             told = {"messages": asking(f"Asked with {sent}?")}
             assert client.post(CHAT, json=told, headers=sent).status_code == 200
@@ -236,7 +235,7 @@ def test_a_no_to_no_learn_is_a_yes(home: House) -> None:
 
 
 def test_recording_can_be_switched_off() -> None:
-    with house(limits=Limits(record=False)) as home, home.http() as client:
+    with house(record={"enabled": False}) as home, home.http() as client:
         assert client.post(CHAT, json={"messages": asking()}).is_success
         assert home.texts() == []
         assert home.tally.skips == {Unlearnable.RECORDING_OFF: 1}
@@ -332,4 +331,4 @@ def test_healthy_whatever_the_engine_does_ready_only_with_it(home: House) -> Non
 
 
 def test_the_engines_key_is_not_shown() -> None:
-    assert "secret" not in repr(GatewaySettings("http://engine", engine_api_key="secret"))
+    assert "secret" not in repr(EngineConfig(api_key="secret"))

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from serve.gateway.forwarding import Limits
 from tests.house import House, asking, house, until
 
 CHAT = "/v1/chat/completions"
@@ -195,7 +194,7 @@ def test_a_wrong_method(home: House) -> None:
 
 
 def test_a_body_that_never_ends_coming() -> None:
-    with house(limits=Limits(body_seconds=0.3)) as home:
+    with house(body_seconds=0.3) as home:
         answer = raw(home, post(CHAT, b"{" * 100)[:-50])
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"type":"invalid_request_error"' in answer

@@ -13,9 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Receive, Send
 
-from serve.gateway.app import GatewaySettings, app
+from serve.gateway.app import app
 from serve.gateway.counts import UpstreamError
-from serve.gateway.forwarding import Limits
 from serve.gateway.live import Live, Route
 from serve.gateway.recorder import Recorder
 from tests.house import House, asking, house, until
@@ -32,6 +31,7 @@ from tests.standin import (
     saying,
     streaming,
 )
+from ttrl.config import Config
 from ttrl.questions.question import Unlearnable
 from ttrl.store.questions import Recorded
 
@@ -235,7 +235,7 @@ def test_a_client_that_leaves_mid_stream_ends_the_engines_work(home: House) -> N
     keeps="everything; the engine's work for it ends",
 )
 def test_an_engine_that_hangs_is_given_up_at_the_deadline() -> None:
-    with house(limits=Limits(deadline_seconds=1.0)) as home, home.http() as client:
+    with house(deadline_seconds=1.0) as home, home.http() as client:
         home.engine.behave = hanging
         answer = client.post(CHAT, json={"messages": asking()})
         assert answer.status_code == 504
@@ -305,7 +305,7 @@ class Broken(Live):
 def test_a_defect_of_ours_is_a_500_without_the_users_words(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    gateway = app(GatewaySettings("http://engine"), Broken(["demo"], "m"), Recorder(list))
+    gateway = app(Config(), "http://engine", Broken(["demo"], "m"), Recorder(list))
     with TestClient(gateway, base_url="http://localhost") as client, caplog.at_level(logging.INFO):
         answer = client.post(CHAT, json={"messages": asking()})
     assert answer.status_code == 500

@@ -17,13 +17,13 @@ import pytest
 from starlette.types import Receive, Send
 
 from serve.gateway.counts import Closed
-from serve.gateway.forwarding import Limits
-from serve.gateway.server import Bounds, Phase, overdue
+from serve.gateway.server import Phase, overdue
 from tests.house import House, asking, house, until
 from tests.standin import DEADLINE, event, head, streaming
+from ttrl.config import GatewayConfig
 
 CHAT = "/v1/chat/completions"
-QUICK = Bounds(head_seconds=0.3, stall_seconds=0.4)
+QUICK = {"head_timeout": 0.3, "stall": 0.4}
 PACE = 0.02
 """Seconds between the bytes of a slow client: none of its pauses is as long as any bound."""
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -50,12 +50,12 @@ ASK = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/jso
 def test_when_a_connection_is_closed(
     phase: Phase, seconds: float, still: float, why: Closed | None
 ) -> None:
-    assert overdue(phase, seconds, still, Bounds()) is why
+    assert overdue(phase, seconds, still, GatewayConfig()) is why
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[House]:
-    with house(bounds=QUICK, limits=Limits(body_seconds=0.3)) as started:
+    with house(gateway=QUICK, body_seconds=0.3) as started:
         yield started
 
 
@@ -313,7 +313,7 @@ def test_two_thousand_idle_connections_and_one_that_asks() -> None:
 
 
 def test_when_there_are_too_many_the_longest_silent_one_goes() -> None:
-    with house(bounds=Bounds(most=50)) as home, home.http() as client:
+    with house(gateway={"max_connections": 50, "max_requests": 49}) as home, home.http() as client:
         home.engine.behave = Torrent()
         with client.stream("POST", CHAT, json={"messages": asking(), "stream": True}) as answer:
             pieces = answer.iter_raw()

@@ -18,10 +18,9 @@ from click.testing import CliRunner
 
 from serve.cli import main
 from serve.gateway import keys
-from serve.gateway.admission import Admission, host_in
+from serve.gateway.admission import Admission, Bucket, host_in, take
 from serve.gateway.counts import TurnedAway
-from serve.gateway.forwarding import Limits
-from serve.gateway.keys import Bucket, Key, KeyFile, KeysUnreadable, changing, digest_of, read, take
+from serve.gateway.keys import Key, KeyFile, KeysUnreadable, changing, digest_of, read
 from serve.gateway.request import Refused
 from tests.house import House, Tally, asking, house, until
 from tests.standin import DEADLINE, Gate, streaming
@@ -260,7 +259,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 def test_quotas_outlive_the_file_and_are_each_keys_own(tmp_path: Path) -> None:
     clock, tally = Clock(), Tally()
     path = written(tmp_path / "keys.yaml", entry("a", requests_a_minute=2), entry("b"))
-    admission = Admission(KeyFile(path, clock, later), 100, 5, tally, clock)
+    admission = Admission(KeyFile(path, clock, later), 100, tally, clock)
 
     def ask(key: str) -> str | None:
         """Seconds to wait, if turned away."""
@@ -351,12 +350,12 @@ def test_names_that_are_set_are_answered_and_keys_go_before_names(tmp_path: Path
     headers = {"host": "Box.lan:80", "x-api-key": "a"}
     file = KeyFile(written(tmp_path / "keys.yaml", entry("a")))
     for admission in (
-        Admission(None, 100, 5, Tally(), hosts=["box.lan"]),
-        Admission(file, 100, 5, Tally()),
+        Admission(None, 100, Tally(), hosts=["box.lan"]),
+        Admission(file, 100, Tally()),
     ):
         with admission.admitted(headers):
             pass
-    with pytest.raises(Refused), Admission(None, 100, 5, Tally()).admitted(headers):
+    with pytest.raises(Refused), Admission(None, 100, Tally()).admitted(headers):
         pass
 
 
@@ -431,7 +430,7 @@ def test_too_many_at_once(home: House) -> None:
 )
 def test_a_flood_is_shed_and_counted_and_afterwards_all_is_as_before() -> None:
     gate, flood = Gate(), 60
-    with house(limits=Limits(max_requests=4)) as home, home.http() as client:
+    with house(gateway={"max_requests": 4}) as home, home.http() as client:
         home.engine.behave = streaming(["one", "two"], [gate])
 
         def one(_: int) -> tuple[int, str | None]:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from serve.daemon.observer import Observer
+from serve.daemon.housekeeping import Observer
 from tests.runs import BARE, QUALITY, STEP
 from ttrl.metrics import Metrics
 from ttrl.questions.question import from_prompt

@@ -53,8 +53,8 @@ def test_a_run_that_judged_nothing_has_a_page_as_well(store):
 
 
 def test_curves_fill_their_box_and_flat_ones_lie_in_the_middle():
-    rising = html.line("x", [(1, 0.0), (2, 10.0)])
-    assert rising.path == f"M8.0,{html.HEIGHT - 8:.1f} L{html.WIDTH - 8:.1f},8.0"
-    assert html.line("x", [(1, 3.0), (2, 3.0)]).path.count(f"{html.HEIGHT / 2:.1f}") == 2
-    assert ET.fromstring(f'<path d="{rising.path}"/>').get("d")
-    assert html.bar(-1, 0, 1, floor=-1) == html.Bar(8, html.WIDTH / 2, html.WIDTH - 8)
+    rising = html.path([(1, 0.0), (2, 10.0)])
+    assert rising == f"M8.0,{html.HEIGHT - 8:.1f} L{html.WIDTH - 8:.1f},8.0"
+    assert html.path([(1, 3.0), (2, 3.0)]).count(f"{html.HEIGHT / 2:.1f}") == 2
+    assert ET.fromstring(f'<path d="{rising}"/>').get("d")
+    assert [html.place(value, -1) for value in (-1, 0, 1)] == [8, html.WIDTH / 2, html.WIDTH - 8]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serve.daemon.schedule import Decision, Facts, decide, in_window, next_due, next_start
+from serve.daemon.schedule import Decision, decide, in_window, next_due, next_start
 from ttrl.config import ScheduleConfig
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -15,7 +15,7 @@ HOURLY = ScheduleConfig(every="1h", min_questions=10)
 
 def facts(**changes):
     ready = {"now": NOON, "fired": NOON - timedelta(hours=2), "paused": False, "busy": False}
-    return Facts(**{**ready, "new_questions": 50, **changes})
+    return {**ready, "new_questions": 50, **changes}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def facts(**changes):
     ],
 )
 def test_decisions(schedule, changes, decision):
-    assert decide(schedule, facts(**changes)) is decision
+    assert decide(schedule, **facts(**changes)) is decision
 
 
 @pytest.mark.fault(
@@ -49,8 +49,8 @@ def test_decisions(schedule, changes, decision):
 )
 def test_ten_missed_times_are_one_catch_up():
     fired = NOON - timedelta(hours=10)
-    assert decide(HOURLY, facts(fired=fired)) is Decision.START
-    assert decide(HOURLY, facts(fired=NOON)) is Decision.NOT_DUE
+    assert decide(HOURLY, **facts(fired=fired)) is Decision.START
+    assert decide(HOURLY, **facts(fired=NOON)) is Decision.NOT_DUE
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def loaded_by(imports):
 @pytest.mark.parametrize(
     "imports",
     [
-        "import serve.daemon.daemon, serve.cli.demo",
+        "import serve.main, serve.cli.demo",
         "import ttrl.sampling.groups, ttrl.sampling.selection, ttrl.evaluation.gate",
         "import ttrl.adapters.versions, ttrl.engine.process",
         "from ttrl.engine import memory\nmemory.first_card()",

@@ -1,0 +1,208 @@
+"""The daemon: gateway, recorder, engine, reconciler, schedule and runs in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serve.daemon.core import Core, core
+from serve.daemon.engine import WATCH_SECONDS
+from serve.daemon.housekeeping import (
+    MEASURE_SECONDS,
+    OBSERVE_SECONDS,
+    PRUNE_SECONDS,
+    Measuring,
+    Observer,
+    Pruning,
+)
+from serve.daemon.process import Loop, Manager, background, on_signals
+from serve.daemon.runs import STOP_SECONDS
+from serve.daemon.schedule import TICK_SECONDS, Clock
+from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
+from serve.gateway.admission import names
+from serve.gateway.app import app
+from serve.gateway.counts import Counts
+from serve.gateway.keys import KeyFile
+from serve.gateway.recorder import Recorder
+from serve.gateway.server import PortInUse, allow_files, listen, own_url, server_for
+from serve.gateway.shadow import Shadow, Watch
+from serve.state import Owner, announce
+from serve.web import admin
+from ttrl.config import Config
+from ttrl.redaction import Redactor
+from ttrl.store.runs import RunBusy, Trigger
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 10.0
+LEEWAY_SECONDS = 30.0
+"""For the engine to end, and for what takes longer than it should."""
+
+
+async def serve(config: Config, progress: Callable[[float], None]) -> None:
+    """Run until a signal says stop. Clients get 503 with Retry-After until the engine is up.
+
+    Raises PortInUse, StateDirError, StoreError, EngineError, KeysUnreadable, RedactionFailed.
+    """
+    allow_files(config.gateway)
+    manager = Manager.take()
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(config.gateway.host, config.gateway.port))
+        admin_listener, paged = _listen_for_operators(config, stack)
+        signs_of_life = Loop(manager.sign_of_life, manager.pause)
+        async with background(manager=signs_of_life), core(config) as parts:
+            manager.look = partial(_status_line, parts)
+            admin_url = own_url(admin_listener)
+            page = admin_url if paged else None
+            owner = announce(
+                config.state_dir,
+                own_url(listener),
+                admin=admin_url,
+                page=page,
+                key=config.admin.key,
+            )
+            log.info("listening at %s/v1", owner.url)
+            if page:
+                log.info("the page is at %s; `ttrl page` prints a link that logs in", page)
+            await _run(parts, owner, manager, listener, admin_listener, progress)
+
+
+def _listen_for_operators(config: Config, stack: ExitStack) -> tuple[socket.socket, bool]:
+    """The listener, and whether there is a page: nobody is to go without answers because another
+    process has its address."""
+    if config.admin.port is not None:
+        try:
+            listener = listen(config.admin.host, config.admin.port, "--set admin.port=0")
+            return stack.enter_context(listener), True
+        except PortInUse as error:
+            log.error("cannot start the page: %s", error)
+    return stack.enter_context(listen("127.0.0.1", 0)), False
+
+
+def _status_line(parts: Core) -> str:
+    if not parts.engine.up:
+        return "waiting for the engine; requests get 503 until it is ready"
+    run = "; a run is in progress" if parts.runs.busy else ""
+    return f"{parts.config.served_name} is served by {parts.live.current.version}{run}"
+
+
+async def _run(
+    parts: Core,
+    owner: Owner,
+    manager: Manager,
+    listener: socket.socket,
+    admin_listener: socket.socket,
+    progress: Callable[[float], None],
+) -> None:
+    """Answer, record and learn until a signal says stop."""
+    config, store, metrics, live = parts.config, parts.store, parts.metrics, parts.live
+    counts = Counts(metrics)
+    redactor = None
+    if config.record.entities:
+        redactor = Redactor(config.record.entities, config.record.redact_model)
+    watch = Watch(config.shadow, store, live, metrics)
+    rolled_back = parts.reconciler.wake
+    shadow = Shadow(config, watch, parts.engine.client, live, metrics, rolled_back=rolled_back)
+    recorder = Recorder(
+        partial(store.questions.record, holdout=config.gate.holdout),
+        capacity=config.record.queue,
+        counts=counts,
+        then=shadow.offer,
+        redact=redactor.question if redactor else None,
+    )
+    metrics.recording.queue.set_function(lambda: recorder.pending)
+    keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
+    if keys is not None:
+        metrics.serving.keys_ok.set_function(keys.ok)
+
+    async def scheduled() -> None:
+        try:
+            await parts.runs.start(Trigger.SCHEDULE, {})
+        except RunBusy as error:
+            log.info("%s", error)
+
+    async def ready() -> bool:
+        return parts.engine.up
+
+    async def show_metrics(_: Request) -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    clock = Clock(config.schedule, store, scheduled, metrics)
+    pruning = Pruning(parts)
+    gateway = app(
+        config,
+        parts.engine.url,
+        live,
+        recorder,
+        keys=keys,
+        counts=counts,
+        ready=ready,
+        more={"/metrics": show_metrics},
+    )
+    assert owner.token is not None
+    assert owner.key is not None
+    routes = admin.routes(parts, clock, watch, pruning, owner.token)
+    routes.append(Route("/metrics", show_metrics))
+    if owner.page is not None:
+        routes += admin.Page(parts, clock, watch, owner.key).routes()
+    hosts = names(config.admin.host, admin_listener.getsockname()[0])
+
+    server = server_for(config, gateway, counts)
+    admin_server = server_for(config, admin.app(routes, hosts), Counts())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    admin_serving = asyncio.create_task(admin_server.serve(sockets=[admin_listener]))
+    drain = config.gateway.drain_timeout.total_seconds()
+    longest_stop = drain + DRAIN_SECONDS + STOP_SECONDS + LEEWAY_SECONDS
+    on_signals(
+        [partial(manager.stopping, longest_stop), server.leave],
+        [server.cut, parts.end_now, admin_server.cut],
+    )
+    manager.ready()
+    try:
+        if redactor is not None:
+            await asyncio.to_thread(redactor.texts, [])
+        starting = asyncio.create_task(parts.engine.start(progress))
+        await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():  # told to stop before the engine was up
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        await starting
+        log.info("model %s is served by %s", config.served_name, live.current.version)
+        webhook = Webhook(config.webhook, metrics)
+        parts.runs.ended.append(lambda run: webhook.tell(of_run(run)))
+        watch.alerted.append(lambda version, words: webhook.tell(of_alert(version, words)))
+        observer = Observer(
+            store, metrics, config.state_dir, lambda change: webhook.tell(of_change(change))
+        )
+        metrics.host.store_up.set_function(
+            lambda: parts.damage is None and observer.reads and not recorder.failing
+        )
+        async with background(
+            engine=Loop(parts.engine.watch, WATCH_SECONDS, delay=WATCH_SECONDS),
+            reconciler=parts.reconciler.loop,
+            recorder=Loop(recorder.run),
+            observer=Loop(observer.follow, OBSERVE_SECONDS),
+            shadow=Loop(shadow.run),
+            measuring=Loop(Measuring(parts).look, MEASURE_SECONDS, delay=MEASURE_SECONDS),
+            pruning=Loop(pruning.look, PRUNE_SECONDS, delay=PRUNE_SECONDS),
+            webhook=Loop(webhook.run),
+        ):
+            async with background(schedule=Loop(clock.tick, TICK_SECONDS)):
+                await serving
+            if left := await recorder.drain(DRAIN_SECONDS):
+                log.error("%d questions could not be written before the shutdown", left)
+    finally:
+        if redactor is not None:
+            redactor.close()
+        admin_server.leave()
+        server.leave()
+        await asyncio.gather(admin_serving, serving)
