@@ -31,7 +31,7 @@ from serve.gateway.app import app
 from serve.gateway.counts import Counts
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import Guard
+from serve.gateway.server import ConnectionWatch
 from ttrl.config import Config
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
@@ -98,8 +98,8 @@ def run_gateway(ports: Pipe, engine_url: str, directory: str) -> None:
             recorder,
             lifespan=lambda: recording(recorder),
         )
-        guarded = Guard(Config().gateway, Counts()).protocol()
-        serve(gateway, ports, lifespan="on", http=guarded)
+        watched = ConnectionWatch(Config().gateway, Counts()).protocol()
+        serve(gateway, ports, lifespan="on", http=watched)
 
 
 @asynccontextmanager

@@ -237,7 +237,7 @@ class Run:
             candidates = selection.candidates(config, store, self.start)
         probes = apart(store, (row.question for row in candidates))
         like_a_probe = {row.id for row in candidates if probes.like(row.question)}
-        store.questions.guard(sorted(like_a_probe))
+        store.questions.set_apart(sorted(like_a_probe))
         free = [row for row in candidates if row.id not in like_a_probe]
         if hashes is not None:
             return free

@@ -18,7 +18,7 @@ from serve.gateway.counts import Closed, Counts, TurnedAway, UpstreamError
 from serve.gateway.keys import KeyFile
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import Guard
+from serve.gateway.server import ConnectionWatch
 from tests.standin import DEADLINE, Standin, at_once, serving
 from ttrl.config import Config
 from ttrl.questions.question import Unlearnable
@@ -157,7 +157,7 @@ def house(
             lifespan=recording,
             **seconds,
         )
-        with serving(application, Guard(config.gateway, tally)) as gateway_url:
+        with serving(application, ConnectionWatch(config.gateway, tally)) as gateway_url:
             yield House(gateway_url, engine, live, tally, recorder, stored)
 
 

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.gateway.server import Guard
+from serve.gateway.server import ConnectionWatch
 
 DEADLINE = 10.0
 """How long a test waits for what must happen."""
@@ -191,12 +191,12 @@ async def echoing(body: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def serving(app: ASGIApp, guard: Guard | None = None) -> Iterator[str]:
+def serving(app: ASGIApp, watch: ConnectionWatch | None = None) -> Iterator[str]:
     """Runs an ASGI app on a free loopback port, in a thread with a loop of its own: its URL."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     config = uvicorn.Config(
         app,
-        http=guard.protocol() if guard else "auto",
+        http=watch.protocol() if watch else "auto",
         ws="none",
         log_level="critical",
         timeout_graceful_shutdown=1,

@@ -160,10 +160,10 @@ ROWS: dict[str, list[Panel]] = {
             "there": 'ttrl_gate_probes{kind="labelled"}',
             "needed": "ttrl_gate_labels_needed",
         }, stat=True, about="Needed, about, to prove a candidate like the newest one better."),
-        Panel("Stopped by the guard", {
+        Panel("Stopped by a monitor", {
             "run: {{rule}}": "sum by (rule) (ttrl_guard_rulings_total)",
-            "live version: {{stream}}": "sum by (stream) (ttrl_guard_alarms_total)",
-            "live version only differs: {{stream}}": "sum by (stream) (ttrl_guard_alerts_total)",
+            "live version: {{stream}}": "sum by (stream) (ttrl_shadow_alarms_total)",
+            "live version only differs: {{stream}}": "sum by (stream) (ttrl_shadow_alerts_total)",
         }, stat=True, seldom=True, about="Since the daemon's start."),
     ],
     "Drift": [

@@ -53,7 +53,7 @@ def add(config: Config, file: Path, tags: tuple[str, ...], as_json: bool) -> Non
         new = store.questions.new(None)
         apart = Apart((label.question for label in labels), (row.question for row in new))
         like = [row.id for row in new if apart.like(row.question)]
-        store.questions.guard(like)
+        store.questions.set_apart(like)
         known = store.probes.labelled()
     again = "" if added == len(labels) else " (the labels of the others are replaced)"
     clusters = len({probe.cluster for probe in known})
@@ -62,7 +62,7 @@ def add(config: Config, file: Path, tags: tuple[str, ...], as_json: bool) -> Non
         f"{counted(len(labels), 'probe')} read, {added} of them new{again}; there are {len(known)} "
         f"in all, in {clusters} clusters of near-duplicates.\n"
         f"{counted(len(like), 'recorded question')} like them will not be trained on.",
-        read=len(labels), new=added, probes=len(known), clusters=clusters, guarded=len(like),
+        read=len(labels), new=added, probes=len(known), clusters=clusters, like_probe=len(like),
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def remove(
         if everything and not yes:
             click.confirm(f"Delete {counted(len(chosen), 'probe')}?", abort=True, err=True)
         count = store.forgetting.delete_probes(chosen)
-        store.questions.unguard()
+        store.questions.reconsider()
     tell(as_json, f"{counted(count, 'probe')} deleted.", forgotten=count)
 
 

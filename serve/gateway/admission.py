@@ -93,10 +93,10 @@ class Admission:
             self._under_way -= 1
             self._of_key[name] -= 1
 
-    def guarded(
+    def handler(
         self, handler: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """The same for the handler of a route that we answer ourselves."""
+        """The handler of a route that we answer ourselves, for who is admitted."""
 
         async def checked(request: Request) -> Response:
             with self.admitted(request.headers):

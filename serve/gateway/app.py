@@ -137,7 +137,7 @@ def app(
     starlette = Starlette(
         routes=[
             *forwarded,
-            *(routing.Route(path, admission.guarded(page)) for path, page in ours.items()),
+            *(routing.Route(path, admission.handler(page)) for path, page in ours.items()),
             routing.Route("/healthz", healthz),
             routing.Route("/readyz", readyz),
         ],

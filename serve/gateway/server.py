@@ -80,7 +80,7 @@ def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: 
     return None
 
 
-class Guard:
+class ConnectionWatch:
     """Looks after the connections of one server. When there are too many, the one that has waited
     longest for a request is closed: whoever holds many in silence loses his own, and a client that
     asks at once is served."""
@@ -96,10 +96,10 @@ class Guard:
 
     def protocol(self) -> type[Connection]:
 
-        class Guarded(Connection):
-            guard = self
+        class Watched(Connection):
+            watch = self
 
-        return Guarded
+        return Watched
 
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
@@ -126,7 +126,7 @@ class Guard:
 
 
 class Connection(HttpToolsProtocol):
-    guard: ClassVar[Guard]
+    watch: ClassVar[ConnectionWatch]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -140,11 +140,11 @@ class Connection(HttpToolsProtocol):
         # What is wrong with the present request, beyond what the parser says.
         self._wrong: Refused | None = None
         self._enter(Phase.HEAD)
-        self.guard.opened(self)
+        self.watch.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.guard.lost(self)
+        self.watch.lost(self)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -212,20 +212,20 @@ class Connection(HttpToolsProtocol):
             self._taken = now
         self._unsent = unsent
         phase = Phase.CLOSING if closing else self._phase
-        why = overdue(phase, now - self._since, now - self._taken, self.guard.settings)
+        why = overdue(phase, now - self._since, now - self._taken, self.watch.settings)
         if why is Closed.HEAD_SLOW and self._in_head:
             self._refuse(Refused(408, "The request did not arrive in time."))
         elif why is not None:
             self.drop(why)
 
     def drop(self, why: Closed) -> None:
-        self.guard.waits(self, False)
-        self.guard.counts.closed(why)
+        self.watch.waits(self, False)
+        self.watch.counts.closed(why)
         self.transport.abort()
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
-        self.guard.waits(self, phase is not Phase.ANSWER)
+        self.watch.waits(self, phase is not Phase.ANSWER)
 
     def _grow(self, more: int) -> None:
         self._head += more + len(b": \r\n")
@@ -250,8 +250,8 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.response_started != self.cycle.response_complete:
             self.drop(why)
             return
-        self.guard.waits(self, False)
-        self.guard.counts.closed(why)
+        self.watch.waits(self, False)
+        self.watch.counts.closed(why)
         response = refusal.response({"connection": "close"})
         head = [b"%s: %s\r\n" % pair for pair in response.raw_headers]
         self.transport.write(b"".join([STATUS_LINE[refusal.status], *head, b"\r\n"]))
@@ -320,7 +320,7 @@ def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http=Guard(config.gateway, counts).protocol(),
+            http=ConnectionWatch(config.gateway, counts).protocol(),
             ws="none",
             log_config=None,
             access_log=False,

@@ -109,7 +109,7 @@ class Watch:
             return False
         reason = f"live monitor: {alarm.words(other)}"
         done = self._store.adapters.roll_back(
-            author=Author.GUARD, reason=reason, only=versions.live
+            author=Author.LIVE_MONITOR, reason=reason, only=versions.live
         )
         if done:
             log.warning("rolling back %s: %s", versions.live, reason)

@@ -298,13 +298,13 @@ class Page:
 
     async def _home(self, request: Request) -> Response:
         def read() -> dict[str, Any]:
-            guard = self._watch.report()
+            monitor = self._watch.report()
             store, config = self._store, self._core.config
             facts = html.facts(
                 store,
                 engine_up=self._core.engine.up,
                 answering=self._core.live.current.version,
-                uneasy=guard.nearest if guard and guard.nearness >= UNEASY else None,
+                uneasy=monitor.nearest if monitor and monitor.nearness >= UNEASY else None,
                 damage=self._core.damage,
             )
             mood, sentence = html.sentence(facts)
@@ -318,7 +318,7 @@ class Page:
                 "versions": html.versions(store),
                 "runs": store.runs.newest(RUNS),
                 "questions": store.questions.counts(),
-                "guard": guard,
+                "monitor": monitor,
                 "evaluated": str(store.questions.usage(config.gate.min_probes)),
                 "served_name": config.served_name,
             }

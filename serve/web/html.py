@@ -210,7 +210,7 @@ ENDED = {
     RunState.FAILED: "failed",
     RunState.ABORTED: "was stopped",
 }
-BY: Mapping[str, str] = {Author.OPERATOR: "the operator", Author.GUARD: "the live monitor"}
+BY: Mapping[str, str] = {Author.OPERATOR: "the operator", Author.LIVE_MONITOR: "the live monitor"}
 
 
 def progress(facts: Facts) -> str:

@@ -235,7 +235,7 @@ def test_labels_certify_and_are_never_learned_from(tmp_path):
         assert taught
         assert not {row.question.hash for row in rows if row.id in taught} & labelled
         states = {row.question.hash: row.state for row in rows}
-        assert {states[each] for each in labelled} == {QuestionState.GUARDED}
+        assert {states[each] for each in labelled} == {QuestionState.LIKE_PROBE}
         assert {probe.exposures for probe in store.probes.labelled()} == {1}
 
 

@@ -105,6 +105,6 @@ def test_a_regression_is_rolled_back_by_itself_and_a_good_version_is_not(
         assert f"pairs with {good}" in shown["reason"]
         assert shown["quarantined"] == 3, "one of the four the good version learned from as well"
         assert store.adapters.question_ids(bad, QuestionState.QUARANTINED) == sorted(ids[2:5])
-        assert "ttrl_guard_alarms_total{stream=" in daemon.metrics()
+        assert "ttrl_shadow_alarms_total{stream=" in daemon.metrics()
         quarantined = 'ttrl_questions{state="quarantined"}'
         wait_until(lambda: daemon.metric(quarantined) == 3, "it is counted")

@@ -49,7 +49,7 @@ def a_week(store):
     publish(store, LIVE, run_id=first.id, at=time.time() - 7200)
     store.adapters.served(LIVE, "as wanted")
     publish(store, BACK, parent=LIVE, at=time.time() - 3600)
-    store.adapters.roll_back(author="guard", reason="it flips answers of the version before")
+    store.adapters.roll_back(author="live_monitor", reason="it flips answers of the version before")
     second = store.runs.create(Trigger.OPERATOR, {})
     why = "worse: it is 0.2 nats a token from the base model, and 1e-06 are allowed"
     store.runs.end(second.id, RunState.REJECTED, why)

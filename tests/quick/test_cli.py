@@ -430,7 +430,7 @@ def test_probes_are_added_listed_and_removed(ttrl, store, tmp_path):
     said = ttrl("probes", "add", str(path), "--tag", "hall 7")
     assert "3 probes read, 3 of them new; there are 3 in all, in 2 clusters" in said
     assert "1 recorded question like them" in said
-    assert json.loads(ttrl("questions", "list", "--json"))[2]["state"] == "guarded"
+    assert json.loads(ttrl("questions", "list", "--json"))[2]["state"] == "like_probe"
     assert "3 probes read, 0 of them new" in ttrl("probes", "add", str(path), "--tag", "hall 7")
     listed = ttrl("probes", "list")
     assert "3 probes: 1 en, 3 hall 7, 1 safety" in listed

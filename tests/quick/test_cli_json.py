@@ -55,7 +55,7 @@ def test_learning_is_paused_and_resumed(ttrl):
 def test_probes_and_questions_come_and_go(ttrl, tmp_path):
     file = tmp_path / "file"
     file.write_text(json.dumps(PROBE))
-    added = {"read": 1, "new": 1, "probes": 1, "clusters": 1, "guarded": 0}
+    added = {"read": 1, "new": 1, "probes": 1, "clusters": 1, "like_probe": 0}
     assert ttrl("probes", "add", str(file)) == added
     assert ttrl("probes", "remove", "--all", "--yes") == {"forgotten": 1}
     file.write_text("\n".join(json.dumps({"prompt": f"What is {n}?"}) for n in range(3)))

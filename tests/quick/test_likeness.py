@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttrl.evaluation.probes import Apart
-from ttrl.questions.near_duplicates import LEAST_COMMON, Common, Guarded, gist
+from ttrl.questions.near_duplicates import LEAST_COMMON, Common, Known, gist
 from ttrl.questions.question import Question, digest, from_prompt
 
 SAME = [
@@ -38,13 +38,13 @@ def test_writing_alone_makes_no_difference(one, other):
 
 @pytest.mark.parametrize(("one", "other"), NEAR + SAME)
 def test_near_duplicates_of_a_probe_are_recognised(one, other):
-    assert Guarded([one]).like(other)
-    assert Guarded([other]).like(one)
+    assert Known([one]).like(other)
+    assert Known([other]).like(one)
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_other_numbers_signs_and_words_are_other_questions(one, other):
-    assert not Guarded([one]).like(other)
+    assert not Known([one]).like(other)
     assert gist(one).key != gist(other).key
 
 
@@ -55,7 +55,7 @@ TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
 @given(st.lists(TEXTS, max_size=8), TEXTS)
 def test_none_that_is_alike_is_overlooked(texts, asked):
     read = Common(texts).read
-    assert Guarded(texts).like(asked) == any(read(each).alike(read(asked)) for each in texts)
+    assert Known(texts).like(asked) == any(read(each).alike(read(asked)) for each in texts)
 
 
 EXAMPLES = """Sort what customers write by what it is about. Here are 4 examples.

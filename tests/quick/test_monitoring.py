@@ -158,8 +158,8 @@ CASES: dict[str, tuple[dict[str, str], int, int, dict[str, str]]] = {
     ),
     "TtrlScheduleLate": ({"ttrl_schedule_ticks_missed_total": "0+2x15 30x40"}, 12, 45, {}),
     "TtrlRolledBack": (
-        {'ttrl_roll_backs_total{author="guard"}': "0x3 1x90",
-         'ttrl_roll_backs_total{author="operator"}': "0x93"}, 5, 80, {"author": "guard"},
+        {'ttrl_roll_backs_total{author="live_monitor"}': "0x3 1x90",
+         'ttrl_roll_backs_total{author="operator"}': "0x93"}, 5, 80, {"author": "live_monitor"},
     ),
     "TtrlUneasy": (
         {'ttrl_shadow_evidence_ratio{stream="errors"}': "0.9x15 0.1x9",

@@ -46,7 +46,7 @@ def test_ends_of_runs(state, event):
     [
         (Change(1, "a", "run", "so", 0.0, False, None, 7), (Event.PROMOTED, "a", 7, "a")),
         (Change(2, "b", "operator", "so", 0.0, False, "a", 8), (Event.PROMOTED, "b", 8, "b")),
-        (Change(3, "a", "guard", "so", 0.0, True, "b", 8), (Event.ROLLED_BACK, "b", 8, "a")),
+        (Change(3, "a", "live_monitor", "so", 0.0, True, "b", 8), (Event.ROLLED_BACK, "b", 8, "a")),
         (Change(4, None, "operator", "so", 0.0, True, "a", 7), (Event.ROLLED_BACK, "a", 7, "base")),
         (
             Change(5, None, "operator", "so", 0.0, False, "a", None),

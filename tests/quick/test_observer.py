@@ -49,7 +49,7 @@ def test_promotions_and_roll_backs_are_told_apart(store, observer, value, told):
     publish(store, "one", run=run.id)
     publish(store, "two", parent="one")
     observer.look()
-    store.adapters.roll_back(author="guard", reason="flips")
+    store.adapters.roll_back(author="live_monitor", reason="flips")
     observer.look()
     store.adapters.roll_back(author="operator", reason="by hand")
     store.adapters.want("two", author="operator", reason="after all")
@@ -57,7 +57,7 @@ def test_promotions_and_roll_backs_are_told_apart(store, observer, value, told):
     observer.look()
     assert value("promotions_total", author="run") == 2
     assert value("promotions_total", author="operator") == 1
-    assert value("roll_backs_total", author="guard") == 1
+    assert value("roll_backs_total", author="live_monitor") == 1
     assert value("roll_backs_total", author="operator") == 1
     assert [(change.about, change.adapter, change.back, change.run) for change in told] == [
         ("one", "one", False, run.id), ("two", "two", False, None), ("two", "one", True, None),
@@ -67,12 +67,12 @@ def test_promotions_and_roll_backs_are_told_apart(store, observer, value, told):
 
 def test_what_was_before_is_not_counted_again(store, metrics, tmp_path, value):
     publish(store, "one")
-    store.adapters.roll_back(author="guard", reason="flips")
+    store.adapters.roll_back(author="live_monitor", reason="flips")
     later = Observer(store, metrics, tmp_path)
     publish(store, "two")
     later.look()
     assert value("promotions_total", author="run") == 1
-    assert value("roll_backs_total", author="guard") == 0
+    assert value("roll_backs_total", author="live_monitor") == 0
 
 
 def test_the_live_version_shows_and_what_cannot_be_said_does_not(store, observer, value):

@@ -52,7 +52,7 @@ def in_state(state):
 
 
 QUIET = Facts(True, "base", "base", False, None, None, 0, None)
-BACK = RollBack("ttrl-1", "guard", "it flips answers", 0.0)
+BACK = RollBack("ttrl-1", "live_monitor", "it flips answers", 0.0)
 MADE = AdapterRow("ttrl-1", "l", 1, "d", None, "b", 1, 16, AdapterState.APPROVED, "so", 60.0)
 
 
@@ -275,7 +275,7 @@ def test_everything_that_there_is_shows(scene):
 
 def test_why_a_version_was_taken_back_stands_beside_it(scene):
     publish(scene.store, "one")
-    scene.store.adapters.roll_back(author="guard", reason="it flips answers")
+    scene.store.adapters.roll_back(author="live_monitor", reason="it flips answers")
     scene.login()
     (row,) = [each for each in scene.client.get("/").text.split("<tr>") if ">rolled back<" in each]
     assert re.search(r"by the live monitor, 20[\d-]+ [\d:]+ UTC: it flips answers", row)

@@ -151,9 +151,9 @@ def test_no_update_gets_a_question_like_a_probe(store, by_name):
     assert {row.question.hash for row in chosen} == {each.hash for each in free}
     kept = {row.question.hash: row for row in store.questions.page(100)}
     for each in near:
-        assert kept[each.hash].state is QuestionState.GUARDED
+        assert kept[each.hash].state is QuestionState.LIKE_PROBE
         assert kept[each.hash].reason == "like a probe"
-    store.questions.unguard()
+    store.questions.reconsider()
     assert store.questions.counts() == {"new": 7, "probe": 1}
 
 

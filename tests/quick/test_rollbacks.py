@@ -26,15 +26,15 @@ def test_the_newest_first_and_each_once(store):
     publish(store, "one")
     publish(store, "two", "one")
     assert told(store) == [], "a promotion takes nothing back"
-    store.adapters.roll_back(author="guard", reason="it flips")
+    store.adapters.roll_back(author="live_monitor", reason="it flips")
     store.adapters.roll_back(author="operator", reason="by hand")
-    assert told(store) == [("one", "operator", "by hand"), ("two", "guard", "it flips")]
+    assert told(store) == [("one", "operator", "by hand"), ("two", "live_monitor", "it flips")]
     assert store.adapters.roll_backs()[0].at == pytest.approx(store.adapters.wanted().at)
 
 
 def test_what_serves_again_was_not_taken_back(store):
     publish(store, "one")
-    store.adapters.roll_back(author="guard", reason="it flips")
+    store.adapters.roll_back(author="live_monitor", reason="it flips")
     store.adapters.want("one", author="operator", reason="after all")
     assert told(store) == []
     store.adapters.roll_back(author="operator", reason="so it does")

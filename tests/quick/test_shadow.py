@@ -271,7 +271,7 @@ def test_a_version_that_only_answers_otherwise_stays_and_labels_are_asked_for_on
     assert [words.split(":")[0] for words in report.differs] == ["its answers differ"]
     assert alarms(scene) == []
     assert (
-        scene.metrics.registry.get_sample_value("ttrl_guard_alerts_total", {"stream": "departure"})
+        scene.metrics.registry.get_sample_value("ttrl_shadow_alerts_total", {"stream": "departure"})
         == 1
     )
 
@@ -291,7 +291,7 @@ def test_an_alert_is_not_told_again_after_a_restart(scene: Scene) -> None:
 
 
 def alarms(scene: Scene) -> list[Any]:
-    (family,) = (f for f in scene.metrics.registry.collect() if f.name == "ttrl_guard_alarms")
+    (family,) = (f for f in scene.metrics.registry.collect() if f.name == "ttrl_shadow_alarms")
     return [sample for sample in family.samples if sample.value]
 
 

@@ -330,7 +330,7 @@ def test_what_a_rolled_back_version_alone_learned_from_is_quarantined(store):
     serve(store, "y", 2, [a, b])
     for question in (a, b):
         store.questions.mark(question, QuestionState.LEARNED_FROM)
-    assert store.adapters.roll_back(author="guard", reason="worse")
+    assert store.adapters.roll_back(author="live_monitor", reason="worse")
     assert states(store) == {"a": "learned_from", "b": "quarantined", "c": "new"}
     (kept_away,) = store.questions.page(10, kind=QuestionState.QUARANTINED)
     assert "y" in kept_away.reason
@@ -355,9 +355,9 @@ def test_a_version_that_only_waited_vouches_for_no_question(store):
 def test_a_roll_back_of_what_is_wanted_no_more_does_nothing(store):
     serve(store, "x", 1, [])
     serve(store, "y", 2, [])
-    assert not store.adapters.roll_back(author="guard", reason="worse", only="x")
+    assert not store.adapters.roll_back(author="live_monitor", reason="worse", only="x")
     assert store.adapters.wanted().adapter == "y"
-    assert store.adapters.roll_back(author="guard", reason="worse", only="y")
+    assert store.adapters.roll_back(author="live_monitor", reason="worse", only="y")
     assert store.adapters.wanted().adapter == "x"
     assert store.adapters.get("y").reason == "worse"
 
@@ -365,7 +365,7 @@ def test_a_roll_back_of_what_is_wanted_no_more_does_nothing(store):
 def test_a_version_that_goes_on_from_a_rolled_back_one_is_held(store):
     """It was judged against a version that turned out to be bad."""
     serve(store, "x", 1, [])
-    store.adapters.roll_back(author="guard", reason="worse")
+    store.adapters.roll_back(author="live_monitor", reason="worse")
     child = replace(adapter("y", 2), parent="x")
     row = store.adapters.publish(child, [], author="run")
     assert row == store.adapters.get("y")
@@ -378,11 +378,11 @@ def test_a_rolled_back_version_comes_back_by_hand_only(store):
     """Nothing that happens by itself wants it again: other versions come and are rolled back."""
     for number, name in enumerate("xy"):
         serve(store, name, number, [])
-    store.adapters.roll_back(author="guard", reason="worse")
+    store.adapters.roll_back(author="live_monitor", reason="worse")
     serve(store, "z", 3, [])
     assert store.adapters.previous() == "x"
     for expected in ("x", None, None):
-        store.adapters.roll_back(author="guard", reason="worse")
+        store.adapters.roll_back(author="live_monitor", reason="worse")
         assert store.adapters.wanted().adapter == expected
         assert store.adapters.previous() is None
     store.adapters.want("y", author="operator", reason="promoted by hand")

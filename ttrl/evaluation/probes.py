@@ -17,7 +17,7 @@ from enum import StrEnum
 from ttrl.answers import AnswerKind, Reader
 from ttrl.answers.refusal import Stance, stance
 from ttrl.evaluation.evidence import Answered
-from ttrl.questions.near_duplicates import COMMON, LEAST_COMMON, Guarded
+from ttrl.questions.near_duplicates import COMMON, LEAST_COMMON, Known
 from ttrl.questions.question import Question
 
 
@@ -84,7 +84,7 @@ class Apart:
     def __init__(self, questions: Iterable[Question], traffic: Iterable[Question] = ()) -> None:
         traffic = list(traffic)
         self._clusters: set[str] = set()
-        self._guarded = Guarded(map(self._note, questions), (each.asks for each in traffic))
+        self._known = Known(map(self._note, questions), (each.asks for each in traffic))
         # Users seldom get the same answer to the same words; an application sends both each time.
         examples = Counter(example for question in traffic for example in set(question.exchanges))
         least = max(LEAST_COMMON, COMMON * len(traffic))
@@ -98,7 +98,7 @@ class Apart:
     def like(self, question: Question) -> bool:
         asked, *before = question.said
         turns = (asked, *(turn for turn in before if turn not in self._examples))
-        return question.cluster in self._clusters or any(map(self._guarded.like, turns))
+        return question.cluster in self._clusters or any(map(self._known.like, turns))
 
 
 class Judged(StrEnum):

@@ -318,10 +318,10 @@ class Judging(Group):
         "stream",
     )
     alarms = counter(
-        "ttrl_guard_alarms_total", "Roll-backs by the live monitor, by stream.", "stream"
+        "ttrl_shadow_alarms_total", "Roll-backs by the live monitor, by stream.", "stream"
     )
     alerts = counter(
-        "ttrl_guard_alerts_total",
+        "ttrl_shadow_alerts_total",
         "Alerts about differences of the live version that are not harmful in themselves, by "
         "stream.",
         "stream",
@@ -446,7 +446,7 @@ class Versions(Group):
         "ttrl_roll_backs_total",
         "Roll-backs of the live version, by author.",
         "author",
-        each=(Author.OPERATOR, Author.GUARD),
+        each=(Author.OPERATOR, Author.LIVE_MONITOR),
     )
     notices = counter(
         "ttrl_webhook_notices_total",

@@ -124,7 +124,7 @@ def _shingles(tokens: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     return (tokens[start : start + SHINGLE] for start in range(len(tokens) - SHINGLE + 1))
 
 
-class Guarded:
+class Known:
     """Texts that others are not to be like; `others` are further ones by which to know what is
     common."""
 

@@ -53,7 +53,7 @@ class Author(StrEnum):
     OPERATOR = "operator"
     LABELS = "labels"
     """A held version that labels given since have proven better."""
-    GUARD = "guard"
+    LIVE_MONITOR = "live_monitor"
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class QuestionState(StrEnum):
     """The vote gave no label; the reason says why."""
     REFUSED = "refused"
     """The engine refused it."""
-    GUARDED = "guarded"
+    LIKE_PROBE = "like_probe"
     """It is like a probe: nothing learns from it."""
     QUARANTINED = "quarantined"
     """A version that learned from it was rolled back, or was worse; not learned from until it is
@@ -54,7 +54,7 @@ class QuestionState(StrEnum):
 FRESH_FOR_EACH_RETRIED = 4
 """Questions that no run has asked come before each one that had no label when it was: most of those
 have none again."""
-KEPT_AWAY = (QuestionState.GUARDED, QuestionState.QUARANTINED)
+KEPT_AWAY = (QuestionState.LIKE_PROBE, QuestionState.QUARANTINED)
 """No run learns from these, even when it is told to."""
 RELEASED = (QuestionState.QUARANTINED, QuestionState.SKIPPED)
 """Those that the operator can let runs learn from."""
@@ -231,16 +231,18 @@ class QuestionTable(Table):
             rows = rows_among(connection, usable, c.hash, hashes)
         return sorted(map(from_row, rows), key=lambda row: row.id)
 
-    def guard(self, ids: Sequence[int]) -> None:
+    def set_apart(self, ids: Sequence[int]) -> None:
         """Keep these from being learned from, because they are like probes."""
-        guarded = questions.update().values(state=QuestionState.GUARDED, reason="like a probe")
+        like_probe = questions.update().values(
+            state=QuestionState.LIKE_PROBE, reason="like a probe"
+        )
         with self._database.write() as connection:
-            change_among(connection, guarded, c.id, ids)
+            change_among(connection, like_probe, c.id, ids)
 
-    def unguard(self) -> None:
-        """Guard none any more: the next run looks at each again."""
-        guarded = questions.update().where(c.state == QuestionState.GUARDED)
-        self._database.change(guarded.values(state=QuestionState.NEW, reason=None))
+    def reconsider(self) -> None:
+        """Set none apart any more: the next run looks at each again."""
+        like_probe = questions.update().where(c.state == QuestionState.LIKE_PROBE)
+        self._database.change(like_probe.values(state=QuestionState.NEW, reason=None))
 
     def page(
         self, limit: int, *, before: int | None = None, kind: str | None = None

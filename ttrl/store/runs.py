@@ -40,7 +40,7 @@ class RunState(StrEnum):
     HELD = "held"
     """Ended: the adapter waits for the operator."""
     REJECTED = "rejected"
-    """Ended: the gate or the guard said no."""
+    """Ended: the gate or the run monitor said no."""
     NOTHING = "nothing"
     """Ended: there was nothing to learn."""
     FAILED = "failed"
