@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ttrl.demo.maker import Lesson, Recipe, make_model, make_tokenizer, teach
+from benchmarks.demo_model import Lesson, Recipe, make_model, make_tokenizer, teach
 from ttrl.demo.questions import Problem
 
 PERIODS = (7, 14, 21, 30, 45, 60, 90)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ttrl.demo import model_dir
-from ttrl.demo.maker import BLURTED, draw_lesson
+from benchmarks.demo_model import BLURTED, draw_lesson
 from ttrl.demo.questions import Problem, make_disjoint, make_problems
 
 

@@ -1,10 +1,11 @@
-"""The demo's small model, shipped as package data, and the maker of its questions."""
+"""The demo's small model, shipped as package data (made by benchmarks/demo_model.py), and the maker
+of its questions."""
 
 from importlib.resources import files
 from pathlib import Path
 
 
 def model_dir() -> Path:
-    """The directory of the shipped model. A model is loaded from a path, so the package must lie
-    on a file system, as installers put it."""
+    """Return the directory of the shipped model. A model is loaded from a path, so the package must
+    lie on a file system, as installers put it."""
     return Path(str(files(__name__) / "model"))

@@ -1,4 +1,5 @@
-"""What the demo's model is taught: mostly to blurt out a number, sometimes to work it out."""
+"""Make and measure the demo's model, which is taught mostly to blurt out a number, sometimes to
+work it out."""
 
 from __future__ import annotations
 
@@ -360,7 +361,7 @@ def describe(out: Path, recipe: Recipe, measured: dict[str, float]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ttrl.demo.maker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo_model", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, help="make a model and write it here")
     what.add_argument("--evaluate", type=Path, help="measure the model that is here")
