@@ -73,15 +73,13 @@ def check(resolve: Resolve, card_gib: float | None, as_json: bool) -> None:
 def _estimate_memory(config: Config, card_gib: float | None) -> str | None:
     """Return the estimate, if there is a GPU to make it for. Ends the command where engine and
     trainer can never fit."""
-    from ttrl.engine.memory import GIB, Card, Fit, check, estimated, first_card
+    from ttrl.engine.memory import GIB, Card, Fit, check
 
-    if not estimated(config):
-        return None
     size = int((card_gib or 0) * GIB)
-    card = Card("a GPU", size, size) if card_gib is not None else first_card()
-    if card is None:
+    checked = check(config, None if card_gib is None else Card("a GPU", size, size))
+    if checked is None:
         return None
-    fit, figures = check(config, card)
+    fit, figures = checked
     if fit is Fit.IMPOSSIBLE and config.engine.memory_plan:
         fail(f"The configuration needs more memory than is available.\n{figures}", code=2)
     return figures if fit in (Fit.FITS, Fit.UNKNOWN) else f"Warning: {figures}"

@@ -221,10 +221,10 @@ def engine(config: Config) -> Iterator[Finding]:
 
 def gpu_memory(config: Config) -> Iterator[Finding]:
     """Whether engine and trainer fit on the GPU, if there is one."""
-    card = memory.first_card() if memory.estimated(config) else None
-    if card is None:
+    checked = memory.check(config)
+    if checked is None:
         return
-    fit, figures = memory.check(config, card)
+    fit, figures = checked
     match fit:
         case memory.Fit.FITS:
             yield ok("memory", figures)

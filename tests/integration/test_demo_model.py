@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ttrl.demo import model_dir
 from benchmarks.demo_model import boxed, digest, measure
+from ttrl.demo import model_dir
 
 pytestmark = pytest.mark.integration
 
