@@ -33,8 +33,7 @@ from serve.demo import ENGINES, MODEL, Daemon, daemon, ttrl
 from serve.state import owner_of
 from ttrl.config import EngineKind
 from ttrl.demo.questions import make_problems
-from ttrl.engine.client import EngineClient
-from ttrl.engine.load import Load
+from ttrl.engine.client import EngineClient, Load
 from ttrl.store import Store
 
 MARK = 1.1

@@ -21,8 +21,7 @@ from starlette.routing import Route
 from tests.house import until
 from tests.standin import DEADLINE, free_port, serving
 from ttrl.engine import threads
-from ttrl.engine.client import EngineClient, EngineUnreachable
-from ttrl.engine.load import Load
+from ttrl.engine.client import EngineClient, EngineUnreachable, Load
 from ttrl.engine.pacing import MODEST, Event, Paced, Pacer, PacerClosed
 
 IDLE, BUSY, CROWDED = Load(5, 0, 9), Load(5, 3, 9), Load(5, 20, 9)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.engine.load import Load
+from ttrl.engine.client import Load
 from ttrl.engine.pacing import MODEST, Pace
 
 MAXIMUM, MANY = 16, 64

@@ -22,8 +22,7 @@ from enum import StrEnum
 from statistics import fmean
 from typing import Self
 
-from ttrl.engine.client import EngineError
-from ttrl.engine.load import Load
+from ttrl.engine.client import EngineError, Load
 
 INCREASE = 1
 DECREASE = 0.5
