@@ -244,15 +244,13 @@ def test_stopping_from_another_thread_ends_the_wait() -> None:
 
 
 def test_the_embedded_command() -> None:
-    command = embedded_command("/m", 81, "name", max_lora_rank=32, max_model_len=99, threads=2)
+    command = embedded_command("/m", 81, "name", max_lora_rank=32)
     assert command[:4] == [sys.executable, "-P", "-m", "ttrl.engine.embedded"]
     assert flags(command[4:]) == {
         "--model": "/m",
         "--port": "81",
         "--served-model-name": "name",
         "--max-lora-rank": "32",
-        "--max-model-len": "99",
-        "--threads": "2",
     }
 
 

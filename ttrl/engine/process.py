@@ -204,23 +204,12 @@ def free_port() -> int:
 
 
 def embedded_command(
-    model: str | Path,
-    port: int,
-    served_name: str,
-    *,
-    max_lora_rank: int = 16,
-    max_model_len: int | None = None,
-    threads: int | None = None,
+    model: str | Path, port: int, served_name: str, *, max_lora_rank: int = 16
 ) -> list[str]:
     """Return the embedded engine's command line, in this Python."""
     command = [sys.executable, "-P", "-m", "ttrl.engine.embedded", "--model", str(model)]
     command += ["--port", str(port), "--served-model-name", served_name]
-    command += ["--max-lora-rank", str(max_lora_rank)]
-    if max_model_len is not None:
-        command += ["--max-model-len", str(max_model_len)]
-    if threads is not None:
-        command += ["--threads", str(threads)]
-    return command
+    return [*command, "--max-lora-rank", str(max_lora_rank)]
 
 
 def vllm_command(

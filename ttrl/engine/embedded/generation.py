@@ -109,9 +109,10 @@ class Row:
         # Each answer's own, as in vLLM, so that it does not depend on what shares the batch.
         generator = random if seed is None else random.Random((seed + index) % INT64)
         self.random = generator.random
-        # The text piece by piece, where somebody looks at it before the end.
-        self._piecewise = bool(job.settings.stop or job.settings.stream)
-        self._text, self._context, self._written = "", 0, 0
+        self._searched = 0
+        """Characters among which no stop string ends any more."""
+        self._cut: int | None = None
+        """Characters before or with the stop string that ended it."""
 
     @property
     def alive(self) -> bool:
@@ -121,63 +122,47 @@ class Row:
     def text(self) -> str:
         """The answer so far, without the token or the stop string that ended it unless these were
         asked for."""
-        return self._text if self._piecewise else self._decode(self._shown())
+        return self._decode(self.token_ids.copy())[: self._cut]
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
         """Add the next token, and end the answer if it is the last."""
-        job, settings = self.job, self.job.settings
+        job, finish = self.job, None
+        if token in job.end_ids:
+            finish = "stop"
+            self.stop_reason = token if token in job.settings.stop_token_ids else None
+        elif job.settings.stop and (stop := self._completed_stop([*self.token_ids, token])):
+            finish, self.stop_reason = "stop", stop
+        elif len(self.token_ids) + 1 >= job.max_tokens:
+            finish = "length"
         self.tops.append(top)
         self.logprobs.append(logprob)
-        # Last: a reader takes the number of tokens for the number of all of these.
+        # A reader takes the number of tokens for the number of all of these, and an answer that has
+        # finished for whole.
         self.token_ids.append(token)
-        finish = None
-        before = len(self._text)
-        if token in job.end_ids:
-            self.stop_reason = token if token in settings.stop_token_ids else None
-            finish = "stop"
-        elif len(self.token_ids) >= job.max_tokens:
-            finish = "length"
-        if self._piecewise:
-            self._write(last=finish is not None)
-            if token not in job.end_ids and (stop := self._completed_stop(before)):
-                self.stop_reason, finish = stop, "stop"
-        self.finish = finish  # after all that belongs to it
+        self.finish = finish
 
-    def _shown(self) -> list[int]:
-        job, ids = self.job, list(self.token_ids)
-        if ids and ids[-1] in job.end_ids and not job.settings.include_stop_str_in_output:
-            ids.pop()
-        return ids
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self.job.model.decode(ids, special=not self.job.settings.skip_special_tokens)
-
-    def _write(self, *, last: bool) -> None:
-        """Add what the newest tokens say, once their last character is whole."""
-        # A token's text can depend on the one before: decode both, keep what is new.
-        ids = self._shown()[self._context :]
-        known = self._decode(ids[: self._written - self._context])
-        text = self._decode(ids)
-        if last or not text.endswith(UNFINISHED):
-            self._text += text[len(known) :]
-            self._context, self._written = self._written, self._context + len(ids)
-
-    def _completed_stop(self, before: int) -> str | None:
-        """Return the stop string that what came after `before` characters completes, and cut the
-        text there."""
+    def _decode(self, ids: list[int]) -> str:
         settings = self.job.settings
+        if ids and ids[-1] in self.job.end_ids and not settings.include_stop_str_in_output:
+            ids.pop()
+        return self.job.model.decode(ids, special=not settings.skip_special_tokens)
+
+    def _completed_stop(self, ids: list[int]) -> str | None:
+        """Return the stop string that the last of the tokens completes, and cut the text there."""
+        settings, text = self.job.settings, self._decode(ids)
+        before, self._searched = self._searched, len(text.rstrip(UNFINISHED))
         # As in vLLM, none counts before `min_tokens`.
-        if len(self.token_ids) <= settings.min_tokens:
+        if len(ids) <= settings.min_tokens:
             return None
         found = [
             (at + len(stop), stop)
             for stop in settings.stop
-            if (at := self._text.find(stop, max(0, before - len(stop) + 1))) >= 0
+            if (at := text.find(stop, max(0, before - len(stop) + 1))) >= 0
         ]
         if not found:
             return None
         end, stop = min(found, key=lambda each: each[0])
-        self._text = self._text[: end if settings.include_stop_str_in_output else end - len(stop)]
+        self._cut = end if settings.include_stop_str_in_output else end - len(stop)
         return stop
 
 
