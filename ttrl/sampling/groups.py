@@ -17,7 +17,7 @@ from ttrl.config import Config, Downsampling, UpdateConfig, VoteConfig
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, joined
-from ttrl.engine.pacing import Pacer, Tell, tell_nobody
+from ttrl.engine.pacing import Pacer, Tell
 from ttrl.engine.samples import SampleSet, Sampling, longest_answer
 from ttrl.questions.question import Question
 from ttrl.questions.regime import ends
@@ -85,7 +85,7 @@ def _most_varied(places: Sequence[int], rewards: Sequence[float], count: int) ->
     return ranked[: count - highest] + ranked[len(ranked) - highest :]
 
 
-def pacer_for(client: EngineClient, vote: VoteConfig, tell: Tell = tell_nobody) -> Pacer:
+def pacer_for(client: EngineClient, vote: VoteConfig, tell: Tell | None = None) -> Pacer:
     """What paces all requests of one run; `tell` gets its events (see ttrl.engine.pacing)."""
     return Pacer(client.load, maximum=vote.in_flight, pause_waiting=vote.pause_waiting, tell=tell)
 
