@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,8 +30,6 @@ PHRASINGS = {
 KEPT_BACK = 13
 """One pair of numbers in thirteen is never taught, and questions are made of those alone. Thirteen
 has nothing to do with ten: which pairs are kept back cannot be seen from their digits."""
-
-
 MOST = 20_000
 """Questions in one draw: there are some 55,000 pairs to draw from."""
 
@@ -64,32 +61,38 @@ class Problem:
 
 
 def make_problems(count: int, *, seed: int, hard_share: float = 0.0) -> tuple[Problem, ...]:
-    """`count` questions, no two of them about the same numbers; the same for the same seed.
+    """Return `count` questions, no two of them about the same numbers; the same for the same seed.
 
     Raises ValueError for more than there are many of."""
     if count > MOST:
         raise ValueError(f"at most {MOST:,} questions can be generated, not {count:,}")
     rng = random.Random(seed)
     hard_count = round(count * hard_share)
-    draws: tuple[tuple[int, Callable[[random.Random], Exercise]], ...] = (
-        (count - hard_count, _draw_kept_back),
-        (hard_count, _draw_hard),
-    )
-    exercises = [exercise for number, draw in draws for exercise in _distinct(number, draw, rng)]
+    exercises: list[Exercise] = []
+    for number, hard in ((count - hard_count, False), (hard_count, True)):
+        distinct: dict[tuple[Operation, frozenset[int]], Exercise] = {}
+        while len(distinct) < number:
+            exercise = draw_exercise(rng, digits=rng.randint(4, 6) if hard else 3)
+            if hard or exercise.kept_back:
+                distinct[exercise.operation, frozenset((exercise.a, exercise.b))] = exercise
+        exercises += distinct.values()
     rng.shuffle(exercises)
-    return tuple(_problem(exercise, rng) for exercise in exercises)
+    return tuple(
+        Problem(phrase(exercise, rng), str(exercise.result), max(exercise.a, exercise.b) > 999)
+        for exercise in exercises
+    )
 
 
 def make_disjoint(
     asked: int, held_out: int, *, seed: int, hard_share: float = 0.0
 ) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """Questions to ask and questions to hold out, none of them about the same numbers."""
+    """Return questions to ask and questions to hold out, none of them about the same numbers."""
     problems = make_problems(asked + held_out, seed=seed, hard_share=hard_share)
     return problems[:asked], problems[asked:]
 
 
 def draw_exercise(rng: random.Random, *, digits: int = 3) -> Exercise:
-    """A sum, or a difference with a result of at least 100, of two numbers of `digits` digits."""
+    """Draw a sum, or a difference with a result of at least 100, of numbers of `digits` digits."""
     low, high = 10 ** (digits - 1), 10**digits - 1
     if rng.random() < 0.5:
         return Exercise(Operation.PLUS, rng.randint(low, high), rng.randint(low, high))
@@ -98,31 +101,6 @@ def draw_exercise(rng: random.Random, *, digits: int = 3) -> Exercise:
 
 
 def phrase(exercise: Exercise, rng: random.Random) -> str:
-    """The exercise as a question, in one of its phrasings."""
+    """Return the exercise as a question, in one of its phrasings."""
     template = rng.choice(PHRASINGS[exercise.operation])
     return template.format(a=exercise.a, b=exercise.b)
-
-
-def _draw_kept_back(rng: random.Random) -> Exercise:
-    while not (exercise := draw_exercise(rng)).kept_back:
-        pass
-    return exercise
-
-
-def _draw_hard(rng: random.Random) -> Exercise:
-    return draw_exercise(rng, digits=rng.randint(4, 6))
-
-
-def _distinct(
-    count: int, draw: Callable[[random.Random], Exercise], rng: random.Random
-) -> list[Exercise]:
-    found: dict[tuple[Operation, frozenset[int]], Exercise] = {}
-    while len(found) < count:
-        exercise = draw(rng)
-        found[exercise.operation, frozenset((exercise.a, exercise.b))] = exercise
-    return list(found.values())
-
-
-def _problem(exercise: Exercise, rng: random.Random) -> Problem:
-    hard = max(exercise.a, exercise.b) > 999
-    return Problem(phrase(exercise, rng), str(exercise.result), hard)

@@ -62,7 +62,7 @@ class Server:
         return Starlette(
             routes=routes,
             exception_handlers={Refusal: _refuse, HTTPException: _refuse, Exception: _refuse},
-            middleware=[Middleware(KeyCheck, api_key=api_key)] if api_key else [],
+            middleware=[Middleware(key_check, api_key=api_key)] if api_key else [],
         )
 
     async def health(self, _: HttpRequest) -> Response:
@@ -98,13 +98,13 @@ class Server:
         if request.stream:
             return StreamingResponse(self._stream(reply, jobs), media_type="text/event-stream")
         self.scheduler.submit(jobs)
-        finished = asyncio.ensure_future(_finished(jobs))
-        left = asyncio.ensure_future(_left(http))
+        left = asyncio.ensure_future(_left(http, jobs[0].news))
         try:
-            await asyncio.wait({finished, left}, return_when=asyncio.FIRST_COMPLETED)
+            while not left.done() and not all(job.done for job in jobs):
+                await jobs[0].news.wait()  # the jobs of one request share it
+                jobs[0].news.clear()
         finally:
             left.cancel()
-            finished.cancel()
             self.scheduler.close(jobs)
         if any(job.failed for job in jobs):
             raise _engine_failed()
@@ -112,7 +112,7 @@ class Server:
 
     async def _stream(self, reply: Reply, jobs: Sequence[Job]) -> AsyncIterator[str]:
         self.scheduler.submit(jobs)
-        news = jobs[0].news  # the jobs of one request share it
+        news = jobs[0].news
         try:
             for chunk in reply.opening():
                 yield _event(chunk)
@@ -135,13 +135,12 @@ class Server:
         request = read(LoadAdapter, await http.body(), self._model)
         name = request.lora_name
         self._check_free(name)
-        failed = f"Loading lora {name} failed: "
         try:
             adapter = await asyncio.to_thread(self._model.read_adapter, name, request.lora_path)
-        except AdapterMissing as error:
-            raise not_found(f"{failed}{error}") from error
-        except AdapterUnfit as error:
-            raise Refusal(f"{failed}{error}") from error
+        except (AdapterMissing, AdapterUnfit) as error:
+            message = f"Loading lora {name} failed: {error}"
+            missing = isinstance(error, AdapterMissing)
+            raise (not_found if missing else Refusal)(message) from error
         # Again: somebody may have taken the name while this one was read.
         self._check_free(name)
         self._adapters[name] = adapter
@@ -158,32 +157,25 @@ class Server:
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 
 
-class KeyCheck:
-    """Refuses what comes to /v1 without the key."""
+def key_check(app: ASGIApp, api_key: str) -> ASGIApp:
+    """Refuse what comes to /v1 without the key."""
 
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
-        self.app = app
-        self._expected = f"Bearer {api_key}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1"):
             given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
-                refusal = JSONResponse({"error": "Unauthorized"}, status_code=401)
-                await refusal(scope, receive, send)
+            if not hmac.compare_digest(given, f"Bearer {api_key}".encode()):
+                await JSONResponse({"error": "Unauthorized"}, 401)(scope, receive, send)
                 return
-        await self.app(scope, receive, send)
+        await app(scope, receive, send)
+
+    return checked
 
 
-async def _finished(jobs: Sequence[Job]) -> None:
-    while not all(job.done for job in jobs):
-        await jobs[0].news.wait()
-        jobs[0].news.clear()
-
-
-async def _left(http: HttpRequest) -> None:
+async def _left(http: HttpRequest, news: asyncio.Event) -> None:
+    """Wait until the client has left, and wake who waits for news."""
     while (await http.receive())["type"] != "http.disconnect":
         pass
+    news.set()
 
 
 def _event(chunk: dict[str, Any]) -> str:
