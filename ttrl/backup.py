@@ -249,7 +249,7 @@ def _named(store: Store) -> tuple[str, dict[str, str]]:
 
 def _version(directory: Path, digest: str) -> dict[str, Path]:
     """A version's files, by their names in the backup. Raises AdapterDamaged."""
-    versions.verify_as(directory, digest)
+    versions.verify(directory, digest)
     names = (*versions.FILES, versions.MANIFEST)
     return {f"{ADAPTERS}/{directory.name}/{name}": directory / name for name in names}
 

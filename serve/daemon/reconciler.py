@@ -247,7 +247,7 @@ class Reconciler:
     def _load(self, version: str) -> None:
         try:
             known = self._store.adapters.get(version)
-            manifest = versions.verify_as(self._root / version, known.digest)
+            manifest = versions.verify(self._root / version, known.digest)
             if not manifest.base.same_weights(identify(self._model)):
                 raise AdapterForeign(
                     f"{version} was made for another base model, {manifest.base_model}"

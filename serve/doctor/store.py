@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from serve.doctor import host
 from serve.doctor.host import Finding, broken, note, ok, warning
 from ttrl.adapters.base import Base, identify
-from ttrl.adapters.versions import AdapterDamaged, verify_as
+from ttrl.adapters.versions import AdapterDamaged, verify
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.store import Store, migrations
@@ -233,7 +233,7 @@ def serving(store: Store) -> Finding:
 
 def _wrong(root: Path, row: AdapterRow, base: Base | None) -> str | None:
     try:
-        manifest = verify_as(root / row.name, row.digest)
+        manifest = verify(root / row.name, row.digest)
     except AdapterDamaged as error:
         return str(error)
     if base is not None and not manifest.base.same_weights(base):
