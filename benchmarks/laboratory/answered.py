@@ -16,7 +16,7 @@ from ttrl.engine import threads
 from ttrl.engine.samples import Sampling
 from ttrl.questions.question import from_prompt
 from ttrl.sampling.groups import read_answers
-from ttrl.training.types import Row
+from ttrl.training import Row
 
 STEPS = (5, 15, 30)
 """Optimizer steps after which a version is asked, besides the base."""
