@@ -197,6 +197,9 @@ class Job:
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values (rows, heads, positions, width) as views of buffers with room behind them."""
 
+    keys: Tensor
+    values: Tensor
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -206,16 +209,10 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         else:
             end = self.get_seq_length() + 1  # after the prompt, one token a step
             if end > self._buffers[0].shape[2]:
-                self.hold(*self.held)
+                self.hold(self.keys, self.values)
             for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
                 buffer[:, :, end - 1 : end] = states
             self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
-        return self.held
-
-    @property
-    def held(self) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None
-        assert self.values is not None
         return self.keys, self.values
 
     def hold(self, keys: Tensor, values: Tensor) -> None:
@@ -225,16 +222,18 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def select(self, rows: Tensor, start: int = 0) -> None:
         """Keep these rows, repeated if named twice, from position `start` on."""
-        self.hold(*(tensor[:, :, start:].index_select(0, rows) for tensor in self.held))
+        held = (self.keys, self.values)
+        self.hold(*(tensor[:, :, start:].index_select(0, rows) for tensor in held))
 
-    def join(self, other: GrowingLayer) -> None:
-        """Append the other's rows, the shorter ones padded on the left."""
-        self.hold(*map(joined, self.held, other.held))
-
-
-def joined(one: Tensor, other: Tensor) -> Tensor:
-    length = max(one.shape[2], other.shape[2])
-    return torch.cat([pad(each, (0, 0, length - each.shape[2], 0)) for each in (one, other)])
+    def join(self, other: GrowingLayer, length: int) -> None:
+        """Append the other's rows, the shorter ones padded on the left to `length`."""
+        pairs = ((self.keys, other.keys), (self.values, other.values))
+        self.hold(
+            *(
+                torch.cat([pad(each, (0, 0, length - each.shape[2], 0)) for each in pair])
+                for pair in pairs
+            )
+        )
 
 
 class Batch:
@@ -316,7 +315,7 @@ class Batch:
         """Append the other's rows; both end at the same position, the shorter is padded left."""
         length = max(self._mask.shape[1], newer._mask.shape[1])
         for layer, other in zip(self._layers, newer._layers, strict=True):
-            layer.join(other)
+            layer.join(other, length)
         masks = [pad(mask, (length - mask.shape[1], 0)) for mask in (self._mask, newer._mask)]
         self._set_rows(self.rows + newer.rows, torch.cat(masks))
 
@@ -368,8 +367,6 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
 
 def processed_logprobs(logits: Tensor, groups: Sequence[Group]) -> Tensor:
     """Return the log-probabilities (rows, vocabulary) of the distributions to draw from."""
-    if len(groups) == 1:
-        return groups[0][0](None, logits).log_softmax(-1)  # type: ignore[arg-type]
     logprobs = torch.empty_like(logits)
     for processors, at in groups:
         logprobs[at] = processors(None, logits[at]).log_softmax(-1)  # type: ignore[arg-type]
