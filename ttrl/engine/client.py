@@ -48,11 +48,12 @@ RESTART_SECONDS = 300.0
 for a small model."""
 FIRST = -1000
 """A priority; users have 0."""
-RUNNING = "vllm:num_requests_running"
-WAITING = "vllm:num_requests_waiting"
-PROMPT_TOKENS = "vllm:prompt_tokens_total"
-GENERATION_TOKENS = "vllm:generation_tokens_total"
-NAMES = (RUNNING, WAITING, PROMPT_TOKENS, GENERATION_TOKENS)
+NAMES = (
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:prompt_tokens_total",
+    "vllm:generation_tokens_total",
+)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class EngineRefused(EngineError):
 @dataclass(frozen=True)
 class ModelCard:
     """A name that the engine serves. An adapter has a parent, the base model's name; `root` is the
-    path that its weights came from. An engine need not say `max_model_len` for an adapter."""
+    path that its weights came from."""
 
     name: str
     parent: str | None
@@ -163,11 +164,10 @@ class EngineClient:
         reraise=True,
     )
     def models(self) -> tuple[ModelCard, ...]:
-        """The base model and the adapters that are loaded, in the engine's order."""
-        return self._call("/v1/models", None, _model_cards)
+        """Return the base model and the adapters that are loaded, in the engine's order."""
+        return self._call("/v1/models", None, lambda answer: tuple(map(_card, answer["data"])))
 
     def base_model(self) -> ModelCard:
-        """The model that the adapters belong to."""
         base = next((card for card in self.models() if card.parent is None), None)
         if base is None:
             raise EngineError(f"{self.url} serves no base model")
@@ -290,10 +290,8 @@ class EngineClient:
     ) -> T:
         """As `_call`, tried again."""
         # What has taken its whole time twice is not tried a third time.
-        stop = tenacity.stop_after_attempt(1 + self._retries) | tenacity.stop_after_delay(
-            1.5 * timeout
-        )
-        for attempt in _attempts(stop):
+        too_late = tenacity.stop_after_delay(1.5 * timeout)
+        for attempt in _attempts(tenacity.stop_after_attempt(1 + self._retries) | too_late):
             with attempt:
                 return self._call(path, body, read, timeout)
         raise AssertionError("unreachable")
@@ -339,9 +337,8 @@ class EngineClient:
                 case _:
                     kind = type(error).__name__
                     became = f"closed the connection before it had answered: {kind}"
-            raise EngineUnreachable(
-                f"the engine at {self.url} {became} ({method} {path})"
-            ) from error
+            message = f"the engine at {self.url} {became} ({method} {path})"
+            raise EngineUnreachable(message) from error
 
     def _checked(self, response: httpx2.Response, what: str) -> httpx2.Response:
         # The engine's own words are left out: about a chat they may quote the user.
@@ -370,17 +367,14 @@ def read_load(exposition: str) -> Load | None:
         for family in text_string_to_metric_families(lines):
             for sample in family.samples:
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-        tokens = sums[PROMPT_TOKENS] + sums[GENERATION_TOKENS]
-        return Load(int(sums[RUNNING]), int(sums[WAITING]), int(tokens))
+        running, waiting, read, generated = (sums[name] for name in NAMES)
+        return Load(int(running), int(waiting), int(read + generated))
     except (ValueError, LookupError, OverflowError):  # the parser's, or of NaN; none; of infinity
         return None
 
 
-def _model_cards(answer: Any) -> tuple[ModelCard, ...]:
-    return tuple(
-        ModelCard(card["id"], card.get("parent"), card.get("root"), card.get("max_model_len"))
-        for card in answer["data"]
-    )
+def _card(card: Any) -> ModelCard:
+    return ModelCard(card["id"], card.get("parent"), card.get("root"), card.get("max_model_len"))
 
 
 def _sample_set(body: Mapping[str, Any], answer: Any) -> tuple[SampleSet, bool]:

@@ -65,8 +65,6 @@ class MemoryRefused(Exception):
 
 
 class Fit(StrEnum):
-    """Whether engine and trainer fit on the GPU."""
-
     FITS = "fits"
     UNLIKELY = "unlikely"
     IMPOSSIBLE = "impossible"
@@ -295,7 +293,7 @@ class Estimate:
     def __str__(self) -> str:
         verb = {Fit.FITS: "fit", Fit.UNLIKELY: "likely do not fit", Fit.IMPOSSIBLE: "cannot fit"}
         who = "engine and trainer" if self.ours else "the trainer and what is already running"
-        card = f"{self.card.name} ({gib(self.card.total)} GiB, {gib(self.card.free)} free)"
+        total, free = self.card.total / GIB, self.card.free / GIB
         rows = [
             ("trainer", self.trainer),
             ("  weights", self.trainer_weights),
@@ -311,8 +309,9 @@ class Estimate:
                 ("  LoRA slots, activations, CUDA graphs", self.working),
                 (f"  KV cache for {self.cache_tokens} tokens", max(self.cache, 0)),
             ]
+        card = f"{self.card.name} ({total:.1f} GiB, {free:.1f} free)"
         lines = [f"By estimate, {who} {verb[self.fit]} on {card}."]
-        lines += [f"  {name:<44}{gib(size):>8} GiB" for name, size in rows]
+        lines += [f"  {name:<44}{size / GIB:>8.1f} GiB" for name, size in rows]
         if self.fit is not Fit.FITS:
             lines.append(f"Any of these can help: {'; '.join(self._advice())}.")
         if self.ours:
@@ -342,10 +341,6 @@ class Estimate:
         if -self.completion < tokens < 0:
             yield f"vote.max_tokens={self.completion + tokens}"
         yield "a larger GPU or a smaller model"
-
-
-def gib(size: int) -> str:
-    return f"{size / GIB:.1f}"
 
 
 def estimate(config: Config, card: Card) -> Estimate:

@@ -90,7 +90,6 @@ class Settings(BaseModel):
 
     @property
     def penalises(self) -> bool:
-        """Whether the answer so far changes what may come next."""
         counted = self.frequency_penalty or self.presence_penalty
         return bool(counted or self.min_tokens or self.repetition_penalty != 1)
 

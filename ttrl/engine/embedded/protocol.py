@@ -21,6 +21,7 @@ from ttrl.engine.embedded.generation import (
 )
 from ttrl.engine.embedded.model import Adapter, Model
 
+KINDS = {400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError"}
 MAX_PROMPTS = 256
 FLOOR = -9999.0
 """JSON has no minus infinity."""
@@ -55,15 +56,12 @@ R = TypeVar("R", bound=BaseModel)
 class Refusal(Exception):
     """An error answer in vLLM's shape."""
 
-    def __init__(self, message: str, status: int = 400, kind: str = "BadRequestError") -> None:
+    def __init__(self, message: str, status: int = 400, kind: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        kind = kind or KINDS[status]
         error = {"message": message, "type": kind, "param": None, "code": status}
         self.body = {"error": error}
-
-
-def not_found(message: str) -> Refusal:
-    return Refusal(message, 404, "NotFoundError")
 
 
 def read(kind: type[R], body: bytes, model: Model) -> R:

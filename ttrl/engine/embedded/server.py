@@ -31,7 +31,6 @@ from ttrl.engine.embedded.protocol import (
     Reply,
     Request,
     UnloadAdapter,
-    not_found,
     read,
 )
 
@@ -92,7 +91,7 @@ class Server:
         name = request.model or self._model.name
         adapter = self._adapters.get(name)
         if adapter is None and name != self._model.name:
-            raise not_found(f"The model `{name}` does not exist.")
+            raise Refusal(f"The model `{name}` does not exist.", 404)
         jobs = request.jobs(self._model, adapter)
         reply = Reply(request, name, jobs, self._model)
         if request.stream:
@@ -107,7 +106,7 @@ class Server:
             left.cancel()
             self.scheduler.close(jobs)
         if any(job.failed for job in jobs):
-            raise _engine_failed()
+            raise Refusal("The engine stopped.", 500)
         return JSONResponse(reply.whole())
 
     async def _stream(self, reply: Reply, jobs: Sequence[Job]) -> AsyncIterator[str]:
@@ -125,7 +124,8 @@ class Server:
                 for chunk in reply.news():
                     yield _event(chunk)
             failed = any(job.failed for job in jobs)
-            for chunk in [_engine_failed().body] if failed else reply.closing():
+            stopped = Refusal("The engine stopped.", 500)
+            for chunk in [stopped.body] if failed else reply.closing():
                 yield _event(chunk)
             yield "data: [DONE]\n\n"
         finally:
@@ -138,9 +138,8 @@ class Server:
         try:
             adapter = await asyncio.to_thread(self._model.read_adapter, name, request.lora_path)
         except (AdapterMissing, AdapterUnfit) as error:
-            message = f"Loading lora {name} failed: {error}"
-            missing = isinstance(error, AdapterMissing)
-            raise (not_found if missing else Refusal)(message) from error
+            status = 404 if isinstance(error, AdapterMissing) else 400
+            raise Refusal(f"Loading lora {name} failed: {error}", status) from error
         # Again: somebody may have taken the name while this one was read.
         self._check_free(name)
         self._adapters[name] = adapter
@@ -153,7 +152,7 @@ class Server:
     async def unload_adapter(self, http: HttpRequest) -> Response:
         name = read(UnloadAdapter, await http.body(), self._model).lora_name
         if self._adapters.pop(name, None) is None:
-            raise not_found(f"The lora adapter '{name}' cannot be found.")
+            raise Refusal(f"The lora adapter '{name}' cannot be found.", 404)
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 
 
@@ -182,16 +181,12 @@ def _event(chunk: dict[str, Any]) -> str:
     return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
 
 
-def _engine_failed() -> Refusal:
-    return Refusal("The engine stopped.", 500, "InternalServerError")
-
-
 async def _refuse(_: HttpRequest, error: Exception) -> Response:
     """Answer with vLLM's shape of an error. What is none of ours is logged all the same."""
     if isinstance(error, HTTPException):
         error = Refusal(error.detail, error.status_code, error.detail)
     elif not isinstance(error, Refusal):
-        error = Refusal("Internal error.", 500, "InternalServerError")
+        error = Refusal("Internal error.", 500)
     return JSONResponse(error.body, status_code=error.status)
 
 
