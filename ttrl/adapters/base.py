@@ -47,7 +47,6 @@ class Base:
         return self.name == other.name or Path(self.name).resolve() == Path(other.name).resolve()
 
     def same_text(self, other: Base) -> bool:
-        """Whether both read and write the same tokens, as far as that is known."""
         return None in (self.text, other.text) or self.text == other.text
 
 

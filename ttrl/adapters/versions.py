@@ -61,7 +61,6 @@ class Manifest:
 
 
 def digest_of(directory: Path) -> str:
-    """Return the SHA-256 over the names and contents of the two files."""
     whole = hashlib.sha256()
     for name in FILES:
         with _readable(directory, name).open("rb") as file:
@@ -91,7 +90,6 @@ def publish(source: Path, root: Path, manifest: Manifest) -> Path:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Raises AdapterDamaged."""
     try:
         values = json.loads(_readable(directory, MANIFEST).read_text())
         return Manifest(**{**values, "target_modules": tuple(values["target_modules"])})
@@ -139,7 +137,6 @@ def tensor_names(directory: Path) -> tuple[str, ...]:
 
 
 def version_name(lineage: str, number: int, digest: str) -> str:
-    """Return a name that is never reused: the digest is part of it."""
     return f"ttrl-{lineage}-{number}-{digest[:8]}"
 
 

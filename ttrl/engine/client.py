@@ -70,8 +70,6 @@ class EngineUnreachable(EngineError):
 
 
 class EngineRefused(EngineError):
-    """An answer came, with an error status."""
-
     def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
@@ -144,7 +142,6 @@ class EngineClient:
         self._client.close()
 
     def healthy(self) -> bool:
-        """Whether the engine says, now, that it can answer."""
         try:
             return self._client.get("/health", timeout=CONNECT_SECONDS).is_success
         except httpx2.RequestError:
@@ -204,7 +201,6 @@ class EngineClient:
         return reduce(joined, threads.map_in_order(self._part, bodies, width=len(bodies)))
 
     def _part(self, body: Mapping[str, Any]) -> SampleSet:
-        """The answers to one request, which is tried again."""
         tokens = body.get("max_completion_tokens") or body.get("max_tokens") or LONGEST_ANSWER
         timeout = self._timeout + tokens / SLOWEST
         drawn, thoughts_apart = self._persist(

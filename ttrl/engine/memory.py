@@ -134,7 +134,6 @@ class Model:
     context: int
 
     def cache(self, tokens: int) -> int:
-        """Return the number of values in the KV cache for one sequence."""
         return self.cached * tokens + self.windowed * min(tokens, self.window)
 
 

@@ -107,7 +107,6 @@ class Pacer:
 
     @property
     def limit(self) -> int:
-        """Requests that may be in flight now; 0 in a pause."""
         with self._changed:
             return self._limit
 
@@ -132,7 +131,6 @@ class Pacer:
                 self._changed.notify()
 
     def take(self) -> Paced:
-        """Return what happened since this was last called."""
         with self._changed:
             since = self._paused_since
             seconds = self._paused_seconds + (0.0 if since is None else self._clock() - since)

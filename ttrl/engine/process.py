@@ -197,7 +197,6 @@ def free_port() -> int:
 def embedded_command(
     model: str | Path, port: int, served_name: str, *, max_lora_rank: int = 16
 ) -> list[str]:
-    """Return the embedded engine's command line, in this Python."""
     command = [sys.executable, "-P", "-m", "ttrl.engine.embedded", "--model", str(model)]
     command += ["--port", str(port), "--served-model-name", served_name]
     return [*command, "--max-lora-rank", str(max_lora_rank)]

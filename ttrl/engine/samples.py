@@ -80,7 +80,6 @@ class SampleSet:
 
     @property
     def ended(self) -> tuple[int, ...]:
-        """Positions of the samples that were not cut off."""
         return tuple(place for place, sample in enumerate(self.samples) if not sample.cut)
 
 

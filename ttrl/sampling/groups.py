@@ -196,7 +196,6 @@ class Roller:
         return Group(question, drawn, vote, every, tuple(ended[place] for place in kept))
 
     def _draw(self, question: StoredQuestion, version: str) -> tuple[SampleSet, Vote]:
-        """Sample round after round, until there are enough or as many as may be."""
         settings = self._vote
         sampling = to_learn_from(question.question, settings)
         drawn: SampleSet | None = None

@@ -20,8 +20,6 @@ fail each time must not keep a run from its end."""
 
 
 class LeftOut(StrEnum):
-    """Why a question waits for a later update."""
-
     CLIENT = "client_share"
     """Its client has as many in this one as a client may have."""
     CLUSTER = "near_duplicate"
@@ -91,7 +89,6 @@ class Rounds:
 
     @property
     def unasked(self) -> int:
-        """Questions that were never taken."""
         return sum(key not in self._times for key in self._left)
 
     def take(self, count: int) -> list[StoredQuestion]:

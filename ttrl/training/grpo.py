@@ -147,7 +147,6 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         return found
 
     def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
-        """Return the rows of the next step in place of the placeholder prompts."""
         step = self.state.global_step
         rows = self._next_batch(step, self._logged() if step else {})
         assert len(rows) == len(prompts)
@@ -159,7 +158,6 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         }
 
     def _logged(self) -> dict[str, float]:
-        """What is finite of what was logged of the last step."""
         logs = next(logs for logs in reversed(self.state.log_history) if "grad_norm" in logs)
         numbers: dict[str, float] = {}
         for key, value in logs.items():
@@ -292,8 +290,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def effective(weights: torch.Tensor, mask: torch.Tensor) -> tuple[float, float]:
-    """The effective sample size of importance weights as a share of their number, over tokens and
-    over sequences: (sum w)^2 / (n sum w^2) (Kish, "Survey Sampling", 1965), 0 where all are 0.
+    """Return the effective sample size of importance weights as a share of their number, over
+    tokens and over sequences: (sum w)^2 / (n sum w^2) (Kish, "Survey Sampling", 1965), 0 where all
+    are 0.
 
     Weights are (B, T) or (B, 1), the mask (B, T). A sequence weighs what its tokens do on average.
     """
@@ -364,7 +363,6 @@ def _arguments(
 
 
 def lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
-    """Return the base model with the LoRA that is trained: the parent's, or a fresh one."""
     wide = torch.float32 if not torch.cuda.is_available() else torch.bfloat16
     dtypes = {"auto": wide, "bfloat16": torch.bfloat16, "float32": torch.float32}
     model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtypes[settings.dtype])

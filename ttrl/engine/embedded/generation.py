@@ -124,7 +124,6 @@ class Row:
         return self._decode(self.token_ids.copy())[: self._cut]
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        """Add the next token, and end the answer if it is the last."""
         job, finish = self.job, None
         if token in job.end_ids:
             finish = "stop"
@@ -287,7 +286,6 @@ class Batch:
         return batch
 
     def step(self) -> None:
-        """Add one more token to every row."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=-1)
         logits = self._model.network(
             input_ids=torch.tensor([row.token_ids[-1:] for row in self.rows]),
@@ -299,7 +297,6 @@ class Batch:
         self._draw(logits[:, -1])
 
     def drop_finished(self) -> None:
-        """Let the finished and abandoned rows go."""
         alive = [at for at, row in enumerate(self.rows) if row.alive]
         if len(alive) == len(self.rows):
             return
@@ -342,7 +339,6 @@ Group = tuple[LogitsProcessorList, list[int]]
 
 
 def grouped(rows: Sequence[Row]) -> list[Group]:
-    """Group the rows by how their settings limit what may be drawn."""
     groups: dict[tuple[float, float, int, float], list[int]] = {}
     for at, row in enumerate(rows):
         s = row.job.settings
@@ -411,7 +407,6 @@ class Lane:
     turn: int = 0
 
     def admit(self) -> list[Job]:
-        """Take the waiting jobs to start now, oldest first, as many as fit in one reading."""
         jobs: list[Job] = []
         rows, longest = len(self.batch.rows) if self.batch else 0, 0
         while self.waiting:

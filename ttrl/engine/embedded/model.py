@@ -123,7 +123,6 @@ class Model:
         return list(self.tokenizer.encode(text, add_special_tokens=special))
 
     def decode(self, token_ids: Sequence[int], *, special: bool = False) -> str:
-        """Return the text, with its special tokens or without."""
         text = self.tokenizer.decode(
             list(token_ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False
         )
@@ -131,7 +130,6 @@ class Model:
 
     @lru_cache(maxsize=65536)  # noqa: B019 - there is one model for the life of the process
     def token(self, token_id: int) -> str:
-        """Return the text of one token, special or not."""
         return self.decode([token_id], special=True)
 
     def read_adapter(self, name: str, path: str) -> Adapter:

@@ -243,7 +243,6 @@ class Reply:
         }
 
     def whole(self) -> dict[str, Any]:
-        """Return the answer to a request that does not stream."""
         choices = []
         for index, row in enumerate(self._rows):
             choice = self._choice(index, row, 0, len(row.token_ids), row.finish)
@@ -256,7 +255,6 @@ class Reply:
         return {**self._head, "choices": choices, "usage": self._usage(), **prompt}
 
     def opening(self) -> list[dict[str, Any]]:
-        """Return the chunks before the first token."""
         delta = {"delta": {"role": "assistant", "content": ""}}
         return [
             {**self._head, "choices": [self._choice(index, row, 0, 0, None) | delta]}
@@ -286,7 +284,6 @@ class Reply:
         return chunks
 
     def closing(self) -> list[dict[str, Any]]:
-        """Return the chunk after the last token, if it was asked for."""
         options = self._request.stream_options
         wanted = options and options.include_usage
         return [{**self._head, "choices": [], "usage": self._usage()}] if wanted else []

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from functools import partial
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -39,22 +39,20 @@ STOP_SECONDS = 5
 
 
 class Server:
-    """The routes, and what they share."""
-
     def __init__(self, model: Model) -> None:
         self._model = model
         self.scheduler = Scheduler(model)
         self._adapters: dict[str, Adapter] = {}
         self._started = int(time.time())
 
-    def app(self, api_key: str | None = None) -> Starlette:
-        """Return the ASGI application. With a key, everything under /v1 asks for it."""
+    def app(self, api_key: str | None) -> Starlette:
+        # With a key, everything under /v1 asks for it.
         routes = [
             Route("/health", self.health),
             Route("/metrics", self.metrics),
             Route("/v1/models", self.models),
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
-            Route("/v1/completions", self.completions, methods=["POST"]),
+            Route("/v1/chat/completions", partial(self.answer, Chat), methods=["POST"]),
+            Route("/v1/completions", partial(self.answer, Completion), methods=["POST"]),
             Route("/v1/load_lora_adapter", self.load_adapter, methods=["POST"]),
             Route("/v1/unload_lora_adapter", self.unload_adapter, methods=["POST"]),
         ]
@@ -81,13 +79,8 @@ class Server:
         ]
         return JSONResponse({"object": "list", "data": cards})
 
-    async def chat(self, http: HttpRequest) -> Response:
-        return await self._answer(http, read(Chat, await http.body(), self._model))
-
-    async def completions(self, http: HttpRequest) -> Response:
-        return await self._answer(http, read(Completion, await http.body(), self._model))
-
-    async def _answer(self, http: HttpRequest, request: Request) -> Response:
+    async def answer(self, kind: type[Request], http: HttpRequest) -> Response:
+        request = read(kind, await http.body(), self._model)
         name = request.model or self._model.name
         adapter = self._adapters.get(name)
         if adapter is None and name != self._model.name:
@@ -113,20 +106,21 @@ class Server:
         self.scheduler.submit(jobs)
         news = jobs[0].news
         try:
-            for chunk in reply.opening():
-                yield _event(chunk)
-            done = False
-            while not done:
+            chunks, done = reply.opening(), False
+            while True:
+                for chunk in chunks:
+                    yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+                if done:
+                    break
                 await news.wait()
                 news.clear()
                 # Asked before reading: what comes in between is read in the next round.
                 done = all(job.done for job in jobs)
-                for chunk in reply.news():
-                    yield _event(chunk)
-            failed = any(job.failed for job in jobs)
-            stopped = Refusal("The engine stopped.", 500)
-            for chunk in [stopped.body] if failed else reply.closing():
-                yield _event(chunk)
+                chunks = reply.news()
+                if done:
+                    failed = any(job.failed for job in jobs)
+                    stopped = Refusal("The engine stopped.", 500)
+                    chunks += [stopped.body] if failed else reply.closing()
             yield "data: [DONE]\n\n"
         finally:
             self.scheduler.close(jobs)
@@ -157,7 +151,6 @@ class Server:
 
 
 def key_check(app: ASGIApp, api_key: str) -> ASGIApp:
-    """Refuse what comes to /v1 without the key."""
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1"):
@@ -175,10 +168,6 @@ async def _left(http: HttpRequest, news: asyncio.Event) -> None:
     while (await http.receive())["type"] != "http.disconnect":
         pass
     news.set()
-
-
-def _event(chunk: dict[str, Any]) -> str:
-    return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
 
 
 async def _refuse(_: HttpRequest, error: Exception) -> Response:
