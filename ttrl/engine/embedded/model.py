@@ -35,21 +35,14 @@ PLAIN: Mapping[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     "init_lora_weights": (True, False, "gaussian", "orthogonal"),
-    "fan_in_fan_out": (False,),
-    "use_dora": (False,),
-    "use_qalora": (False,),
-    "lora_bias": (False,),
-    "modules_to_save": ([],),
-    "layer_replication": ([],),
-    "target_parameters": ([],),
-    "trainable_token_indices": ([],),
-    "alora_invocation_tokens": ([],),
-    "use_bdlora": ({},),
-    "use_rslora": (False,),
-    "rank_pattern": ({},),
-    "alpha_pattern": ({},),
 }
 """What an adapter's settings must be, if they are there at all: plain LoRA on linear layers."""
+NOT_PLAIN = (
+    "alora_invocation_tokens", "alpha_pattern", "fan_in_fan_out", "layer_replication", "lora_bias",
+    "modules_to_save", "rank_pattern", "target_parameters", "trainable_token_indices", "use_bdlora",
+    "use_dora", "use_qalora", "use_rslora",
+)  # fmt: skip
+"""What they must not have, unless it is empty or false."""
 
 
 class AdapterMissing(Exception):
@@ -148,9 +141,9 @@ class Model:
             raise AdapterUnfit(f"{settings.name} has the rank {rank}")
         if rank > self.max_rank:
             raise AdapterUnfit(f"LoRA rank {rank} is greater than max_lora_rank {self.max_rank}")
-        for setting, allowed in PLAIN.items():
-            value = config.get(setting)
-            if value is not None and value not in allowed:
+        for setting, value in config.items():
+            allowed = value in PLAIN.get(setting, (value,)) and setting not in NOT_PLAIN
+            if value and not allowed:
                 raise AdapterUnfit(f"only plain LoRA is supported, not {setting}={value!r}")
         try:
             tensors = load_file(weights)

@@ -26,27 +26,24 @@ MAX_PROMPTS = 256
 FLOOR = -9999.0
 """JSON has no minus infinity."""
 
+NOT_SUPPORTED = (
+    "allowed_token_ids", "chat_template", "logprob_token_ids", "prompt_embeds", "suffix",
+    "repetition_detection", "structured_outputs", "thinking_token_budget", "truncate_prompt_tokens",
+)  # fmt: skip
+"""Fields that vLLM knows and we do not. Better refused than ignored: a client would take the answer
+for what it asked."""
 NEUTRAL: Mapping[str, Sequence[Any]] = {
-    "allowed_token_ids": (),
+    **dict.fromkeys(NOT_SUPPORTED, ()),
     "bad_words": ([],),
-    "chat_template": (),
     "echo": (False,),
     "length_penalty": (1, 1.0),
     "logit_bias": ({},),
-    "logprob_token_ids": (),
-    "prompt_embeds": (),
-    "repetition_detection": (),
     "response_format": ({"type": "text"},),
-    "structured_outputs": (),
-    "suffix": (),
-    "thinking_token_budget": (),
     "tool_choice": ("none", "auto"),
-    "truncate_prompt_tokens": (),
     "use_beam_search": (False,),
     "watermarking": (False,),
 }
-"""Fields that vLLM knows and we do not, with the values that change nothing. Better refused than
-ignored: a client would take the answer for what it asked."""
+"""More of them, with the values that change nothing."""
 TEMPLATE_OURS = frozenset({"chat_template", "tokenize", "return_dict", "return_tensors"})
 """What a client must not slip to the tokenizer: a template is a program."""
 
