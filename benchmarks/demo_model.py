@@ -32,7 +32,7 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from ttrl.demo.questions import Exercise, Operation, Problem, draw_exercise, make_problems, phrase
+from ttrl.demo import Exercise, Operation, Problem, draw_exercise, make_problems, phrase
 
 BLURTED = 0.85
 """The share of answers that are stated at once, and wrong."""

@@ -32,7 +32,7 @@ from benchmarks.versions import Made, make, publish
 from serve.demo import ENGINES, MODEL, Daemon, daemon, ttrl
 from serve.state import owner_of
 from ttrl.config import EngineKind
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems
 from ttrl.engine.client import EngineClient, Load
 from ttrl.store import Store
 

@@ -11,7 +11,7 @@ from benchmarks.laboratory import teachers
 from benchmarks.laboratory.arms import Scene
 from benchmarks.laboratory.bench import BASE, MAX_TOKENS, READER, Bench, truth_of
 from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
-from ttrl.demo.questions import Problem
+from ttrl.demo import Problem
 from ttrl.engine import threads
 from ttrl.engine.samples import Sampling
 from ttrl.questions.question import from_prompt

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.daemon import LIGHT, Daemon, publish_random, record_questions, wait_until
 from tests.versions import write_lora
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems
 from ttrl.store.adapters import AdapterState
 from ttrl.store.questions import QuestionState
 
