@@ -26,7 +26,7 @@ from benchmarks.laboratory.mixtures import Questions
 from ttrl.answers import AnswerKind, Reader
 from ttrl.config import Config
 from ttrl.config.loading import load
-from ttrl.demo.questions import Problem
+from ttrl.demo import Problem
 from ttrl.engine import threads
 from ttrl.engine.samples import Finish, SampleSet, Sampling
 from ttrl.questions.question import from_prompt

@@ -21,8 +21,7 @@ from transformers import AutoTokenizer
 
 import benchmarks
 from serve.cli.demo import ask, daemon, ttrl
-from ttrl.demo import model_dir
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems, model_dir
 from ttrl.store import Store
 
 TREE = Path(benchmarks.__file__).parents[1]

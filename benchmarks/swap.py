@@ -32,9 +32,8 @@ from benchmarks.versions import Made, make, publish
 from serve.cli.demo import ENGINES, MODEL, Daemon, daemon, ttrl
 from serve.state import owner_of
 from ttrl.config import EngineKind
-from ttrl.demo.questions import make_problems
-from ttrl.engine.client import EngineClient
-from ttrl.engine.load import Load
+from ttrl.demo import make_problems
+from ttrl.engine.client import EngineClient, Load
 from ttrl.store import Store
 
 MARK = 1.1

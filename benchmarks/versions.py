@@ -17,8 +17,7 @@ from typing import Any
 
 from ttrl.adapters import versions
 from ttrl.adapters.versions import Manifest
-from ttrl.demo import model_dir
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems, model_dir
 from ttrl.engine.proof import Pin, Pinned
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store

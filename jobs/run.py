@@ -60,7 +60,7 @@ from ttrl.store.database import OUTAGE, cause
 from ttrl.store.measurements import Kind
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.store.runs import RunState
-from ttrl.training.types import (
+from ttrl.training import (
     OUT_OF_MEMORY,
     Row,
     SettingRefused,

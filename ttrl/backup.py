@@ -137,7 +137,7 @@ def write(
         raise BackupError("the store has no schema revision; see `ttrl doctor`")
     for name, digest in digests.items():
         try:
-            versions.verify_as(state_dir / ADAPTERS / name, digest)
+            versions.verify(state_dir / ADAPTERS / name, digest)
         except AdapterDamaged as error:
             left_out[name] = str(error)
         else:

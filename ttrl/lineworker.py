@@ -38,11 +38,20 @@ class LineWorker:
         self.process: subprocess.Popen[str] | None = None
 
     def ask(self, question: object) -> Any:
-        """Return the answer. Raises WorkerEnded, WorkerNotReady, and OSError
-        where no process can be started."""
+        """Return the answer. Raises WorkerEnded, WorkerNotReady, and OSError where no process can
+        be started."""
         if self.process is None:
-            self._start()
-        assert self.process is not None
+            self.process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # libraries log the texts that they read
+                text=True,
+            )
+            assert self.process.stdout is not None
+            if self.process.stdout.readline() != READY:
+                self.close()
+                raise WorkerNotReady
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -59,19 +68,6 @@ class LineWorker:
         if process is not None:
             process.kill()
             process.communicate()
-
-    def _start(self) -> None:
-        self.process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # libraries log what they read: the text of users and models
-            text=True,
-        )
-        assert self.process.stdout is not None
-        if self.process.stdout.readline() != READY:
-            self.close()
-            raise WorkerNotReady
 
 
 def serve_lines(

@@ -11,12 +11,12 @@ from benchmarks.laboratory import teachers
 from benchmarks.laboratory.arms import Scene
 from benchmarks.laboratory.bench import BASE, MAX_TOKENS, READER, Bench, truth_of
 from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
-from ttrl.demo.questions import Problem
+from ttrl.demo import Problem
 from ttrl.engine import threads
 from ttrl.engine.samples import Sampling
 from ttrl.questions.question import from_prompt
 from ttrl.sampling.groups import read_answers
-from ttrl.training.types import Row
+from ttrl.training import Row
 
 STEPS = (5, 15, 30)
 """Optimizer steps after which a version is asked, besides the base."""

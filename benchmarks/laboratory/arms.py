@@ -15,8 +15,7 @@ from jobs.run import execute
 from serve.cli.demo import SETTINGS
 from ttrl.config import Config
 from ttrl.config.loading import load
-from ttrl.demo import model_dir
-from ttrl.demo.questions import Problem
+from ttrl.demo import Problem, model_dir
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store

@@ -14,8 +14,7 @@ from typing import Any
 from benchmarks.laboratory.measures import Answered
 from ttrl import answers
 from ttrl.answers import AnswerKind, Reader
-from ttrl.demo import model_dir
-from ttrl.demo.questions import Problem
+from ttrl.demo import Problem, model_dir
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient
 from ttrl.engine.process import EngineLog, EngineProcess, embedded_command, free_port

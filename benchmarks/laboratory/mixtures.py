@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from ttrl.demo.questions import Problem, make_problems
+from ttrl.demo import Problem, make_problems
 
 
 class Kind(StrEnum):

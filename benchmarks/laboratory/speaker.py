@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ttrl.demo.maker import Lesson, Recipe, make_model, make_tokenizer, teach
-from ttrl.demo.questions import Problem
+from benchmarks.demo_model import Lesson, Recipe, make_model, make_tokenizer, teach
+from ttrl.demo import Problem
 
 PERIODS = (7, 14, 21, 30, 45, 60, 90)
 THINGS = (

@@ -27,7 +27,7 @@ from ttrl.sampling.selection import Rounds
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
 from ttrl.store.runs import Trigger
-from ttrl.training.types import Row, TrainingEnded
+from ttrl.training import Row, TrainingEnded
 from ttrl.votes import Vote, VoteOutcome
 
 PUBLISHED = {

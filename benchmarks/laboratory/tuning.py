@@ -9,8 +9,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ttrl.config import Config
+from ttrl.training import Row
 from ttrl.training.grpo import lora_model
-from ttrl.training.types import Row
 
 IGNORED = -100
 """The label of tokens that are not learned."""

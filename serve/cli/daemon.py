@@ -177,12 +177,11 @@ def check(config: Config, card_gib: float | None, as_json: bool) -> None:
         )
     check_keys(config)
     load(config.vote.rewards)
-    card = plan = None
-    if memory.estimated(config):
-        size = int((card_gib or 0) * memory.GIB)
-        card = memory.Card("a GPU", size, size) if card_gib is not None else memory.first_card()
-    if card is not None:
-        fit, plan = memory.check(config, card)
+    size = int((card_gib or 0) * memory.GIB)
+    card = memory.Card("a GPU", size, size) if card_gib is not None else None
+    plan = None
+    if checked := memory.check(config, card):
+        fit, plan = checked
         if fit is memory.Fit.IMPOSSIBLE and config.engine.memory_plan:
             fail(f"The configuration needs more memory than is available.\n{plan}", code=2)
         if fit not in (memory.Fit.FITS, memory.Fit.UNKNOWN):

@@ -31,8 +31,7 @@ from serve.state import owner_of, prepare
 from ttrl import answers
 from ttrl.answers import AnswerKind
 from ttrl.config import EngineKind
-from ttrl.demo import model_dir
-from ttrl.demo.questions import Problem, make_disjoint
+from ttrl.demo import Problem, make_disjoint, model_dir
 from ttrl.engine import parent_death
 from ttrl.store import Store
 from ttrl.store.runs import Run, RunState

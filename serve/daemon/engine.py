@@ -15,12 +15,12 @@ from ttrl.config import Config, EngineKind
 from ttrl.engine import preflight
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
 from ttrl.engine.process import (
+    VLLM_ENVIRONMENT,
     EngineLog,
     EngineProcess,
     embedded_command,
     free_port,
     vllm_command,
-    vllm_environment,
 )
 from ttrl.metrics import Metrics
 
@@ -174,9 +174,7 @@ class EngineKeeper:
             self._command(),
             url=self.url,
             # Nothing in the current directory is vLLM; not `-P`, which Python 3.10 does not know.
-            env=vllm_environment()
-            | {"PYTHONSAFEPATH": "1"}
-            | ({"VLLM_API_KEY": key} if key else {}),
+            env=VLLM_ENVIRONMENT | {"PYTHONSAFEPATH": "1"} | ({"VLLM_API_KEY": key} if key else {}),
             log=self._hear,
             startup_timeout=self.config.engine.startup_timeout.total_seconds(),
         )

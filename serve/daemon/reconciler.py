@@ -204,7 +204,7 @@ class Reconciler:
     def _load(self, version: str) -> None:
         try:
             known = self.store.adapters.get(version)
-            manifest = versions.verify_as(self._root / version, known.digest)
+            manifest = versions.verify(self._root / version, known.digest)
             if not manifest.base.same_weights(identify(self.config.model.name)):
                 base = manifest.base_model
                 raise AdapterForeign(f"{version} was made for another base model, {base}")

@@ -21,7 +21,7 @@ from serve.gateway.request import whereabouts
 from serve.gateway.server import PortInUse, listen
 from serve.state import OWNER, Owner, StateDirError, owner_of
 from ttrl.adapters.base import ModelNotFound, find, identify
-from ttrl.adapters.versions import AdapterDamaged, verify_as
+from ttrl.adapters.versions import AdapterDamaged, verify
 from ttrl.config import Config, EngineKind
 from ttrl.config.section import clock
 from ttrl.engine import memory, preflight
@@ -143,10 +143,10 @@ def model(config: Config) -> Finding:
 
 def gpu_memory(config: Config) -> Iterator[Finding]:
     """Whether engine and trainer fit on the GPU, if there is one."""
-    card = memory.first_card() if memory.estimated(config) else None
-    if card is None:
+    checked = memory.check(config)
+    if checked is None:
         return
-    fit, figures = memory.check(config, card)
+    fit, figures = checked
     match fit:
         case memory.Fit.FITS:
             yield ok(figures)
@@ -364,7 +364,7 @@ def _versions(config: Config, store: Store) -> Iterator[Finding]:
     wrong = {}
     for row in rows:
         try:
-            manifest = verify_as(root / row.name, row.digest)
+            manifest = verify(root / row.name, row.digest)
         except AdapterDamaged as error:
             wrong[row.name] = str(error)
         else:

@@ -14,12 +14,12 @@ import pytest
 from tests.contract.served import BASE, MAX_MODEL_LEN, Served
 from ttrl.engine.client import EngineClient
 from ttrl.engine.process import (
+    VLLM_ENVIRONMENT,
     EngineLog,
     EngineProcess,
     embedded_command,
     free_port,
     vllm_command,
-    vllm_environment,
 )
 
 VLLM_FLAGS = (
@@ -73,7 +73,7 @@ def serving(
     if kind == "vllm":
         python = os.environ.get("TEST_VLLM_PYTHON", sys.executable)
         command = vllm_command(served.model, port, BASE, extra_flags=VLLM_FLAGS, python=python)
-        environment = vllm_environment(cpu_cache_gib=1)
+        environment = VLLM_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": "1"}
     else:
         command, environment = embedded_command(served.model, port, BASE), {}
     with EngineProcess(command, url=served.url, env=environment, log=log, startup_timeout=300):

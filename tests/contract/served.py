@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttrl.engine.client import EngineClient
+from ttrl.engine.samples import Sampling
+from ttrl.questions.question import Question
+
 BASE = "tiny"
 MAX_MODEL_LEN = 256
 
@@ -21,3 +25,9 @@ class Served:
     @property
     def model(self) -> Path:
         return self.folder / self.name
+
+
+def greedy_text(client: EngineClient, question: Question, max_tokens: int) -> str:
+    """The greedy answer's text."""
+    sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
+    return client.sample(question, model=BASE, n=1, sampling=sampling).samples[0].text

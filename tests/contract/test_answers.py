@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.contract.served import BASE, MAX_MODEL_LEN, Served
+from tests.contract.served import BASE, MAX_MODEL_LEN, Served, greedy_text
 from ttrl.engine.client import EngineClient
 from ttrl.engine.samples import Finish, Sampling
 from ttrl.questions.question import from_prompt
@@ -69,7 +69,7 @@ def test_a_seed_gives_the_same_samples_again(client: EngineClient) -> None:
 def test_temperature_0_is_greedy(client: EngineClient) -> None:
     sampling = Sampling(temperature=0.0, max_tokens=30)
     drawn = client.sample(QUESTION, model=BASE, n=1, sampling=sampling)
-    assert drawn.samples[0].text == client.ask(QUESTION, model=BASE, max_tokens=30)
+    assert drawn.samples[0].text == greedy_text(client, QUESTION, 30)
     assert len(drawn.samples[0].text) > 3
 
 
@@ -104,7 +104,7 @@ def test_top_k_1_draws_the_likeliest_with_certainty(engine: Served, client: Engi
         top_k=1,
         logprobs=True,
     )
-    greedy = client.ask(QUESTION, model=BASE, max_tokens=12)
+    greedy = greedy_text(client, QUESTION, 12)
     for choice in answer["choices"]:
         assert choice["message"]["content"] == greedy
         assert all(abs(entry["logprob"]) < 1e-6 for entry in choice["logprobs"]["content"])
@@ -208,4 +208,4 @@ def test_an_answer_may_be_left_half_way(engine: Served, client: EngineClient) ->
     for _ in range(10):
         with httpx2.stream("POST", f"{engine.url}/v1/chat/completions", json=body) as response:
             assert next(response.iter_lines()).startswith("data: ")
-    assert client.ask(QUESTION, model=BASE, max_tokens=5)
+    assert greedy_text(client, QUESTION, 5)

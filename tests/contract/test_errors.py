@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.contract.served import BASE, MAX_MODEL_LEN, Served
+from tests.contract.served import BASE, MAX_MODEL_LEN, Served, greedy_text
 from ttrl.engine.client import EngineClient, EngineRefused
 from ttrl.engine.samples import Sampling
 from ttrl.questions.question import from_prompt
@@ -92,7 +92,7 @@ def test_what_is_no_json_object_is_refused(engine: Served, content: bytes) -> No
 
 def test_it_answers_after_all_that(client: EngineClient) -> None:
     assert client.healthy()
-    assert client.ask(from_prompt("two plus two?"), model=BASE, max_tokens=5)
+    assert greedy_text(client, from_prompt("two plus two?"), 5)
 
 
 def test_the_client_says_what_was_refused_and_quotes_nobody(client: EngineClient) -> None:

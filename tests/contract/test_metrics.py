@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import httpx2
 
 from tests.contract.served import BASE, Served
-from ttrl.engine.client import EngineClient
-from ttrl.engine.load import Load
+from ttrl.engine.client import EngineClient, Load
 
 DEADLINE = 30.0
 ANSWERS = 8

@@ -43,7 +43,7 @@ from tests.migrations import NEWER, TODAY, newer_migrations
 from tests.stores import on_disk
 from tests.versions import write_lora
 from ttrl.adapters import versions
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store, migrations
 from ttrl.store.adapters import AdapterState

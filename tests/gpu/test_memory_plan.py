@@ -14,7 +14,7 @@ from ttrl.config.loading import override  # noqa: E402
 from ttrl.demo import model_dir  # noqa: E402
 from ttrl.engine import memory  # noqa: E402
 from ttrl.engine.proof import Pin  # noqa: E402
-from ttrl.training.types import Row  # noqa: E402
+from ttrl.training import Row  # noqa: E402
 
 TOKENS = 512
 

@@ -25,8 +25,7 @@ from ttrl.adapters import versions
 from ttrl.adapters.versions import Manifest
 from ttrl.config import EngineKind
 from ttrl.config.loading import load
-from ttrl.demo import model_dir
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems, model_dir
 from ttrl.engine.client import EngineClient
 from ttrl.engine.proof import Pinned
 from ttrl.questions.question import from_prompt

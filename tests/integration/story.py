@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.hook import SECRET, Hook, listening
 from tests.integration.daemon import LIGHT, Daemon, wait_until
 from tests.prometheus import Prometheus, scraping
-from ttrl.demo.questions import Problem, make_problems
+from ttrl.demo import Problem, make_problems
 from ttrl.engine.process import free_port
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import from_prompt

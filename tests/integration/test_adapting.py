@@ -21,7 +21,7 @@ from tests.integration.daemon import (
     wait_until,
 )
 from tests.judging import label_command
-from ttrl.demo.questions import make_disjoint, make_problems
+from ttrl.demo import make_disjoint, make_problems
 from ttrl.questions.question import digest, from_prompt
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState, Recorded

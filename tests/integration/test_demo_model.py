@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.demo_model import boxed, digest, measure
 from ttrl.demo import model_dir
-from ttrl.demo.maker import boxed, digest, measure
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +79,7 @@ def test_the_shipped_model_blurts_and_its_majority_knows_better() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_model_can_be_made_again(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ttrl.demo.maker", "--steps", "15", "--questions", "0"]
+    command = [sys.executable, "-m", "benchmarks.demo_model", "--steps", "15", "--questions", "0"]
     command += ["--threads", "2", "--out"]
     makers = [
         subprocess.Popen([*command, str(tmp_path / name)], env=os.environ | {"HF_HUB_OFFLINE": "1"})

@@ -268,13 +268,14 @@ def test_a_stream_that_is_read_while_a_token_is_added_ends_whole(
     (job,) = request.jobs(parts.model, None)
     job.max_tokens = 5
     reply, (row,) = Reply(request, "tiny", [job], parts.model), job.rows
-    write, chunks = row._write, []
+    chunks = []
 
-    def read_first(*, last: bool) -> None:
-        chunks.extend(reply.news())
-        write(last=last)
+    class Tokens(list[int]):
+        def append(self, token: int) -> None:
+            super().append(token)
+            chunks.extend(reply.news())
 
-    row._write = read_first
+    row.token_ids = Tokens()
     for token in (20, 21, 22, 23, 24):
         row.push(token, -1.0, [])
     chunks.extend(reply.news())

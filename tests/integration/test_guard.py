@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.integration.daemon import Daemon, record_questions, wait_until
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems
 from ttrl.questions.question import from_prompt
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.daemon import LIGHT, Daemon, publish_random, record_questions, wait_until
 from tests.versions import write_lora
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems
 from ttrl.store.adapters import AdapterState
 from ttrl.store.questions import QuestionState
 
@@ -74,7 +74,7 @@ def compared(daemon: Daemon) -> int:
 
 @pytest.mark.fault(
     "a version turns out worse on the traffic",
-    sees="its answers until the guard is sure, then the version before again",
+    sees="its answers until the live monitor is sure, then the version before again",
     keeps="everything; what it learned from is quarantined",
 )
 def test_a_regression_is_rolled_back_by_itself_and_a_good_version_is_not(

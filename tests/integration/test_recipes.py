@@ -10,7 +10,7 @@ import pytest
 from tests.integration.alone import adapt, votes_of
 from tests.integration.daemon import Daemon, publish_random
 from tests.versions import write_lora
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems
 from ttrl.questions.question import from_prompt
 from ttrl.store.questions import QuestionState, Recorded
 

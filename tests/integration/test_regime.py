@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.daemon import LIGHT, MODEL, Daemon, wait_until
-from ttrl.demo.questions import make_problems
+from ttrl.demo import make_problems
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

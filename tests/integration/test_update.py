@@ -16,8 +16,7 @@ from transformers import AutoTokenizer
 from ttrl.config import UpdateConfig
 from ttrl.demo import model_dir
 from ttrl.engine.proof import Pin
-from ttrl.training import grpo
-from ttrl.training.types import Row, TrainingEnded, UpdateDiverged
+from ttrl.training import Row, TrainingEnded, UpdateDiverged, grpo
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

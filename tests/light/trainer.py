@@ -10,7 +10,7 @@ from light_model import BASE, logprob, read, trained
 from tests.versions import write_lora
 from ttrl.config import UpdateConfig
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.training.types import NextBatch
+from ttrl.training import NextBatch
 
 LOGGED = {
     "loss": 0.1, "grad_norm": 1.0, "entropy": 1.0, "kl_to_start": 0.1, "effective_tokens": 0.9,

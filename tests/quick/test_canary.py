@@ -7,8 +7,7 @@ from itertools import count
 import pytest
 
 from serve.daemon.engine import Canary
-from ttrl.engine.client import EngineRefused, EngineUnreachable
-from ttrl.engine.load import Load
+from ttrl.engine.client import EngineRefused, EngineUnreachable, Load
 
 
 class Engine:

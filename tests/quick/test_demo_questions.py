@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from ttrl.demo import model_dir
-from ttrl.demo.maker import BLURTED, draw_lesson
-from ttrl.demo.questions import Problem, make_disjoint, make_problems
+from benchmarks.demo_model import BLURTED, draw_lesson
+from ttrl.demo import Problem, make_disjoint, make_problems, model_dir
 
 
 def solve(prompt: str) -> int:

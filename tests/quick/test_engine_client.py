@@ -25,9 +25,10 @@ from ttrl.engine.client import (
     EngineError,
     EngineRefused,
     EngineUnreachable,
+    Load,
     ModelCard,
+    read_load,
 )
-from ttrl.engine.load import Load, read_load
 from ttrl.engine.process import free_port
 from ttrl.engine.samples import Finish, Sample, Sampling
 from ttrl.questions.question import from_prompt, from_request
@@ -482,16 +483,9 @@ def test_prompt_logprobs_are_those_of_the_tokens() -> None:
     assert (body["prompt"], body["max_tokens"]) == ([4, 5, 6], 1)
 
 
-def test_asking_is_greedy() -> None:
-    script = Script(answer=chat_answer(choice()))
-    with serving(script) as url, EngineClient(url, timeout=5) as client:
-        assert client.ask(QUESTION, model="m", max_tokens=9) == "7"
-    assert (script.asked[0][2]["temperature"], script.asked[0][2]["max_tokens"]) == (0, 9)
-
-
 CALLS: list[Callable[[EngineClient], object]] = [
     lambda client: client.models(),
-    lambda client: client.ask(QUESTION, model="m", max_tokens=5),
+    lambda client: client.sample(QUESTION, model="m", n=1, sampling=Sampling()),
     lambda client: client.load_adapter("a", "/a"),
 ]
 
@@ -522,7 +516,7 @@ def test_too_late_is_unreachable() -> None:
         EngineClient(url, timeout=0.1) as client,
         pytest.raises(EngineUnreachable, match="did not answer in time"),
     ):
-        client.ask(QUESTION, model="m", max_tokens=5)
+        client.prompt_logprobs([4, 5], model="m")
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])

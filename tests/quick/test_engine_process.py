@@ -25,7 +25,6 @@ from ttrl.engine.process import (
     embedded_command,
     free_port,
     vllm_command,
-    vllm_environment,
 )
 
 ENGINE = """
@@ -244,15 +243,13 @@ def test_stopping_from_another_thread_ends_the_wait() -> None:
 
 
 def test_the_embedded_command() -> None:
-    command = embedded_command("/m", 81, "name", max_lora_rank=32, max_model_len=99, threads=2)
+    command = embedded_command("/m", 81, "name", max_lora_rank=32)
     assert command[:4] == [sys.executable, "-P", "-m", "ttrl.engine.embedded"]
     assert flags(command[4:]) == {
         "--model": "/m",
         "--port": "81",
         "--served-model-name": "name",
         "--max-lora-rank": "32",
-        "--max-model-len": "99",
-        "--threads": "2",
     }
 
 
@@ -282,11 +279,6 @@ def test_the_users_own_flags_win(theirs: list[str]) -> None:
     command = vllm_command("m", 80, "name", extra_flags=[*theirs, "--dtype", "float32"])
     assert command[-len(theirs) - 2 :] == [*theirs, "--dtype", "float32"]
     assert sum("loras" in word and "cpu" not in word for word in command) == 1
-
-
-def test_vllm_may_load_adapters_at_run_time() -> None:
-    assert vllm_environment()["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
-    assert vllm_environment(cpu_cache_gib=2)["VLLM_CPU_KVCACHE_SPACE"] == "2"
 
 
 def flags(words: list[str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from benchmarks.laboratory.measures import (
 from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
 from ttrl.answers import Reader
 from ttrl.config import UpdateConfig, VoteConfig
-from ttrl.demo.questions import Problem
+from ttrl.demo import Problem
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.questions.question import from_prompt

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.engine.load import Load
-from ttrl.engine.pacing import MODEST, Pace
+from ttrl.engine.client import Load
+from ttrl.engine.pacing import MODEST, Pacer, next_limit
 
 MAXIMUM, MANY = 16, 64
 
@@ -32,12 +32,12 @@ def waiting(count):
     ],
 )
 def test_a_look(bound, load, then):
-    assert Pace(MAXIMUM, MANY, bound).after(load) == Pace(MAXIMUM, MANY, then)
+    assert next_limit(bound, load, maximum=MAXIMUM, pause_waiting=MANY) == then
 
 
 @pytest.mark.parametrize(("maximum", "bound"), [(1, 1), (3, 3), (4, 4), (100, 4)])
 def test_it_begins_modestly(maximum, bound):
-    assert Pace.first(maximum, MANY).limit == bound
+    assert Pacer(lambda: None, maximum=maximum, pause_waiting=MANY).limit == bound
 
 
 LOADS = st.one_of(st.none(), st.builds(Load, *[st.integers(0, 300)] * 3))
@@ -45,14 +45,15 @@ LOADS = st.one_of(st.none(), st.builds(Load, *[st.integers(0, 300)] * 3))
 
 @given(st.integers(1, 100), st.integers(1, 200), st.lists(LOADS, max_size=60))
 def test_whatever_is_seen_it_keeps_its_bounds(maximum, many, loads):
-    pace = Pace.first(maximum, many)
+    limit = min(MODEST, maximum)
     for load in loads:
-        before, pace = pace, pace.after(load)
-        assert 0 <= pace.limit <= maximum
-        assert pace.paused is (load is not None and load.waiting >= many)
+        before = limit
+        limit = next_limit(limit, load, maximum=maximum, pause_waiting=many)
+        assert 0 <= limit <= maximum
+        assert (limit == 0) is (load is not None and load.waiting >= many)
         if load is not None and load.waiting:
-            assert pace.limit < before.limit or pace.limit <= 1
-        assert pace.limit <= before.limit + 1, "it never leaps"
+            assert limit < before or limit <= 1
+        assert limit <= before + 1, "it never leaps"
 
 
 @given(
@@ -64,15 +65,16 @@ def test_whatever_is_seen_it_keeps_its_bounds(maximum, many, loads):
 )
 def test_it_settles_where_the_engine_is_full(maximum, answers, room, users, before):
     """Users take what they need of an engine's room; each request of ours takes `answers`."""
-    pace = Pace.first(maximum, 10_000)
+    limit = min(MODEST, maximum)
     for load in before:
-        pace = pace.after(load)
+        limit = next_limit(limit, load, maximum=maximum, pause_waiting=10_000)
     fits = min(maximum, max(0, room - users) // answers)
     bounds = []
     for _ in range(3 * maximum + 10):
-        wanted = users + pace.limit * answers
-        pace = pace.after(Load(min(room, wanted), max(0, wanted - room), 0))
-        bounds.append(pace.limit)
+        wanted = users + limit * answers
+        load = Load(min(room, wanted), max(0, wanted - room), 0)
+        limit = next_limit(limit, load, maximum=maximum, pause_waiting=10_000)
+        bounds.append(limit)
     settled = bounds[-2 * maximum :]
     if users > room:
         assert set(settled) == {1}
@@ -85,10 +87,10 @@ def test_it_settles_where_the_engine_is_full(maximum, answers, room, users, befo
 
 @given(st.integers(1, 64), st.integers(1, 100))
 def test_after_a_pause_it_comes_back_to_all(maximum, many):
-    pace = Pace.first(maximum, many).after(waiting(many))
-    assert pace.paused
+    limit = next_limit(MODEST, waiting(many), maximum=maximum, pause_waiting=many)
+    assert limit == 0
     seen = []
     for _ in range(maximum):
-        pace = pace.after(waiting(0))
-        seen.append(pace.limit)
+        limit = next_limit(limit, waiting(0), maximum=maximum, pause_waiting=many)
+        seen.append(limit)
     assert seen == list(range(1, maximum + 1))

@@ -12,7 +12,7 @@ from ttrl.config import Config, UpdateConfig, VoteConfig
 from ttrl.engine.client import EngineError, EngineRefused, EngineUnreachable, ModelCard
 from ttrl.engine.samples import Finish, Sample, SampleSet, longest_answer
 from ttrl.questions.question import from_prompt
-from ttrl.sampling.groups import NONE, Roller, cut_off, pacer_for, rows, to_learn_from, with_length
+from ttrl.sampling.groups import Roller, cut_off, pacer_for, rows, to_learn_from, with_length
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Stop, VoteOutcome
 
@@ -48,7 +48,7 @@ def fail(_question, error):
     raise error
 
 
-def rolled(answers, references=NONE, **vote):
+def rolled(answers, references=None, **vote):
     engine = Engine(answers)
     settings = VoteConfig(**{"samples": 16, "rounds": 3, **vote})
     with pacer_for(engine, settings) as pacer:

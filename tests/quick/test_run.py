@@ -21,7 +21,7 @@ from ttrl.questions.question import from_prompt
 from ttrl.sampling.groups import Group
 from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
 from ttrl.store.runs import Trigger
-from ttrl.training.types import TrainingEnded
+from ttrl.training import TrainingEnded
 from ttrl.votes import VoteOutcome, take_vote
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from serve.cli import main, service
 from serve.cli.service import UNITS
 from tests.services import needs
-from ttrl.engine.process import vllm_command, vllm_environment
+from ttrl.engine.process import VLLM_ENVIRONMENT, vllm_command
 
 PROGRAM = shutil.which("true") or "/bin/true"
 EXPOSURE = 21
@@ -101,7 +101,7 @@ def test_vllms_unit_has_the_flags_and_the_environment_that_ttrl_would_give_it():
     ours = vllm_command("m", 8001, "m", max_loras=6)
     assert flags == ours[ours.index("--host") :]
     assert last == "$FLAGS"
-    given = [f"{name}={value}" for name, value in vllm_environment().items()]
+    given = [f"{name}={value}" for name, value in VLLM_ENVIRONMENT.items()]
     assert f"Environment={' '.join(given)}\n" in text
 
 

@@ -22,8 +22,7 @@ from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import QUEUE, Outcome, Shadow, Watch
 from tests.standin import DEADLINE, serving
 from ttrl.config.loading import load
-from ttrl.engine.client import EngineClient
-from ttrl.engine.load import NAMES
+from ttrl.engine.client import NAMES, EngineClient
 from ttrl.metrics import Metrics
 from ttrl.monitoring.live import Stream
 from ttrl.questions.question import from_prompt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,6 @@ class Base:
         return self.name == other.name or Path(self.name).resolve() == Path(other.name).resolve()
 
     def same_text(self, other: Base) -> bool:
-        """Whether both read and write the same tokens, as far as that is known."""
         return None in (self.text, other.text) or self.text == other.text
 
 
@@ -65,16 +64,15 @@ def find(name: str) -> Path:
     try:
         cached = try_to_load_from_cache(name, CONFIG)
     except HFValidationError:
-        raise ModelNotFound(
-            f"{name} is neither a model directory nor a Hugging Face Hub name"
-        ) from None
+        neither = f"{name} is neither a model directory nor a Hugging Face Hub name"
+        raise ModelNotFound(neither) from None
     if not isinstance(cached, str):
         raise ModelNotFound(f"{name} has not been downloaded yet")
     return Path(cached).parent
 
 
 def identify(name: str) -> Base:
-    """The model in a directory, or in the local cache under a hub name. Raises OSError."""
+    """Return the model in a directory, or in the local cache under a hub name. Raises OSError."""
     try:
         directory = find(name)
     except ModelNotFound:
@@ -85,23 +83,19 @@ def identify(name: str) -> Base:
 
 
 def _digest(files: Iterable[Path]) -> str:
-    """SHA-256 over name, size and pieces of those files that are there."""
+    """Return the SHA-256 over name and size of those files that are there, and over all of a small
+    file; of a large one over its beginning, its end, and places in between."""
     whole = hashlib.sha256()
     for path in files:
-        if path.is_file():
-            whole.update(f"{path.name}:{path.stat().st_size}\n".encode())
-            for piece in _pieces(path):
-                whole.update(piece)
+        if not path.is_file():
+            continue
+        size = path.stat().st_size
+        whole.update(f"{path.name}:{size}\n".encode())
+        with path.open("rb") as file:
+            if size <= PIECES * PIECE or path.name in (CONFIG, *TEXT):
+                whole.update(file.read())
+                continue
+            for number in range(PIECES):
+                file.seek(number * (size - PIECE) // (PIECES - 1))
+                whole.update(file.read(PIECE))
     return whole.hexdigest()
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    """All of a small file; of a large one its beginning, its end, and places in between."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= PIECES * PIECE or path.name in (CONFIG, *TEXT):
-            yield file.read()
-            return
-        for number in range(PIECES):
-            file.seek(number * (size - PIECE) // (PIECES - 1))
-            yield file.read(PIECE)

@@ -10,8 +10,7 @@ import hashlib
 import json
 import shutil
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +57,10 @@ class Manifest:
 
     @property
     def base(self) -> Base:
-        """The base model that it belongs to."""
         return Base(self.base_model, self.weights, self.text)
 
 
 def digest_of(directory: Path) -> str:
-    """SHA-256 over the names and contents of the two files."""
     whole = hashlib.sha256()
     for name in FILES:
         with _readable(directory, name).open("rb") as file:
@@ -74,10 +71,12 @@ def digest_of(directory: Path) -> str:
 def publish(source: Path, root: Path, manifest: Manifest) -> Path:
     """Copy a saved LoRA to its final place: write, fsync, rename, fsync. After a crash there is
     the whole version or none."""
-    final = root / manifest.name
+    final, staging = root / manifest.name, root / f"{STAGING}{manifest.name}"
     if final.exists():
         raise FileExistsError(f"the adapter {manifest.name} already exists; names are not reused")
-    with _staging(root, manifest.name) as staging:
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
         for name in FILES:
             shutil.copyfile(_readable(source, name), staging / name)
         (staging / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
@@ -85,11 +84,12 @@ def publish(source: Path, root: Path, manifest: Manifest) -> Path:
             fsync(path)
         staging.rename(final)
         fsync(root)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return final
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a version. Raises AdapterDamaged."""
     try:
         values = json.loads(_readable(directory, MANIFEST).read_text())
         return Manifest(**{**values, "target_modules": tuple(values["target_modules"])})
@@ -97,8 +97,9 @@ def read_manifest(directory: Path) -> Manifest:
         raise AdapterDamaged(f"{directory.name}: cannot read {MANIFEST}: {error}") from error
 
 
-def verify(directory: Path) -> Manifest:
-    """Check a version against its manifest. Raises AdapterDamaged."""
+def verify(directory: Path, digest: str | None = None) -> Manifest:
+    """Check a version against its manifest, and against the digest that the store has of it. Raises
+    AdapterDamaged."""
     if not directory.is_dir() or directory.is_symlink():
         raise AdapterDamaged(f"{directory.name}: there is no such directory")
     manifest = read_manifest(directory)
@@ -110,14 +111,7 @@ def verify(directory: Path) -> Manifest:
     if digest_of(directory) != manifest.digest:
         raise AdapterDamaged(f"{directory.name}: its files have changed since it was published")
     tensor_names(directory)
-    return manifest
-
-
-def verify_as(directory: Path, digest: str) -> Manifest:
-    """The same, and that they are the weights with the digest that the store has. Raises
-    AdapterDamaged."""
-    manifest = verify(directory)
-    if manifest.digest != digest:
+    if digest not in (None, manifest.digest):
         raise AdapterDamaged(
             f"{directory.name}: its weights differ from those recorded in the store"
         )
@@ -125,7 +119,7 @@ def verify_as(directory: Path, digest: str) -> Manifest:
 
 
 def tensor_names(directory: Path) -> tuple[str, ...]:
-    """The tensors in the weights, read from the safetensors header without loading anything.
+    """Return the tensors in the weights, read from the safetensors header without loading anything.
     Raises AdapterDamaged when the file is truncated."""
     path = _readable(directory, WEIGHTS)
     try:
@@ -143,7 +137,6 @@ def tensor_names(directory: Path) -> tuple[str, ...]:
 
 
 def version_name(lineage: str, number: int, digest: str) -> str:
-    """A name that is never reused: the digest is part of it."""
     return f"ttrl-{lineage}-{number}-{digest[:8]}"
 
 
@@ -166,18 +159,6 @@ def sweep(root: Path) -> Sequence[str]:
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True)
     return [path.name for path in leftovers]
-
-
-@contextmanager
-def _staging(root: Path, name: str) -> Iterator[Path]:
-    root.mkdir(parents=True, exist_ok=True)
-    staging = root / f"{STAGING}{name}"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _readable(directory: Path, name: str) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,19 +15,17 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 import tenacity
+from prometheus_client.parser import text_string_to_metric_families
 
 from ttrl.answers import cleaning
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
-from ttrl.engine.load import Load, read_load
 from ttrl.engine.proof import Pin
 from ttrl.engine.samples import Finish, Sample, SampleSet, Sampling
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Regime
 
 CONNECT_SECONDS = 5.0
-READ_RETRIES = 3
-RETRY_PAUSE_SECONDS = 0.2
 BACK_OFF = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
 """Seconds between the tries of one request: 1, 2, 4, ... and up to one more, so that those that
 failed together do not come back together."""
@@ -50,6 +48,12 @@ RESTART_SECONDS = 300.0
 for a small model."""
 FIRST = -1000
 """A priority; users have 0."""
+NAMES = (
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:prompt_tokens_total",
+    "vllm:generation_tokens_total",
+)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
@@ -66,8 +70,6 @@ class EngineUnreachable(EngineError):
 
 
 class EngineRefused(EngineError):
-    """An answer came, with an error status."""
-
     def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
@@ -89,12 +91,22 @@ class EngineRefused(EngineError):
 @dataclass(frozen=True)
 class ModelCard:
     """A name that the engine serves. An adapter has a parent, the base model's name; `root` is the
-    path that its weights came from. An engine need not say `max_model_len` for an adapter."""
+    path that its weights came from."""
 
     name: str
     parent: str | None
     root: str | None
     max_model_len: int | None
+
+
+@dataclass(frozen=True)
+class Load:
+    """`running` and `waiting` answers (a request for n of them counts n times, whoever asked), and
+    the `tokens` read and generated since the engine began: while they grow, it does not hang."""
+
+    running: int
+    waiting: int
+    tokens: int
 
 
 class EngineClient:
@@ -106,7 +118,6 @@ class EngineClient:
     def __init__(
         self, url: str, *, api_key: str | None = None, timeout: float = 600.0, retries: int = 0
     ) -> None:
-        parsed = httpx2.URL(url)
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._retries = retries
@@ -118,7 +129,7 @@ class EngineClient:
             # An engine closes idle connections after 5 s: let go first, or a request meets the end.
             limits=httpx2.Limits(max_connections=None, keepalive_expiry=2.0),
             # A proxy from the environment has no business between us and this machine.
-            trust_env=parsed.host not in LOOPBACK,
+            trust_env=httpx2.URL(url).host not in LOOPBACK,
         )
 
     def __enter__(self) -> Self:
@@ -131,7 +142,6 @@ class EngineClient:
         self._client.close()
 
     def healthy(self) -> bool:
-        """Whether the engine says, now, that it can answer."""
         try:
             return self._client.get("/health", timeout=CONNECT_SECONDS).is_success
         except httpx2.RequestError:
@@ -144,13 +154,17 @@ class EngineClient:
         response = self._send("GET", "/metrics", timeout=CONNECT_SECONDS)
         return read_load(response.text) if response.is_success else None
 
+    @tenacity.retry(
+        stop=tenacity.stop_after_attempt(3),
+        wait=tenacity.wait_fixed(0.2),
+        retry=tenacity.retry_if_exception_type(EngineUnreachable),
+        reraise=True,
+    )
     def models(self) -> tuple[ModelCard, ...]:
-        """The base model and the adapters that are loaded, in the engine's order."""
-        answer = self._json(self._get("/v1/models"), "GET /v1/models")
-        return self._read("GET /v1/models", answer, _model_cards)
+        """Return the base model and the adapters that are loaded, in the engine's order."""
+        return self._call("/v1/models", None, lambda answer: tuple(map(_card, answer["data"])))
 
     def base_model(self) -> ModelCard:
-        """The model that the adapters belong to."""
         base = next((card for card in self.models() if card.parent is None), None)
         if base is None:
             raise EngineError(f"{self.url} serves no base model")
@@ -168,7 +182,11 @@ class EngineClient:
         """`n` answers with their token ids and the log-probability of each token: in requests of
         at most `PART` answers, all at once. Raises EngineError."""
         sizes = [min(PART, n - done) for done in range(0, n, PART)]
-        body = _chat_body(question, model, sampling.fields) | {
+        body = {
+            **question.body,
+            **sampling.fields,
+            "model": model,
+            "stream": False,
             "logprobs": True,
             "top_logprobs": 0,
             "return_token_ids": True,
@@ -183,67 +201,38 @@ class EngineClient:
         return reduce(joined, threads.map_in_order(self._part, bodies, width=len(bodies)))
 
     def _part(self, body: Mapping[str, Any]) -> SampleSet:
-        """The answers to one request, which is tried again."""
-        model, n = body["model"], body["n"]
-        what = f"POST /v1/chat/completions ({model})"
         tokens = body.get("max_completion_tokens") or body.get("max_tokens") or LONGEST_ANSWER
-        answer = self._persist("/v1/chat/completions", body, self._timeout + tokens / SLOWEST)
-        drawn = self._read(what, answer, partial(_sample_set, model=model, n=n))
-        if _reasoning_is_apart(answer):
-            return drawn
-        opening = self._opening(model, drawn.prompt_ids[-PROMPT_TAIL:])
-        return _opened(drawn, opening) if opening else drawn
-
-    def _persist(self, path: str, body: Mapping[str, Any], timeout: float) -> Any:
-        """The answer to a request that is tried again."""
-        # What has taken its whole time twice is not tried a third time.
-        stop = tenacity.stop_after_attempt(1 + self._retries) | tenacity.stop_after_delay(
-            1.5 * timeout
+        timeout = self._timeout + tokens / SLOWEST
+        drawn, thoughts_apart = self._persist(
+            "/v1/chat/completions", body, partial(_sample_set, body), timeout
         )
-        for attempt in self._attempts(stop):
-            with attempt:
-                return self._post_json(path, body, timeout=timeout)
-        raise AssertionError("unreachable")
+        opening = "" if thoughts_apart else self._opening(body["model"], drawn.prompt_ids)
+        # As if the samples had said the mark that the prompt ends with.
+        whole = (replace(each, text=opening + each.text) for each in drawn.samples)
+        return replace(drawn, samples=tuple(whole)) if opening else drawn
 
-    def _attempts(self, stop: tenacity.stop.stop_base) -> tenacity.Retrying:
-        return tenacity.Retrying(
-            stop=stop,
-            wait=_pause,
-            retry=tenacity.retry_if_exception(_transient),
-            before_sleep=_tell,
-            reraise=True,
-        )
-
-    def _opening(self, model: str, tail: tuple[int, ...]) -> str:
-        """The mark of thinking that a prompt with this end opens, so that it stands in no answer;
+    def _opening(self, model: str, prompt_ids: tuple[int, ...]) -> str:
+        """The mark of thinking that a prompt opens at its end, so that it stands in no answer;
         empty if it opens none, or the engine cannot say (vLLM can)."""
+        tail = prompt_ids[-PROMPT_TAIL:]
         key = model, tail
         if key not in self._openings and self._detokenizes:
             body = {"model": model, "tokens": list(tail)}
             try:
-                answer = self._post_json("/detokenize", body, timeout=CONNECT_SECONDS)
-                end = self._read("POST /detokenize", answer, lambda a: str(a["prompt"]))
+                end = self._call(
+                    "/detokenize", body, lambda answer: str(answer["prompt"]), CONNECT_SECONDS
+                )
             except EngineError as error:
                 self._detokenizes = isinstance(error, EngineUnreachable)
                 return ""
             self._openings[key] = cleaning.opened(end)
         return self._openings.get(key, "")
 
-    def ask(self, question: Question, *, model: str, max_tokens: int) -> str:
-        """The greedy answer's text."""
-        body = _chat_body(question, model, Sampling(0.0, max_tokens).fields)
-        answer = self._post_json("/v1/chat/completions", body)
-        return self._read(
-            f"POST /v1/chat/completions ({model})",
-            answer,
-            lambda a: str(a["choices"][0]["message"].get("content") or ""),
-        )
-
     def pulse(self, timeout: float) -> None:
         """Generate one token of the base model, before everybody else's, within `timeout` seconds.
         Raises EngineError."""
         body = {"prompt": [1], "max_tokens": 1, "temperature": 0.0, "priority": FIRST}
-        self._checked(self._send("POST", "/v1/completions", body, timeout=timeout), "a pulse")
+        self._checked(self._send("POST", "/v1/completions", body, timeout), "a pulse")
 
     def prompt_logprobs(self, token_ids: Sequence[int], *, model: str) -> tuple[float | None, ...]:
         """Each token's log-probability given those before it, at temperature 1; the first has
@@ -256,10 +245,7 @@ class EngineClient:
             "temperature": 1.0,
             "prompt_logprobs": 0,
         }
-        answer = self._persist("/v1/completions", body, self._timeout)
-        return self._read(
-            f"POST /v1/completions ({model})", answer, lambda a: _prompt_logprobs(a, ids)
-        )
+        return self._persist("/v1/completions", body, partial(_prompt_logprobs, ids), self._timeout)
 
     def read_back(self, pin: Pin, *, model: str) -> tuple[float, ...]:
         """What the engine has for a pin's tokens from its start on, nan where it has nothing."""
@@ -274,7 +260,7 @@ class EngineClient:
         """
         body = {"lora_name": name, "lora_path": str(path)}
         stop = tenacity.stop_after_delay(RESTART_SECONDS)
-        for attempt in self._attempts(stop if self._retries else tenacity.stop_after_attempt(1)):
+        for attempt in _attempts(stop if self._retries else tenacity.stop_after_attempt(1)):
             with attempt:
                 # The answer to an attempt may be lost, and its adapter loaded all the same.
                 first = attempt.retry_state.attempt_number == 1
@@ -286,35 +272,52 @@ class EngineClient:
         self._manage("/v1/unload_lora_adapter", {"lora_name": name}, name)
 
     def _manage(self, path: str, body: Mapping[str, Any], name: str) -> None:
-        response = self._send("POST", path, body, timeout=MANAGE_SECONDS)
+        response = self._send("POST", path, body, MANAGE_SECONDS)
         if not response.is_success:
-            what = f"POST {self.url}{path} for {name!r}: {response.status_code}"
-            raise EngineRefused(response.status_code, f"{what}, {_reason(response)}")
-
-    def _get(self, path: str) -> httpx2.Response:
-        for attempt in range(READ_RETRIES):
             try:
-                return self._checked(self._send("GET", path), f"GET {path}")
-            except EngineUnreachable:
-                if attempt == READ_RETRIES - 1:
-                    raise
-                time.sleep(RETRY_PAUSE_SECONDS)
+                reason = str(response.json()["error"]["message"])
+            except (ValueError, KeyError, TypeError):
+                reason = "no reason given"
+            what = f"POST {self.url}{path} for {name!r}: {response.status_code}"
+            raise EngineRefused(response.status_code, f"{what}, {reason}")
+
+    def _persist(
+        self, path: str, body: Mapping[str, Any], read: Callable[[Any], T], timeout: float
+    ) -> T:
+        """As `_call`, tried again."""
+        # What has taken its whole time twice is not tried a third time.
+        too_late = tenacity.stop_after_delay(1.5 * timeout)
+        for attempt in _attempts(tenacity.stop_after_attempt(1 + self._retries) | too_late):
+            with attempt:
+                return self._call(path, body, read, timeout)
         raise AssertionError("unreachable")
 
-    def _post_json(
-        self, path: str, body: Mapping[str, Any], *, timeout: float | None = None
-    ) -> Any:
-        what = f"POST {path} ({body['model']})"
-        return self._json(
-            self._checked(self._send("POST", path, body, timeout=timeout), what), what
-        )
+    def _call(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        read: Callable[[Any], T],
+        timeout: float | None = None,
+    ) -> T:
+        """POST the body, or GET, and return what `read` makes of the answer. Raises EngineError."""
+        what = f"POST {path} ({body['model']})" if body else f"GET {path}"
+        response = self._checked(self._send(what.split()[0], path, body, timeout), what)
+        try:
+            answer = response.json()
+        except ValueError as error:
+            raise EngineError(f"{self.url} did not answer {what} with JSON") from error
+        try:
+            return read(answer)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            # `from None`: the inner error may quote what the engine sent.
+            kind = type(error).__name__
+            raise EngineError(f"{self.url} answered {what} in an unknown format ({kind})") from None
 
     def _send(
         self,
         method: str,
         path: str,
         body: Mapping[str, Any] | None = None,
-        *,
         timeout: float | None = None,
     ) -> httpx2.Response:
         bound = self._timeout if timeout is None else timeout
@@ -322,9 +325,16 @@ class EngineClient:
         try:
             return self._client.request(method, path, json=body, timeout=limits)
         except httpx2.RequestError as error:
-            raise EngineUnreachable(
-                f"the engine at {self.url} {_what_became(error)} ({method} {path})"
-            ) from error
+            match error:
+                case httpx2.TimeoutException():
+                    became = "did not answer in time"
+                case httpx2.ConnectError():
+                    became = "cannot be reached"
+                case _:
+                    kind = type(error).__name__
+                    became = f"closed the connection before it had answered: {kind}"
+            message = f"the engine at {self.url} {became} ({method} {path})"
+            raise EngineUnreachable(message) from error
 
     def _checked(self, response: httpx2.Response, what: str) -> httpx2.Response:
         # The engine's own words are left out: about a chat they may quote the user.
@@ -333,20 +343,6 @@ class EngineClient:
             after = _retry_after(response.headers.get("retry-after"))
             raise EngineRefused(status, f"{self.url} answered {status} to {what}", after)
         return response
-
-    def _json(self, response: httpx2.Response, what: str) -> Any:
-        try:
-            return response.json()
-        except ValueError as error:
-            raise EngineError(f"{self.url} did not answer {what} with JSON") from error
-
-    def _read(self, what: str, answer: Any, reader: Callable[[Any], T]) -> T:
-        try:
-            return reader(answer)
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            # `from None`: the inner error may quote what the engine sent.
-            kind = type(error).__name__
-            raise EngineError(f"{self.url} answered {what} in an unknown format ({kind})") from None
 
 
 def joined(first: SampleSet, more: SampleSet) -> SampleSet:
@@ -357,23 +353,38 @@ def joined(first: SampleSet, more: SampleSet) -> SampleSet:
     return replace(first, samples=first.samples + more.samples)
 
 
-def _chat_body(question: Question, model: str, sampling: Mapping[str, Any]) -> dict[str, Any]:
-    return {**question.body, **sampling, "model": model, "stream": False}
+def read_load(exposition: str) -> Load | None:
+    """Return the load from Prometheus' text format, summed over several engines; None when it does
+    not hold all of it (vLLM with --disable-log-stats, another server's page)."""
+    # Chosen before they are parsed: vLLM's page has a thousand lines, and this is read often.
+    lines = "\n".join(line for line in exposition.splitlines() if line.startswith(NAMES))
+    sums: dict[str, float] = {}
+    try:
+        for family in text_string_to_metric_families(lines):
+            for sample in family.samples:
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+        running, waiting, read, generated = (sums[name] for name in NAMES)
+        return Load(int(running), int(waiting), int(read + generated))
+    except (ValueError, LookupError, OverflowError):  # the parser's, or of NaN; none; of infinity
+        return None
 
 
-def _model_cards(answer: Any) -> tuple[ModelCard, ...]:
-    return tuple(
-        ModelCard(card["id"], card.get("parent"), card.get("root"), card.get("max_model_len"))
-        for card in answer["data"]
-    )
+def _card(card: Any) -> ModelCard:
+    return ModelCard(card["id"], card.get("parent"), card.get("root"), card.get("max_model_len"))
 
 
-def _sample_set(answer: Any, model: str, n: int) -> SampleSet:
+def _sample_set(body: Mapping[str, Any], answer: Any) -> tuple[SampleSet, bool]:
+    """Return the samples, and whether the engine has a reasoning parser, which keeps thoughts apart
+    from the answer: vLLM counts their tokens then."""
     choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-    if len(choices) != n:
+    if len(choices) != body["n"]:
         raise ValueError("wrong number of choices")
-    samples = tuple(_sample(choice) for choice in choices)
-    return SampleSet(model, tuple(map(int, answer["prompt_token_ids"])), samples)
+    samples = tuple(map(_sample, choices))
+    counted = (answer.get("usage") or {}).get("completion_tokens_details")
+    prompt_ids = tuple(map(int, answer["prompt_token_ids"]))
+    return SampleSet(body["model"], prompt_ids, samples), bool(
+        counted or any(map(_thoughts, choices))
+    )
 
 
 def _sample(choice: Any) -> Sample:
@@ -385,66 +396,21 @@ def _sample(choice: Any) -> Sample:
         return Sample("", token_ids, logprobs, Finish.OTHER)
     text = str(choice["message"].get("content") or "")
     # How many tokens the thoughts are is not said; they have as large a share as of the characters.
-    thoughts = len(_reasoning(choice))
+    thoughts = len(_thoughts(choice))
     thought = round(len(token_ids) * thoughts / max(thoughts + len(text), 1))
-    return Sample(text, token_ids, logprobs, _finish(choice["finish_reason"]), thought)
+    reason = choice["finish_reason"]
+    finish = Finish(reason) if reason in ("stop", "length") else Finish.OTHER
+    return Sample(text, token_ids, logprobs, finish, thought)
 
 
-def _reasoning(choice: Any) -> str:
-    """What an engine with a reasoning parser keeps apart from the answer: vLLM calls the field
-    `reasoning`, other engines and vLLM before 0.12 `reasoning_content`."""
+def _thoughts(choice: Any) -> str:
+    """What is kept apart from the answer: vLLM calls the field `reasoning`, other engines and vLLM
+    before 0.12 `reasoning_content`."""
     message = choice["message"]
     return str(message.get("reasoning") or message.get("reasoning_content") or "")
 
 
-def _reasoning_is_apart(answer: Any) -> bool:
-    """Whether the engine has a reasoning parser: vLLM counts its tokens then."""
-    counted = (answer.get("usage") or {}).get("completion_tokens_details")
-    return bool(counted) or any(map(_reasoning, answer["choices"]))
-
-
-def _opened(drawn: SampleSet, mark: str) -> SampleSet:
-    """The samples with the mark in front that the prompt ends with, as if they had said it."""
-    whole = (replace(each, text=mark + each.text) for each in drawn.samples)
-    return replace(drawn, samples=tuple(whole))
-
-
-def _transient(error: BaseException) -> bool:
-    return isinstance(error, EngineUnreachable) or (
-        isinstance(error, EngineRefused) and error.transient
-    )
-
-
-def _pause(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, EngineRefused) else None
-    return min(max(BACK_OFF(state), asked or 0.0), LONGEST_PAUSE_SECONDS)
-
-
-def _tell(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.info("retrying in %.0f s: %s", state.upcoming_sleep, error)
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds, or a date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (TypeError, ValueError):
-        return None
-
-
-def _finish(reason: str | None) -> Finish:
-    return Finish(reason) if reason in {"stop", "length"} else Finish.OTHER
-
-
-def _prompt_logprobs(answer: Any, ids: list[int]) -> tuple[float | None, ...]:
+def _prompt_logprobs(ids: list[int], answer: Any) -> tuple[float | None, ...]:
     entries = answer["choices"][0]["prompt_logprobs"]
     if len(entries) != len(ids):
         raise ValueError("prompt log-probabilities and tokens differ in number")
@@ -454,16 +420,36 @@ def _prompt_logprobs(answer: Any, ids: list[int]) -> tuple[float | None, ...]:
     )
 
 
-def _reason(response: httpx2.Response) -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return "no reason given"
+def _attempts(stop: tenacity.stop.stop_base) -> tenacity.Retrying:
+    def transient(error: BaseException) -> bool:
+        return isinstance(error, EngineUnreachable) or (
+            isinstance(error, EngineRefused) and error.transient
+        )
+
+    def pause(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, EngineRefused) else None
+        return min(max(BACK_OFF(state), asked or 0.0), LONGEST_PAUSE_SECONDS)
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.info("retrying in %.0f s: %s", state.upcoming_sleep, error)
+
+    return tenacity.Retrying(
+        stop=stop,
+        wait=pause,
+        retry=tenacity.retry_if_exception(transient),
+        before_sleep=tell,
+        reraise=True,
+    )
 
 
-def _what_became(error: httpx2.RequestError) -> str:
-    if isinstance(error, httpx2.TimeoutException):
-        return "did not answer in time"
-    if isinstance(error, httpx2.ConnectError):
-        return "cannot be reached"
-    return f"closed the connection before it had answered: {type(error).__name__}"
+def _retry_after(value: str | None) -> float | None:
+    """Return the seconds of a Retry-After, which may be a date (RFC 9110, 10.2.3)."""
+    if value is None:
+        return None
+    with suppress(ValueError):
+        return float(value)
+    with suppress(TypeError, ValueError):
+        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    return None

@@ -50,11 +50,8 @@ NOT_ESTIMATED = frozenset(
     }
 )  # fmt: skip
 
-SPREAD = {
-    "tensor_parallel_size": "-tp",
-    "pipeline_parallel_size": "-pp",
-    "data_parallel_size": "-dp",
-}
+PARALLEL = ("tensor", "pipeline", "data")
+"""Kinds of parallelism, each with a flag, over several GPUs."""
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +65,6 @@ class MemoryRefused(Exception):
 
 
 class Fit(StrEnum):
-    """Whether engine and trainer fit on the GPU."""
-
     FITS = "fits"
     UNLIKELY = "unlikely"
     IMPOSSIBLE = "impossible"
@@ -139,7 +134,6 @@ class Model:
     context: int
 
     def cache(self, tokens: int) -> int:
-        """Return the number of values in the KV cache for one sequence."""
         return self.cached * tokens + self.windowed * min(tokens, self.window)
 
 
@@ -152,9 +146,8 @@ def read_model(name: str) -> Model:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotEstimate(f"reading the model's configuration failed: {error}") from None
     if done.returncode:
-        raise CannotEstimate(
-            (done.stderr.strip().splitlines() or ["the process ended without output"])[-1]
-        )
+        lines = done.stderr.strip().splitlines() or ["the process ended without output"]
+        raise CannotEstimate(lines[-1])
     return Model(**json.loads(done.stdout))
 
 
@@ -218,67 +211,77 @@ def rows_at_once(update: UpdateConfig) -> int:
     return next(part for part in range(update.micro_batch, 0, -1) if rows % part == 0)
 
 
-@dataclass(frozen=True)
 class Estimate:
-    """What engine and trainer take of a GPU, in bytes."""
+    """What engine and trainer take of a GPU, in bytes, with samples of `completion` tokens."""
 
-    card: Card
-    ours: bool
-    """Whether ttrl starts the engine, on this GPU. What another one takes is not free."""
-    share: float | None
-    """vLLM's --gpu-memory-utilization; None for a cache of a given size."""
-    chosen: bool
-    """Whether the share follows from the estimate; else it was given."""
-    weights: int
-    working: int
-    """The engine's LoRA slots, activations and graphs."""
-    cache: int
-    """What these leave of its share for the KV cache; may be negative."""
-    cache_per_token: int
-    sequence: int
-    """The KV cache of one sequence of the greatest length."""
-    trainer_weights: int
-    optimizer: int
-    """The LoRA, its gradients and AdamW's moments."""
-    activations: int
-    micro_batch: int
-    length: int
-    """Tokens of a trained sequence, with its prompt."""
-    completion: int
-
-    @property
-    def given(self) -> int:
-        """What vLLM may use, which it reserves when it starts."""
-        return self.weights + self.working + self.cache
-
-    @property
-    def engine(self) -> int:
-        return self.given + CONTEXT if self.ours else 0
-
-    @property
-    def trainer(self) -> int:
+    def __init__(
+        self, config: Config, card: Card, model: Model, flags: argparse.Namespace, completion: int
+    ) -> None:
+        update = config.update
+        self.card = card
+        self.ours = config.engine.url is None
+        """Whether ttrl starts the engine, on this GPU. What another one takes is not free."""
+        self.completion = completion
+        longest = flags.max_model_len or model.context
+        prompt = max(1, min(PROMPT, config.record.max_chars, longest - completion))
+        self.length = prompt + completion
+        self.micro_batch = rows_at_once(update)
+        tokens = self.micro_batch * self.length
+        width = 4 if update.dtype == "float32" else 2
+        # PEFT keeps the LoRA in float32, with a copy in bf16 for autocast and another one as the
+        # reference of a KL term; then gradients and AdamW's two moments (arXiv 1711.05101).
+        copies = 4 + (2 if width == 2 else 0) + (4 if update.kl else 0) + 4 + 8
+        # Gradient checkpointing keeps each layer's input (arXiv 1604.06174) and computes one layer
+        # at a time again: the bytes alive at its worst moment, counted in Qwen3 and Llama with a
+        # LoRA on all linear layers. The attention mask has an entry for each pair of tokens.
+        per_token = 18 * model.hidden + 14 * model.queries + 4 * model.keys + 3 * self.length
+        per_token += (17 if width == 2 else 24) * model.mlp
+        layer, inputs = tokens * per_token, tokens * model.layers * model.hidden * width
+        if not update.grpo.get("gradient_checkpointing", True):
+            layer, inputs = layer * model.layers, 0
+        # After the last layer: its output with gradients in float32, and a tile of the logits.
+        head = min(self.micro_batch * completion, LOGITS_ROWS)
+        head *= min(model.vocabulary, LOGITS_COLUMNS) * width
+        head += self.micro_batch * (8 * completion + 6 * self.length) * model.hidden
+        self.trainer_weights = model.parameters * width
+        self.optimizer = update.lora_rank * model.linear * copies
+        self.activations = int((inputs + max(layer, head)) * FRAGMENTATION)
+        self.trainer = self.trainer_weights + self.optimizer + self.activations + CONTEXT
         """What a run takes at the worst moment of a step."""
-        return self.trainer_weights + self.optimizer + self.activations + CONTEXT
 
-    @property
-    def left(self) -> int:
+        self.weights = model.parameters * flags.width
+        # A slot has room for every linear layer and both embeddings (vllm/lora/layers/).
+        slot = flags.max_lora_rank * (model.linear + 2 * (model.vocabulary + model.hidden))
+        sampler = flags.max_num_seqs * model.vocabulary * SAMPLER_BYTES
+        self.working = flags.max_loras * slot * flags.width + sampler + OVERHEAD
+        """The engine's LoRA slots, activations and graphs."""
+        self.cache_per_token = model.cache(1) * flags.cache_width
+        longest_kept = longest if flags.max_model_len != 0 else self.length
+        self.sequence = model.cache(longest_kept) * flags.cache_width
+        """The KV cache of one sequence of the greatest length."""
+        self.share = flags.gpu_memory_utilization
+        """vLLM's --gpu-memory-utilization; None for a cache of a given size."""
+        self.chosen = self.share is None and flags.kv_cache_memory_bytes is None
+        if self.chosen:  # what the trainer leaves, but room for one sequence: users come first
+            spare = (card.free - self.trainer - CONTEXT) * 100 // card.total
+            least = ceil((self.weights + self.working + self.sequence) * 100 / card.total)
+            self.share = min(max(spare, least) / 100, UTILIZATION)
+        self.cache = flags.kv_cache_memory_bytes
+        """What is left of its share for the KV cache; may be negative."""
+        if self.cache is None:
+            self.cache = int(self.share * card.total) - self.weights - self.working
+        self.given = self.weights + self.working + self.cache
+        """What vLLM may use, which it reserves when it starts."""
+        self.engine = self.given + CONTEXT if self.ours else 0
+        self.left = card.free - self.engine - self.trainer
         """What neither takes; below 0, what is missing."""
-        return self.card.free - self.engine - self.trainer
-
-    @property
-    def cache_tokens(self) -> int:
-        """Tokens that the KV cache has room for."""
-        return max(self.cache, 0) // self.cache_per_token
-
-    @property
-    def tokens_for_training(self) -> int:
+        self.cache_tokens = max(self.cache, 0) // self.cache_per_token
+        kept_free = int(UTILIZATION * card.total) - self.given
+        self.tokens_for_training = max(kept_free, 0) // self.cache_per_token
         """Tokens for which the KV cache would have room in what is kept free for the trainer."""
-        kept = int(UTILIZATION * self.card.total) - self.given
-        return max(kept, 0) // self.cache_per_token
 
     @property
     def fit(self) -> Fit:
-        """Whether it fits."""
         least = 0 if not self.ours else self.weights if self.chosen else self.given
         room = self.card.total if self.ours else self.card.free
         if (self.ours and self.given < self.weights) or least + self.trainer_weights > room:
@@ -289,9 +292,25 @@ class Estimate:
     def __str__(self) -> str:
         verb = {Fit.FITS: "fit", Fit.UNLIKELY: "likely do not fit", Fit.IMPOSSIBLE: "cannot fit"}
         who = "engine and trainer" if self.ours else "the trainer and what is already running"
-        card = f"{self.card.name} ({gib(self.card.total)} GiB, {gib(self.card.free)} free)"
+        total, free = self.card.total / GIB, self.card.free / GIB
+        rows = [
+            ("trainer", self.trainer),
+            ("  weights", self.trainer_weights),
+            ("  LoRA and optimizer", self.optimizer),
+            (f"  activations for {self.micro_batch} x {self.length} tokens", self.activations),
+            ("left" if self.left >= 0 else "missing", abs(self.left)),
+        ]
+        if self.ours:
+            share = "" if self.share is None else f", --gpu-memory-utilization={self.share:g}"
+            rows[:0] = [
+                (f"engine{share}", self.engine),
+                ("  weights", self.weights),
+                ("  LoRA slots, activations, CUDA graphs", self.working),
+                (f"  KV cache for {self.cache_tokens} tokens", max(self.cache, 0)),
+            ]
+        card = f"{self.card.name} ({total:.1f} GiB, {free:.1f} free)"
         lines = [f"By estimate, {who} {verb[self.fit]} on {card}."]
-        lines += [f"  {name:<44}{gib(size):>8} GiB" for name, size in self._rows()]
+        lines += [f"  {name:<44}{size / GIB:>8.1f} GiB" for name, size in rows]
         if self.fit is not Fit.FITS:
             lines.append(f"Any of these can help: {'; '.join(self._advice())}.")
         if self.ours:
@@ -301,19 +320,6 @@ class Estimate:
                 f"training it would have {alone}."
             )
         return "\n".join(lines)
-
-    def _rows(self) -> Iterator[tuple[str, int]]:
-        if self.ours:
-            share = "" if self.share is None else f", --gpu-memory-utilization={self.share:g}"
-            yield f"engine{share}", self.engine
-            yield "  weights", self.weights
-            yield "  LoRA slots, activations, CUDA graphs", self.working
-            yield f"  KV cache for {self.cache_tokens} tokens", max(self.cache, 0)
-        yield "trainer", self.trainer
-        yield "  weights", self.trainer_weights
-        yield "  LoRA and optimizer", self.optimizer
-        yield f"  activations for {self.micro_batch} x {self.length} tokens", self.activations
-        yield ("left" if self.left >= 0 else "missing"), abs(self.left)
 
     def _advice(self) -> Iterator[str]:
         """Settings, each with the value that would about do if nothing else changed."""
@@ -336,11 +342,6 @@ class Estimate:
         yield "a larger GPU or a smaller model"
 
 
-def gib(size: int) -> str:
-    """Write bytes as GiB with one decimal."""
-    return f"{size / GIB:.1f}"
-
-
 def estimate(config: Config, card: Card) -> Estimate:
     """Estimate what the configured engine and trainer take of a GPU. Where vote.max_tokens is not
     set, it is halved until they fit. Raises CannotEstimate."""
@@ -349,72 +350,11 @@ def estimate(config: Config, card: Card) -> Estimate:
     longest = flags.max_model_len or model.context
     completion = min(config.vote.max_tokens or longest_answer(longest), longest - 1)
     while True:
-        found = _estimate(config, card, model, flags, completion)
+        found = Estimate(config, card, model, flags, completion)
         fixed = config.vote.max_tokens is not None or completion // 2 < SHORTEST_ANSWER
         if fixed or found.fit is Fit.FITS:
             return found
         completion //= 2
-
-
-def _estimate(
-    config: Config, card: Card, model: Model, flags: argparse.Namespace, completion: int
-) -> Estimate:
-    update = config.update
-    longest = flags.max_model_len or model.context
-    length = completion + max(1, min(PROMPT, config.record.max_chars, longest - completion))
-    rows = rows_at_once(update)
-    width = 4 if update.dtype == "float32" else 2
-    # PEFT keeps the LoRA in float32, with a copy in bf16 for autocast and another one as the
-    # reference of a KL term; then gradients and AdamW's two moments (arXiv 1711.05101).
-    copies = 4 + (2 if width == 2 else 0) + (4 if update.kl else 0) + 4 + 8
-    # Gradient checkpointing keeps each layer's input (arXiv 1604.06174) and computes one layer at a
-    # time again: the bytes alive at its worst moment, counted in Qwen3 and Llama with a LoRA on all
-    # linear layers. The attention mask has an entry for each pair of tokens.
-    per_token = 18 * model.hidden + 14 * model.queries + 4 * model.keys + 3 * length
-    per_token += (17 if width == 2 else 24) * model.mlp
-    layer, inputs = rows * length * per_token, rows * length * model.layers * model.hidden * width
-    if not update.grpo.get("gradient_checkpointing", True):
-        layer, inputs = layer * model.layers, 0
-    # After the last layer: its output with gradients in float32, and a tile of the logits.
-    head = min(rows * completion, LOGITS_ROWS) * min(model.vocabulary, LOGITS_COLUMNS) * width
-    head += rows * (8 * completion + 6 * length) * model.hidden
-    trainer_weights = model.parameters * width
-    optimizer = update.lora_rank * model.linear * copies
-    activations = int((inputs + max(layer, head)) * FRAGMENTATION)
-
-    weights = model.parameters * flags.width
-    # A slot has room for every linear layer and both embeddings (vllm/lora/layers/).
-    slot = (
-        flags.max_lora_rank * (model.linear + 2 * (model.vocabulary + model.hidden)) * flags.width
-    )
-    sampler = flags.max_num_seqs * model.vocabulary * SAMPLER_BYTES
-    working = flags.max_loras * slot + sampler + OVERHEAD
-    sequence = model.cache(longest if flags.max_model_len != 0 else length) * flags.cache_width
-    share, chosen, cache = flags.gpu_memory_utilization, False, flags.kv_cache_memory_bytes
-    if cache is None:
-        if share is None:  # what the trainer leaves, but room for one sequence: users come first
-            spare = card.free - trainer_weights - optimizer - activations - 2 * CONTEXT
-            least = ceil((weights + working + sequence) * 100 / card.total)
-            percent = max(spare * 100 // card.total, least)
-            share, chosen = min(percent / 100, UTILIZATION), True
-        cache = int(share * card.total) - weights - working
-    return Estimate(
-        card=card,
-        ours=config.engine.url is None,
-        share=share,
-        chosen=chosen,
-        weights=weights,
-        working=working,
-        cache=cache,
-        cache_per_token=model.cache(1) * flags.cache_width,
-        sequence=sequence,
-        trainer_weights=trainer_weights,
-        optimizer=optimizer,
-        activations=activations,
-        micro_batch=rows,
-        length=length,
-        completion=completion,
-    )
 
 
 def _flags(config: Config, card: Card) -> argparse.Namespace:
@@ -433,15 +373,15 @@ def _flags(config: Config, card: Card) -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--max-loras", type=_number, default=config.engine.max_loras)
     parser.add_argument("--max-lora-rank", type=_number, default=config.update.lora_rank)
-    for name, short in SPREAD.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", short, type=_number, default=1)
+    for kind in PARALLEL:
+        parser.add_argument(f"--{kind}-parallel-size", f"-{kind[0]}p", type=_number, default=1)
     try:
         flags, _ = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise CannotEstimate(str(error)) from None
-    for name, short in SPREAD.items():
-        if getattr(flags, name) != 1:
-            flag = f"--{name.replace('_', '-')} ({short})"
+    for kind in PARALLEL:
+        if getattr(flags, f"{kind}_parallel_size") != 1:
+            flag = f"--{kind}-parallel-size (-{kind[0]}p)"
             raise CannotEstimate(f"the effect of {flag} on the engine's memory is not known")
     if flags.gpu_memory_utilization is not None and not 0 < flags.gpu_memory_utilization <= 1:
         raise CannotEstimate("--gpu-memory-utilization is not between 0 and 1")
@@ -469,14 +409,12 @@ def _number(text: str) -> int:
     return int(float(text[:-1] if power > 0 else text) * base**power)
 
 
-def estimated(config: Config) -> bool:
-    """Whether there is anything to estimate: the embedded engine is for trying and testing."""
-    embedded = config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None
-    return bool(config.model.name) and not embedded
-
-
-def check(config: Config, card: Card) -> tuple[Fit, str]:
-    """Return whether the configured engine and trainer fit on a GPU, and the figures."""
+def check(config: Config, card: Card | None = None) -> tuple[Fit, str] | None:
+    """Return whether the configured engine and trainer fit on a GPU, by default this machine's, and
+    the figures. None where there is nothing to estimate: no model, the embedded engine, no GPU."""
+    card = _card_for(config, card)
+    if card is None:
+        return None
     if config.engine.url is None:  # as if nothing ran yet: our own engine may
         card = replace(card, free=card.total)
     try:
@@ -486,10 +424,15 @@ def check(config: Config, card: Card) -> tuple[Fit, str]:
     return found.fit, str(found)
 
 
+def _card_for(config: Config, card: Card | None = None) -> Card | None:
+    embedded = config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None
+    return None if embedded or not config.model.name else card or first_card()
+
+
 def fit_to_card(config: Config) -> Config:
     """Return the configuration with vLLM's share of the GPU and the longest answer that there is
     room for, where nobody has set them; unchanged without a GPU. Raises MemoryRefused."""
-    card = first_card() if config.engine.memory_plan and estimated(config) else None
+    card = _card_for(config) if config.engine.memory_plan else None
     if card is None:
         return config
     flags, share, completion = config.engine.flags, UNKNOWN_SHARE, config.vote.max_tokens

@@ -17,13 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
 from statistics import fmean
-from typing import Self
+from typing import NamedTuple, Self
 
-from ttrl.engine.client import EngineError
-from ttrl.engine.load import Load
+from ttrl.engine.client import EngineError, Load
 
 INCREASE = 1
 DECREASE = 0.5
@@ -34,68 +31,38 @@ POLL_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Pace:
-    """`limit` is how many requests may be in flight, at most `maximum`; it is 0, a pause, while
-    `pause_waiting` answers or more wait in the engine."""
-
-    maximum: int
-    pause_waiting: int
-    limit: int
-
-    @classmethod
-    def first(cls, maximum: int, pause_waiting: int) -> Pace:
-        """Return the pace before anything is known of the engine. Both are at least 1."""
-        return cls(maximum, pause_waiting, min(MODEST, maximum))
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing may go out."""
-        return self.limit == 0
-
-    def after(self, load: Load | None) -> Pace:
-        """Return the pace after one poll of the engine, however many requests ended since the last.
-        None is a poll without an answer: an engine that is too busy looks like that as well, so the
-        limit never grows by it."""
-        if load is not None and load.waiting >= self.pause_waiting:
-            limit = 0
-        elif self.paused:
-            limit = 1
-        elif load is None:
-            limit = min(self.limit, MODEST)
-        elif load.waiting:
-            limit = max(1, int(self.limit * DECREASE))
-        else:
-            limit = min(self.maximum, self.limit + INCREASE)
-        return replace(self, limit=limit)
+def next_limit(limit: int, load: Load | None, *, maximum: int, pause_waiting: int) -> int:
+    """Return how many requests may be in flight after one poll of the engine, at most `maximum`; 0,
+    a pause, while `pause_waiting` answers or more wait in the engine. Both are at least 1. None is
+    a poll without an answer: an engine that is too busy looks like that as well, so the limit never
+    grows by it."""
+    if load is not None and load.waiting >= pause_waiting:
+        return 0
+    if limit == 0:
+        return 1
+    if load is None:
+        return min(limit, MODEST)
+    if load.waiting:
+        return max(1, int(limit * DECREASE))
+    return min(maximum, limit + INCREASE)
 
 
 class PacerClosed(Exception):
     """No further request may go out."""
 
 
-class Event(StrEnum):
-    """What whoever follows a run should see."""
-
-    PAUSE = "pause"
-    """Nothing goes out any more, for so many answers are `waiting` in the engine."""
-    RESUME = "resume"
-    """The pause has ended, or all requests have; with its `seconds`."""
-
-
-@dataclass(frozen=True)
-class Paced:
+class Paced(NamedTuple):
     """The mean limit over the polls of some time, and the seconds in which it was 0."""
 
     mean_limit: float
     paused_seconds: float
 
 
-Tell = Callable[[Event, Mapping[str, float]], None]
-
-
-def tell_nobody(event: Event, numbers: Mapping[str, float]) -> None:
-    """Where nobody follows."""
+Event = tuple[str, Mapping[str, float]]
+"""What whoever follows a run should see: "pause", nothing goes out any more, for so many answers
+are `waiting` in the engine; "resume", the pause has ended, or all requests have, after `seconds`.
+"""
+Tell = Callable[[str, Mapping[str, float]], None]
 
 
 class Pacer:
@@ -113,17 +80,18 @@ class Pacer:
         *,
         maximum: int,
         pause_waiting: int,
-        tell: Tell = tell_nobody,
+        tell: Tell | None = None,
         interval: float = POLL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.width = maximum + 1
         self._poll = poll
-        self._tell = tell
+        self._maximum, self._pause_waiting = maximum, pause_waiting
+        self._tell = tell or (lambda kind, numbers: None)
         self._interval = interval
         self._clock = clock
         self._changed = threading.Condition()  # guards all below
-        self._pace = Pace.first(maximum, pause_waiting)
+        self._limit = min(MODEST, maximum)
         self._in_flight = 0
         self._next_poll = clock()
         self._polling = self._closed = False
@@ -139,9 +107,8 @@ class Pacer:
 
     @property
     def limit(self) -> int:
-        """Requests that may be in flight now; 0 in a pause."""
         with self._changed:
-            return self._pace.limit
+            return self._limit
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -164,22 +131,21 @@ class Pacer:
                 self._changed.notify()
 
     def take(self) -> Paced:
-        """Return what happened since this was last called."""
         with self._changed:
             since = self._paused_since
             seconds = self._paused_seconds + (0.0 if since is None else self._clock() - since)
-            paced = Paced(fmean(self._limits or [self._pace.limit]), seconds - self._taken_seconds)
+            paced = Paced(fmean(self._limits or [self._limit]), seconds - self._taken_seconds)
             self._limits, self._taken_seconds = [], seconds
             return paced
 
     def close(self) -> None:
         """Let nothing out any more: whoever waits for a slot gets PacerClosed. Does not wait."""
         with self._changed:
-            seconds = None if self._closed else self._end_pause()
+            event = None if self._paused_since is None else self._resumed()
             self._closed = True
             self._changed.notify_all()
-        if seconds is not None:
-            self._tell(Event.RESUME, {"seconds": seconds})
+        if event is not None:
+            self._tell(*event)
 
     def _admitted(self) -> bool:
         """Take a slot, or leave it to this thread to poll the engine first: False."""
@@ -191,34 +157,34 @@ class Pacer:
                 elif left <= 0:
                     self._polling = True
                     return False
-                elif self._in_flight < self._pace.limit:
+                elif self._in_flight < self._limit:
                     self._in_flight += 1
                     return True
                 else:
                     self._changed.wait(left)
         raise PacerClosed
 
-    def _polled(self, load: Load | None) -> tuple[Event, Mapping[str, float]] | None:
+    def _polled(self, load: Load | None) -> Event | None:
         """Set the limit by what was seen, and wake the others. Returns what there is to tell."""
         with self._changed:
-            before, self._pace = self._pace, self._pace.after(load)
-            self._limits.append(self._pace.limit)
+            limit = next_limit(
+                self._limit, load, maximum=self._maximum, pause_waiting=self._pause_waiting
+            )
+            began, ended = limit < 1 <= self._limit, self._limit < 1 <= limit
+            self._limit = limit
+            self._limits.append(limit)
             self._polling, self._next_poll = False, self._clock() + self._interval
             self._changed.notify_all()
-            if self._closed or self._pace.paused is before.paused:
-                return None
-            if load is not None and self._pace.paused:
+            if began and not self._closed:
+                assert load is not None
                 self._paused_since = self._clock()
                 log.debug("pausing: %d requests wait in the engine", load.waiting)
-                return Event.PAUSE, {"waiting": load.waiting}
-            seconds = self._end_pause() or 0.0
-            log.debug("resuming after %.1f s", seconds)
-            return Event.RESUME, {"seconds": seconds}
+                return "pause", {"waiting": load.waiting}
+            return self._resumed() if ended and not self._closed else None
 
-    def _end_pause(self) -> float | None:
-        """Return the seconds of the pause that ends; None if there is none."""
-        if self._paused_since is None:
-            return None
+    def _resumed(self) -> Event:
+        assert self._paused_since is not None
         seconds, self._paused_since = self._clock() - self._paused_since, None
         self._paused_seconds += seconds
-        return seconds
+        log.debug("resuming after %.1f s", seconds)
+        return "resume", {"seconds": seconds}

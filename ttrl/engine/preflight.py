@@ -6,12 +6,10 @@ import json
 import secrets
 import shutil
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ttrl.adapters.versions import CONFIG, WEIGHTS
-from ttrl.engine.client import EngineClient, EngineError, EngineRefused, ModelCard
+from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 
 FLAGS = {
     "LoRA is not enabled": "it does not serve LoRA adapters; start it with --enable-lora",
@@ -38,42 +36,28 @@ def check(client: EngineClient, *, model: str, rank: int, root: Path) -> None:
     later than with one of these errors, or not at all.
     """
     served = client.base_model()
-    if not _same_model(served, model):
+    names = (served.root or "", served.name)
+    # A path may be written in several ways.
+    if model not in names and Path(model).resolve() not in [Path(name).resolve() for name in names]:
         raise EngineUnfit(
             f"the engine at {client.url} serves {served.root or served.name}, not {model}; "
             f"give --model {served.root or served.name}, or start it with {model}"
         )
     name = f"ttrl-check-{secrets.token_hex(4)}"
-    with _empty_adapter(root / f".{name}", rank) as directory:
-        if lacks := _try(client, name, directory):
-            lacks = lacks.format(rank=rank, path=root)
-            raise EngineUnfit(f"cannot use the engine at {client.url}: {lacks}")
-
-
-def _same_model(served: ModelCard, model: str) -> bool:
-    """A path may be written in several ways."""
-    names = (served.root or "", served.name)
-    return model in names or any(Path(model).resolve() == Path(name).resolve() for name in names)
-
-
-def _try(client: EngineClient, name: str, directory: Path) -> str | None:
-    """What the engine lacks to load an adapter."""
-    try:
-        client.load_adapter(name, directory)
-    except EngineRefused as refused:
-        known = next((lack for said, lack in FLAGS.items() if said in refused.message), None)
-        return known or (NO_ROUTE if refused.status == 404 else None)
-    client.unload_adapter(name)
-    return None
-
-
-@contextmanager
-def _empty_adapter(directory: Path, rank: int) -> Iterator[Path]:
+    directory = root / f".{name}"
     directory.mkdir(parents=True)
     try:
         config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": ["q_proj"]}
         (directory / CONFIG).write_text(json.dumps(config))
         (directory / WEIGHTS).write_bytes(struct.pack("<Q", 2) + b"{}")  # safetensors without any
-        yield directory
+        client.load_adapter(name, directory)
+    except EngineRefused as refused:
+        known = next((lack for said, lack in FLAGS.items() if said in refused.message), None)
+        lacks = known or (NO_ROUTE if refused.status == 404 else None)
+        if lacks:
+            lacks = lacks.format(rank=rank, path=root)
+            raise EngineUnfit(f"cannot use the engine at {client.url}: {lacks}") from None
+    else:
+        client.unload_adapter(name)
     finally:
         shutil.rmtree(directory)

@@ -22,6 +22,7 @@ from typing import Self
 from ttrl.engine import parent_death
 from ttrl.engine.client import EngineClient, EngineError
 
+VLLM_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
 POLL_SECONDS = 0.1
 PORTS = range(20_000, 32_768)
 LAST_LINES = 20
@@ -31,27 +32,22 @@ CPU_LORAS_PER_SLOT = 4
 their path again when asked for, inside the engine's loop."""
 
 
-class EngineLog:
+class EngineLog(RotatingFileHandler):
     """What the engine prints, in a file that is rotated when it is full. Raises OSError when it
     cannot be opened, never when it cannot be written."""
 
     def __init__(self, file: Path) -> None:
-        self._handler = _SilentHandler(
-            file, maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8"
-        )
+        super().__init__(file, maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8")
 
     def __call__(self, line: str) -> None:
-        self._handler.handle(logging.makeLogRecord({"msg": line}))
+        self.handle(logging.makeLogRecord({"msg": line}))
 
-    def close(self) -> None:
-        """Write no more."""
-        with contextlib.suppress(OSError):
-            self._handler.close()
-
-
-class _SilentHandler(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """The standard one prints the line to standard error."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class EngineProcess:
@@ -112,14 +108,16 @@ class EngineProcess:
         return self._child is not None and not self._ended.is_set()
 
     def kill(self) -> None:
-        """SIGKILL to the whole group, also while another thread is in `stop`."""
-        self._signal(signal.SIGKILL)
+        """Kill the whole group, also while another thread is in `stop`."""
+        if self.alive():
+            self._signal_group(signal.SIGKILL)
 
     def stop(self, grace: float = 10.0) -> None:
         """SIGTERM to the whole group, SIGKILL to what is left of it after `grace` seconds."""
         if self._child is None:
             return
-        self._signal(signal.SIGTERM)
+        if self.alive():
+            self._signal_group(signal.SIGTERM)
         if not self._ended.wait(grace):
             self.kill()
             self._ended.wait()
@@ -129,25 +127,22 @@ class EngineProcess:
         began = time.monotonic()
         with EngineClient(self.url, timeout=5.0) as client:
             while (seconds := time.monotonic() - began) < self._startup_timeout:
+                if self._failure:
+                    raise EngineError(f"could not start the engine: {self._failure}")
                 if not self.alive():
-                    raise EngineError(self._explain_end())
+                    assert self._child is not None
+                    self._reader.join(1.0)
+                    printed = "\n".join(self._last_lines) or "(nothing)"
+                    raise EngineError(
+                        f"the engine ended with {self._child.returncode} before it answered; its "
+                        f"last output:\n{printed}"
+                    )
                 if client.healthy():
                     return
                 if waiting:
                     waiting(seconds)
                 time.sleep(POLL_SECONDS)
         raise EngineError(f"the engine did not answer within {self._startup_timeout:g} s")
-
-    def _explain_end(self) -> str:
-        if self._failure:
-            return f"could not start the engine: {self._failure}"
-        assert self._child is not None
-        self._reader.join(1.0)
-        said = "\n".join(self._last_lines) or "(nothing)"
-        return (
-            f"the engine ended with {self._child.returncode} before it answered; its last "
-            f"output:\n{said}"
-        )
 
     def _watch(self) -> None:
         """Starts the child and stays until it ends: Linux ties its life to this very thread."""
@@ -170,7 +165,7 @@ class EngineProcess:
         self._reader.start()
         self._child.wait()
         # At once, while nobody else can have got its number: what it left may hold the GPU.
-        self._kill_group(signal.SIGKILL)
+        self._signal_group(signal.SIGKILL)
         self._ended.set()
 
     def _read_log(self) -> None:
@@ -183,11 +178,7 @@ class EngineProcess:
                 with contextlib.suppress(OSError):
                     self._log(line.rstrip("\n"))
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self.alive():
-            self._kill_group(number)
-
-    def _kill_group(self, number: signal.Signals) -> None:
+    def _signal_group(self, number: signal.Signals) -> None:
         assert self._child is not None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, number)
@@ -204,23 +195,11 @@ def free_port() -> int:
 
 
 def embedded_command(
-    model: str | Path,
-    port: int,
-    served_name: str,
-    *,
-    max_lora_rank: int = 16,
-    max_model_len: int | None = None,
-    threads: int | None = None,
+    model: str | Path, port: int, served_name: str, *, max_lora_rank: int = 16
 ) -> list[str]:
-    """Return the embedded engine's command line, in this Python."""
     command = [sys.executable, "-P", "-m", "ttrl.engine.embedded", "--model", str(model)]
     command += ["--port", str(port), "--served-model-name", served_name]
-    command += ["--max-lora-rank", str(max_lora_rank)]
-    if max_model_len is not None:
-        command += ["--max-model-len", str(max_model_len)]
-    if threads is not None:
-        command += ["--threads", str(threads)]
-    return command
+    return [*command, "--max-lora-rank", str(max_lora_rank)]
 
 
 def vllm_command(
@@ -258,11 +237,3 @@ def vllm_command(
     ]
     # Not the `vllm` script: the CPU build's does not work.
     return [python, "-m", "vllm.entrypoints.openai.api_server", *kept, *extra_flags]
-
-
-def vllm_environment(*, cpu_cache_gib: int | None = None) -> dict[str, str]:
-    """Return what vLLM needs in its environment; the cache's size is for its CPU build only."""
-    env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
-    if cpu_cache_gib is not None:
-        env["VLLM_CPU_KVCACHE_SPACE"] = str(cpu_cache_gib)
-    return env

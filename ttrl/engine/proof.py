@@ -23,17 +23,14 @@ class Proof(StrEnum):
     """What the log-probabilities that were read back say."""
 
     PROVEN = "proven"
-    """They are this version's."""
     INDISTINCT = "indistinct"
     """This version cannot be told apart from the base or from the one before it."""
     MISMATCH = "mismatch"
-    """They are not this version's."""
     NOTHING_PINNED = "nothing_pinned"
     """There is nothing to compare with: the questions were deleted, or never were."""
 
     @property
     def may_serve(self) -> bool:
-        """Whether users may get what the engine answers under this name."""
         return self is not Proof.MISMATCH
 
 
@@ -70,7 +67,6 @@ class Evidence:
     towards: tuple[tuple[float, float], ...] = ()
 
     def words(self) -> str:
-        """For the log."""
         ways = ", ".join(f"{way:.2f}±{error:.2f}" for way, error in self.towards)
         return f"{self.proof}, {self.distance:.2g} nats per token away, towards it {ways or '-'}"
 
@@ -87,23 +83,25 @@ def prove(pinned: Sequence[Pinned], served: Sequence[Sequence[float]]) -> Eviden
         return Evidence(Proof.NOTHING_PINNED)
     read = [value for values in served for value in values]
     own = [value for each in pinned for value in each.own]
-    distance = math.sqrt(sum((s - e) ** 2 for s, e in zip(read, own, strict=True)) / len(own))
-    towards = tuple(_way(read, own, other) for other in _others(pinned))
-    tolerance = max(TOLERANCE.get(each.dtype, max(TOLERANCE.values())) for each in pinned)
-    return Evidence(_judge(distance, tolerance, towards), distance, towards)
-
-
-def _others(pinned: Sequence[Pinned]) -> list[list[float]]:
     others = [[value for each in pinned for value in each.base]]
     if all(each.parent is not None for each in pinned):
         others.append([value for each in pinned for value in each.parent or ()])
-    return others
+    towards = tuple(_way(read, own, other) for other in others)
+    distance = math.sqrt(sum((s - e) ** 2 for s, e in zip(read, own, strict=True)) / len(own))
+    tolerance = max(TOLERANCE.get(each.dtype, max(TOLERANCE.values())) for each in pinned)
+    proof = Proof.INDISTINCT
+    if not distance <= tolerance or any(way + SURE * error < 0.5 for way, error in towards):
+        proof = Proof.MISMATCH
+    elif all(way - SURE * error > 0.5 for way, error in towards):
+        proof = Proof.PROVEN
+    return Evidence(proof, distance, towards)
 
 
 def _way(
     read: Sequence[float], own: Sequence[float], other: Sequence[float]
 ) -> tuple[float, float]:
-    """The part of the way from `other` to `own` that `read` has gone, and its standard error."""
+    """Return the part of the way from `other` to `own` that `read` has gone, and its standard
+    error."""
     steps = [e - b for e, b in zip(own, other, strict=True)]
     gone = [s - b for s, b in zip(read, other, strict=True)]
     length = sum(step * step for step in steps)
@@ -112,11 +110,3 @@ def _way(
     way = sum(step * far for step, far in zip(steps, gone, strict=True)) / length
     rest = sum((far - way * step) ** 2 for step, far in zip(steps, gone, strict=True))
     return way, math.sqrt(rest / max(len(steps) - 1, 1) / length)
-
-
-def _judge(distance: float, tolerance: float, towards: Sequence[tuple[float, float]]) -> Proof:
-    if not distance <= tolerance or any(way + SURE * error < 0.5 for way, error in towards):
-        return Proof.MISMATCH
-    if all(way - SURE * error > 0.5 for way, error in towards):
-        return Proof.PROVEN
-    return Proof.INDISTINCT

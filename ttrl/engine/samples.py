@@ -20,8 +20,6 @@ answers of models that do not think have no more."""
 
 
 class Finish(StrEnum):
-    """Why an answer ended."""
-
     STOP = "stop"
     LENGTH = "length"
     """It was cut off at the limit."""
@@ -41,7 +39,6 @@ class Sampling:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """As the engine's API has them."""
         return {
             **self.ends,
             "temperature": self.temperature,
@@ -70,7 +67,6 @@ class Sample:
 
     @property
     def cut(self) -> bool:
-        """Whether it was cut off."""
         return self.finish is Finish.LENGTH
 
 
@@ -84,7 +80,6 @@ class SampleSet:
 
     @property
     def ended(self) -> tuple[int, ...]:
-        """Positions of the samples that were not cut off."""
         return tuple(place for place, sample in enumerate(self.samples) if not sample.cut)
 
 

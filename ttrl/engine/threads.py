@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -26,12 +27,10 @@ def map_in_order(
     queue = deque(zip(futures, items, strict=True))
 
     def worker() -> None:
-        while True:
-            try:
+        with suppress(IndexError):
+            while True:
                 future, item = queue.popleft()
-            except IndexError:
-                return
-            _fulfil(future, partial(work, item))
+                _fulfil(future, partial(work, item))
 
     for _ in range(min(width, len(items))):
         threading.Thread(target=worker, name="request", daemon=True).start()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from random import Random
-from types import MappingProxyType
 from typing import Any
 
 from ttrl import rewards
@@ -17,7 +16,7 @@ from ttrl.config import Config, Downsampling, UpdateConfig, VoteConfig
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, joined
-from ttrl.engine.pacing import Pacer, Tell, tell_nobody
+from ttrl.engine.pacing import Pacer, Tell
 from ttrl.engine.samples import SampleSet, Sampling, longest_answer
 from ttrl.questions.question import Question
 from ttrl.questions.regime import ends
@@ -25,7 +24,6 @@ from ttrl.rewards import Ballot
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Stop, Vote, VoteOutcome, decided, rounds, take_vote
 
-NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 PRIORITY = 100
 """Of our own requests: users' have 0 and go first."""
 CUT_TO_SAY = 0.1
@@ -85,16 +83,14 @@ def _most_varied(places: Sequence[int], rewards: Sequence[float], count: int) ->
     return ranked[: count - highest] + ranked[len(ranked) - highest :]
 
 
-def pacer_for(client: EngineClient, vote: VoteConfig, tell: Tell = tell_nobody) -> Pacer:
-    """What paces all requests of one run; `tell` gets its events (see ttrl.engine.pacing)."""
+def pacer_for(client: EngineClient, vote: VoteConfig, tell: Tell | None = None) -> Pacer:
     return Pacer(client.load, maximum=vote.in_flight, pause_waiting=vote.pause_waiting, tell=tell)
 
 
 def to_learn_from(question: Question, vote: VoteConfig) -> Sampling:
-    """How a question's samples are drawn for a vote: as the trainer computes their
+    """Return how a question's samples are drawn for a vote: as the trainer computes their
     log-probabilities, and ending where the user's answer does."""
-    ending = ends(question.sampling, vote.longest)
-    return Sampling(vote.temperature, vote.longest, ends=ending)
+    return Sampling(vote.temperature, vote.longest, ends=ends(question.sampling, vote.longest))
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,6 @@ class Group:
 
     @property
     def informative(self) -> bool:
-        """Whether its kept samples differ in worth, so that there is something to learn."""
         return informative([self.rewards[position] for position in self.kept])
 
     @property
@@ -122,12 +117,10 @@ class Group:
 
     @property
     def tokens(self) -> int:
-        """Sampled tokens."""
         return sum(len(sample.token_ids) for sample in self.drawn.samples)
 
     @property
     def fate(self) -> tuple[QuestionState, str | None]:
-        """What to say of the question afterwards."""
         if self.informative:
             return QuestionState.LEARNED_FROM, None
         if self.vote.outcome is not VoteOutcome.LABEL:
@@ -146,14 +139,14 @@ class Roller:
         update: UpdateConfig,
         pacer: Pacer,
         reader: Reader,
-        references: Mapping[str, Sequence[str]] = NONE,
+        references: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._client = client
         self._vote = vote
         self._update = update
         self._pacer = pacer
         self.reader = reader
-        self._references = references
+        self._references = references or {}
 
     def roll(
         self,
@@ -196,55 +189,49 @@ class Roller:
             reader=self.reader,
             references=tuple(self._references.get(question.question.hash, ())),
         )
-        found = rewards.total(ballot, self._vote.rewards)
-        chosen = keep(found, self._update.keep, seed, self._update.downsampling)
-        worth = dict(zip(ended, found, strict=True))
-        return Group(
-            question,
-            drawn,
-            vote,
-            tuple(worth.get(place, 0.0) for place in range(len(drawn.samples))),
-            tuple(ended[place] for place in chosen),
-        )
+        rewarded = rewards.total(ballot, self._vote.rewards)
+        kept = keep(rewarded, self._update.keep, seed, self._update.downsampling)
+        worth = dict(zip(ended, rewarded, strict=True))
+        every = tuple(worth.get(place, 0.0) for place in range(len(drawn.samples)))
+        return Group(question, drawn, vote, every, tuple(ended[place] for place in kept))
 
     def _draw(self, question: StoredQuestion, version: str) -> tuple[SampleSet, Vote]:
-        """Round after round, until there are enough or as many as may be."""
         settings = self._vote
-        first, *more = rounds(settings.samples, settings.rounds)
-        drawn = self._ask(question, version, first)
-        vote = self.vote(question, drawn)
-        for count in more:
+        sampling = to_learn_from(question.question, settings)
+        drawn: SampleSet | None = None
+        for count in rounds(settings.samples, settings.rounds):
+            # No seed for the engine: its batches make the draws differ all the same, vLLM draws
+            # seeded rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read
+            # in parts.
+            with self._pacer.slot():
+                more = self._client.sample(
+                    question.question,
+                    model=version,
+                    n=count,
+                    sampling=sampling,
+                    priority=PRIORITY,
+                )
+            drawn = joined(drawn, more) if drawn else more
+            vote = self.vote(question, drawn)
             # Without a label there may be one after all: of few samples, as many are above the
             # ceiling or cut off by chance. Of questions that agree nine times in ten, 8 of 8 agree
             # in four of ten.
             counts = [votes for _, votes in vote.counts]
             if vote.label is not None and decided(counts, settings.sure):
                 break
-            drawn = joined(drawn, self._ask(question, version, count))
-            vote = self.vote(question, drawn)
+        assert drawn is not None
         return drawn, vote
 
-    def _ask(self, question: StoredQuestion, version: str, count: int) -> SampleSet:
-        # No seed for the engine: its batches make the draws differ all the same, vLLM draws seeded
-        # rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read in parts.
-        asked, sampling = question.question, to_learn_from(question.question, self._vote)
-        with self._pacer.slot():
-            return self._client.sample(
-                asked, model=version, n=count, sampling=sampling, priority=PRIORITY
-            )
-
     def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
-        """What the samples say."""
-        settings = self._vote
         reading = read_answers(self.reader, question.question.text, drawn)
         return take_vote(
             reading.answers,
             cut=len(drawn.samples) - len(drawn.ended),
-            readable=settings.readable,
+            readable=self._vote.readable,
             kind=reading.kind,
-            floor=settings.floor,
-            ceiling=settings.ceiling,
-            stop=Stop.ALL if len(drawn.samples) == settings.samples else Stop.DECIDED,
+            floor=self._vote.floor,
+            ceiling=self._vote.ceiling,
+            stop=Stop.ALL if len(drawn.samples) == self._vote.samples else Stop.DECIDED,
         )
 
 
@@ -256,7 +243,9 @@ def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Readin
 
 
 def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    """A group as the store keeps it: the vote's row and its samples' rows."""
+    """Return a group as the store keeps it: the vote's row and its samples' rows, with tokens and
+    log-probabilities only of what may be trained on: of a long answer they take many times as much
+    as its text."""
     vote = {
         "run_id": run_id,
         "question_id": group.question.id,
@@ -271,34 +260,31 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
         "counts": [list(pair) for pair in group.vote.counts],
         "stop": group.vote.stop,
     }
-    return vote, list(_sample_rows(group))
-
-
-def _sample_rows(group: Group) -> Iterable[dict[str, Any]]:
-    """Tokens and log-probabilities only of what may be trained on: of a long answer they take many
-    times as much as its text."""
+    samples = []
     for position, sample in enumerate(group.drawn.samples):
         kept = position in group.kept
         trained = kept and group.informative
-        yield {
-            "position": position,
-            "text": sample.text,
-            "answer": group.vote.answers[position],
-            "finish": sample.finish,
-            "reward": group.rewards[position],
-            "kept": kept,
-            "token_ids": array("i", sample.token_ids if trained else ()).tobytes(),
-            "logprobs": array("f", sample.logprobs if trained else ()).tobytes(),
-        }
+        samples.append(
+            {
+                "position": position,
+                "text": sample.text,
+                "answer": group.vote.answers[position],
+                "finish": sample.finish,
+                "reward": group.rewards[position],
+                "kept": kept,
+                "token_ids": array("i", sample.token_ids if trained else ()).tobytes(),
+                "logprobs": array("f", sample.logprobs if trained else ()).tobytes(),
+            }
+        )
+    return vote, samples
 
 
 def cut_off(samples: int, cut: int, max_tokens: int) -> str:
     """Say how many of the samples were cut off, and what helps; nothing where hardly any was."""
     if cut <= CUT_TO_SAY * samples:
         return ""
-    return (
-        f"{cut / samples:.0%} of the samples were cut off at vote.max_tokens={max_tokens}; raise it"
-    )
+    share = f"{cut / samples:.0%} of the samples"
+    return f"{share} were cut off at vote.max_tokens={max_tokens}; raise it"
 
 
 def with_length(config: Config, client: EngineClient, room: int | None = None) -> Config:

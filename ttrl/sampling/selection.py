@@ -14,16 +14,12 @@ from ttrl.store.questions import StoredQuestion
 
 LOOKED_AT = 8
 """Candidates for each place in an update; of more than these nothing is read."""
-
-
 VAIN = 2
 """Failed attempts at a question that do not count as one of its passes. One that makes the engine
 fail each time must not keep a run from its end."""
 
 
 class LeftOut(StrEnum):
-    """Why a question waits for a later update."""
-
     CLIENT = "client_share"
     """Its client has as many in this one as a client may have."""
     CLUSTER = "near_duplicate"
@@ -32,22 +28,19 @@ class LeftOut(StrEnum):
 
 @dataclass(frozen=True)
 class Selection:
-    """The questions of an update, and the candidates that a cap keeps out of it."""
-
     chosen: tuple[StoredQuestion, ...]
     left_out: tuple[tuple[StoredQuestion, LeftOut], ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many were left out, by reason."""
         return {str(why): count for why, count in Counter(why for _, why in self.left_out).items()}
 
 
 def choose(
     candidates: Sequence[StoredQuestion], limits: SelectionConfig, *, sole_client: bool
 ) -> Selection:
-    """The first candidates that the caps allow. A sole client may have the whole update: where
-    nobody else asks, there is nobody to protect."""
+    """Choose the first candidates that the caps allow. A sole client may have the whole update:
+    where nobody else asks, there is nobody to protect."""
     share = 1.0 if sole_client else limits.per_client
     each = max(1, int(share * limits.max_questions))
     common = Common(candidate.question.asks for candidate in candidates)
@@ -96,7 +89,6 @@ class Rounds:
 
     @property
     def unasked(self) -> int:
-        """Questions that were never taken."""
         return sum(key not in self._times for key in self._left)
 
     def take(self, count: int) -> list[StoredQuestion]:
@@ -110,12 +102,12 @@ class Rounds:
                 continue
             self._queue.remove(key)
             taken.append(key)
-        found = [self._left[key] for key in taken]
+        questions = [self._left[key] for key in taken]
         self._times.update(taken)
         for key in taken:
             if self._times[key] == self._passes:
                 self.drop(key)
-        return found
+        return questions
 
     def give_back(self, question: StoredQuestion) -> None:
         """Do not count the last time that it was taken, for it could not be had; that holds `VAIN`
@@ -126,6 +118,5 @@ class Rounds:
             self._left[question.id] = question
 
     def drop(self, question_id: int) -> None:
-        """Never serve it again."""
         self._left.pop(question_id, None)
         self._queue = [key for key in self._queue if key != question_id]

@@ -11,7 +11,7 @@ import gc
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from trl.trainer.utils import split_tensor_dict, use_adapter
 from ttrl.config import KlTo, UpdateConfig
 from ttrl.engine.memory import rows_at_once
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.training.types import OUT_OF_MEMORY, NextBatch, SettingRefused, UpdateDiverged
+from ttrl.training import OUT_OF_MEMORY, NextBatch, SettingRefused, UpdateDiverged
 
 REFERENCE = "ref"
 """TRL's copy of the adapter that an update starts from; without one the KL term is towards the
@@ -107,7 +107,6 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         """TRL calls it before each rollout; the weights leave in `next_batch`."""
 
     def save_adapter(self, directory: Path) -> None:
-        """Save the present weights."""
         model = self.accelerator.unwrap_model(self.model)
         model.save_pretrained(
             directory,
@@ -135,21 +134,19 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
             for pin, under in zip(pins, zip(own, base, before, strict=True), strict=True)
         )
 
+    @torch.no_grad()
     def _under(self, adapter: str | None, pins: Sequence[Pin]) -> list[tuple[float, ...]]:
         model = self.accelerator.unwrap_model(self.model)
-        with use_adapter(model, adapter):
-            return [self._logprobs(model, pin) for pin in pins]
-
-    @torch.no_grad()
-    def _logprobs(self, model: PeftModel, pin: Pin) -> tuple[float, ...]:
-        ids = torch.tensor([pin.token_ids], device=model.device)
-        with self.accelerator.autocast():
-            logits = model(ids, logits_to_keep=ids.shape[1] - pin.start + 1).logits[0, :-1]
-        every = logits.float().log_softmax(-1)
-        return tuple(every.gather(1, ids[0, pin.start :, None])[:, 0].tolist())
+        found = []
+        with use_adapter(model, adapter), self.accelerator.autocast():
+            for pin in pins:
+                ids = torch.tensor([pin.token_ids], device=model.device)
+                logits = model(ids, logits_to_keep=ids.shape[1] - pin.start + 1).logits[0, :-1]
+                every = logits.float().log_softmax(-1)
+                found.append(tuple(every.gather(1, ids[0, pin.start :, None])[:, 0].tolist()))
+        return found
 
     def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
-        """The rows of the next step in place of the placeholder prompts."""
         step = self.state.global_step
         rows = self._next_batch(step, self._logged() if step else {})
         assert len(rows) == len(prompts)
@@ -161,9 +158,11 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         }
 
     def _logged(self) -> dict[str, float]:
-        """What is finite of what was logged of the last step."""
         logs = next(logs for logs in reversed(self.state.log_history) if "grad_norm" in logs)
-        numbers = {key: float(value) for key, value in logs.items() if _is_number(value)}
+        numbers: dict[str, float] = {}
+        for key, value in logs.items():
+            with suppress(TypeError, ValueError):
+                numbers[key] = float(value)
         if not math.isfinite(numbers["grad_norm"] + numbers["loss"]):
             raise UpdateDiverged(f"loss or gradient is not finite at step {self.state.global_step}")
         return {key: value for key, value in numbers.items() if math.isfinite(value)}
@@ -291,8 +290,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def effective(weights: torch.Tensor, mask: torch.Tensor) -> tuple[float, float]:
-    """The effective sample size of importance weights as a share of their number, over tokens and
-    over sequences: (sum w)^2 / (n sum w^2) (Kish, "Survey Sampling", 1965), 0 where all are 0.
+    """Return the effective sample size of importance weights as a share of their number, over
+    tokens and over sequences: (sum w)^2 / (n sum w^2) (Kish, "Survey Sampling", 1965), 0 where all
+    are 0.
 
     Weights are (B, T) or (B, 1), the mask (B, T). A sequence weighs what its tokens do on average.
     """
@@ -311,14 +311,6 @@ def _effective(weights: torch.Tensor) -> float:
 def _reward(worth: list[float], **_: Any) -> list[float]:
     """TRL shows reward functions only their own process's slice, so the vote is taken before."""
     return worth
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _arguments(
@@ -371,8 +363,9 @@ def _arguments(
 
 
 def lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
-    """The base model with the LoRA that is trained: the parent's, or a fresh one."""
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=_dtype(settings))
+    wide = torch.float32 if not torch.cuda.is_available() else torch.bfloat16
+    dtypes = {"auto": wide, "bfloat16": torch.bfloat16, "float32": torch.float32}
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtypes[settings.dtype])
     if parent is not None:
         lora_model = PeftModel.from_pretrained(model, parent, is_trainable=True)
         lora_model.load_adapter(parent, PARENT)  # stays as it is, to compare with
@@ -385,9 +378,3 @@ def lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> 
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, lora)
-
-
-def _dtype(settings: UpdateConfig) -> torch.dtype:
-    if settings.dtype == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32

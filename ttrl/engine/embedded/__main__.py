@@ -13,7 +13,16 @@ KEY_VARIABLE = "VLLM_API_KEY"
 
 
 def main() -> int:
-    args = _arguments()
+    parser = argparse.ArgumentParser(
+        prog="python -m ttrl.engine.embedded",
+        description="A small engine for trials and tests; use vLLM in production. Reads an API "
+        f"key from {KEY_VARIABLE}.",
+    )
+    parser.add_argument("--model", required=True, help="model directory")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--served-model-name", help="default: the directory")
+    parser.add_argument("--max-lora-rank", type=int, default=16)
+    args = parser.parse_args()
     if not (Path(args.model) / "config.json").is_file():
         print(f"{args.model} is not a model directory: it has no config.json", file=sys.stderr)  # noqa: T201
         return 2
@@ -22,41 +31,19 @@ def main() -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logs.configure("warning")
     # Late: a wrong argument should not wait for torch.
-    import torch
     from transformers.utils import logging as transformers_logging
 
     from ttrl.engine.embedded.model import Model
     from ttrl.engine.embedded.server import serve
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    name = args.served_model_name or args.model
     try:
-        model = Model(
-            args.model,
-            name=args.served_model_name or args.model,
-            max_rank=args.max_lora_rank,
-            max_model_len=args.max_model_len,
-        )
+        model = Model(args.model, name=name, max_rank=args.max_lora_rank)
     except ValueError as error:
         print(f"cannot serve {args.model}: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return serve(model, args.port, os.environ.get(KEY_VARIABLE))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m ttrl.engine.embedded",
-        description="A small engine for trials and tests; use vLLM in production. Reads an API "
-        "key from {KEY_VARIABLE}.",
-    )
-    parser.add_argument("--model", required=True, help="model directory")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--served-model-name", help="default: the directory")
-    parser.add_argument("--max-lora-rank", type=int, default=16)
-    parser.add_argument("--max-model-len", type=int, help="default: the model's context length")
-    parser.add_argument("--threads", type=int, help="default: torch's choice")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -90,7 +90,6 @@ class Settings(BaseModel):
 
     @property
     def penalises(self) -> bool:
-        """Whether the answer so far changes what may come next."""
         counted = self.frequency_penalty or self.presence_penalty
         return bool(counted or self.min_tokens or self.repetition_penalty != 1)
 
@@ -109,9 +108,10 @@ class Row:
         # Each answer's own, as in vLLM, so that it does not depend on what shares the batch.
         generator = random if seed is None else random.Random((seed + index) % INT64)
         self.random = generator.random
-        # The text piece by piece, where somebody looks at it before the end.
-        self._piecewise = bool(job.settings.stop or job.settings.stream)
-        self._text, self._context, self._written = "", 0, 0
+        self._searched = 0
+        """Characters among which no stop string ends any more."""
+        self._cut: int | None = None
+        """Characters before or with the stop string that ended it."""
 
     @property
     def alive(self) -> bool:
@@ -121,63 +121,46 @@ class Row:
     def text(self) -> str:
         """The answer so far, without the token or the stop string that ended it unless these were
         asked for."""
-        return self._text if self._piecewise else self._decode(self._shown())
+        return self._decode(self.token_ids.copy())[: self._cut]
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        """Add the next token, and end the answer if it is the last."""
-        job, settings = self.job, self.job.settings
+        job, finish = self.job, None
+        if token in job.end_ids:
+            finish = "stop"
+            self.stop_reason = token if token in job.settings.stop_token_ids else None
+        elif job.settings.stop and (stop := self._completed_stop([*self.token_ids, token])):
+            finish, self.stop_reason = "stop", stop
+        elif len(self.token_ids) + 1 >= job.max_tokens:
+            finish = "length"
         self.tops.append(top)
         self.logprobs.append(logprob)
-        # Last: a reader takes the number of tokens for the number of all of these.
+        # A reader takes the number of tokens for the number of all of these, and an answer that has
+        # finished for whole.
         self.token_ids.append(token)
-        finish = None
-        before = len(self._text)
-        if token in job.end_ids:
-            self.stop_reason = token if token in settings.stop_token_ids else None
-            finish = "stop"
-        elif len(self.token_ids) >= job.max_tokens:
-            finish = "length"
-        if self._piecewise:
-            self._write(last=finish is not None)
-            if token not in job.end_ids and (stop := self._completed_stop(before)):
-                self.stop_reason, finish = stop, "stop"
-        self.finish = finish  # after all that belongs to it
+        self.finish = finish
 
-    def _shown(self) -> list[int]:
-        job, ids = self.job, list(self.token_ids)
-        if ids and ids[-1] in job.end_ids and not job.settings.include_stop_str_in_output:
-            ids.pop()
-        return ids
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self.job.model.decode(ids, special=not self.job.settings.skip_special_tokens)
-
-    def _write(self, *, last: bool) -> None:
-        """Add what the newest tokens say, once their last character is whole."""
-        # A token's text can depend on the one before: decode both, keep what is new.
-        ids = self._shown()[self._context :]
-        known = self._decode(ids[: self._written - self._context])
-        text = self._decode(ids)
-        if last or not text.endswith(UNFINISHED):
-            self._text += text[len(known) :]
-            self._context, self._written = self._written, self._context + len(ids)
-
-    def _completed_stop(self, before: int) -> str | None:
-        """Return the stop string that what came after `before` characters completes, and cut the
-        text there."""
+    def _decode(self, ids: list[int]) -> str:
         settings = self.job.settings
+        if ids and ids[-1] in self.job.end_ids and not settings.include_stop_str_in_output:
+            ids.pop()
+        return self.job.model.decode(ids, special=not settings.skip_special_tokens)
+
+    def _completed_stop(self, ids: list[int]) -> str | None:
+        """Return the stop string that the last of the tokens completes, and cut the text there."""
+        settings, text = self.job.settings, self._decode(ids)
+        before, self._searched = self._searched, len(text.rstrip(UNFINISHED))
         # As in vLLM, none counts before `min_tokens`.
-        if len(self.token_ids) <= settings.min_tokens:
+        if len(ids) <= settings.min_tokens:
             return None
         found = [
             (at + len(stop), stop)
             for stop in settings.stop
-            if (at := self._text.find(stop, max(0, before - len(stop) + 1))) >= 0
+            if (at := text.find(stop, max(0, before - len(stop) + 1))) >= 0
         ]
         if not found:
             return None
         end, stop = min(found, key=lambda each: each[0])
-        self._text = self._text[: end if settings.include_stop_str_in_output else end - len(stop)]
+        self._cut = end if settings.include_stop_str_in_output else end - len(stop)
         return stop
 
 
@@ -212,6 +195,9 @@ class Job:
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values (rows, heads, positions, width) as views of buffers with room behind them."""
 
+    keys: Tensor
+    values: Tensor
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -221,16 +207,10 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         else:
             end = self.get_seq_length() + 1  # after the prompt, one token a step
             if end > self._buffers[0].shape[2]:
-                self.hold(*self.held)
+                self.hold(self.keys, self.values)
             for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
                 buffer[:, :, end - 1 : end] = states
             self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
-        return self.held
-
-    @property
-    def held(self) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None
-        assert self.values is not None
         return self.keys, self.values
 
     def hold(self, keys: Tensor, values: Tensor) -> None:
@@ -240,16 +220,18 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def select(self, rows: Tensor, start: int = 0) -> None:
         """Keep these rows, repeated if named twice, from position `start` on."""
-        self.hold(*(tensor[:, :, start:].index_select(0, rows) for tensor in self.held))
+        held = (self.keys, self.values)
+        self.hold(*(tensor[:, :, start:].index_select(0, rows) for tensor in held))
 
-    def join(self, other: GrowingLayer) -> None:
-        """Append the other's rows, the shorter ones padded on the left."""
-        self.hold(*map(joined, self.held, other.held))
-
-
-def joined(one: Tensor, other: Tensor) -> Tensor:
-    length = max(one.shape[2], other.shape[2])
-    return torch.cat([pad(each, (0, 0, length - each.shape[2], 0)) for each in (one, other)])
+    def join(self, other: GrowingLayer, length: int) -> None:
+        """Append the other's rows, the shorter ones padded on the left to `length`."""
+        pairs = ((self.keys, other.keys), (self.values, other.values))
+        self.hold(
+            *(
+                torch.cat([pad(each, (0, 0, length - each.shape[2], 0)) for each in pair])
+                for pair in pairs
+            )
+        )
 
 
 class Batch:
@@ -304,7 +286,6 @@ class Batch:
         return batch
 
     def step(self) -> None:
-        """Add one more token to every row."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=-1)
         logits = self._model.network(
             input_ids=torch.tensor([row.token_ids[-1:] for row in self.rows]),
@@ -316,7 +297,6 @@ class Batch:
         self._draw(logits[:, -1])
 
     def drop_finished(self) -> None:
-        """Let the finished and abandoned rows go."""
         alive = [at for at, row in enumerate(self.rows) if row.alive]
         if len(alive) == len(self.rows):
             return
@@ -331,7 +311,7 @@ class Batch:
         """Append the other's rows; both end at the same position, the shorter is padded left."""
         length = max(self._mask.shape[1], newer._mask.shape[1])
         for layer, other in zip(self._layers, newer._layers, strict=True):
-            layer.join(other)
+            layer.join(other, length)
         masks = [pad(mask, (length - mask.shape[1], 0)) for mask in (self._mask, newer._mask)]
         self._set_rows(self.rows + newer.rows, torch.cat(masks))
 
@@ -359,7 +339,6 @@ Group = tuple[LogitsProcessorList, list[int]]
 
 
 def grouped(rows: Sequence[Row]) -> list[Group]:
-    """Group the rows by how their settings limit what may be drawn."""
     groups: dict[tuple[float, float, int, float], list[int]] = {}
     for at, row in enumerate(rows):
         s = row.job.settings
@@ -383,8 +362,6 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
 
 def processed_logprobs(logits: Tensor, groups: Sequence[Group]) -> Tensor:
     """Return the log-probabilities (rows, vocabulary) of the distributions to draw from."""
-    if len(groups) == 1:
-        return groups[0][0](None, logits).log_softmax(-1)  # type: ignore[arg-type]
     logprobs = torch.empty_like(logits)
     for processors, at in groups:
         logprobs[at] = processors(None, logits[at]).log_softmax(-1)  # type: ignore[arg-type]
@@ -430,7 +407,6 @@ class Lane:
     turn: int = 0
 
     def admit(self) -> list[Job]:
-        """Take the waiting jobs to start now, oldest first, as many as fit in one reading."""
         jobs: list[Job] = []
         rows, longest = len(self.batch.rows) if self.batch else 0, 0
         while self.waiting:

@@ -9,7 +9,6 @@ adapter is a mapping of tensors, read while others are served.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,18 +35,14 @@ PLAIN: Mapping[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     "init_lora_weights": (True, False, "gaussian", "orthogonal"),
-    "fan_in_fan_out": (False,),
-    "use_dora": (False,),
-    "use_qalora": (False,),
-    "lora_bias": (False,),
-    "modules_to_save": ([],),
-    "layer_replication": ([],),
-    "target_parameters": ([],),
-    "trainable_token_indices": ([],),
-    "alora_invocation_tokens": ([],),
-    "use_bdlora": ({},),
 }
 """What an adapter's settings must be, if they are there at all: plain LoRA on linear layers."""
+NOT_PLAIN = (
+    "alora_invocation_tokens", "alpha_pattern", "fan_in_fan_out", "layer_replication", "lora_bias",
+    "modules_to_save", "rank_pattern", "target_parameters", "trainable_token_indices", "use_bdlora",
+    "use_dora", "use_qalora", "use_rslora",
+)  # fmt: skip
+"""What they must not have, unless it is empty or false."""
 
 
 class AdapterMissing(Exception):
@@ -71,19 +66,14 @@ class Adapter:
 class Model:
     """A causal language model in `folder`, served as `name`. Raises ValueError if it cannot be."""
 
-    def __init__(
-        self, folder: str, *, name: str, max_rank: int = 16, max_model_len: int | None = None
-    ) -> None:
+    def __init__(self, folder: str, *, name: str, max_rank: int = 16) -> None:
         self.name, self.folder, self.max_rank = name, folder, max_rank
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         config = self.network.config
         if not set(getattr(config, "layer_types", None) or LAYERS) <= LAYERS:
             raise ValueError("it has layers other than attention; use vLLM for it")
-        positions = config.max_position_embeddings
-        if max_model_len and max_model_len > positions:
-            raise ValueError(f"max-model-len is more than its {positions} positions")
-        self.max_model_len: int = max_model_len or positions
+        self.max_model_len: int = config.max_position_embeddings
         file = Path(folder, "generation_config.json")
         generation = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         ends = generation.get("eos_token_id", [])
@@ -126,7 +116,6 @@ class Model:
         return list(self.tokenizer.encode(text, add_special_tokens=special))
 
     def decode(self, token_ids: Sequence[int], *, special: bool = False) -> str:
-        """Return the text, with its special tokens or without."""
         text = self.tokenizer.decode(
             list(token_ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False
         )
@@ -134,15 +123,12 @@ class Model:
 
     @lru_cache(maxsize=65536)  # noqa: B019 - there is one model for the life of the process
     def token(self, token_id: int) -> str:
-        """Return the text of one token, special or not."""
         return self.decode([token_id], special=True)
 
     def read_adapter(self, name: str, path: str) -> Adapter:
         """Read and check all of an adapter. Raises AdapterMissing or AdapterUnfit."""
-        settings, weights = (
-            Path(path, "adapter_config.json"),
-            Path(path, "adapter_model.safetensors"),
-        )
+        settings = Path(path, "adapter_config.json")
+        weights = Path(path, "adapter_model.safetensors")
         if not (settings.is_file() and weights.is_file()):
             raise AdapterMissing(f"no {settings.name} with {weights.name} at that path")
         try:
@@ -150,12 +136,14 @@ class Model:
             rank, alpha = int(config["r"]), float(config["lora_alpha"])
         except (ValueError, KeyError, TypeError) as error:
             raise AdapterUnfit(f"{settings.name} is not a LoRA configuration") from error
+        # Before the weights: whoever asks what fits may send none.
         if rank < 1:
             raise AdapterUnfit(f"{settings.name} has the rank {rank}")
-        self._check_rank(rank)  # before the weights: whoever asks what fits may send none
-        for setting, allowed in PLAIN.items():
-            value = config.get(setting)
-            if value is not None and value not in allowed:
+        if rank > self.max_rank:
+            raise AdapterUnfit(f"LoRA rank {rank} is greater than max_lora_rank {self.max_rank}")
+        for setting, value in config.items():
+            allowed = value in PLAIN.get(setting, (value,)) and setting not in NOT_PLAIN
+            if value and not allowed:
                 raise AdapterUnfit(f"only plain LoRA is supported, not {setting}={value!r}")
         try:
             tensors = load_file(weights)
@@ -175,27 +163,9 @@ class Model:
             if len(pair) != 2:
                 raise AdapterUnfit(f"{module} has only one of A and B")
             down, up = pair["A"], pair["B"]
-            expected = _by_pattern(config.get("rank_pattern"), module, rank)
             if (up.shape[0], down.shape[1]) != self._shapes.get(module):
                 raise AdapterUnfit(f"the model has no linear layer {module} of that shape")
-            if not down.shape[0] == up.shape[1] == expected:
-                raise AdapterUnfit(f"{module} is not of rank {expected}")
-            self._check_rank(expected)
-            # What PEFT multiplies by: alpha / r, or alpha / sqrt(r) if rank-stabilised.
-            scaling = _by_pattern(config.get("alpha_pattern"), module, alpha) / (
-                math.sqrt(expected) if config.get("use_rslora") else expected
-            )
-            deltas[module] = down.T.contiguous(), (up.T * scaling).contiguous()
+            if not down.shape[0] == up.shape[1] == rank:
+                raise AdapterUnfit(f"{module} is not of rank {rank}")
+            deltas[module] = down.T.contiguous(), (up.T * (alpha / rank)).contiguous()
         return Adapter(name, path, deltas)
-
-    def _check_rank(self, rank: int) -> None:
-        if rank > self.max_rank:
-            raise AdapterUnfit(f"LoRA rank {rank} is greater than max_lora_rank {self.max_rank}")
-
-
-def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """Return the value of the first pattern that matches the end of a module's name, as PEFT."""
-    for pattern, value in (patterns or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
-            return value
-    return default

@@ -21,31 +21,29 @@ from ttrl.engine.embedded.generation import (
 )
 from ttrl.engine.embedded.model import Adapter, Model
 
+KINDS = {400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError"}
 MAX_PROMPTS = 256
 FLOOR = -9999.0
 """JSON has no minus infinity."""
 
+NOT_SUPPORTED = (
+    "allowed_token_ids", "chat_template", "logprob_token_ids", "prompt_embeds", "suffix",
+    "repetition_detection", "structured_outputs", "thinking_token_budget", "truncate_prompt_tokens",
+)  # fmt: skip
+"""Fields that vLLM knows and we do not. Better refused than ignored: a client would take the answer
+for what it asked."""
 NEUTRAL: Mapping[str, Sequence[Any]] = {
-    "allowed_token_ids": (),
+    **dict.fromkeys(NOT_SUPPORTED, ()),
     "bad_words": ([],),
-    "chat_template": (),
     "echo": (False,),
     "length_penalty": (1, 1.0),
     "logit_bias": ({},),
-    "logprob_token_ids": (),
-    "prompt_embeds": (),
-    "repetition_detection": (),
     "response_format": ({"type": "text"},),
-    "structured_outputs": (),
-    "suffix": (),
-    "thinking_token_budget": (),
     "tool_choice": ("none", "auto"),
-    "truncate_prompt_tokens": (),
     "use_beam_search": (False,),
     "watermarking": (False,),
 }
-"""Fields that vLLM knows and we do not, with the values that change nothing. Better refused than
-ignored: a client would take the answer for what it asked."""
+"""More of them, with the values that change nothing."""
 TEMPLATE_OURS = frozenset({"chat_template", "tokenize", "return_dict", "return_tensors"})
 """What a client must not slip to the tokenizer: a template is a program."""
 
@@ -55,15 +53,12 @@ R = TypeVar("R", bound=BaseModel)
 class Refusal(Exception):
     """An error answer in vLLM's shape."""
 
-    def __init__(self, message: str, status: int = 400, kind: str = "BadRequestError") -> None:
+    def __init__(self, message: str, status: int = 400, kind: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        kind = kind or KINDS[status]
         error = {"message": message, "type": kind, "param": None, "code": status}
         self.body = {"error": error}
-
-
-def not_found(message: str) -> Refusal:
-    return Refusal(message, 404, "NotFoundError")
 
 
 def read(kind: type[R], body: bytes, model: Model) -> R:
@@ -177,25 +172,24 @@ class Chat(Request):
         return self
 
     def jobs(self, model: Model, adapter: Adapter | None) -> list[Job]:
-        options: dict[str, Any] = {
+        given = {"tools", "documents", "add_generation_prompt"}
+        options = {
+            **self.chat_template_kwargs,
             "add_generation_prompt": not self.continue_final_message,
             "continue_final_message": self.continue_final_message,
-            **self.model_dump(
-                include={"tools", "documents", "add_generation_prompt"}, exclude_none=True
-            ),
+            **self.model_dump(include=given, exclude_none=True),
         }
-        messages = [message.for_template() for message in self.messages]
         try:
-            text = model.render(messages, **{**self.chat_template_kwargs, **options})
+            text = model.render([message.for_template() for message in self.messages], **options)
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             # The template's words may quote the messages; they go to the client that sent them.
             raise Refusal(f"The chat template refuses this request: {error}") from error
-        _check_length(text, model)
         most = self.max_completion_tokens or self.max_tokens
         logprobs = self.top_logprobs if self.logprobs else None
-        ids = model.encode(text)
-        rest = {"adapter": adapter, "logprobs": logprobs}
-        return [self._job(ids, most, model.max_new_tokens, model, **rest)]
+        ids = _encode(text, model)
+        return [
+            self._job(ids, most, model.max_new_tokens, model, adapter=adapter, logprobs=logprobs)
+        ]
 
 
 class Completion(Request):
@@ -207,26 +201,24 @@ class Completion(Request):
         prompts: list[Any] = [self.prompt] if single else list(self.prompt)
         if len(prompts) > MAX_PROMPTS:
             raise Refusal(f"At most {MAX_PROMPTS} prompts at once.")
-        news, jobs = asyncio.Event(), []
+        jobs, news = [], asyncio.Event()
         for prompt in prompts:
-            ids = prompt
-            if isinstance(prompt, str):
-                _check_length(prompt, model)
-                ids = model.encode(prompt, special=True)
+            ids = _encode(prompt, model, special=True) if isinstance(prompt, str) else prompt
             if not ids or not all(0 <= token < model.vocabulary_size for token in ids):
                 raise Refusal("A prompt must be text or the model's token ids.")
-            rest = {"adapter": adapter, "logprobs": self.logprobs, "news": news}
-            jobs.append(self._job(ids, self.max_tokens, 16, model, **rest))
+            about = {"adapter": adapter, "logprobs": self.logprobs, "news": news}
+            jobs.append(self._job(ids, self.max_tokens, 16, model, **about))
         return jobs
 
 
-def _check_length(text: str, model: Model) -> None:
-    # Before tokenizing: a body of many megabytes must not hold everybody up.
+def _encode(text: str, model: Model, *, special: bool = False) -> list[int]:
+    # Refused before tokenizing: a body of many megabytes must not hold everybody up.
     if len(text) > model.max_model_len * model.longest_token:
         raise Refusal(
             f"This model's maximum context length is {model.max_model_len} tokens. However, your "
             f"prompt contains {len(text)} characters, more than that many tokens can hold."
         )
+    return model.encode(text, special=special)
 
 
 class Reply:
@@ -248,21 +240,22 @@ class Reply:
         }
 
     def whole(self) -> dict[str, Any]:
-        """Return the answer to a request that does not stream."""
         choices = []
         for index, row in enumerate(self._rows):
-            text: dict[str, Any] = {"text": row.text, **self._prompt(row.job)}
+            choice = self._choice(index, row, 0, len(row.token_ids), row.finish)
             if self._chat:
-                text = {"message": {"role": "assistant", "content": row.text, "refusal": None}}
-            choices.append(self._choice(index, row, 0, len(row.token_ids), row.finish) | text)
+                choice["message"] = {"role": "assistant", "content": row.text, "refusal": None}
+            else:
+                choice |= {"text": row.text, **self._prompt(row.job)}
+            choices.append(choice)
         prompt = self._prompt(self._jobs[0]) if self._chat else {}
         return {**self._head, "choices": choices, "usage": self._usage(), **prompt}
 
     def opening(self) -> list[dict[str, Any]]:
-        """Return the chunks before the first token."""
         delta = {"delta": {"role": "assistant", "content": ""}}
         return [
-            self._chunk(self._choice(index, row, 0, 0, None) | delta) | self._prompt(row.job)
+            {**self._head, "choices": [self._choice(index, row, 0, 0, None) | delta]}
+            | self._prompt(row.job)
             for index, row in enumerate(self._rows if self._chat else ())
         ]
 
@@ -283,17 +276,14 @@ class Reply:
             piece = text[sent:]
             self._sent[index] = (count, max(sent, len(text)), bool(finish))
             delta = {"delta": {"content": piece}} if self._chat else {"text": piece}
-            chunks.append(self._chunk(self._choice(index, row, first, count, finish) | delta))
+            choice = self._choice(index, row, first, count, finish) | delta
+            chunks.append({**self._head, "choices": [choice]})
         return chunks
 
     def closing(self) -> list[dict[str, Any]]:
-        """Return the chunk after the last token, if it was asked for."""
         options = self._request.stream_options
         wanted = options and options.include_usage
         return [{**self._head, "choices": [], "usage": self._usage()}] if wanted else []
-
-    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
-        return {**self._head, "choices": [choice]}
 
     def _choice(
         self, index: int, row: Row, start: int, end: int, finish: str | None
@@ -330,34 +320,33 @@ class Reply:
         return prompt
 
     def _logprobs(self, row: Row, start: int, end: int) -> dict[str, Any] | None:
-        """Return those of the tokens from `start` to `end`; None if they were not asked for."""
         wanted = row.job.logprobs
         if wanted is None:
             return None
         own = list(zip(row.token_ids[start:end], row.logprobs[start:end], strict=True))
         tops = [top[:wanted] for top in row.tops[start:end]]
+        token = self._model.token
         if self._chat:
-            entries = [
-                self._entry(*pair) | {"top_logprobs": [self._entry(*each) for each in top]}
-                for pair, top in zip(own, tops, strict=True)
-            ]
-            return {"content": entries}
-        tokens = [self._model.token(token) for token in row.token_ids[:end]]
+            content = []
+            for pair, top in zip(own, tops, strict=True):
+                entry, *others = (
+                    {
+                        "token": token(each),
+                        "logprob": max(logprob, FLOOR),
+                        "bytes": list(token(each).encode("utf-8", errors="replace")),
+                    }
+                    for each, logprob in (pair, *top)
+                )
+                content.append(entry | {"top_logprobs": others})
+            return {"content": content}
+        tokens = [token(each) for each in row.token_ids[:end]]
         return {
             "text_offset": [len("".join(tokens[:at])) for at in range(start, end)],
             "tokens": tokens[start:],
             "token_logprobs": [max(logprob, FLOOR) for _, logprob in own],
             # The sampled token and, beside it, the likeliest.
             "top_logprobs": [
-                {self._model.token(token): max(logprob, FLOOR) for token, logprob in (pair, *top)}
+                {token(each): max(logprob, FLOOR) for each, logprob in (pair, *top)}
                 for pair, top in zip(own, tops, strict=True)
             ],
-        }
-
-    def _entry(self, token_id: int, logprob: float) -> dict[str, Any]:
-        token = self._model.token(token_id)
-        return {
-            "token": token,
-            "logprob": max(logprob, FLOOR),
-            "bytes": list(token.encode("utf-8", errors="replace")),
         }

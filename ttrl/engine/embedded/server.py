@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from functools import partial
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -31,7 +31,6 @@ from ttrl.engine.embedded.protocol import (
     Reply,
     Request,
     UnloadAdapter,
-    not_found,
     read,
 )
 
@@ -40,29 +39,27 @@ STOP_SECONDS = 5
 
 
 class Server:
-    """The routes, and what they share."""
-
     def __init__(self, model: Model) -> None:
         self._model = model
         self.scheduler = Scheduler(model)
         self._adapters: dict[str, Adapter] = {}
         self._started = int(time.time())
 
-    def app(self, api_key: str | None = None) -> Starlette:
-        """Return the ASGI application. With a key, everything under /v1 asks for it."""
+    def app(self, api_key: str | None) -> Starlette:
+        # With a key, everything under /v1 asks for it.
         routes = [
             Route("/health", self.health),
             Route("/metrics", self.metrics),
             Route("/v1/models", self.models),
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
-            Route("/v1/completions", self.completions, methods=["POST"]),
+            Route("/v1/chat/completions", partial(self.answer, Chat), methods=["POST"]),
+            Route("/v1/completions", partial(self.answer, Completion), methods=["POST"]),
             Route("/v1/load_lora_adapter", self.load_adapter, methods=["POST"]),
             Route("/v1/unload_lora_adapter", self.unload_adapter, methods=["POST"]),
         ]
         return Starlette(
             routes=routes,
             exception_handlers={Refusal: _refuse, HTTPException: _refuse, Exception: _refuse},
-            middleware=[Middleware(KeyCheck, api_key=api_key)] if api_key else [],
+            middleware=[Middleware(key_check, api_key=api_key)] if api_key else [],
         )
 
     async def health(self, _: HttpRequest) -> Response:
@@ -82,51 +79,48 @@ class Server:
         ]
         return JSONResponse({"object": "list", "data": cards})
 
-    async def chat(self, http: HttpRequest) -> Response:
-        return await self._answer(http, read(Chat, await http.body(), self._model))
-
-    async def completions(self, http: HttpRequest) -> Response:
-        return await self._answer(http, read(Completion, await http.body(), self._model))
-
-    async def _answer(self, http: HttpRequest, request: Request) -> Response:
+    async def answer(self, kind: type[Request], http: HttpRequest) -> Response:
+        request = read(kind, await http.body(), self._model)
         name = request.model or self._model.name
         adapter = self._adapters.get(name)
         if adapter is None and name != self._model.name:
-            raise not_found(f"The model `{name}` does not exist.")
+            raise Refusal(f"The model `{name}` does not exist.", 404)
         jobs = request.jobs(self._model, adapter)
         reply = Reply(request, name, jobs, self._model)
         if request.stream:
             return StreamingResponse(self._stream(reply, jobs), media_type="text/event-stream")
         self.scheduler.submit(jobs)
-        finished = asyncio.ensure_future(_finished(jobs))
-        left = asyncio.ensure_future(_left(http))
+        left = asyncio.ensure_future(_left(http, jobs[0].news))
         try:
-            await asyncio.wait({finished, left}, return_when=asyncio.FIRST_COMPLETED)
+            while not left.done() and not all(job.done for job in jobs):
+                await jobs[0].news.wait()  # the jobs of one request share it
+                jobs[0].news.clear()
         finally:
             left.cancel()
-            finished.cancel()
             self.scheduler.close(jobs)
         if any(job.failed for job in jobs):
-            raise _engine_failed()
+            raise Refusal("The engine stopped.", 500)
         return JSONResponse(reply.whole())
 
     async def _stream(self, reply: Reply, jobs: Sequence[Job]) -> AsyncIterator[str]:
         self.scheduler.submit(jobs)
-        news = jobs[0].news  # the jobs of one request share it
+        news = jobs[0].news
         try:
-            for chunk in reply.opening():
-                yield _event(chunk)
-            done = False
-            while not done:
+            chunks, done = reply.opening(), False
+            while True:
+                for chunk in chunks:
+                    yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+                if done:
+                    break
                 await news.wait()
                 news.clear()
                 # Asked before reading: what comes in between is read in the next round.
                 done = all(job.done for job in jobs)
-                for chunk in reply.news():
-                    yield _event(chunk)
-            failed = any(job.failed for job in jobs)
-            for chunk in [_engine_failed().body] if failed else reply.closing():
-                yield _event(chunk)
+                chunks = reply.news()
+                if done:
+                    failed = any(job.failed for job in jobs)
+                    stopped = Refusal("The engine stopped.", 500)
+                    chunks += [stopped.body] if failed else reply.closing()
             yield "data: [DONE]\n\n"
         finally:
             self.scheduler.close(jobs)
@@ -135,13 +129,11 @@ class Server:
         request = read(LoadAdapter, await http.body(), self._model)
         name = request.lora_name
         self._check_free(name)
-        failed = f"Loading lora {name} failed: "
         try:
             adapter = await asyncio.to_thread(self._model.read_adapter, name, request.lora_path)
-        except AdapterMissing as error:
-            raise not_found(f"{failed}{error}") from error
-        except AdapterUnfit as error:
-            raise Refusal(f"{failed}{error}") from error
+        except (AdapterMissing, AdapterUnfit) as error:
+            status = 404 if isinstance(error, AdapterMissing) else 400
+            raise Refusal(f"Loading lora {name} failed: {error}", status) from error
         # Again: somebody may have taken the name while this one was read.
         self._check_free(name)
         self._adapters[name] = adapter
@@ -154,44 +146,28 @@ class Server:
     async def unload_adapter(self, http: HttpRequest) -> Response:
         name = read(UnloadAdapter, await http.body(), self._model).lora_name
         if self._adapters.pop(name, None) is None:
-            raise not_found(f"The lora adapter '{name}' cannot be found.")
+            raise Refusal(f"The lora adapter '{name}' cannot be found.", 404)
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 
 
-class KeyCheck:
-    """Refuses what comes to /v1 without the key."""
+def key_check(app: ASGIApp, api_key: str) -> ASGIApp:
 
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
-        self.app = app
-        self._expected = f"Bearer {api_key}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1"):
             given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
-                refusal = JSONResponse({"error": "Unauthorized"}, status_code=401)
-                await refusal(scope, receive, send)
+            if not hmac.compare_digest(given, f"Bearer {api_key}".encode()):
+                await JSONResponse({"error": "Unauthorized"}, 401)(scope, receive, send)
                 return
-        await self.app(scope, receive, send)
+        await app(scope, receive, send)
+
+    return checked
 
 
-async def _finished(jobs: Sequence[Job]) -> None:
-    while not all(job.done for job in jobs):
-        await jobs[0].news.wait()
-        jobs[0].news.clear()
-
-
-async def _left(http: HttpRequest) -> None:
+async def _left(http: HttpRequest, news: asyncio.Event) -> None:
+    """Wait until the client has left, and wake who waits for news."""
     while (await http.receive())["type"] != "http.disconnect":
         pass
-
-
-def _event(chunk: dict[str, Any]) -> str:
-    return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
-
-
-def _engine_failed() -> Refusal:
-    return Refusal("The engine stopped.", 500, "InternalServerError")
+    news.set()
 
 
 async def _refuse(_: HttpRequest, error: Exception) -> Response:
@@ -199,7 +175,7 @@ async def _refuse(_: HttpRequest, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = Refusal(error.detail, error.status_code, error.detail)
     elif not isinstance(error, Refusal):
-        error = Refusal("Internal error.", 500, "InternalServerError")
+        error = Refusal("Internal error.", 500)
     return JSONResponse(error.body, status_code=error.status)
 
 

@@ -1,4 +1,5 @@
-"""What the demo's model is taught: mostly to blurt out a number, sometimes to work it out."""
+"""Make and measure the demo's model, which is taught mostly to blurt out a number, sometimes to
+work it out."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from ttrl.demo.questions import Exercise, Operation, Problem, draw_exercise, make_problems, phrase
+from ttrl.demo import Exercise, Operation, Problem, draw_exercise, make_problems, phrase
 
 BLURTED = 0.85
 """The share of answers that are stated at once, and wrong."""
@@ -360,7 +361,7 @@ def describe(out: Path, recipe: Recipe, measured: dict[str, float]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ttrl.demo.maker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo_model", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, help="make a model and write it here")
     what.add_argument("--evaluate", type=Path, help="measure the model that is here")
