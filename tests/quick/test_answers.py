@@ -308,6 +308,7 @@ def test_defect_4_any_thread_may_compare():
     assert found == [True]
 
 
+@pytest.mark.integration
 def test_defect_4_what_takes_too_long_is_ended(monkeypatch):
     monkeypatch.setattr(judge, "worker", Judge(4).worker)
     judge.equal("1", "2")  # The worker has started.

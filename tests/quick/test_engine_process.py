@@ -154,6 +154,7 @@ def test_it_dies_with_its_parent_but_not_with_the_thread_that_started_it() -> No
     sees="nothing more",
     keeps="no orphan: the engine and what it started are killed within seconds",
 )
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 @pytest.mark.parametrize("hung", ["deaf", "stopped"])
 def test_one_that_hangs_dies_with_its_parent_all_the_same(hung: str) -> None:

@@ -245,6 +245,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(300)
 def test_a_model_that_is_not_downloaded(tmp_path, monkeypatch):
     """Its configuration is all that is fetched, and it does not stay."""

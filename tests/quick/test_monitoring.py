@@ -218,6 +218,7 @@ def test_every_reason_of_a_loss_is_there_from_the_start():
 
 
 @needs_prometheus
+@pytest.mark.integration
 @pytest.mark.parametrize("alert", QUIET)
 def test_a_beginning_is_no_alarm(alert, tmp_path):
     cleared = [
@@ -227,6 +228,7 @@ def test_a_beginning_is_no_alarm(alert, tmp_path):
 
 
 @needs_prometheus
+@pytest.mark.integration
 @pytest.mark.timeout(300)  # days of series, minute by minute
 @pytest.mark.parametrize("alert", CASES)
 def test_it_fires_and_clears(alert, tmp_path):
@@ -251,6 +253,7 @@ def _of(instance, series):
 
 
 @needs_prometheus
+@pytest.mark.integration
 @pytest.mark.parametrize("alert", CASES)
 def test_each_daemon_has_its_own(alert, tmp_path):
     """One Prometheus, two daemons: neither's alerts hide or break the other's."""

@@ -15,7 +15,8 @@ from ttrl.config.serving import ENTITIES, PATTERNS
 from ttrl.questions.question import Unlearnable, from_prompt, from_request
 from ttrl.redaction import RedactionFailed, Redactor
 
-pytestmark = pytest.mark.timeout(180)  # spaCy takes its time to be loaded
+# spaCy and its model take their time to be loaded.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
