@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -552,9 +552,19 @@ class Run:
         )
         store.runs.intend(self.id, manifest.name)
         versions.publish(source, config.state_dir / "adapters", manifest)
-        columns = {each.name for each in fields(AdapterRow)}
-        shared = {name: value for name, value in vars(manifest).items() if name in columns}
-        return AdapterRow(**shared, state=state, reason=reason)
+        return AdapterRow(
+            name=manifest.name,
+            lineage=lineage,
+            number=number,
+            digest=digest,
+            parent=manifest.parent,
+            base_model=manifest.base_model,
+            run_id=self.id,
+            rank=manifest.rank,
+            state=state,
+            reason=reason,
+            created=manifest.created,
+        )
 
 
 VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
