@@ -201,8 +201,9 @@ async def _run(
             if left := await recorder.drain(DRAIN_SECONDS):
                 log.error("%d questions could not be written before the shutdown", left)
     finally:
-        if redactor is not None:
-            redactor.close()
         admin_server.leave()
         server.leave()
-        await asyncio.gather(admin_serving, serving)
+        await asyncio.wait({admin_serving, serving})
+        if redactor is not None:
+            redactor.close()
+        await asyncio.gather(admin_serving, serving)  # raises what ended them

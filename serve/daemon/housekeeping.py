@@ -59,12 +59,12 @@ class Observer:
         """Take in what is new, and now and then how things stand."""
         try:
             await asyncio.to_thread(self.look)
+            self.reads = True
             if self._looks % STANDING == 0:
                 await asyncio.to_thread(self.stand)
         except OUTAGE:
             self.reads = False
             raise
-        self.reads = True
         self._looks += 1
 
     def look(self) -> None:

@@ -129,8 +129,10 @@ class Clock:
         if self._ticked is not None:
             self.metrics.scheduling.ticks_missed.inc(missed(self.uptime() - self._ticked))
         try:
-            decision = await asyncio.to_thread(self._look)
+            decision, now = await asyncio.to_thread(self._look)
             if decision is Decision.START:
+                # Here, and not in the thread: one that is no longer waited for goes on.
+                await asyncio.to_thread(self.store.set_fact, FIRED, now.isoformat())
                 await self.start()
             if decision is not self.decision:
                 log.info("schedule: %s", decision)
@@ -138,8 +140,8 @@ class Clock:
         finally:
             self._ticked = self.uptime()  # the next one comes so long after this one's end
 
-    def _look(self) -> Decision:
-        """What is to be done now; a start is written down before it is made."""
+    def _look(self) -> tuple[Decision, datetime]:
+        """What is to be done now, and when that is."""
         now = datetime.now(UTC)
         fired, paused = self._fired(now), self.store.fact(PAUSED) is not None
         decision = decide(
@@ -153,9 +155,7 @@ class Clock:
         due = next_start(self.schedule, fired, now)
         self.metrics.scheduling.paused.set(paused)
         self.metrics.scheduling.next_run.set(due.timestamp() if due else None)
-        if decision is Decision.START:
-            self.store.set_fact(FIRED, now.isoformat())
-        return decision
+        return decision, now
 
     def next_run(self) -> str | None:
         """When the next run is due, in ISO 8601; None when nothing is scheduled."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -127,10 +128,19 @@ def app(
         async with engine.connected(), lifespan():
             yield
 
-    limits = body_seconds, deadline_seconds
-    parts = (config, live, engine, recorder, counts, admission, *limits)
+    forward = partial(
+        Forwarded,
+        config=config,
+        live=live,
+        engine=engine,
+        recorder=recorder,
+        counts=counts,
+        admission=admission,
+        body_seconds=body_seconds,
+        deadline_seconds=deadline_seconds,
+    )
     forwarded = [
-        routing.Route(path, Forwarded(path, *parts), methods=["POST"])
+        routing.Route(path, forward(path), methods=["POST"])
         for path in dict.fromkeys((CHAT, COMPLETIONS, *config.gateway.routes))
     ]
     ours = {"/v1/models": models, "/v1/models/{model:path}": model, **(more or {})}

@@ -51,6 +51,9 @@ class Refused(Exception):
     code: str | None = None
     headers: Mapping[str, str] | None = None
 
+    def __str__(self) -> str:
+        return self.message
+
     def response(self, extra: Mapping[str, str] | None = None) -> Response:
         """The one place where an error gets OpenAI's shape."""
         kind = TYPES.get(

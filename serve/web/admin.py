@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -50,6 +50,7 @@ MAX_FORM = 64 * 1024
 RUNS, QUESTIONS, ANSWERS = 10, 50, 8
 """How many of each are shown."""
 Handler = Callable[[Request], Awaitable[Response]]
+Push = Callable[[Request, dict[str, str]], Awaitable[str]]
 
 
 def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
@@ -212,11 +213,11 @@ class Page:
             "/runs/{id:row}": self._run,
             "/label": self._label,
         }
-        pushed = {
+        pushed: Mapping[str, Push] = {
             "/adapt": self._adapt,
             "/stop": self._stop,
-            "/pause": self._pause,
-            "/resume": self._pause,
+            "/pause": partial(self._pause, True),
+            "/resume": partial(self._pause, False),
             "/rollback": self._roll_back,
             "/promote": self._promote,
             "/label/{id:row}": self._judge,
@@ -250,7 +251,7 @@ class Page:
 
         return checked
 
-    def _pushed(self, handler: Callable[[Request, dict[str, str]], Awaitable[str]]) -> Handler:
+    def _pushed(self, handler: Push) -> Handler:
         """Only from our own forms; then back to a page."""
 
         async def push(request: Request) -> Response:
@@ -326,8 +327,11 @@ class Page:
         return self._show(request, "home.html", **await asyncio.to_thread(read))
 
     async def _run(self, request: Request) -> Response:
-        values = await asyncio.to_thread(html.run_values, self._store, request.path_params["id"])
-        return self._show(request, "report.html", **values)
+        def draw() -> Response:
+            values = html.run_values(self._store, request.path_params["id"])
+            return self._show(request, "report.html", **values)
+
+        return await asyncio.to_thread(draw)  # of many steps it takes long
 
     async def _questions(self, request: Request) -> Response:
         kind = request.query_params.get("state") or None
@@ -376,16 +380,16 @@ class Page:
         await self._core.runs.stop()
         return "/"
 
-    async def _pause(self, request: Request, _form: dict[str, str]) -> str:
-        since = str(time.time()) if request.url.path == "/pause" else None
+    async def _pause(self, paused: bool, _request: Request, _form: dict[str, str]) -> str:
+        since = str(time.time()) if paused else None
         await asyncio.to_thread(self._store.set_fact, PAUSED, since)
         return "/"
 
     async def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
         """Only what the operator saw: another version may have gone live since."""
         only, reason = form.get("version", ""), "rolled back on the page"
-        back = partial(self._store.adapters.roll_back, author=Author.OPERATOR)
-        if not await asyncio.to_thread(back, reason=reason, only=only):
+        back = self._store.adapters.roll_back
+        if not await asyncio.to_thread(back, author=Author.OPERATOR, reason=reason, only=only):
             raise Refusal("Another version has become live; reload the page.")
         self._core.reconciler.wake()
         return "/"

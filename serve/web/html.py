@@ -75,10 +75,8 @@ def templates() -> Environment:
 def path(points: Sequence[tuple[float, float]]) -> str:
     """The curve through at least one point, filling a box of WIDTH by HEIGHT, as SVG has it."""
     xs, ys = zip(*points, strict=True)
-    places = (
-        f"{place(x, min(xs), max(xs)):.1f},{HEIGHT - place(y, min(ys), max(ys), HEIGHT):.1f}"
-        for x, y in points
-    )
+    across, up = (min(xs), max(xs)), (min(ys), max(ys), HEIGHT)
+    places = (f"{place(x, *across):.1f},{HEIGHT - place(y, *up):.1f}" for x, y in points)
     return "M" + " L".join(places)
 
 

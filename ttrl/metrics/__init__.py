@@ -99,16 +99,16 @@ class Metrics:
         for kind in ("labelled", "held_out"):
             self.judging.probes.set(numbers[kind], kind)
         self.certainty.show(numbers["certainty"] or {})
-        self.judging.right_to_wrong.set(None)
-        self.judging.difference.clear()
+        right_to_wrong, differences = None, {}
         for check in numbers["checks"]:
             if (compared := check["compared"]) and not check["tag"]:
                 rule = Rule(check["rule"])
                 if rule is Rule.KEPT_RIGHT:
-                    self.judging.right_to_wrong.set(1 - compared["after"])
+                    right_to_wrong = 1 - compared["after"]
                 else:
-                    difference = compared["after"] - compared["before"]
-                    self.judging.difference.set(difference, rule.name.lower())
+                    differences[rule.name.lower()] = compared["after"] - compared["before"]
+        self.judging.right_to_wrong.set(right_to_wrong)
+        self.judging.difference.replace(differences)
 
     def measured(self, role: str, numbers: Mapping[str, Any], at: float | None) -> None:
         """Show what is known of the version in a role (`live` or `base`); without numbers,
@@ -116,6 +116,5 @@ class Metrics:
         self.quality.show({**numbers, "at": at}, role)
         self.accuracy.show(numbers.get("estimate") or {}, role)
         if role == "live":
-            self.versions.tag.clear()
-            for tag, estimate in numbers.get("tags", {}).items():
-                self.versions.tag.set(estimate["value"], tag)
+            tags = numbers.get("tags", {})
+            self.versions.tag.replace({tag: each["value"] for tag, each in tags.items()})

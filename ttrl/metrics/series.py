@@ -44,8 +44,9 @@ class Newest(Collector):
         else:
             self._values[labels] = value
 
-    def clear(self) -> None:
-        self._values.clear()
+    def replace(self, values: Mapping[str, float]) -> None:
+        """Set what the newest ones say, by label; of all others nothing."""
+        self._values = {(label,): value for label, value in values.items()}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
