@@ -43,16 +43,17 @@ def run(config: Config, store: Store) -> Pruned:
         return None if span is None else now - span.total_seconds()
 
     questions = store.forgetting.expire(ago(keep.questions_for), keep.questions)
-    runs, logs = 0, 0
-    if (ended := ago(keep.runs_for)) is not None:
-        runs = store.forgetting.drop_details(ended)
+    ended = ago(keep.runs_for)
+    runs = 0 if ended is None else store.forgetting.drop_details(ended)
+    if keep.bytes is not None:
+        questions += store.forgetting.shrink(keep.bytes)
+    retired = store.forgetting.retire(to_retire(store.adapters.all(), needed(store), keep.adapters))
+    logs = 0
+    if ended is not None:
         for log_file in (config.state_dir / "logs").glob("run-*.log"):
             if log_file.stat().st_mtime < ended:
                 log_file.unlink()
                 logs += 1
-    if keep.bytes is not None:
-        questions += store.forgetting.shrink(keep.bytes)
-    retired = store.forgetting.retire(to_retire(store.adapters.all(), needed(store), keep.adapters))
     if not store.forgetting.give_back():
         log.info("the store's write-ahead log is in use; it will be emptied later")
     return Pruned(questions, runs, logs, tuple(retired))

@@ -255,12 +255,18 @@ def novelty(ballot: Ballot) -> list[float]:
 Reward = Callable[[Ballot], Sequence[float]]
 
 REWARDS: Mapping[str, Reward] = {
-    reward.__name__: reward
-    for reward in (
-        majority, soft_majority, centrality, consensus, reference, novelty, readable, length,
-        overlong, repetition, echo,
-    )
-}  # fmt: skip
+    "majority": majority,
+    "soft_majority": soft_majority,
+    "centrality": centrality,
+    "consensus": consensus,
+    "reference": reference,
+    "novelty": novelty,
+    "readable": readable,
+    "length": length,
+    "overlong": overlong,
+    "repetition": repetition,
+    "echo": echo,
+}
 
 
 def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:

@@ -48,7 +48,7 @@ RESTART_SECONDS = 300.0
 for a small model."""
 FIRST = -1000
 """A priority; users have 0."""
-NAMES = (
+LOAD_SERIES = (
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
     "vllm:prompt_tokens_total",
@@ -301,7 +301,7 @@ class EngineClient:
     ) -> T:
         """POST the body, or GET, and return what `read` makes of the answer. Raises EngineError."""
         what = f"POST {path} ({body['model']})" if body else f"GET {path}"
-        response = self._checked(self._send(what.split()[0], path, body, timeout), what)
+        response = self._checked(self._send("POST" if body else "GET", path, body, timeout), what)
         try:
             answer = response.json()
         except ValueError as error:
@@ -357,13 +357,13 @@ def read_load(exposition: str) -> Load | None:
     """Return the load from Prometheus' text format, summed over several engines; None when it does
     not hold all of it (vLLM with --disable-log-stats, another server's page)."""
     # Chosen before they are parsed: vLLM's page has a thousand lines, and this is read often.
-    lines = "\n".join(line for line in exposition.splitlines() if line.startswith(NAMES))
+    lines = "\n".join(line for line in exposition.splitlines() if line.startswith(LOAD_SERIES))
     sums: dict[str, float] = {}
     try:
         for family in text_string_to_metric_families(lines):
             for sample in family.samples:
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-        running, waiting, read, generated = (sums[name] for name in NAMES)
+        running, waiting, read, generated = (sums[name] for name in LOAD_SERIES)
         return Load(int(running), int(waiting), int(read + generated))
     except (ValueError, LookupError, OverflowError):  # the parser's, or of NaN; none; of infinity
         return None

@@ -70,12 +70,10 @@ def _counter(
     return made
 
 
-def _info(
-    name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry, value: str
-) -> Info:
-    """Make a series that is 1, with a text as its label."""
+def _info(name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry) -> Info:
+    """Make a series that is 1, with our version as its label."""
     made = Info(name.removesuffix("_info"), text, registry=registry)
-    made.info({labels[0]: value})
+    made.info({labels[0]: version("ttrl")})
     return made
 
 
@@ -485,9 +483,7 @@ class Versions(Group):
 class Host(Group):
     """The program, and its room on disk and on the card."""
 
-    build = info(
-        "ttrl_build_info", "The running version of ttrl.", "version", value=version("ttrl")
-    )
+    build = info("ttrl_build_info", "The running version of ttrl.", "version")
     disk_free = newest("ttrl_disk_free_bytes", "Free space on the disk of the state directory.")
     disk_size = newest("ttrl_disk_size_bytes", "Size of the disk of the state directory.")
     store_up = gauge(

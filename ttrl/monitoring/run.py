@@ -126,7 +126,7 @@ def _reading(values: Iterable[float | None], quiet: float, far: float) -> Readin
     known = [value for value in values if value is not None]
     if not known or far == quiet:
         return None
-    return Reading(fmean(known), quiet, quiet + (far - quiet))
+    return Reading(fmean(known), quiet, far)
 
 
 def _mismatch(seen: Steps, settings: GuardConfig) -> Reading | None:

@@ -144,6 +144,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
                 logits = model(ids, logits_to_keep=ids.shape[1] - pin.start + 1).logits[0, :-1]
                 every = logits.float().log_softmax(-1)
                 found.append(tuple(every.gather(1, ids[0, pin.start :, None])[:, 0].tolist()))
+                del logits, every  # not kept through the next pin's forward: they are large
         return found
 
     def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
@@ -363,8 +364,8 @@ def _arguments(
 
 
 def lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
-    wide = torch.float32 if not torch.cuda.is_available() else torch.bfloat16
-    dtypes = {"auto": wide, "bfloat16": torch.bfloat16, "float32": torch.float32}
+    auto = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    dtypes = {"auto": auto, "bfloat16": torch.bfloat16, "float32": torch.float32}
     model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtypes[settings.dtype])
     if parent is not None:
         lora_model = PeftModel.from_pretrained(model, parent, is_trainable=True)

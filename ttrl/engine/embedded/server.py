@@ -165,9 +165,11 @@ def key_check(app: ASGIApp, api_key: str) -> ASGIApp:
 
 async def _left(http: HttpRequest, news: asyncio.Event) -> None:
     """Wait until the client has left, and wake who waits for news."""
-    while (await http.receive())["type"] != "http.disconnect":
-        pass
-    news.set()
+    try:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        news.set()
 
 
 async def _refuse(_: HttpRequest, error: Exception) -> Response:
