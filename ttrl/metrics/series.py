@@ -70,10 +70,12 @@ def _counter(
     return made
 
 
-def _info(name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry) -> Info:
-    """Make a series that is 1, with our version as its label."""
+def _info(
+    name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry, value: str
+) -> Info:
+    """Make a series that is 1, with a text as its label."""
     made = Info(name.removesuffix("_info"), text, registry=registry)
-    made.info({labels[0]: version("ttrl")})
+    made.info({labels[0]: value})
     return made
 
 
@@ -483,7 +485,9 @@ class Versions(Group):
 class Host(Group):
     """The program, and its room on disk and on the card."""
 
-    build = info("ttrl_build_info", "The running version of ttrl.", "version")
+    build = info(
+        "ttrl_build_info", "The running version of ttrl.", "version", value=version("ttrl")
+    )
     disk_free = newest("ttrl_disk_free_bytes", "Free space on the disk of the state directory.")
     disk_size = newest("ttrl_disk_size_bytes", "Size of the disk of the state directory.")
     store_up = gauge(
