@@ -18,7 +18,7 @@ from ttrl.evaluation.probes import Label
 from ttrl.monitoring.live import Stream
 from ttrl.questions import question as questions
 from ttrl.questions.question import Question, digest, from_prompt
-from ttrl.store import Store, StoreError
+from ttrl.store import Store, StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterState
 from ttrl.store.database import Database
 from ttrl.store.measurements import Versions
@@ -571,3 +571,12 @@ def test_what_is_asked_after_the_same_worked_examples_is_no_conversation(
     found = recorded_clusters(store, *asked, at_once=at_once)
     most = BRANCHES + 1 if example_was_asked else 1
     assert max(Counter(found).values()) == most
+
+
+def test_damage_is_told_as_damage_wherever_it_is(tmp_path, empty_store):
+    """Also of a page that is read before all of them are."""
+    whole, file = empty_store.read_bytes(), tmp_path / "store.sqlite"
+    for begin in range(0, len(whole), 4096):
+        file.write_bytes(whole[:begin] + b"\xff" * 4096 + whole[begin + 4096 :])
+        with pytest.raises(StoreDamaged), Store.open(tmp_path) as store:
+            store.check()

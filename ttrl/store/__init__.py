@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from ttrl.store.adapters import AdapterTable
 from ttrl.store.backends import StoreDamaged, StoreError
@@ -46,7 +47,11 @@ class Store(Database):
         cls, state_dir: Path, url: str | None = None, patience: float = PATIENCE_SECONDS
     ) -> Self:
         store = super().open(state_dir, url, patience)
-        store.holdout.key()  # for those who only look, and cannot make one
+        try:
+            store.holdout.key()  # for those who only look, and cannot make one
+        except DBAPIError as error:  # it lies on a damaged page, for one
+            store.close()
+            raise store.unusable(error) from error
         return store
 
     def fact(self, name: str) -> str | None:

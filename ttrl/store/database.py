@@ -92,7 +92,7 @@ class Database:
                 with self.backend.migrating() as connection:
                     self._upgrade(connection, newest, backups)
         except DBAPIError as error:
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
 
     def _upgrade(self, connection: sa.Connection, newest: str, backups: Path) -> None:
         before, copy = migrations.revision_of(connection), None
@@ -123,7 +123,7 @@ class Database:
         try:
             revision, known = self.revision(), migrations.known()
         except DBAPIError as error:
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
         if revision is None:
             raise StoreError(f"there is no ttrl state in {shown(self._url)}")
         if revision not in known:
@@ -192,7 +192,8 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _unusable(self, error: DBAPIError) -> StoreError:
+    def unusable(self, error: DBAPIError) -> StoreError:
+        """Return what to raise of an error that the store met while it was opened."""
         message = " ".join(str(error.orig).split())
         if _is_damage(error):
             return damaged(self._url, message)
