@@ -139,7 +139,7 @@ def write(
         try:
             versions.verify(state_dir / ADAPTERS / name, digest)
         except AdapterDamaged as error:
-            left_out[name] = str(error)
+            left_out[name] = str(error).encode(errors="replace").decode()
         else:
             for file in (*versions.FILES, versions.MANIFEST):
                 paths[f"{ADAPTERS}/{name}/{file}"] = state_dir / ADAPTERS / name / file

@@ -63,9 +63,6 @@ def serve(
             "gateway.port": port,
         }
     ).config
-    import uvloop
-
-    from serve.main import serve as run
     from ttrl.rewards import check_installed
 
     config = with_model(config)
@@ -77,6 +74,11 @@ def serve(
     if config.engine.kind is EngineKind.EMBEDDED and url is None:
         log.warning("The embedded engine is for trials and tests, not for production.")
     what = f"waiting for an engine at {url}" if url else "the engine is starting"
+
+    import uvloop
+
+    from serve.main import serve as run
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(config, waiting(what, log.info)))
 
