@@ -324,7 +324,11 @@ class Evaluation:
             try:
                 found = replace(found, from_live=from_served(self.live))
             except EngineError as error:
-                log.warning("cannot compare with the live version %s: %s", self.live, error)
+                log.warning(
+                    "cannot measure the KL divergence from the live version %s: %s",
+                    self.live,
+                    error,
+                )
                 # Within no limit: the gate holds what may be far.
                 found = replace(found, from_live=math.nan)
         week = self._store.adapters.wanted_at(time.time() - WEEK_SECONDS)

@@ -297,5 +297,5 @@ def _objection(store: Store, verdict: StoredVerdict, certainty: Certainty) -> st
     if doubts := [check["words"] for check in checks if check["outcome"] != Outcome.PASSED]:
         return "; ".join(doubts)
     if live and not any(check["rule"] == Rule.BASE for check in checks):
-        return "no labelled probes show that it is not worse than the base"
+        return "its labelled probes were not compared with the base model; it may be worse"
     return ""

@@ -23,7 +23,7 @@ from ttrl.sampling.groups import with_length
 
 STOPPED_BECAUSE = {
     signal.SIGINT: "the run was stopped",
-    signal.SIGTERM: "the process that owned it died or ended it",
+    signal.SIGTERM: "the process that started the run has exited or stopped it",
 }
 """The daemon stops a run with SIGINT; the kernel sends SIGTERM when the daemon is gone."""
 CLEANUP_SECONDS = 30

@@ -402,7 +402,9 @@ class Run:
                 try:
                     self.candidate.reload_if_lost()
                 except EngineError as error:
-                    log.warning("the engine does not have the version in training: %s", error)
+                    log.warning(
+                        "the candidate could not be loaded into the engine again: %s", error
+                    )
         self.store.votes.add([rows(group, run_id=self.id, step=self._draws) for group in groups])
         for group in groups:
             self.tally.add(group)
@@ -523,7 +525,7 @@ class Run:
 
     def _reject(self, reason: str) -> End:
         """Nothing is to be trained on again by itself that made a version worse."""
-        reason_each = f"run {self.id} trained on it and became worse"
+        reason_each = f"run {self.id} trained on it and was rejected"
         self.store.adapters.quarantine(self.trained_on, reason_each)
         return RunState.REJECTED, reason
 
@@ -572,8 +574,8 @@ VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
     VoteOutcome.TIE: "tied",
     VoteOutcome.UNREADABLE: "had no readable answer",
     VoteOutcome.TOO_FEW_READABLE: "had too few readable answers",
-    VoteOutcome.BELOW_FLOOR: "had too small a majority",
-    VoteOutcome.ABOVE_CEILING: "had too large a majority",
+    VoteOutcome.BELOW_FLOOR: "had too small a majority (vote.floor)",
+    VoteOutcome.ABOVE_CEILING: "had too large a majority (vote.ceiling)",
 }
 """Votes that taught nothing, by why."""
 
@@ -607,7 +609,7 @@ class Tally:
         """Say why no question could teach anything."""
         reasons = self.uninformative.most_common()
         votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
-        seen = f"of {self.votes} votes {votes}" if votes else ""
+        seen = f"of {self.votes} votes, {votes}" if votes else ""
         first = self._cut_off(max_tokens) or "no question had a training signal"
         return "; ".join(filter(None, (first, seen, self._left_out())))
 

@@ -88,9 +88,9 @@ def _judge_one(store: Store, pair_id: int, word: str, answer: str, as_json: bool
     if as_json:
         print_json({"id": pair_id, "judged": word, "before": before, "probe": labelled})
         return
-    again = f", which was {before}" if before else ""
-    is_probe = ": its question is a probe" if labelled else ""
-    click.echo(f"Pair {pair_id} is judged{again}{is_probe}.")
+    again = f" (before: {before})" if before else ""
+    is_probe = " Its question is now a labelled probe." if labelled else ""
+    click.echo(f"Pair {pair_id}: recorded as {word}{again}.{is_probe}")
 
 
 def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool = False) -> None:

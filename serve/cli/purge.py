@@ -55,7 +55,7 @@ NOTHING = "nothing matches: no such question is recorded or was trained on"
 @click.option(
     "--keep-serving",
     is_flag=True,
-    help="Keep a tainted live version serving until a run has made another.",
+    help="Keep serving a live version that was trained on what is purged until a run replaces it.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

@@ -114,10 +114,10 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     since = f", since {clock(report['live_since'])}" if report["live_since"] else ""
     yield f"live       {report['live']}{since}"
     if report["live"] != report["wanted"]:
-        why = report["live_reason"] if running else "once a daemon is running"
+        why = report["live_reason"] if running else "loaded once a daemon runs"
         yield f"wanted     {report['wanted']}: {why}"
     yield f"previous   {report['previous']}"
-    monitor = _monitor(report["shadow"]) if running else "once a daemon is running"
+    monitor = _monitor(report["shadow"]) if running else "not available: no daemon is running"
     yield f"monitor    {monitor}"
     yield from _quality_lines(report["quality"])
     yield f"labels     {labels_words(report['labels'])}"
@@ -149,13 +149,13 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
 def _monitor(seen: Mapping[str, Any] | None) -> str:
     if seen is None:
         return "no other version to compare with"
-    compared = f"{counted(seen['pairs'], 'pair')} with {seen['other']}"
+    compared = f"{counted(seen['pairs'], 'question')} compared with {seen['other']}"
     if seen["differs"]:
         compared += f"; {'; '.join(seen['differs'])}: label answers to see which is better"
     if seen["nearness"] < views.UNEASY:
         return compared if seen["differs"] else f"{compared}, quiet"
-    near = f"{seen['nearest']} is at {seen['nearness']:.0%} of its alarm threshold"
-    return f"{compared}, uneasy: {near}"
+    near = f"{seen['nearest']}, at {seen['nearness']:.0%} of its threshold"
+    return f"{compared}; nearest alarm: {near}"
 
 
 def _quality_lines(measured: Mapping[str, Any]) -> Iterator[str]:

@@ -56,7 +56,7 @@ class Loop:
             except OUTAGE as error:
                 now = time.monotonic()
                 if outage != cause(error) or now - failed_at > REPEAT_SECONDS:
-                    log.warning("%s is waiting: %s", name, cause(error))
+                    log.warning("%s cannot continue and will retry: %s", name, cause(error))
                 outage, failed_at = cause(error), now
             except Exception:  # whatever it is, users are still to be served
                 log.exception("%s failed; restarting it", name)

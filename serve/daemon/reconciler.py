@@ -244,7 +244,7 @@ class Reconciler:
             return
         self._failures[version] = self._failures.get(version, 0) + 1
         self._why[version] = f"the engine serves other weights: {evidence.words()}"
-        log.error("the engine serves other weights than those of %s: %s", version, evidence.words())
+        log.error("the engine does not serve the weights of %s: %s", version, evidence.words())
 
     def _unload(self, version: str) -> None:
         try:

@@ -107,11 +107,11 @@ class RunKeeper:
 
     async def _wait(self, run_id: int, child: asyncio.subprocess.Process) -> None:
         code = await child.wait()
-        log.info("run %d: its process ended with status %d", run_id, code, extra={"run": run_id})
+        log.info("run %d: its process exited with status %d", run_id, code, extra={"run": run_id})
         if self._stopping:  # even if it did not hear of it, or not as it should
             await self._end(run_id, RunState.ABORTED, STOPPED_BECAUSE[signal.SIGINT])
             return
-        reason = f"its process ended with status {code}; see {self.log_file(run_id)}"
+        reason = f"its process exited with status {code}; see {self.log_file(run_id)}"
         if code == -signal.SIGKILL:
             reason = "its process was killed, perhaps because memory ran out"
         elif code < 0:

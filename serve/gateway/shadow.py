@@ -101,7 +101,12 @@ class Watch:
         for alert in detector.alerts:
             if alert.stream not in self._alerts:  # once, as long as the same versions are compared
                 self._alerts.add(alert.stream)
-                log.warning("%s differs: %s", versions.live, alert.words(other))
+                log.warning(
+                    "%s differs from %s (`ttrl label` shows which is better): %s",
+                    versions.live,
+                    other,
+                    alert.words(other),
+                )
                 self._metrics.alerts.labels(alert.stream).inc()
                 for hear in self.alerted:
                     hear(versions.live, alert.words(other))

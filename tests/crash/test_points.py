@@ -208,7 +208,7 @@ def test_as_a_run_begins(daemon, point):
 )
 @pytest.mark.parametrize("point", RUNNING)
 def test_in_a_run(daemon, point):
-    killed = "its process ended with status -9"
+    killed = "its process exited with status -9"
     with daemon.store() as store:
         before, deaths = store.adapters.all(), daemon.log.count(killed)
         daemon.goes_wrong(RUNNING[point])

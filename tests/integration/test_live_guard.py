@@ -88,7 +88,7 @@ def test_a_regression_is_rolled_back_by_itself_and_a_good_version_is_not(
         with traffic(daemon) as seen:
             wait_until(lambda: compared(daemon) >= QUIET_PAIRS, "enough is compared", 120)
             assert store.adapters.wanted().adapter == good
-            assert "pairs with base, quiet" in daemon.ttrl("status")
+            assert "compared with base, quiet" in daemon.ttrl("status")
             (bad,) = publish_random(
                 state_dir, [damaged], first=2, state=AdapterState.HELD, learned=ids[1:5]
             )

@@ -207,7 +207,7 @@ def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(tmp_path)
         wait_until(lambda: store.adapters.serving().id > 1, "the daemon says so")
         assert "could not be served" in store.adapters.serving().reason
         assert daemon.metric("ttrl_live_adapter_is_wanted") == 0
-    assert f"the engine serves other weights than those of {version}: mismatch" in daemon.log
+    assert f"the engine does not serve the weights of {version}: mismatch" in daemon.log
 
 
 @pytest.mark.fault(

@@ -133,7 +133,7 @@ def test_a_prompt_that_changes_between_two_requests_is_an_error_of_the_engine() 
     def dated(body: dict[str, Any]) -> dict[str, Any]:
         return answering(body) | {"prompt_token_ids": [3, next(dates)]}
 
-    with pytest.raises(EngineError, match="the prompt changed between two requests"):
+    with pytest.raises(EngineError, match="the prompt's tokens differ between two requests"):
         draw(Script(answer=dated), n=16)
 
 

@@ -109,7 +109,7 @@ def test_an_early_end_is_explained() -> None:
     program = "print('no such model'); raise SystemExit(3)"
     command = [sys.executable, "-S", "-c", program]
     process = EngineProcess(command, url="http://127.0.0.1:9", log=lambda line: None)
-    with pytest.raises(EngineError, match=r"(?s)ended with 3.*no such model"):
+    with pytest.raises(EngineError, match=r"(?s)exited with status 3.*no such model"):
         process.start()
     assert not process.alive()
 

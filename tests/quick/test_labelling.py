@@ -482,9 +482,9 @@ def test_programs_judge(ttrl, queue):
     first, second, third = queue.comparisons.waiting()
     row = json.loads(ttrl("--list", "--json"))[0]
     assert row["id"] == first.id
-    assert "its question is a probe" in ttrl("--judge", str(first.id), "a")
+    assert "now a labelled probe" in ttrl("--judge", str(first.id), "a")
     ttrl("--judge", str(second.id), "neither", "--answer", "42")
-    assert "is judged." in ttrl("--judge", str(third.id), "skip")
+    assert "recorded as skip" in ttrl("--judge", str(third.id), "skip")
     assert labels(queue) == {
         first.question.text: (row["a"]["answer"],),
         second.question.text: ("42",),

@@ -152,7 +152,7 @@ def test_no_update_gets_a_question_like_a_probe(store, by_name):
     kept = {row.question.hash: row for row in store.questions.page(100)}
     for each in near:
         assert kept[each.hash].state is QuestionState.LIKE_PROBE
-        assert kept[each.hash].reason == "like a probe"
+        assert kept[each.hash].reason == "too similar to a probe"
     store.questions.reconsider()
     assert store.questions.counts() == {"new": 7, "probe": 1}
 

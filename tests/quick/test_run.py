@@ -389,7 +389,7 @@ def test_a_run_in_which_all_was_cut_off_says_so():
         tally.add(replace(group, vote=vote, rewards=(0.0,) * 3, kept=()))
     assert tally.nothing(1024) == (
         "100% of the samples were cut off at vote.max_tokens=1024; raise it; "
-        "of 3 votes 3 had no readable answer"
+        "of 3 votes, 3 had no readable answer"
     )
     assert tally.remarks(1024).startswith("100% of the samples were cut off")
 
@@ -401,9 +401,9 @@ def test_the_end_says_why_no_question_could_teach():
         vote = take_vote(answers, floor=0.9, ceiling=0.99 if len(answers) == 5 else 1.0)
         tally.add(replace(group, vote=vote, rewards=(0.0,) * 3))
     assert tally.nothing(1024) == (
-        "no question had a training signal; of 5 votes 1 tied, "
-        "1 had too small a majority, 1 had too large a majority, 1 had equal rewards for all "
-        "kept samples, "
+        "no question had a training signal; of 5 votes, 1 tied, "
+        "1 had too small a majority (vote.floor), 1 had too large a majority (vote.ceiling), "
+        "1 had equal rewards for all kept samples, "
         "1 had too few readable answers; 2 times the engine did not answer a question"
     )
 

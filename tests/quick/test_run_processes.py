@@ -87,7 +87,7 @@ def test_one_that_is_stopped_was_stopped_however_it_ends(store, tmp_path, progra
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("print(); raise SystemExit(3)", "its process ended with status 3; see "),
+        ("print(); raise SystemExit(3)", "its process exited with status 3; see "),
         ("print(flush=True); import os; os.kill(os.getpid(), 9)", "its process was killed"),
         ("print(flush=True); import os; os.kill(os.getpid(), 15)", "was terminated by SIGTERM"),
     ],

@@ -22,7 +22,7 @@ from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import QUEUE, Outcome, Shadow, Watch
 from tests.standin import DEADLINE, serving
 from ttrl.config.loading import load
-from ttrl.engine.client import NAMES, EngineClient
+from ttrl.engine.client import LOAD_SERIES, EngineClient
 from ttrl.metrics import Metrics
 from ttrl.monitoring.live import Stream
 from ttrl.questions.question import from_prompt
@@ -59,7 +59,7 @@ class Engine:
 
     async def metrics(self, _: Request) -> Response:
         self.looks += 1
-        return PlainTextResponse("\n".join(f"{name} {self.waiting}" for name in NAMES))
+        return PlainTextResponse("\n".join(f"{name} {self.waiting}" for name in LOAD_SERIES))
 
     def app(self) -> Starlette:
         chat = Route("/v1/chat/completions", self.chat, methods=["POST"])

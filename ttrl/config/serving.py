@@ -174,7 +174,10 @@ class GatewayConfig(Section):
     @classmethod
     def _for_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [path for path in value if path in NEVER_FORWARDED or path[:1] != "/"]:
-            raise ValueError(f"these routes cannot be forwarded: {', '.join(wrong)}")
+            raise ValueError(
+                f"{', '.join(wrong)} cannot be forwarded: a route begins with /, and what only "
+                "operators may do is never forwarded"
+            )
         return value
 
     @model_validator(mode="after")

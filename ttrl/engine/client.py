@@ -349,7 +349,10 @@ def joined(first: SampleSet, more: SampleSet) -> SampleSet:
     """Return the samples of two requests for one question as one set. Raises EngineError if their
     prompts differ: some chat templates state the date, which may have changed in between."""
     if more.prompt_ids != first.prompt_ids:
-        raise EngineError("the prompt changed between two requests for the same question")
+        raise EngineError(
+            "the prompt's tokens differ between two requests for one question; does its chat "
+            "template state the time?"
+        )
     return replace(first, samples=first.samples + more.samples)
 
 

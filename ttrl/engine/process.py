@@ -134,8 +134,8 @@ class EngineProcess:
                     self._reader.join(1.0)
                     printed = "\n".join(self._last_lines) or "(nothing)"
                     raise EngineError(
-                        f"the engine ended with {self._child.returncode} before it answered; its "
-                        f"last output:\n{printed}"
+                        f"the engine exited with status {self._child.returncode} before it "
+                        f"answered; its last output:\n{printed}"
                     )
                 if client.healthy():
                     return

@@ -100,8 +100,8 @@ class Staleness:
 
     def __str__(self) -> str:
         return (
-            "the labelled probes do not look like the traffic (told apart in "
-            f"{self.told_apart:.0%} of pairs; {self.speaking:.0%} of them represent it)"
+            "the labelled probes do not resemble the traffic (a classifier tells them apart, AUC "
+            f"{self.told_apart:.2f}; {self.speaking:.0%} of the probes are representative)"
         )
 
 

@@ -209,7 +209,7 @@ def _variety(probes: Sequence[Probe]) -> Check:
         assert spread is not None
         outcome = Outcome.FAILED if spread.low > 0 else Outcome.UNPROVEN
     told = f"{math.exp(_entropy(before)):.1f} to {math.exp(_entropy(after)):.1f}"
-    return Check(Rule.VARIETY, outcome, f"{Rule.VARIETY}: {told} of {len(probes)} probes")
+    return Check(Rule.VARIETY, outcome, f"{Rule.VARIETY}: {told} on {len(probes)} probes")
 
 
 def _entropy(counts: Counter[str]) -> float:

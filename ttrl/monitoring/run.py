@@ -427,13 +427,14 @@ CHECKS: Sequence[Check | Wager] = (
     Wager(
         Rule.ALIKE,
         _alike,
-        "{value:.0%} of the questions that had another majority answer before, or none, now "
-        "share one (limit {bound:.0%})",
+        "{value:.0%} of the questions whose majority answer was another one before, or missing, "
+        "now have the same one (limit {bound:.0%})",
     ),
     Wager(
         Rule.FLIPS,
         _flips,
-        "{value:.0%} of the decided majority answers have changed (limit {bound:.0%})",
+        "{value:.0%} of the clear majority answers changed since their questions were last sampled "
+        "(limit {bound:.0%})",
     ),
     Wager(Rule.FALL, _fall, "agreement is far lower than before"),
     Check(

@@ -234,7 +234,7 @@ class QuestionTable(Table):
     def set_apart(self, ids: Sequence[int]) -> None:
         """Keep these from being learned from, because they are like probes."""
         like_probe = questions.update().values(
-            state=QuestionState.LIKE_PROBE, reason="like a probe"
+            state=QuestionState.LIKE_PROBE, reason="too similar to a probe"
         )
         with self._database.write() as connection:
             change_among(connection, like_probe, c.id, ids)
