@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,10 @@ from ttrl.adapters.versions import verify
 from ttrl.engine.client import EngineClient, EngineError, EngineUnreachable
 
 log = logging.getLogger(__name__)
+
+SERVED_AGAIN_SECONDS = 60.0
+"""In which the daemon loads what users get into an engine that was started anew."""
+LOOK_SECONDS = 0.5
 
 
 def checkpoint_steps(steps: int, count: int) -> frozenset[int]:
@@ -71,16 +76,19 @@ class Candidate:
         return self.version
 
     def reload_if_lost(self) -> None:
-        """Load the version again if the engine has lost it: it was started anew. Raises
-        EngineError."""
-        if self.version == self._parent:
-            return
-        try:
-            lost = self.version not in {card.name for card in self._client.models()}
-        except EngineUnreachable:  # it may be starting, and loading waits for that
-            lost = True
-        if lost:
+        """Have the version in the engine again if that was started anew. What the run started from
+        is loaded by the daemon, a moment after the engine is up. Raises EngineError."""
+        deadline = time.monotonic() + SERVED_AGAIN_SECONDS
+        while self.version == self._parent and self._lost() and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        if self.version != self._parent and self._lost():
             self._client.load_adapter(self.version, self.directory)
+
+    def _lost(self) -> bool:
+        try:
+            return self.version not in {card.name for card in self._client.models()}
+        except EngineUnreachable:  # it may be starting, and loading waits for that
+            return True
 
     @contextmanager
     def loaded_beside(self, directory: Path) -> Iterator[str]:

@@ -382,6 +382,23 @@ def test_an_engine_that_was_started_anew_gets_the_weights_again(store, tmp_path,
     assert len(set(names)) == 1
 
 
+def test_before_the_first_step_a_run_waits_until_users_are_served_again(store, tmp_path):
+    """The engine was started anew; the daemon has not loaded yet what the run started from."""
+    rolls = Failing(EngineRefused(404, "no such model"), {1, 2, 3})
+    run = run_on(store, tmp_path, rolls, 12)
+    looks, models = [], run.client.models
+
+    def loaded_at_the_third_look():
+        looks.append(1)
+        rolls._draws = {1}
+        return models() if len(looks) < 3 else (ModelCard("base", None, None, None),)
+
+    run.client.models = loaded_at_the_third_look
+    assert len(run.next_batch(0, {})) == 8
+    assert len(looks) == 3
+    assert run.client.loaded == []
+
+
 def test_a_run_in_which_all_was_cut_off_says_so():
     tally = Tally()
     for group in groups_of(["a", "b", "c"]):
