@@ -92,7 +92,7 @@ def test_the_run_is_killed_and_then_the_daemon(tmp_path):
         daemon.start("--set", "schedule.every=null")
         ended = store.runs.get(again.id)
         assert (ended.state, store.runs.active()) == (RunState.ABORTED, None)
-        assert "died" in ended.reason
+        assert "has exited" in ended.reason
         assert sum(store.questions.counts().values()) == sum(asked.values())
         assert store.adapters.all() == []
         assert daemon.ask(PROMPT)[1] == "base"

@@ -257,4 +257,4 @@ def test_an_engine_that_does_not_start_is_explained(tmp_path):
     (tmp_path / "model" / "config.json").write_text("{}")
     daemon = Daemon(tmp_path / "state", f"model.name={tmp_path / 'model'}")
     assert daemon.child.wait(60) == 1
-    assert "the engine ended" in daemon.log
+    assert "the engine exited" in daemon.log
