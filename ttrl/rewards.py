@@ -28,7 +28,7 @@ from typing import cast
 
 from ttrl import meaning
 from ttrl.answers import AnswerKind, Reader
-from ttrl.answers.cleaning import spoken
+from ttrl.answers.thoughts import spoken
 from ttrl.config.learning import OFFERED_REWARDS
 from ttrl.engine.samples import Sample
 from ttrl.meaning import Matrix

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.quick.hard_pairs import DIFFERENT, EQUAL
 from ttrl.answers import AnswerKind, Judge, canonical, judge, keys, kind_of, matches, read, same
-from ttrl.answers.reading import MAX_ANSWER_CHARS
+from ttrl.answers.extract import MAX_ANSWER_CHARS
 
 MATH, CHOICE, TEXT = AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT
 
@@ -78,6 +78,8 @@ def test_a_canonical_form_is_its_own(left, right):
         ("the answers are 1 and 2.", "1 and 2"),
         ("2 + 3 makes\n51", "51"),
         ("x = 51", "x = 51"),
+        ("we get 51 of them", "51"),
+        ("17 and 4", "17 and 4"),
         (r"<think>\boxed{3}</think>\boxed{4}", "4"),
     ],
 )
@@ -95,8 +97,6 @@ def test_read_mathematics(text, answer):
         r"\boxed{3} and then \boxed{}",
         r"\boxed{?}",
         r"\boxed{" + "1" * (MAX_ANSWER_CHARS + 1) + "}",
-        "we get 51 of them",
-        "17 and 4",
         "The answer is not clear.",
         "The answer isn't 5",
         "The answer is obvious from what was said above.",
@@ -160,10 +160,10 @@ def test_nothing_to_read(text):
         ("It is false that B is correct", None),
         ("I doubt that B is right", None),
         ("Answer: (A) or (B)", None),
-        ("Answer: A, B", None),
         ("Answer: A/B", None),
-        ("The answer is A, B and C", None),
-        ("The answer is (A) and (C)", None),
+        ("Answer: A, B", "A, B"),
+        ("The answer is A, B and C", "A, B, C"),
+        ("The answer is (A) and (C)", "A, C"),
     ],
 )
 def test_read_choice(text, letter):
@@ -215,7 +215,8 @@ def test_text_answers(left, right, equal):
         ("Which one? (A) x (B) y (C) z", (), CHOICE),
         ("Pick one:\nA. red\nB. blue", (), CHOICE),
         ("Pick one:\nA. 1\nB. 2", ["B", "(A)", "hm"], CHOICE),
-        ("Pick one:\nA. 1\nB. 2", [boxed("1"), boxed("2"), "A"], MATH),
+        ("Pick one:\nA. 1\nB. 2", [boxed("1"), boxed("2"), "A"], CHOICE),
+        ("Pick one:\nA. 1\nB. 2", [boxed("3"), boxed("4"), "A"], MATH),
         ("Plan A. B. is what?", (), TEXT),
         ("Where can I find the manual of the RX-200?", [SAID] * 3, AnswerKind.FREE),
         ("Where can I find the manual of the RX-200?", [SAID, "42", "The answer is 7."], MATH),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ttrl.answers import AnswerKind, Reader
-from ttrl.answers.cleaning import MARKS, opened, spoken, without_thoughts
+from ttrl.answers.thoughts import MARKS, opened, spoken, without_thoughts
 
 QUESTION = "What is 3 + 4?"
 

@@ -4,6 +4,7 @@ what needs a mathematics library is compared in a child process, which no questi
 from __future__ import annotations
 
 import atexit
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +13,29 @@ from fractions import Fraction
 from pathlib import Path
 
 from ttrl import meaning
-from ttrl.answers.cleaning import without_thoughts
-from ttrl.answers.forms import Expression, Leaf, Number, Word, form, leaves, words, write
-from ttrl.answers.quantities import PERCENT, day
-from ttrl.answers.reading import MAX_ANSWER_CHARS, kind_of, lone_letter, read
+from ttrl.answers.extract import (
+    FEW_WORDS,
+    MAX_ANSWER_CHARS,
+    Said,
+    asks_for_value,
+    count_words,
+    decimal_comma,
+    letters,
+    mentioned,
+    name,
+    options,
+    said,
+    short_texts,
+    tokens_of,
+    trim,
+    value,
+)
+from ttrl.answers.forms import Expression, Form, Group, Leaf, Named, Word, form, leaves, words, write
+from ttrl.answers.markup import clean
+from ttrl.answers.phrases import Phrases, phrases
+from ttrl.answers.quantities import Number
+from ttrl.answers.thoughts import without_thoughts
+from ttrl.answers.units import PERCENT, measure
 from ttrl.config import AnswerKind
 from ttrl.lineworker import LineWorker, WorkerEnded
 from ttrl.meaning import Letters, Likeness
@@ -55,16 +75,121 @@ judge = Judge()
 atexit.register(judge.close)
 
 
-def canonical(texts: Sequence[str], kind: AnswerKind) -> list[str | None]:
+def kind_of(question: str, texts: Sequence[str] = ()) -> AnswerKind:
+    """The kind of a question, from its text and, if given, samples of its answers.
+
+    Choice: the question lists options from A on, such as "(A) ... (B) ..." or lines "A. ...", and
+    at least half of the answers name a letter. Mathematics: the question holds LaTeX, a sum in
+    digits or words that ask for a value, and not most answers are sentences without one; or most
+    of the answers that are short are values. Of the others those are free whose answers are
+    sentences, hardly any of them short; all else is text.
+    """
+    return _kind_of(question, [found for text in texts if (found := said(text))])
+
+
+def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
+    if listed := options(question):
+        chosen = [letters(answer, listed) is not None for answer in answers]
+        if not chosen or sum(chosen) * 2 >= len(chosen):
+            return AnswerKind.CHOICE
+    comma = decimal_comma(question, answers)
+    short = short_texts(answers)
+    values = sum(_is_value(trim(text, phrases()), comma) for text in short)
+    if short and len(short) >= len(answers) * SHORT and values * 2 > len(short):
+        return AnswerKind.MATH
+    if asks_for_value(question):
+        readable = [value(answer, question, comma=comma) is not None for answer in answers]
+        if sum(readable) * 2 >= len(readable) or "\\" in question or "$" in question:
+            return AnswerKind.MATH
+    if short and len(short) >= len(answers) * SHORT:
+        return AnswerKind.TEXT
+    long = [count_words(answer.text) > FEW_WORDS for answer in answers]
+    return AnswerKind.FREE if sum(long) * 2 > len(long) else AnswerKind.TEXT
+
+
+SHORT = 0.25
+"""Share of the answers that must be short where a question is to be one for short answers."""
+
+
+def _is_value(text: str, comma: bool) -> bool:
+    meaning = form(text, comma=comma)
+    match meaning:
+        case Number():
+            return True
+        case Word(text=said):
+            return said[:1].isdigit() or said.startswith("--")
+        case Group(items=items):
+            return any(isinstance(item, Number | Expression) for item in items)
+        case Named() | Expression():
+            return True
+        case _:
+            return False
+
+
+def read(text: str, kind: AnswerKind, question: str = "") -> str | None:
+    """The final answer in `text`, as it is written there; None where nothing can be read."""
+    found = said(text)
+    return None if found is None else _read(found, kind, question, comma=False)
+
+
+def _read(found: Said, kind: AnswerKind, question: str, *, comma: bool) -> str | None:
+    match kind:
+        case AnswerKind.CHOICE:
+            return letters(found, options(question))
+        case AnswerKind.MATH:
+            return value(found, question, comma=comma)
+        case AnswerKind.TEXT:
+            return name(found, question)
+        case _:
+            return found.text
+
+
+def canonical(
+    texts: Sequence[str], kind: AnswerKind, question: str = ""
+) -> list[str | None]:
     """Return for each sample of one question its final answer in canonical form: equal strings for
     equivalent answers, None where nothing can be read. Free texts are left to `Reader`.
 
     Units count only where the samples differ in them ("5 km", "5 cm"; "5" and "5 cm" are one).
     "50%" is 50 where the other samples say 50 and not 1/2, else it is 1/2. An assignment is its
-    value, "x = 5" is "5"; a bare list is a set, "1, 2" is "2, 1". What cannot be compared within
-    `QUESTION_SECONDS` is different.
+    value, "x = 5" is "5"; a bare list has no order, "1, 2" is "2, 1". What cannot be compared
+    within `QUESTION_SECONDS` is different.
     """
-    return keys([read(text, kind) for text in texts], kind)
+    return _canonical([said(text) for text in texts], kind, question)
+
+
+def _canonical(found: Sequence[Said | None], kind: AnswerKind, question: str) -> list[str | None]:
+    if kind is AnswerKind.TEXT:
+        return _names(found, question)
+    comma = decimal_comma(question, [each for each in found if each])
+    answers = [each and _read(each, kind, question, comma=comma) for each in found]
+    return keys(answers, kind, comma=comma)
+
+
+def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
+    """The names that samples say. A sentence says that one of the bare answers of other samples
+    which alone it mentions; one that mentions none, or several, stands for itself."""
+    own = [each and name(each, question) for each in found]
+    bare = [
+        key
+        for each, key in zip(found, own, strict=True)
+        if each and key and each.short is not None and not _is_sentence(each)
+    ]
+    known = {tuple(tokens_of(key)): key for key in bare}
+    asked = set(tokens_of(question))
+    answers = [
+        key if each is None or key is None or key in bare else mentioned(each, known, asked) or key
+        for each, key in zip(found, own, strict=True)
+    ]
+    return keys(answers, AnswerKind.TEXT)
+
+
+def _is_sentence(found: Said) -> bool:
+    """Whether a short answer says more than a name: "It is Canberra", "Sentiment: positive"."""
+    text = found.short or found.text
+    return found.announced is None and bool(
+        ":" in text or found.table.words["copular"] & set(tokens_of(text))
+    )
 
 
 def same(left: str, right: str, kind: AnswerKind) -> bool:
@@ -72,61 +197,139 @@ def same(left: str, right: str, kind: AnswerKind) -> bool:
     return one is not None and one == other
 
 
-def matches(text: str, accepted: Sequence[str], kind: AnswerKind) -> bool:
-    found = read(text, kind)
-    return found is not None and any(same(found, answer, kind) for answer in accepted)
+def matches(text: str, accepted: Sequence[str], kind: AnswerKind, question: str = "") -> bool:
+    found = said(text)
+    if found is None:
+        return False
+    comma = decimal_comma(question, [found])
+    answer = _read(found, kind, question, comma=comma)
+    if answer is None:
+        return False
+    pairs = (keys([answer, right], kind, comma=comma) for right in accepted)
+    return any(one is not None and one == other for one, other in pairs)
 
 
-def keys(answers: Sequence[str | None], kind: AnswerKind) -> list[str | None]:
+def keys(
+    answers: Sequence[str | None], kind: AnswerKind, *, comma: bool = False
+) -> list[str | None]:
     distinct = {answer for answer in answers if answer and len(answer) <= MAX_ANSWER_CHARS}
     if kind is AnswerKind.CHOICE:
-        known: Mapping[str, str | None] = {answer: lone_letter(answer) for answer in distinct}
+        known: Mapping[str, str | None] = {
+            answer: (found := said(answer)) and letters(found) for answer in distinct
+        }
     elif kind is AnswerKind.TEXT:
         known = {answer: _text_key(answer) for answer in distinct}
     else:
-        known = _math_keys(distinct)
+        known = _math_keys(distinct, comma)
     return [known.get(answer) if answer else None for answer in answers]
 
 
 def _text_key(answer: str) -> str | None:
-    """A plain number by its value, a day as ISO 8601 writes it, all else word by word."""
+    """A plain number by its value, a day or a time as ISO 8601 writes it, all else word by word."""
     meaning = form(answer)
-    if isinstance(meaning, Number) and not meaning.unit:
+    if isinstance(meaning, Number) and not meaning.said:
         return str(meaning.value)
-    return day(answer) or words(answer) or None
+    if isinstance(meaning, Word) and any(map(str.isdigit, meaning.text)):
+        return meaning.text
+    if "\\" in answer:
+        return clean(answer)
+    return words(answer) or None
 
 
-def _math_keys(answers: Iterable[str]) -> dict[str, str | None]:
-    meanings = {answer: form(answer) for answer in answers}
+def _math_keys(answers: Iterable[str], comma: bool) -> dict[str, str | None]:
+    meanings = {answer: form(answer, comma=comma) for answer in answers}
+    variables = {part.name for part in meanings.values() if isinstance(part, Named)}
+    if len(variables) == 1:  # "x > 3" is (3, oo) where nobody speaks of another variable
+        meanings = {a: part.value if isinstance(part, Named) else part for a, part in meanings.items()}
     found = {leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning)}
-    values = {leaf.value for leaf in found if isinstance(leaf, Number) and not leaf.unit}
-    units = {leaf.unit for leaf in found if not isinstance(leaf, Word)} - {"", PERCENT}
-    settled = {leaf: _settled(leaf, values, units) for leaf in found}
-    names_of_settled = _cluster(set(settled.values()))
+    context = _Context(found)
+    settled = {leaf: context.settled(leaf) for leaf in found}
+    names_of_settled = _cluster(set(settled.values()), _said_units(settled))
     names = {leaf: names_of_settled[meant] for leaf, meant in settled.items()}
-    return {
+    known = {
         answer: (write(meaning, names) or None) if meaning else None
         for answer, meaning in meanings.items()
     }
+    lists = set(known.values())
+    for answer, meaning in meanings.items():  # "2 x 2 x 3", where others list 2, 2, 3
+        if isinstance(meaning, Expression) and (factors := _factors(meaning, names)) in lists:
+            known[answer] = factors
+    return known
 
 
-def _settled(leaf: Leaf, values: set[Fraction], units: set[str]) -> Leaf:
-    """A leaf as it is meant among others of these values and units: without its unit where all
-    units are one."""
-    match leaf:
-        case Number(value=value, unit="%"):
-            as_said = value in values and value / 100 not in values
-            return Number(value if as_said else value / 100)
-        case Number() | Expression() if len(units) < 2 and leaf.unit != PERCENT:
-            return replace(leaf, unit="")
-        case _:
-            return leaf
+def _said_units(settled: Mapping[Leaf, Leaf]) -> dict[Leaf, str]:
+    """The names of quantities, each in the shortest unit that it was written in."""
+    names: dict[Leaf, str] = {}
+    for leaf, meant in sorted(settled.items(), key=lambda pair: _length_then_text(pair[0])):
+        if isinstance(leaf, Number) and isinstance(meant, Number) and meant.unit == leaf.unit:
+            known = measure(leaf.said) if leaf.unit else None
+            if known and known.size != 1:
+                value = leaf.value / known.size
+                names.setdefault(meant, f"{value} \\text{{{leaf.said.removesuffix('.')}}}")
+    return names
 
 
-def _cluster(found: set[Leaf]) -> dict[Leaf, str]:
-    """Names for leaves. Numbers and words name themselves; expressions, shortest first, take the
+def _length_then_text(leaf: Leaf) -> tuple[int, str]:
+    said = leaf.said if isinstance(leaf, Number) else ""
+    return len(said), said
+
+
+def _factors(product: Expression, names: Mapping[Leaf, str]) -> str | None:
+    parts = re.split(r"\\cdot|\\times|\*", product.latex)
+    if len(parts) < 2 or not all(part.strip().isdigit() for part in parts):
+        return None
+    group = Group(r"\{", r"\}", tuple(Number(Fraction(part)) for part in parts), ordered=False)
+    return write(group, {leaf: _own_name(leaf) for leaf in group.items} | dict(names))
+
+
+class _Context:
+    """What the leaves of one question's answers are, together: it says what one means that leaves
+    something open."""
+
+    def __init__(self, found: Iterable[Leaf]) -> None:
+        self.numbers = {(leaf.value, leaf.unit) for leaf in found if isinstance(leaf, Number)}
+        self.words = {leaf.text for leaf in found if isinstance(leaf, Word) and not leaf.other}
+        units = {leaf.unit for leaf in found if not isinstance(leaf, Word)}
+        self.units = units - {"", PERCENT}
+        self.measures = {
+            known
+            for leaf in found
+            if isinstance(leaf, Number) and leaf.unit not in ("", PERCENT)
+            and (known := measure(leaf.said))
+        }
+
+    def settled(self, leaf: Leaf) -> Leaf:
+        match leaf:
+            case Word(other=other) if other in self.words and leaf.text not in self.words:
+                return Word(other)
+            case Number(value=number, unit="%"):
+                plain = {value for value, unit in self.numbers if not unit}
+                as_said = number in plain and number / 100 not in plain
+                return Number(number if as_said else number / 100)
+            case Number(unit="GBP", said=name) if name.startswith("pound"):
+                if "kilogram" in self.units:
+                    return self.settled(Number(leaf.value * measure("lb").size, "kilogram", "lb"))
+        match leaf:
+            case Number(unit="") if len(self.measures) > 1:
+                meant = {
+                    (leaf.value * each.size, each.unit)
+                    for each in self.measures
+                    if (leaf.value * each.size, each.unit) in self.numbers
+                }
+                return Number(*meant.pop()) if len(meant) == 1 else leaf
+            case Number(unit=unit) if unit and len(self.measures) == 1 and len(self.units) == 1:
+                return Number(leaf.value / next(iter(self.measures)).size)
+            case Expression() if len(self.units) < 2:
+                return replace(leaf, unit="")
+            case _:
+                return leaf
+
+
+def _cluster(found: set[Leaf], said: Mapping[Leaf, str]) -> dict[Leaf, str]:
+    """Names for leaves. Numbers (but for those that have one in `said`) and words name themselves;
+    expressions, shortest first, take the
     name of the first leaf of their unit that the judge calls equal."""
-    names = {leaf: _own_name(leaf) for leaf in found}
+    names = {leaf: said.get(leaf) or _own_name(leaf) for leaf in found}
     heads: list[Number | Expression] = [leaf for leaf in found if isinstance(leaf, Number)]
     heads.sort(key=_own_name)
     expressions = [leaf for leaf in found if isinstance(leaf, Expression)]
@@ -179,36 +382,39 @@ class Reading:
 
 @dataclass(frozen=True)
 class Reader:
-    """`kind` None: detected for each question. Free texts are compared by `likeness`."""
+    """`kind` None: detected for each question. Free texts are compared by `likeness`; `table` has
+    the words by which answers are announced."""
 
     kind: AnswerKind | None = None
     likeness: Likeness = field(default_factory=Letters)
+    table: Phrases = field(default_factory=phrases)
 
     def read(self, question: str, texts: Sequence[str]) -> Reading:
         """Return what the samples of one question say. Of free texts the canonical one is that of
         its cluster which agrees most with the others, as it was written."""
-        texts = without_thoughts(texts)
-        kind = self.kind or kind_of(question, texts)
+        found = [said(text, self.table) for text in without_thoughts(texts)]
+        kind = self.kind or _kind_of(question, [each for each in found if each])
         if kind is not AnswerKind.FREE:
-            return Reading(kind, tuple(canonical(texts, kind)))
-        said = [_own_words(text, question) for text in texts]
-        distinct = list(dict.fromkeys(each for each in said if each is not None))
+            return Reading(kind, tuple(_canonical(found, kind, question)))
+        own = [each and _own_words(each.text, question) for each in found]
+        distinct = list(dict.fromkeys(each for each in own if each is not None))
         agree = meaning.agreement(distinct, question, self.likeness)
         numbers = meaning.cluster(agree)
         members = {n: [i for i, m in enumerate(numbers) if m == n] for n in numbers}
         heads = {n: distinct[meaning.central(agree, those)] for n, those in members.items()}
         written = {text: heads[n] for text, n in zip(distinct, numbers, strict=True)}
-        return Reading(kind, tuple(None if each is None else written[each] for each in said))
+        return Reading(kind, tuple(None if each is None else written[each] for each in own))
 
     def close(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> float:
         """How close an answer is to the nearest of those that are right, from 0 to 1."""
         if kind is not AnswerKind.FREE:
-            return float(matches(text, accepted, kind))
+            return float(matches(text, accepted, kind, question))
         theirs = max((meaning.copied(each, question) for each in accepted), default=0.0)
-        said = _own_words(text, question, theirs)
-        if said is None:
+        found = said(text, self.table)
+        own = found and _own_words(found.text, question, theirs)
+        if own is None:
             return 0.0
-        return max(meaning.agreement([said, *accepted], question, self.likeness)[0][1:])
+        return max(meaning.agreement([own, *accepted], question, self.likeness)[0][1:])
 
     def matches(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> bool:
         return self.close(text, accepted, question, kind) > 0
@@ -216,16 +422,15 @@ class Reader:
     def same(self, one: str, other: str, question: str, kind: AnswerKind) -> bool:
         """Whether the canonical answers of two votes on a question are one: of free texts each vote
         has its own wording."""
-        if one == other or kind is not AnswerKind.FREE:
-            return one == other
+        if one == other:
+            return True
+        if kind is not AnswerKind.FREE:
+            return same(one, other, kind)
         return self.matches(one, [other], question, kind)
 
 
 def _own_words(text: str, question: str, theirs: float = 0.0) -> str | None:
     """What is said; nothing by who only says the question again. Where what is right stands in the
     question, as in a passage to be read, an answer may copy as much of it: the share `theirs`."""
-    said = read(text, AnswerKind.FREE)
-    if said is None:
-        return None
-    share = meaning.copied(said, question)
-    return None if share >= QUESTION_REPEATED and share > theirs else said
+    share = meaning.copied(text, question)
+    return None if share >= QUESTION_REPEATED and share > theirs else text

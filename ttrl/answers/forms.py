@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field
 from itertools import accumulate
 
-from ttrl.answers.cleaning import FUNCTIONS, clean, unwrap_text
-from ttrl.answers.quantities import day, split_unit, to_fraction
-
-
-@dataclass(frozen=True)
-class Number:
-    """A plain number, exact, and the unit written behind it ("" if none)."""
-
-    value: Fraction
-    unit: str = ""
+from ttrl.answers.markup import clean, unwrap_text
+from ttrl.answers.quantities import (
+    FUNCTIONS,
+    Number,
+    day,
+    quantity,
+    split_unit,
+    time_of_day,
+)
+from ttrl.answers.units import measure
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,11 @@ class Expression:
 
 @dataclass(frozen=True)
 class Word:
-    """Words, a date, a ratio, a number in another base: compared letter by letter."""
+    """Words, a date, a ratio, a number in another base: compared letter by letter. `other` is what
+    it may mean as well: "3:30" is half past three, by night or by day."""
 
     text: str
+    other: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Group:
 Leaf = Number | Expression | Word
 Form = Leaf | Named | Group
 
+MAX_CHARS = 500
 MAX_DEPTH = 20
 """Deeper nesting of brackets is not taken apart."""
 
@@ -72,6 +74,8 @@ _OR = re.compile(r"\b(?:or|oder)\b|\\(?:vee|lor)\b|或")
 _SEPARATOR = re.compile(rf",|;|、|\b(?:and|und)\b|\\(?:wedge|land)\b|和|{_OR.pattern}")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|lt|gt|neq)(?![A-Za-z])|\\not(?![A-Za-z])")
 _EQUALS = re.compile(r"(?<![\\<>!=])=(?!=)|\\in\b")
+_BELOW_ALL, _ABOVE_ALL = Expression(r"-\infty"), Expression(r"\infty")
+_OPERATORS = re.compile(r"\\(?:cup|cap|cdot|times|boxed)(?![A-Za-z])")
 _UNION = re.compile(r"\\cup\b")
 _NAME = re.compile(
     r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'?(?:\([A-Za-z](?:, ?[A-Za-z])*\))?"
@@ -86,6 +90,9 @@ _VERBATIM = re.compile(
     r"|.*\d/\d+(?:[A-Za-z(]|\\(?:pi|sqrt|ln|log|sin|cos|tan)).*"  # 1/2x: who knows which
     r"|.*(?<![_^\d])\d+ \d.*|.*'.*"  # numbers side by side are no product, primes no decoration
 )
+_ORDER = re.compile(r"[<>]|\\(?:le|ge|lt|gt)(?![A-Za-z])")
+_VARIABLE = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?")
+_DECIMAL_COMMA = re.compile(r"(?<![\d,.(\[{])(\d+),(\d{1,2}|\d{4,})(?![\d,.)\]}])")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LETTERS = re.compile(r"(?<![\^_A-Za-z])[A-Za-z]+")
 _LETTERS_THEN_DIGIT = re.compile(rf"{_LETTERS.pattern}\s*\d")
@@ -94,13 +101,18 @@ _QUOTED = re.compile("[\"'“‘„«](.+)[\"'”’“»]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
-def form(text: str) -> Form | None:
-    """The meaning of one answer as written; None where nothing is left of it."""
+def form(text: str, *, comma: bool = False) -> Form | None:
+    """The meaning of one answer as written; None where nothing is left of it. With `comma`, a
+    single comma between digits is that of decimals. Longer texts are words."""
+    if len(text) > MAX_CHARS:
+        return Word(text)
     cleaned = clean(text)
-    if not any(map(str.isalnum, unwrap_text(cleaned))):
+    if not any(map(str.isalnum, _OPERATORS.sub("", unwrap_text(cleaned)))):
         return None
     steps = (1 if bracket in _OPENING else -1 for bracket in _BRACKETS.findall(cleaned))
     depth = max(accumulate(steps), default=0)
+    if comma:
+        cleaned = _DECIMAL_COMMA.sub(r"\1.\2", cleaned)
     return _form(cleaned) if depth <= MAX_DEPTH else Word(cleaned)
 
 
@@ -119,11 +131,12 @@ def write(part: Form, names: Mapping[Leaf, str]) -> str:
     """The form as text, each leaf by its name in `names`: equal texts, equal forms."""
     match part:
         case Named():
-            return f"{part.name} = {write(part.value, names)}"
+            sign = r"\in" if isinstance(part.value, Group) else "="
+            return f"{part.name} {sign} {write(part.value, names)}"
         case Group(items=items):
             texts = [write(item, names) for item in items]
             if not part.ordered:
-                texts = sorted(set(texts))
+                texts = sorted(texts)
             if not part.ordered and part.opening == r"\{" and len(texts) == 1:
                 return texts[0]
             return part.opening + part.separator.join(texts) + part.closing
@@ -131,35 +144,31 @@ def write(part: Form, names: Mapping[Leaf, str]) -> str:
             return names[part]
 
 
-def is_number(text: str) -> bool:
-    return isinstance(form(text), Number)
-
-
-def is_prose(text: str) -> bool:
-    words = _WORD.findall(text)
-    return len(words) > 3 and not any(map(str.isdigit, text)) and "\\" not in text
-
-
 def _form(text: str) -> Form:
     text = text.strip()
-    if date := day(text):
-        return Word(date)
-    if number := _number(text):
+    if moment := _moment(text):
+        return moment
+    if number := quantity(text):
         return number
     pieces = _split(text, _UNION)
     if len(pieces) > 1:
         return Group("", "", tuple(map(_form, pieces)), r" \cup ", ordered=False)
-    structured = _matrix(text) or _bracketed(text)
+    structured = _matrix(text) or _bracketed(text) or _range(text) or _member(text)
     if structured:
         return structured
     items = _items(text)  # a bare list: "x = 1 or x = 2", "x = 1, y = 2"
     return _set(text) if len(items) > 1 else _leaf(_assignment(items[0] if items else text)[1])
 
 
-def _number(text: str) -> Number | None:
-    body, unit = split_unit(text)
-    value = to_fraction(body)
-    return None if value is None else Number(value, unit)
+def _moment(text: str) -> Word | None:
+    """A day or a time of day."""
+    if known := day(text):
+        return Word(known)
+    known = time_of_day(text)
+    if known is None:
+        return None
+    open_half = re.match(r"\d?\d(?::\d\d)*$", text) and not text.startswith("0")
+    return Word(known, known.replace("AM", "PM") if open_half else "")
 
 
 def _matrix(text: str) -> Form | None:
@@ -191,6 +200,40 @@ def _bracketed(text: str) -> Form | None:
     return Group(opening, closing, tuple(map(_item, items)))
 
 
+def _range(text: str) -> Named | None:
+    """The values of one variable between bounds, as an interval: "x > 3", "1 < x \\le 2"."""
+    parts = _split(text, _ORDER)
+    signs = [sign[0] for sign in _ORDER.finditer(text)]
+    if len(parts) not in (2, 3) or len(signs) != len(parts) - 1:
+        return None
+    parts = [part.strip() for part in parts]
+    if len({sign.startswith((">", r"\g")) for sign in signs}) != 1:
+        return None
+    if signs[0].startswith((">", r"\g")):
+        parts, signs = parts[::-1], signs[::-1]
+    open_ends = [sign in ("<", ">", r"\lt", r"\gt") for sign in signs]
+    names = [part for part in parts if _VARIABLE.fullmatch(part)]
+    if len(names) != 1 or any(_LETTERS.search(_COMMAND.sub("", p)) for p in parts if p != names[0]):
+        return None
+    place = parts.index(names[0])
+    if len(parts) == 3 and place != 1:
+        return None
+    below = parts[place - 1] if place else r"-\infty"
+    above = parts[place + 1] if place + 1 < len(parts) else r"\infty"
+    opening = "(" if not place or open_ends[0] else "["
+    closing = ")" if place + 1 == len(parts) or open_ends[-1] else "]"
+    return Named(names[0], Group(opening, closing, (_item(below), _item(above))))
+
+
+def _member(text: str) -> Named | None:
+    """A variable in an interval or a union of some: "x \\in [-2, 7]"."""
+    name, sign, values = text.partition(r"\in ")
+    if not sign or not _VARIABLE.fullmatch(name.strip()):
+        return None
+    found = _form(values)
+    return Named(name.strip(), found) if isinstance(found, Group) else None
+
+
 def _items(text: str) -> list[str]:
     r"""The items of a list, where one with a \pm is two."""
     texts = []
@@ -203,26 +246,51 @@ def _items(text: str) -> list[str]:
     return [item for item in texts if any(map(str.isalnum, item))]
 
 
-def _set(text: str) -> Group:
+def _set(text: str) -> Form:
     """Values are the same whether "and" or "or" is between them; conditions and words are not."""
     texts = _items(text)
     names = [_assignment(item)[0] for item in texts]
-    named = len(set(filter(None, names))) > 1
-    items = tuple(
-        Named(name, _item(item)) if named and name else _item(item)
-        for name, item in zip(names, texts, strict=True)
-    )
-    either = len(_split(text, _OR)) > 1 and any(
-        isinstance(item, Word) or _RELATION.search(said)
+    items = tuple(map(_item, texts))
+    if len(set(names)) == len(names) > 1 and all(names):  # "x = 1, y = 2" is (1, 2)
+        ordered = sorted(zip(names, items, strict=True), key=lambda pair: pair[0])
+        return Group("(", ")", tuple(item for _, item in ordered))
+    either = len(_split(text, _OR)) > 1
+    if ranges := _ranges(items, either=either):
+        return ranges
+    nouns = [item.said if isinstance(item, Number) and not item.unit else "" for item in items]
+    if len(set(nouns)) == len(nouns) > 1 and all(nouns):  # "5 apples and 3 pears"
+        items = tuple(
+            Word(f"{item.value} {item.said.casefold()}") for item in items if isinstance(item, Number)
+        )
+    either = either and any(
+        isinstance(item, Word | Named) or _RELATION.search(said)
         for item, said in zip(items, texts, strict=True)
     )
     return Group(r"\{", r"\}", items, r" \lor " if either else ", ", ordered=False)
 
 
+def _ranges(items: tuple[Form, ...], *, either: bool) -> Named | None:
+    """Several ranges of one variable: "x < 3 or x > 5" is a union, "x > 5, x < 9" one range."""
+    ranges = [item.value for item in items if isinstance(item, Named)]
+    names = {item.name for item in items if isinstance(item, Named)}
+    if len(names) != 1 or not len(ranges) == len(items) > 1:
+        return None
+    if either:
+        return Named(names.pop(), Group("", "", tuple(ranges), r" \cup ", ordered=False))
+    match sorted(ranges, key=lambda part: part.items[0] == _BELOW_ALL):
+        case [Group(items=(low, top)) as above, Group(items=(bottom, high)) as below] if (
+            top == _ABOVE_ALL and bottom == _BELOW_ALL
+        ):
+            return Named(names.pop(), Group(above.opening, below.closing, (low, high)))
+    return None
+
+
 def _item(text: str) -> Form:
     """A form inside a list: it holds no further bare list."""
+    if between := _range(text):
+        return between
     value = _assignment(text)[1].strip()
-    return _number(value) or _matrix(value) or _bracketed(value) or _leaf(value)
+    return quantity(value) or _matrix(value) or _bracketed(value) or _leaf(value)
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -240,16 +308,18 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def _leaf(text: str) -> Form:
     text = text.strip()
-    again = _number(text) or (_bracketed(text) if text.startswith(tuple(_OPENING)) else None)
+    again = quantity(text) or (_bracketed(text) if text.startswith(tuple(_OPENING)) else None)
     if again:
         return again
     if len(_split(text, _UNION)) > 1 or _MATRIX.fullmatch(text):
         return _form(text)
-    body, unit = split_unit(text)
+    body, said = split_unit(text)
     if _is_words(body):
         return Word(words(text))
+    unit = measure(said) if said else None
     body = _HALF_OF.sub(r"\\frac{\1}{\2}", body)
-    return Expression(re.sub(r"(?<!\w)\s+|\s+(?!\w)", "", body), unit)
+    body = re.sub(r"(?<!\w)\s+|\s+(?!\w)", "", body)
+    return Expression(body, unit.unit if unit else "")
 
 
 def _is_words(text: str) -> bool:

@@ -1,210 +1,96 @@
-"""Numbers in words, quantities with units, and dates."""
+"""Plain numbers, quantities, money, days and times of day, as they are written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
+from functools import lru_cache
 
-from ttrl.answers.cleaning import DOLLAR, FUNCTIONS
-from ttrl.meaning import words
+import cn2an
+from text_to_num import text2num
 
-_NO_COUNT = {"null", "twice", "zweimal", "dreimal"}
-"""Where they are the whole answer; "null" is nothing in English, and so perhaps no number."""
-_WORDS = {
-    word: int(value)
-    for word, value in words.NUMERALS.items()
-    if value == int(value) and word not in _NO_COUNT
-} | dict.fromkeys(("one", "eins", "ein", "eine"), 1)
-_ENGLISH_SCALES = ("trillion", "billion", "million", "thousand", "hundred")
-_GERMAN_SCALES = ("milliarden", "milliarde", "millionen", "million", "tausend", "hundert")
-_CHINESE = words.HAN_DIGITS | {"一": 1, "〇": 0}
-_CHINESE_SCALES = sorted(words.HAN_SCALES.items(), key=lambda scale: -scale[1])
+from ttrl.answers.units import DOLLAR, PERCENT, SIGN, Measure, measure, months
+
+NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
+"""Those in which text2num reads number words."""
+MAX_DIGITS = 200
+"""Longer numbers are not read: Python refuses some thousand digits, and models ramble."""
+FUNCTIONS = frozenset(
+    "sqrt sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp lim max min gcd "
+    "lcm det mod deg arg sgn frac infty inf pi".split()
+)
+"""Names in running letters that are mathematics and no words."""
 
 
+@dataclass(frozen=True)
+class Number:
+    """An exact number. With a unit of measure it is in base units ("meter*second^-2"); `said` is
+    the unit as it was written, whether it is a known one or not ("km", "apples")."""
+
+    value: Fraction
+    unit: str = ""
+    said: str = field(default="", compare=False)
+
+
+# Numbers in words
+
+
+@lru_cache(maxsize=4096)
 def whole_number(text: str) -> int | None:
-    """The number that words say: "twenty-one", "one hundred and five", "zweihundertzwölf", "十二";
-    None where they say none, or more than one ("twelve one")."""
-    text = text.strip().casefold()
-    english = _english(re.split(r"[ -]+", text))
-    if english is not None:
-        return english
-    german = _german(re.sub(r"\s+", "", text).replace("ss", "ß"))
-    return _chinese(text) if german is None else german
-
-
-def _english(said: list[str]) -> int | None:
-    for scale in _ENGLISH_SCALES:
-        if scale in said:
-            at = said.index(scale)
-            times = 1 if said[:at] in ([], ["a"]) else _english(said[:at])
-            rest = said[at + 1 :]
-            more = 0 if not rest else _english(rest[1:] if rest[0] == "and" else rest)
-            return _together(times, words.SCALES[scale], more)
-    return _tens_and_ones(said)
-
-
-def _german(text: str) -> int | None:
-    for scale in _GERMAN_SCALES:
-        before, found, after = text.partition(scale)
-        if found:
-            times = 1 if not before else _german(before)
-            more = 0 if not after else _german(after.removeprefix("und"))
-            return _together(times, words.SCALES[scale], more)
-    ones, both, tens = text.partition("und")
-    return _tens_and_ones([tens, ones] if both else [text])
-
-
-def _chinese(text: str) -> int | None:
-    for scale, size in _CHINESE_SCALES:
-        before, found, after = text.partition(scale)
-        if found:
-            times = 1 if not before else _chinese(before)
-            if len(after) == 1 and size > 10 and after != "零":
-                return None  # 一百二 is 120, if it is no slip for 一百零二
-            return _together(times, size, 0 if not after else _chinese(after.removeprefix("零")))
-    return _CHINESE.get(text)
-
-
-def _tens_and_ones(said: list[str]) -> int | None:
-    match [_WORDS.get(word) for word in said]:
-        case [int(value)]:
-            return value
-        case [int(tens), int(ones)] if tens >= 20 and 0 < ones < 10:
-            return tens + ones
-        case _:
-            return None
-
-
-def _together(times: int | None, size: int, more: int | None) -> int | None:
-    return times * size + more if times and more is not None and more < size else None
-
-
-PERCENT = "%"
-
-_DIGITS = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+)"
-_BRACED = rf"\{{ ?(-?{_DIGITS}) ?\}}"
-_DECIMAL = re.compile(rf"({_DIGITS})")
-_QUOTIENT = re.compile(rf"({_DIGITS}) ?/ ?({_DIGITS})")
-_FRACTION = re.compile(rf"\\frac ?{_BRACED} ?{_BRACED}")
-_MIXED = re.compile(r"(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}")
-_MIXED_PLAIN = re.compile(r"(\d+) (\d+) ?/ ?(\d+)")
-_POWER_OF_TEN = re.compile(
-    rf"({_DIGITS}) ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?"
-)
-_EXPONENT = re.compile(rf"({_DIGITS})[eE]([-+]?\d{{1,3}})")
-_SIGN = re.compile(r"([-+负]|(?:minus|negative)\b)\s*", re.IGNORECASE)
-_POINTS = re.compile(r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})")
-_PARTS = re.compile(r"(.+)分之(.+)")
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
-
-_SCALES = {scale: size for scale, size in words.SCALES.items() if scale not in ("百万", "千万")} | {
-    "hundreds": 10**2, "thousands": 10**3, "millions": 10**6, "billions": 10**9,
-    "trillions": 10**12, "dozens": 12, "bn": 10**9, "lakh": 10**5, "crore": 10**7,
-}  # fmt: skip
-_SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![A-Za-z])\.?"
-_SCALED = re.compile(rf"(.*\S)\s*({_SCALE})", re.IGNORECASE)
-
-_NAME = r"[^\W\d_]+(?:[ /][^\W\d_]+){0,2}(?:\^[23])?"
-_MARKED = re.compile(
-    rf"(?P<body>.*\S)\s*\\text\s*\{{\s*(?P<unit>{_NAME})\.?\s*\}}(?P<power>\^[23])?"
-)
-_PLAIN = re.compile(
-    rf"(?P<body>.*[\d.}}](?:\s*{_SCALE})?)(?P<gap>\s*)(?P<unit>{_NAME})\.?", re.IGNORECASE
-)
-_SIGNED = re.compile(r"(?P<body>.*\S)\s*(?P<unit>%|\^\\circ ?[CF]?|[€£¥＄])")
-_MEGA = re.compile(r"M(?:[bBgJlLmNsVW]|eV|Hz|Pa|Wh|bit)")
-"""A million of these; with a small m, a thousandth."""
-_COMMA = re.compile(r"-?\d+,\d{1,2}")
-_SHORT = "mm cm dm km kg mg ml ft in lb oz hr mi yd am pm kw mph kmh"
-_SHORT_UNITS = frozenset(_SHORT.split())
-_CHANGING = """
-choose over plus minus times divided squared cubed factorial half halves third thirds fourth fourths
-quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths
-hundredth hundredths thousandth thousandths or and to less more than below above of by negative if
-for when with mod modulo base tens score gross mil und oder mal geteilt 分之
-"""
-_NOT_UNITS = (frozenset(_CHANGING.split()) | FUNCTIONS | _SCALES.keys()) - {"min"}
-_ALIASES = {
-    "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km",
-    "kilometre": "km", "millimeter": "mm", "gram": "g", "kilogram": "kg", "hr": "hour",
-    "min": "minute", "sec": "second", "usd": "dollar", "inches": "inch", "in": "inch",
-    "feet": "foot", "ft": "foot", "percent": PERCENT, "prozent": PERCENT, "元": "yuan",
-    "美元": "dollar", "欧元": "euro", r"\circ": "degree", "h": "hour", "s": "second",
-    r"\circ c": "celsius", "degrees c": "celsius", "degrees celsius": "celsius",
-    r"\circ f": "fahrenheit", "degrees f": "fahrenheit", "degrees fahrenheit": "fahrenheit",
-    "celsius": "celsius",
-    "mph": "mile/hour", "kmh": "km/hour", "kph": "km/hour",
-}  # fmt: skip
-_POWERS = {"square": "^2", "sq": "^2", "cubic": "^3"}
-_CURRENCIES = {DOLLAR: "dollar", "€": "euro", "£": "pound", "¥": "yen"}
-
-
-def to_fraction(text: str) -> Fraction | None:
-    r"""The exact value of a plain number: "-1,000", "0.5", "1/2", "\frac{1}{2}", "1 1/2",
-    "1.5 \times 10^{3}", "0.\overline{3}", "5 million"; None for anything else."""
-    text = text.strip()
-    signed = _SIGN.match(text)
-    value = _unsigned(text[signed.end() :] if signed else text)
-    return -value if value is not None and signed and signed[1] != "+" else value
-
-
-def split_unit(text: str) -> tuple[str, str]:
-    """A value and the unit written with it, "" if none. Words that change a value ("million")
-    stay with it; words that might ("over", "thirds") are no units. With a unit, "2,5" is no list
-    but two and a half."""
-    body, unit = _parted(text)
-    return (body.replace(",", ".") if unit and _COMMA.fullmatch(body) else body), unit
-
-
-def _parted(text: str) -> tuple[str, str]:
-    sign = "-" if text[:1] == "-" else ""
-    rest = text[len(sign) :].strip()
-    if rest[:1] in _CURRENCIES:
-        amount, said = split_unit(rest[1:].strip())
-        if said not in _CURRENCIES.values():  # but "$5 dollars" says the currency twice
-            amount = rest[1:].strip()
-        return sign + amount, _CURRENCIES[rest[0]]
-    signed = _SIGNED.fullmatch(text)
-    if signed:
-        return signed["body"], _unit(signed["unit"])
-    marked = _MARKED.fullmatch(text)
-    if marked and _may_be_unit(marked["unit"]):
-        return marked["body"], _unit(marked["unit"] + (marked["power"] or ""))
-    unmarked = text if marked is None else f"{marked['body']} {marked['unit']}"
-    plain = _PLAIN.fullmatch(unmarked)
-    if plain and _may_be_unit(plain["unit"]) and _stands_apart(plain["gap"], plain["unit"]):
-        return plain["body"], _unit(plain["unit"])
-    return unmarked if to_fraction(unmarked) is not None else text, ""
-
-
-def _unsigned(text: str) -> Fraction | None:
-    for pattern, read in _READERS:
-        match = pattern.fullmatch(text)
-        if match:
-            return read(*match.groups())
-    said = whole_number(text)
-    if said is not None:
-        return Fraction(said)
-    scaled = _SCALED.fullmatch(text)
-    value = _unsigned(scaled[1]) if scaled else None
-    if scaled is None or value is None:
+    """The number that words say: "twenty-one", "zweihundertzwölf", "quatre-vingts", "十二"; None
+    where they say none, or more than one ("twelve one")."""
+    text = " ".join(text.split()).casefold()
+    if not text or len(text) > 80 or text == "null":  # "null" is nothing in English
         return None
-    return value * _SCALES[scaled[2].lower().removesuffix(".")]
+    if re.fullmatch("[零〇一二三四五六七八九十百千万亿两]+", text):
+        text = re.sub("^(?=[百千])", "一", text)
+        try:
+            return int(cn2an.cn2an(text.replace("两", "二").replace("〇", "零"), "strict"))
+        except ValueError:
+            return None
+    if re.search(r"(?<!hundred)(?<!thousand)(?<!million)(?<!billion) and |\bzero .", text):
+        return None
+    text = re.sub(r"^a (?=hundred|thousand|million)", "one ", text)
+    text = re.sub(r"^eine(?= milli)", "ein", text).replace("dreiss", "dreiß")
+    for language in NUMBER_LANGUAGES:
+        try:
+            return int(text2num(text, language))
+        except ValueError:
+            continue
+    return None
+
+
+# Numbers in digits
+
+_DIGITS = (
+    r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ '’]\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d+)(?:\.\d*)?|\.\d+)"
+)
+_BRACED = rf"\{{ ?(-?{_DIGITS}) ?\}}"
+_SCALES = {
+    "hundred": 100, "hundreds": 100, "hundert": 100, "thousand": 10**3, "thousands": 10**3,
+    "tausend": 10**3, "mille": 10**3, "mil": 10**3, "million": 10**6, "millions": 10**6,
+    "millionen": 10**6, "mio": 10**6, "millón": 10**6, "millones": 10**6, "milhão": 10**6,
+    "milhões": 10**6, "milione": 10**6, "milioni": 10**6, "miljoen": 10**6, "billion": 10**9,
+    "billions": 10**9, "bn": 10**9, "milliarde": 10**9, "milliarden": 10**9, "milliard": 10**9,
+    "milliards": 10**9, "mrd": 10**9, "miljard": 10**9, "miliardi": 10**9, "trillion": 10**12,
+    "trillions": 10**12, "billionen": 10**12, "lakh": 10**5, "lakhs": 10**5, "lac": 10**5,
+    "crore": 10**7, "crores": 10**7, "dozen": 12, "dozens": 12, "dutzend": 12, "百": 100,
+    "千": 10**3, "万": 10**4, "亿": 10**8,
+}  # fmt: skip
+"""What multiplies the number before, in digits or in words."""
+_SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![^\W\d_])\.?"
+_SIGNED = re.compile(r"([-+负]|(?:minus|negative|moins|menos|meno)\b)\s*", re.IGNORECASE)
 
 
 def _decimal(digits: str) -> Fraction:
-    return Fraction(digits.replace(",", "").replace(" ", "").rstrip("."))
+    return Fraction(re.sub(r"[, '’]", "", digits).rstrip("."))
 
 
 def _points(digits: str) -> Fraction:
     return Fraction(digits.replace(".", "").replace(",", "."))
-
-
-def _parts(below: str, above: str) -> Fraction | None:
-    divisor, part = _unsigned(below), _unsigned(above)
-    return part / divisor if divisor and part is not None else None
 
 
 def _quotient(above: str, below: str) -> Fraction | None:
@@ -218,76 +104,180 @@ def _mixed(whole: str, above: str, below: str) -> Fraction | None:
 
 
 def _scientific(digits: str, power: str) -> Fraction:
-    scale = Fraction(10 ** abs(int(power)))
-    return _decimal(digits) * scale if int(power) > 0 else _decimal(digits) / scale
+    return _decimal(digits) * Fraction(10) ** int(power)
 
 
 def _repeating(whole: str, once: str, again: str) -> Fraction:
-    shift = Fraction(10 ** len(once))
     before = int(whole + once or "0")
-    period = Fraction(int(again), 10 ** len(again) - 1)
-    return (before + period) / shift
+    return (before + Fraction(int(again), 10 ** len(again) - 1)) / 10 ** len(once)
 
 
-_READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = (
-    (_DECIMAL, _decimal),
-    (_MIXED_PLAIN, _mixed),
-    (_QUOTIENT, _quotient),
-    (_FRACTION, _quotient),
-    (_MIXED, _mixed),
-    (_POWER_OF_TEN, _scientific),
-    (_EXPONENT, _scientific),
-    (_REPEATING, _repeating),
-    (_POINTS, _points),
-    (_PARTS, _parts),
+def _parts(below: str, above: str) -> Fraction | None:
+    divisor, part = _unsigned(below), _unsigned(above)
+    return part / divisor if divisor and part is not None else None
+
+
+def _scaled(digits: str, scale: str) -> Fraction | None:
+    value = _unsigned(digits)
+    return None if value is None else value * _SCALES[scale.lower().removesuffix(".")]
+
+
+_READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), read)
+    for pattern, read in (
+        (rf"({_DIGITS})", _decimal),
+        (r"(\d+) (\d+) ?/ ?(\d+)", _mixed),
+        (rf"({_DIGITS}) ?/ ?({_DIGITS})", _quotient),
+        (rf"\\frac ?{_BRACED} ?{_BRACED}", _quotient),
+        (r"(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}", _mixed),
+        (rf"({_DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?",
+         _scientific),
+        (rf"({_DIGITS})e([-+]?\d{{1,3}})", _scientific),
+        (r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}", _repeating),
+        (r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|0,\d+)", _points),
+        (r"(.{1,40})分之(.{1,40})", _parts),
+    )
+)  # fmt: skip
+_SCALED = re.compile(rf"(.{{0,80}}\S)\s*({_SCALE})", re.IGNORECASE)
+_SHORT_COMMA = re.compile(r"-?\d+,\d{1,2}")
+_COMMA = re.compile(r"-?\d+,(?:\d{1,2}|\d{4,})|-?0,\d+|-?\d{1,3}(?:\.\d{3})+,\d+")
+
+
+def to_fraction(text: str, comma: bool = False) -> Fraction | None:
+    r"""The exact value of a plain number: "-1,000", "0.5", "1/2", "\frac{1}{2}", "1 1/2",
+    "1.5 \times 10^{3}", "0.\overline{3}", "5 million", "zwölf"; None for anything else. With
+    `comma`, a single comma is that of decimals."""
+    text = text.strip()
+    if len(text) > MAX_DIGITS:
+        return None
+    sign = _SIGNED.match(text)
+    rest = text[sign.end() :] if sign else text
+    value = _points(rest) if comma and _COMMA.fullmatch(rest) else _unsigned(rest)
+    return -value if value is not None and sign and sign[1] != "+" else value
+
+
+def _unsigned(text: str) -> Fraction | None:
+    for pattern, read in _READERS:
+        if match := pattern.fullmatch(text):
+            return read(*match.groups())
+    said = whole_number(text)
+    if said is not None:
+        return Fraction(said)
+    scaled = _SCALED.fullmatch(text)
+    return _scaled(*scaled.groups()) if scaled else None
+
+
+# Quantities
+
+_NAME = r"[^\W\d_]+(?:[ /][^\W\d_]+){0,3}(?:\^-?[1-4])?"
+_MARKED = re.compile(
+    rf"(?P<body>.*\S)\s*\\text\s*\{{\s*(?P<unit>{_NAME}(?:\*{_NAME})*|%)\.?\s*\}}(?P<power>\^\{{?-?[1-4]\}}?)?"
 )
+_PLAIN = re.compile(
+    rf"(?P<body>.*[\d.}}](?:\s*{_SCALE})?|[^\W\d_][^\d]*?{_SCALE}|[^\W\d_]+(?:-[^\W\d_]+)?)"
+    rf"(?P<gap>\s*)(?P<unit>{_NAME}(?:[*/ ]{_NAME})*)\.?",
+    re.IGNORECASE,
+)
+_SUFFIXED = re.compile(r"(?P<body>.*\S)\s*(?P<unit>%|\^\\circ ?[CF]?|[€£¥₹₩₽₺₫₱฿₪＄])")
+_PREFIXED = re.compile(rf"(?P<unit>{SIGN}|(?-i:[A-Z]{{3}})(?=\s?\d))\s*(?P<body>\S.*)", re.IGNORECASE)
+_CHANGING = """
+choose over plus minus times divided squared cubed factorial half halves third thirds fourth fourths
+quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths
+hundredth hundredths thousandth thousandths or and to less than more below above of by negative if
+for when with mod modulo base tens score gross mil und oder mal geteilt 分之
+"""
+_NOT_UNITS = (frozenset(_CHANGING.split()) | FUNCTIONS | _SCALES.keys()) - {"min"}
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """A value and the unit written with it, "" if none. Words that change a value ("million")
+    stay with it; words that might ("over", "thirds") are no units."""
+    sign = "-" if text[:1] == "-" else ""
+    rest = text[len(sign) :].strip()
+    if (prefixed := _PREFIXED.fullmatch(rest)) and measure(prefixed["unit"]):
+        amount, said = split_unit(prefixed["body"])
+        if not said or measure(said) != measure(prefixed["unit"]):  # but "$5 dollars" says it twice
+            amount = prefixed["body"]
+        return sign + amount, prefixed["unit"]
+    if suffixed := _SUFFIXED.fullmatch(text):
+        degrees = suffixed["unit"].removeprefix(r"^\circ").strip()
+        unit = suffixed["unit"] if suffixed["unit"][0] != "^" else f"°{degrees}"
+        return suffixed["body"], unit
+    marked = _MARKED.fullmatch(text)
+    if marked and _may_be_unit(marked["unit"]):
+        return marked["body"], marked["unit"] + re.sub("[{}]", "", marked["power"] or "")
+    unmarked = text if marked is None else f"{marked['body']} {marked['unit']}"
+    plain = _PLAIN.fullmatch(unmarked)
+    if plain and _may_be_unit(plain["unit"]) and _stands_apart(plain["gap"], plain["unit"]):
+        return plain["body"], plain["unit"]
+    return unmarked if to_fraction(unmarked) is not None else text, ""
 
 
 def _may_be_unit(name: str) -> bool:
-    return not _NOT_UNITS & set(re.split(r"[ /^]", name.lower()))
+    changing = _NOT_UNITS & set(re.split(r"[ /^*]", name.lower()))
+    return not changing or (not changing & _SCALES.keys() and measure(name) is not None)
 
 
 def _stands_apart(gap: str, name: str) -> bool:
     """Whether letters behind a number are words and no variables: "5 apples", "5cm", "5元"."""
-    first = re.split(r"[ /^]", name.lower())[0]
-    return first in _SHORT_UNITS or not first.isascii() or (bool(gap) and len(first) > 2)
+    first = re.split(r"[ /^*]", name)[0]
+    if len(first) == 1 and first.isascii():
+        return bool(gap) and first in "mghslLKNJWVA" and measure(first) is not None
+    return not first.isascii() or measure(first) is not None or (bool(gap) and len(first) > 2)
 
 
-def _unit(name: str) -> str:
-    """One name for a unit: singular, short, in small letters, with its power."""
-    if name in _CURRENCIES:
-        return _CURRENCIES[name]
-    if _MEGA.fullmatch(name):
-        return name
-    name, power, exponent = name.strip().removeprefix("^").casefold().partition("^")
-    kind, _, rest = name.partition(" ")
-    if kind in _POWERS and rest:
-        name, power = rest, _POWERS[kind]
-    units = []
-    for one in re.split(r" per |/", name):
-        singular = one[:-1] if len(one) > 3 and one.endswith("s") else one
-        units.append(_ALIASES.get(one, _ALIASES.get(singular, singular)))
-    return "/".join(units) + power + exponent
+_PART = re.compile(
+    rf"\s*(?:and\s+)?(?P<value>{_DIGITS})\s*(?:\\text\s*\{{)?\s*(?P<unit>[^\W\d_]+)\}}?\.?,?"
+)
 
 
-_NAMES = (
-    ("january", "januar", "jan"), ("february", "februar", "feb"), ("march", "märz", "mar"),
-    ("april", "apr"), ("may", "mai"), ("june", "juni", "jun"), ("july", "juli", "jul"),
-    ("august", "aug"), ("september", "sept", "sep"), ("october", "oktober", "oct", "okt"),
-    ("november", "nov"), ("december", "dezember", "dec", "dez"),
-)  # fmt: skip
-_NUMBERS = {name: number for number, names in enumerate(_NAMES, 1) for name in names}
-_MONTH = rf"(?P<name>{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})\.?"
+def quantity(text: str, comma: bool = False) -> Number | None:
+    """A number with or without a unit, or one in several parts ("2 h 30 min"); None for all
+    else."""
+    value = to_fraction(text, comma)
+    if value is not None:
+        return Number(value)
+    body, said = split_unit(text)
+    value = to_fraction(body, comma or (bool(said) and _SHORT_COMMA.fullmatch(body) is not None))
+    return _in_parts(text) if value is None else _number(value, said)
+
+
+def _number(value: Fraction, said: str) -> Number:
+    unit = measure(said) if said else None
+    return Number(value * unit.size, unit.unit, said) if unit else Number(value, "", said)
+
+
+def _in_parts(text: str) -> Number | None:
+    """The sum of parts of one kind, each smaller than the one before."""
+    place, total, last = 0, Fraction(0), None
+    said = ""
+    while place < len(text):
+        part = _PART.match(text, place)
+        name = part["unit"] if part else ""
+        if last and last.unit == "second" and name == "m":
+            name = "min"
+        unit = measure(name) if part else None
+        if part is None or unit is None or (last and (unit.unit, True) != (last.unit, unit.size < last.size)):
+            return None
+        total, place, last = total + _decimal(part["value"]) * unit.size, part.end(), unit
+        said = name
+    return Number(total, last.unit, said) if last else None
+
+
+# Days and times of day
+
+_MONTH = r"(?P<name>[^\W\d_]{3,12})\.?"
 _DAY = r"(?P<day>\d{1,2})"
 _YEAR = r"(?P<year>\d{4})"
 _WRITTEN = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?:the )?{_DAY}(?:st|nd|rd|th|\.)? (?:of )?{_MONTH}(?:,? {_YEAR})?",
+        rf"(?:the |le |el |il |den )?{_DAY}(?:st|nd|rd|th|er|º|\.)? (?:of |de |di )?{_MONTH}"
+        rf"(?:,? (?:de |del )?{_YEAR})?",
         rf"{_MONTH} (?:the )?{_DAY}(?:st|nd|rd|th)?(?:,? {_YEAR})?",
         rf"{_YEAR}([-/.])(?P<month>\d{{1,2}})\2{_DAY}",
         rf"{_DAY}\. ?(?P<month>\d{{1,2}})\. ?{_YEAR}",
-        rf"(?:{_YEAR} ?年 ?)?(?P<month>\d{{1,2}}) ?月 ?{_DAY} ?[日号]",
+        rf"(?:{_YEAR} ?[年년] ?)?(?P<month>\d{{1,2}}) ?[月월] ?{_DAY} ?[日号일]",
         rf"--(?P<month>\d{{2}})-{_DAY}",
     )
 )
@@ -297,17 +287,124 @@ _SOME_LEAP_YEAR = 2000
 def day(text: str) -> str | None:
     """The day that a text names, as ISO 8601 writes it: "2024-03-04", without a year "--03-04".
     None where it names none, or leaves open which number is the month ("3/4/2024")."""
-    for written in _WRITTEN:
-        found = written.fullmatch(text.strip())
-        if found:
-            break
-    else:
+    text = text.strip()
+    if len(text) > 40 or not any(map(str.isdigit, text)):
+        return None
+    found = next(filter(None, (written.fullmatch(text) for written in _WRITTEN)), None)
+    if found is None:
         return None
     parts = found.groupdict()
     name, year = parts.get("name"), parts.get("year")
-    month = _NUMBERS[name.lower()] if name else int(parts["month"])
+    month = months().get(name.casefold()) if name else int(parts["month"])
     try:
-        known = date(int(year or _SOME_LEAP_YEAR), month, int(parts["day"]))
+        known = date(int(year or _SOME_LEAP_YEAR), month or 0, int(parts["day"]))
     except ValueError:
         return None
     return known.isoformat() if year else f"--{known:%m-%d}"
+
+
+_TIME = re.compile(
+    r"(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?(?::(?P<second>\d{2}))?\s*(?P<half>[ap])\.?\s?m\.?"
+    r"|(?P<hour24>\d{1,2})(?::(?P<minute24>\d{2})(?::(?P<second24>\d{2}))?"
+    r"|h(?P<minuteh>\d{2})(?!\d|\s?m))(?:\s*(?:h|hours|hrs|uhr|heures))?",
+    re.IGNORECASE,
+)
+
+
+def time_of_day(text: str) -> str | None:
+    """A time of day, "3:30 PM"; None where a text names none. Without "am" or "pm", what has one
+    digit for its hour is taken as by night."""
+    found = _TIME.fullmatch(text.strip()) if len(text) < 30 else None
+    if found is None:
+        return None
+    hour = int(found["hour"] or found["hour24"])
+    minute = int(found["minute"] or found["minute24"] or found["minuteh"] or 0)
+    second = int(found["second"] or found["second24"] or 0)
+    if found["half"]:
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + 12 * (found["half"].lower() == "p")
+    if hour > 23 or minute > 59 or second > 59:
+        return None
+    seconds = f":{second:02}" if second else ""
+    return f"{(hour - 1) % 12 + 1}:{minute:02}{seconds} {'PM' if hour > 11 else 'AM'}"
+
+
+# In running text
+
+_SCANNED = re.compile(
+    rf"(?P<time>{_TIME.pattern})(?![\w:])"
+    rf"|(?P<amount>(?:(?<![\w.)])[-−+]\s?)?(?:{SIGN}\s?|(?<![A-Za-z])(?-i:[A-Z]{{3}})\s(?=\d))?"
+    rf"(?:\\frac\s?{_BRACED}\s?{_BRACED}|\d{{1,3}}(?:\.\d{{3}})+,\d+|\d+,\d{{1,2}}(?![\d,])|\d+ \d+/\d+"
+    rf"|{_DIGITS}(?:\s?/\s?\d+(?![\w/]))?))"
+    rf"(?P<scale>\s?{_SCALE})?(?P<percent>\s?\\?%)?",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]?)[.}]?")
+_WORD_RUN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
+_ARTICLES = frozenset("one a an ein eine eins un une uno una um uma een no once second six".split())
+"""Number words that are mostly something else in a sentence."""
+
+
+def scan(text: str, comma: bool = False) -> list[tuple[str, object]]:
+    """Find the numbers of a text in order: as written, with sign and unit, and what tells them
+    apart. Where there are none in digits, those in words."""
+    text = text[:MAX_SCANNED].replace("$", DOLLAR).replace("\\" + DOLLAR, DOLLAR).replace("²", "^2")
+    found: list[tuple[str, object]] = []
+    place = 0
+    while match := _SCANNED.search(text, place):
+        place = match.end()
+        if match.start() and (text[match.start() - 1].isalnum() or text[match.start() - 1] == "_"):
+            continue  # part of a name: "H2O", "RX-200"
+        if match["time"]:
+            found.append((match["time"], time_of_day(match["time"])))
+            continue
+        span = match[0].rstrip()
+        if not match["percent"]:
+            span, place = _with_units(text, match.start(), place)
+        number = quantity(span.replace("−", "-").rstrip("."), comma=comma)
+        if number is not None:
+            found.append((span.strip(" .,"), number.value))
+    if not found:
+        for run in _WORD_RUN.finditer(text):
+            found.extend(_in_words(run[0]))
+    return found
+
+
+MAX_SCANNED = 2000
+"""Characters of a sentence that numbers are looked for in."""
+
+
+def _with_units(text: str, start: int, end: int) -> tuple[str, int]:
+    """Extend a number by the unit behind it, and by further parts ("2 h 30 min")."""
+    longest = end
+    words, place = [], end
+    while len(words) < 5 and (word := _AFTER.match(text, place)):
+        words.append(word["unit"])
+        place = word.end()
+        tail = text[end:place].strip(" -.{}").removeprefix("\\text").strip(" {}")
+        power = re.match(r"\s?\}?\^\{?-?[1-4]\}?|/\s?[^\W\d_]+(?:\^\{?[1-4]\}?)?", text[place:])
+        if power and measure(tail + re.sub(r"[\s{}]", "", power[0])):
+            longest = place = place + power.end()
+        elif measure(tail):
+            longest = place
+    more = _PART.match(text, longest) if longest > end else None
+    if more and (unit := measure(more["unit"])) and quantity(text[start : more.end()].strip(" .,")):
+        longest = more.end()
+    return text[start:longest].strip(), longest
+
+
+def _in_words(run: str) -> Iterator[tuple[str, object]]:
+    words = re.split(r"[ -]", run)
+    place = 0
+    while place < len(words):
+        for end in range(min(len(words), place + 8), place, -1):
+            said = " ".join(words[place:end])
+            number = None if said.casefold() in _ARTICLES else whole_number(said)
+            if number is not None:
+                unit = " ".join(words[end : end + 1])
+                size = measure(unit) if unit else None
+                yield (f"{said} {unit}" if size else said), Fraction(number) * (size.size if size else 1)
+                place = end - 1
+                break
+        place += 1

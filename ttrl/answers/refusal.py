@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from ttrl.answers.cleaning import spoken
+from ttrl.answers.thoughts import spoken
 
 BEGINNING = 200
 """Characters of an answer in which it says that it declines."""

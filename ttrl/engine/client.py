@@ -17,7 +17,7 @@ import httpx2
 import tenacity
 from prometheus_client.parser import text_string_to_metric_families
 
-from ttrl.answers import cleaning
+from ttrl.answers import thoughts
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
 from ttrl.engine.proof import Pin
@@ -225,7 +225,7 @@ class EngineClient:
             except EngineError as error:
                 self._detokenizes = isinstance(error, EngineUnreachable)
                 return ""
-            self._openings[key] = cleaning.opened(end)
+            self._openings[key] = thoughts.opened(end)
         return self._openings.get(key, "")
 
     def pulse(self, timeout: float) -> None:

@@ -1,0 +1,75 @@
+"""The words by which answers are announced, in many languages: a table that a user can extend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TABLE = Path(__file__).with_suffix(".yaml")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+class PhrasesUnreadable(Exception):
+    """A file of phrases is not of the form of ttrl/answers/phrases.yaml; says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Phrases:
+    """What `phrases.yaml` holds, by the names that it has there."""
+
+    words: Mapping[str, frozenset[str]]
+    keys: tuple[str, ...]
+    patterns: Mapping[str, re.Pattern[str]]
+    """By the same names: a group of alternatives, each a whole word (of languages that write words
+    apart)."""
+
+
+def _alternatives(words: Iterable[str]) -> re.Pattern[str]:
+    ordered = sorted(words, key=len, reverse=True)
+    return re.compile("(?:" + "|".join(map(_word, ordered)) + ")", re.IGNORECASE)
+
+
+def _word(word: str) -> str:
+    escaped = re.escape(word).replace(r"\ ", r"\s+").replace("'", "['’]")
+    before = "" if word.startswith("n'") or _UNSPACED.search(word) or not word[0].isalnum() else r"(?<!\w)"
+    after = "" if _UNSPACED.search(word) or not word[-1].isalnum() else r"(?![\w'’])"
+    return before + escaped + after
+
+
+@cache
+def phrases(path: Path | None = None) -> Phrases:
+    """Read the table and, if there is one, the user's. Raises PhrasesUnreadable."""
+    table = _read(TABLE)
+    if path is not None:
+        for name, more in _read(path).items():
+            if name not in table:
+                raise PhrasesUnreadable(f"{path}: unknown key {name!r}; known are {', '.join(table)}")
+            table[name] = [*more, *table[name]] if name == "keys" else [*table[name], *more]
+    return Phrases(
+        {name: frozenset(word.casefold() for word in words) for name, words in table.items()},
+        tuple(table["keys"]),
+        {name: _alternatives(words) for name, words in table.items()},
+    )
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    try:
+        # BaseLoader: "no" and "on" are words here.
+        table: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PhrasesUnreadable(f"{path}: {error}") from None
+    if not isinstance(table, dict):
+        raise PhrasesUnreadable(f"{path}: a table of lists of words is expected")
+    found = {}
+    for name, rows in table.items():
+        words = [word for row in rows or () for word in (row if isinstance(row, list) else [row])]
+        if not all(isinstance(word, str) for word in words):
+            raise PhrasesUnreadable(f"{path}: {name} must be a list of words")
+        found[name] = words
+    return found
