@@ -25,12 +25,22 @@ from ttrl.answers.extract import (
     name,
     options,
     said,
-    short_texts,
     tokens_of,
     trim,
     value,
 )
-from ttrl.answers.forms import Expression, Form, Group, Leaf, Named, Word, form, leaves, words, write
+from ttrl.answers.forms import (
+    Expression,
+    Form,
+    Group,
+    Leaf,
+    Named,
+    Word,
+    form,
+    leaves,
+    words,
+    write,
+)
 from ttrl.answers.markup import clean
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
@@ -93,7 +103,7 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
         if not chosen or sum(chosen) * 2 >= len(chosen):
             return AnswerKind.CHOICE
     comma = decimal_comma(question, answers)
-    short = short_texts(answers)
+    short = [each.short for each in answers if each.short is not None and each.is_name]
     values = sum(_is_value(trim(text, phrases()), comma) for text in short)
     if short and len(short) >= len(answers) * SHORT and values * 2 > len(short):
         return AnswerKind.MATH
@@ -144,9 +154,7 @@ def _read(found: Said, kind: AnswerKind, question: str, *, comma: bool) -> str |
             return found.text
 
 
-def canonical(
-    texts: Sequence[str], kind: AnswerKind, question: str = ""
-) -> list[str | None]:
+def canonical(texts: Sequence[str], kind: AnswerKind, question: str = "") -> list[str | None]:
     """Return for each sample of one question its final answer in canonical form: equal strings for
     equivalent answers, None where nothing can be read. Free texts are left to `Reader`.
 
@@ -170,11 +178,7 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
     """The names that samples say. A sentence says that one of the bare answers of other samples
     which alone it mentions; one that mentions none, or several, stands for itself."""
     own = [each and name(each, question) for each in found]
-    bare = [
-        key
-        for each, key in zip(found, own, strict=True)
-        if each and key and each.short is not None and not _is_sentence(each)
-    ]
+    bare = [key for each, key in zip(found, own, strict=True) if each and key and each.is_name]
     known = {tuple(tokens_of(key)): key for key in bare}
     asked = set(tokens_of(question))
     answers = [
@@ -182,14 +186,6 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
         for each, key in zip(found, own, strict=True)
     ]
     return keys(answers, AnswerKind.TEXT)
-
-
-def _is_sentence(found: Said) -> bool:
-    """Whether a short answer says more than a name: "It is Canberra", "Sentiment: positive"."""
-    text = found.short or found.text
-    return found.announced is None and bool(
-        ":" in text or found.table.words["copular"] & set(tokens_of(text))
-    )
 
 
 def same(left: str, right: str, kind: AnswerKind) -> bool:
@@ -240,7 +236,9 @@ def _math_keys(answers: Iterable[str], comma: bool) -> dict[str, str | None]:
     meanings = {answer: form(answer, comma=comma) for answer in answers}
     variables = {part.name for part in meanings.values() if isinstance(part, Named)}
     if len(variables) == 1:  # "x > 3" is (3, oo) where nobody speaks of another variable
-        meanings = {a: part.value if isinstance(part, Named) else part for a, part in meanings.items()}
+        meanings = {
+            a: part.value if isinstance(part, Named) else part for a, part in meanings.items()
+        }
     found = {leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning)}
     context = _Context(found)
     settled = {leaf: context.settled(leaf) for leaf in found}
@@ -294,7 +292,8 @@ class _Context:
         self.measures = {
             known
             for leaf in found
-            if isinstance(leaf, Number) and leaf.unit not in ("", PERCENT)
+            if isinstance(leaf, Number)
+            and leaf.unit not in ("", PERCENT)
             and (known := measure(leaf.said))
         }
 

@@ -80,7 +80,8 @@ _JUDGED_LETTER = re.compile(
     r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
 )
 _DENIED = re.compile(
-    r"\b(?:n?either|nor|none|not|no|false|wrong|incorrect|falsche?|doubt|\w+n['’]t)\b", re.IGNORECASE
+    r"\b(?:n?either|nor|none|not|no|false|wrong|incorrect|falsche?|doubt|\w+n['’]t)\b",
+    re.IGNORECASE,
 )
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
 _LETTER_LINE = re.compile(r"[\s*_>]*(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
@@ -104,6 +105,16 @@ class Said:
         if "\n" not in self.text.strip() and count_words(self.text) <= FEW_WORDS:
             return self.text
         return self.bold[-1] if self.bold and count_words(self.bold[-1]) <= FEW_WORDS else None
+
+    @cached_property
+    def is_name(self) -> bool:
+        """Whether it is short and says no more than a name or a value: not "It is Canberra" nor
+        "Sentiment: positive"."""
+        if self.announced is not None or self.short is None:
+            return self.announced is not None
+        return ":" not in self.short and self.table.words["copular"].isdisjoint(
+            tokens_of(self.short)
+        )
 
 
 def said(text: str, table: Phrases | None = None) -> Said | None:
@@ -141,7 +152,8 @@ def _without_next_question(text: str, table: Phrases) -> str:
 @cache
 def _next_question(table: Phrases) -> re.Pattern[str]:
     return re.compile(
-        rf"^[#*> \t]*{table.patterns['questions'].pattern}[ \t]*\d*[* \t]*[:：]", re.MULTILINE | re.IGNORECASE
+        rf"^[#*> \t]*{table.patterns['questions'].pattern}[ \t]*\d*[* \t]*[:：]",
+        re.MULTILINE | re.IGNORECASE,
     )
 
 
@@ -280,7 +292,7 @@ def trim(text: str, table: Phrases) -> str:
         text = text[: remark.start()] if remark else text
     else:
         text = next(filter(None, math.groups()))
-    text = without_end(text.strip()).strip("\"“”„").strip()
+    text = without_end(text.strip()).strip('"“”„').strip()
     text = text.lstrip("≈~≃∼ ")
     hedge = table.patterns["hedges"].match(text)
     text = text[hedge.end() :].strip() if hedge and hedge.end() < len(text) else text
@@ -297,7 +309,10 @@ def value(found: Said, question: str, *, comma: bool) -> str | None:
     """What a sample says to a question that asks for a value: a number, a quantity, an expression,
     or the words that it announces instead of one."""
     boxed = found.announced is not None and found.announced == boxes(found.text)
-    for span, announced in [(found.announced, True), *((each, False) for each in reversed(found.bold))]:
+    for span, announced in [
+        (found.announced, True),
+        *((each, False) for each in reversed(found.bold)),
+    ]:
         if span is None:
             continue
         bare = trim(span, found.table)
@@ -341,7 +356,7 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     one."""
     bare = trim(sentence, table)
     math = [next(filter(None, match.groups())) for match in _MATH.finditer(bare)]
-    plain = _MATH.sub(lambda match: next(filter(None, match.groups())), bare)
+    plain = _MATH.sub(lambda match: next(filter(None, match.groups())), bare).strip()
     for span in [plain, *reversed(math)]:
         meaning = form(span, comma=comma) if len(span) <= MAX_ANSWER_CHARS else None
         if meaning is not None and not _is_words(meaning) and not isinstance(meaning, Word):
@@ -374,7 +389,7 @@ def options(question: str) -> Mapping[str, str]:
     return listed if {"A", "B"} <= listed.keys() else {}
 
 
-def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:  # noqa: B006
+def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
     """The letters that a sample chooses, "A, C"; None where it chooses none, or one or another."""
     if found.announced is not None:
         chosen = _letters(found.announced, listed) or _led(found.announced)
@@ -401,7 +416,9 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
         if said and said in (words(text), words(f"{letter} {text}"), words(f"({letter}) {text}")):
             return letter
     led = re.match(r"\(?([A-J])[.):]+\s|\(([A-J])\)\s", bare)
-    return (led[1] or led[2]) if led and "\n" not in bare and len(bare) < 200 else None
+    if led is None or "\n" in bare or _ANOTHER_LETTER.match(bare, led.end()):
+        return None
+    return led[1] or led[2]
 
 
 def _led(tail: str) -> str | None:
@@ -474,9 +491,7 @@ def verdict(text: str, table: Phrases) -> str | None:
     return "no" if word in table.words["no"] and (first[2] != " " or len(text) < 60) else None
 
 
-def mentioned(
-    found: Said, known: Mapping[tuple[str, ...], str], asked: Set[str]
-) -> str | None:
+def mentioned(found: Said, known: Mapping[tuple[str, ...], str], asked: Set[str]) -> str | None:
     """The one of the known short answers that stands in a text, or in its first and in its last
     sentence; None where several do, or where it is denied."""
     one = _mention(found, found.text, known, asked)
@@ -527,10 +542,6 @@ def asks_for_value(question: str) -> bool:
     """Whether a question holds LaTeX or a sum, or asks for a number in words."""
     asks = _ASKS_VALUE.search(question) and any(map(str.isdigit, question))
     return bool(_LATEX.search(question) or _SUM.search(question) or asks)
-
-
-def short_texts(answers: Sequence[Said]) -> list[str]:
-    return [answer.short for answer in answers if answer.short is not None]
 
 
 def decimal_comma(question: str, answers: Sequence[Said]) -> bool:

@@ -260,7 +260,9 @@ def _set(text: str) -> Form:
     nouns = [item.said if isinstance(item, Number) and not item.unit else "" for item in items]
     if len(set(nouns)) == len(nouns) > 1 and all(nouns):  # "5 apples and 3 pears"
         items = tuple(
-            Word(f"{item.value} {item.said.casefold()}") for item in items if isinstance(item, Number)
+            Word(f"{item.value} {item.said.casefold()}")
+            for item in items
+            if isinstance(item, Number)
         )
     either = either and any(
         isinstance(item, Word | Named) or _RELATION.search(said)

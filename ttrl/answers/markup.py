@@ -54,6 +54,8 @@ _REWRITES = tuple(
 )  # fmt: skip
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _DISPLAY = re.compile(r"\\[()\[\]]")
+
+
 def clean(text: str) -> str:
     """The answer without mark-up, math mode, spacing commands and other ways to write the same."""
     text = _RAISED.sub(lambda digits: f"^{{{_normal(digits[0])}}}", _VULGAR.sub(r" \1", text))

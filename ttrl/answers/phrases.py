@@ -37,7 +37,11 @@ def _alternatives(words: Iterable[str]) -> re.Pattern[str]:
 
 def _word(word: str) -> str:
     escaped = re.escape(word).replace(r"\ ", r"\s+").replace("'", "['’]")
-    before = "" if word.startswith("n'") or _UNSPACED.search(word) or not word[0].isalnum() else r"(?<!\w)"
+    before = (
+        ""
+        if word.startswith("n'") or _UNSPACED.search(word) or not word[0].isalnum()
+        else r"(?<!\w)"
+    )
     after = "" if _UNSPACED.search(word) or not word[-1].isalnum() else r"(?![\w'’])"
     return before + escaped + after
 
@@ -49,7 +53,9 @@ def phrases(path: Path | None = None) -> Phrases:
     if path is not None:
         for name, more in _read(path).items():
             if name not in table:
-                raise PhrasesUnreadable(f"{path}: unknown key {name!r}; known are {', '.join(table)}")
+                raise PhrasesUnreadable(
+                    f"{path}: unknown key {name!r}; known are {', '.join(table)}"
+                )
             table[name] = [*more, *table[name]] if name == "keys" else [*table[name], *more]
     return Phrases(
         {name: frozenset(word.casefold() for word in words) for name, words in table.items()},

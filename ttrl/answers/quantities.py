@@ -12,15 +12,45 @@ from functools import lru_cache
 import cn2an
 from text_to_num import text2num
 
-from ttrl.answers.units import DOLLAR, PERCENT, SIGN, Measure, measure, months
+from ttrl.answers.units import DOLLAR, SIGN, measure, months
 
 NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
 """Those in which text2num reads number words."""
 MAX_DIGITS = 200
 """Longer numbers are not read: Python refuses some thousand digits, and models ramble."""
 FUNCTIONS = frozenset(
-    "sqrt sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp lim max min gcd "
-    "lcm det mod deg arg sgn frac infty inf pi".split()
+    [
+        "sqrt",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "log",
+        "ln",
+        "exp",
+        "lim",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "det",
+        "mod",
+        "deg",
+        "arg",
+        "sgn",
+        "frac",
+        "infty",
+        "inf",
+        "pi",
+    ]
 )
 """Names in running letters that are mathematics and no words."""
 
@@ -65,9 +95,7 @@ def whole_number(text: str) -> int | None:
 
 # Numbers in digits
 
-_DIGITS = (
-    r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ '’]\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d+)(?:\.\d*)?|\.\d+)"
-)
+_DIGITS = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ '’]\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d+)(?:\.\d*)?|\.\d+)"
 _BRACED = rf"\{{ ?(-?{_DIGITS}) ?\}}"
 _SCALES = {
     "hundred": 100, "hundreds": 100, "hundert": 100, "thousand": 10**3, "thousands": 10**3,
@@ -179,7 +207,9 @@ _PLAIN = re.compile(
     re.IGNORECASE,
 )
 _SUFFIXED = re.compile(r"(?P<body>.*\S)\s*(?P<unit>%|\^\\circ ?[CF]?|[€£¥₹₩₽₺₫₱฿₪＄])")
-_PREFIXED = re.compile(rf"(?P<unit>{SIGN}|(?-i:[A-Z]{{3}})(?=\s?\d))\s*(?P<body>\S.*)", re.IGNORECASE)
+_PREFIXED = re.compile(
+    rf"(?P<unit>{SIGN}|(?-i:[A-Z]{{3}})(?=\s?\d))\s*(?P<body>\S.*)", re.IGNORECASE
+)
 _CHANGING = """
 choose over plus minus times divided squared cubed factorial half halves third thirds fourth fourths
 quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths
@@ -209,7 +239,8 @@ def split_unit(text: str) -> tuple[str, str]:
     unmarked = text if marked is None else f"{marked['body']} {marked['unit']}"
     plain = _PLAIN.fullmatch(unmarked)
     if plain and _may_be_unit(plain["unit"]) and _stands_apart(plain["gap"], plain["unit"]):
-        return plain["body"], plain["unit"]
+        if any(map(str.isdigit, plain["body"])) or to_fraction(plain["body"]) is not None:
+            return plain["body"], plain["unit"]
     return unmarked if to_fraction(unmarked) is not None else text, ""
 
 
@@ -257,7 +288,11 @@ def _in_parts(text: str) -> Number | None:
         if last and last.unit == "second" and name == "m":
             name = "min"
         unit = measure(name) if part else None
-        if part is None or unit is None or (last and (unit.unit, True) != (last.unit, unit.size < last.size)):
+        if (
+            part is None
+            or unit is None
+            or (last and (unit.unit, True) != (last.unit, unit.size < last.size))
+        ):
             return None
         total, place, last = total + _decimal(part["value"]) * unit.size, part.end(), unit
         said = name
@@ -342,7 +377,27 @@ _SCANNED = re.compile(
 )
 _AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]?)[.}]?")
 _WORD_RUN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
-_ARTICLES = frozenset("one a an ein eine eins un une uno una um uma een no once second six".split())
+_ARTICLES = frozenset(
+    [
+        "one",
+        "a",
+        "an",
+        "ein",
+        "eine",
+        "eins",
+        "un",
+        "une",
+        "uno",
+        "una",
+        "um",
+        "uma",
+        "een",
+        "no",
+        "once",
+        "second",
+        "six",
+    ]
+)
 """Number words that are mostly something else in a sentence."""
 
 
@@ -389,7 +444,7 @@ def _with_units(text: str, start: int, end: int) -> tuple[str, int]:
         elif measure(tail):
             longest = place
     more = _PART.match(text, longest) if longest > end else None
-    if more and (unit := measure(more["unit"])) and quantity(text[start : more.end()].strip(" .,")):
+    if more and quantity(text[start : more.end()].strip(" .,")):
         longest = more.end()
     return text[start:longest].strip(), longest
 
@@ -402,9 +457,9 @@ def _in_words(run: str) -> Iterator[tuple[str, object]]:
             said = " ".join(words[place:end])
             number = None if said.casefold() in _ARTICLES else whole_number(said)
             if number is not None:
-                unit = " ".join(words[end : end + 1])
-                size = measure(unit) if unit else None
-                yield (f"{said} {unit}" if size else said), Fraction(number) * (size.size if size else 1)
+                unit = measure(words[end]) if end < len(words) else None
+                said = f"{said} {words[end]}" if unit else said
+                yield said, number * (unit.size if unit else Fraction(1))
                 place = end - 1
                 break
         place += 1

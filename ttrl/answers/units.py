@@ -73,7 +73,8 @@ _ALIASES = {
     "yrs": "year", "cc": "cm**3", "sqft": "ft**2", "celsius": "degC", "°c": "degC",
     "fahrenheit": "degF", "°f": "degF", "degrees celsius": "degC", "degree celsius": "degC",
     "degrees c": "degC", "degrees fahrenheit": "degF", "degree fahrenheit": "degF",
-    "degrees f": "degF", "月": "month", "°": "degree", "º": "degree", "percent": PERCENT, "per cent": PERCENT,
+    "degrees f": "degF", "月": "month", "°": "degree", "º": "degree", "per cent": PERCENT,
+    "percent": PERCENT,
     "prozent": PERCENT, "pour cent": PERCENT, "por ciento": PERCENT, "percentage": PERCENT,
 }  # fmt: skip
 
@@ -134,7 +135,7 @@ def _known(word: str) -> bool:
     for prefix, unit, _ in _registry().parse_unit_name(word):
         if not prefix or word.startswith(prefix):
             return len(word) > 1 or unit != word or word in "mghsLlKNJWVAPT"
-        if len(word) <= 3 or word[0] in "kMGT" and not word.islower():
+        if len(word) <= 3 or (word[0] in "kMGT" and not word.islower()):
             return True
     return False
 
