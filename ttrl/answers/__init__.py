@@ -17,21 +17,24 @@ from ttrl.answers.extract import (
     FEW_WORDS,
     MAX_ANSWER_CHARS,
     Said,
+    asks_for_order,
     asks_for_value,
     count_words,
     decimal_comma,
     letters,
+    lone_letters,
     mentioned,
     name,
     options,
     said,
+    says_yes_or_no,
     tokens_of,
     trim,
     value,
+    yes_or_no,
 )
 from ttrl.answers.forms import (
     Expression,
-    Form,
     Group,
     Leaf,
     Named,
@@ -103,6 +106,8 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
         if not chosen or sum(chosen) * 2 >= len(chosen):
             return AnswerKind.CHOICE
     comma = decimal_comma(question, answers)
+    if says_yes_or_no(answers):
+        return AnswerKind.TEXT
     short = [each.short for each in answers if each.short is not None and each.is_name]
     values = sum(_is_value(trim(text, phrases()), comma) for text in short)
     if short and len(short) >= len(answers) * SHORT and values * 2 > len(short):
@@ -171,16 +176,22 @@ def _canonical(found: Sequence[Said | None], kind: AnswerKind, question: str) ->
         return _names(found, question)
     comma = decimal_comma(question, [each for each in found if each])
     answers = [each and _read(each, kind, question, comma=comma) for each in found]
-    return keys(answers, kind, comma=comma)
+    return keys(answers, kind, comma=comma, ordered=asks_for_order(question))
 
 
 def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
     """The names that samples say. A sentence says that one of the bare answers of other samples
     which alone it mentions; one that mentions none, or several, stands for itself."""
+    if says_yes_or_no([each for each in found if each]):
+        return [each and yes_or_no(each, question) for each in found]
     own = [each and name(each, question) for each in found]
-    bare = [key for each, key in zip(found, own, strict=True) if each and key and each.is_name]
-    known = {tuple(tokens_of(key)): key for key in bare}
     asked = set(tokens_of(question))
+    bare = [
+        key
+        for each, key in zip(found, own, strict=True)
+        if each and key and each.is_name and each.says_nothing_of(asked)
+    ]
+    known = {tuple(tokens_of(key)): key for key in bare}
     answers = [
         key if each is None or key is None or key in bare else mentioned(each, known, asked) or key
         for each, key in zip(found, own, strict=True)
@@ -206,17 +217,22 @@ def matches(text: str, accepted: Sequence[str], kind: AnswerKind, question: str 
 
 
 def keys(
-    answers: Sequence[str | None], kind: AnswerKind, *, comma: bool = False
+    answers: Sequence[str | None],
+    kind: AnswerKind,
+    *,
+    comma: bool = False,
+    ordered: bool = False,
 ) -> list[str | None]:
     distinct = {answer for answer in answers if answer and len(answer) <= MAX_ANSWER_CHARS}
     if kind is AnswerKind.CHOICE:
         known: Mapping[str, str | None] = {
-            answer: (found := said(answer)) and letters(found) for answer in distinct
+            answer: answer if re.fullmatch("[1-9](, [1-9])*", answer) else lone_letters(answer)
+            for answer in distinct
         }
     elif kind is AnswerKind.TEXT:
         known = {answer: _text_key(answer) for answer in distinct}
     else:
-        known = _math_keys(distinct, comma)
+        known = _math_keys(distinct, comma, ordered)
     return [known.get(answer) if answer else None for answer in answers]
 
 
@@ -232,7 +248,7 @@ def _text_key(answer: str) -> str | None:
     return words(answer) or None
 
 
-def _math_keys(answers: Iterable[str], comma: bool) -> dict[str, str | None]:
+def _math_keys(answers: Iterable[str], comma: bool, ordered: bool) -> dict[str, str | None]:
     meanings = {answer: form(answer, comma=comma) for answer in answers}
     variables = {part.name for part in meanings.values() if isinstance(part, Named)}
     if len(variables) == 1:  # "x > 3" is (3, oo) where nobody speaks of another variable
@@ -245,12 +261,12 @@ def _math_keys(answers: Iterable[str], comma: bool) -> dict[str, str | None]:
     names_of_settled = _cluster(set(settled.values()), _said_units(settled))
     names = {leaf: names_of_settled[meant] for leaf, meant in settled.items()}
     known = {
-        answer: (write(meaning, names) or None) if meaning else None
+        answer: (write(meaning, names, ordered=ordered) or None) if meaning else None
         for answer, meaning in meanings.items()
     }
     lists = set(known.values())
-    for answer, meaning in meanings.items():  # "2 x 2 x 3", where others list 2, 2, 3
-        if isinstance(meaning, Expression) and (factors := _factors(meaning, names)) in lists:
+    for answer, meant in meanings.items():  # "2 x 2 x 3", where others list 2, 2, 3
+        if isinstance(meant, Expression) and (factors := _factors(meant, names)) in lists:
             known[answer] = factors
     return known
 
@@ -299,6 +315,8 @@ class _Context:
 
     def settled(self, leaf: Leaf) -> Leaf:
         match leaf:
+            case Word(seconds=seconds) if seconds and "second" in self.units:
+                return Number(Fraction(seconds), "second")
             case Word(other=other) if other in self.words and leaf.text not in self.words:
                 return Word(other)
             case Number(value=number, unit="%"):
@@ -395,7 +413,10 @@ class Reader:
         kind = self.kind or _kind_of(question, [each for each in found if each])
         if kind is not AnswerKind.FREE:
             return Reading(kind, tuple(_canonical(found, kind, question)))
-        own = [each and _own_words(each.text, question) for each in found]
+        own = [
+            None if each is None or each.unknown else _own_words(each.text, question)
+            for each in found
+        ]
         distinct = list(dict.fromkeys(each for each in own if each is not None))
         agree = meaning.agreement(distinct, question, self.likeness)
         numbers = meaning.cluster(agree)

@@ -7,17 +7,19 @@ sign, or in the last sentence that has one.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
-from ttrl.answers.forms import Form, Group, Named, Number, Word, form, words
+from ttrl.answers.forms import Expression, Form, Group, Named, Number, Word, form, words
 from ttrl.answers.phrases import Phrases, phrases
-from ttrl.answers.quantities import scan, whole_number
+from ttrl.answers.quantities import FUNCTIONS, scan, whole_number
 from ttrl.answers.thoughts import spoken
 
 MAX_CHARS = 20_000
@@ -35,7 +37,15 @@ _ESCAPED = (
     (re.compile(r"\t(?=ext\{|imes\b)"), r"\\t"),
     (re.compile(r"\\\\(?=(?:boxed|fbox|[dt]?frac|text|sqrt|pm|times)(?![A-Za-z]))"), r"\\"),
 )
-_FENCE = re.compile(r"```[\w+-]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
+_ENV = re.compile(
+    r"\\begin\{(align|aligned|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}", re.DOTALL
+)
+_SPECIAL = re.compile(r"<\|[a-zA-Z_]{2,30}\|>|</s>|<end_of_turn>|<eos>|\[/?INST\]")
+_WIDE = str.maketrans(
+    dict(zip(map(ord, "０１２３４５６７８９．，％＋－（）＝"), "0123456789.,%+-()=", strict=True))
+)
+_OBJECT = re.compile(r"\{\s*[\"'](?=\w)")
 _BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([^\s{\\$]+)")
 _BETWEEN_BOXES = re.compile(
@@ -51,6 +61,12 @@ _MATH = re.compile(
     r"\$\$(.{1,500}?)\$\$|\\\[(.{1,500}?)\\\]|\\\((.{1,500}?)\\\)|\$((?:[^$\\\n]|\\.){1,500})\$",
     re.DOTALL,
 )
+_JOINED = re.compile(
+    r"\s*(?:,\s*(?:and|or|und|et|y|e)?|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
+)
+_LABEL = re.compile(r"[^\W\d_]{3,}(?: [^\W\d_]+){0,2}:\s+(?=\S)")
+_ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
+_OPEN_END = tuple("=:+-×÷*/(,&−")
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)(?=\s|$)|(?<=[。！？])|\n+")
 _CLAUSE = re.compile(r"[.,;:!?。，；：！？\n]")
 _SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
@@ -62,6 +78,7 @@ _LETTER_SET = re.compile(
     r"(?:\s+only)?"
 )
 _OPTION = re.compile(r"(?:^|[\s{*])\(?([A-J])[.):]\**\s+", re.MULTILINE)
+_NUMBERED = re.compile(r"^[ \t]*\(?([1-9])[.)][ \t]+(\S[^\n]{0,80}?)[ \t]*$", re.MULTILINE)
 _MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"“”]")
 _ANNOUNCED_LETTER = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-Ja-j])\)|([A-J])(?![\w'’]))"
@@ -102,9 +119,29 @@ class Said:
         """The answer, if the text announces one or is nothing else."""
         if self.announced is not None:
             return self.announced
-        if "\n" not in self.text.strip() and count_words(self.text) <= FEW_WORDS:
-            return self.text
-        return self.bold[-1] if self.bold and count_words(self.bold[-1]) <= FEW_WORDS else None
+        if self.bold and count_words(self.bold[-1]) <= FEW_WORDS:
+            return self.bold[-1]
+        one_line = "\n" not in self.text.strip()
+        return self.text if one_line and count_words(self.text) <= FEW_WORDS else None
+
+    @cached_property
+    def unfinished(self) -> bool:
+        """Whether it breaks off: "48 x 7 =", "The implication is"."""
+        text = self.text.rstrip("*_` \n")
+        if text.endswith(_OPEN_END):
+            return True
+        last = tokens_of(text[-40:])
+        return len(last) > 1 and text[-1:].isalpha() and last[-1] in self.table.words["dangling"]
+
+    def says_nothing_of(self, asked: Set[str]) -> bool:
+        """Whether it has none of the words of the question, or is too short for a sentence."""
+        tokens = tokens_of(self.short or self.text)
+        return len(tokens) <= 3 or not (asked & set(tokens)) - self.table.words["small"]
+
+    @cached_property
+    def unknown(self) -> bool:
+        """Whether it says that it does not know."""
+        return count_words(self.text) <= 20 and _has(self.text, self.table, "unknown")
 
     @cached_property
     def is_name(self) -> bool:
@@ -112,9 +149,8 @@ class Said:
         "Sentiment: positive"."""
         if self.announced is not None or self.short is None:
             return self.announced is not None
-        return ":" not in self.short and self.table.words["copular"].isdisjoint(
-            tokens_of(self.short)
-        )
+        tokens = tokens_of(self.short)
+        return not self.unfinished and self.table.words["copular"].isdisjoint(tokens)
 
 
 def said(text: str, table: Phrases | None = None) -> Said | None:
@@ -125,20 +161,35 @@ def said(text: str, table: Phrases | None = None) -> Said | None:
     text = _INVISIBLE.sub("", text)
     for pattern, right in _ESCAPED:
         text = pattern.sub(right, text)
+    if r"\begin" not in text:
+        text = _DOUBLED.sub(lambda _: "\\", text)
+    text = _ENV.sub(lambda env: "\n" + env[2].replace("&", "").replace(r"\\", "\n") + "\n", text)
+    text = text.translate(_WIDE)
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
     text = _without_next_question(text, table)
+    spoken_to_end = _SPECIAL.split(text.strip())
+    text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
     if not any(map(str.isalnum, text)):
         return None
     found = next((each for each in _announced(text, table) if each is not None), None)
-    bold = tuple(
-        span
-        for match in _BOLD.finditer(text)
-        if (span := next(filter(None, match.groups())).strip())
-        and not span.endswith(":")
-        and not text.startswith(":", match.end())
-    )
-    return Said(text, found, bold, table)
+    return Said(text, found, tuple(_bold(text)), table)
+
+
+def _bold(text: str) -> list[str]:
+    """What stands in bold, but for headings; several that are joined ("**4** and **6**") as one."""
+    found: list[str] = []
+    end = 0
+    for match in _BOLD.finditer(text):
+        span = next(filter(None, match.groups())).strip()
+        if not span or span.endswith(":") or text.startswith(":", match.end()):
+            continue
+        if found and _JOINED.fullmatch(text[end : match.start()]):
+            found[-1] += f", {span}"
+        else:
+            found.append(span)
+        end = match.end()
+    return found
 
 
 def _without_next_question(text: str, table: Phrases) -> str:
@@ -170,21 +221,33 @@ def _announced(text: str, table: Phrases) -> Iterator[str | None]:
 
 
 def _in_json(text: str, table: Phrases) -> str | None:
-    """The answer's value of a text that is a JSON object, perhaps in a fence of code."""
-    fences = [fence[1] for fence in _FENCE.finditer(text)]
-    for part in [text, *reversed(fences)]:
-        part = part.strip()
-        if not part.startswith("{"):
-            continue
+    """The answer's value in a JSON object, also one in a fence of code or within other text; ""
+    where a text is an object that cannot be read."""
+    bare = without_end(re.sub(r"```\w*", "", text)).strip()
+    place = _OBJECT.search(bare)
+    if place is None:
+        return None
+    found = _object(bare[place.start() :])
+    if found is None:
+        return "" if place.start() == 0 else None
+    by_name = {str(key).casefold().replace(" ", "_"): value for key, value in found.items()}
+    keys = [key for key in table.keys if key in by_name]
+    if not keys and len(by_name) != 1:
+        return None
+    return _plain(by_name[keys[0]] if keys else next(iter(by_name.values())))
+
+
+def _object(text: str) -> Mapping[object, object] | None:
+    """The object that a text begins with, of JSON or as Python prints it."""
+    try:
+        found, _ = json.JSONDecoder(parse_float=str, parse_int=str).raw_decode(text)
+    except (ValueError, RecursionError):
+        end = text.find("}") + 1
         try:
-            found, _ = json.JSONDecoder(parse_float=str, parse_int=str).raw_decode(part)
-        except (ValueError, RecursionError):
-            continue
-        by_name = {str(key).casefold().replace(" ", "_"): value for key, value in found.items()}
-        keys = [key for key in table.keys if key in by_name]
-        if keys or len(by_name) == 1:
-            return _plain(by_name[keys[0]] if keys else next(iter(by_name.values())))
-    return None
+            found = ast.literal_eval(text[:end]) if 0 < end < MAX_ANSWER_CHARS else None
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return found if isinstance(found, dict) else None
 
 
 def _plain(value: object) -> str | None:
@@ -192,7 +255,7 @@ def _plain(value: object) -> str | None:
         return ", ".join(str(each) for each in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value if isinstance(value, str) and value.strip() else None
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 def _in_tag(text: str, table: Phrases) -> str | None:
@@ -245,7 +308,10 @@ def _behind_phrase(text: str, table: Phrases) -> str | None:
             continue
         rest = text[phrase.end() : phrase.end() + MAX_ANSWER_CHARS + 1]
         math = _MATH.match(rest)
-        tail = rest[: math.end()] if math else _SENTENCE_END.split(rest, maxsplit=1)[0]
+        sentences = [each for each in _SENTENCE_END.split(rest) if each and each.strip()]
+        tail = rest[: math.end()] if math else sentences[0] if sentences else ""
+        if sentences and _ASSIGNED.fullmatch(sentences[0]):
+            tail = _leading_assignments(sentences)
         tail = tail.strip(" *_")
         negated = _starts(tail, table, "negators")
         if any(map(str.isalnum, tail)) and not (negated and count_words(tail) > 1):
@@ -270,9 +336,11 @@ def count_words(text: str) -> float:
 
 
 def without_end(text: str) -> str:
-    """A text without the marks at its end; "!" stays behind a number, as in 5!."""
+    """A text without the marks and pictures at its end; "!" stays behind a number, as in 5!."""
     while True:
-        shorter = text.rstrip(" \t\n.,;:。，；✅✔️*_`")
+        shorter = text.rstrip(" \t\n.,;:。，；*_`\ufe0f\u200d")
+        if shorter and unicodedata.category(shorter[-1]) == "So" and shorter[-1] not in "°℃℉":
+            shorter = shorter[:-1]
         if shorter[-1:] in ("!", "?", "！", "？") and not shorter[:-1].rstrip()[-1:].isdigit():
             shorter = shorter[:-1]
         if shorter == text:
@@ -281,23 +349,32 @@ def without_end(text: str) -> str:
 
 
 def trim(text: str, table: Phrases) -> str:
-    """A short answer without mark-up, hedges and remarks: "about **42** (forty-two), I think"."""
+    """A short answer without mark-up, label, hedges and remarks: "Total: about **42**, I think"."""
     text = text.strip()
     bold = _BOLD.fullmatch(text)
     text = next(filter(None, bold.groups())) if bold else text
     math = _MATH.fullmatch(without_end(text))
-    if math is None:
+    if math:
+        text = next(filter(None, math.groups()))
+    else:
         text = re.sub(r"\*\*|__|`", "", text)
         remark = table.patterns["remarks"].search(text, 1)
         text = text[: remark.start()] if remark else text
-    else:
-        text = next(filter(None, math.groups()))
-    text = without_end(text.strip()).strip('"“”„').strip()
-    text = text.lstrip("≈~≃∼ ")
-    hedge = table.patterns["hedges"].match(text)
-    text = text[hedge.end() :].strip() if hedge and hedge.end() < len(text) else text
+    text = (
+        without_end(text.strip()).strip('"“”„').lstrip("≈~≃∼=•> \t").strip() if not math else text
+    )
+    text = re.sub(r"^[-*]\s+", "", text)
+    if label := _LABEL.match(text):
+        text = text[label.end() :]
+    for words in ("openers", "hedges"):
+        opening = table.patterns[words].match(text)
+        if opening and opening.end() < len(text):
+            text = text[opening.end() :].lstrip(" ,")
+    head, comma, tail = text.rpartition(",")
+    if comma and table.patterns["hedges"].fullmatch(tail.strip()):
+        text = head
     noted = _PARENTHESIS.fullmatch(text)
-    if noted and form(noted[1]) is not None and isinstance(form(noted[1]), Number):
+    if noted and isinstance(form(noted[1]), Number):
         text = noted[1]
     return text.strip()
 
@@ -308,6 +385,8 @@ def trim(text: str, table: Phrases) -> str:
 def value(found: Said, question: str, *, comma: bool) -> str | None:
     """What a sample says to a question that asks for a value: a number, a quantity, an expression,
     or the words that it announces instead of one."""
+    if found.announced is None and (found.unfinished or found.unknown):
+        return None
     boxed = found.announced is not None and found.announced == boxes(found.text)
     for span, announced in [
         (found.announced, True),
@@ -333,6 +412,9 @@ def _is_words(meaning: Form) -> bool:
     match meaning:
         case Word(text=text):
             return bool(_WORDS.search(text)) and " " in text
+        case Expression(latex=latex):
+            letters = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", latex))
+            return any(word.lower() not in FUNCTIONS and not word.isupper() for word in letters)
         case Group(items=items):
             return any(map(_is_words, items))
         case Named(value=inner):
@@ -343,12 +425,29 @@ def _is_words(meaning: Form) -> bool:
 
 def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | None:
     sentences = [each for each in _SENTENCE_END.split(text) if each and each.strip()]
-    asked = {number for _, number in scan(question, comma=comma)}
+    asked = {number.value for number in scan(question, comma=comma)}
+    if assigned := _assignments(sentences):
+        return assigned
     for sentence in reversed(sentences):
         found = _value_of(sentence.strip(), asked, table, comma)
         if found is not None:
             return found or None
     return None
+
+
+def _leading_assignments(sentences: Sequence[str]) -> str:
+    lines = takewhile(_ASSIGNED.fullmatch, sentences)
+    return ", ".join(line.strip("-*•$., \n") for line in lines)
+
+
+def _assignments(sentences: Sequence[str]) -> str | None:
+    """The lines that a text ends in, if each gives a variable its value."""
+    lines: list[str] = []
+    for sentence in reversed(sentences):
+        if not _ASSIGNED.fullmatch(sentence):
+            break
+        lines.insert(0, sentence.strip("-*•$., \n"))
+    return ", ".join(lines) if len(lines) > 1 else None
 
 
 def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) -> str | None:
@@ -357,7 +456,7 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     bare = trim(sentence, table)
     math = [next(filter(None, match.groups())) for match in _MATH.finditer(bare)]
     plain = _MATH.sub(lambda match: next(filter(None, match.groups())), bare).strip()
-    for span in [plain, *reversed(math)]:
+    for span in [plain, *reversed(math)] if len(math) < 2 else [plain]:
         meaning = form(span, comma=comma) if len(span) <= MAX_ANSWER_CHARS else None
         if meaning is not None and not _is_words(meaning) and not isinstance(meaning, Word):
             return span
@@ -367,12 +466,44 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     numbers = scan(plain, comma=comma)
     if not numbers:
         return None
-    if _has(plain, table, "negators"):
+    if _has(_without_contrast(plain, table), table, "negators"):
         return ""
-    new = [span for span, number in numbers if number not in asked]
-    if new:
-        return new[-1]
-    return numbers[0][0] if len({number for _, number in numbers}) == 1 else ""
+    new = [number for number in numbers if number.value not in asked]
+    if not new:
+        return numbers[0].text if len({number.value for number in numbers}) == 1 else ""
+    listed = [new[-1]]
+    for before in reversed(new[:-1]):
+        if not (before.end and _JOINED.fullmatch(plain[before.end : listed[0].start])):
+            break
+        listed.insert(0, before)
+    before = plain[: listed[0].start].rstrip() if listed[0].end else ""
+    for phrase, sign in _BOUNDS.items():
+        if before.casefold().endswith(phrase):
+            return f"x {sign} {listed[0].text}"
+    return ", ".join(number.text for number in listed)
+
+
+_BOUNDS = {
+    "less than": "<", "fewer than": "<", "below": "<", "smaller than": "<", "greater than": ">",
+    "more than": ">", "larger than": ">", "above": ">", "at least": r"\ge", "at most": r"\le",
+    "up to": r"\le", "mindestens": r"\ge", "höchstens": r"\le", "mehr als": ">",
+    "weniger als": "<", "plus de": ">", "moins de": "<", "au moins": r"\ge", "más de": ">",
+    "menos de": "<",
+}  # fmt: skip
+
+
+def _without_contrast(text: str, table: Phrases) -> str:
+    """A text without what it says to be not so: "Venus, not Mars"."""
+    return _contrast(table).sub("", text)
+
+
+@cache
+def _contrast(table: Phrases) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?:,\s*(?:and|but)?|\b(?:and|but))\s*{table.patterns['contrasts'].pattern}[^,.;:!?\n]*"
+        r"|\s(?:rather than|instead of|as opposed to)\s[^,.;:!?\n]*",
+        re.IGNORECASE,
+    )
 
 
 # A choice
@@ -386,7 +517,10 @@ def options(question: str) -> Mapping[str, str]:
         match[1]: question[match.end() : end].split("\n")[0].strip(" .;,")
         for match, end in zip_longest(found, ends)
     }
-    return listed if {"A", "B"} <= listed.keys() else {}
+    if {"A", "B"} <= listed.keys():
+        return listed
+    numbered = dict(_NUMBERED.findall(question))
+    return numbered if list(numbered) == [str(n + 1) for n in range(len(numbered))] != [] else {}
 
 
 def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
@@ -401,16 +535,25 @@ def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
     return _judged_letter(found.text) or _letter_line(found.text)
 
 
+def lone_letters(text: str) -> str | None:
+    """The letters that the whole text is: "B", "(b)", "B. Paris", "A, C"."""
+    return _letters(text, {})
+
+
 def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     """Of "(B)", "B. bat", "A and C", or of what an option says."""
     if len(span) > MAX_ANSWER_CHARS:
         return None
     bare = without_end(_MARKUP.sub(" ", span)).strip()
     bare = re.sub(r"^(?i:option|choice)s?\s+", "", bare)
+    if len(listed) > 2 and re.fullmatch("[A-J]{2,}", bare) and set(bare) <= listed.keys():
+        return ", ".join(sorted(set(bare)))
     if _LETTER_SET.fullmatch(bare):
         chosen = set(re.findall(r"(?<!\w)[A-J](?!\w)", bare if len(bare) > 1 else bare.upper()))
         chosen = chosen or set(re.findall("[A-J]", bare.upper()))
         return ", ".join(sorted(chosen))
+    if "1" in listed:
+        return _numbers(bare, listed)
     said = words(bare)
     for letter, text in listed.items():
         if said and said in (words(text), words(f"{letter} {text}"), words(f"({letter}) {text}")):
@@ -419,6 +562,20 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     if led is None or "\n" in bare or _ANOTHER_LETTER.match(bare, led.end()):
         return None
     return led[1] or led[2]
+
+
+def _numbers(bare: str, listed: Mapping[str, str]) -> str | None:
+    """Of "(1) and (3)", "1, 3", "dolphin and bat"."""
+    chosen = set[str]()
+    rest = bare.casefold()
+    for number, text in listed.items():
+        if re.search(rf"(?<!\w){re.escape(text.casefold())}(?!\w)", rest):
+            rest = rest.replace(text.casefold(), " ")
+            chosen.add(number)
+    rest = re.sub(r"\b(?:and|und|et|y|only|option|options)\b|[(),.;&\s]", " ", rest)
+    if any(part not in listed for part in rest.split()):
+        return None
+    return ", ".join(sorted(chosen | set(rest.split()))) or None
 
 
 def _led(tail: str) -> str | None:
@@ -462,33 +619,73 @@ def _letter_line(text: str) -> str | None:
 
 
 def name(found: Said, question: str) -> str | None:
-    """What a sample says to a question that asks for a name or a word, in small letters."""
+    """What a sample says to a question that asks for a name or a word, in small letters; None
+    where it breaks off or does not know."""
+    if found.announced is None and (found.unfinished or found.unknown):
+        return None
     span = found.short if found.short is not None else found.text
-    bare = trim(span, found.table)
-    if verdict(bare, found.table) and (found.announced is None or count_words(bare) <= FEW_WORDS):
-        return verdict(bare, found.table)
-    tokens = [token.casefold() for token in _TOKENS.findall(bare)]
+    bare = without_end(_without_contrast(trim(span, found.table), found.table))
+    tokens = tokens_of(bare)
     small, copular = found.table.words["small"], found.table.words["copular"]
-    if copular & set(tokens) and not found.announced:
-        asked = {token.casefold() for token in _TOKENS.findall(question)}
+    if copular & set(tokens):
+        asked = set(tokens_of(question))
         left = [token for token in tokens if token not in small and token not in asked]
         if left and len(left) <= FEW_WORDS:
             return " ".join(left)
     number = whole_number(bare)
-    return str(number) if number is not None else words(without_end(bare)) or None
+    if number is not None:
+        return str(number)
+    noted = _PARENTHESIS.fullmatch(bare)
+    said = words(noted[1] if noted else bare)
+    article = found.table.patterns["articles"].match(said)
+    return (said[article.end() :].strip() if article else said) or said or None
 
 
-def verdict(text: str, table: Phrases) -> str | None:
+def says_yes_or_no(answers: Sequence[Said]) -> bool:
+    """Whether a question is answered by yes or no: somebody says nothing else, and at least a third
+    begin with one of them."""
+    first = [_verdict(answer.announced or answer.text, answer.table) for answer in answers]
+    alone = any(
+        verdict and count_words(answer.short or answer.text) <= 1
+        for verdict, answer in zip(first, answers, strict=True)
+    )
+    return alone and sum(verdict is not None for verdict in first) * 3 >= len(answers)
+
+
+def yes_or_no(found: Said, question: str) -> str | None:
+    """ "yes" or "no", as a sample begins or ends, or since its last sentence says again what was
+    asked, or denies it."""
+    if found.announced is not None and (verdict := _verdict(found.announced, found.table)):
+        return verdict
+    if found.unfinished or found.unknown:
+        return None
+    sentences = [each.strip() for each in _SENTENCE_END.split(found.text) if each and each.strip()]
+    last = trim(sentences[-1], found.table)
+    for span in (*reversed(found.bold), found.text, last):
+        if verdict := _verdict(span, found.table):
+            return verdict
+    asked = set(tokens_of(question))
+    small = found.table.words["small"] | found.table.words["copular"]
+    denied = [token for token in tokens_of(last) if _has(token, found.table, "negators")]
+    telling = [token for token in tokens_of(last) if token not in small and token not in denied]
+    if not telling or sum(token in asked for token in telling) < len(telling):
+        return None
+    return "no" if len(denied) % 2 else "yes"
+
+
+def _verdict(text: str, table: Phrases) -> str | None:
     """ "yes" or "no", if a text begins with one of them, in whatever language."""
-    first = re.match(r"[\W_]*([^\W\d_]+)(.?)", text)
-    if first is None:
-        return None
-    word, alone = first[1].casefold(), not first[2] or first[2] in ".,;:!*_ —-。，！"
-    if not alone and not _SIGNS.match(word):
-        return None
-    if word in table.words["yes"]:
-        return "yes"
-    return "no" if word in table.words["no"] and (first[2] != " " or len(text) < 60) else None
+    text = _MARKUP.sub("", text)
+    for answer in ("yes", "no"):
+        if first := table.patterns[answer].match(text.lstrip(' \n*_("“`')):
+            rest = text.lstrip(' \n*_("“`')[first.end() :]
+            if (
+                not rest
+                or rest[0] in '.,;:!?*_`\n)"”。，、！—–-'
+                or rest.startswith((" -", " —", " –"))
+            ):
+                return answer
+    return None
 
 
 def mentioned(found: Said, known: Mapping[tuple[str, ...], str], asked: Set[str]) -> str | None:
@@ -498,8 +695,12 @@ def mentioned(found: Said, known: Mapping[tuple[str, ...], str], asked: Set[str]
     if one or one is None:
         return one
     sentences = [each for each in _SENTENCE_END.split(found.text) if each and each.strip()]
+    alone = tuple(tokens_of(trim(sentences[-1], found.table)))
+    if alone in known:
+        return known[alone]
     first, last = (_mention(found, each, known, asked) for each in (sentences[0], sentences[-1]))
-    return first if first == last and first else None
+    found_in = {each for each in (first, last) if each is not None}
+    return (found_in.pop() or None) if len(found_in) == 1 else None
 
 
 def _mention(
@@ -507,6 +708,7 @@ def _mention(
 ) -> str | None:
     """None where no known answer stands in the text, "" where several do or one is denied; of one
     within another only the longer counts, and what the question names only where nothing else."""
+    text = _without_contrast(text, found.table)
     tokens, taken, hits = tokens_of(text), set[int](), dict[str, bool]()
     for words_of, key in sorted(known.items(), key=lambda item: -len(item[0])):
         for start in range(len(tokens) - len(words_of) + 1):
@@ -517,7 +719,8 @@ def _mention(
     new = [key for key, named in hits.items() if not named] or list(hits)
     if not new:
         return None
-    return new[0] if len(new) == 1 and not _has(text, found.table, "negators") else ""
+    rest = " ".join(token for place, token in enumerate(tokens) if place not in taken)
+    return new[0] if len(new) == 1 and not _has(rest, found.table, "negators") else ""
 
 
 def tokens_of(text: str) -> list[str]:
@@ -542,6 +745,10 @@ def asks_for_value(question: str) -> bool:
     """Whether a question holds LaTeX or a sum, or asks for a number in words."""
     asks = _ASKS_VALUE.search(question) and any(map(str.isdigit, question))
     return bool(_LATEX.search(question) or _SUM.search(question) or asks)
+
+
+def asks_for_order(question: str) -> bool:
+    return _has(question, phrases(), "ordered")
 
 
 def decimal_comma(question: str, answers: Sequence[Said]) -> bool:

@@ -36,10 +36,12 @@ class Expression:
 @dataclass(frozen=True)
 class Word:
     """Words, a date, a ratio, a number in another base: compared letter by letter. `other` is what
-    it may mean as well: "3:30" is half past three, by night or by day."""
+    it may mean as well: "3:30" is half past three, by night or by day; "2h30" a time or, in `seconds`,
+    a duration."""
 
     text: str
     other: str = field(default="", compare=False)
+    seconds: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ _DECIMAL_COMMA = re.compile(r"(?<![\d,.(\[{])(\d+),(\d{1,2}|\d{4,})(?![\d,.)\]}]
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LETTERS = re.compile(r"(?<![\^_A-Za-z])[A-Za-z]+")
 _LETTERS_THEN_DIGIT = re.compile(rf"{_LETTERS.pattern}\s*\d")
+_OTHER_SCRIPT = re.compile(r"[^\W\d_A-Za-z\u0370-\u03ff]{2}")
 _HALF_OF = re.compile(r"(\d+)/(\d+) (?=[A-Za-z\\])")
 _QUOTED = re.compile("[\"'“‘„«](.+)[\"'”’“»]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
@@ -127,15 +130,16 @@ def leaves(part: Form) -> Iterator[Leaf]:
             yield part
 
 
-def write(part: Form, names: Mapping[Leaf, str]) -> str:
-    """The form as text, each leaf by its name in `names`: equal texts, equal forms."""
+def write(part: Form, names: Mapping[Leaf, str], *, ordered: bool = False) -> str:
+    """The form as text, each leaf by its name in `names`: equal texts, equal forms. With `ordered`,
+    the order of a list counts."""
     match part:
         case Named():
             sign = r"\in" if isinstance(part.value, Group) else "="
-            return f"{part.name} {sign} {write(part.value, names)}"
+            return f"{part.name} {sign} {write(part.value, names, ordered=ordered)}"
         case Group(items=items):
-            texts = [write(item, names) for item in items]
-            if not part.ordered:
+            texts = [write(item, names, ordered=ordered) for item in items]
+            if not part.ordered and not ordered:
                 texts = sorted(texts)
             if not part.ordered and part.opening == r"\{" and len(texts) == 1:
                 return texts[0]
@@ -168,7 +172,9 @@ def _moment(text: str) -> Word | None:
     if known is None:
         return None
     open_half = re.match(r"\d?\d(?::\d\d)*$", text) and not text.startswith("0")
-    return Word(known, known.replace("AM", "PM") if open_half else "")
+    hours = re.fullmatch(r"(\d?\d)h(\d\d)", text)
+    seconds = (int(hours[1]) * 60 + int(hours[2])) * 60 if hours else 0
+    return Word(known, known.replace("AM", "PM") if open_half else "", seconds)
 
 
 def _matrix(text: str) -> Form | None:
@@ -197,6 +203,8 @@ def _bracketed(text: str) -> Form | None:
         return _form(inner)
     if len(items) < 2 or not all(item.strip() for item in items):
         return None
+    if opening + closing == "[]" and len(items) > 2:  # no interval, but a list as programs write it
+        return Group(r"\{", r"\}", tuple(map(_item, items)), ordered=False)
     return Group(opening, closing, tuple(map(_item, items)))
 
 
@@ -333,6 +341,8 @@ def _is_words(text: str) -> bool:
         lambda letters: "+" if letters[0].lower() in FUNCTIONS else letters[0],
         _COMMAND.sub("+", text),
     )
+    if _OTHER_SCRIPT.search(bare):
+        return True
     if bare.replace(" ", "").isalpha():
         return len(bare) > 1 or bare.isupper()
     # "1 in 6", "3 h 20 min", "17 R 3": no mathematician writes a factor so.

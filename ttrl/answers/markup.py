@@ -14,7 +14,8 @@ _SYMBOLS = {
     "−": "-", "–": "-", "‐": "-", "‑": "-", "⁄": "/", "÷": "/", "×": r"\times ", "·": r"\cdot ",
     "⋅": r"\cdot ", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
     "≠": r"\ne ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
-    "∅": r"\emptyset ", "°": r"^\circ ", "θ": r"\theta ", "’": "'", "：": ":",
+    "∅": r"\emptyset ", "°": r"^\circ ", "θ": r"\theta ", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ",
+    "⇒": r"\to ", "’": "'", "：": ":",
 }  # fmt: skip
 _SYMBOL = re.compile("|".join(_SYMBOLS))
 _VULGAR = re.compile("([¼-¾⅐-⅞])")
@@ -38,6 +39,7 @@ _REWRITES = tuple(
         (r"\\(?:leq|leqslant|leqq)(?![A-Za-z])|<=", r"\\le "),
         (r"\\(?:geq|geqslant|geqq)(?![A-Za-z])|>=", r"\\ge "),
         (r"\\not\s*=|=/=|!=|\\neq(?![A-Za-z])", r"\\ne "),
+        (r"\\(?:implies|rightarrow|Rightarrow)(?![A-Za-z])", r"\\to "),
         (r"\\lnot(?![A-Za-z])|¬", r"\\neg "),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),

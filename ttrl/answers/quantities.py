@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 import cn2an
 from text_to_num import text2num
@@ -95,7 +96,7 @@ def whole_number(text: str) -> int | None:
 
 # Numbers in digits
 
-_DIGITS = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ '’]\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d+)(?:\.\d*)?|\.\d+)"
+_DIGITS = r"(?:(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ '’]\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}|\d+)(?:\.\d*)?|\.\d+)"
 _BRACED = rf"\{{ ?(-?{_DIGITS}) ?\}}"
 _SCALES = {
     "hundred": 100, "hundreds": 100, "hundert": 100, "thousand": 10**3, "thousands": 10**3,
@@ -206,7 +207,7 @@ _PLAIN = re.compile(
     rf"(?P<gap>\s*)(?P<unit>{_NAME}(?:[*/ ]{_NAME})*)\.?",
     re.IGNORECASE,
 )
-_SUFFIXED = re.compile(r"(?P<body>.*\S)\s*(?P<unit>%|\^\\circ ?[CF]?|[€£¥₹₩₽₺₫₱฿₪＄])")
+_SUFFIXED = re.compile(r"(?P<body>.*\S)\s*(?P<unit>%|\^\\circ ?[CF]?|[€£¥₹₩₽₺₫₱฿₪＄¢])")
 _PREFIXED = re.compile(
     rf"(?P<unit>{SIGN}|(?-i:[A-Z]{{3}})(?=\s?\d))\s*(?P<body>\S.*)", re.IGNORECASE
 )
@@ -268,9 +269,38 @@ def quantity(text: str, comma: bool = False) -> Number | None:
     value = to_fraction(text, comma)
     if value is not None:
         return Number(value)
+    if half := _HALVES.fullmatch(text):
+        return _halves(**half.groupdict())
     body, said = split_unit(text)
+    known = measure(said) if said else None
+    if (
+        known and len(known.unit) == 3 and _GROUPED.fullmatch(body)
+    ):  # no price has a tenth of a cent
+        body = body.replace(".", "")
     value = to_fraction(body, comma or (bool(said) and _SHORT_COMMA.fullmatch(body) is not None))
     return _in_parts(text) if value is None else _number(value, said)
+
+
+_HALVES = re.compile(
+    r"(?:(?P<whole>\S.{0,30}?) and )?(?:(?P<count>a|an|one|two|three) )?(?P<part>half|halves"
+    r"|thirds?|quarters?)(?: (?:of )?(?:a |an )?(?P<unit>[^\W\d_]+))?(?<!\band)",
+    re.IGNORECASE,
+)
+_GROUPED = re.compile(r"\d{1,3}\.\d{3}")
+_DIVISORS = {"half": 2, "halve": 2, "third": 3, "quarter": 4}
+
+
+def _halves(whole: str | None, count: str | None, part: str, unit: str | None) -> Number | None:
+    """Of "two and a half hours", "half an hour", "three quarters of an hour"."""
+    before = Fraction(0) if whole is None else to_fraction(whole)
+    if before is None or (unit is None and whole is None):
+        return None
+    times = {"two": 2, "three": 3}.get((count or "").lower(), 1)
+    value = before + Fraction(
+        times, _DIVISORS[part.lower().rstrip("s") if part != "halves" else "half"]
+    )
+    scale = _SCALES.get((unit or "").lower())
+    return Number(value * scale) if scale else _number(value, unit or "")
 
 
 def _number(value: Fraction, said: str) -> Number:
@@ -341,7 +371,8 @@ def day(text: str) -> str | None:
 _TIME = re.compile(
     r"(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?(?::(?P<second>\d{2}))?\s*(?P<half>[ap])\.?\s?m\.?"
     r"|(?P<hour24>\d{1,2})(?::(?P<minute24>\d{2})(?::(?P<second24>\d{2}))?"
-    r"|h(?P<minuteh>\d{2})(?!\d|\s?m))(?:\s*(?:h|hours|hrs|uhr|heures))?",
+    r"|h(?P<minuteh>\d{2})(?!\d|\s?m))(?:\s*(?:h|hours|hrs|uhr|heures))?"
+    r"|(?:12(?::00)? )?(?P<word>noon|midnight)",
     re.IGNORECASE,
 )
 
@@ -352,6 +383,8 @@ def time_of_day(text: str) -> str | None:
     found = _TIME.fullmatch(text.strip()) if len(text) < 30 else None
     if found is None:
         return None
+    if found["word"]:
+        return "12:00 PM" if found["word"].lower() == "noon" else "12:00 AM"
     hour = int(found["hour"] or found["hour24"])
     minute = int(found["minute"] or found["minute24"] or found["minuteh"] or 0)
     second = int(found["second"] or found["second24"] or 0)
@@ -401,25 +434,33 @@ _ARTICLES = frozenset(
 """Number words that are mostly something else in a sentence."""
 
 
-def scan(text: str, comma: bool = False) -> list[tuple[str, object]]:
-    """Find the numbers of a text in order: as written, with sign and unit, and what tells them
-    apart. Where there are none in digits, those in words."""
+class Found(NamedTuple):
+    """A number in a text: as written, with sign and unit, what tells it apart, and where it is."""
+
+    text: str
+    value: object
+    start: int = 0
+    end: int = 0
+
+
+def scan(text: str, comma: bool = False) -> list[Found]:
+    """Find the numbers of a text in order; where there are none in digits, those in words."""
     text = text[:MAX_SCANNED].replace("$", DOLLAR).replace("\\" + DOLLAR, DOLLAR).replace("²", "^2")
-    found: list[tuple[str, object]] = []
+    found: list[Found] = []
     place = 0
     while match := _SCANNED.search(text, place):
         place = match.end()
-        if match.start() and (text[match.start() - 1].isalnum() or text[match.start() - 1] == "_"):
+        if re.match(r"[A-Za-z0-9_]", text[match.start() - 1 : match.start()]):
             continue  # part of a name: "H2O", "RX-200"
         if match["time"]:
-            found.append((match["time"], time_of_day(match["time"])))
+            found.append(Found(match["time"], time_of_day(match["time"]), *match.span()))
             continue
         span = match[0].rstrip()
         if not match["percent"]:
             span, place = _with_units(text, match.start(), place)
         number = quantity(span.replace("−", "-").rstrip("."), comma=comma)
         if number is not None:
-            found.append((span.strip(" .,"), number.value))
+            found.append(Found(span.strip(" .,"), number.value, match.start(), place))
     if not found:
         for run in _WORD_RUN.finditer(text):
             found.extend(_in_words(run[0]))
@@ -434,6 +475,8 @@ def _with_units(text: str, start: int, end: int) -> tuple[str, int]:
     """Extend a number by the unit behind it, and by further parts ("2 h 30 min")."""
     longest = end
     words, place = [], end
+    if sign := re.compile(r"\s?[€£¥₹₩₽₺₫₱฿₪¢]").match(text, end):
+        return text[start : sign.end()], sign.end()
     while len(words) < 5 and (word := _AFTER.match(text, place)):
         words.append(word["unit"])
         place = word.end()
@@ -449,7 +492,7 @@ def _with_units(text: str, start: int, end: int) -> tuple[str, int]:
     return text[start:longest].strip(), longest
 
 
-def _in_words(run: str) -> Iterator[tuple[str, object]]:
+def _in_words(run: str) -> Iterator[Found]:
     words = re.split(r"[ -]", run)
     place = 0
     while place < len(words):
@@ -459,7 +502,7 @@ def _in_words(run: str) -> Iterator[tuple[str, object]]:
             if number is not None:
                 unit = measure(words[end]) if end < len(words) else None
                 said = f"{said} {words[end]}" if unit else said
-                yield said, number * (unit.size if unit else Fraction(1))
+                yield Found(said, number * (unit.size if unit else Fraction(1)))
                 place = end - 1
                 break
         place += 1

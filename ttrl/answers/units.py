@@ -46,10 +46,15 @@ CURRENCIES: Mapping[str, str] = {
     "฿ baht": "THB",
     "₪ shekel shekels": "ILS",
     "r rand": "ZAR",
-    "¢ cent cents": "cent",
 }
 """Signs and everyday names, which may mean several currencies: one each, as what counts is whether
 two samples of one question name the same."""
+_MINOR = {
+    "¢": "USD", "cent": "USD", "cents": "USD", "ct": "EUR", "centime": "EUR", "centimes": "EUR",
+    "céntimo": "EUR", "céntimos": "EUR", "centesimi": "EUR", "pence": "GBP", "penny": "GBP",
+    "p": "GBP", "paise": "INR", "paisa": "INR",
+}  # fmt: skip
+"""A hundredth of it."""
 _SIGNS = {sign: code for signs, code in CURRENCIES.items() for sign in signs.split()}
 SIGN = rf"(?:(?:us|a|au|c|ca|nz|hk|s|r|mx)?{DOLLAR}|(?:jp|cn)?¥|[€£₹₩₽₺₫₱฿₪]|rs\.?(?=\s?\d))"
 """What stands before an amount, in small letters."""
@@ -98,6 +103,8 @@ def measure(name: str) -> Measure | None:
         return None
     if plain in _SIGNS or plain.replace(".", "") in _SIGNS:
         return Measure(_SIGNS[plain if plain in _SIGNS else plain.replace(".", "")])
+    if plain in _MINOR:
+        return Measure(_MINOR[plain], Fraction(1, 100))
     if plain == PERCENT or _ALIASES.get(plain) == PERCENT:
         return Measure(PERCENT)
     if len(plain) == 3 and name.isupper() and plain.upper() in _codes():
