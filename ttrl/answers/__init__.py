@@ -19,6 +19,7 @@ from ttrl.answers.extract import (
     Said,
     asks_for_order,
     asks_for_value,
+    asks_how_many,
     count_words,
     decimal_comma,
     letters,
@@ -115,6 +116,10 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
     if asks_for_value(question):
         readable = [value(answer, question, comma=comma) is not None for answer in answers]
         if sum(readable) * 2 >= len(readable) or "\\" in question or "$" in question:
+            return AnswerKind.MATH
+    if asks_how_many(question):
+        readable = [value(answer, question, comma=comma) is not None for answer in answers]
+        if sum(readable) * 2 > len(readable):
             return AnswerKind.MATH
     if short and len(short) >= len(answers) * SHORT:
         return AnswerKind.TEXT
@@ -289,11 +294,17 @@ def _length_then_text(leaf: Leaf) -> tuple[int, str]:
 
 
 def _factors(product: Expression, names: Mapping[Leaf, str]) -> str | None:
-    parts = re.split(r"\\cdot|\\times|\*", product.latex)
-    if len(parts) < 2 or not all(part.strip().isdigit() for part in parts):
+    """A product of numbers, as the list of its factors: "2 x 3^2" is 2, 3, 3."""
+    factors: list[Number] = []
+    for part in re.split(r"\\cdot|\\times|\*", product.latex):
+        power = re.fullmatch(r"\s*(\d{1,9})(?:\^\{?(\d)\}?)?\s*", part)
+        if power is None:
+            return None
+        factors += [Number(Fraction(power[1]))] * int(power[2] or 1)
+    if len(factors) < 2:
         return None
-    group = Group(r"\{", r"\}", tuple(Number(Fraction(part)) for part in parts), ordered=False)
-    return write(group, {leaf: _own_name(leaf) for leaf in group.items} | dict(names))
+    group = Group(r"\{", r"\}", tuple(factors), ordered=False)
+    return write(group, {leaf: _own_name(leaf) for leaf in factors} | dict(names))
 
 
 class _Context:
@@ -319,6 +330,8 @@ class _Context:
                 return Number(Fraction(seconds), "second")
             case Word(other=other) if other in self.words and leaf.text not in self.words:
                 return Word(other)
+            case Word(text=text):
+                return Word(text)
             case Number(value=number, unit="%"):
                 plain = {value for value, unit in self.numbers if not unit}
                 as_said = number in plain and number / 100 not in plain

@@ -17,9 +17,10 @@ from functools import cache, cached_property
 from itertools import takewhile, zip_longest
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
-from ttrl.answers.forms import Expression, Form, Group, Named, Number, Word, form, words
+from ttrl.answers.forms import Expression, Form, Group, Named, Number, Word, form, leaves, words
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import FUNCTIONS, scan, whole_number
+from ttrl.answers.refusal import Stance, stance
 from ttrl.answers.thoughts import spoken
 
 MAX_CHARS = 20_000
@@ -64,20 +65,21 @@ _MATH = re.compile(
 _JOINED = re.compile(
     r"\s*(?:,\s*(?:and|or|und|et|y|e)?|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
 )
-_LABEL = re.compile(r"[^\W\d_]{3,}(?: [^\W\d_]+){0,2}:\s+(?=\S)")
+_LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
 _ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
 _OPEN_END = tuple("=:+-×÷*/(,&−")
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)(?=\s|$)|(?<=[。！？])|\n+")
 _CLAUSE = re.compile(r"[.,;:!?。，；：！？\n]")
 _SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _WORDS = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W\d_]+)*")
+_LONG_WORD = re.compile(r"[^\W\d_]{3,}|[\u3040-\u30ff\u3400-\u9fff]{2}")
 _TOKENS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)*")
 _PARENTHESIS = re.compile(r"(\S.*?)\s*\((?:[^()]{1,60})\)")
 _LETTER_SET = re.compile(
     r"\(?([A-Ja-j])\)?(?:\s*(?:,|;|&|、|\b(?:and|und|et|y|e)\b|和)[\s,]*(?:and\s+)?\(?[A-J]\)?)*"
     r"(?:\s+only)?"
 )
-_OPTION = re.compile(r"(?:^|[\s{*])\(?([A-J])[.):]\**\s+", re.MULTILINE)
+_OPTION = re.compile(r"(?:^|[\s{*])(?:\(?([A-J])[.):]|(?<![^\n])\(?([a-j])\))\**\s+", re.MULTILINE)
 _NUMBERED = re.compile(r"^[ \t]*\(?([1-9])[.)][ \t]+(\S[^\n]{0,80}?)[ \t]*$", re.MULTILINE)
 _MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"“”]")
 _ANNOUNCED_LETTER = re.compile(
@@ -101,6 +103,9 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
+_TICK = re.compile(
+    r"[✅✔☑✓]|\((?:correct|right|true)\)|[-–—:] (?:correct|right|true|yes)\b", re.IGNORECASE
+)
 _LETTER_LINE = re.compile(r"[\s*_>]*(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
 
 
@@ -127,7 +132,7 @@ class Said:
     @cached_property
     def unfinished(self) -> bool:
         """Whether it breaks off: "48 x 7 =", "The implication is"."""
-        text = self.text.rstrip("*_` \n")
+        text = self.text.rstrip("*_` \n$")
         if text.endswith(_OPEN_END):
             return True
         last = tokens_of(text[-40:])
@@ -141,7 +146,12 @@ class Said:
     @cached_property
     def unknown(self) -> bool:
         """Whether it says that it does not know."""
-        return count_words(self.text) <= 20 and _has(self.text, self.table, "unknown")
+        few = count_words(self.text) <= 20
+        return few and _has(self.text, self.table, "unknown")
+
+    @cached_property
+    def declines(self) -> bool:
+        return self.unknown or stance(self.text) is Stance.DECLINES
 
     @cached_property
     def is_name(self) -> bool:
@@ -150,7 +160,8 @@ class Said:
         if self.announced is not None or self.short is None:
             return self.announced is not None
         tokens = tokens_of(self.short)
-        return not self.unfinished and self.table.words["copular"].isdisjoint(tokens)
+        subject = len(tokens) > 1 and tokens[0] in self.table.words["subjects"]
+        return not (self.unfinished or subject) and self.table.words["copular"].isdisjoint(tokens)
 
 
 def said(text: str, table: Phrases | None = None) -> Said | None:
@@ -164,7 +175,7 @@ def said(text: str, table: Phrases | None = None) -> Said | None:
     if r"\begin" not in text:
         text = _DOUBLED.sub(lambda _: "\\", text)
     text = _ENV.sub(lambda env: "\n" + env[2].replace("&", "").replace(r"\\", "\n") + "\n", text)
-    text = text.translate(_WIDE)
+    text = text.translate(_WIDE).replace(r"\_", "_")
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
     text = _without_next_question(text, table)
@@ -182,7 +193,8 @@ def _bold(text: str) -> list[str]:
     end = 0
     for match in _BOLD.finditer(text):
         span = next(filter(None, match.groups())).strip()
-        if not span or span.endswith(":") or text.startswith(":", match.end()):
+        heading = span.endswith(":") or text.startswith(":", match.end())
+        if not span or (heading and not isinstance(form(span.rstrip(":")), Number)):
             continue
         if found and _JOINED.fullmatch(text[end : match.start()]):
             found[-1] += f", {span}"
@@ -262,7 +274,9 @@ def _in_tag(text: str, table: Phrases) -> str | None:
     names = "|".join(map(re.escape, table.keys))
     found = re.findall(rf"<({names})>(.*?)(?:</\1>|\Z)", text, re.DOTALL | re.IGNORECASE)
     inside = found[-1][1].strip() if found else ""
-    return (boxes(inside) or inside) if any(map(str.isalnum, inside)) else None
+    if not found:
+        return None
+    return (boxes(inside) or inside) if any(map(str.isalnum, inside)) else ""
 
 
 def boxes(text: str) -> str | None:
@@ -361,7 +375,9 @@ def trim(text: str, table: Phrases) -> str:
         remark = table.patterns["remarks"].search(text, 1)
         text = text[: remark.start()] if remark else text
     text = (
-        without_end(text.strip()).strip('"“”„').lstrip("≈~≃∼=•> \t").strip() if not math else text
+        without_end(text.strip()).strip('"“”„').lstrip("≈~≃∼=•>→⇒➡ \t").strip()
+        if not math
+        else text
     )
     text = re.sub(r"^[-*]\s+", "", text)
     if label := _LABEL.match(text):
@@ -376,7 +392,8 @@ def trim(text: str, table: Phrases) -> str:
     noted = _PARENTHESIS.fullmatch(text)
     if noted and isinstance(form(noted[1]), Number):
         text = noted[1]
-    return text.strip()
+    ending = next((each for each in table.words["endings"] if text.endswith(each)), "")
+    return text.removesuffix(ending).strip() or text.strip()
 
 
 # A value
@@ -385,7 +402,7 @@ def trim(text: str, table: Phrases) -> str:
 def value(found: Said, question: str, *, comma: bool) -> str | None:
     """What a sample says to a question that asks for a value: a number, a quantity, an expression,
     or the words that it announces instead of one."""
-    if found.announced is None and (found.unfinished or found.unknown):
+    if found.announced is None and (found.unfinished or found.declines):
         return None
     boxed = found.announced is not None and found.announced == boxes(found.text)
     for span, announced in [
@@ -423,12 +440,21 @@ def _is_words(meaning: Form) -> bool:
             return False
 
 
+def _has_word(meaning: Form) -> bool:
+    texts = [leaf.text for leaf in leaves(meaning) if isinstance(leaf, Word)]
+    return any(_LONG_WORD.search(re.sub(r"\\[A-Za-z]+", "", text)) for text in texts)
+
+
 def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | None:
     sentences = [each for each in _SENTENCE_END.split(text) if each and each.strip()]
     asked = {number.value for number in scan(question, comma=comma)}
     if assigned := _assignments(sentences):
         return assigned
+    if listed := _numbered_lines(text.strip().splitlines()):
+        return listed
     for sentence in reversed(sentences):
+        if table.patterns["asides"].match(sentence.lstrip("*_ \n(")) and len(sentences) > 1:
+            continue
         found = _value_of(sentence.strip(), asked, table, comma)
         if found is not None:
             return found or None
@@ -450,6 +476,22 @@ def _assignments(sentences: Sequence[str]) -> str | None:
     return ", ".join(lines) if len(lines) > 1 else None
 
 
+def _numbered_lines(lines: Sequence[str]) -> str | None:
+    """The items of the numbered list that a text ends in, if each is a value."""
+    items: list[str] = []
+    for line in reversed(lines):
+        item = _ITEM.fullmatch(line)
+        if item is None:
+            break
+        items.insert(0, item[2])
+    numbers = [item[1] for item in map(_ITEM.fullmatch, lines[-len(items) :]) if item]
+    counted = numbers == [str(n + 1) for n in range(len(items))]
+    return ", ".join(items) if counted and len(items) > 2 else None
+
+
+_ITEM = re.compile(r"\s*(\d{1,2})[.)]\s*(-?\d[\d.,/]*)\s*")
+
+
 def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) -> str | None:
     """The value that a sentence ends in; None where it has none, "" where it has several or denies
     one."""
@@ -458,7 +500,7 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     plain = _MATH.sub(lambda match: next(filter(None, match.groups())), bare).strip()
     for span in [plain, *reversed(math)] if len(math) < 2 else [plain]:
         meaning = form(span, comma=comma) if len(span) <= MAX_ANSWER_CHARS else None
-        if meaning is not None and not _is_words(meaning) and not isinstance(meaning, Word):
+        if meaning is not None and not _is_words(meaning) and not _has_word(meaning):
             return span
     right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
     if right and (meaning := form(right, comma=comma)) and not _is_words(meaning):
@@ -484,7 +526,8 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
 
 
 _BOUNDS = {
-    "less than": "<", "fewer than": "<", "below": "<", "smaller than": "<", "greater than": ">",
+    "less than or equal to": r"\le", "greater than or equal to": r"\ge",
+    "no more than": r"\le", "no less than": r"\ge", "less than": "<", "fewer than": "<", "below": "<", "smaller than": "<", "greater than": ">",
     "more than": ">", "larger than": ">", "above": ">", "at least": r"\ge", "at most": r"\le",
     "up to": r"\le", "mindestens": r"\ge", "höchstens": r"\le", "mehr als": ">",
     "weniger als": "<", "plus de": ">", "moins de": "<", "au moins": r"\ge", "más de": ">",
@@ -514,7 +557,7 @@ def options(question: str) -> Mapping[str, str]:
     found = list(_OPTION.finditer(question + " "))
     ends = [match.start() for match in found[1:]]
     listed = {
-        match[1]: question[match.end() : end].split("\n")[0].strip(" .;,")
+        (match[1] or match[2]).upper(): question[match.end() : end].split("\n")[0].strip(" .;,")
         for match, end in zip_longest(found, ends)
     }
     if {"A", "B"} <= listed.keys():
@@ -529,9 +572,16 @@ def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
         chosen = _letters(found.announced, listed) or _led(found.announced)
         if chosen is not None or not _behind_phrase(found.text, found.table):
             return chosen or None
-    for span in (*reversed(found.bold), found.text):
+    last = found.text.rstrip().rpartition("\n")[2]
+    for span in (*reversed(found.bold), found.text, last):
         if chosen := _letters(span, listed):
             return chosen
+    if ticked := {
+        letter[1].upper()
+        for line in found.text.splitlines()
+        if _TICK.search(line) and (letter := re.match(r"[\s*_>-]*\(?([A-Ja-j])[.):]", line))
+    }:
+        return ", ".join(sorted(ticked))
     return _judged_letter(found.text) or _letter_line(found.text)
 
 
@@ -545,7 +595,12 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     if len(span) > MAX_ANSWER_CHARS:
         return None
     bare = without_end(_MARKUP.sub(" ", span)).strip()
-    bare = re.sub(r"^(?i:option|choice)s?\s+", "", bare)
+    bare = re.sub(r"^(?i:option|choice|only|just)s?\s+", "", bare)
+    bare = re.sub(r"\(([a-j])\)", lambda letter: letter[0].upper(), bare)
+    if listed and re.fullmatch(r"[a-j](?:[\s,;&]+(?:and\s+)?[a-j])*", bare):
+        bare = re.sub(r"\b[a-j]\b", lambda letter: letter[0].upper(), bare)
+    if noted := re.fullmatch(r"\(?([A-J])\)?\s*\([^()]*\)", bare):
+        return noted[1]
     if len(listed) > 2 and re.fullmatch("[A-J]{2,}", bare) and set(bare) <= listed.keys():
         return ", ".join(sorted(set(bare)))
     if _LETTER_SET.fullmatch(bare):
@@ -581,6 +636,7 @@ def _numbers(bare: str, listed: Mapping[str, str]) -> str | None:
 def _led(tail: str) -> str | None:
     """The letter that an announced answer begins with; "" where it has one or another."""
     tail = _MARKUP.sub("", tail).strip()
+    tail = re.sub(r"\(([a-j])\)", lambda letter: letter[0].upper(), tail)
     letter = _ANNOUNCED_LETTER.match(tail)
     # "The answer is A planet", "... is I think": words, no options.
     if letter is None or (not letter[1] and _PROSE_FOLLOWS.match(tail, letter.end())):
@@ -621,7 +677,7 @@ def _letter_line(text: str) -> str | None:
 def name(found: Said, question: str) -> str | None:
     """What a sample says to a question that asks for a name or a word, in small letters; None
     where it breaks off or does not know."""
-    if found.announced is None and (found.unfinished or found.unknown):
+    if found.announced is None and (found.unfinished or found.declines):
         return None
     span = found.short if found.short is not None else found.text
     bare = without_end(_without_contrast(trim(span, found.table), found.table))
@@ -636,9 +692,9 @@ def name(found: Said, question: str) -> str | None:
     if number is not None:
         return str(number)
     noted = _PARENTHESIS.fullmatch(bare)
-    said = words(noted[1] if noted else bare)
-    article = found.table.patterns["articles"].match(said)
-    return (said[article.end() :].strip() if article else said) or said or None
+    said = words(noted[1] if noted and not noted[1].endswith("=") else bare)
+    head, _, tail = said.partition(" ")
+    return tail if tail and head in small else said or None
 
 
 def says_yes_or_no(answers: Sequence[Said]) -> bool:
@@ -657,20 +713,27 @@ def yes_or_no(found: Said, question: str) -> str | None:
     asked, or denies it."""
     if found.announced is not None and (verdict := _verdict(found.announced, found.table)):
         return verdict
-    if found.unfinished or found.unknown:
+    if found.unfinished or found.declines:
         return None
     sentences = [each.strip() for each in _SENTENCE_END.split(found.text) if each and each.strip()]
     last = trim(sentences[-1], found.table)
     for span in (*reversed(found.bold), found.text, last):
         if verdict := _verdict(span, found.table):
             return verdict
-    asked = set(tokens_of(question))
     small = found.table.words["small"] | found.table.words["copular"]
-    denied = [token for token in tokens_of(last) if _has(token, found.table, "negators")]
-    telling = [token for token in tokens_of(last) if token not in small and token not in denied]
-    if not telling or sum(token in asked for token in telling) < len(telling):
+    asked = [t for t in tokens_of(question) if t not in small and len(t) > 2 and not t.isdigit()]
+    tokens = tokens_of(last)
+    denied = sum(_has(token, found.table, "negators") for token in tokens)
+    again = sum(any(_akin(a, token) for token in tokens) for a in asked)
+    if not asked or again * 2 < len(asked) or found.text.rstrip()[-1:] not in ".!。！*":
         return None
-    return "no" if len(denied) % 2 else "yes"
+    return "no" if denied % 2 else "yes"
+
+
+def _akin(one: str, other: str) -> bool:
+    """Whether two words are one but for their endings."""
+    short, long = sorted((one, other), key=len)
+    return long.startswith(short) and (len(short) > 3 or short == long)
 
 
 def _verdict(text: str, table: Phrases) -> str | None:
@@ -737,8 +800,17 @@ _ASKS_VALUE = re.compile(
     r"|\bcuánt[oa]s?\b|\bquant[oiae]s?\b|\bhoeveel\b|\bсколько\b|多少|几个|いくつ|いくら|몇",
     re.IGNORECASE,
 )
+_HOW_MANY = re.compile(
+    r"\bhow (?:many|much)\b|\bwie ?viele?\b|\bcombien\b|\bcuánt[oa]s?\b|\bquant[oiae]s?\b|\bhoeveel\b"
+    r"|\bсколько\b|\bkaç\b|\bberapa\b|\bhur (?:många|mycket)\b|\bile\b|多少|几个|いくつ|いくら|何個|몇",
+    re.IGNORECASE,
+)
 _SUM = re.compile(r"\d\s*[-+*/^×÷]\s*\(?\d")
 _LATEX = re.compile(r"\$[^$\n]+\$|\\(?:frac|sqrt|\(|\[)")
+
+
+def asks_how_many(question: str) -> bool:
+    return _HOW_MANY.search(question) is not None
 
 
 def asks_for_value(question: str) -> bool:

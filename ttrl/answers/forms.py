@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 
 from ttrl.answers.markup import clean, unwrap_text
@@ -40,8 +40,8 @@ class Word:
     a duration."""
 
     text: str
-    other: str = field(default="", compare=False)
-    seconds: int = field(default=0, compare=False)
+    other: str = ""
+    seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,15 @@ MAX_DEPTH = 20
 _BRACKETS = re.compile(r"\\[{}]|[()\[\]{}]")
 _OPENING = {"(", "[", "{", r"\{"}
 _OR = re.compile(r"\b(?:or|oder)\b|\\(?:vee|lor)\b|或")
-_SEPARATOR = re.compile(rf",|;|、|\b(?:and|und)\b|\\(?:wedge|land)\b|和|{_OR.pattern}")
+_SEPARATOR = re.compile(
+    rf",(?!(?<=\d,)(?:\d{{2}},)*\d{{3}}(?!\d))|;|、|\b(?:and|und)\b|\\(?:wedge|land)\b|和|{_OR.pattern}"
+)
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|lt|gt|neq)(?![A-Za-z])|\\not(?![A-Za-z])")
 _EQUALS = re.compile(r"(?<![\\<>!=])=(?!=)|\\in\b")
 _BELOW_ALL, _ABOVE_ALL = Expression(r"-\infty"), Expression(r"\infty")
+_BUILT_SET = re.compile(
+    r"(?:[A-Z] ?= ?)?\\?\{ ?[a-z] ?(?:\\in [^|]{1,30}?)?(?:\\mid ?|\\vert ?|\||:)(.+?) ?\\?\}"
+)
 _OPERATORS = re.compile(r"\\(?:cup|cap|cdot|times|boxed)(?![A-Za-z])")
 _UNION = re.compile(r"\\cup\b")
 _NAME = re.compile(
@@ -154,10 +159,14 @@ def _form(text: str) -> Form:
         return moment
     if number := quantity(text):
         return number
+    if built := _BUILT_SET.fullmatch(text):
+        return _form(built[1])
+    if member := _member(text):
+        return member
     pieces = _split(text, _UNION)
     if len(pieces) > 1:
         return Group("", "", tuple(map(_form, pieces)), r" \cup ", ordered=False)
-    structured = _matrix(text) or _bracketed(text) or _range(text) or _member(text)
+    structured = _matrix(text) or _bracketed(text) or _range(text)
     if structured:
         return structured
     items = _items(text)  # a bare list: "x = 1 or x = 2", "x = 1, y = 2"
@@ -259,7 +268,8 @@ def _set(text: str) -> Form:
     texts = _items(text)
     names = [_assignment(item)[0] for item in texts]
     items = tuple(map(_item, texts))
-    if len(set(names)) == len(names) > 1 and all(names):  # "x = 1, y = 2" is (1, 2)
+    variables = {name.partition("_")[0] for name in names}
+    if len(variables) == len(names) > 1 and all(names):  # "x = 1, y = 2" is (1, 2)
         ordered = sorted(zip(names, items, strict=True), key=lambda pair: pair[0])
         return Group("(", ")", tuple(item for _, item in ordered))
     either = len(_split(text, _OR)) > 1

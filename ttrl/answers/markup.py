@@ -45,6 +45,7 @@ _REWRITES = tuple(
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
         (r"\\text\s*\{\s*(and|or)\s*\}", r" \1 "),
+        (r"\\text\s*\{\s*([-+]?\d[\d.,]*)\s*\}", r"\1"),
         (r"\^\s*\{\s*\\circ\s*\}|\\degree(?![A-Za-z])|\^\s*\\circ(?![A-Za-z])", r"^\\circ "),
         (r"([_^])\s*\{\s*(\w)\s*\}", r"\1\2"),
         (r"\\colon(?![A-Za-z])", ":"),

@@ -410,6 +410,7 @@ _SCANNED = re.compile(
 )
 _AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]?)[.}]?")
 _WORD_RUN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
+_HAN_NUMBER = re.compile("[二三四五六七八九十百两][一二三四五六七八九十百千万零两]*")
 _ARTICLES = frozenset(
     [
         "one",
@@ -461,6 +462,11 @@ def scan(text: str, comma: bool = False) -> list[Found]:
         number = quantity(span.replace("−", "-").rstrip("."), comma=comma)
         if number is not None:
             found.append(Found(span.strip(" .,"), number.value, match.start(), place))
+    if not found:
+        for run in _HAN_NUMBER.finditer(text):
+            number = whole_number(run[0])
+            if number is not None:
+                found.append(Found(run[0], Fraction(number)))
     if not found:
         for run in _WORD_RUN.finditer(text):
             found.extend(_in_words(run[0]))
