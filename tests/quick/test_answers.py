@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.quick.hard_pairs import DIFFERENT, EQUAL
-from ttrl.answers import AnswerKind, Judge, canonical, judge, keys, kind_of, matches, read, same
-from ttrl.answers.extract import MAX_ANSWER_CHARS
+from ttrl.answers import AnswerKind, canonical, keys, kind_of, matches, read, same
+from ttrl.answers.comparing import Judge, judge
+from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 
 MATH, CHOICE, TEXT = AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT
 
@@ -354,7 +355,7 @@ def test_numbers_and_words_start_no_process():
         "import sys\n"
         "from ttrl.answers import AnswerKind, canonical\n"
         "canonical([r'\\boxed{1/2}', 'the answer is 0.5', r'\\boxed{east}'], AnswerKind.MATH)\n"
-        "from ttrl.answers import judge\n"
+        "from ttrl.answers.comparing import judge\n"
         "heavy = {'sympy', 'math_verify', 'latex2sympy2_extended', 'torch'} & sys.modules.keys()\n"
         "sys.exit(bool(heavy) or judge.worker.process is not None)\n"
     )
@@ -413,7 +414,7 @@ def test_thousands_separators_change_nothing(number):
 def test_the_worker_ends_with_its_parent():
     script = (
         "import os\n"
-        "from ttrl.answers import judge\n"
+        "from ttrl.answers.comparing import judge\n"
         "judge.equal('x', 'y')\n"
         "print(judge.worker.process.pid, flush=True)\n"
         "os._exit(9)\n"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ttrl.answers.quantities import day, whole_number
+from ttrl.answers.dates import day
+from ttrl.answers.numbers import whole_number
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
+from ttrl.answers.dates import day, time_of_day
 from ttrl.answers.markup import clean, unwrap_text
-from ttrl.answers.quantities import (
-    FUNCTIONS,
-    Number,
-    day,
-    quantity,
-    split_unit,
-    time_of_day,
-)
+from ttrl.answers.numbers import FUNCTIONS
+from ttrl.answers.quantities import Number, quantity, split_unit
 from ttrl.answers.units import measure
 
 
@@ -36,8 +31,8 @@ class Expression:
 @dataclass(frozen=True)
 class Word:
     """Words, a date, a ratio, a number in another base: compared letter by letter. `other` is what
-    it may mean as well: "3:30" is half past three, by night or by day; "2h30" a time or, in `seconds`,
-    a duration."""
+    it may mean as well ("3:30" is half past three, by night or by day), and `seconds` how long
+    "2h30" is, if it is no time of day."""
 
     text: str
     other: str = ""
@@ -297,7 +292,8 @@ def _ranges(items: tuple[Form, ...], *, either: bool) -> Named | None:
         return None
     if either:
         return Named(names.pop(), Group("", "", tuple(ranges), r" \cup ", ordered=False))
-    match sorted(ranges, key=lambda part: part.items[0] == _BELOW_ALL):
+    bounds = [part for part in ranges if isinstance(part, Group)]
+    match sorted(bounds, key=lambda part: part.items[0] == _BELOW_ALL):
         case [Group(items=(low, top)) as above, Group(items=(bottom, high)) as below] if (
             top == _ABOVE_ALL and bottom == _BELOW_ALL
         ):

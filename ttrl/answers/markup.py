@@ -14,7 +14,8 @@ _SYMBOLS = {
     "−": "-", "–": "-", "‐": "-", "‑": "-", "⁄": "/", "÷": "/", "×": r"\times ", "·": r"\cdot ",
     "⋅": r"\cdot ", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
     "≠": r"\ne ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
-    "∅": r"\emptyset ", "°": r"^\circ ", "θ": r"\theta ", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ",
+    "∅": r"\emptyset ", "°": r"^\circ ", "θ": r"\theta ",
+    "∧": r"\land ", "∨": r"\lor ", "→": r"\to ",
     "⇒": r"\to ", "’": "'", "：": ":",
 }  # fmt: skip
 _SYMBOL = re.compile("|".join(_SYMBOLS))

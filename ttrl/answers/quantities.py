@@ -1,59 +1,25 @@
-"""Plain numbers, quantities, money, days and times of day, as they are written."""
+"""Numbers with units, alone and in running text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
 from fractions import Fraction
-from functools import lru_cache
 from typing import NamedTuple
 
-import cn2an
-from text_to_num import text2num
-
-from ttrl.answers.units import DOLLAR, SIGN, measure, months
-
-NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
-"""Those in which text2num reads number words."""
-MAX_DIGITS = 200
-"""Longer numbers are not read: Python refuses some thousand digits, and models ramble."""
-FUNCTIONS = frozenset(
-    [
-        "sqrt",
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "log",
-        "ln",
-        "exp",
-        "lim",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "det",
-        "mod",
-        "deg",
-        "arg",
-        "sgn",
-        "frac",
-        "infty",
-        "inf",
-        "pi",
-    ]
+from ttrl.answers.dates import TIME, time_of_day
+from ttrl.answers.numbers import (
+    BRACED,
+    DIGITS,
+    FUNCTIONS,
+    SCALE,
+    SCALES,
+    decimal,
+    to_fraction,
+    whole_number,
 )
-"""Names in running letters that are mathematics and no words."""
+from ttrl.answers.units import DOLLAR, SIGN, measure
 
 
 @dataclass(frozen=True)
@@ -66,144 +32,12 @@ class Number:
     said: str = field(default="", compare=False)
 
 
-# Numbers in words
-
-
-@lru_cache(maxsize=4096)
-def whole_number(text: str) -> int | None:
-    """The number that words say: "twenty-one", "zweihundertzwölf", "quatre-vingts", "十二"; None
-    where they say none, or more than one ("twelve one")."""
-    text = " ".join(text.split()).casefold()
-    if not text or len(text) > 80 or text == "null":  # "null" is nothing in English
-        return None
-    if re.fullmatch("[零〇一二三四五六七八九十百千万亿两]+", text):
-        text = re.sub("^(?=[百千])", "一", text)
-        try:
-            return int(cn2an.cn2an(text.replace("两", "二").replace("〇", "零"), "strict"))
-        except ValueError:
-            return None
-    if re.search(r"(?<!hundred)(?<!thousand)(?<!million)(?<!billion) and |\bzero .", text):
-        return None
-    text = re.sub(r"^a (?=hundred|thousand|million)", "one ", text)
-    text = re.sub(r"^eine(?= milli)", "ein", text).replace("dreiss", "dreiß")
-    for language in NUMBER_LANGUAGES:
-        try:
-            return int(text2num(text, language))
-        except ValueError:
-            continue
-    return None
-
-
-# Numbers in digits
-
-_DIGITS = r"(?:(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ '’]\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}|\d+)(?:\.\d*)?|\.\d+)"
-_BRACED = rf"\{{ ?(-?{_DIGITS}) ?\}}"
-_SCALES = {
-    "hundred": 100, "hundreds": 100, "hundert": 100, "thousand": 10**3, "thousands": 10**3,
-    "tausend": 10**3, "mille": 10**3, "mil": 10**3, "million": 10**6, "millions": 10**6,
-    "millionen": 10**6, "mio": 10**6, "millón": 10**6, "millones": 10**6, "milhão": 10**6,
-    "milhões": 10**6, "milione": 10**6, "milioni": 10**6, "miljoen": 10**6, "billion": 10**9,
-    "billions": 10**9, "bn": 10**9, "milliarde": 10**9, "milliarden": 10**9, "milliard": 10**9,
-    "milliards": 10**9, "mrd": 10**9, "miljard": 10**9, "miliardi": 10**9, "trillion": 10**12,
-    "trillions": 10**12, "billionen": 10**12, "lakh": 10**5, "lakhs": 10**5, "lac": 10**5,
-    "crore": 10**7, "crores": 10**7, "dozen": 12, "dozens": 12, "dutzend": 12, "百": 100,
-    "千": 10**3, "万": 10**4, "亿": 10**8,
-}  # fmt: skip
-"""What multiplies the number before, in digits or in words."""
-_SCALE = rf"(?:{'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![^\W\d_])\.?"
-_SIGNED = re.compile(r"([-+负]|(?:minus|negative|moins|menos|meno)\b)\s*", re.IGNORECASE)
-
-
-def _decimal(digits: str) -> Fraction:
-    return Fraction(re.sub(r"[, '’]", "", digits).rstrip("."))
-
-
-def _points(digits: str) -> Fraction:
-    return Fraction(digits.replace(".", "").replace(",", "."))
-
-
-def _quotient(above: str, below: str) -> Fraction | None:
-    divisor = _decimal(below)
-    return _decimal(above) / divisor if divisor else None
-
-
-def _mixed(whole: str, above: str, below: str) -> Fraction | None:
-    part = _quotient(above, below)
-    return None if part is None else int(whole) + part
-
-
-def _scientific(digits: str, power: str) -> Fraction:
-    return _decimal(digits) * Fraction(10) ** int(power)
-
-
-def _repeating(whole: str, once: str, again: str) -> Fraction:
-    before = int(whole + once or "0")
-    return (before + Fraction(int(again), 10 ** len(again) - 1)) / 10 ** len(once)
-
-
-def _parts(below: str, above: str) -> Fraction | None:
-    divisor, part = _unsigned(below), _unsigned(above)
-    return part / divisor if divisor and part is not None else None
-
-
-def _scaled(digits: str, scale: str) -> Fraction | None:
-    value = _unsigned(digits)
-    return None if value is None else value * _SCALES[scale.lower().removesuffix(".")]
-
-
-_READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), read)
-    for pattern, read in (
-        (rf"({_DIGITS})", _decimal),
-        (r"(\d+) (\d+) ?/ ?(\d+)", _mixed),
-        (rf"({_DIGITS}) ?/ ?({_DIGITS})", _quotient),
-        (rf"\\frac ?{_BRACED} ?{_BRACED}", _quotient),
-        (r"(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}", _mixed),
-        (rf"({_DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?",
-         _scientific),
-        (rf"({_DIGITS})e([-+]?\d{{1,3}})", _scientific),
-        (r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}", _repeating),
-        (r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|0,\d+)", _points),
-        (r"(.{1,40})分之(.{1,40})", _parts),
-    )
-)  # fmt: skip
-_SCALED = re.compile(rf"(.{{0,80}}\S)\s*({_SCALE})", re.IGNORECASE)
-_SHORT_COMMA = re.compile(r"-?\d+,\d{1,2}")
-_COMMA = re.compile(r"-?\d+,(?:\d{1,2}|\d{4,})|-?0,\d+|-?\d{1,3}(?:\.\d{3})+,\d+")
-
-
-def to_fraction(text: str, comma: bool = False) -> Fraction | None:
-    r"""The exact value of a plain number: "-1,000", "0.5", "1/2", "\frac{1}{2}", "1 1/2",
-    "1.5 \times 10^{3}", "0.\overline{3}", "5 million", "zwölf"; None for anything else. With
-    `comma`, a single comma is that of decimals."""
-    text = text.strip()
-    if len(text) > MAX_DIGITS:
-        return None
-    sign = _SIGNED.match(text)
-    rest = text[sign.end() :] if sign else text
-    value = _points(rest) if comma and _COMMA.fullmatch(rest) else _unsigned(rest)
-    return -value if value is not None and sign and sign[1] != "+" else value
-
-
-def _unsigned(text: str) -> Fraction | None:
-    for pattern, read in _READERS:
-        if match := pattern.fullmatch(text):
-            return read(*match.groups())
-    said = whole_number(text)
-    if said is not None:
-        return Fraction(said)
-    scaled = _SCALED.fullmatch(text)
-    return _scaled(*scaled.groups()) if scaled else None
-
-
-# Quantities
-
 _NAME = r"[^\W\d_]+(?:[ /][^\W\d_]+){0,3}(?:\^-?[1-4])?"
 _MARKED = re.compile(
     rf"(?P<body>.*\S)\s*\\text\s*\{{\s*(?P<unit>{_NAME}(?:\*{_NAME})*|%)\.?\s*\}}(?P<power>\^\{{?-?[1-4]\}}?)?"
 )
 _PLAIN = re.compile(
-    rf"(?P<body>.*[\d.}}](?:\s*{_SCALE})?|[^\W\d_][^\d]*?{_SCALE}|[^\W\d_]+(?:-[^\W\d_]+)?)"
+    rf"(?P<body>.*[\d.}}](?:\s*{SCALE})?|[^\W\d_][^\d]*?{SCALE}|[^\W\d_]+(?:-[^\W\d_]+)?)"
     rf"(?P<gap>\s*)(?P<unit>{_NAME}(?:[*/ ]{_NAME})*)\.?",
     re.IGNORECASE,
 )
@@ -217,7 +51,7 @@ quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth
 hundredth hundredths thousandth thousandths or and to less than more below above of by negative if
 for when with mod modulo base tens score gross mil und oder mal geteilt 分之
 """
-_NOT_UNITS = (frozenset(_CHANGING.split()) | FUNCTIONS | _SCALES.keys()) - {"min"}
+_NOT_UNITS = (frozenset(_CHANGING.split()) | FUNCTIONS | SCALES.keys()) - {"min"}
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -239,15 +73,19 @@ def split_unit(text: str) -> tuple[str, str]:
         return marked["body"], marked["unit"] + re.sub("[{}]", "", marked["power"] or "")
     unmarked = text if marked is None else f"{marked['body']} {marked['unit']}"
     plain = _PLAIN.fullmatch(unmarked)
-    if plain and _may_be_unit(plain["unit"]) and _stands_apart(plain["gap"], plain["unit"]):
-        if any(map(str.isdigit, plain["body"])) or to_fraction(plain["body"]) is not None:
-            return plain["body"], plain["unit"]
+    if (
+        plain
+        and _may_be_unit(plain["unit"])
+        and _stands_apart(plain["gap"], plain["unit"])
+        and (any(map(str.isdigit, plain["body"])) or to_fraction(plain["body"]) is not None)
+    ):
+        return plain["body"], plain["unit"]
     return unmarked if to_fraction(unmarked) is not None else text, ""
 
 
 def _may_be_unit(name: str) -> bool:
     changing = _NOT_UNITS & set(re.split(r"[ /^*]", name.lower()))
-    return not changing or (not changing & _SCALES.keys() and measure(name) is not None)
+    return not changing or (not changing & SCALES.keys() and measure(name) is not None)
 
 
 def _stands_apart(gap: str, name: str) -> bool:
@@ -259,7 +97,7 @@ def _stands_apart(gap: str, name: str) -> bool:
 
 
 _PART = re.compile(
-    rf"\s*(?:and\s+)?(?P<value>{_DIGITS})\s*(?:\\text\s*\{{)?\s*(?P<unit>[^\W\d_]+)\}}?\.?,?"
+    rf"\s*(?:and\s+)?(?P<value>{DIGITS})\s*(?:\\text\s*\{{)?\s*(?P<unit>[^\W\d_]+)\}}?\.?,?"
 )
 
 
@@ -281,6 +119,7 @@ def quantity(text: str, comma: bool = False) -> Number | None:
     return _in_parts(text) if value is None else _number(value, said)
 
 
+_SHORT_COMMA = re.compile(r"-?\d+,\d{1,2}")
 _HALVES = re.compile(
     r"(?:(?P<whole>\S.{0,30}?) and )?(?:(?P<count>a|an|one|two|three) )?(?P<part>half|halves"
     r"|thirds?|quarters?)(?: (?:of )?(?:a |an )?(?P<unit>[^\W\d_]+))?(?<!\band)",
@@ -296,10 +135,8 @@ def _halves(whole: str | None, count: str | None, part: str, unit: str | None) -
     if before is None or (unit is None and whole is None):
         return None
     times = {"two": 2, "three": 3}.get((count or "").lower(), 1)
-    value = before + Fraction(
-        times, _DIVISORS[part.lower().rstrip("s") if part != "halves" else "half"]
-    )
-    scale = _SCALES.get((unit or "").lower())
+    value = before + Fraction(times, _DIVISORS[part.lower().removesuffix("s")])
+    scale = SCALES.get((unit or "").lower())
     return Number(value * scale) if scale else _number(value, unit or "")
 
 
@@ -324,88 +161,18 @@ def _in_parts(text: str) -> Number | None:
             or (last and (unit.unit, True) != (last.unit, unit.size < last.size))
         ):
             return None
-        total, place, last = total + _decimal(part["value"]) * unit.size, part.end(), unit
+        total, place, last = total + decimal(part["value"]) * unit.size, part.end(), unit
         said = name
     return Number(total, last.unit, said) if last else None
 
 
-# Days and times of day
-
-_MONTH = r"(?P<name>[^\W\d_]{3,12})\.?"
-_DAY = r"(?P<day>\d{1,2})"
-_YEAR = r"(?P<year>\d{4})"
-_WRITTEN = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"(?:the |le |el |il |den )?{_DAY}(?:st|nd|rd|th|er|º|\.)? (?:of |de |di )?{_MONTH}"
-        rf"(?:,? (?:de |del )?{_YEAR})?",
-        rf"{_MONTH} (?:the )?{_DAY}(?:st|nd|rd|th)?(?:,? {_YEAR})?",
-        rf"{_YEAR}([-/.])(?P<month>\d{{1,2}})\2{_DAY}",
-        rf"{_DAY}\. ?(?P<month>\d{{1,2}})\. ?{_YEAR}",
-        rf"(?:{_YEAR} ?[年년] ?)?(?P<month>\d{{1,2}}) ?[月월] ?{_DAY} ?[日号일]",
-        rf"--(?P<month>\d{{2}})-{_DAY}",
-    )
-)
-_SOME_LEAP_YEAR = 2000
-
-
-def day(text: str) -> str | None:
-    """The day that a text names, as ISO 8601 writes it: "2024-03-04", without a year "--03-04".
-    None where it names none, or leaves open which number is the month ("3/4/2024")."""
-    text = text.strip()
-    if len(text) > 40 or not any(map(str.isdigit, text)):
-        return None
-    found = next(filter(None, (written.fullmatch(text) for written in _WRITTEN)), None)
-    if found is None:
-        return None
-    parts = found.groupdict()
-    name, year = parts.get("name"), parts.get("year")
-    month = months().get(name.casefold()) if name else int(parts["month"])
-    try:
-        known = date(int(year or _SOME_LEAP_YEAR), month or 0, int(parts["day"]))
-    except ValueError:
-        return None
-    return known.isoformat() if year else f"--{known:%m-%d}"
-
-
-_TIME = re.compile(
-    r"(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?(?::(?P<second>\d{2}))?\s*(?P<half>[ap])\.?\s?m\.?"
-    r"|(?P<hour24>\d{1,2})(?::(?P<minute24>\d{2})(?::(?P<second24>\d{2}))?"
-    r"|h(?P<minuteh>\d{2})(?!\d|\s?m))(?:\s*(?:h|hours|hrs|uhr|heures))?"
-    r"|(?:12(?::00)? )?(?P<word>noon|midnight)",
-    re.IGNORECASE,
-)
-
-
-def time_of_day(text: str) -> str | None:
-    """A time of day, "3:30 PM"; None where a text names none. Without "am" or "pm", what has one
-    digit for its hour is taken as by night."""
-    found = _TIME.fullmatch(text.strip()) if len(text) < 30 else None
-    if found is None:
-        return None
-    if found["word"]:
-        return "12:00 PM" if found["word"].lower() == "noon" else "12:00 AM"
-    hour = int(found["hour"] or found["hour24"])
-    minute = int(found["minute"] or found["minute24"] or found["minuteh"] or 0)
-    second = int(found["second"] or found["second24"] or 0)
-    if found["half"]:
-        if not 1 <= hour <= 12:
-            return None
-        hour = hour % 12 + 12 * (found["half"].lower() == "p")
-    if hour > 23 or minute > 59 or second > 59:
-        return None
-    seconds = f":{second:02}" if second else ""
-    return f"{(hour - 1) % 12 + 1}:{minute:02}{seconds} {'PM' if hour > 11 else 'AM'}"
-
-
-# In running text
-
 _SCANNED = re.compile(
-    rf"(?P<time>{_TIME.pattern})(?![\w:])"
+    rf"(?P<time>{TIME.pattern})(?![\w:])"
     rf"|(?P<amount>(?:(?<![\w.)])[-−+]\s?)?(?:{SIGN}\s?|(?<![A-Za-z])(?-i:[A-Z]{{3}})\s(?=\d))?"
-    rf"(?:\\frac\s?{_BRACED}\s?{_BRACED}|\d{{1,3}}(?:\.\d{{3}})+,\d+|\d+,\d{{1,2}}(?![\d,])|\d+ \d+/\d+"
-    rf"|{_DIGITS}(?:\s?/\s?\d+(?![\w/]))?))"
-    rf"(?P<scale>\s?{_SCALE})?(?P<percent>\s?\\?%)?",
+    rf"(?:\\frac\s?{BRACED}\s?{BRACED}|\d{{1,3}}(?:\.\d{{3}})+,\d+|\d+,\d{{1,2}}(?![\d,])"
+    r"|\d+ \d+/\d+"
+    rf"|{DIGITS}(?:\s?/\s?\d+(?![\w/]))?))"
+    rf"(?P<scale>\s?{SCALE})?(?P<percent>\s?\\?%)?",
     re.IGNORECASE,
 )
 _AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]?)[.}]?")
@@ -464,9 +231,8 @@ def scan(text: str, comma: bool = False) -> list[Found]:
             found.append(Found(span.strip(" .,"), number.value, match.start(), place))
     if not found:
         for run in _HAN_NUMBER.finditer(text):
-            number = whole_number(run[0])
-            if number is not None:
-                found.append(Found(run[0], Fraction(number)))
+            if (whole := whole_number(run[0])) is not None:
+                found.append(Found(run[0], Fraction(whole)))
     if not found:
         for run in _WORD_RUN.finditer(text):
             found.extend(_in_words(run[0]))
@@ -480,7 +246,8 @@ MAX_SCANNED = 2000
 def _with_units(text: str, start: int, end: int) -> tuple[str, int]:
     """Extend a number by the unit behind it, and by further parts ("2 h 30 min")."""
     longest = end
-    words, place = [], end
+    words: list[str] = []
+    place = end
     if sign := re.compile(r"\s?[€£¥₹₩₽₺₫₱฿₪¢]").match(text, end):
         return text[start : sign.end()], sign.end()
     while len(words) < 5 and (word := _AFTER.match(text, place)):

@@ -69,9 +69,7 @@ _WORDED = (
     (re.compile(r"\s+cubed\b|\s?\^\s?3"), "**3"),
     (re.compile(r"\s?\^\s?-([1-9])"), r"**-\1"),
 )
-_CLDR = {
-    "concentr-percent": "percent", "digital": "", "consumption-liter-per-100-kilometer": "",
-}  # fmt: skip
+_NOT_LINEAR = {"consumption-liter-per-100-kilometer", "digital"}
 _ALIASES = {
     "sec": "s", "secs": "s", "hrs": "hour", "hr": "hour", "mins": "minute", "kph": "km/hour",
     "kmh": "km/hour", "kms": "km", "kilo": "kg", "kilos": "kg", "lbs": "pound", "yr": "year",
@@ -173,7 +171,7 @@ def _names() -> Mapping[str, str]:
     from babel.units import format_unit
 
     found: dict[str, str] = {}
-    units = [name for name in Locale("en").unit_display_names if _CLDR.get(name, name)]
+    units = [str(name) for name in Locale("en").unit_display_names if name not in _NOT_LINEAR]
     for language in LANGUAGES:
         for unit in units:
             english = unit.partition("-")[2]

@@ -1,0 +1,162 @@
+"""The options that a sample chooses, by letter or by number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import zip_longest
+
+from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
+from ttrl.answers.forms import words
+from ttrl.answers.said import CLAUSE, MARKUP, Said, behind_phrase, without_end
+
+_LETTER_SET = re.compile(
+    r"\(?([A-Ja-j])\)?(?:\s*(?:,|;|&|、|\b(?:and|und|et|y|e)\b|和)[\s,]*(?:and\s+)?\(?[A-J]\)?)*"
+    r"(?:\s+only)?"
+)
+_OPTION = re.compile(r"(?:^|[\s{*])(?:\(?([A-J])[.):]|(?<![^\n])\(?([a-j])\))\**\s+", re.MULTILINE)
+_NUMBERED = re.compile(r"^[ \t]*\(?([1-9])[.)][ \t]+(\S[^\n]{0,80}?)[ \t]*$", re.MULTILINE)
+_ANNOUNCED_LETTER = re.compile(
+    r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-Ja-j])\)|([A-J])(?![\w'’]))"
+)
+_ANOTHER_LETTER = re.compile(
+    r"[\s)]*(?:[,;&、和]|(?P<either>[/或]|\b(?:or|oder|ou|o)\b)|\b(?:and|und|et|y)\b)[\s,]*"
+    r"(?:(?:and|und)\s+|(?P<or>or\s+))?"
+    r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?\(?(?P<letter>[A-HJ])(?![\w'’])\)?"
+    r"(?!\s+(?:is|was|would|ist|are)\b)"
+)
+_JUDGED_LETTER = re.compile(
+    r"\(?\b([A-J])\)?\s+(?i:is\s+(?:the\s+)?(?:right|correct|best))\b"
+    r"|(?:\b(?i:sondern|richtig\s+ist)\s+|而是\s*|选择?(?!项)[是为:：]?\s*)\(?([A-J])(?![\w'’])"
+    r"|\b(?i:i\s+(?:choose|pick|select))\s+(?i:option\s+)?\(?([A-J])(?![\w'’])"
+    r"|\b(?i:it(?:['’]s|\s+is|\s+must\s+be)|guess\s+is|is|be|hence|thus|therefore|so)\s+"
+    r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
+)
+_DENIED = re.compile(
+    r"\b(?:n?either|nor|none|not|no|false|wrong|incorrect|falsche?|doubt|\w+n['’]t)\b",
+    re.IGNORECASE,
+)
+_PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
+_TICK = re.compile(
+    r"[✅✔☑✓]|\((?:correct|right|true)\)|[-–—:] (?:correct|right|true|yes)\b", re.IGNORECASE
+)
+_LETTER_LINE = re.compile(r"[\s*_>]*(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
+
+
+def options(question: str) -> Mapping[str, str]:
+    """The options that a question lists, from A on: by letter, what each says."""
+    found = list(_OPTION.finditer(question + " "))
+    ends = [match.start() for match in found[1:]]
+    listed = {
+        (match[1] or match[2]).upper(): question[match.end() : end].split("\n")[0].strip(" .;,")
+        for match, end in zip_longest(found, ends)
+    }
+    if {"A", "B"} <= listed.keys():
+        return listed
+    numbered = dict(_NUMBERED.findall(question))
+    return numbered if list(numbered) == [str(n + 1) for n in range(len(numbered))] != [] else {}
+
+
+def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
+    """The letters that a sample chooses, "A, C"; None where it chooses none, or one or another."""
+    if found.announced is not None:
+        chosen = _letters(found.announced, listed) or _led(found.announced)
+        if chosen is not None or not behind_phrase(found.text, found.table):
+            return chosen or None
+    last = found.text.rstrip().rpartition("\n")[2]
+    for span in (*reversed(found.bold), found.text, last):
+        if chosen := _letters(span, listed):
+            return chosen
+    if ticked := {
+        letter[1].upper()
+        for line in found.text.splitlines()
+        if _TICK.search(line) and (letter := re.match(r"[\s*_>-]*\(?([A-Ja-j])[.):]", line))
+    }:
+        return ", ".join(sorted(ticked))
+    return _judged_letter(found.text) or _letter_line(found.text)
+
+
+def lone_letters(text: str) -> str | None:
+    """The letters that the whole text is: "B", "(b)", "B. Paris", "A, C"."""
+    return _letters(text, {})
+
+
+def _letters(span: str, listed: Mapping[str, str]) -> str | None:
+    """Of "(B)", "B. bat", "A and C", or of what an option says."""
+    if len(span) > MAX_ANSWER_CHARS:
+        return None
+    bare = without_end(MARKUP.sub(" ", span)).strip()
+    bare = re.sub(r"^(?i:option|choice|only|just)s?\s+", "", bare)
+    bare = re.sub(r"\(([a-j])\)", lambda letter: letter[0].upper(), bare)
+    if listed and re.fullmatch(r"[a-j](?:[\s,;&]+(?:and\s+)?[a-j])*", bare):
+        bare = re.sub(r"\b[a-j]\b", lambda letter: letter[0].upper(), bare)
+    if noted := re.fullmatch(r"\(?([A-J])\)?\s*\([^()]*\)", bare):
+        return noted[1]
+    if len(listed) > 2 and re.fullmatch("[A-J]{2,}", bare) and set(bare) <= listed.keys():
+        return ", ".join(sorted(set(bare)))
+    if _LETTER_SET.fullmatch(bare):
+        chosen = set(re.findall(r"(?<!\w)[A-J](?!\w)", bare if len(bare) > 1 else bare.upper()))
+        chosen = chosen or set(re.findall("[A-J]", bare.upper()))
+        return ", ".join(sorted(chosen))
+    if "1" in listed:
+        return _numbers(bare, listed)
+    said = words(bare)
+    for letter, text in listed.items():
+        if said and said in (words(text), words(f"{letter} {text}"), words(f"({letter}) {text}")):
+            return letter
+    led = re.match(r"\(?([A-J])[.):]+\s|\(([A-J])\)\s", bare)
+    if led is None or "\n" in bare or _ANOTHER_LETTER.match(bare, led.end()):
+        return None
+    return led[1] or led[2]
+
+
+def _numbers(bare: str, listed: Mapping[str, str]) -> str | None:
+    """Of "(1) and (3)", "1, 3", "dolphin and bat"."""
+    chosen = set[str]()
+    rest = bare.casefold()
+    for number, text in listed.items():
+        if re.search(rf"(?<!\w){re.escape(text.casefold())}(?!\w)", rest):
+            rest = rest.replace(text.casefold(), " ")
+            chosen.add(number)
+    rest = re.sub(r"\b(?:and|und|et|y|only|option|options)\b|[(),.;&\s]", " ", rest)
+    if any(part not in listed for part in rest.split()):
+        return None
+    return ", ".join(sorted(chosen | set(rest.split()))) or None
+
+
+def _led(tail: str) -> str | None:
+    """The letter that an announced answer begins with; "" where it has one or another."""
+    tail = MARKUP.sub("", tail).strip()
+    tail = re.sub(r"\(([a-j])\)", lambda letter: letter[0].upper(), tail)
+    letter = _ANNOUNCED_LETTER.match(tail)
+    # "The answer is A planet", "... is I think": words, no options.
+    if letter is None or (not letter[1] and _PROSE_FOLLOWS.match(tail, letter.end())):
+        return None
+    found = {letter[1] or letter[2]}
+    place = letter.end()
+    while another := _ANOTHER_LETTER.match(tail, place):
+        if another["either"]:
+            return ""
+        found.add(another["letter"])
+        place = another.end()
+    return ", ".join(sorted(each.upper() for each in found))
+
+
+def _judged_letter(text: str) -> str | None:
+    """The last one that is called right, but for "neither A nor B is right"."""
+    found = None
+    for judged in _JUDGED_LETTER.finditer(text):
+        clause = CLAUSE.split(text[max(0, judged.start() - 200) : judged.start()])[-1]
+        if not _DENIED.search(clause):
+            found = next(filter(None, judged.groups()))
+    return found
+
+
+def _letter_line(text: str) -> str | None:
+    """The letter of the only option that a line starts with; several are the options repeated."""
+    found = {
+        next(filter(None, match.groups())).upper()
+        for match in map(_LETTER_LINE.match, text.splitlines())
+        if match
+    }
+    return found.pop() if len(found) == 1 else None

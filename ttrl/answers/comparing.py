@@ -1,0 +1,248 @@
+"""Which answers to one question are the same. Text is never evaluated: what needs a mathematics
+library is compared in a child process, which no question can hang."""
+
+from __future__ import annotations
+
+import atexit
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from ttrl.answers.choices import lone_letters
+from ttrl.answers.forms import (
+    MAX_CHARS,
+    Expression,
+    Group,
+    Leaf,
+    Named,
+    Word,
+    form,
+    leaves,
+    words,
+    write,
+)
+from ttrl.answers.markup import clean
+from ttrl.answers.quantities import Number
+from ttrl.answers.units import PERCENT, measure
+from ttrl.config import AnswerKind
+from ttrl.lineworker import LineWorker, WorkerEnded
+
+STEP_SECONDS = 3.0
+"""The longest that one comparison may take before its process is ended and replaced."""
+QUESTION_SECONDS = 10.0
+"""How long the answers of one question may be compared; what is undecided then is different."""
+
+
+class Judge:
+    """Compares expressions in a child process. Threads wait for one another; one that has several
+    things to ask may take its turn for all of them."""
+
+    def __init__(self, seconds: float = STEP_SECONDS) -> None:
+        self.turn = threading.RLock()
+        self.worker = LineWorker(Path(__file__).with_name("worker.py"), str(seconds))
+
+    def equal(self, left: str, right: str) -> bool | None:
+        """Whether two expressions in LaTeX mean the same; None where that took too long."""
+        with self.turn:
+            try:
+                return bool(self.worker.ask([left, right]))
+            except WorkerEnded:
+                return None
+
+    def close(self) -> None:
+        with self.turn:
+            self.worker.close()
+
+
+judge = Judge()
+atexit.register(judge.close)
+
+
+def same(left: str, right: str, kind: AnswerKind) -> bool:
+    one, other = keys([left, right], kind)
+    return one is not None and one == other
+
+
+def keys(
+    answers: Sequence[str | None],
+    kind: AnswerKind,
+    *,
+    comma: bool = False,
+    ordered: bool = False,
+) -> list[str | None]:
+    distinct = {answer for answer in answers if answer and len(answer) <= MAX_CHARS}
+    if kind is AnswerKind.CHOICE:
+        known: Mapping[str, str | None] = {
+            answer: answer if re.fullmatch("[1-9](, [1-9])*", answer) else lone_letters(answer)
+            for answer in distinct
+        }
+    elif kind is AnswerKind.TEXT:
+        known = {answer: _text_key(answer) for answer in distinct}
+    else:
+        known = _math_keys(distinct, comma, ordered)
+    return [known.get(answer) if answer else None for answer in answers]
+
+
+def _text_key(answer: str) -> str | None:
+    """A plain number by its value, a day or a time as ISO 8601 writes it, all else word by word."""
+    meaning = form(answer)
+    if isinstance(meaning, Number) and not meaning.said:
+        return str(meaning.value)
+    if isinstance(meaning, Word) and any(map(str.isdigit, meaning.text)):
+        return meaning.text
+    if "\\" in answer:
+        return clean(answer)
+    return words(answer) or None
+
+
+def _math_keys(answers: Iterable[str], comma: bool, ordered: bool) -> dict[str, str | None]:
+    meanings = {answer: form(answer, comma=comma) for answer in answers}
+    variables = {part.name for part in meanings.values() if isinstance(part, Named)}
+    if len(variables) == 1:  # "x > 3" is (3, oo) where nobody speaks of another variable
+        meanings = {
+            a: part.value if isinstance(part, Named) else part for a, part in meanings.items()
+        }
+    found = {leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning)}
+    context = _Context(found)
+    settled = {leaf: context.settled(leaf) for leaf in found}
+    names_of_settled = _cluster(set(settled.values()), _said_units(settled))
+    names = {leaf: names_of_settled[meant] for leaf, meant in settled.items()}
+    known = {
+        answer: (write(meaning, names, ordered=ordered) or None) if meaning else None
+        for answer, meaning in meanings.items()
+    }
+    lists = set(known.values())
+    for answer, meant in meanings.items():  # "2 x 2 x 3", where others list 2, 2, 3
+        if isinstance(meant, Expression) and (factors := _factors(meant, names)) in lists:
+            known[answer] = factors
+    return known
+
+
+def _said_units(settled: Mapping[Leaf, Leaf]) -> dict[Leaf, str]:
+    """The names of quantities, each in the shortest unit that it was written in."""
+    names: dict[Leaf, str] = {}
+    for leaf, meant in sorted(settled.items(), key=lambda pair: _length_then_text(pair[0])):
+        if isinstance(leaf, Number) and isinstance(meant, Number) and meant.unit == leaf.unit:
+            known = measure(leaf.said) if leaf.unit else None
+            if known and known.size != 1:
+                value = leaf.value / known.size
+                names.setdefault(meant, f"{value} \\text{{{leaf.said.removesuffix('.')}}}")
+    return names
+
+
+def _length_then_text(leaf: Leaf) -> tuple[int, str]:
+    said = leaf.said if isinstance(leaf, Number) else ""
+    return len(said), said
+
+
+def _factors(product: Expression, names: Mapping[Leaf, str]) -> str | None:
+    """A product of numbers, as the list of its factors: "2 x 3^2" is 2, 3, 3."""
+    factors: list[Number] = []
+    for part in re.split(r"\\cdot|\\times|\*", product.latex):
+        power = re.fullmatch(r"\s*(\d{1,9})(?:\^\{?(\d)\}?)?\s*", part)
+        if power is None:
+            return None
+        factors += [Number(Fraction(power[1]))] * int(power[2] or 1)
+    if len(factors) < 2:
+        return None
+    group = Group(r"\{", r"\}", tuple(factors), ordered=False)
+    return write(group, {leaf: _own_name(leaf) for leaf in factors} | dict(names))
+
+
+class _Context:
+    """What the leaves of one question's answers are, together: it says what one means that leaves
+    something open."""
+
+    def __init__(self, found: Iterable[Leaf]) -> None:
+        self.numbers = {(leaf.value, leaf.unit) for leaf in found if isinstance(leaf, Number)}
+        self.words = {leaf.text for leaf in found if isinstance(leaf, Word) and not leaf.other}
+        units = {leaf.unit for leaf in found if not isinstance(leaf, Word)}
+        self.units = units - {"", PERCENT}
+        self.measures = {
+            known
+            for leaf in found
+            if isinstance(leaf, Number)
+            and leaf.unit not in ("", PERCENT)
+            and (known := measure(leaf.said))
+        }
+
+    def settled(self, leaf: Leaf) -> Leaf:
+        match leaf:
+            case Word(seconds=seconds) if seconds and "second" in self.units:
+                return Number(Fraction(seconds), "second")
+            case Word(other=other) if other in self.words and leaf.text not in self.words:
+                return Word(other)
+            case Word(text=text):
+                return Word(text)
+            case Number(value=number, unit="%"):
+                plain = {value for value, unit in self.numbers if not unit}
+                as_said = number in plain and number / 100 not in plain
+                return Number(number if as_said else number / 100)
+            case Number(unit="GBP", said=name) if name.startswith("pound"):
+                pound = measure("lb")
+                if pound and pound.unit in self.units:
+                    return self.settled(Number(leaf.value * pound.size, pound.unit, "lb"))
+        match leaf:
+            case Number(unit="") if len(self.measures) > 1:
+                meant = {
+                    (leaf.value * each.size, each.unit)
+                    for each in self.measures
+                    if (leaf.value * each.size, each.unit) in self.numbers
+                }
+                return Number(*meant.pop()) if len(meant) == 1 else leaf
+            case Number(unit=unit) if unit and len(self.measures) == 1 and len(self.units) == 1:
+                return Number(leaf.value / next(iter(self.measures)).size)
+            case Expression() if len(self.units) < 2:
+                return replace(leaf, unit="")
+            case _:
+                return leaf
+
+
+def _cluster(found: set[Leaf], said: Mapping[Leaf, str]) -> dict[Leaf, str]:
+    """Names for leaves. Numbers (but for those that have one in `said`) and words name themselves;
+    expressions, shortest first, take the
+    name of the first leaf of their unit that the judge calls equal."""
+    names = {leaf: said.get(leaf) or _own_name(leaf) for leaf in found}
+    heads: list[Number | Expression] = [leaf for leaf in found if isinstance(leaf, Number)]
+    heads.sort(key=_own_name)
+    expressions = [leaf for leaf in found if isinstance(leaf, Expression)]
+    with judge.turn:  # The time of other questions is not counted as this one's.
+        deadline = time.monotonic() + QUESTION_SECONDS
+        for expression in sorted(expressions, key=lambda leaf: (len(leaf.latex), _own_name(leaf))):
+            head = _head(expression, heads, deadline)
+            if head is None:
+                heads.append(expression)
+            else:
+                names[expression] = names[head]
+    return names
+
+
+def _head(
+    expression: Expression, heads: Sequence[Number | Expression], deadline: float
+) -> Number | Expression | None:
+    for head in heads:
+        if head.unit != expression.unit:
+            continue
+        if time.monotonic() > deadline:
+            return None
+        if isinstance(head, Expression):
+            latex = head.latex
+        else:
+            latex = rf"\frac{{{head.value.numerator}}}{{{head.value.denominator}}}"
+        answer = judge.equal(latex, expression.latex)
+        if answer is None:  # It overran once and would again.
+            return None
+        if answer:
+            return head
+    return None
+
+
+def _own_name(leaf: Leaf) -> str:
+    if isinstance(leaf, Word):
+        return leaf.text
+    value = leaf.latex if isinstance(leaf, Expression) else str(leaf.value)
+    return f"{value} \\text{{{leaf.unit}}}" if leaf.unit else value

@@ -1,0 +1,179 @@
+"""Plain numbers, in digits and in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+
+import cn2an  # type: ignore[import-untyped]
+from text_to_num import text2num  # type: ignore[import-untyped]
+
+NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
+"""Those in which text2num reads number words."""
+MAX_DIGITS = 200
+"""Longer numbers are not read: Python refuses some thousand digits, and models ramble."""
+FUNCTIONS = frozenset(
+    [
+        "sqrt",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "log",
+        "ln",
+        "exp",
+        "lim",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "det",
+        "mod",
+        "deg",
+        "arg",
+        "sgn",
+        "frac",
+        "infty",
+        "inf",
+        "pi",
+    ]
+)
+"""Names in running letters that are mathematics and no words."""
+
+
+@lru_cache(maxsize=4096)
+def whole_number(text: str) -> int | None:
+    """The number that words say: "twenty-one", "zweihundertzwölf", "quatre-vingts", "十二"; None
+    where they say none, or more than one ("twelve one")."""
+    text = " ".join(text.split()).casefold()
+    if not text or len(text) > 80 or text == "null":  # "null" is nothing in English
+        return None
+    if re.fullmatch("[零〇一二三四五六七八九十百千万亿两]+", text):
+        text = re.sub("^(?=[百千])", "一", text)
+        try:
+            return int(cn2an.cn2an(text.replace("两", "二").replace("〇", "零"), "strict"))
+        except ValueError:
+            return None
+    if re.search(r"(?<!hundred)(?<!thousand)(?<!million)(?<!billion) and |\bzero .", text):
+        return None
+    text = re.sub(r"^a (?=hundred|thousand|million)", "one ", text)
+    text = re.sub(r"^eine(?= milli)", "ein", text).replace("dreiss", "dreiß")
+    for language in NUMBER_LANGUAGES:
+        try:
+            return int(text2num(text, language))
+        except ValueError:
+            continue
+    return None
+
+
+DIGITS = (
+    r"(?:(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ '’]\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}|\d+)"
+    r"(?:\.\d*)?|\.\d+)"
+)
+BRACED = rf"\{{ ?(-?{DIGITS}) ?\}}"
+SCALES = {
+    "hundred": 100, "hundreds": 100, "hundert": 100, "thousand": 10**3, "thousands": 10**3,
+    "tausend": 10**3, "mille": 10**3, "mil": 10**3, "million": 10**6, "millions": 10**6,
+    "millionen": 10**6, "mio": 10**6, "millón": 10**6, "millones": 10**6, "milhão": 10**6,
+    "milhões": 10**6, "milione": 10**6, "milioni": 10**6, "miljoen": 10**6, "billion": 10**9,
+    "billions": 10**9, "bn": 10**9, "milliarde": 10**9, "milliarden": 10**9, "milliard": 10**9,
+    "milliards": 10**9, "mrd": 10**9, "miljard": 10**9, "miliardi": 10**9, "trillion": 10**12,
+    "trillions": 10**12, "billionen": 10**12, "lakh": 10**5, "lakhs": 10**5, "lac": 10**5,
+    "crore": 10**7, "crores": 10**7, "dozen": 12, "dozens": 12, "dutzend": 12, "百": 100,
+    "千": 10**3, "万": 10**4, "亿": 10**8,
+}  # fmt: skip
+"""What multiplies the number before, in digits or in words."""
+SCALE = rf"(?:{'|'.join(sorted(SCALES, key=len, reverse=True))})(?![^\W\d_])\.?"
+_SIGNED = re.compile(r"([-+负]|(?:minus|negative|moins|menos|meno)\b)\s*", re.IGNORECASE)
+
+
+def decimal(digits: str) -> Fraction:
+    return Fraction(re.sub(r"[, '’]", "", digits).rstrip("."))
+
+
+def _points(digits: str) -> Fraction:
+    return Fraction(digits.replace(".", "").replace(",", "."))
+
+
+def _quotient(above: str, below: str) -> Fraction | None:
+    divisor = decimal(below)
+    return decimal(above) / divisor if divisor else None
+
+
+def _mixed(whole: str, above: str, below: str) -> Fraction | None:
+    part = _quotient(above, below)
+    return None if part is None else int(whole) + part
+
+
+def _scientific(digits: str, power: str) -> Fraction:
+    scale = Fraction(10 ** abs(int(power)))
+    return decimal(digits) * scale if int(power) > 0 else decimal(digits) / scale
+
+
+def _repeating(whole: str, once: str, again: str) -> Fraction:
+    before = int(whole + once or "0")
+    return (before + Fraction(int(again), 10 ** len(again) - 1)) / Fraction(10 ** len(once))
+
+
+def _parts(below: str, above: str) -> Fraction | None:
+    divisor, part = _unsigned(below), _unsigned(above)
+    return part / divisor if divisor and part is not None else None
+
+
+def _scaled(digits: str, scale: str) -> Fraction | None:
+    value = _unsigned(digits)
+    return None if value is None else value * SCALES[scale.lower().removesuffix(".")]
+
+
+_READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), read)
+    for pattern, read in (
+        (rf"({DIGITS})", decimal),
+        (r"(\d+) (\d+) ?/ ?(\d+)", _mixed),
+        (rf"({DIGITS}) ?/ ?({DIGITS})", _quotient),
+        (rf"\\frac ?{BRACED} ?{BRACED}", _quotient),
+        (r"(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}", _mixed),
+        (rf"({DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?",
+         _scientific),
+        (rf"({DIGITS})e([-+]?\d{{1,3}})", _scientific),
+        (r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}", _repeating),
+        (r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|0,\d+)", _points),
+        (r"(.{1,40})分之(.{1,40})", _parts),
+    )
+)  # fmt: skip
+_SCALED = re.compile(rf"(.{{0,80}}\S)\s*({SCALE})", re.IGNORECASE)
+_COMMA = re.compile(r"-?\d+,(?:\d{1,2}|\d{4,})|-?0,\d+|-?\d{1,3}(?:\.\d{3})+,\d+")
+
+
+def to_fraction(text: str, comma: bool = False) -> Fraction | None:
+    r"""The exact value of a plain number: "-1,000", "0.5", "1/2", "\frac{1}{2}", "1 1/2",
+    "1.5 \times 10^{3}", "0.\overline{3}", "5 million", "zwölf"; None for anything else. With
+    `comma`, a single comma is that of decimals."""
+    text = text.strip()
+    if len(text) > MAX_DIGITS:
+        return None
+    sign = _SIGNED.match(text)
+    rest = text[sign.end() :] if sign else text
+    value = _points(rest) if comma and _COMMA.fullmatch(rest) else _unsigned(rest)
+    return -value if value is not None and sign and sign[1] != "+" else value
+
+
+def _unsigned(text: str) -> Fraction | None:
+    for pattern, read in _READERS:
+        if match := pattern.fullmatch(text):
+            return read(*match.groups())
+    said = whole_number(text)
+    if said is not None:
+        return Fraction(said)
+    scaled = _SCALED.fullmatch(text)
+    return _scaled(*scaled.groups()) if scaled else None

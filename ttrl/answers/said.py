@@ -1,0 +1,384 @@
+"""What one sample says, as far as its answer is concerned.
+
+What announces itself is taken first, in the order of `_announced`: a value in JSON, answer tags, a
+box, "####", "the answer is".
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from itertools import takewhile
+
+from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
+from ttrl.answers.forms import form
+from ttrl.answers.phrases import Phrases, phrases
+from ttrl.answers.quantities import Number
+from ttrl.answers.refusal import Stance, stance
+from ttrl.answers.thoughts import spoken
+
+MAX_CHARS = 20_000
+"""Longer answers are unreadable."""
+FEW_WORDS = 6
+"""More of them are no short answer but a sentence. Two signs of Chinese count as one."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
+_ESCAPED = (
+    (re.compile(r"\x08(?=oxed)"), r"\\b"),  # what JSON makes of "\boxed" and "\frac"
+    (re.compile(r"\x0c(?=rac)"), r"\\f"),
+    (re.compile(r"\t(?=ext\{|imes\b)"), r"\\t"),
+    (re.compile(r"\\\\(?=(?:boxed|fbox|[dt]?frac|text|sqrt|pm|times)(?![A-Za-z]))"), r"\\"),
+)
+_DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
+_ENV = re.compile(
+    r"\\begin\{(align|aligned|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}", re.DOTALL
+)
+_SPECIAL = re.compile(r"<\|[a-zA-Z_]{2,30}\|>|</s>|<end_of_turn>|<eos>|\[/?INST\]")
+_WIDE = str.maketrans(
+    dict(zip(map(ord, "０１２３４５６７８９．，％＋－（）＝"), "0123456789.,%+-()=", strict=True))
+)
+_OBJECT = re.compile(r"\{\s*[\"'](?=\w)")
+_BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([^\s{\\$]+)")
+_BETWEEN_BOXES = re.compile(
+    r"[\s$]*(?:[,;&、]|\b(?:or|and|oder|und|ou|et|o|y|e)\b|或|和)?[\s$]*"
+    r"(?:\b(?:or|and)\b)?\s*(?:[A-Za-z](?:_\{?\w\}?)?\s*=)?[\s$]*"
+)
+_BOLD = re.compile(
+    r"\*\*(?=\S)(.{1,200}?)\*\*|__(?=\S)(.{1,200}?)__|<(?:b|strong)>(.{1,200}?)</(?:b|strong)>"
+    r"|\\textbf\{([^{}]{1,200})\}",
+    re.DOTALL,
+)
+MATH = re.compile(
+    r"\$\$(.{1,500}?)\$\$|\\\[(.{1,500}?)\\\]|\\\((.{1,500}?)\\\)|\$((?:[^$\\\n]|\\.){1,500})\$",
+    re.DOTALL,
+)
+JOINED = re.compile(
+    r"\s*(?:,\s*(?:and|or|und|et|y|e)?|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
+)
+_LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
+ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
+_OPEN_END = tuple("=:+-×÷*/(,&−")
+SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)(?=\s|$)|(?<=[。！？])|\n+")
+CLAUSE = re.compile(r"[.,;:!?。，；：！？\n]")
+_SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+WORDS = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W\d_]+)*")
+_TOKENS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)*")
+PARENTHESIS = re.compile(r"(\S.*?)\s*\((?:[^()]{1,60})\)")
+MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"“”]")
+
+
+@dataclass(frozen=True)
+class Said:
+    """One sample's text, as far as its answer is concerned: what it announces, whether that is a
+    short answer by itself, and what stands where it announces nothing."""
+
+    text: str
+    announced: str | None
+    bold: tuple[str, ...]
+    table: Phrases = field(repr=False)
+
+    @cached_property
+    def short(self) -> str | None:
+        """The answer, if the text announces one or is nothing else."""
+        if self.announced is not None:
+            return self.announced
+        if self.bold and count_words(self.bold[-1]) <= FEW_WORDS:
+            return self.bold[-1]
+        one_line = "\n" not in self.text.strip()
+        return self.text if one_line and count_words(self.text) <= FEW_WORDS else None
+
+    @cached_property
+    def unfinished(self) -> bool:
+        """Whether it breaks off: "48 x 7 =", "The implication is"."""
+        text = self.text.rstrip("*_` \n$")
+        if text.endswith(_OPEN_END):
+            return True
+        last = tokens_of(text[-40:])
+        return len(last) > 1 and text[-1:].isalpha() and last[-1] in self.table.words["dangling"]
+
+    def says_nothing_of(self, asked: Set[str]) -> bool:
+        """Whether it has none of the words of the question, or is too short for a sentence."""
+        tokens = tokens_of(self.short or self.text)
+        return len(tokens) <= 3 or not (asked & set(tokens)) - self.table.words["small"]
+
+    @cached_property
+    def unknown(self) -> bool:
+        """Whether it says that it does not know."""
+        few = count_words(self.text) <= 20
+        return few and has(self.text, self.table, "unknown")
+
+    @cached_property
+    def declines(self) -> bool:
+        return self.unknown or stance(self.text) is Stance.DECLINES
+
+    @cached_property
+    def is_name(self) -> bool:
+        """Whether it is short and says no more than a name or a value: not "It is Canberra" nor
+        "Sentiment: positive"."""
+        if self.announced is not None or self.short is None:
+            return self.announced is not None
+        tokens = tokens_of(self.short)
+        subject = len(tokens) > 1 and tokens[0] in self.table.words["subjects"]
+        return not (self.unfinished or subject) and self.table.words["copular"].isdisjoint(tokens)
+
+
+def said(text: str, table: Phrases | None = None) -> Said | None:
+    """Return what a model's text says, without its thoughts and without what it makes up after its
+    answer; None where that is nothing."""
+    table = table or phrases()
+    text = spoken(text) or ""
+    text = _INVISIBLE.sub("", text)
+    for pattern, right in _ESCAPED:
+        text = pattern.sub(right, text)
+    if r"\begin" not in text:
+        text = _DOUBLED.sub(lambda _: "\\", text)
+    text = _ENV.sub(lambda env: "\n" + env[2].replace("&", "").replace(r"\\", "\n") + "\n", text)
+    text = text.translate(_WIDE).replace(r"\_", "_")
+    if len(text) > MAX_CHARS or _SURROGATE.search(text):
+        return None
+    text = _without_next_question(text, table)
+    spoken_to_end = _SPECIAL.split(text.strip())
+    text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
+    if not any(map(str.isalnum, text)):
+        return None
+    found = next((each for each in _announced(text, table) if each is not None), None)
+    return Said(text, found, tuple(_bold(text)), table)
+
+
+def _bold(text: str) -> list[str]:
+    """What stands in bold, but for headings; several that are joined ("**4** and **6**") as one."""
+    found: list[str] = []
+    end = 0
+    for match in _BOLD.finditer(text):
+        span = next(filter(None, match.groups())).strip()
+        heading = span.endswith(":") or text.startswith(":", match.end())
+        if not span or (heading and not isinstance(form(span.rstrip(":")), Number)):
+            continue
+        if found and JOINED.fullmatch(text[end : match.start()]):
+            found[-1] += f", {span}"
+        else:
+            found.append(span)
+        end = match.end()
+    return found
+
+
+def _without_next_question(text: str, table: Phrases) -> str:
+    """Models that were not told to stop go on with questions of their own."""
+    for line in _next_question(table).finditer(text):
+        if any(map(str.isalnum, text[: line.start()])):
+            return text[: line.start()]
+    return text
+
+
+@cache
+def _next_question(table: Phrases) -> re.Pattern[str]:
+    return re.compile(
+        rf"^[#*> \t]*{table.patterns['questions'].pattern}[ \t]*\d*[* \t]*[:：]",
+        re.MULTILINE | re.IGNORECASE,
+    )
+
+
+# What announces itself
+
+
+def _announced(text: str, table: Phrases) -> Iterator[str | None]:
+    yield _in_json(text, table)
+    yield _in_tag(text, table)
+    yield boxes(text)
+    if mark := re.search(r"####\s*(\S[^\n]*)", text):
+        yield mark[1].strip()
+    yield behind_phrase(text, table)
+
+
+def _in_json(text: str, table: Phrases) -> str | None:
+    """The answer's value in a JSON object, also one in a fence of code or within other text; ""
+    where a text is an object that cannot be read."""
+    bare = without_end(re.sub(r"```\w*", "", text)).strip()
+    place = _OBJECT.search(bare)
+    if place is None:
+        return None
+    found = _object(bare[place.start() :])
+    if found is None:
+        return "" if place.start() == 0 else None
+    by_name = {str(key).casefold().replace(" ", "_"): value for key, value in found.items()}
+    keys = [key for key in table.keys if key in by_name]
+    if not keys and len(by_name) != 1:
+        return None
+    return _plain(by_name[keys[0]] if keys else next(iter(by_name.values())))
+
+
+def _object(text: str) -> Mapping[object, object] | None:
+    """The object that a text begins with, of JSON or as Python prints it."""
+    try:
+        found, _ = json.JSONDecoder(parse_float=str, parse_int=str).raw_decode(text)
+    except (ValueError, RecursionError):
+        end = text.find("}") + 1
+        try:
+            found = ast.literal_eval(text[:end]) if 0 < end < MAX_ANSWER_CHARS else None
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return found if isinstance(found, dict) else None
+
+
+def _plain(value: object) -> str | None:
+    if isinstance(value, list) and all(isinstance(each, str | bool) for each in value):
+        return ", ".join(str(each) for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _in_tag(text: str, table: Phrases) -> str | None:
+    names = "|".join(map(re.escape, table.keys))
+    found = re.findall(rf"<({names})>(.*?)(?:</\1>|\Z)", text, re.DOTALL | re.IGNORECASE)
+    inside = found[-1][1].strip() if found else ""
+    if not found:
+        return None
+    return (boxes(inside) or inside) if any(map(str.isalnum, inside)) else ""
+
+
+def boxes(text: str) -> str | None:
+    r"""What the last balanced \boxed{} holds, of two nested the inner one; of several that stand
+    together ("\boxed{3} or \boxed{-3}") all."""
+    opened: list[tuple[int, int] | None] = []
+    found: list[tuple[int, int, int, int]] = []
+    for token in _BRACES.finditer(text):
+        if token[0] == "}":
+            start = opened.pop() if opened else None
+            if start is not None and not (found and found[-1][0] > start[0]):
+                found.append((*start, token.start(), token.end()))
+        elif token[0].endswith("{") and token[0] != r"\{":
+            opened.append(None if token[0] == "{" else (token.start(), token.end()))
+    if not found:
+        bare = _BARE_BOX.findall(text)
+        return bare[-1].rstrip(".,") if bare else None
+    together = [found[-1]]
+    for box in reversed(found[:-1]):
+        if not _BETWEEN_BOXES.fullmatch(text[box[3] : together[0][0]]):
+            break
+        together.insert(0, box)
+    return ", ".join(text[box[1] : box[2]] for box in together)
+
+
+@cache
+def _phrase(table: Phrases) -> re.Pattern[str]:
+    noun, copula = (table.patterns[name].pattern for name in ("nouns", "copulas"))
+    return re.compile(
+        rf"{noun}[*_]*(?:\s+\w+){{0,3}}?[*_\s]*(?:\([^()\n]{{1,40}}\)\s*)?"
+        rf"(?:(?:{copula})(?!n['’]t)[\s*_]*[:：]?|[:：=])[\s*_:：]*",
+        re.IGNORECASE,
+    )
+
+
+def behind_phrase(text: str, table: Phrases) -> str | None:
+    """What stands behind the last "the answer is" that announces something, up to the end of its
+    sentence."""
+    found = None
+    for phrase in _phrase(table).finditer(text):
+        before = CLAUSE.split(text[max(0, phrase.start() - 200) : phrase.start()])[-1]
+        if starts(before, table, "conditions") or has(before, table, "negators"):
+            continue
+        rest = text[phrase.end() : phrase.end() + MAX_ANSWER_CHARS + 1]
+        math = MATH.match(rest)
+        sentences = [each for each in SENTENCE_END.split(rest) if each and each.strip()]
+        tail = rest[: math.end()] if math else sentences[0] if sentences else ""
+        if sentences and ASSIGNED.fullmatch(sentences[0]):
+            tail = _leading_assignments(sentences)
+        tail = tail.strip(" *_")
+        negated = starts(tail, table, "negators")
+        if not any(map(str.isalnum, tail)) or (negated and count_words(tail) > 1):
+            continue
+        if math or count_words(tail) <= FEW_WORDS or any(map(str.isdigit, tail)) or not found:
+            found = tail
+    return found
+
+
+def starts(text: str, table: Phrases, words: str) -> bool:
+    return table.patterns[words].match(text.lstrip(" \t\n*_(\"'“")) is not None
+
+
+def has(text: str, table: Phrases, words: str) -> bool:
+    return table.patterns[words].search(text) is not None
+
+
+# A short answer, bare
+
+
+def count_words(text: str) -> float:
+    return len(WORDS.findall(text)) + len(_SIGNS.findall(text)) / 2
+
+
+def without_end(text: str) -> str:
+    """A text without the marks and pictures at its end; "!" stays behind a number, as in 5!."""
+    while True:
+        shorter = text.rstrip(" \t\n.,;:。，；*_`\ufe0f\u200d")
+        if shorter and unicodedata.category(shorter[-1]) == "So" and shorter[-1] not in "°℃℉":
+            shorter = shorter[:-1]
+        if shorter[-1:] in ("!", "?", "！", "？") and not shorter[:-1].rstrip()[-1:].isdigit():
+            shorter = shorter[:-1]
+        if shorter == text:
+            return text
+        text = shorter
+
+
+def trim(text: str, table: Phrases) -> str:
+    """A short answer without mark-up, label, hedges and remarks: "Total: about **42**, I think"."""
+    text = text.strip()
+    bold = _BOLD.fullmatch(text)
+    text = next(filter(None, bold.groups())) if bold else text
+    math = MATH.fullmatch(without_end(text))
+    if math:
+        text = next(filter(None, math.groups()))
+    else:
+        text = re.sub(r"\*\*|__|`", "", text)
+        remark = table.patterns["remarks"].search(text, 1)
+        text = text[: remark.start()] if remark else text
+    text = (
+        without_end(text.strip()).strip('"“”„').lstrip("≈~≃∼=•>→⇒➡ \t").strip()
+        if not math
+        else text
+    )
+    text = re.sub(r"^[-*]\s+", "", text)
+    if label := _LABEL.match(text):
+        text = text[label.end() :]
+    for kind in ("openers", "hedges"):
+        opening = table.patterns[kind].match(text)
+        if opening and opening.end() < len(text):
+            text = text[opening.end() :].lstrip(" ,")
+    head, comma, tail = text.rpartition(",")
+    if comma and table.patterns["hedges"].fullmatch(tail.strip()):
+        text = head
+    noted = PARENTHESIS.fullmatch(text)
+    if noted and isinstance(form(noted[1]), Number):
+        text = noted[1]
+    ending = next((each for each in table.words["endings"] if text.endswith(each)), "")
+    return text.removesuffix(ending).strip() or text.strip()
+
+
+def without_contrast(text: str, table: Phrases) -> str:
+    """A text without what it says to be not so: "Venus, not Mars"."""
+    return _contrast(table).sub("", text)
+
+
+@cache
+def _contrast(table: Phrases) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?:,\s*(?:and|but)?|\b(?:and|but))\s*{table.patterns['contrasts'].pattern}[^,.;:!?\n]*"
+        r"|\s(?:rather than|instead of|as opposed to)\s[^,.;:!?\n]*",
+        re.IGNORECASE,
+    )
+
+
+def tokens_of(text: str) -> list[str]:
+    return [token.casefold() for token in _TOKENS.findall(text)]
+
+
+def _leading_assignments(sentences: Sequence[str]) -> str:
+    lines = takewhile(ASSIGNED.fullmatch, sentences)
+    return ", ".join(line.strip("-*•$., \n") for line in lines)

@@ -1,0 +1,207 @@
+"""The value that a sample says: a number, a quantity, an expression.
+
+Where it announces none, it may stand in bold, behind the last equals sign, or in the last sentence
+that has one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence, Set
+
+from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
+from ttrl.answers.forms import Expression, Form, Group, Named, Word, form, leaves
+from ttrl.answers.numbers import FUNCTIONS
+from ttrl.answers.phrases import Phrases, phrases
+from ttrl.answers.quantities import scan
+from ttrl.answers.said import (
+    ASSIGNED,
+    JOINED,
+    MATH,
+    SENTENCE_END,
+    WORDS,
+    Said,
+    boxes,
+    count_words,
+    has,
+    tokens_of,
+    trim,
+    without_contrast,
+    without_end,
+)
+
+FEW_VALUE_WORDS = 3
+"""And so many words that are announced in place of a value: "no real solutions"."""
+_LONG_WORD = re.compile(r"[^\W\d_]{3,}|[\u3040-\u30ff\u3400-\u9fff]{2}")
+
+
+def value(found: Said, question: str, *, comma: bool) -> str | None:
+    """What a sample says to a question that asks for a value: a number, a quantity, an expression,
+    or the words that it announces instead of one."""
+    if found.announced is None and (found.unfinished or found.declines):
+        return None
+    boxed = found.announced is not None and found.announced == boxes(found.text)
+    for span, announced in [
+        (found.announced, True),
+        *((each, False) for each in reversed(found.bold)),
+    ]:
+        if span is None:
+            continue
+        bare = trim(span, found.table)
+        if len(bare) > MAX_ANSWER_CHARS:
+            return None
+        meaning = form(bare, comma=comma)
+        if meaning is not None and not _is_words(meaning):
+            return bare
+        last = _last_value(span, question, found.table, comma)
+        if last or announced:
+            few = meaning is not None and (boxed or count_words(bare) <= FEW_VALUE_WORDS)
+            return last or (bare if few else None)
+    return _last_value(found.text, question, found.table, comma)
+
+
+def _is_words(meaning: Form) -> bool:
+    """Whether a form has words, which no mathematician would compare."""
+    match meaning:
+        case Word(text=text):
+            return bool(WORDS.search(text)) and " " in text
+        case Expression(latex=latex):
+            letters = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", latex))
+            return any(word.lower() not in FUNCTIONS and not word.isupper() for word in letters)
+        case Group(items=items):
+            return any(map(_is_words, items))
+        case Named(value=inner):
+            return _is_words(inner)
+        case _:
+            return False
+
+
+def _has_word(meaning: Form) -> bool:
+    texts = [leaf.text for leaf in leaves(meaning) if isinstance(leaf, Word)]
+    return any(_LONG_WORD.search(re.sub(r"\\[A-Za-z]+", "", text)) for text in texts)
+
+
+def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | None:
+    sentences = [each for each in SENTENCE_END.split(text) if each and each.strip()]
+    asked = {number.value for number in scan(question, comma=comma)}
+    if assigned := _assignments(sentences):
+        return assigned
+    if listed := _numbered_lines(text.strip().splitlines()):
+        return listed
+    for sentence in reversed(sentences):
+        if table.patterns["asides"].match(sentence.lstrip("*_ \n(")) and len(sentences) > 1:
+            continue
+        found = _value_of(sentence.strip(), asked, table, comma)
+        if found is not None:
+            return found or None
+    return None
+
+
+def _assignments(sentences: Sequence[str]) -> str | None:
+    """The lines that a text ends in, if each gives a variable its value."""
+    lines: list[str] = []
+    for sentence in reversed(sentences):
+        if not ASSIGNED.fullmatch(sentence):
+            break
+        lines.insert(0, sentence.strip("-*•$., \n"))
+    return ", ".join(lines) if len(lines) > 1 else None
+
+
+def _numbered_lines(lines: Sequence[str]) -> str | None:
+    """The items of the numbered list that a text ends in, if each is a value."""
+    items: list[str] = []
+    for line in reversed(lines):
+        item = _ITEM.fullmatch(line)
+        if item is None:
+            break
+        items.insert(0, item[2])
+    numbers = [item[1] for item in map(_ITEM.fullmatch, lines[-len(items) :]) if item]
+    counted = numbers == [str(n + 1) for n in range(len(items))]
+    return ", ".join(items) if counted and len(items) > 2 else None
+
+
+_ITEM = re.compile(r"\s*(\d{1,2})[.)]\s*(-?\d[\d.,/]*)\s*")
+
+
+def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) -> str | None:
+    """The value that a sentence ends in; None where it has none, "" where it has several or denies
+    one."""
+    bare = trim(sentence, table)
+    math = [next(filter(None, match.groups())) for match in MATH.finditer(bare)]
+    plain = MATH.sub(lambda match: next(filter(None, match.groups())), bare).strip()
+    for span in [plain, *reversed(math)] if len(math) < 2 else [plain]:
+        meaning = form(span, comma=comma) if len(span) <= MAX_ANSWER_CHARS else None
+        if meaning is not None and not _is_words(meaning) and not _has_word(meaning):
+            return span
+    right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
+    if right and (meaning := form(right, comma=comma)) and not _is_words(meaning):
+        return right
+    numbers = scan(plain, comma=comma)
+    if not numbers:
+        return None
+    if has(without_contrast(plain, table), table, "negators"):
+        return ""
+    new = [number for number in numbers if number.value not in asked]
+    if not new:
+        return numbers[0].text if len({number.value for number in numbers}) == 1 else ""
+    listed = [new[-1]]
+    for before in reversed(new[:-1]):
+        if not (before.end and JOINED.fullmatch(plain[before.end : listed[0].start])):
+            break
+        listed.insert(0, before)
+    led_by = plain[: listed[0].start].rstrip().casefold() if listed[0].end else ""
+    for phrase, sign in _BOUNDS.items():
+        if led_by.endswith(phrase):
+            return f"x {sign} {listed[0].text}"
+    return ", ".join(number.text for number in listed)
+
+
+_BOUNDS = {
+    "less than or equal to": r"\le", "greater than or equal to": r"\ge", "no more than": r"\le",
+    "no less than": r"\ge", "less than": "<", "fewer than": "<", "below": "<",
+    "smaller than": "<", "greater than": ">", "more than": ">", "larger than": ">", "above": ">",
+    "at least": r"\ge", "at most": r"\le", "up to": r"\le", "mindestens": r"\ge",
+    "höchstens": r"\le", "mehr als": ">", "weniger als": "<", "plus de": ">", "moins de": "<",
+    "au moins": r"\ge", "más de": ">", "menos de": "<",
+}  # fmt: skip
+
+
+_HOW_MANY = re.compile(
+    r"\bhow (?:many|much)\b|\bwie ?viele?\b|\bcombien\b|\bcuánt[oa]s?\b|\bquant[oiae]s?\b"
+    r"|\bhoeveel\b|\bсколько\b|\bkaç\b|\bberapa\b|\bhur (?:många|mycket)\b|\bile\b"
+    r"|多少|几个|いくつ|いくら|何個|몇",
+    re.IGNORECASE,
+)
+_ASKS_VALUE = re.compile(
+    rf"{_HOW_MANY.pattern}|\bhow (?:long|far|old|tall|fast|heavy|big|often)\b|\b(?:calculate"
+    r"|compute|evaluate|solve|simplify|find|factor)\b|what is the (?:\w+ )?(?:value|sum|difference"
+    r"|product|quotient|remainder|probability|area|volume|perimeter|number|total|average|mean)\b",
+    re.IGNORECASE,
+)
+_SUM = re.compile(r"\d\s*[-+*/^×÷]\s*\(?\d")
+_LATEX = re.compile(r"\$[^$\n]+\$|\\(?:frac|sqrt|\(|\[)")
+
+
+def asks_how_many(question: str) -> bool:
+    return _HOW_MANY.search(question) is not None
+
+
+def asks_for_value(question: str) -> bool:
+    """Whether a question holds LaTeX or a sum, or asks for a number in words."""
+    asks = _ASKS_VALUE.search(question) and any(map(str.isdigit, question))
+    return bool(_LATEX.search(question) or _SUM.search(question) or asks)
+
+
+def asks_for_order(question: str) -> bool:
+    return has(question, phrases(), "ordered")
+
+
+def decimal_comma(question: str, answers: Sequence[Said]) -> bool:
+    """Whether decimals are written with a comma: by the language of the question, or since an
+    answer has "0,75" or "1.234,5"."""
+    texts = [answer.text for answer in answers]
+    if any(re.search(r"\d,\d{3}\.\d", text) for text in texts):
+        return False
+    if any(re.search(r"(?<![\d.,])0,\d|\d\.\d{3},\d", text) for text in texts):
+        return True
+    return sum(token in phrases().words["comma"] for token in tokens_of(question)) >= 2
