@@ -51,7 +51,8 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
     if short and len(short) >= len(answers) * SHORT and values * 2 > len(short):
         return AnswerKind.MATH
     if asks_for_value(question):
-        readable = [value(answer, question, comma=comma) is not None for answer in answers]
+        ended = [answer for answer in answers if not answer.unfinished]
+        readable = [value(answer, question, comma=comma) is not None for answer in ended]
         if sum(readable) * 2 >= len(readable) or "\\" in question or "$" in question:
             return AnswerKind.MATH
     if asks_how_many(question):

@@ -63,10 +63,14 @@ def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
         chosen = _letters(found.announced, listed) or _led(found.announced)
         if chosen is not None or not behind_phrase(found.text, found.table):
             return chosen or None
+    if found.unfinished:
+        return None
     last = found.text.rstrip().rpartition("\n")[2]
-    for span in (*reversed(found.bold), found.text, last):
+    for span in (*reversed(found.bold), found.text):
         if chosen := _letters(span, listed):
             return chosen
+    if chosen := _letter_set(_bare(last, listed)):
+        return chosen
     if ticked := {
         letter[1].upper()
         for line in found.text.splitlines()
@@ -85,19 +89,13 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     """Of "(B)", "B. bat", "A and C", or of what an option says."""
     if len(span) > MAX_ANSWER_CHARS:
         return None
-    bare = without_end(MARKUP.sub(" ", span)).strip()
-    bare = re.sub(r"^(?i:option|choice|only|just)s?\s+", "", bare)
-    bare = re.sub(r"\(([a-j])\)", lambda letter: letter[0].upper(), bare)
-    if listed and re.fullmatch(r"[a-j](?:[\s,;&]+(?:and\s+)?[a-j])*", bare):
-        bare = re.sub(r"\b[a-j]\b", lambda letter: letter[0].upper(), bare)
+    bare = _bare(span, listed)
     if noted := re.fullmatch(r"\(?([A-J])\)?\s*\([^()]*\)", bare):
         return noted[1]
     if len(listed) > 2 and re.fullmatch("[A-J]{2,}", bare) and set(bare) <= listed.keys():
         return ", ".join(sorted(set(bare)))
-    if _LETTER_SET.fullmatch(bare):
-        chosen = set(re.findall(r"(?<!\w)[A-J](?!\w)", bare if len(bare) > 1 else bare.upper()))
-        chosen = chosen or set(re.findall("[A-J]", bare.upper()))
-        return ", ".join(sorted(chosen))
+    if chosen := _letter_set(bare):
+        return chosen
     if "1" in listed:
         return _numbers(bare, listed)
     said = words(bare)
@@ -108,6 +106,23 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     if led is None or "\n" in bare or _ANOTHER_LETTER.match(bare, led.end()):
         return None
     return led[1] or led[2]
+
+
+def _bare(span: str, listed: Mapping[str, str]) -> str:
+    """A span without mark-up, and with its options in capitals."""
+    bare = without_end(MARKUP.sub(" ", span)).strip()
+    bare = re.sub(r"^(?i:option|choice|only|just)s?\s+", "", bare)
+    bare = re.sub(r"\(([a-j])\)", lambda letter: letter[0].upper(), bare)
+    if listed and re.fullmatch(r"[a-j](?:[\s,;&]+(?:and\s+)?[a-j])*", bare):
+        bare = re.sub(r"\b[a-j]\b", lambda letter: letter[0].upper(), bare)
+    return bare
+
+
+def _letter_set(text: str) -> str | None:
+    if not _LETTER_SET.fullmatch(text):
+        return None
+    found = re.findall(r"(?<!\w)[A-J](?!\w)", text if len(text) > 1 else text.upper())
+    return ", ".join(sorted(set(found or re.findall("[A-J]", text.upper()))))
 
 
 def _numbers(bare: str, listed: Mapping[str, str]) -> str | None:

@@ -32,7 +32,7 @@ from ttrl.answers.said import (
 
 FEW_VALUE_WORDS = 3
 """And so many words that are announced in place of a value: "no real solutions"."""
-_LONG_WORD = re.compile(r"[^\W\d_]{3,}|[\u3040-\u30ff\u3400-\u9fff]{2}")
+_LONG_WORD = re.compile(r"[^\W\d_]{3,}|[a-z]{2}|[\u3040-\u30ff\u3400-\u9fff]{2}")
 
 
 def value(found: Said, question: str, *, comma: bool) -> str | None:
