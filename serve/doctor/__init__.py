@@ -143,19 +143,16 @@ def model(config: Config) -> Finding:
 
 def gpu_memory(config: Config) -> Iterator[Finding]:
     """Whether engine and trainer fit on the GPU, if there is one."""
-    checked = memory.check(config)
-    if checked is None:
+    found = memory.check(config)
+    if found is None:
         return
-    fit, figures = checked
-    match fit:
-        case memory.Fit.FITS:
-            yield ok(figures)
-        case memory.Fit.UNKNOWN:
-            yield note(figures)
-        case memory.Fit.UNLIKELY:
-            yield warning(figures, "change one of these settings")
-        case memory.Fit.IMPOSSIBLE:
-            yield broken(figures, "change one of these settings")
+    if found.fit is memory.Fit.FITS:
+        yield ok(found.words)
+    elif found.fit is memory.Fit.UNKNOWN:
+        yield note(found.words)
+    else:
+        bad = broken if found.fit is memory.Fit.IMPOSSIBLE else warning
+        yield bad(found.words, "change one of these settings")
 
 
 def keys(config: Config) -> Iterator[Finding]:

@@ -107,7 +107,8 @@ class EngineConfig(Section):
     """Number of adapters in use at once: live, previous, one draining, two candidates, spare."""
     memory_plan: bool = True
     """Estimate before the start whether engine and trainer fit on the GPU, and give vLLM the
-    memory that the trainer leaves; warn if they likely do not fit, refuse if they cannot."""
+    memory that the trainer leaves; warn if they likely do not fit, refuse if their weights alone
+    do not."""
 
     @model_validator(mode="after")
     def _flags_for_vllm(self) -> EngineConfig:
