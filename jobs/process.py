@@ -85,7 +85,7 @@ def reader_for(config: Config) -> Reader:
 
 def known_answers(config: Config) -> Mapping[str, Sequence[str]]:
     """Return the reference answers by the hashes of their questions. Raises
-    ReferencesUnreadable."""
+    DatasetUnreadable."""
     file = config.meaning.references
     return datasets.read_references(file, max_chars=config.record.max_chars) if file else {}
 

@@ -38,7 +38,7 @@ from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.config import Config
-from ttrl.datasets import ReferencesUnreadable
+from ttrl.datasets import DatasetUnreadable
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.memory import MemoryRefused
 from ttrl.engine.pacing import Pacer
@@ -84,7 +84,7 @@ FORESEEN = (
     UpdateDiverged,
     MemoryRefused,
     MeaningRefused,
-    ReferencesUnreadable,
+    DatasetUnreadable,
     RewardFailed,
     RewardUnknown,
     Forgotten,

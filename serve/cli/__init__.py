@@ -94,7 +94,7 @@ def _known_failures() -> tuple[type[Exception], ...]:
     from ttrl.adapters.versions import AdapterDamaged
     from ttrl.backup import BackupError
     from ttrl.config.loading import ConfigError
-    from ttrl.datasets import QuestionsUnreadable
+    from ttrl.datasets import DatasetUnreadable
     from ttrl.engine.client import EngineError
     from ttrl.redaction import RedactionFailed
     from ttrl.rewards import RewardUnknown
@@ -104,7 +104,7 @@ def _known_failures() -> tuple[type[Exception], ...]:
 
     return (
         StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
-        AdapterGone, MeaningRefused, BackupError, KeysUnreadable, QuestionsUnreadable,
+        AdapterGone, MeaningRefused, BackupError, KeysUnreadable, DatasetUnreadable,
         RedactionFailed, RewardUnknown,
     )  # fmt: skip
 

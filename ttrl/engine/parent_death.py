@@ -1,8 +1,8 @@
 """Run a command that dies with its parent: `python parent_death.py PARENT_PID COMMAND...`, in a
 session of its own.
 
-A watchdog stays beside the command. When the parent dies, it sends the command SIGTERM, and kills the
-whole group when the grace period is over; when the command ends, it kills what that left running.
+A watchdog stays beside the command. When the parent dies, it sends the command SIGTERM, and kills
+the whole group when the grace period is over; when the command ends, it kills what that left.
 
 Started by its file's name, not as a module: it must cost milliseconds and import nothing of ours.
 """
