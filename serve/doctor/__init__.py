@@ -218,7 +218,7 @@ def store(config: Config, owned: bool, serves: bool, now: float) -> Iterator[Fin
                 return
             active = rows.runs.active()
             yield from _safely("runs", lambda: [judge_run(active, now, owned)])
-            yield from _safely("clock", lambda: [judge_clock(_newest_time(rows), now)])
+            yield from _safely("clock", lambda: [timestamps(rows, now)])
             yield from _safely("versions", lambda: _versions(config, rows))
             if serves:
                 yield from _safely("serving", lambda: [_serving(rows)])
@@ -293,22 +293,18 @@ def judge_run(run: Run | None, now: float, owned: bool) -> Finding:
     return ok(what)
 
 
-def judge_clock(newest: float | None, now: float) -> Finding:
-    """`newest` is the latest time that any row has."""
-    if newest is None or newest <= now + SKEW_SECONDS:
+def timestamps(database: Store, now: float) -> Finding:
+    """Whether the latest time that any row has is in the future."""
+    with database.read() as connection:
+        times = [connection.scalar(sa.select(sa.func.max(column))) for column in TIMES]
+    newest = max((at for at in times if at is not None), default=0.0)
+    if newest <= now + SKEW_SECONDS:
         return ok("no timestamp is in the future")
     return warning(
         f"the store has timestamps of {clock(newest)}, but it is {clock(now)} now; schedules "
         f"wait until then",
         "set this machine's clock; if it is correct, it was wrong when the rows were written",
     )
-
-
-def _newest_time(database: Store) -> float | None:
-    """The latest that any row has, in Unix seconds."""
-    with database.read() as connection:
-        newest = [connection.scalar(sa.select(sa.func.max(column))) for column in TIMES]
-    return max((at for at in newest if at is not None), default=None)
 
 
 def _sqlite(config: Config, database: Store, file: Path) -> Iterator[Finding | Check]:
