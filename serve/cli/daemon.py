@@ -182,7 +182,7 @@ def check(config: Config, card_gib: float | None, as_json: bool) -> None:
     size = int((card_gib or 0) * memory.GIB)
     card = memory.Card("a GPU", size, size) if card_gib is not None else None
     plan = None
-    if found := memory.check(config, card):
+    if found := memory.estimate(config, card):
         plan = found.words
         if found.fit is memory.Fit.IMPOSSIBLE and config.engine.memory_plan:
             fail(f"The configuration needs more memory than is available.\n{plan}", code=2)

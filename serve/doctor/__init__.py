@@ -143,7 +143,7 @@ def model(config: Config) -> Finding:
 
 def gpu_memory(config: Config) -> Iterator[Finding]:
     """Whether engine and trainer fit on the GPU, if there is one."""
-    found = memory.check(config)
+    found = memory.estimate(config)
     if found is None:
         return
     if found.fit is memory.Fit.FITS:

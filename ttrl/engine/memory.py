@@ -175,12 +175,13 @@ def figures(name: str) -> Model:
     cached = 2 * keys * (getattr(text, "head_dim", None) or text.hidden_size // heads)
     if latent := getattr(text, "kv_lora_rank", None):  # in place of both (arXiv 2405.04434)
         cached = latent + text.qk_rope_head_dim
+    full = len(kinds) - kinds.count("sliding_attention") - kinds.count("linear_attention")
     return Model(
         parameters=model.num_parameters(),
         linear=linear,
         layers=len(kinds),
         hidden=text.hidden_size,
-        cached=kinds.count("full_attention") * cached,
+        cached=full * cached,
         windowed=kinds.count("sliding_attention") * cached,
         window=getattr(text, "sliding_window", None) or 0,
         context=text.max_position_embeddings,
@@ -221,13 +222,17 @@ class Estimate:
     max_tokens: int | None
 
 
-def estimate(config: Config, card: Card | None) -> Estimate | None:
-    """Estimate what the configured engine and trainer take of a GPU. Where vote.max_tokens is not
-    set, it is halved until they fit. None where there is nothing to estimate: no model, the
-    embedded engine, no GPU."""
-    embedded = config.engine.kind is EngineKind.EMBEDDED and config.engine.url is None
-    if card is None or embedded or not config.model.name:
+def estimate(config: Config, card: Card | None = None) -> Estimate | None:
+    """Estimate what the configured engine and trainer take of a GPU, by default this machine's, as
+    if an engine of ours did not run on it yet. Where vote.max_tokens is not set, it is halved until
+    they fit. None where there is nothing to estimate: no model, the embedded engine, no GPU."""
+    ours = config.engine.url is None
+    if not config.model.name or (ours and config.engine.kind is EngineKind.EMBEDDED):
         return None
+    if card is None:
+        if (card := first_card()) is None:
+            return None
+        card = replace(card, free=card.total) if ours else card
     max_tokens = config.vote.max_tokens
     try:
         model, flags = read_model(config.model.name), vllm_flags(config.engine.flags)
@@ -266,7 +271,7 @@ def _estimate(
         )
         left = min(left - int(share * card.total) - CONTEXT, cache - sequence)
         room = card.total - weights
-        token = flags.cache_width * model.cache(1)
+        token = max(flags.cache_width * model.cache(1), 1)
         engine = {
             "weights": weights,
             "LoRA slots, activations, CUDA graphs": working,
@@ -317,19 +322,11 @@ def _dashes(word: str) -> str:
     return name.replace("_", "-") + equals + value if name.startswith("-") else word
 
 
-def check(config: Config, card: Card | None = None) -> Estimate | None:
-    """Estimate for a GPU, by default this machine's, as if nothing ran on it yet: our own engine
-    may."""
-    card = card or first_card()
-    if card and config.engine.url is None:
-        card = replace(card, free=card.total)
-    return estimate(config, card)
-
-
 def fit_to_card(config: Config) -> Config:
     """Return the configuration with vLLM's share of the GPU and the longest answer that there is
     room for, where nobody has set them; unchanged without a GPU. Raises MemoryRefused."""
-    found = estimate(config, first_card()) if config.engine.memory_plan else None
+    card = first_card() if config.engine.memory_plan else None
+    found = estimate(config, card) if card else None
     if found is None:
         return config
     if found.fit is Fit.IMPOSSIBLE:
