@@ -231,14 +231,6 @@ def test_nothing_in_the_current_directory_is_a_library(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("revision", "outcome"),
-    [("0003", OK), ("0002", NOTE), ("0001", NOTE), (None, NOTE), ("0004", BROKEN)],
-)
-def test_which_schema(revision, outcome):
-    assert doctor_room.judge_schema(revision, ["0003", "0002", "0001"]).outcome is outcome
-
-
-@pytest.mark.parametrize(
     ("state", "silent", "owned", "outcome"),
     [
         (RunState.UPDATING, 5, True, OK),
