@@ -31,9 +31,9 @@ UNKNOWN_SHARE = 0.6
 CONTEXT = GIB
 """CUDA's context and libraries' workspaces in each process. vLLM's is not part of its share
 (MemorySnapshot in vllm/v1/worker/gpu_worker.py)."""
-WORKING = 0.05
-"""Of the GPU: vLLM's activations, sampler and CUDA graphs, which grow with the batch that it
-chooses by the size of the GPU."""
+WORKING = 0.04
+"""Of the GPU, beside a GiB: vLLM's activations, sampler and CUDA graphs, which grow with the batch
+that it chooses by the size of the GPU."""
 LORA_BYTES = 22
 """For each parameter of the LoRA in the trainer: its weight in float32, a copy for autocast and
 another one as a reference, its gradient, and AdamW's two moments (arXiv 1711.05101)."""
@@ -259,7 +259,7 @@ def _estimate(
     if config.engine.url is None:
         who, weights = "engine and trainer", flags.width * model.parameters
         slots = flags.width * config.engine.max_loras * config.update.lora_rank * model.linear
-        working = slots + int(WORKING * card.total)
+        working = slots + GIB + int(WORKING * card.total)
         sequence = flags.cache_width * model.cache(model.context)
         share = flags.gpu_memory_utilization
         if share is None:  # what the trainer leaves, but room for one sequence: users come first
