@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
@@ -95,16 +96,18 @@ def first_card(environ: Mapping[str, str] = os.environ) -> Card | None:
         import pynvml
     except ImportError:
         return None
-    try:
+    with suppress(pynvml.NVMLError):
         pynvml.nvmlInit()
-        if by_uuid:
-            handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
-        else:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        return Card(pynvml.nvmlDeviceGetName(handle), memory.total, memory.free)
-    except pynvml.NVMLError:
-        return None
+        try:
+            if by_uuid:
+                handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
+            else:
+                handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            return Card(pynvml.nvmlDeviceGetName(handle), memory.total, memory.free)
+        finally:
+            pynvml.nvmlShutdown()
+    return None
 
 
 @dataclass(frozen=True)
