@@ -46,6 +46,9 @@ facts = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
+HOLDOUT_KEY = "holdout_key"
+"""The fact that is the store's own key, in hexadecimal: by it questions become probes, and probes
+have their turns. No user can choose to be one."""
 
 questions = sa.Table(
     "questions",
