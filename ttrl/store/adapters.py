@@ -27,8 +27,7 @@ class AdapterState(StrEnum):
     ROLLED_BACK = "rolled_back"
     """It served and was taken back; never promoted again by itself."""
     TAINTED = "tainted"
-    """It, or a version that it goes on from, learned from what was purged. It is served to nobody
-    again, and its files are removed."""
+    """It, or an ancestor, learned from what was purged: never served again, its files removed."""
     RETIRED = "retired"
     """It was old and nobody's: its files are removed."""
 
@@ -39,7 +38,7 @@ TAKEN_BACK = (AdapterState.ROLLED_BACK, AdapterState.TAINTED)
 
 
 class AdapterGone(Exception):
-    """A version has no files any more, or is about to have none, so that it cannot serve."""
+    """A version has no files, or will soon have none, and cannot serve."""
 
 
 class Forgotten(Exception):
@@ -83,8 +82,8 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Change:
-    """Another version was wanted; `back` says that it was for taking the one before it back. It is
-    `about` the version taken back, else the one wanted now, which `run` made."""
+    """Another version was wanted; `back` if the one `before` it was taken back. `run` made the
+    version that it is `about`."""
 
     id: int
     adapter: str | None
@@ -165,9 +164,9 @@ class AdapterTable(Table):
     def digests(self) -> dict[str, str]:
         """Return the digest of every version that has files, by its name. It must work on a store
         of any revision: backups use it."""
-        query = sa.select(adapters.c.name, adapters.c.digest).order_by(adapters.c.created)
-        query = query.where(adapters.c.state.not_in(GONE))
-        return {row.name: row.digest for row in self.db.rows(query)}
+        query = sa.select(adapters.c.name, adapters.c.digest).where(adapters.c.state.not_in(GONE))
+        rows = self.db.rows(query.order_by(adapters.c.created))
+        return {row.name: row.digest for row in rows}
 
     def question_ids(self, name: str, state: QuestionState | None = None) -> list[int]:
         """Return the questions that a version learned from; those in one state, or all."""
@@ -180,16 +179,12 @@ class AdapterTable(Table):
     def pinned(self, name: str) -> list[Pinned]:
         """Return what the trainer computed for a version, to prove that it is served."""
         query = sa.select(pinned).where(pinned.c.adapter == name).order_by(pinned.c.id)
-        return [
-            Pinned(
-                Pin(row.question_id, tuple(array("i", row.token_ids)), row.start),
-                row.dtype,
-                _floats(row.own),
-                _floats(row.base),
-                None if row.parent is None else _floats(row.parent),
-            )
-            for row in self.db.rows(query)
-        ]
+        found = []
+        for row in self.db.rows(query):
+            pin = Pin(row.question_id, tuple(array("i", row.token_ids)), row.start)
+            parent = None if row.parent is None else _floats(row.parent)
+            found.append(Pinned(pin, row.dtype, _floats(row.own), _floats(row.base), parent))
+        return found
 
     def next_number(self, lineage: str) -> int:
         query = sa.select(sa.func.max(adapters.c.number)).where(adapters.c.lineage == lineage)
@@ -204,9 +199,8 @@ class AdapterTable(Table):
             want(connection, name, author, reason)
 
     def roll_back(self, *, author: str, reason: str, only: str | None = None) -> bool:
-        """Take the wanted version back: want the one before it, and quarantine what the version
-        taken back alone learned from. With `only`, do so if that is the wanted one. Return whether
-        it was done."""
+        """Want the version before the wanted one again, and quarantine what only the latter
+        learned from. Return whether it was done: with `only`, if that is the wanted one."""
         with self.db.write() as connection:
             present, before = present_and_before(connection)
             if only is not None and only != present:
@@ -239,11 +233,8 @@ class AdapterTable(Table):
 
     def changes(self, after: int = 0) -> list[Change]:
         """Return what was wanted after a certain change, in order."""
-        c = wanted.c
-        earlier = sa.select(sa.func.max(c.id)).where(c.id <= after).scalar_subquery()
-        query = sa.select(wanted).where(c.id >= sa.func.coalesce(earlier, 0)).order_by(c.id)
         with self.db.read() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(sa.select(wanted).order_by(wanted.c.id)).all()
             versions = {row.name: row for row in connection.execute(sa.select(adapters))}
         changes, before = [], None
         for row in rows:
@@ -267,36 +258,31 @@ class AdapterTable(Table):
         return self._newest(serving)
 
     def live_since(self) -> float | None:
-        """Return since when (Unix seconds) the live version has served, across restarts; None
-        before any."""
+        """Return since when (Unix seconds) the live version has served; None before any."""
         other = serving.c.adapter.is_distinct_from(self.serving().adapter)
         last_other = sa.select(sa.func.max(serving.c.id)).where(other).scalar_subquery()
         since = serving.c.id > sa.func.coalesce(last_other, 0)
         return self.db.scalar(sa.select(sa.func.min(serving.c.at)).where(since))
 
     def waiting(self) -> int:
-        """Return how many held versions were made since the wanted one was: those that could follow
-        it."""
+        """Return how many held versions could follow the wanted one: those made since it was."""
         since = self.wanted().at
         return self.db.count(adapters.c.state == AdapterState.HELD, adapters.c.created >= since)
 
     def previous(self) -> str | None:
-        """Return the version wanted before the present one, which is kept loaded for an instant
-        roll-back."""
+        """Return the version wanted before the present one, kept loaded for a roll-back."""
         with self.db.read() as connection:
             return present_and_before(connection)[1]
 
     def roll_backs(self) -> list[RollBack]:
         """Return the last roll-back of each version that is taken back, the newest first."""
-        changes = self.changes()
-        why = {row.name: row.reason or "" for row in self.all()}
-        # What is wanted in its place gives the version's own reason; what followed it otherwise
-        # does not.
-        found = {
-            change.before: RollBack(change.before, change.author, why[change.before], change.at)
-            for change in changes
-            if change.back and change.before and change.reason.endswith(why[change.before])
-        }
+        why, found = {row.name: row.reason or "" for row in self.all()}, {}
+        for change in self.changes():
+            name = change.before
+            # What is wanted in its place gives the version's own reason; what followed it otherwise
+            # does not.
+            if change.back and name and change.reason.endswith(why[name]):
+                found[name] = RollBack(name, change.author, why[name], change.at)
         return sorted(found.values(), key=lambda each: each.at, reverse=True)
 
     def roles(self) -> dict[str | None, str]:

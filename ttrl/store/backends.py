@@ -70,8 +70,7 @@ class Sqlite:
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
-        """Begin a transaction that writes, in which a table can be made again without losing
-        rows."""
+        """Begin a transaction in which a table can be made again without losing rows."""
         # Most changes of a table make it anew in SQLite. With foreign keys on, dropping the old
         # table deletes every row that refers to it, and a transaction cannot turn them off.
         with self.engine.connect() as connection:
@@ -102,8 +101,7 @@ class Sqlite:
             return int(connection.exec_driver_sql(query).scalar_one())
 
     def give_back(self) -> bool:
-        """Return unused room to the disk and leave no copies of deleted rows. False if that was
-        not possible now."""
+        """Do what `Forgetting.give_back` says."""
         with self.engine.connect() as connection:
             driver: Any = connection.connection.driver_connection  # it has begun no transaction
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -82,9 +81,8 @@ class Database:
         return cls(place(state_dir, url), looking=True)
 
     def migrate(self, backups: Path) -> None:
-        """Migrate to the newest revision, or leave all as it was. An SQLite store that holds
-        something is copied to `backups` before. Others who open it meanwhile wait, as for any
-        writer. Raises StoreError."""
+        """Migrate to the newest revision, or leave all as it was. A file is copied to `backups`
+        before. Others who open it meanwhile wait, as for any writer. Raises StoreError."""
         try:
             if file := self.backend.file:
                 with suppress(OSError):  # the next line says why
@@ -102,16 +100,11 @@ class Database:
             return
         if before is not None and before not in migrations.known():
             raise _newer(before)
-        file = self.backend.file
-        if file is not None and before is not None:
-            try:  # by another connection, which does not see what this one writes
-                copy = migrations.copy_before(file, backups, before, time.time())
-            except (OSError, sqlite3.Error) as error:
-                raise StoreError(
-                    f"the store must be migrated, but cannot be copied to {backups} first: {error}"
-                ) from error
-            log.info("migrating the store from revision %s; its copy is %s", before, copy)
         try:
+            if before is not None and (file := self.backend.file):
+                # By another connection, which does not see what this one writes.
+                copy = migrations.copy_before(file, backups, before, time.time())
+                log.info("migrating the store from revision %s; its copy is %s", before, copy)
             migrations.upgrade(connection, newest)
         except Exception as error:  # whatever it is, the operator must know what became of the rows
             raise StoreError(
@@ -154,6 +147,12 @@ class Database:
 
     def first(self, query: AnySelect) -> AnyRow | None:
         return next(iter(self.rows(query.limit(1))), None)
+
+    def rows_among(
+        self, query: AnySelect, column: sa.ColumnElement[Any], values: Sequence[Any]
+    ) -> list[AnyRow]:
+        with self.read() as connection:
+            return rows_among(connection, query, column, values)
 
     def get(self, query: AnySelect, missing: str) -> AnyRow:
         """Return the first row that a query selects. Raises KeyError with a sentence."""
@@ -205,8 +204,7 @@ class Database:
             raise self.unusable(error) from error
 
     def owning(self) -> AbstractContextManager[None]:
-        """Be the store's only owner, whatever the state directory. Raises StoreError when another
-        process is."""
+        """Be the store's only owner. Raises StoreError when another process is."""
         return self.backend.owning()
 
     def upsert(self, table: sa.Table) -> Any:
@@ -271,8 +269,8 @@ def exists(state_dir: Path, url: str | None) -> bool:
 
 
 def lost(state_dir: Path, url: str | None) -> int:
-    """Return how many versions there are whose store is not: its file is gone, or empty. 0 also
-    where only a server can tell. Raises StoreError."""
+    """Return how many versions there are whose store's file is gone, or empty; 0 also where only a
+    server can tell. Raises StoreError."""
     file = sqlite_file(state_dir, url)
     if file is None or (file.exists() and file.stat().st_size):
         return 0

@@ -78,8 +78,7 @@ class Forgetting(Table):
         return self.db.scalars(sa.select(questions.c.id).where(questions.c.last_seen < at))
 
     def saying(self, matches: Callable[[str], object]) -> Doomed:
-        """Return the questions and the labelled probes with a text that matches, wherever it stands
-        in them."""
+        """Return the questions and the labelled probes in which any text matches."""
         q, p = questions.c, probes.c
         return Doomed(
             self._saying(sa.select(q.id, q.body, q.sampling), matches),

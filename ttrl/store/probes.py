@@ -61,8 +61,7 @@ class ProbeTable(Table):
             return (connection.scalar(total) or 0) - before
 
     def labelled(self) -> list[LabelledProbe]:
-        """Return all of them, the oldest first; those that users asked as well with how these
-        sampled."""
+        """Return all, the oldest first; those that users asked as well with their sampling."""
         asked = probes.outerjoin(questions, questions.c.hash == probes.c.hash)
         query = sa.select(probes, questions.c.sampling).select_from(asked).order_by(probes.c.id)
         return [_probe(row, row.sampling) for row in self.db.rows(query)]
@@ -80,22 +79,16 @@ class ProbeTable(Table):
 
 class HoldoutTable(Table):
     def key(self) -> bytes:
-        """Return this store's own key, by which questions become probes and probes have their
-        turns."""
+        """Return the store's own key, by which probes have their turns."""
         return secret(self.db)
 
     def among(self, asked: Sequence[Question], *, share: float) -> frozenset[str]:
         """Return the hashes of those that are held out, or would be if they were recorded."""
-        columns = sa.select(questions.c.hash, questions.c.probe)
-        hashes = [question.hash for question in asked]
-        key = self.key()
-        with self.db.read() as connection:
-            rows = rows_among(connection, columns, questions.c.hash, hashes)
+        key, columns = self.key(), sa.select(questions.c.hash, questions.c.probe)
+        rows = self.db.rows_among(columns, questions.c.hash, [each.hash for each in asked])
         known: dict[str, bool] = {row.hash: row.probe for row in rows}
         return frozenset(
-            question.hash
-            for question in asked
-            if known.get(question.hash, drawn(question.cluster, key, share))
+            each.hash for each in asked if known.get(each.hash, drawn(each.cluster, key, share))
         )
 
     def probes(self, limit: int | None = None) -> list[StoredQuestion]:
@@ -118,8 +111,7 @@ class ComparisonTable(Table):
     nothing but wrong answers to it is known."""
 
     def add(self, run_id: int, pairs: Sequence[Pair]) -> None:
-        """Ask the operator about these; a question that has a pair of that round already is
-        passed over."""
+        """Ask the operator about these, except where a question has a pair of that round."""
         if not pairs:
             return
         insert = self.db.upsert(comparisons)
@@ -149,10 +141,9 @@ class ComparisonTable(Table):
         }
 
     def mark_random(self, question_ids: Collection[int]) -> None:
-        """Let these questions and their labels stand for the traffic from now on: they were drawn
-        at random now, having a pair already because versions disagreed. One that could not be
-        judged becomes a probe of which nothing is known, as if it had been drawn at random at
-        first."""
+        """Let these questions and their labels stand for the traffic: they had a pair because
+        versions disagreed, and were drawn at random now. One that could not be judged becomes a
+        probe of which nothing is known, as if it had been drawn at random at first."""
         ids = sorted(question_ids)
         insert = self.db.upsert(probes).on_conflict_do_nothing()
         drawn_now = comparisons.update().values(origin=ProbeOrigin.RANDOM, at=time.time())
@@ -180,16 +171,14 @@ class ComparisonTable(Table):
         return self.db.count(*judged, c.judgement != Judged.NEITHER), self.db.count(*judged)
 
     def waiting(self) -> list[StoredPair]:
-        """Return the pairs not judged yet, the newest first; without questions that the operator
-        labelled."""
+        """Return the pairs to be judged, the newest first, of questions without a label."""
         labelled = sa.select(probes.c.hash).where(probes.c.origin == ProbeOrigin.OPERATOR)
         unjudged = _pairs().where(c.judgement.is_(None))
         query = unjudged.where(~questions.c.hash.in_(labelled)).order_by(c.id.desc())
         return [_pair(row) for row in self.db.rows(query)]
 
     def first_judged(self, run_id: int) -> float:
-        """Return when the operator first judged an answer of a run (Unix seconds); now, if
-        never."""
+        """Return when an answer of a run was first judged (Unix seconds); now, if never."""
         first = sa.select(sa.func.min(c.judged_at)).where(c.run_id == run_id)
         return self.db.scalar(first) or time.time()
 

@@ -51,8 +51,7 @@ class QuestionState(StrEnum):
     LIKE_PROBE = "like_probe"
     """It is like a probe: nothing learns from it."""
     QUARANTINED = "quarantined"
-    """A version that learned from it was rolled back, or was worse; not learned from until it is
-    released."""
+    """A version that learned from it was worse; not learned from until it is released."""
     SKIPPED = "skipped"
     """It tells the model what to say; not learned from until it is released."""
 
@@ -149,14 +148,12 @@ class QuestionTable(Table):
             ),
         }
         hashes = {each.question.hash for each in exported}
-        with self.db.read() as connection:
-            known = rows_among(connection, sa.select(c.hash), c.hash, sorted(hashes))
+        known = self.db.rows_among(sa.select(c.hash), c.hash, sorted(hashes))
         self._write(exported, holdout, merged)
         return len(hashes) - len(known)
 
     def export(self, state: str | None = None) -> Iterator[Exported]:
-        """Yield every question, or those in one state, the oldest first; a part in memory at a
-        time."""
+        """Yield every question, or those in one state, the oldest first."""
         query = sa.select(questions).order_by(c.id)
         if state is not None:
             query = query.where(c.state == state, ~c.probe)
@@ -219,8 +216,7 @@ class QuestionTable(Table):
         return self._select(sa.select(questions).where(c.id.in_(ids), ~c.probe))
 
     def sole_client(self) -> bool:
-        """Return whether all traffic came from one client, or none did; those without a key are
-        one."""
+        """Return whether all traffic came from at most one client; those without a key are one."""
         clients = sa.select(c.client).where(c.origin == Origin.TRAFFIC).distinct().limit(2)
         return len(self.db.scalars(clients)) < 2
 
@@ -228,8 +224,7 @@ class QuestionTable(Table):
         """Return the given questions that are no probes and not kept away from learning, whatever
         became of them before."""
         usable = sa.select(questions).where(~c.probe, c.state.not_in(KEPT_AWAY))
-        with self.db.read() as connection:
-            rows = rows_among(connection, usable, c.hash, hashes)
+        rows = self.db.rows_among(usable, c.hash, hashes)
         return sorted(map(from_row, rows), key=lambda row: row.id)
 
     def set_apart(self, ids: Sequence[int]) -> None:
@@ -268,8 +263,7 @@ class QuestionTable(Table):
         self._move(state, reason, c.id == question_id, c.state != QuestionState.QUARANTINED)
 
     def wait(self, reasons: Mapping[int, str]) -> None:
-        """Note why these questions were left out of the newest update and stay new, and forget
-        earlier such reasons of others."""
+        """Note why these questions, and no others, were left out of the newest update."""
         said = questions.update().where(c.state == QuestionState.NEW, c.reason.is_not(None))
         with self.db.write() as connection:
             connection.execute(said.values(reason=None))
@@ -285,13 +279,11 @@ class QuestionTable(Table):
         return self.db.scalars(query)
 
     def release(self, ids: Sequence[int]) -> int:
-        """Let runs learn from those of these questions that were quarantined or skipped; return how
-        many."""
+        """Let runs learn from those that were quarantined or skipped; return how many."""
         return self._move(QuestionState.NEW, None, c.id.in_(ids), c.state.in_(RELEASED))
 
     def usage(self, least: int) -> Usage:
-        """Return how users sample; nothing is said of it where fewer than `least` questions are
-        known."""
+        """Return how users sample, if that is known of at least as many questions."""
         known = (c.origin == Origin.TRAFFIC, c.sampling.is_not(sa.null()))
         ways = self.db.counts(sa.cast(c.sampling, sa.Text), *known)
         if sum(ways.values()) < least:

@@ -166,8 +166,7 @@ class RunTable(Table):
         self._update_active(run_id, state=state, heartbeat=time.time())
 
     def intend(self, run_id: int, adapter: str) -> None:
-        """Note the version that the run is about to put in its place, so that its files are known
-        should the run die."""
+        """Note the version that is about to be published: its files, should the run die."""
         self._update_active(run_id, adapter=adapter)
 
     def beat(self, run_id: int) -> bool:
@@ -217,8 +216,7 @@ class RunTable(Table):
                 _mention(connection, row["run_id"], {change["probe"] for change in quoted})
 
     def verdicts(self, run_id: int) -> list[dict[str, Any]]:
-        """Return the gate's verdicts of a run; after the first, those by what was judged by
-        hand."""
+        """Return the gate's verdict of a run, then those by what was judged by hand."""
         query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
         return [dict(row._mapping) for row in self.db.rows(query)]
 
@@ -254,8 +252,7 @@ class RunTable(Table):
 
 class VoteTable(Table):
     def add(self, rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
-        """Add whole votes with their samples, all or none, except for questions forgotten
-        meanwhile."""
+        """Add votes with their samples, all or none, but for questions forgotten meanwhile."""
         ids = [vote["question_id"] for vote, _ in rows]
         with self.db.write() as connection:
             there = rows_among(connection, sa.select(questions.c.id), questions.c.id, ids)
@@ -287,8 +284,7 @@ def active(connection: sa.Connection) -> int | None:
 
 
 def _mention(connection: sa.Connection, run_id: int, hashes: set[str]) -> None:
-    """Note that a run names these questions, so that they are found there when they are to be
-    forgotten."""
+    """Note that a run names these questions, so that they can be forgotten there."""
     known = sa.select(mentions.c.hash).where(mentions.c.run_id == run_id)
     if fresh := hashes - set(connection.scalars(known)):
         rows = [{"hash": each, "run_id": run_id} for each in sorted(fresh)]
