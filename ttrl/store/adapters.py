@@ -20,16 +20,11 @@ from ttrl.store.schema import adapter_questions, adapters, pinned, questions, se
 class AdapterState(StrEnum):
     """What the gate or the operator made of a version."""
 
-    APPROVED = "approved"
-    """It may serve."""
-    HELD = "held"
-    """It waits for the operator."""
-    ROLLED_BACK = "rolled_back"
-    """It served and was taken back; never promoted again by itself."""
-    TAINTED = "tainted"
-    """It, or an ancestor, learned from what was purged: never served again, its files removed."""
-    RETIRED = "retired"
-    """It was old and nobody's: its files are removed."""
+    APPROVED = "approved"  # it may serve
+    HELD = "held"  # it waits for the operator
+    ROLLED_BACK = "rolled_back"  # it served and was taken back; never promoted again by itself
+    TAINTED = "tainted"  # it or an ancestor learned from what was purged: its files are removed
+    RETIRED = "retired"  # it was old and nobody's: its files are removed
 
 
 GONE = (AdapterState.TAINTED, AdapterState.RETIRED)
@@ -50,8 +45,7 @@ class Author(StrEnum):
 
     RUN = "run"
     OPERATOR = "operator"
-    LABELS = "labels"
-    """A held version that labels given since have proven better."""
+    LABELS = "labels"  # a held version that labels given since have proven better
     LIVE_MONITOR = "live_monitor"
 
 

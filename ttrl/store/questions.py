@@ -38,22 +38,14 @@ after the same worked examples."""
 class QuestionState(StrEnum):
     """What became of a question."""
 
-    NEW = "new"
-    """Not yet asked by a run."""
-    LEARNED_FROM = "learned_from"
-    """Its samples went into an update."""
-    NO_SIGNAL = "no_signal"
-    """Every sample earned the same: there was nothing to learn."""
-    NO_LABEL = "no_label"
-    """The vote gave no label; the reason says why."""
-    REFUSED = "refused"
-    """The engine refused it."""
-    LIKE_PROBE = "like_probe"
-    """It is like a probe: nothing learns from it."""
-    QUARANTINED = "quarantined"
-    """A version that learned from it was worse; not learned from until it is released."""
-    SKIPPED = "skipped"
-    """It tells the model what to say; not learned from until it is released."""
+    NEW = "new"  # not yet asked by a run
+    LEARNED_FROM = "learned_from"  # its samples went into an update
+    NO_SIGNAL = "no_signal"  # every sample earned the same: there was nothing to learn
+    NO_LABEL = "no_label"  # the vote gave no label; the reason says why
+    REFUSED = "refused"  # the engine refused it
+    LIKE_PROBE = "like_probe"  # it is like a probe: nothing learns from it
+    QUARANTINED = "quarantined"  # what learned from it was worse; kept back until released
+    SKIPPED = "skipped"  # it tells the model what to say; kept back until released
 
 
 FRESH_FOR_EACH_RETRIED = 4

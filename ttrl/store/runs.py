@@ -35,18 +35,12 @@ class RunState(StrEnum):
     UPDATING = "updating"
     JUDGING = "judging"
     PUBLISHING = "publishing"
-    PUBLISHED = "published"
-    """Ended: its adapter should serve."""
-    HELD = "held"
-    """Ended: the adapter waits for the operator."""
-    REJECTED = "rejected"
-    """Ended: the gate or the run monitor said no."""
-    NOTHING = "nothing"
-    """Ended: there was nothing to learn."""
-    FAILED = "failed"
-    """Ended by a fault; the reason says which."""
-    ABORTED = "aborted"
-    """Ended because somebody stopped it, or it died."""
+    PUBLISHED = "published"  # ended: its adapter should serve
+    HELD = "held"  # ended: the adapter waits for the operator
+    REJECTED = "rejected"  # ended: the gate or the run monitor said no
+    NOTHING = "nothing"  # ended: there was nothing to learn
+    FAILED = "failed"  # ended by a fault; the reason says which
+    ABORTED = "aborted"  # ended because somebody stopped it, or it died
 
     @property
     def ended(self) -> bool:
