@@ -55,7 +55,7 @@ class MeasurementTable(Table):
             for name, value in numbers.items()
         }
         row = {"kind": kind, "version": version, "at": time.time(), "numbers": known}
-        self._database.change(measurements.insert().values(row))
+        self.db.change(measurements.insert().values(row))
 
     def newest(self, kind: Kind, version: str | None = None) -> Measurement | None:
         return next(iter(self.history(kind, version, limit=1)), None)
@@ -68,7 +68,7 @@ class MeasurementTable(Table):
         query = sa.select(measurements).where(
             c.kind == kind, c.version.is_not_distinct_from(version)
         )
-        rows = self._database.rows(query.order_by(c.id.desc()).limit(limit))
+        rows = self.db.rows(query.order_by(c.id.desc()).limit(limit))
         return [Measurement(Kind(row.kind), row.version, row.at, row.numbers) for row in rows]
 
 
@@ -78,12 +78,10 @@ class ShadowTable(Table):
     def add(self, versions: Versions, differences: Mapping[str, float]) -> None:
         """Note one pair, and forget the oldest."""
         row = {"live": versions.live, "other": versions.other, "at": time.time()}
-        with self._database.write() as connection:
-            added = connection.execute(
-                shadow.insert().values(**row, differences=dict(differences))
-            ).inserted_primary_key
-            assert added is not None
-            connection.execute(shadow.delete().where(shadow.c.id <= added[0] - PAIRS_KEPT))
+        newest = sa.select(sa.func.max(shadow.c.id)).scalar_subquery()
+        with self.db.write() as connection:
+            connection.execute(shadow.insert().values(**row, differences=dict(differences)))
+            connection.execute(shadow.delete().where(shadow.c.id <= newest - PAIRS_KEPT))
 
     def of(self, versions: Versions) -> list[dict[str, float]]:
         """Return the pairs of these versions since the live one has been wanted, in order."""
@@ -92,4 +90,4 @@ class ShadowTable(Table):
             shadow.c.other.is_not_distinct_from(versions.other),
             shadow.c.at >= versions.since,
         )
-        return self._database.scalars(query.order_by(shadow.c.id))
+        return self.db.scalars(query.order_by(shadow.c.id))
