@@ -31,7 +31,6 @@ from ttrl.monitoring.live import (
     BOUNDS,
     MINUTES_A_YEAR,
     STAKES,
-    Before,
     Detector,
     Side,
     Stream,
@@ -456,7 +455,7 @@ def pairs(
 ) -> Iterator[dict[Stream, float]]:
     """What one pair after the other says, without end."""
     rng = random.Random(seed)
-    before: Before | None = None
+    before: tuple[Side, Side] | None = None
     for number in itertools.count():
         posed = pose(rng, traffic, number)
         ours, others = answer(rng, posed, live), answer(rng, posed, other)
@@ -464,7 +463,7 @@ def pairs(
             yield failures(live=ours is None, other=others is None)
             continue
         yield differences(ours, others, before)
-        before = Before(ours.answers, others.answers)
+        before = ours, others
 
 
 def pairs_until_found(

@@ -15,7 +15,6 @@ from benchmarks.monitors import delay
 from ttrl.monitoring.live import (
     BOUNDS,
     FACTOR,
-    Before,
     Detector,
     Side,
     Stream,
@@ -67,7 +66,7 @@ def track(differences: list[float], tolerated: float = 0.0) -> Track:
     ],
 )
 def test_what_a_pair_says(live, other, before, stream, difference):
-    past = Before(*(side(answers).answers for answers in before.split())) if before else None
+    past = tuple(map(side, before.split())) or None
     assert differences(side(live), side(other), past)[stream] == pytest.approx(difference)
 
 
@@ -91,7 +90,7 @@ def test_a_failure_of_the_engine_says_nothing_about_answers():
 
 @given(SIDES, SIDES, SIDES, SIDES)
 def test_no_difference_is_more_than_one(live, other, one, two):
-    found = differences(live, other, Before(one.answers, two.answers))
+    found = differences(live, other, (one, two))
     assert all(-1 <= each <= 1 for each in found.values())
 
 
@@ -102,7 +101,7 @@ def test_versions_that_are_alike_differ_by_nothing_on_average():
     found = [
         differences(
             side(live_1 + live_2), side(other_1 + other_2),
-            Before(side(live_before).answers, side(other_before).answers),
+            (side(live_before), side(other_before)),
         )
         for live_1, live_2, other_1, other_2, live_before, other_before in drawn
     ]  # fmt: skip
