@@ -28,7 +28,6 @@ from ttrl.config import Config
 from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.monitoring import run
 from ttrl.monitoring.live import (
-    BOUNDS,
     MINUTES_A_YEAR,
     STAKES,
     Detector,
@@ -494,13 +493,12 @@ def delays(
     traffic = TWO if stream is Stream.CONSTANT else Traffic()
     drawn = itertools.islice(pairs(0, version, traffic=traffic), count)
     seen = [pair[stream] for pair in drawn if stream in pair]
-    harm = BOUNDS[stream].harm
     measured = [
-        pairs_until_found(seed, version, limit, traffic, harm) for seed in range(repetitions)
+        pairs_until_found(seed, version, limit, traffic, stream.harm) for seed in range(repetitions)
     ]
     return {
         "mean_difference": round(fmean(seen), 3),
-        "stated": round(delay(seen, BOUNDS[stream].tolerated, limit)),
+        "stated": round(delay(seen, stream.tolerated, limit)),
         "median": median(measured),
         "nine_of_ten": round(quantiles(measured, n=10)[-1]),
     }

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from benchmarks.monitors import delay
 from ttrl.monitoring.live import (
-    BOUNDS,
     FACTOR,
     Detector,
     Side,
@@ -135,7 +134,7 @@ def test_nothing_but_what_is_tolerated_is_no_evidence(tolerated, parts):
 @pytest.mark.parametrize("quiet", [0, 1, 1000])
 def test_a_change_is_found_as_soon_after_a_long_quiet_time(quiet):
     """And by about as much as is stated."""
-    limit, tolerated = 1e6, BOUNDS[Stream.UNREADABLE].tolerated
+    limit, tolerated = 1e6, Stream.UNREADABLE.tolerated
     detector = reduce(Detector.after, [{Stream.UNREADABLE: -0.1}] * quiet, Detector(limit))
     while detector.alarm is None:
         detector = detector.after({Stream.UNREADABLE: 0.5})
@@ -159,7 +158,7 @@ def test_fewer_false_alarms_ask_for_more():
     assert threshold(2.0, 0.1) == pytest.approx(10 * threshold(2.0, 1.0))
 
 
-@pytest.mark.parametrize("stream", [each for each in Stream if not BOUNDS[each].harm])
+@pytest.mark.parametrize("stream", [each for each in Stream if not each.harm])
 def test_a_difference_that_is_no_harm_is_an_alert_and_never_an_alarm(stream):
     detector = reduce(Detector.after, [{stream: 1.0}] * 400, Detector(1e9))
     assert detector.alarm is None
@@ -167,7 +166,7 @@ def test_a_difference_that_is_no_harm_is_an_alert_and_never_an_alarm(stream):
     assert detector.nearness(detector.nearest) == 0
 
 
-@pytest.mark.parametrize("stream", [each for each in Stream if BOUNDS[each].harm])
+@pytest.mark.parametrize("stream", [each for each in Stream if each.harm])
 def test_harm_is_an_alarm_and_no_alert(stream):
     detector = reduce(Detector.after, [{stream: 1.0}] * 400, Detector(1e9))
     assert detector.alarm is not None

@@ -29,52 +29,40 @@ FACTOR = 16
 
 class Stream(StrEnum):
     """A difference between the live version and the other one on the same question, from -1 to 1;
-    above 0 the live version is worse."""
+    above 0 the live version is worse. A mean up to `tolerated` is no evidence. A stream that is no
+    `harm` by itself never rolls back: better answers differ, in length as well, as much as worse
+    ones. Labels can tell."""
 
-    AGREEMENT = "agreement"
+    AGREEMENT = "agreement", 0.02, "it agrees with itself less"
     """The share of the most common answer: the other's less the live version's."""
-    UNREADABLE = "unreadable"
+    UNREADABLE = "unreadable", 0.05, "more of its answers are unreadable"
     """The share of unreadable or cut-off answers: the live version's less the other's."""
-    LONGER = "longer"
+    LONGER = "longer", 0.75, "its answers are longer", False
     """The logarithm of the ratio of the mean lengths, to the base FACTOR."""
-    SHORTER = "shorter"
+    SHORTER = "shorter", 0.50, "its answers are shorter", False
     """The same, the other way round."""
-    REPETITION = "repetition"
+    REPETITION = "repetition", 0.05, "it gives different questions the same answer"
     """How often it gives two different questions one answer that the other version gives to
     neither, less how often the other does the same. Classes that come up again and again are in
     both versions' answers, and count for nothing."""
-    CONSTANT = "constant"
+    CONSTANT = "constant", 0.80, "it gives nearly every question the same answer"
     """How often a readable answer is one that the live version gave to the question before, less a
     quarter of how often the other version's is: 3/4 at most where both are alike. Of two possible
     answers, one for everything shows only here."""
-    DEPARTURE = "departure"
+    DEPARTURE = "departure", 0.10, "its answers differ", False
     """How often two answers of the other version are the same, less how often one of each is."""
-    ERRORS = "errors"
+    ERRORS = "errors", 0.01, "the engine fails on it"
     """1 when the engine fails for the live version only, -1 when it does for the other only."""
 
-
-@dataclass(frozen=True)
-class Bound:
-    """The mean difference that is tolerated, and the one that is found in time; smaller ones in
-    between are found later. A stream that is no `harm` by itself never rolls back: better answers
-    differ, in length as well, as much as worse ones. Labels can tell."""
-
     tolerated: float
-    made_for: float
     complaint: str
-    harm: bool = True
+    harm: bool
 
-
-BOUNDS: Mapping[Stream, Bound] = {
-    Stream.AGREEMENT: Bound(0.02, 0.10, "it agrees with itself less"),
-    Stream.UNREADABLE: Bound(0.05, 0.15, "more of its answers are unreadable"),
-    Stream.LONGER: Bound(0.75, 0.90, "its answers are longer", harm=False),
-    Stream.SHORTER: Bound(0.50, 0.75, "its answers are shorter", harm=False),
-    Stream.REPETITION: Bound(0.05, 0.25, "it gives different questions the same answer"),
-    Stream.CONSTANT: Bound(0.80, 0.875, "it gives nearly every question the same answer"),
-    Stream.DEPARTURE: Bound(0.10, 0.25, "its answers differ", harm=False),
-    Stream.ERRORS: Bound(0.01, 0.10, "the engine fails on it"),
-}
+    def __new__(cls, name: str, tolerated: float, complaint: str, harm: bool = True) -> Stream:
+        stream = str.__new__(cls, name)
+        stream._value_ = name
+        stream.tolerated, stream.complaint, stream.harm = tolerated, complaint, harm
+        return stream
 
 
 @dataclass(frozen=True)
@@ -119,7 +107,7 @@ class Alarm:
         factors = self.stream in (Stream.LONGER, Stream.SHORTER)
         much = f"{FACTOR**self.mean:.1f} times" if factors else f"{self.mean:.0%}"
         return (
-            f"{BOUNDS[self.stream].complaint}: {much} on average in the last {self.pairs} of "
+            f"{self.stream.complaint}: {much} on average in the last {self.pairs} of "
             f"{self.of} pairs with {other}"
         )
 
@@ -134,7 +122,7 @@ class Detector:
 
     def after(self, differences: Mapping[Stream, float]) -> Detector:
         moved = {
-            stream: self.tracks[stream].after(difference, BOUNDS[stream].tolerated)
+            stream: self.tracks[stream].after(difference, stream.tolerated)
             for stream, difference in differences.items()
         }
         return Detector(self.threshold, self.pairs + 1, {**self.tracks, **moved})
@@ -146,7 +134,7 @@ class Detector:
 
     @property
     def nearest(self) -> Stream:
-        return max((each for each in Stream if BOUNDS[each].harm), key=self.nearness)
+        return max((each for each in Stream if each.harm), key=self.nearness)
 
     @property
     def alarm(self) -> Alarm | None:
@@ -156,7 +144,7 @@ class Detector:
     @property
     def alerts(self) -> list[Alarm]:
         """Differences, no harm by themselves, for which labels should be asked for."""
-        found = (self._alarm(stream) for stream in Stream if not BOUNDS[stream].harm)
+        found = (self._alarm(stream) for stream in Stream if not stream.harm)
         return [alarm for alarm in found if alarm is not None]
 
     def _alarm(self, stream: Stream) -> Alarm | None:
