@@ -84,7 +84,7 @@ class Watch:
             versions = Versions(wanted.adapter, self._store.adapters.previous(), wanted.at)
         if versions != self._state[0]:
             rows = self._store.shadow.of(versions) if versions else []
-            past = [{Stream(name): value for name, value in row.items()} for row in rows]
+            past = [{stream: row[stream] for stream in Stream if stream in row} for row in rows]
             detector = reduce(Detector.after, past, self._fresh)
             self._alerts = {alert.stream for alert in detector.alerts}  # told before a restart
             self._set(versions, detector)

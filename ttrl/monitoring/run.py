@@ -125,16 +125,6 @@ def _reading(values: Iterable[float | None], quiet: float, bound: float) -> Read
     return Reading(fmean(known), quiet, bound)
 
 
-def _mismatch(seen: Steps, settings: GuardConfig) -> Reading | None:
-    last = (signs.mismatch for signs in seen[-settings.window :])
-    return _reading(last, 0.0, settings.mismatch)
-
-
-def _effective(seen: Steps, settings: GuardConfig) -> Reading | None:
-    last = (signs.effective for signs in seen[-settings.window :])
-    return _reading(last, 1.0, settings.effective)
-
-
 def _entropy(seen: Steps, settings: GuardConfig) -> Reading | None:
     began = seen[0].token_entropy
     if began is None:
@@ -374,13 +364,15 @@ def _words(seen: Steps, onset: int, says: str, reading: Reading) -> str:
 CHECKS: Sequence[Check | Wager] = (
     Check(  # what was learned from is not what was sampled
         Rule.MISMATCH,
-        _mismatch,
+        lambda seen, s: _reading((signs.mismatch for signs in seen[-s.window :]), 0.0, s.mismatch),
         "engine and trainer differ by {value:.2f} nats per token (limit {bound:.2f})",
         Action.ABORT,
     ),
     Check(
         Rule.EFFECTIVE,
-        _effective,
+        lambda seen, s: _reading(
+            (signs.effective for signs in seen[-s.window :]), 1.0, s.effective
+        ),
         "the effective sample size fell to {value:.0%} of what was trained on because engine and "
         "trainer disagree (limit {bound:.0%})",
         Action.ABORT,

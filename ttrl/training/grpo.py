@@ -68,10 +68,10 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         scratch: Path,
     ) -> None:
         set_seed(settings.seed)
-        model = lora_model(base_model, parent, settings)
+        self._lora = lora_model(base_model, parent, settings)
         try:
             super().__init__(
-                model=model,
+                model=self._lora,
                 args=_arguments(settings, steps, temperature, max_tokens, scratch),
                 reward_funcs=[_reward],
                 rollout_func=self._rollout,
@@ -81,8 +81,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         except (TypeError, ValueError, NotImplementedError) as error:
             raise SettingRefused(f"update.grpo: trl says: {error}") from error
         self.remove_callback(PrinterCallback)
-        if settings.kl_to is KlTo.BASE and REFERENCE in model.peft_config:
-            model.delete_adapter(REFERENCE)
+        if settings.kl_to is KlTo.BASE and REFERENCE in self._lora.peft_config:
+            self._lora.delete_adapter(REFERENCE)
         self.use_vllm = True
         self.vllm_generation = self
         self._last_loaded_step = -1
@@ -100,9 +100,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         """Do nothing before a rollout: the weights leave in `next_batch`."""
 
     def save_adapter(self, directory: Path) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        model.save_pretrained(
-            directory,
+        self._lora.save_pretrained(
+            str(directory),
             selected_adapters=["default"],  # with a KL term there is a copy named `ref` as well
             save_embedding_layers=False,  # else PEFT may ask a hub about the vocabulary
         )
@@ -112,16 +111,14 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def logprobs(self, pins: Sequence[Pin], result: Path) -> tuple[Pinned, ...]:
         """Return the log-probabilities of the pins under the result, the base and the parent.
         Raises UpdateDiverged if the result's are not finite, and MemoryError."""
-        model = self.accelerator.unwrap_model(self.model)
-        model.eval()
-        model.load_adapter(result, RESULT)
+        self._lora.eval()
+        self._lora.load_adapter(result, RESULT)
         own, base = self._under(RESULT, pins), self._under(None, pins)
-        before: Sequence[tuple[float, ...] | None] = [None] * len(pins)
-        if PARENT in model.peft_config:
-            before = self._under(PARENT, pins)
+        has_parent = PARENT in self._lora.peft_config
+        before = self._under(PARENT, pins) if has_parent else [None] * len(pins)
         if not all(math.isfinite(value) for each in own for value in each):
             raise UpdateDiverged("the trained version has log-probabilities that are not finite")
-        dtype = str(model.dtype).removeprefix("torch.")
+        dtype = str(self._lora.dtype).removeprefix("torch.")
         return tuple(
             Pinned(pin, dtype, *under)
             for pin, under in zip(pins, zip(own, base, before, strict=True), strict=True)
@@ -129,12 +126,12 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def _under(self, adapter: str | None, pins: Sequence[Pin]) -> list[tuple[float, ...]]:
-        model = self.accelerator.unwrap_model(self.model)
         found = []
-        with use_adapter(model, adapter), self.accelerator.autocast():
+        with use_adapter(self._lora, adapter), self.accelerator.autocast():
             for pin in pins:
-                ids = torch.tensor([pin.token_ids], device=model.device)
-                logits = model(ids, logits_to_keep=ids.shape[1] - pin.start + 1).logits[0, :-1]
+                ids = torch.tensor([pin.token_ids], device=self._lora.device)
+                kept = ids.shape[1] - pin.start + 1
+                logits = self._lora(ids, logits_to_keep=kept).logits[0, :-1]
                 every = logits.float().log_softmax(-1)
                 found.append(tuple(every.gather(1, ids[0, pin.start :, None])[:, 0].tolist()))
                 del logits, every  # not kept through the next pin's forward: they are large
@@ -161,14 +158,15 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def free(self) -> None:
         """Free the last step's memory; call it when no exception holds its frames any more."""
         self._buffered_inputs = None
-        self.accelerator.unwrap_model(self.model).zero_grad(set_to_none=True)
+        self._lora.zero_grad(set_to_none=True)
         gc.collect()
         torch.cuda.empty_cache()
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """Return the next micro-batch. TRL shuffles a step's rows before it splits them, so that
         nearly all micro-batches are padded to a long one; here they are sorted by length. The
-        gradient is the same: it is summed up before the optimizer's step."""
+        gradient, summed up before the optimizer's step, is the same, but for an entropy bonus,
+        which TRL averages over each micro-batch by itself."""
         position = self._step % self.args.steps_per_generation
         if position == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
@@ -257,7 +255,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         nats, at up to `PLACES` tokens of one answer of each question. Over the whole vocabulary
         (Amini et al., arXiv 2504.10637), since the trained answers, chosen for their rewards,
         overstate rare tokens."""
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._lora
         start = PARENT if PARENT in model.peft_config else None
         found = []
         for row in range(0, len(batch["completion_ids"]), self.num_generations):
