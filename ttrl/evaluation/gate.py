@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from statistics import fmean
@@ -20,6 +20,7 @@ from ttrl.evaluation.drift import Drift, Staleness
 from ttrl.evaluation.evidence import (
     CONDEMNING,
     CONVINCING,
+    Answered,
     Comparison,
     Pair,
     Probe,
@@ -79,16 +80,16 @@ class Check:
     tag: str | None = None
 
 
-def accuracy(probe: Probe) -> Pair:
-    return probe.live.accuracy, probe.candidate.accuracy
+def _both(value: Callable[[Answered], float]) -> Value:
+    return lambda probe: (value(probe.live), value(probe.candidate))
+
+
+accuracy = _both(lambda answered: answered.accuracy)
+reach = _both(lambda answered: answered.reached)
 
 
 def to_base(probe: Probe) -> Pair:
     return probe.base.accuracy, probe.candidate.accuracy
-
-
-def reach(probe: Probe) -> Pair:
-    return probe.live.reached, probe.candidate.reached
 
 
 def kept_right(probe: Probe) -> Pair | None:
@@ -162,14 +163,14 @@ def _loss(
 
 
 def _without_labels(probes: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
-    readable = compare(probes, lambda probe: (probe.live.readable, probe.candidate.readable))
+    readable = compare(probes, _both(lambda answered: answered.readable))
     assert readable is not None
     outcome = Outcome.PASSED
     if readable.high < 0 and readable.difference < -settings.unreadable:
         collapsed = readable.after < readable.before / 2
         outcome = Outcome.FAILED if collapsed else Outcome.UNPROVEN
     yield _check(Rule.READABLE, outcome, readable)
-    agreed = compare(probes, lambda probe: (probe.live.vote.share, probe.candidate.vote.share))
+    agreed = compare(probes, _both(lambda answered: answered.vote.share))
     yield _check(Rule.AGREEMENT, Outcome.PASSED, agreed)
     yield _variety(probes)
     before = fmean(probe.live.tokens for probe in probes)
@@ -190,10 +191,7 @@ def _variety(probes: Sequence[Probe]) -> Check:
     outcome = Outcome.PASSED
     if after and _entropy(after) < _entropy(before) / 2:
         (top, _), *_ = after.most_common(1)
-        spread = compare(
-            probes,
-            lambda p: (float(p.live.vote.label == top), float(p.candidate.vote.label == top)),
-        )
+        spread = compare(probes, _both(lambda answered: float(answered.vote.label == top)))
         assert spread is not None
         outcome = Outcome.FAILED if spread.low > 0 else Outcome.UNPROVEN
     told = f"{math.exp(_entropy(before)):.1f} to {math.exp(_entropy(after)):.1f}"
