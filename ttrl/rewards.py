@@ -8,7 +8,6 @@ that runs tests, says so by an attribute, `needs_label = False`, and alone decid
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import traceback
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -282,14 +281,10 @@ def check_installed(names: Iterable[str]) -> None:
     """Find the modules of custom rewards without running them. Raises RewardUnknown."""
     for name in names:
         module, custom, _ = name.partition(":")
-        try:
-            missing = custom and find_spec(module) is None
-        except (ImportError, ValueError):
-            missing = True
-        if missing:
-            raise RewardUnknown(
-                f"the reward {name} cannot be imported: there is no module {module}"
-            )
+        with suppress(ImportError, ValueError):
+            if not custom or find_spec(module):
+                continue
+        raise RewardUnknown(f"the reward {name} cannot be imported: there is no module {module}")
 
 
 @cache
@@ -298,12 +293,8 @@ def find(name: str) -> Reward:
     if name in REWARDS:
         return REWARDS[name]
     offered = {point.name: point for point in entry_points(group=OFFERED_REWARDS)}
-    module, _, function = name.partition(":")
     try:
-        if name in offered:
-            found = offered[name].load()
-        else:
-            found = getattr(importlib.import_module(module), function)
+        found = offered.get(name, EntryPoint(name, name, OFFERED_REWARDS)).load()
     except (Exception, SystemExit) as error:  # importing runs a module, which may raise anything
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise RewardUnknown(f"cannot import the reward {name}: {why}") from error
