@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -80,6 +80,12 @@ class Vote:
     cut: int = 0
 
 
+def entropy(counts: Collection[int]) -> float:
+    """Return the entropy of counts, in nats, as a sum of p ln(1/p): never -0.0."""
+    total = sum(counts)
+    return math.fsum(count / total * math.log(total / count) for count in counts)
+
+
 def take_vote(
     answers: Sequence[str | None],
     *,
@@ -98,8 +104,6 @@ def take_vote(
     votes = [count for _, count in ranked]
     total = sum(votes)
     share = votes[0] / (len(answers) - cut) if votes else 0.0
-    # -sum p ln p, as a sum of p ln(1/p): never -0.0
-    entropy = math.fsum(count / total * math.log(total / count) for count in votes)
     label = None
     if not votes:
         outcome = VoteOutcome.UNREADABLE
@@ -113,4 +117,4 @@ def take_vote(
         outcome = VoteOutcome.ABOVE_CEILING
     else:
         outcome, label = VoteOutcome.LABEL, ranked[0][0]
-    return Vote(tuple(answers), ranked, outcome, label, share, entropy, kind, stop, cut)
+    return Vote(tuple(answers), ranked, outcome, label, share, entropy(votes), kind, stop, cut)

@@ -30,6 +30,7 @@ from ttrl.evaluation.evidence import (
     e_value,
     labels_needed,
 )
+from ttrl.votes import entropy
 
 WORST = 10
 """Changed answers that are kept with a verdict."""
@@ -188,19 +189,15 @@ def _variety(probes: Sequence[Probe]) -> Check:
         Counter(side.vote.label for side in sides if side.vote.label is not None)
         for sides in ([p.live for p in probes], [p.candidate for p in probes])
     )
+    was, now = entropy(before.values()), entropy(after.values())
     outcome = Outcome.PASSED
-    if after and _entropy(after) < _entropy(before) / 2:
+    if after and now < was / 2:
         (top, _), *_ = after.most_common(1)
         spread = compare(probes, _both(lambda answered: float(answered.vote.label == top)))
         assert spread is not None
         outcome = Outcome.FAILED if spread.low > 0 else Outcome.UNPROVEN
-    told = f"{math.exp(_entropy(before)):.1f} to {math.exp(_entropy(after)):.1f}"
+    told = f"{math.exp(was):.1f} to {math.exp(now):.1f}"
     return Check(Rule.VARIETY, outcome, f"{Rule.VARIETY}: {told} on {len(probes)} probes")
-
-
-def _entropy(counts: Counter[str]) -> float:
-    total = counts.total()
-    return math.fsum(n / total * math.log(total / n) for n in counts.values())
 
 
 def _distances(settings: GateConfig, drift: Drift) -> Iterator[Check]:
