@@ -57,40 +57,36 @@ def withheld(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Withheld | No
     return Withheld.APART if abs(fmean(shares) - fmean(unlabelled)) > APART * error else None
 
 
-@dataclass(frozen=True)
-class Open:
-    """What judgements leave open: for each labelled question the share of answers that nobody
-    knows to be right or wrong, and for each one that could not be judged the same, with the share
-    of its majority. Of the unknown answers `judged` were drawn and judged, and `right` were right.
-    """
-
-    unknown: Sequence[float] = ()
-    skipped: Pairs = ()
-    right: int = 0
-    judged: int = 0
-
-
 def estimate(
-    labelled: Pairs, unlabelled: Sequence[float] = (), open_: Open = Open()
+    labelled: Pairs,
+    unlabelled: Sequence[float] = (),
+    unknown: Sequence[float] = (),
+    skipped: Pairs = (),
+    judged: tuple[int, int] = (0, 0),
 ) -> Estimate | None:
     """Estimate the mean of "right" over the questions that both are random draws of, unless
-    `withheld`; `unlabelled` are shares of majorities.
+    `withheld`.
+
+    `unlabelled` are shares of majorities, `unknown` the shares of the labelled questions' answers
+    that nobody knows to be right or wrong; `skipped` questions, which could not be judged, have the
+    same with their majorities' shares. Of the unknown answers that were `judged` since, so many are
+    right, of so many.
 
     The interval has worst-case bounds (Manski, "Partial Identification of Probability
     Distributions", 2003): from the low end if all that is open is wrong to the high end if all of
-    it is right. The value takes unknown answers to be right as often as those that were judged
-    since (with Jeffreys' prior), and skipped questions to be like the others.
+    it is right. The value takes unknown answers to be right as often as the judged ones (with
+    Jeffreys' prior), and skipped questions to be like the others.
     """
     if withheld(labelled, unlabelled):
         return None
-    if not any(open_.unknown) and not open_.skipped:
+    if not any(unknown) and not skipped:
         return around(labelled, unlabelled)
-    unknown = open_.unknown or [0.0] * len(labelled)
-    most = [(right + more, share) for (right, share), more in zip(labelled, unknown, strict=True)]
+    more = unknown or [0.0] * len(labelled)
+    most = [(right + open_, share) for (right, share), open_ in zip(labelled, more, strict=True)]
     low, high = around(labelled, unlabelled).value, around(most, unlabelled).value
-    value = low + (open_.right + 0.5) / (open_.judged + 1) * (high - low)
-    worst = around([*labelled, *((0.0, share) for _, share in open_.skipped)], unlabelled)
-    best = around([*most, *open_.skipped], unlabelled)
+    value = low + (judged[0] + 0.5) / (judged[1] + 1) * (high - low)
+    worst = around([*labelled, *((0.0, share) for _, share in skipped)], unlabelled)
+    best = around([*most, *skipped], unlabelled)
     low, high = min(worst.low, best.low), max(worst.high, best.high)
     return Estimate(min(max(value, low), high), low, high, len(labelled), len(unlabelled))
 
@@ -197,8 +193,7 @@ class Quality:
 
 
 def measure(asked: Sequence[Asked], undecided: tuple[int, int] = (0, 0)) -> Quality | None:
-    """Measure a version by its answers; None without any. `undecided` are `Open.right` and
-    `Open.judged`."""
+    """Measure a version by its answers; None without any. `undecided` is `judged` of `estimate`."""
     if not asked:
         return None
     labelled = [each for each in asked if each.labelled]
@@ -231,7 +226,7 @@ def measure(asked: Sequence[Asked], undecided: tuple[int, int] = (0, 0)) -> Qual
         right=around(_pairs(labelled, _right)) if labelled else None,
         pass_at_k=mean(lambda each: each.reached, labelled) if labelled else None,
         majority_right=mean(lambda each: each.majority_right, labelled) if labelled else None,
-        estimate=estimate(known, shares, Open(unknown, unsaid, *undecided)),
+        estimate=estimate(known, shares, unknown, unsaid, undecided),
         speaking=len(known),
         undecided=fmean([*unknown, *(part for part, _ in unsaid)]) if speaking else 0.0,
         withheld=withheld(known, shares),
