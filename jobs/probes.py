@@ -20,7 +20,6 @@ from ttrl.evaluation.probes import (
     Pair,
     ProbeOrigin,
     Side,
-    Undecided,
     draw,
     to_judge,
     to_judge_again,
@@ -229,7 +228,7 @@ def to_label(
     ]
 
 
-def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[Undecided]:
+def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[Pair]:
     """The live version's answers to a question that was drawn at random of which nobody knows
     whether they are right, though others to it are known to be wrong."""
     label, live = compared.item.label, compared.probe.live
@@ -240,7 +239,8 @@ def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[U
         return
     for text, answer, rejected in zip(live.texts, live.answers, live.rejected, strict=True):
         if answer is not None and not rejected:
-            yield Undecided(seen.question_id, seen.rounds, Side(text, answer))
+            side = Side(text, answer)
+            yield Pair(seen.question_id, ProbeOrigin.RANDOM, side, side, seen.rounds)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.samples import SampleSet, Sampling
 from ttrl.metrics import Metrics
-from ttrl.monitoring.live import Before, Detector, Side, Stream, differences, failures, threshold
+from ttrl.monitoring.live import Detector, Side, Stream, differences, failures, threshold
 from ttrl.questions.question import Question
 from ttrl.sampling.groups import PRIORITY, read_answers, to_learn_from, with_length
 from ttrl.store import Store
@@ -84,7 +84,7 @@ class Watch:
             versions = Versions(wanted.adapter, self._store.adapters.previous(), wanted.at)
         if versions != self._state[0]:
             rows = self._store.shadow.of(versions) if versions else []
-            past = [{Stream(name): value for name, value in row.items()} for row in rows]
+            past = [{stream: row[stream] for stream in Stream if stream in row} for row in rows]
             detector = reduce(Detector.after, past, self._fresh)
             self._alerts = {alert.stream for alert in detector.alerts}  # told before a restart
             self._set(versions, detector)
@@ -150,7 +150,7 @@ class Shadow:
     live: Live
     metrics: Metrics
     rolled_back: Callable[[], None]
-    _last: tuple[Versions, str, Before] | None = None
+    _last: tuple[Versions, str, tuple[Side, Side]] | None = None
     """The last question that was compared, by its hash, and what was answered to it."""
 
     def __post_init__(self) -> None:
@@ -212,10 +212,9 @@ class Shadow:
         before = None  # what was answered to the question before, if it was another one
         if self._last and self._last[0] == versions and self._last[1] != question.hash:
             before = self._last[2]
-        self._last = versions, question.hash, Before(answers[:count], answers[count:])
-        return differences(
-            Side(answers[:count], _length(live)), Side(answers[count:], _length(other)), before
-        )
+        sides = Side(answers[:count], _length(live)), Side(answers[count:], _length(other))
+        self._last = versions, question.hash, sides
+        return differences(*sides, before)
 
     def _ask(
         self, question: Question, model: str, sampling: Sampling, pacer: Pacer

@@ -252,7 +252,7 @@ def test_a_version_that_only_answers_otherwise_stays_and_labels_are_asked_for_on
     scene.engine.texts["a"] = "\\boxed{5}"
     told: list[Notice] = []
     scene.watch.alerted.append(lambda *alert: told.append(of_alert(*alert)))
-    wanted = 100
+    wanted = 40
 
     def feed() -> bool:
         scene.shadow.offer(QUESTIONS[len(scene.engine.asked) % 100])
