@@ -22,6 +22,7 @@ from jobs.probes import (
     to_ask,
     to_choose,
 )
+from ttrl import events
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.answers import Reader
 from ttrl.answers.refusal import Stance, stance
@@ -36,6 +37,7 @@ from ttrl.evaluation.drift import Drift, Staleness
 from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.evidence import Answered, Probe
 from ttrl.evaluation.probes import LabelledProbe, ProbeOrigin
+from ttrl.events import Probed
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Regime, Usage
 from ttrl.sampling.groups import PRIORITY
@@ -366,7 +368,7 @@ class Evaluation:
         self._store.probes.expose([each.id for each in seen if each.label is not None])
 
     def _progress(self, of: int, done: int) -> None:
-        self._store.runs.observe(self._run_id, "probe", {"done": done, "of": of})
+        events.observe(self._store, self._run_id, Probed(done, of))
 
 
 def staleness_of(store: Store, asked: Iterable[Item]) -> Staleness | None:

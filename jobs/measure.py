@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -86,10 +86,11 @@ def run(
         quality = quality_of(answered, looked, config.gate, undecided)
         remarks = asker.remarks()
     if quality is not None:
-        store.measurements.add(Kind.QUALITY, version, {**quality.numbers(), "remarks": remarks})
+        quality = replace(quality, remarks=remarks)
+        store.measurements.add(version, quality)
     shift = shift_of_questions(config, store) if Kind.QUESTIONS in what else None
     if shift is not None:
-        store.measurements.add(Kind.QUESTIONS, None, asdict(shift))
+        store.measurements.add(None, shift)
     return Measured(version, quality, shift, remarks)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -270,16 +270,10 @@ def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
         but = _objection(store, verdict, certainty)
         if not but:
             reason = f"{Verdict.BETTER}: answers judged by hand: {certainty}"
-            evidence = {**verdict.evidence, "certainty": asdict(certainty), "reason": reason}
-            store.runs.add_verdict(
-                {
-                    "run_id": row.run_id,
-                    "adapter": row.name,
-                    "against": verdict.against,
-                    "verdict": Verdict.BETTER,
-                    "evidence": evidence,
-                }
+            judgement = replace(
+                verdict.evidence, verdict=Verdict.BETTER, certainty=certainty, reason=reason
             )
+            store.runs.add_verdict(row.run_id, row.name, verdict.against, judgement)
             store.adapters.want(row.name, author=Author.LABELS, reason=reason)
         found.append(Confirmation(row.name, row.run_id, certainty, but))
     return found
@@ -293,9 +287,9 @@ def _objection(store: Store, verdict: StoredVerdict, certainty: Certainty) -> st
     live, versions = store.adapters.serving().adapter, {row.name for row in store.adapters.all()}
     if live != (verdict.against if verdict.against in versions else None):
         return f"it was compared with {verdict.against}, which is no longer live"
-    checks = [check for check in verdict.evidence["checks"] if check["rule"] in BY_LABELS]
-    if doubts := [check["words"] for check in checks if check["outcome"] != Outcome.PASSED]:
+    checks = [check for check in verdict.evidence.checks if check.rule in BY_LABELS]
+    if doubts := [check.words for check in checks if check.outcome is not Outcome.PASSED]:
         return "; ".join(doubts)
-    if live and not any(check["rule"] == Rule.BASE for check in checks):
+    if live and not any(check.rule is Rule.BASE for check in checks):
         return "its labelled probes were not compared with the base model; it may be worse"
     return ""

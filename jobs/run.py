@@ -18,8 +18,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -33,7 +32,7 @@ from jobs.evaluation import Evaluation
 from jobs.probes import Compared, apart, to_label
 from jobs.process import MeaningRefused, known_answers, reader_for, sized
 from jobs.selection import Descent
-from ttrl import rewards
+from ttrl import events, rewards
 from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
@@ -48,6 +47,7 @@ from ttrl.evaluation.drift import Drift
 from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.evidence import threshold_at
 from ttrl.evaluation.gate import Judgement, Verdict
+from ttrl.events import Draw, Event, Selection, Step, Unanswered
 from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
@@ -57,7 +57,6 @@ from ttrl.sampling.selection import Rounds
 from ttrl.store import Store, StoreError
 from ttrl.store.adapters import AdapterRow, AdapterState, Author, Forgotten
 from ttrl.store.database import OUTAGE, cause
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.store.runs import RunState
 from ttrl.training import (
@@ -182,10 +181,9 @@ class Run:
         served = parent or self.client.base_model().name
         kept = checkpoint_steps(steps, config.update.snapshots)
         reader, references = reader_for(config), known_answers(config)
-        observe = partial(store.runs.observe, self.id)
         with (
             Candidate(self.client, scratch(config, self.id), self.id, served, kept) as candidate,
-            pacer_for(self.client, config.vote, observe) as pacer,
+            pacer_for(self.client, config.vote, self._observe) as pacer,
         ):
             # Before anything is trained: it holds fast what the candidate is compared with.
             evaluation = Evaluation(self.client, store, config, self.id, pacer, reader)
@@ -220,7 +218,7 @@ class Run:
             ships = judgement.ships(config.gate.ship) and evaluation.current
             row = self._publish(AdapterState.APPROVED if ships else AdapterState.HELD, reason)
             self._note_quality(row.name, quality)
-            store.measurements.add(Kind.POLICY, row.name, asdict(drift))
+            store.measurements.add(row.name, drift)
             row = store.adapters.publish(row, self.trained_on, pinned, author=Author.RUN)
             state = RunState.PUBLISHED if row.state is AdapterState.APPROVED else RunState.HELD
             return state, _with_remarks(row.reason or "", *remarks)
@@ -243,8 +241,7 @@ class Run:
             return free
         selected = selection.select(config, store, self.start, free)
         store.questions.wait({question.id: why for question, why in selected.left_out})
-        numbers = {"chosen": len(selected.chosen), "left_out": selected.counts}
-        store.runs.observe(self.id, "selection", numbers)
+        self._observe(Selection(len(selected.chosen), selected.counts))
         return list(selected.chosen)
 
     # Train
@@ -301,7 +298,7 @@ class Run:
         rows of the next. Raises TrainingEnded where there is to be none."""
         update = self.config.update
         if step:
-            self._report("step", step, numbers)
+            self._report(step, numbers)
             self.candidate.deploy(self.save, step)
             if reason := self._monitor() or self._spent():
                 raise TrainingEnded(reason)
@@ -337,7 +334,7 @@ class Run:
             if step and not self._spent():
                 self._groups += self._sample(self._first)
             if self._groups:  # counted as well: it says why there is nothing to learn
-                self._report("draw", len(self._seen), {})
+                self._report(len(self._seen), None)
                 self._monitor()
             if self.rounds.used_up:
                 asked = f"update.passes={update.passes} times"
@@ -391,7 +388,7 @@ class Run:
         self._failed_draws = 0 if groups or not failures else self._failed_draws + 1
         if failures:
             self.tally.unanswered += len(failures)
-            self.store.runs.observe(self.id, "unanswered", {"questions": len(failures)})
+            self._observe(Unanswered(len(failures)))
             newest = failures[-1]
             log.warning("leaving %d questions out of this step: %s", len(failures), newest)
             if self._failed_draws >= FAILED_DRAWS:
@@ -415,10 +412,11 @@ class Run:
     def _count_informative(self) -> int:
         return sum(group.informative for group in self._groups)
 
-    def _report(self, kind: str, steps: int, numbers: Mapping[str, float]) -> None:
-        """Write down what the newest samples showed and what has been spent so far."""
+    def _report(self, steps: int, numbers: Mapping[str, float] | None) -> None:
+        """Write down what the newest samples showed and what has been spent so far; `numbers` are
+        the trainer's of the step that was done with them, None if none was."""
         now = time.monotonic()
-        signs = self._watch.read(steps, self._groups, numbers)
+        signs = self._watch.read(steps, self._groups, numbers or {})
         self._seen.append(signs)
         self.store.runs.count(
             self.id,
@@ -429,29 +427,33 @@ class Run:
         )
         paced = self.pacer.take()
         sampled = sum(len(group.drawn.samples) for group in self._groups)
-        ours = {
-            "steps": self.steps,
-            "informative": 1 - signs.no_signal,
-            "seconds": now - self._last_report,
-            "samples": self.tally.samples,
-            "tokens": self.tally.tokens,
-            "step_samples": sampled,
-            "step_tokens": sum(group.tokens for group in self._groups),
-            "outcomes": Counter(group.vote.outcome for group in self._groups),
-            "shares": [round(group.vote.share, 3) for group in self._groups],
-            "step_saved": len(self._groups) * self.config.vote.samples - sampled,
-            "in_flight_limit": paced.mean_limit,
-            "paused_seconds": paced.paused_seconds,
-        }
-        self.store.runs.observe(self.id, kind, {**numbers, **asdict(signs), **ours})
+        draw = Draw(
+            **vars(signs),
+            steps=self.steps,
+            seconds=now - self._last_report,
+            step_samples=sampled,
+            step_saved=len(self._groups) * self.config.vote.samples - sampled,
+            step_tokens=sum(group.tokens for group in self._groups),
+            outcomes=dict(Counter(group.vote.outcome for group in self._groups)),
+            shares=tuple(round(group.vote.share, 3) for group in self._groups),
+            in_flight_limit=paced.mean_limit,
+            paused_seconds=paced.paused_seconds,
+        )
+        if numbers is None:
+            self._observe(draw)
+        else:
+            self._observe(Step(**vars(draw), grad_norm=numbers.get("grad_norm")))
         self._last_report = now
+
+    def _observe(self, event: Event) -> None:
+        events.observe(self.store, self.id, event)
 
     def _monitor(self) -> str:
         """Why the run's monitor stops it, if it does."""
         self.ruling = guard.judge(self._seen, self.config.guard)
         if not self.ruling.stops:
             return ""
-        self.store.runs.observe(self.id, "guard", asdict(self.ruling))
+        self._observe(self.ruling)
         return self.ruling.words()
 
     def _spent(self) -> str:
@@ -489,28 +491,8 @@ class Run:
         threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
         looked = evaluation.staleness()
         judgement = gate.judge(probes, settings, threshold, drift, looked)
-        evidence = judgement.numbers()
-        store.runs.add_verdict(
-            {
-                "run_id": self.id,
-                "adapter": self.candidate.version,
-                "against": evaluation.live,
-                "verdict": judgement.verdict,
-                "evidence": evidence,
-            }
-        )
-        labelled = sum(probe.labelled for probe in probes)
-        metrics = {
-            "verdict": judgement.verdict,
-            "labelled": labelled,
-            "held_out": len(probes) - labelled,
-            "checks": [
-                {key: check[key] for key in ("rule", "outcome", "tag", "compared")}
-                for check in evidence["checks"]
-            ],
-            "certainty": evidence["certainty"],
-        }
-        store.runs.observe(self.id, "verdict", metrics)
+        store.runs.add_verdict(self.id, self.candidate.version, evaluation.live, judgement)
+        self._observe(replace(judgement, worst=()))
         if judgement.verdict is not Verdict.WORSE:  # nobody needs to judge what is thrown away
             store.comparisons.add(self.id, to_label(store, settings, self.id, compared))
         base, live, candidate = evaluation.qualities(compared, looked)
@@ -521,7 +503,7 @@ class Run:
 
     def _note_quality(self, version: str | None, quality: Quality | None) -> None:
         if quality is not None:
-            self.store.measurements.add(Kind.QUALITY, version, quality.numbers())
+            self.store.measurements.add(version, quality)
 
     def _reject(self, reason: str) -> End:
         """Nothing is to be trained on again by itself that made a version worse."""

@@ -18,10 +18,10 @@ from ttrl.adapters import versions
 from ttrl.adapters.base import Base, identify
 from ttrl.adapters.versions import AdapterDamaged, Manifest
 from ttrl.config import Config
+from ttrl.evaluation.drift import Drift
 from ttrl.sampling.selection import LOOKED_AT, Selection, choose
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import QuestionState, StoredQuestion
 
 
@@ -138,8 +138,8 @@ def descent(config: Config, store: Store) -> Descent:
 def _full(config: Config, store: Store, live: str) -> bool:
     """Whether the next run leaves the lineage: it is far from the base, and the last run that came
     to a candidate did not begin there."""
-    measured = store.measurements.newest(Kind.POLICY, live)
-    distance = measured.numbers["from_base"] if measured else None
+    measured = store.measurements.newest(Drift, live)
+    distance = measured.found.from_base if measured else None
     if distance is None or distance < config.update.lineage_distance * config.gate.kl_base:
         return False
     last = store.runs.last_judged()

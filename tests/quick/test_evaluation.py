@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
 from jobs.evaluation import Answers, Asker, Evaluation
 from jobs.probes import Item, cost, outlook
 from tests.answering import GONE, REFUSED, Engine, failing, labels, sums
+from tests.runs import judgement
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.answers import Reader
 from ttrl.config import Config
@@ -20,9 +21,11 @@ from ttrl.engine.client import EngineRefused, EngineUnreachable
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.proof import Pin, Pinned
 from ttrl.engine.samples import Finish, Sample
+from ttrl.evaluation.drift import Drift
+from ttrl.evaluation.gate import Certainty
 from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
+from ttrl.events import Probed, read
 from ttrl.questions.regime import Usage
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
 
@@ -273,7 +276,7 @@ def test_a_probe_that_cannot_be_had_is_left_out_for_all_versions(
     exposures = [each.exposures for each in (*store.probes.labelled(), *store.holdout.probes())]
     assert exposures.count(0) == count, "no gate has seen what was left out"
     (*_, last) = store.runs.observed()
-    assert last.numbers == {"done": 30, "of": 30}
+    assert read(last) == Probed(30, 30)
 
 
 @pytest.mark.parametrize(
@@ -344,8 +347,8 @@ def test_how_far_a_verdict_is_away_is_said_in_labels(store):
     assert first == {"labels": 0, "needed": {"+20": 57, "+10": 154, "+5": 301}}
     store.probes.add(labels(12))
     run = store.runs.create(Trigger.OPERATOR, {})
-    verdict = {"run_id": run.id, "adapter": "c", "against": "base", "verdict": "unproven"}
-    store.runs.add_verdict({**verdict, "evidence": {"certainty": {"e": 2.0}}})
+    certain = replace(judgement(), certainty=Certainty(12, 2.0, 52.0, 100))
+    store.runs.add_verdict(run.id, "c", "base", certain)
     second = outlook(store, Config().gate)
     assert second["labels"] == 12
     assert all(second["needed"][gain] > first["needed"][gain] for gain in first["needed"])
@@ -402,6 +405,6 @@ def test_a_live_version_that_cannot_be_read_back_is_within_no_limit(store):
         found = evaluation.drift([PINNED], Loading())
     assert found.from_base == found.from_week is not None
     assert math.isnan(found.from_live)
-    store.measurements.add(Kind.POLICY, "step-10", asdict(found))
-    kept = store.measurements.newest(Kind.POLICY, "step-10").numbers
-    assert kept == {**asdict(found), "from_live": None}
+    store.measurements.add("step-10", found)
+    kept = store.measurements.newest(Drift, "step-10").found
+    assert kept == replace(found, from_live=None)

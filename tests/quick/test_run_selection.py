@@ -16,10 +16,10 @@ from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.config import Config, ModelConfig
 from ttrl.config.loading import override
+from ttrl.evaluation.drift import Drift
 from ttrl.questions.question import from_prompt
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.forgetting import Doomed
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunState, Trigger
 
@@ -108,7 +108,7 @@ def test_far_from_the_base_every_other_run_begins_there(
 ):
     store.adapters.served(manifest.name, "as wanted")
     if distance is not None:
-        store.measurements.add(Kind.POLICY, manifest.name, {"from_base": distance})
+        store.measurements.add(manifest.name, Drift(from_base=distance))
     for began, ended in earlier:
         run = store.runs.create(Trigger.SCHEDULE, {})
         store.runs.start(run.id, parent=None if began else manifest.name, begins=began)

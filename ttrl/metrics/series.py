@@ -89,6 +89,9 @@ class Series(Generic[T]):
         self.kind, self.make = kind, make
         self.name, self.text, self.labels, self.options = name, text, labels, options
 
+    def __set_name__(self, group: type[Group], attribute: str) -> None:
+        self.attribute = attribute
+
     def __get__(self, group: Group, _: type[Group]) -> T:
         made: T = group.made[self]
         return made
@@ -102,12 +105,15 @@ class Group:
             if isinstance(each, Series)
         }
 
-    def show(self, numbers: Mapping[str, Any], *labels: str) -> None:
-        """Set each gauge of the newest to the number that has its name here; what there is no
-        number for is no series."""
-        for name in vars(type(self)):
-            if isinstance(gauge := getattr(self, name), Newest):
-                gauge.set(numbers.get(name), *labels)
+    def show(self, found: object | None, *labels: str, **more: float | None) -> None:
+        """Set each gauge of the newest to the number that has its name in `found` or `more`; what
+        there is no number for is no series."""
+        for series, gauge in self.made.items():
+            if isinstance(gauge, Newest):
+                if (name := series.attribute) in more:
+                    gauge.set(more[name], *labels)
+                else:
+                    gauge.set(None if found is None else getattr(found, name), *labels)
 
 
 counter = partial(Series, "counter", _counter)

@@ -11,6 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.evaluation.gate import Judgement, Verdict
+from ttrl.store import shapes
 from ttrl.store.database import Table, rows_among
 from ttrl.store.schema import (
     comparisons,
@@ -99,7 +101,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Observation:
-    """Numbers that a run saw, to be read once by the daemon and followed by the command line."""
+    """An event of a run as it is stored; ttrl.events reads it."""
 
     id: int
     run_id: int
@@ -110,12 +112,16 @@ class Observation:
 
 @dataclass(frozen=True)
 class StoredVerdict:
-    """What a gate said, `at` in Unix seconds, and its numbers as JSON has them."""
+    """What the gate said of a candidate, or who judged its answers by hand; `at` in Unix
+    seconds."""
 
-    at: float
+    id: int
+    run_id: int
+    adapter: str | None
     against: str
-    verdict: str
-    evidence: Mapping[str, Any]
+    verdict: Verdict
+    evidence: Judgement
+    at: float
 
 
 class RunBusy(Exception):
@@ -193,7 +199,7 @@ class RunTable(Table):
         )
 
     def observe(self, run_id: int, kind: str, numbers: Mapping[str, Any]) -> None:
-        """Note numbers for the daemon and for whoever follows the run."""
+        """Note an event, as ttrl.events writes it."""
         row = {"run_id": run_id, "kind": kind, "at": time.time(), "numbers": dict(numbers)}
         self._database.change(observations.insert().values(row))
 
@@ -213,27 +219,39 @@ class RunTable(Table):
         rows = self._database.rows(query.order_by(observations.c.id))
         return [Observation(**row._mapping) for row in rows]
 
-    def add_verdict(self, row: Mapping[str, Any]) -> None:
+    def add_verdict(
+        self, run_id: int, adapter: str | None, against: str, judgement: Judgement
+    ) -> None:
         """Note what the gate said. Of a run that was stopped meanwhile nothing is kept: its
         questions may have been purged."""
-        stopped = runs.c.state == RunState.ABORTED, runs.c.id == row["run_id"]
+        row = {
+            "run_id": run_id, "adapter": adapter, "against": against, "at": time.time(),
+            "verdict": judgement.verdict, "evidence": shapes.dump(judgement),
+        }  # fmt: skip
+        stopped = runs.c.state == RunState.ABORTED, runs.c.id == run_id
         with self._database.write() as connection:
             if connection.scalar(sa.select(runs.c.id).where(*stopped)) is None:
-                connection.execute(verdicts.insert().values({**row, "at": time.time()}))
-                quoted = row["evidence"].get("worst", [])
-                _mention(connection, row["run_id"], {change["probe"] for change in quoted})
+                connection.execute(verdicts.insert().values(row))
+                _mention(connection, run_id, {change.probe for change in judgement.worst})
 
-    def verdicts(self, run_id: int) -> list[dict[str, Any]]:
-        """Return the gate's verdicts of a run; after the first, those by what was judged by
-        hand."""
-        query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
-        return [dict(row._mapping) for row in self._database.rows(query)]
+    def verdicts(self, run_id: int | None = None) -> list[StoredVerdict]:
+        """Return the gate's verdicts of a run, or of all; of each after the first, those by what
+        was judged by hand."""
+        query = sa.select(verdicts).order_by(verdicts.c.id)
+        if run_id is not None:
+            query = query.where(verdicts.c.run_id == run_id)
+        found = []
+        for row in self._database.rows(query):
+            values = row._mapping
+            if evidence := shapes.load(Judgement, {"verdict": row.verdict, **row.evidence}):
+                found.append(
+                    StoredVerdict(**{**values, "verdict": evidence.verdict, "evidence": evidence})
+                )
+        return found
 
     def verdict(self, run_id: int) -> StoredVerdict | None:
         """Return the gate's verdict of a run, before anything was judged by hand."""
-        for row in self.verdicts(run_id):
-            return StoredVerdict(row["at"], row["against"], row["verdict"], row["evidence"])
-        return None
+        return next(iter(self.verdicts(run_id)), None)
 
     def labelled_gates(self) -> list[float]:
         """Return when evidence of labels was looked at (Unix seconds): by each gate that had some,
@@ -244,11 +262,10 @@ class RunTable(Table):
             .group_by(comparisons.c.run_id)
         )
         looked: dict[int, float | None] = {}
-        with self._database.read() as connection:
-            by_hand = list(connection.scalars(judged))
-            columns = (verdicts.c.run_id, verdicts.c.at, verdicts.c.evidence)
-            for run_id, at, why in connection.execute(sa.select(*columns).order_by(verdicts.c.id)):
-                looked.setdefault(run_id, at if why.get("certainty") else None)
+        for verdict in self.verdicts():
+            certain = verdict.evidence.certainty is not None
+            looked.setdefault(verdict.run_id, verdict.at if certain else None)
+        by_hand = self._database.scalars(judged)
         return sorted([at for at in looked.values() if at is not None] + by_hand)
 
     def _select(self, query: sa.Select[Any]) -> list[Run]:
