@@ -7,10 +7,11 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from statistics import fmean
 
 from jobs.candidate import Candidate
@@ -178,15 +179,10 @@ class Asker:
 
     def remarks(self) -> str:
         """Say how many probes were left out, and why; nothing where none was."""
-        final = [isinstance(each, EngineRefused) and each.final for each in self._left_out]
-        counts = ((final.count(True), "refused"), (final.count(False), "did not answer"))
-        return "; ".join(
-            f"{count} probes were left out: the engine {did} them"
-            if count > 1
-            else f"1 probe was left out: the engine {did} it"
-            for count, did in counts
-            if count
-        )
+        refused = sum(isinstance(each, EngineRefused) and each.final for each in self._left_out)
+        counts = {"refused": refused, "did not answer": len(self._left_out) - refused}
+        reasons = (f"{count} that the engine {did}" for did, count in counts.items() if count)
+        return f"probes left out: {', '.join(reasons)}" if self._left_out else ""
 
     def read(self, asked: Item, *drawn: Answers) -> list[Answered]:
         """What each version's answers to one question say, all read as the same kind."""
@@ -343,25 +339,14 @@ class Evaluation:
             log.warning("cannot compare with %s, which was live a week ago: %s", week, error)
             return found
 
-    def staleness(self) -> Staleness | None:
-        return staleness_of(self._store, self._judging)
-
     def qualities(
         self, compared: Sequence[Compared], looked: Staleness | None
-    ) -> tuple[Quality | None, Quality | None, Quality | None]:
-        """Return how good the answers of base, live version and candidate are, all measured by the
-        same labels; `looked` as staleness() gives it."""
-        undecided = self._store.comparisons.undecided_right()
-
-        def quality(of: Callable[[Probe], Answered]) -> Quality | None:
-            answered = ((each.item, of(each.probe)) for each in compared)
-            return quality_of(answered, looked, self._config.gate, undecided)
-
-        return (
-            quality(lambda probe: probe.base),
-            quality(lambda probe: probe.live),
-            quality(lambda probe: probe.candidate),
-        )
+    ) -> Iterator[Quality | None]:
+        """Yield how good the answers of base, live version and candidate are, all measured by the
+        same labels; `looked` as staleness_of gives it."""
+        for side in (attrgetter("base"), attrgetter("live"), attrgetter("candidate")):
+            answered = [(each.item, side(each.probe)) for each in compared]
+            yield quality_of(self._store, self._config.gate, answered, looked)
 
     def _expose(self, seen: Sequence[Item]) -> None:
         self._store.holdout.expose([each.id for each in seen if each.label is None])
@@ -379,13 +364,12 @@ def staleness_of(store: Store, asked: Iterable[Item]) -> Staleness | None:
 
 
 def quality_of(
+    store: Store,
+    settings: GateConfig,
     answered: Iterable[tuple[Item, Answered]],
     looked: Staleness | None,
-    settings: GateConfig,
-    undecided: tuple[int, int] = (0, 0),
 ) -> Quality | None:
-    """How good the answers are; `looked` is whether the labels look like the traffic, `undecided`
-    how many of the undecided answers that were drawn and judged are right, and of how many.
+    """How good the answers are; `looked` is whether the labels look like the traffic.
 
     Labels that were drawn from the traffic say something of it, the operator's own once they are
     known to look like it, and none when it has moved away from them. Those of disagreements are the
@@ -405,5 +389,5 @@ def quality_of(
             )
             for asked, answers in answered
         ],
-        undecided,
+        store.comparisons.undecided_right(),
     )

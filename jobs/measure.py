@@ -82,8 +82,7 @@ def run(
             found = asker.ask([model], asked, lambda done: progress(done, len(asked)))
             answered = [(one, asker.read(one, *drawn)[0]) for one, drawn in found]
         looked = staleness_of(store, (one for one, _ in found))
-        undecided = store.comparisons.undecided_right()
-        quality = quality_of(answered, looked, config.gate, undecided)
+        quality = quality_of(store, config.gate, answered, looked)
         remarks = asker.remarks()
     if quality is not None:
         quality = replace(quality, remarks=remarks)

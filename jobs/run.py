@@ -28,8 +28,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs import process, selection
 from jobs.candidate import Candidate, checkpoint_steps
-from jobs.evaluation import Evaluation
-from jobs.probes import Compared, apart, to_label
+from jobs.evaluation import Evaluation, staleness_of
+from jobs.probes import Compared, to_label
 from jobs.process import MeaningRefused, known_answers, reader_for, sized
 from jobs.selection import Descent
 from ttrl import events, rewards
@@ -217,7 +217,8 @@ class Run:
             store.runs.enter(self.id, RunState.PUBLISHING)
             ships = judgement.ships(config.gate.ship) and evaluation.current
             row = self._publish(AdapterState.APPROVED if ships else AdapterState.HELD, reason)
-            self._note_quality(row.name, quality)
+            if quality is not None:
+                store.measurements.add(row.name, quality)
             store.measurements.add(row.name, drift)
             row = store.adapters.publish(row, self.trained_on, pinned, author=Author.RUN)
             state = RunState.PUBLISHED if row.state is AdapterState.APPROVED else RunState.HELD
@@ -227,21 +228,13 @@ class Run:
 
     def _select(self) -> list[StoredQuestion]:
         """The questions of the request, or recorded ones; none that is like a probe."""
-        config, store = self.config, self.store
+        store = self.store
         hashes = store.runs.get(self.id).request.get("hashes")
-        if hashes is not None:
-            candidates = store.questions.named(hashes)
-        else:
-            candidates = selection.candidates(config, store, self.start)
-        probes = apart(store, (row.question for row in candidates))
-        like_a_probe = {row.id for row in candidates if probes.like(row.question)}
-        store.questions.set_apart(sorted(like_a_probe))
-        free = [row for row in candidates if row.id not in like_a_probe]
-        if hashes is not None:
-            return free
-        selected = selection.select(config, store, self.start, free)
-        store.questions.wait({question.id: why for question, why in selected.left_out})
-        self._observe(Selection(len(selected.chosen), selected.counts))
+        selected, like_a_probe = selection.select(self.config, store, self.start, hashes)
+        store.questions.set_apart(like_a_probe)
+        if hashes is None:
+            store.questions.wait({question.id: why for question, why in selected.left_out})
+            self._observe(Selection(len(selected.chosen), selected.counts))
         return list(selected.chosen)
 
     # Train
@@ -418,7 +411,7 @@ class Run:
         now = time.monotonic()
         signs = self._watch.read(steps, self._groups, numbers or {})
         self._seen.append(signs)
-        self.store.runs.count(
+        self.store.runs.note(
             self.id,
             steps=steps,
             questions=len(self.tally.questions),
@@ -489,21 +482,17 @@ class Run:
         store, settings = self.store, self.config.gate
         probes = [each.probe for each in compared]
         threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
-        looked = evaluation.staleness()
+        looked = staleness_of(store, (each.item for each in compared))
         judgement = gate.judge(probes, settings, threshold, drift, looked)
         store.runs.add_verdict(self.id, self.candidate.version, evaluation.live, judgement)
         self._observe(replace(judgement, worst=()))
         if judgement.verdict is not Verdict.WORSE:  # nobody needs to judge what is thrown away
             store.comparisons.add(self.id, to_label(store, settings, self.id, compared))
         base, live, candidate = evaluation.qualities(compared, looked)
-        self._note_quality(None, base)
-        if evaluation.parent is not None:
-            self._note_quality(evaluation.parent, live)
+        for version, quality in {None: base, evaluation.parent: live}.items():
+            if quality is not None:
+                store.measurements.add(version, quality)
         return judgement, candidate
-
-    def _note_quality(self, version: str | None, quality: Quality | None) -> None:
-        if quality is not None:
-            self.store.measurements.add(version, quality)
 
     def _reject(self, reason: str) -> End:
         """Nothing is to be trained on again by itself that made a version worse."""
@@ -534,21 +523,11 @@ class Run:
             weights=base.weights,
             text=base.text,
         )
-        store.runs.intend(self.id, manifest.name)
+        store.runs.note(self.id, adapter=manifest.name)
         versions.publish(source, config.state_dir / "adapters", manifest)
-        return AdapterRow(
-            name=manifest.name,
-            lineage=lineage,
-            number=number,
-            digest=digest,
-            parent=manifest.parent,
-            base_model=manifest.base_model,
-            run_id=self.id,
-            rank=manifest.rank,
-            state=state,
-            reason=reason,
-            created=manifest.created,
-        )
+        shared = vars(manifest).keys() & AdapterRow.__annotations__.keys()
+        known = {name: getattr(manifest, name) for name in shared}
+        return AdapterRow(**known, state=state, reason=reason)
 
 
 VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
@@ -585,22 +564,17 @@ class Tally:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
-        return "; ".join(filter(None, (self._cut_off(max_tokens), self._left_out())))
+        lost = f"{self.unanswered} times the engine did not answer a question"
+        remarks = (cut_off(self.samples, self.cut, max_tokens), lost if self.unanswered else "")
+        return "; ".join(filter(None, remarks))
 
     def nothing(self, max_tokens: int) -> str:
         """Say why no question could teach anything."""
         reasons = self.uninformative.most_common()
         votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
         seen = f"of {self.votes} votes, {votes}" if votes else ""
-        first = self._cut_off(max_tokens) or "no question had a training signal"
-        return "; ".join(filter(None, (first, seen, self._left_out())))
-
-    def _cut_off(self, max_tokens: int) -> str:
-        return cut_off(self.samples, self.cut, max_tokens)
-
-    def _left_out(self) -> str:
-        count = self.unanswered
-        return f"{count} times the engine did not answer a question" if count else ""
+        remarks = ("no question had a training signal", seen, self.remarks(max_tokens))
+        return "; ".join(filter(None, remarks))
 
 
 def training_rows(group: Group, count: int) -> Iterator[Row]:

@@ -135,18 +135,14 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     probing = {row.question.hash: row.question for row in traffic}
     descent, left_out = selection.descent(config, store), {}
     if questions is None:
-        rows = selection.candidates(config, store, descent)
-        apart = probes.apart(store, (row.question for row in rows))
-        selected = selection.select(
-            config, store, descent, [row for row in rows if not apart.like(row.question)]
-        )
-        questions, left_out = [row.question for row in selected.chosen], selected.counts
+        selected, _ = selection.select(config, store, descent)
+        chosen, left_out = len(selected.chosen), selected.counts
     else:
         unseen = store.holdout.among(questions, share=config.gate.holdout)
         probing |= {question.hash: question for question in questions if question.hash in unseen}
         questions = [question for question in questions if question.hash not in unseen]
         apart = probes.apart(store, questions)
-    chosen = sum(not apart.like(question) for question in questions)
+        chosen = sum(not apart.like(question) for question in questions)
     steps = config.update.steps_over(chosen, descent.updates) if chosen else 0
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
     last, hours = store.runs.last_judged(), None

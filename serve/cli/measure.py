@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from jobs import measure as measure_job
 from jobs.measure import Assessment, Measured
+from jobs.process import engine_client
 from serve import views
 from serve.cli.common import (
     PATH,
@@ -87,12 +88,7 @@ def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None
     is told which version serves."""
     status = ask_daemon(config, "GET", "/admin/status")
     if status is not None:
-        with EngineClient(
-            status["engine_url"],
-            api_key=config.engine.api_key,
-            timeout=config.engine.request_timeout.total_seconds(),
-            retries=config.engine.retries,
-        ) as client:
+        with engine_client(config, status["engine_url"]) as client:
             work(client, status["live"], None)
         return
     config = with_model(config)
@@ -124,7 +120,7 @@ def _lines(measured: Measured) -> Iterator[str]:
     else:
         yield from quality_lines(measured.quality)
     if measured.remarks:
-        yield f"left out     {measured.remarks}"
+        yield f"remarks      {measured.remarks}"
     if (shift := measured.questions) is None:
         yield "questions    too few questions to detect drift"
     else:

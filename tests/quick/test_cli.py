@@ -251,7 +251,7 @@ def test_dry_run_says_how_long_by_default_and_at_the_last_runs_pace(ttrl, store,
     assert "`ttrl assess` measures" in ttrl("adapt", "--dry-run")
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(run.id, parent=None)
-    store.runs.count(run.id, steps=1, questions=1, samples=1000, tokens=1)
+    store.runs.note(run.id, steps=1, questions=1, samples=1000, tokens=1)
     ended = store.runs.get(run.id).started + 3600
     with monkeypatch.context() as later:
         later.setattr("time.time", lambda: ended)

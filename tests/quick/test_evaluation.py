@@ -249,10 +249,10 @@ BUSY, NO_SUCH = EngineRefused(503, "busy"), EngineRefused(404, "no such model")
 @pytest.mark.parametrize(
     ("error", "versions", "count", "remark"),
     [
-        (REFUSED, {"base", "live", "step-10"}, 1, "1 probe was left out: the engine refused it"),
-        (REFUSED, {"step-10"}, 5, "5 probes were left out: the engine refused them"),
-        (GONE, {"live"}, 1, "1 probe was left out: the engine did not answer it"),
-        (BUSY, {"base"}, 2, "2 probes were left out: the engine did not answer them"),
+        (REFUSED, {"base", "live", "step-10"}, 1, "probes left out: 1 that the engine refused"),
+        (REFUSED, {"step-10"}, 5, "probes left out: 5 that the engine refused"),
+        (GONE, {"live"}, 1, "probes left out: 1 that the engine did not answer"),
+        (BUSY, {"base"}, 2, "probes left out: 2 that the engine did not answer"),
     ],
 )
 def test_a_probe_that_cannot_be_had_is_left_out_for_all_versions(
@@ -305,7 +305,7 @@ def test_a_step_is_chosen_without_what_cannot_be_had_of_another(store):
     asked = engine.questions
     assert asked["step-10"] == asked["step-15"] < asked["step-5"]
     assert not asked["step-10"] & {question.hash for question in sums(200)[::3]}
-    assert "were left out" in evaluation.remarks()
+    assert "probes left out" in evaluation.remarks()
 
 
 @pytest.mark.parametrize("serves", [None, "live"])

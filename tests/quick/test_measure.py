@@ -45,7 +45,7 @@ def test_what_cannot_be_had_is_left_out_and_said(store):
     found = measure.run(config(), store, engine)
     assert found.quality is not None
     assert found.quality.questions == 38
-    assert found.remarks == "2 probes were left out: the engine refused them"
+    assert found.remarks == "probes left out: 2 that the engine refused"
     kept = store.measurements.newest(Quality)
     assert kept is not None
     assert kept.found.remarks == found.remarks

@@ -406,8 +406,8 @@ def test_a_run_in_which_all_was_cut_off_says_so():
         vote = take_vote([None] * 3, cut=3)
         tally.add(replace(group, vote=vote, rewards=(0.0,) * 3, kept=()))
     assert tally.nothing(1024) == (
-        "100% of the samples were cut off at vote.max_tokens=1024; raise it; "
-        "of 3 votes, 3 had no readable answer"
+        "no question had a training signal; of 3 votes, 3 had no readable answer; "
+        "100% of the samples were cut off at vote.max_tokens=1024; raise it"
     )
     assert tally.remarks(1024).startswith("100% of the samples were cut off")
 

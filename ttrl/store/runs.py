@@ -176,27 +176,21 @@ class RunTable(Table):
             raise RunBusy(f"run {run_id} has already been claimed")
 
     def enter(self, run_id: int, state: RunState) -> None:
-        self._update_active(run_id, state=state, heartbeat=time.time())
-
-    def intend(self, run_id: int, adapter: str) -> None:
-        """Note the version that the run is about to put in its place, so that its files are known
-        should the run die."""
-        self._update_active(run_id, adapter=adapter)
+        self.note(run_id, state=state, heartbeat=time.time())
 
     def beat(self, run_id: int) -> bool:
         """Note that the run lives. False when somebody ended it meanwhile."""
-        return self._update_active(run_id, heartbeat=time.time())
-
-    def count(self, run_id: int, *, steps: int, questions: int, samples: int, tokens: int) -> None:
-        self._update_active(
-            run_id, steps=steps, questions=questions, samples=samples, tokens=tokens
-        )
+        return self.note(run_id, heartbeat=time.time())
 
     def end(self, run_id: int, state: RunState, reason: str, *, adapter: str | None = None) -> bool:
         """End a run, once: False when it had ended already."""
-        return self._update_active(
-            run_id, state=state, reason=reason, finished=time.time(), adapter=adapter
-        )
+        return self.note(run_id, state=state, reason=reason, finished=time.time(), adapter=adapter)
+
+    def note(self, run_id: int, **columns: Any) -> bool:
+        """Write columns of a run, unless it has ended: False. `adapter`, the version that it is
+        about to put in its place, comes before that: its files are known should the run die."""
+        update = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
+        return bool(self._database.change(update.values(columns)))
 
     def observe(self, run_id: int, kind: str, numbers: Mapping[str, Any]) -> None:
         """Note an event, as ttrl.events writes it."""
@@ -270,10 +264,6 @@ class RunTable(Table):
 
     def _select(self, query: sa.Select[Any]) -> list[Run]:
         return [_from_row(row) for row in self._database.rows(query)]
-
-    def _update_active(self, run_id: int, **values: Any) -> bool:
-        update = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
-        return bool(self._database.change(update.values(values)))
 
 
 class VoteTable(Table):
