@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from ttrl import datasets, logs
+from ttrl import ReportedError, datasets, logs
 from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
@@ -53,7 +53,7 @@ def engine_client(config: Config, url: str) -> EngineClient:
     )
 
 
-class MeaningRefused(Exception):
+class MeaningRefused(ReportedError):
     """The model that texts are to be compared with cannot be loaded; says why."""
 
 

@@ -30,16 +30,14 @@ from jobs import process, selection
 from jobs.candidate import Candidate, checkpoint_steps
 from jobs.evaluation import Evaluation, staleness_of
 from jobs.probes import Compared, to_label
-from jobs.process import MeaningRefused, known_answers, reader_for, sized
+from jobs.process import known_answers, reader_for, sized
 from jobs.selection import Descent
-from ttrl import events, rewards
+from ttrl import ReportedError, events, rewards
 from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.config import Config
-from ttrl.datasets import ReferencesUnreadable
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
-from ttrl.engine.memory import MemoryRefused
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.proof import Pin
 from ttrl.evaluation import gate
@@ -51,18 +49,16 @@ from ttrl.events import Draw, Event, Selection, Step, Unanswered
 from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
-from ttrl.rewards import RewardFailed, RewardUnknown
 from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, rows
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store, StoreError
-from ttrl.store.adapters import AdapterRow, AdapterState, Author, Forgotten
+from ttrl.store.adapters import AdapterRow, AdapterState, Author
 from ttrl.store.database import OUTAGE, cause
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.store.runs import RunState
 from ttrl.training import (
     OUT_OF_MEMORY,
     Row,
-    SettingRefused,
     TrainingEnded,
     UpdateDiverged,
 )
@@ -76,19 +72,6 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
 STORE_PATIENCE_SECONDS = 60.0
 """Nobody waits for a run: it need not fail because another holds the store for a while."""
-FORESEEN = (
-    EngineError,
-    versions.AdapterDamaged,
-    SettingRefused,
-    UpdateDiverged,
-    MemoryRefused,
-    MeaningRefused,
-    ReferencesUnreadable,
-    RewardFailed,
-    RewardUnknown,
-    Forgotten,
-)
-"""Failures whose own words are the run's reason; none of them quotes a user or a model."""
 DRAWS_PER_STEP = 4
 """Times that a step samples further questions in place of those that teach nothing."""
 FAILED_DRAWS = 3
@@ -115,12 +98,12 @@ def execute(config: Config, store: Store, client: EngineClient, run_id: int) -> 
         state, reason = Run(config, store, client, run_id).adapt()
     except process.Stopped as stopped:
         state, reason = RunState.ABORTED, str(stopped)
-    except FORESEEN as error:
+    except (DBAPIError, PoolTimeout, StoreError) as error:
+        reason = f"the store could not be used: {cause(error)}"
+    except ReportedError as error:
         reason = str(error)
     except MemoryError:
         reason = OUT_OF_MEMORY
-    except (DBAPIError, PoolTimeout, StoreError) as error:
-        reason = f"the store could not be used: {cause(error)}"
     except OSError as error:
         reason = f"{error.strerror or error} ({error.filename})"
     except BaseException as error:
@@ -161,7 +144,7 @@ class Run:
         self._random = Random(config.update.seed)
 
     def adapt(self) -> End:
-        """Do the whole run, in the order in which it reads. Raises one of FORESEEN, or what nobody
+        """Do the whole run, in the order in which it reads. Raises ReportedError, or what nobody
         foresaw."""
         self.config = config = sized(self.config, self.client)
         store = self.store

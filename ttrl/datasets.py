@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ttrl import ReportedError
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import SHAPING_FIELDS, Question, Unlearnable, from_prompt, from_request
 from ttrl.questions.regime import sampling_of
@@ -24,7 +25,7 @@ PROBE_LINE = '{"prompt": "...", "answers": ["..."]}'
 REFERENCE_LINE = '{"prompt": "...", "reference": "..."}'
 
 
-class QuestionsUnreadable(ValueError):
+class QuestionsUnreadable(ReportedError, ValueError):
     """The file holds something else than questions; the message names the line."""
 
 
@@ -127,7 +128,7 @@ def _from_json(line: str, where: str, max_chars: int) -> Question:
     return replace(question, sampling=known)
 
 
-class ProbesUnreadable(ValueError):
+class ProbesUnreadable(ReportedError, ValueError):
     """The file holds something else than labelled probes; a line of the message for each bad one,
     which says its number and quotes nothing."""
 
@@ -198,7 +199,7 @@ def _request(row: dict[str, Any], max_chars: int) -> Question:
     return question
 
 
-class ReferencesUnreadable(ValueError):
+class ReferencesUnreadable(ReportedError, ValueError):
     """The file holds something else; the message names the line and quotes nothing."""
 
 

@@ -3,6 +3,7 @@ sees it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from ttrl.monitoring.signs import Signs
 from ttrl.store import Store, shapes
 from ttrl.store.runs import Observation
 from ttrl.votes import VoteOutcome
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,11 @@ def observe(store: Store, run_id: int, event: Event) -> None:
 
 
 def read(row: Observation) -> Event | None:
-    """None for what this release cannot read."""
-    return shapes.load(KINDS[row.kind], row.numbers) if row.kind in KINDS else None
+    """None, and a line in the log, for what this release cannot read."""
+    if row.kind in KINDS:
+        return shapes.load(KINDS[row.kind], row.numbers)
+    log.warning("skipping an event of the unknown kind %s", row.kind)
+    return None
 
 
 def observed(store: Store, run_id: int) -> list[Event]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import cast
 
-from ttrl import meaning
+from ttrl import ReportedError, meaning
 from ttrl.answers import AnswerKind, Reader
 from ttrl.answers.cleaning import spoken
 from ttrl.config.learning import OFFERED_REWARDS
@@ -46,11 +46,11 @@ up any more: where all but one have exactly the same worth, a trifle would outwe
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。！？\n]")
 
 
-class RewardUnknown(Exception):
+class RewardUnknown(ReportedError):
     """A custom reward cannot be imported, or is no function."""
 
 
-class RewardFailed(Exception):
+class RewardFailed(ReportedError):
     """A reward raised something, or gave other than a number a sample; says which."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ttrl import ReportedError
 from ttrl.adapters.base import Base
 from ttrl.files import fsync
 
@@ -25,7 +26,7 @@ FILES = (CONFIG, WEIGHTS)
 STAGING = ".staging-"
 
 
-class AdapterDamaged(Exception):
+class AdapterDamaged(ReportedError):
     """A version on disk is not what its manifest says, so it is not loaded. Restore it from a
     backup, or roll back to another."""
 

@@ -19,6 +19,7 @@ from enum import StrEnum
 from math import ceil
 from pathlib import Path
 
+from ttrl import ReportedError
 from ttrl.adapters.base import ModelNotFound, find
 from ttrl.config import Config, EngineKind, UpdateConfig
 from ttrl.engine.samples import PROMPT, SHORTEST_ANSWER, longest_answer
@@ -60,7 +61,7 @@ class CannotEstimate(Exception):
     """A figure that the estimate needs is missing; the message says which."""
 
 
-class MemoryRefused(Exception):
+class MemoryRefused(ReportedError):
     """Engine and trainer can never fit on the GPU; the message has figures and advice."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl import ReportedError
 from ttrl.evaluation.gate import Judgement, Verdict
 from ttrl.store import shapes
 from ttrl.store.database import Table, rows_among
@@ -124,7 +125,7 @@ class StoredVerdict:
     at: float
 
 
-class RunBusy(Exception):
+class RunBusy(ReportedError):
     """A run is already under way; wait for it or stop it."""
 
 

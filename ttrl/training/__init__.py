@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ttrl import ReportedError
+
 OUT_OF_MEMORY = "out of memory; lower update.micro_batch or update.keep"
 
 
@@ -30,10 +32,10 @@ class TrainingEnded(Exception):
     """No further step is to follow; its words, which may be empty, say why."""
 
 
-class UpdateDiverged(Exception):
+class UpdateDiverged(ReportedError):
     """The loss, the gradient or what the result says is not finite; the update was stopped. A lower
     `update.learning_rate` helps."""
 
 
-class SettingRefused(ValueError):
+class SettingRefused(ReportedError, ValueError):
     """The trainer does not take a setting that was passed through in `update.grpo`."""
