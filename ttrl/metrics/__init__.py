@@ -3,6 +3,8 @@ them."""
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from prometheus_client import (
     CollectorRegistry,
     PlatformCollector,
@@ -41,7 +43,9 @@ class Metrics:
         self.accuracy = series.Accuracy(registry)
         self.drifting = series.Drifting(registry)
         self.versions = series.Versions(registry)
+        self.versions.live.set(1, "base")
         self.host = series.Host(registry)
+        self.host.build.set(1, version("ttrl"))
         groups = [each for each in vars(self).values() if isinstance(each, series.Group)]
         self.described = [each for group in groups for each in group.made]
 

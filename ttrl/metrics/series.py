@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from importlib.metadata import version
 from typing import Any, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -70,15 +69,6 @@ def _counter(
     return made
 
 
-def _info(
-    name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry, value: str
-) -> Info:
-    """Make a series that is 1, with a text as its label."""
-    made = Info(name.removesuffix("_info"), text, registry=registry)
-    made.info({labels[0]: value})
-    return made
-
-
 class Series(Generic[T]):
     """One series as a group declares it: `make` makes it for a registry, and in the group of that
     registry it is what was made."""
@@ -121,7 +111,6 @@ gauge = partial(Series, "gauge", Gauge)
 newest = partial(Series, "gauge", Newest)
 histogram = partial(Series, "histogram", Histogram, buckets=SECONDS)
 summary = partial(Series, "summary", Summary)
-info = partial(Series, "info", _info)
 
 
 class Serving(Group):
@@ -435,7 +424,7 @@ class Versions(Group):
     )
     engine_up = gauge("ttrl_engine_up", "1 while the engine is up.")
     engine_restarts = counter("ttrl_engine_restarts_total", "Restarts of the engine.")
-    live = info("ttrl_live_adapter_info", "The live version.", "version", value="base")
+    live = newest("ttrl_live_adapter_info", "The live version.", "version")
     live_since = newest("ttrl_live_adapter_since_timestamp_seconds", "Time since when it is live.")
     live_is_wanted = gauge("ttrl_live_adapter_is_wanted", "1 while the wanted version is live.")
     adapters = newest("ttrl_adapters", "Versions in the store, by state.", "state")
@@ -491,9 +480,7 @@ class Versions(Group):
 class Host(Group):
     """The program, and its room on disk and on the card."""
 
-    build = info(
-        "ttrl_build_info", "The running version of ttrl.", "version", value=version("ttrl")
-    )
+    build = newest("ttrl_build_info", "The running version of ttrl.", "version")
     disk_free = newest("ttrl_disk_free_bytes", "Free space on the disk of the state directory.")
     disk_size = newest("ttrl_disk_size_bytes", "Size of the disk of the state directory.")
     store_up = gauge(
