@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from statistics import fmean
@@ -71,6 +71,7 @@ class Answers:
         return sample.cut and not self.users_length
 
 
+@dataclass(eq=False)
 class Asker:
     """Asks as fast as `pacer` lets it, `gate.samples` answers to each question, drawn as users draw
     theirs: `usage` says how those do that asked something else. At temperature 0 all answers are
@@ -80,16 +81,13 @@ class Asker:
     the one that the user asked or its own default is temperature 0, is asked in a plainer way.
     """
 
-    def __init__(
-        self, client: EngineClient, config: Config, pacer: Pacer, reader: Reader, usage: Usage
-    ) -> None:
-        self._client = client
-        self._config = config
-        self._pacer = pacer
-        self._reader = reader
-        self._usage = usage
-        self._settled: dict[str, Regime] = {}
-        self._left_out: list[EngineError] = []
+    client: EngineClient
+    config: Config
+    pacer: Pacer
+    reader: Reader
+    usage: Usage
+    _settled: dict[str, Regime] = field(default_factory=dict)
+    _left_out: list[EngineError] = field(default_factory=list)
 
     def ask(
         self,
@@ -114,7 +112,7 @@ class Asker:
             answered = []
             draw = partial(self._try, version, greedy)
             left = [one for one, _ in found]
-            with closing(threads.map_in_order(draw, left, width=self._pacer.width)) as outcomes:
+            with closing(threads.map_in_order(draw, left, width=self.pacer.width)) as outcomes:
                 for place, (outcome, (one, drawn)) in enumerate(zip(outcomes, found, strict=True)):
                     if isinstance(outcome, EngineError):
                         failed += 1
@@ -130,7 +128,7 @@ class Asker:
 
     def _try(self, version: str, greedy: bool, item: Item) -> Answers | EngineError:
         try:
-            with self._pacer.slot():
+            with self.pacer.slot():
                 return self._draw(version, item.question, greedy and item.decided is not None)
         except EngineRefused as error:
             if not error.final and not error.transient:  # no other question would be answered
@@ -141,12 +139,12 @@ class Asker:
 
     def _draw(self, version: str, question: Question, greedy: bool) -> Answers:
         def sample(regime: Regime, n: int) -> tuple[Sample, ...]:
-            drawn = self._client.sample(
+            drawn = self.client.sample(
                 question, model=version, n=n, sampling=regime, priority=PRIORITY
             )
             return drawn.samples
 
-        began, n = time.monotonic(), self._config.gate.samples
+        began, n = time.monotonic(), self.config.gate.samples
         ways = self._ways(question)
         for regime in ways:
             try:
@@ -170,8 +168,8 @@ class Asker:
         if (known := self._settled.get(question.hash)) is not None:
             return [known]
         ways = []
-        plain = Regime({"max_tokens": self._config.vote.longest})
-        for regime in (regime_of(question, self._usage, self._config), plain):
+        plain = Regime({"max_tokens": self.config.vote.longest})
+        for regime in (regime_of(question, self.usage, self.config), plain):
             ways.append(regime)
             if regime.open:  # a default of 0 gives one answer at a time
                 ways.append(regime.at_zero())
@@ -188,14 +186,14 @@ class Asker:
         """What each version's answers to one question say, all read as the same kind."""
         texts = [each.texts for each in drawn]
         every = [text for each in texts for text in each]
-        reading = self._reader.read(asked.question.text, every)
+        reading = self.reader.read(asked.question.text, every)
         canonical = iter(reading.answers)
 
         def correct(label: LabelledProbe, each: Answers, sample: Sample) -> bool:
             # Of a short answer the end is read, of a refusal the beginning: only the first is lost
             # when an answer was cut off.
             lost = each.cut(sample) and label.accepted
-            return not lost and label.right(sample.text, self._reader, reading.kind)
+            return not lost and label.right(sample.text, self.reader, reading.kind)
 
         found = []
         for each, said in zip(drawn, texts, strict=True):
@@ -207,7 +205,7 @@ class Asker:
                     at_zero = correct(label, each, each.greedy)
             elif (label := asked.label) is not None:
                 rejected = tuple(
-                    answer is None or label.rejects(text, self._reader, reading.kind)
+                    answer is None or label.rejects(text, self.reader, reading.kind)
                     for answer, text in zip(answers, said, strict=True)
                 )
             found.append(

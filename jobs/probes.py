@@ -97,15 +97,7 @@ def regime_of(question: Question, usage: Usage, config: Config) -> Regime:
     return evaluated(question.hash, question.sampling, usage, max_tokens=config.vote.longest)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of evaluating in a whole run: samples, about, and tokens at most."""
-
-    samples: int
-    tokens: int
-
-
-def cost(
+def samples_drawn(
     config: Config,
     steps: int,
     labelled: Sequence[LabelledProbe],
@@ -113,28 +105,25 @@ def cost(
     usage: Usage,
     *,
     from_base: bool,
-) -> Cost:
-    """What evaluating in a run of so many steps draws of these probes: of one that is asked
-    greedily one sample alone, and of any other whose label decides one more at temperature 0."""
-    decided = [regime_of(each.question, usage, config) for each in labelled if each.decides]
-    undecided = [each.question for each in labelled if not each.decides]
-    others = [regime_of(each, usage, config) for each in (*undecided, *held_out)]
-    choosing = to_choose(len(decided), config.gate) / max(1, len(decided))
+) -> int:
+    """About how many samples evaluating in a run of so many steps draws of these probes: of one
+    that is asked greedily one alone, and of any other whose label decides one more at temperature
+    0."""
+    decided = sum(probe.decides for probe in labelled)
+    choosing = to_choose(decided, config.gate) / max(1, decided)
     snapshots = len(checkpoint_steps(steps, config.update.snapshots))
     arms = 2 if from_base else 3  # live version and candidate, and the base if it does not serve
-
-    def drawn(regime: Regime) -> int:
-        return 1 if regime.greedy else config.gate.samples
-
-    counted = [
-        *((each, arms * drawn(each)) for each in others),
-        *((each, snapshots * choosing * drawn(each)) for each in decided),
-        *((each, arms * (1 - choosing) * (drawn(each) + (not each.greedy))) for each in decided),
-    ]
-    return Cost(
-        round(sum(samples for _, samples in counted)),
-        round(sum(samples * each.max_tokens for each, samples in counted)),
-    )
+    every = [*((q, False) for q in held_out), *((p.question, p.decides) for p in labelled)]
+    total = 0.0
+    for question, decides in every:
+        greedy = regime_of(question, usage, config).greedy
+        samples = 1 if greedy else config.gate.samples
+        if decides:
+            total += snapshots * choosing * samples
+            total += arms * (1 - choosing) * (samples + (not greedy))
+        else:
+            total += arms * samples
+    return round(total)
 
 
 def to_choose(labelled: int, settings: GateConfig) -> int:

@@ -32,13 +32,10 @@ class Begins(StrEnum):
     NO_PARENT = "no_parent"
     BASE = "base_changed"
     TEXT = "text_changed"
-    """The same words would be other tokens."""
     RANK = "rank_changed"
     MODULES = "modules_changed"
     FULL = "lineage_full"
-    """Little of `gate.kl_base` is left."""
     TAINTED = "tainted"
-    """So are all versions that the live one goes on from."""
 
 
 WORDS = {

@@ -152,7 +152,7 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     usage = store.questions.usage(config.gate.min_probes)
     held_out = list(probing.values())[: config.gate.probes]
     from_base = store.adapters.serving().adapter is None
-    judging = probes.cost(config, steps, labelled, held_out, usage, from_base=from_base)
+    evaluating = probes.samples_drawn(config, steps, labelled, held_out, usage, from_base=from_base)
     return {
         "questions": chosen,
         "left_out": left_out,
@@ -161,10 +161,10 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         "labels": probes.outlook(store, config.gate),
         "steps": steps,
         "samples": samples,
-        "probe_samples": judging.samples,
+        "probe_samples": evaluating,
         "evaluated": str(usage),
         "hours": hours,
-        "tokens_at_most": samples * config.vote.longest + judging.tokens,
+        "tokens_at_most": (samples + evaluating) * config.vote.longest,
         "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
         "ships_if": config.gate.ship,
         "from": descent.parent.name if descent.parent else "base",
