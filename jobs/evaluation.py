@@ -1,5 +1,4 @@
-"""Evaluation: several versions answer the same probes as users ask them, and what they answer is
-read."""
+"""Evaluation: several versions answer the same probes, asked as users ask."""
 
 from __future__ import annotations
 
@@ -53,8 +52,8 @@ RECENT = 500
 
 @dataclass(frozen=True)
 class Answers:
-    """A version's answers to a question, the seconds from asking to having them all, and its answer
-    at temperature 0 where that was asked for. `users_length` as in Regime."""
+    """A version's answers to a question, the seconds that they took together, and its answer at
+    temperature 0 if that was asked for. `users_length` as in Regime."""
 
     samples: Sequence[Sample]
     seconds: float
@@ -73,12 +72,11 @@ class Answers:
 
 @dataclass(eq=False)
 class Asker:
-    """Asks as fast as `pacer` lets it, `gate.samples` answers to each question, drawn as users draw
-    theirs: `usage` says how those do that asked something else. At temperature 0 all answers are
-    the same: one is drawn and stands for all, so that a share of right answers is 0 or 1.
+    """Asks for `gate.samples` answers to each question, drawn as users draw theirs (`usage`, where
+    nobody asked it). At temperature 0 one is drawn and stands for all.
 
-    All versions are asked a question in the same way. What the engine refuses, because it is not
-    the one that the user asked or its own default is temperature 0, is asked in a plainer way.
+    All versions are asked a question in the same way, which is a plainer one where the engine
+    refuses the user's, or refuses several answers because its own default is temperature 0.
     """
 
     client: EngineClient
@@ -97,13 +95,13 @@ class Asker:
         *,
         greedy: bool = False,
     ) -> list[tuple[Item, list[Answers]]]:
-        """The questions in order, each with its answers by one version after the other; `done`
-        hears how many there are. With `greedy`, questions with a label that decides are asked at
+        """Return the questions in order, each with its answers by one version after the other;
+        `done` hears how many there are. With `greedy`, questions whose label decides are asked at
         temperature 0 as well.
 
-        A question that the engine refuses of one version, or that cannot be had though it was tried
-        again, is left out for all of them, so that they are compared on the same ones. Raises the
-        engine's error when most cannot be had, or when it does not have a version; PacerClosed.
+        A question that fails for one version is left out for all, so that they are compared on the
+        same ones. Raises the engine's error when most fail, or when it does not have a version;
+        PacerClosed.
         """
         found: list[tuple[Item, list[Answers]]] = [(one, []) for one in asked]
         failed = 0
@@ -163,8 +161,7 @@ class Asker:
         return Answers(samples, seconds, at_zero, users_length)
 
     def _ways(self, question: Question) -> list[Regime]:
-        """In which to try, the users' own first; the one that was answered alone once it is
-        known."""
+        """Return the ways to try, the users' own first; once one was answered, that one."""
         if (known := self._settled.get(question.hash)) is not None:
             return [known]
         ways = []
@@ -176,22 +173,21 @@ class Asker:
         return ways
 
     def remarks(self) -> str:
-        """Say how many probes were left out, and why; nothing where none was."""
+        """Say how many probes were left out, and why."""
         refused = sum(isinstance(each, EngineRefused) and each.final for each in self._left_out)
         counts = {"refused": refused, "did not answer": len(self._left_out) - refused}
         reasons = (f"{count} that the engine {did}" for did, count in counts.items() if count)
         return f"probes left out: {', '.join(reasons)}" if self._left_out else ""
 
     def read(self, asked: Item, *drawn: Answers) -> list[Answered]:
-        """What each version's answers to one question say, all read as the same kind."""
+        """Read the versions' answers to one question, all as the same kind."""
         texts = [each.texts for each in drawn]
         every = [text for each in texts for text in each]
         reading = self.reader.read(asked.question.text, every)
         canonical = iter(reading.answers)
 
         def correct(label: LabelledProbe, each: Answers, sample: Sample) -> bool:
-            # Of a short answer the end is read, of a refusal the beginning: only the first is lost
-            # when an answer was cut off.
+            # Cutting an answer off loses its end, where a short answer is, not where a refusal is.
             lost = each.cut(sample) and label.accepted
             return not lost and label.right(sample.text, self.reader, reading.kind)
 
@@ -224,12 +220,11 @@ class Asker:
 
 
 class Evaluation:
-    """The probes of one run: labelled ones by which its best step is chosen, and the others, which
-    judge that step. Which is which is drawn anew for each run.
+    """The probes of one run: labelled ones by which its best step is chosen, drawn anew for each
+    run, and the others, which judge that step. `live` is what served when the run began.
 
-    Versions are asked one after the other, as fast as `pacer` lets them: vLLM's CPU build (0.32)
-    answers the base model with an adapter that shares its batch (vLLM pull request 48421). `live`
-    is what the candidate is compared with: what served when the run began.
+    Versions are asked one after the other: vLLM's CPU build (0.32) answers the base model with an
+    adapter that shares its batch (vLLM pull request 48421).
     """
 
     def __init__(
@@ -274,9 +269,8 @@ class Evaluation:
 
     def best_step(self, steps: Sequence[int], load: Callable[[int], str]) -> int:
         """Return the step whose version answers most of the choosing labels correctly, the later of
-        two that do so alike; without labels to spare, the last: consensus would choose the
-        narrowest. `load` makes a step's version the one to ask and names it. Raises EngineError,
-        PacerClosed."""
+        equal ones; without labels to spare, the last: consensus would choose the narrowest. `load`
+        makes a step's version the one to ask, and names it. Raises EngineError, PacerClosed."""
         if len(steps) == 1 or not self._choosing:
             return steps[-1]
         done = partial(self._progress, len(steps) * len(self._choosing))
@@ -289,8 +283,8 @@ class Evaluation:
         return max(steps, key=lambda step: (scores[step], step))
 
     def evaluate(self, candidate: str) -> list[Compared]:
-        """Return the answers of base, live version and candidate. Where the base is what serves,
-        its answers are the live version's. Raises EngineError, PacerClosed."""
+        """Return the answers of base, live version and candidate; a base that serves is asked
+        once. Raises EngineError, PacerClosed."""
         others = [] if self.live == self._base else [self._base]
         versions = [*others, self.live, candidate]
         done = partial(self._progress, len(versions) * len(self._judging))
@@ -306,9 +300,8 @@ class Evaluation:
         return compared
 
     def drift(self, pinned: Sequence[Pinned], candidate: Candidate) -> Drift:
-        """How far the candidate is from base, live version and what was live a week ago, on its own
-        pinned answers. A run that began at the base computed nothing of the live version, whose
-        part is read back through the engine."""
+        """Return how far the candidate is from base, live version and what was live a week ago, on
+        its own pinned answers; what the trainer did not compute is read back from the engine."""
 
         def from_served(model: str) -> float | None:
             return drift.divergence(
@@ -340,8 +333,7 @@ class Evaluation:
     def qualities(
         self, compared: Sequence[Compared], looked: Staleness | None
     ) -> Iterator[Quality | None]:
-        """Yield how good the answers of base, live version and candidate are, all measured by the
-        same labels; `looked` as staleness_of gives it."""
+        """Yield the quality of base, live version and candidate, by the same labels."""
         for side in (attrgetter("base"), attrgetter("live"), attrgetter("candidate")):
             answered = [(each.item, side(each.probe)) for each in compared]
             yield quality_of(self._store, self._config.gate, answered, looked)
@@ -367,11 +359,10 @@ def quality_of(
     answered: Iterable[tuple[Item, Answered]],
     looked: Staleness | None,
 ) -> Quality | None:
-    """How good the answers are; `looked` is whether the labels look like the traffic.
+    """Return how good the answers are; `looked` as staleness_of gives it.
 
-    Labels that were drawn from the traffic say something of it, the operator's own once they are
-    known to look like it, and none when it has moved away from them. Those of disagreements are the
-    hard ones."""
+    Random labels speak for the traffic, the operator's own once they are known to look like it, and
+    none when it has moved away from them. Those of disagreements are the hard ones."""
     speaks: tuple[ProbeOrigin, ...] = (ProbeOrigin.RANDOM,)
     if looked is not None:
         speaks = () if looked.stale(settings) else (ProbeOrigin.RANDOM, ProbeOrigin.OPERATOR)

@@ -1,5 +1,5 @@
-"""The evaluation set: which probes a version is asked, what that costs, what the operator is asked
-to judge, and what the judgements since make of held versions."""
+"""The evaluation set: which probes a version is asked, which answers the operator judges, and what
+those judgements make of held versions."""
 
 from __future__ import annotations
 
@@ -34,25 +34,21 @@ from ttrl.store.questions import StoredQuestion
 from ttrl.store.runs import StoredVerdict
 
 CORE = 0.25
-"""Share of a cohort that stays, so that one night can be compared with any other."""
+"""Share of a cohort that stays, so that runs can be compared."""
 POOL = 4
-"""The other part is drawn among the newest, so many times its size."""
+"""The rest is drawn among the newest, so many times its size."""
 WEEK_SECONDS = 7 * 86400.0
 MOST_TO_CHOOSE = 64
-"""Labelled probes that choose a run's best step, at most: with 16 answers each they tell steps
-apart that differ by a few points, and every other one makes the verdict surer."""
+"""Labelled probes that choose a run's best step, at most: with 16 answers each they show a
+difference of a few points, and each other one makes the verdict surer."""
 
 
 def cohort(
     held_out: Iterable[StoredQuestion], size: int, *, period: float, now: float, key: bytes
 ) -> list[StoredQuestion]:
-    """The `size` questions that a gate asks at `now` (Unix seconds), one a cluster, the core first.
-
-    The core is the longest-standing ones. The others are drawn anew, by `key`, whenever a period
-    (seconds) begins, among what was asked before it; so of few questions many are drawn again, of
-    POOL times as many one in POOL. A question that comes in later has its turn in the next period,
-    unless there are too few.
-    """
+    """Return the `size` questions that a gate asks at `now` (Unix seconds), one of each cluster:
+    first the core, which are the oldest, then others, drawn by `key` whenever a period (seconds)
+    begins among the newest asked before it; later ones only where there are too few."""
     first: dict[str, StoredQuestion] = {}
     for row in sorted(held_out, key=lambda row: (row.first_seen, row.id)):
         first.setdefault(row.question.cluster, row)
@@ -70,9 +66,8 @@ def cohort(
 
 @dataclass(frozen=True)
 class Item:
-    """A question for all versions, by the id of its row: labelled, or held out of the traffic.
-    `traffic` says that it is one of those that stand for the traffic at present, whatever is known
-    of it."""
+    """A question for all versions, by the id of its row: labelled, or held out. `traffic` says that
+    it stands for the traffic at present, labelled or not."""
 
     id: int
     question: Question
@@ -81,7 +76,7 @@ class Item:
 
     @property
     def decided(self) -> LabelledProbe | None:
-        """Its label, if that says of every answer whether it is right."""
+        """Its label, if that decides on every answer."""
         return self.label if self.label is not None and self.label.decides else None
 
 
@@ -127,15 +122,15 @@ def samples_drawn(
 
 
 def to_choose(labelled: int, settings: GateConfig) -> int:
-    """How many of the labelled probes choose a run's best step; none where that would be few."""
+    """Return how many of the labelled probes choose a run's best step; none if those are few."""
     count = min(round(settings.choosing * labelled), MOST_TO_CHOOSE)
     return count if count >= settings.min_probes else 0
 
 
 def outlook(store: Store, settings: GateConfig) -> dict[str, Any]:
-    """How far a verdict by labels is away: the labelled probes there are (near-duplicates as one),
-    and about how many prove candidates that answer 5, 10 or 20% more of the questions correctly,
-    and lose none, in nine of ten gates."""
+    """Return how many labelled probes there are (near-duplicates as one), and about how many prove
+    candidates that answer 5, 10 or 20% more of the questions correctly, and lose none, in nine of
+    ten gates."""
     labels = len({probe.cluster for probe in store.probes.labelled() if probe.decides})
     threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
     needed = {}
@@ -150,8 +145,8 @@ def outlook(store: Store, settings: GateConfig) -> dict[str, Any]:
 def traffic(
     store: Store, settings: GateConfig, labelled: Sequence[LabelledProbe]
 ) -> list[StoredQuestion]:
-    """The held-out questions that a gate asks at present and of which nothing is known; one like a
-    labelled probe adds nothing to it."""
+    """Return the held-out questions that a gate asks at present, but for those like a labelled
+    probe."""
     clusters = {probe.cluster for probe in labelled}
     standing = _standing(store, settings, labelled)
     return [row for row in standing if row.question.cluster not in clusters]
@@ -170,8 +165,8 @@ def to_ask(store: Store, settings: GateConfig) -> list[Item]:
 def _standing(
     store: Store, settings: GateConfig, labelled: Sequence[LabelledProbe]
 ) -> list[StoredQuestion]:
-    """The held-out questions that stand for the traffic at present. Those that were judged stay
-    among them: without the ones on which versions disagree only easy ones would be left."""
+    """Return the held-out questions that stand for the traffic at present, judged ones too: without
+    those on which versions disagree only easy ones would be left."""
     clusters = {probe.cluster for probe in labelled if probe.origin is ProbeOrigin.OPERATOR}
     return cohort(
         (row for row in store.holdout.probes() if row.question.cluster not in clusters),
@@ -183,8 +178,8 @@ def _standing(
 
 
 def apart(store: Store, traffic: Iterable[Question]) -> Apart:
-    """What training keeps away from: every probe, labelled or held out, asked at present or not.
-    `traffic` are the questions that it would train on."""
+    """Return what training keeps away from: every probe, labelled or held out. `traffic` are the
+    questions that it would train on."""
     labelled = (probe.question for probe in store.probes.labelled())
     return Apart(chain(labelled, store.holdout.all()), traffic)
 
@@ -192,9 +187,9 @@ def apart(store: Store, traffic: Iterable[Question]) -> Apart:
 def to_label(
     store: Store, settings: GateConfig, run_id: int, compared: Sequence[Compared]
 ) -> list[Pair]:
-    """What to ask the operator about: this week's random questions as far as they are missing,
-    where the versions disagree, and answers that judgements so far do not decide on. Random ones
-    that have a pair already are marked in the store."""
+    """Return what to ask the operator about: as many random questions as this week lacks, where the
+    versions disagree, and answers that judgements so far do not decide on. Random ones that have a
+    pair already are marked in the store."""
     since, history = time.time() - WEEK_SECONDS, store.comparisons.history()
     standing = _standing(store, settings, store.probes.labelled())
     fresh = [
@@ -219,8 +214,8 @@ def to_label(
 
 
 def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[Undecided]:
-    """The live version's answers to a question that was drawn at random of which nobody knows
-    whether they are right, though others to it are known to be wrong."""
+    """Yield the live version's answers to a random question that are not among the ones known to be
+    wrong, which is all that is known."""
     label, live = compared.item.label, compared.probe.live
     seen = history.get(compared.item.question.hash)
     if label is None or not label.rejected or live.rejected is None or seen is None:
@@ -234,8 +229,8 @@ def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[U
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A held version, what is sure of it by now, and why it does not serve for that all the same;
-    empty when it is wanted from now on."""
+    """A held version, how sure its labels are by now, and why it is not wanted all the same; empty
+    when it is wanted from now on."""
 
     adapter: str
     run_id: int
@@ -244,8 +239,7 @@ class Confirmation:
 
 
 def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
-    """Look at every held version whose answers were judged since its gate; want those that are
-    `better` by these judgements."""
+    """Want every held version that is `better` by what was judged since its gate."""
     found = []
     for row in store.adapters.all():
         if row.state is not AdapterState.HELD or row.run_id is None:
@@ -269,8 +263,8 @@ def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
 
 
 def _objection(store: Store, verdict: StoredVerdict, certainty: Certainty) -> str:
-    """What labels say against it. What only shows without labels (length, distance) is no
-    objection once labels prove it better."""
+    """Say what speaks against it. What only shows without labels (length, distance) does not, once
+    labels prove it better."""
     if not certainty.proves:
         return str(certainty)
     live, versions = store.adapters.serving().adapter, {row.name for row in store.adapters.all()}

@@ -71,18 +71,18 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 STORE_PATIENCE_SECONDS = 60.0
-"""Nobody waits for a run: it need not fail because another holds the store for a while."""
+"""Long, since nobody waits for a run."""
 DRAWS_PER_STEP = 4
-"""Times that a step samples further questions in place of those that teach nothing."""
+"""Times that a step samples, at most, until enough questions have a training signal."""
 FAILED_DRAWS = 3
-"""Draws on end without one answered question, each tried again for a minute, after which the engine
-is taken to be gone."""
+"""Draws in a row without an answered question, each retried for a minute, after which the engine is
+taken to be gone."""
 REPLAYED_STEPS = 4
-"""Steps after which samples are too old to be trained on again: the ratio of probabilities, which
-corrects for their age, strays too far from 1."""
+"""Steps after which samples are too old to be trained on again: their importance weights stray too
+far from 1."""
 PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
-"""Sequences kept to prove what the engine serves, and what of them at most: the end of the prompt
-and the beginning of the answer."""
+"""Sequences that prove what the engine serves, and their tokens at most: the end of the prompt and
+the beginning of the answer."""
 RUNS_SWEPT = 20
 """Runs that may have left a version in its place without a row."""
 
@@ -91,8 +91,8 @@ End = tuple[RunState, str]
 
 
 def execute(config: Config, store: Store, client: EngineClient, run_id: int) -> RunState:
-    """Take the queued run through to its end, and return how it ended. Every failure is an end with
-    a reason in the store; only what nobody foresaw is raised as well."""
+    """Take the queued run to its end, and return how it ended. A failure is an end with a reason in
+    the store; an unforeseen one is raised as well."""
     state, reason = RunState.FAILED, ""
     try:
         state, reason = Run(config, store, client, run_id).adapt()
@@ -144,8 +144,7 @@ class Run:
         self._random = Random(config.update.seed)
 
     def adapt(self) -> End:
-        """Do the whole run, in the order in which it reads. Raises ReportedError, or what nobody
-        foresaw."""
+        """Do the whole run, in the order in which it reads."""
         self.config = config = sized(self.config, self.client)
         store = self.store
         with process.signals_deferred():
@@ -168,7 +167,7 @@ class Run:
             Candidate(self.client, scratch(config, self.id), self.id, served, kept) as candidate,
             pacer_for(self.client, config.vote, self._observe) as pacer,
         ):
-            # Before anything is trained: it holds fast what the candidate is compared with.
+            # Before training: what serves now is what the candidate is compared with.
             evaluation = Evaluation(self.client, store, config, self.id, pacer, reader)
             roller = Roller(self.client, config.vote, config.update, pacer, reader, references)
             self.prepare(questions, steps, candidate, roller, pacer)
@@ -210,7 +209,6 @@ class Run:
     # Select
 
     def _select(self) -> list[StoredQuestion]:
-        """The questions of the request, or recorded ones; none that is like a probe."""
         store = self.store
         hashes = store.runs.get(self.id).request.get("hashes")
         selected, like_a_probe = selection.select(self.config, store, self.start, hashes)
@@ -238,8 +236,8 @@ class Run:
         self._began = self._last_report = time.monotonic()
 
     def _train(self) -> tuple[Trainer, str]:
-        """Train, and say why that ended before all steps were done, if it did. What goes wrong
-        after a first step leaves the steps before it to be judged; before it, it is raised."""
+        """Train, and say why that ended before all steps were done, if it did. A failure after the
+        first step leaves the steps before it to be judged; an earlier one is raised."""
         with process.signals_deferred():
             from ttrl.training.grpo import Trainer  # torch: here, and nowhere before
 
@@ -270,8 +268,8 @@ class Run:
         return trainer, f"after {done} of {self.steps} steps: {reason}" if early else ""
 
     def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
-        """Finish the step that was done, of which the trainer logged these numbers, and return the
-        rows of the next. Raises TrainingEnded where there is to be none."""
+        """Finish a step, of which the trainer logged `numbers`, and return the rows of the next.
+        Raises TrainingEnded if there is to be none."""
         update = self.config.update
         if step:
             self._report(step, numbers)
@@ -289,9 +287,8 @@ class Run:
         replayed = self._random.sample(recent, min(count, len(recent)))
         needed = update.questions_per_step - len(replayed)
 
-        # Sample and vote until enough questions teach something, and until the monitor knows how
-        # labels were distributed before anything was trained; a question tells one, once. When the
-        # run has spent what it may, one that teaches is enough.
+        # Sample and vote until enough questions have a training signal and the monitor has seen
+        # enough labels from before training; when the run's limits are reached, one is enough.
         self._pins, self._groups = self.pins(), []
         for _ in range(DRAWS_PER_STEP):
             spent = self._spent()
@@ -305,11 +302,11 @@ class Run:
         if not step:
             self._first = [group.question for group in self._groups]
         if not self._count_informative():
-            # A collapse leaves nothing to learn either, often before the monitor has seen enough:
-            # what the questions of the first step have become says most.
+            # It may be a collapse that the monitor has not seen enough of: what has become of the
+            # questions of the first step says most.
             if step and not self._spent():
                 self._groups += self._sample(self._first)
-            if self._groups:  # counted as well: it says why there is nothing to learn
+            if self._groups:
                 self._report(len(self._seen), None)
                 self._monitor()
             if self.rounds.used_up:
@@ -317,14 +314,13 @@ class Run:
                 raise TrainingEnded(f"each question with a training signal was sampled {asked}")
             raise TrainingEnded
 
-        # Where fewer teach than a step needs, those that cannot fill its rows with an advantage
-        # of zero.
+        # Where too few have a training signal, others fill the step, with an advantage of zero.
         usable = sorted(
             (group for group in self._groups if group.kept), key=lambda group: not group.informative
         )
         used = [usable[place % len(usable)] for place in range(needed)]
         for group in self._groups:
-            # What a question taught once is not forgotten when it has nothing more to teach.
+            # A question that was learned from stays so when it has no signal any more.
             question = group.question
             known = question.state is QuestionState.LEARNED_FROM or question.id in self.trained_on
             teaches = group.informative and group in used
@@ -342,9 +338,9 @@ class Run:
         return [row for rows in [*batch, *replayed] for row in rows]
 
     def _sample(self, questions: Sequence[StoredQuestion]) -> list[Group]:
-        """Sample the questions under the candidate's weights, vote, and write that down. Questions
-        that could not be had are left out and come again in a later draw. Where the engine is taken
-        to be gone, raises TrainingEnded if there are steps to judge, the engine's error if not."""
+        """Sample the questions from the candidate, vote, and write that down. Questions that fail
+        come again in a later draw. When the engine is gone, raises TrainingEnded if there are steps
+        to judge, the engine's error if not."""
         self._draws += 1
         failures: list[EngineError] = []
 
@@ -389,8 +385,8 @@ class Run:
         return sum(group.informative for group in self._groups)
 
     def _report(self, steps: int, numbers: Mapping[str, float] | None) -> None:
-        """Write down what the newest samples showed and what has been spent so far; `numbers` are
-        the trainer's of the step that was done with them, None if none was."""
+        """Write down what the newest samples showed; `numbers` are the trainer's of the step that
+        was done with them, None if none was."""
         now = time.monotonic()
         signs = self._watch.read(steps, self._groups, numbers or {})
         self._seen.append(signs)
@@ -425,7 +421,7 @@ class Run:
         events.observe(self.store, self.id, event)
 
     def _monitor(self) -> str:
-        """Why the run's monitor stops it, if it does."""
+        """Say why the run monitor stops the run, if it does."""
         self.ruling = guard.judge(self._seen, self.config.guard)
         if not self.ruling.stops:
             return ""
@@ -433,7 +429,7 @@ class Run:
         return self.ruling.words()
 
     def _spent(self) -> str:
-        """Which limit of the run is reached, if one is."""
+        """Say which limit of the run is reached, if one is."""
         limits = self.config.update
         if self.tally.tokens >= limits.max_tokens:
             return "update.max_tokens was reached"
@@ -447,8 +443,8 @@ class Run:
         return [step for step in self.candidate.steps if step <= self.ruling.trusted]
 
     def pins(self) -> Sequence[Pin]:
-        """A sequence of each question of the newest step that brought any, where the weights must
-        differ most: the weights are proven by them wherever they are loaded."""
+        """Return sequences that prove the weights wherever they are loaded: of the newest step that
+        had any, where the weights must differ most."""
         pins = []
         for group in self._groups:
             if group.kept:
@@ -460,8 +456,8 @@ class Run:
     def _judge(
         self, evaluation: Evaluation, compared: Sequence[Compared], drift: Drift
     ) -> tuple[Judgement, Quality | None]:
-        """Have the gate judge the answers of base, live version and candidate, and write down what
-        it found. Return the candidate's quality as well, which has no name yet."""
+        """Have the gate judge, and write down what it found; but for the candidate's quality, which
+        has no name yet and is returned."""
         store, settings = self.store, self.config.gate
         probes = [each.probe for each in compared]
         threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
@@ -478,14 +474,14 @@ class Run:
         return judgement, candidate
 
     def _reject(self, reason: str) -> End:
-        """Nothing is to be trained on again by itself that made a version worse."""
+        """Keep what made a version worse from being trained on again."""
         reason_each = f"run {self.id} trained on it and was rejected"
         self.store.adapters.quarantine(self.trained_on, reason_each)
         return RunState.REJECTED, reason
 
     def _publish(self, state: AdapterState, reason: str) -> AdapterRow:
-        """Put the candidate's weights in their final place, and say what they are; nothing serves
-        them before the row is in the store."""
+        """Put the candidate's weights in their final place, and return the row without which
+        nothing serves them."""
         config, store, source = self.config, self.store, self.candidate.directory
         parent, base = self.start.parent, identify(config.model.name)
         lineage = parent.lineage if parent else secrets.token_hex(3)
@@ -526,8 +522,7 @@ VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
 
 @dataclass
 class Tally:
-    """What a run's votes came to; `questions` are ids, `unanswered` counts those that could not be
-    had."""
+    """What a run's votes came to; `questions` are ids."""
 
     votes: int = 0
     samples: int = 0
@@ -561,8 +556,7 @@ class Tally:
 
 
 def training_rows(group: Group, count: int) -> Iterator[Row]:
-    """Yield a group's kept samples as the update takes them, `count` of each question: where fewer
-    were kept, which is a whole part of it, all come again as often."""
+    """Yield a group's kept samples as rows of the update, repeated until they are `count`."""
     assert count % len(group.kept) == 0
     for position in group.kept * (count // len(group.kept)):
         sample = group.drawn.samples[position]
@@ -586,22 +580,21 @@ def scratch(config: Config, run_id: int) -> Path:
 
 
 def end(config: Config, store: Store, run_id: int, state: RunState, reason: str) -> None:
-    """End a run, once, and clean up after it; may be called again after it was interrupted. One
-    that failed or was stopped after it had published is one that published."""
+    """End a run, once, and clean up after it; may be called again. One that failed or was stopped
+    after it had published counts as published."""
     intended = store.runs.get(run_id).adapter
     row = store.adapters.find(intended) if intended else None
     if row is not None and state in (RunState.FAILED, RunState.ABORTED):
         state = RunState.HELD if row.state is AdapterState.HELD else RunState.PUBLISHED
         reason = row.reason or ""
     shutil.rmtree(scratch(config, run_id), ignore_errors=True)
-    if intended and row is None:  # its files were put in their place, and no row knows them
+    if intended and row is None:  # no row knows its files
         versions.discard(config.state_dir / "adapters", intended)
     store.runs.end(run_id, state, reason, adapter=row.name if row else None)
 
 
 def sweep(config: Config, store: Store) -> None:
-    """Clean up after ended runs, such as one that was ended by somebody else than its owner. For an
-    owner that has none under way."""
+    """Clean up after ended runs, when none is in progress."""
     for folder in (config.state_dir / "runs").glob("*"):
         shutil.rmtree(folder, ignore_errors=True)
     for run in store.runs.newest(RUNS_SWEPT):

@@ -1,10 +1,9 @@
 """The version that a run starts from, and the questions that it trains on.
 
-Updates stack, each from the version before it, and so does what each of them gets wrong. The gate
-lets none go farther from the base than `gate.kl_base`. Before that is used up, every other run
-starts from the base again and trains once more on what its ancestors were trained on; the runs
-between go on stacking, so that nothing stands still when what took many updates cannot be had in
-one."""
+Updates stack, and so do their errors; the gate lets none go farther from the base than
+`gate.kl_base`. Before that is used up, every other run starts from the base again and trains once
+more on what its ancestors were trained on; the runs between go on stacking, in case that what took
+many updates cannot be had in one."""
 
 from __future__ import annotations
 
@@ -51,8 +50,8 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Descent:
-    """Either a parent, and the versions that are `stacked` up to it; or why a new lineage begins,
-    and the versions whose questions it learns from `again`."""
+    """Either a parent, and the versions `stacked` up to it; or why a new lineage begins, and the
+    versions whose questions it trains on `again`."""
 
     parent: Manifest | None
     begins: Begins | None = None
@@ -73,8 +72,7 @@ class Descent:
 def descend(
     live: Manifest | None, stacked: Sequence[str], base: Base, update: UpdateConfig, *, full: bool
 ) -> Descent:
-    """Where to start, when `live` is the last of the updates that are `stacked`, and the lineage is
-    `full` or not."""
+    """Return where to start, when `live` is the last of the `stacked` updates."""
     begins = None
     if live is None:
         begins = Begins.NO_PARENT
@@ -127,8 +125,8 @@ def descent(config: Config, store: Store) -> Descent:
 
 
 def _full(config: Config, store: Store, live: str) -> bool:
-    """Whether the next run leaves the lineage: it is far from the base, and the last run that came
-    to a candidate did not begin there."""
+    """Return whether the next run leaves the lineage: it is far from the base, and the last run
+    with a candidate did not begin there."""
     measured = store.measurements.newest(Drift, live)
     distance = measured.found.from_base if measured else None
     if distance is None or distance < config.update.lineage_distance * config.gate.kl_base:
@@ -169,8 +167,7 @@ def _candidates(config: Config, store: Store, descent: Descent) -> list[StoredQu
     )
     if not found:
         return []
-    # Anchors are of all that the versions before learned from, others for each version to go on
-    # from.
+    # Anchors are drawn of all that was learned from, anew for each version to start from.
     learned = {
         key
         for name in descent.stacked
