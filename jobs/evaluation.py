@@ -289,8 +289,7 @@ class Evaluation:
         versions = [*others, self.live, candidate]
         done = partial(self._progress, len(versions) * len(self._judging))
         found = self._asker.ask(versions, self._judging, done, greedy=True)
-        self._judging = [item for item, _ in found]
-        self._expose(self._judging)
+        self._expose([item for item, _ in found])
         compared = []
         for item, answers in found:
             *bases, live, last = self._asker.read(item, *answers)
