@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError
 
+from ttrl import ReportedError
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import SHAPING_FIELDS, Question, Unlearnable, from_prompt, from_request
 from ttrl.questions.regime import sampling_of
@@ -26,7 +27,7 @@ Row = dict[str, Any]
 Result = TypeVar("Result")
 
 
-class DatasetUnreadable(ValueError):
+class DatasetUnreadable(ReportedError, ValueError):
     """A file holds something else; a line of the message for each bad one, which says its number
     and quotes nothing."""
 

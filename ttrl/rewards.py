@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import cast
 
-from ttrl import meaning
+from ttrl import ReportedError, meaning
 from ttrl.answers import AnswerKind, Reader
 from ttrl.answers.cleaning import spoken
 from ttrl.config.learning import OFFERED_REWARDS
@@ -42,11 +42,11 @@ the same, a trifle would outweigh the vote."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。！？\n]")
 
 
-class RewardUnknown(Exception):
+class RewardUnknown(ReportedError):
     """A custom reward cannot be imported or is no function."""
 
 
-class RewardFailed(Exception):
+class RewardFailed(ReportedError):
     """A reward raised something, or did not return one finite number per sample."""
 
 

@@ -16,8 +16,11 @@ from pathlib import Path
 from jobs import prune
 from serve.daemon.core import Core
 from serve.daemon.process import spawn
+from ttrl import events
 from ttrl.engine.client import EngineError
 from ttrl.engine.memory import first_card
+from ttrl.evaluation.drift import Drift, Shift
+from ttrl.evaluation.estimates import Quality
 from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterState, Change
@@ -71,7 +74,8 @@ class Observer:
         self._begin()
         for observation in self.store.runs.observed(after=self._last):
             self._last = observation.id
-            self.metrics.observed(observation.kind, observation.numbers)
+            if event := events.read(observation):
+                self.metrics.observed(event)
         self.metrics.scheduling.active.set(self.store.runs.active() is not None)
         for change in self.store.adapters.changes(self._wanted):
             self._wanted = change.id
@@ -85,8 +89,8 @@ class Observer:
             return
         for observation in self.store.runs.newest_observed():
             self._last = observation.id
-            with suppress(KeyError, TypeError, ValueError):  # of another release of ttrl
-                self.metrics.show(observation.kind, observation.numbers)
+            if event := events.read(observation):
+                self.metrics.show(event)
         self._wanted = self.store.adapters.wanted().id
         self._begun = True
 
@@ -104,15 +108,14 @@ class Observer:
         metrics.versions.live_since.set(store.adapters.live_since())
         metrics.versions.waiting.set(store.adapters.waiting())
         for role, version in (("live", live), ("base", None)):
-            quality = store.measurements.newest(Kind.QUALITY, version)
-            numbers, at = (quality.numbers, quality.at) if quality else ({}, None)
-            metrics.measured(role, numbers, at)
-        policy = store.measurements.newest(Kind.POLICY, live)
-        for other, against in (("base", "base"), ("live", "previous"), ("week", "week")):
-            nats = policy.numbers.get(f"from_{other}") if policy else None
-            metrics.versions.policy.set(nats, against)
-        if drift := store.measurements.newest(Kind.QUESTIONS):
-            metrics.drifting.show({**drift.numbers, "at": drift.at})
+            metrics.measured(role, store.measurements.newest(Quality, version))
+        policy = store.measurements.newest(Drift, live)
+        drift = policy.found if policy else Drift()
+        metrics.versions.policy.set(drift.from_base, "base")
+        metrics.versions.policy.set(drift.from_live, "previous")
+        metrics.versions.policy.set(drift.from_week, "week")
+        if shift := store.measurements.newest(Shift):
+            metrics.drifting.show(shift.found, at=shift.at)
 
         disk = shutil.disk_usage(self.state_dir)
         metrics.host.disk_free.set(disk.free)
@@ -156,12 +159,12 @@ class Measuring:
         every = config.measure.every
         if every is None or not self._core.engine.up or store.runs.active() is not None:
             return []
-        versions = {Kind.QUALITY: store.adapters.serving().adapter, Kind.QUESTIONS: None}
-        if len(store.holdout.probes(config.gate.min_probes)) < config.gate.min_probes:
-            del versions[Kind.QUALITY]
+        questions = store.measurements.newest(Shift)
+        last = {Kind.QUESTIONS: questions.at if questions else 0.0}
+        if len(store.holdout.probes(config.gate.min_probes)) >= config.gate.min_probes:
+            quality = store.measurements.newest(Quality, store.adapters.serving().adapter)
+            last = {Kind.QUALITY: quality.at if quality else 0.0, **last}
         old = time.time() - every.total_seconds()
-        newest = {kind: store.measurements.newest(kind, v) for kind, v in versions.items()}
-        last = {kind: found.at if found else 0.0 for kind, found in newest.items()}
         return [kind for kind, at in last.items() if max(at, self._tried.get(kind, 0.0)) <= old]
 
 

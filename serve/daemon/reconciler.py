@@ -197,7 +197,7 @@ class Reconciler:
             return
         self.gateway.flip(action.version)
         self._metrics.flips.inc()
-        self._metrics.live.info({"version": action.version or BASE})
+        self._metrics.live.replace({action.version or BASE: 1})
         name = action.version or "the base model"
         log.info("%s is live", name, extra={"adapter": action.version})
 

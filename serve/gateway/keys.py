@@ -17,6 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ttrl import ReportedError
 from ttrl.files import fresh, fsync
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Key(BaseModel):
     """Requests under way."""
 
 
-class KeysUnreadable(Exception):
+class KeysUnreadable(ReportedError):
     """The file of keys cannot be used; the message says why."""
 
 

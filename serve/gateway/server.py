@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serve.gateway.counts import Closed, Counts
 from serve.gateway.request import Refused
+from ttrl import ReportedError
 from ttrl.config import Config, GatewayConfig
 
 log = logging.getLogger(__name__)
@@ -259,7 +260,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-class PortInUse(Exception):
+class PortInUse(ReportedError):
     """The address cannot be listened on; the message says which and what to do."""
 
 

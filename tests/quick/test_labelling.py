@@ -310,7 +310,7 @@ def test_a_disagreement_that_could_not_be_judged_counts_as_skipped_once_it_is_dr
     assert (known.origin, known.decides, known.rejected) == (ProbeOrigin.RANDOM, False, ())
     assert [each.accepted for each in found.values()] == [("9",)], "what the operator wrote stays"
     asked = [(Item(known.id, known.question, known, traffic=True), answered(known, "ab"))]
-    measured = quality_of(asked, None, GateConfig())
+    measured = quality_of(store, GateConfig(), asked, None)
     assert (measured.speaking, measured.undecided) == (0, 1.0)
     store.comparisons.judge(first, Judged.LIVE)
     assert ("a",) in {each.accepted for each in store.probes.labelled()}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ttrl import ReportedError
 from ttrl.adapters.base import Base
 from ttrl.files import fsync
 
@@ -20,8 +21,8 @@ FILES = (CONFIG, WEIGHTS)
 STAGING = ".staging-"
 
 
-class AdapterDamaged(Exception):
-    """A version on disk is not what its manifest says, so it is not loaded; restore it from a
+class AdapterDamaged(ReportedError):
+    """A version on disk is not what its manifest says, so it is not loaded. Restore it from a
     backup, or roll back to another."""
 
 

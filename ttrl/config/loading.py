@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ttrl import ReportedError
 from ttrl.config import Config, Section
 from ttrl.config.serving import parse, shown
 
@@ -34,7 +35,7 @@ SECTIONS = {
 RECIPES = Path(__file__).with_name("recipes")
 
 
-class ConfigError(ValueError):
+class ConfigError(ReportedError, ValueError):
     """The configuration says something that cannot be: each line names the setting, what is wrong
     with it and where it was set."""
 

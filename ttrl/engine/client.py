@@ -15,6 +15,7 @@ import httpx2
 import tenacity
 from prometheus_client.parser import text_string_to_metric_families
 
+from ttrl import ReportedError
 from ttrl.answers import cleaning
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
@@ -59,7 +60,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class EngineError(Exception):
+class EngineError(ReportedError):
     """The engine did not do what it was asked. Never quotes a question or an answer."""
 
 

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
+from ttrl import ReportedError
 from ttrl.adapters.base import ModelNotFound, find
 from ttrl.config import Config, EngineKind, UpdateConfig
 from ttrl.engine.samples import PROMPT, SHORTEST_ANSWER, longest_answer
@@ -63,7 +64,7 @@ class CannotEstimate(Exception):
     """A figure that the estimate needs is missing; the message says which."""
 
 
-class MemoryRefused(Exception):
+class MemoryRefused(ReportedError):
     """The weights alone do not fit on the GPU; the message has the figures."""
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import NormalDist, covariance, fmean, pvariance, variance
-from typing import Any
 
 from ttrl.evaluation.evidence import Answered
 
@@ -187,9 +186,8 @@ class Quality:
     """Why there is no estimate."""
     tags: dict[str, Estimate] = field(default_factory=dict)
     """Right answers to the labelled probes of each tag that has enough."""
-
-    def numbers(self) -> dict[str, Any]:
-        return asdict(self)
+    remarks: str = ""
+    """How many probes were left out, and why."""
 
 
 def measure(asked: Sequence[Asked], undecided: tuple[int, int] = (0, 0)) -> Quality | None:

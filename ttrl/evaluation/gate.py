@@ -10,10 +10,9 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean
-from typing import Any
 
 from ttrl.config import GateConfig, ShipPolicy
 from ttrl.evaluation.drift import Drift, Staleness
@@ -250,13 +249,15 @@ class Certainty:
 
 @dataclass(frozen=True)
 class Change:
-    """A labelled probe's majority answers, and shares of correct ones."""
+    """What became of one labelled probe: the majority answers, and the shares of correct ones. Its
+    `text` is not stored with it."""
 
     probe: str
     live: str | None
     candidate: str | None
     right_before: float
     right_after: float
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -275,8 +276,11 @@ class Judgement:
         sharper = self.verdict is Verdict.SHARPER and policy is ShipPolicy.SHARPER
         return self.verdict is Verdict.BETTER or sharper
 
-    def numbers(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "verdict"}
+    @property
+    def labelled(self) -> int:
+        """How many of the probes had a label."""
+        compared = (check.compared for check in self.checks if check.rule is Rule.ACCURACY)
+        return sum(each.probes for each in compared if each is not None)
 
 
 def judge(

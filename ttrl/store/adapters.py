@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl import ReportedError
 from ttrl.engine.proof import Pin, Pinned
 from ttrl.store.database import Table, rows_among
 from ttrl.store.questions import QuestionState
@@ -32,11 +33,11 @@ GONE = (AdapterState.TAINTED, AdapterState.RETIRED)
 TAKEN_BACK = (AdapterState.ROLLED_BACK, AdapterState.TAINTED)
 
 
-class AdapterGone(Exception):
+class AdapterGone(ReportedError):
     """A version has no files, or will soon have none, and cannot serve."""
 
 
-class Forgotten(Exception):
+class Forgotten(ReportedError):
     """Questions that a version learned from were forgotten before it was published."""
 
 

@@ -20,11 +20,12 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ttrl import ReportedError
 from ttrl.config.serving import shown
 from ttrl.files import fsync, touch
 
 
-class StoreError(Exception):
+class StoreError(ReportedError):
     """The store cannot be opened or used; the message says what to do."""
 
 

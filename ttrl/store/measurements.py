@@ -1,16 +1,18 @@
-"""What was measured of versions and of the traffic, and what the live monitor compared: numbers."""
+"""What was measured of versions and of the traffic, and what the live monitor compared."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
+from ttrl.evaluation.drift import Drift, Shift
+from ttrl.evaluation.estimates import Quality
+from ttrl.store import shapes
 from ttrl.store.database import Table
 from ttrl.store.schema import measurements, shadow
 
@@ -21,21 +23,22 @@ evidence, never more."""
 
 class Kind(StrEnum):
     QUALITY = "quality"
-    """A version's answers to the probes (ttrl.evaluation.estimates)."""
     POLICY = "policy"
-    """How far a version is from others, in nats a token."""
     QUESTIONS = "questions"
-    """How far the newest questions are from those before them (ttrl.evaluation.drift)."""
+
+
+KINDS: Mapping[type, Kind] = {
+    Quality: Kind.QUALITY, Drift: Kind.POLICY, Shift: Kind.QUESTIONS,
+}  # fmt: skip
+T = TypeVar("T", Quality, Drift, Shift)
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """Numbers `at` a time in Unix seconds; `version` None is the base model, or no version."""
+class Measurement(Generic[T]):
+    """What was measured, and when (Unix seconds)."""
 
-    kind: Kind
-    version: str | None
+    found: T
     at: float
-    numbers: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,27 +52,25 @@ class Versions:
 
 
 class MeasurementTable(Table):
-    def add(self, kind: Kind, version: str | None, numbers: Mapping[str, Any]) -> None:
-        known = {  # JSON has no nan, and PostgreSQL refuses it
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in numbers.items()
+    """Measurements of a version; None is the base model, or no version."""
+
+    def add(self, version: str | None, found: Quality | Drift | Shift) -> None:
+        row = {
+            "kind": KINDS[type(found)],
+            "version": version,
+            "at": time.time(),
+            "numbers": shapes.dump(found),
         }
-        row = {"kind": kind, "version": version, "at": time.time(), "numbers": known}
         self.db.change(measurements.insert().values(row))
 
-    def newest(self, kind: Kind, version: str | None = None) -> Measurement | None:
-        return next(iter(self.history(kind, version, limit=1)), None)
-
-    def history(
-        self, kind: Kind, version: str | None = None, *, limit: int = 100
-    ) -> list[Measurement]:
-        """Return a version's measurements, the newest first."""
+    def newest(self, shape: type[T], version: str | None = None) -> Measurement[T] | None:
         c = measurements.c
-        query = sa.select(measurements).where(
-            c.kind == kind, c.version.is_not_distinct_from(version)
-        )
-        rows = self.db.rows(query.order_by(c.id.desc()).limit(limit))
-        return [Measurement(Kind(row.kind), row.version, row.at, row.numbers) for row in rows]
+        of_version = c.version.is_not_distinct_from(version)
+        query = sa.select(measurements).where(c.kind == KINDS[shape], of_version)
+        for row in self.db.rows(query.order_by(c.id.desc()).limit(1)):
+            if found := shapes.load(shape, row.numbers):
+                return Measurement(found, row.at)
+        return None
 
 
 class ShadowTable(Table):

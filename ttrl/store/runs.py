@@ -11,6 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl import ReportedError
+from ttrl.evaluation.gate import Judgement, Verdict
+from ttrl.store import shapes
 from ttrl.store.database import Table, rows_among
 from ttrl.store.schema import (
     comparisons,
@@ -93,7 +96,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Observation:
-    """Numbers that a run saw, to be read once by the daemon and followed by the command line."""
+    """An event of a run as it is stored; ttrl.events reads it."""
 
     id: int
     run_id: int
@@ -104,15 +107,19 @@ class Observation:
 
 @dataclass(frozen=True)
 class StoredVerdict:
-    """What a gate said, `at` in Unix seconds, and its numbers as JSON has them."""
+    """What the gate said of a candidate, or who judged its answers by hand; `at` in Unix
+    seconds."""
 
-    at: float
+    id: int
+    run_id: int
+    adapter: str | None
     against: str
-    verdict: str
-    evidence: Mapping[str, Any]
+    verdict: Verdict
+    evidence: Judgement
+    at: float
 
 
-class RunBusy(Exception):
+class RunBusy(ReportedError):
     """A run is already under way; wait for it or stop it."""
 
 
@@ -157,29 +164,24 @@ class RunTable(Table):
             raise RunBusy(f"run {run_id} has already been claimed")
 
     def enter(self, run_id: int, state: RunState) -> None:
-        self._update_active(run_id, state=state, heartbeat=time.time())
-
-    def intend(self, run_id: int, adapter: str) -> None:
-        """Note the version that is about to be published: its files, should the run die."""
-        self._update_active(run_id, adapter=adapter)
+        self.note(run_id, state=state, heartbeat=time.time())
 
     def beat(self, run_id: int) -> bool:
         """Note that the run lives. False when somebody ended it meanwhile."""
-        return self._update_active(run_id, heartbeat=time.time())
-
-    def count(self, run_id: int, *, steps: int, questions: int, samples: int, tokens: int) -> None:
-        self._update_active(
-            run_id, steps=steps, questions=questions, samples=samples, tokens=tokens
-        )
+        return self.note(run_id, heartbeat=time.time())
 
     def end(self, run_id: int, state: RunState, reason: str, *, adapter: str | None = None) -> bool:
         """End a run, once: False when it had ended already."""
-        return self._update_active(
-            run_id, state=state, reason=reason, finished=time.time(), adapter=adapter
-        )
+        return self.note(run_id, state=state, reason=reason, finished=time.time(), adapter=adapter)
+
+    def note(self, run_id: int, **columns: Any) -> bool:
+        """Write columns of a run, unless it has ended: False. `adapter`, the version that it is
+        about to put in its place, comes before that: its files are known should the run die."""
+        update = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
+        return bool(self.db.change(update.values(columns)))
 
     def observe(self, run_id: int, kind: str, numbers: Mapping[str, Any]) -> None:
-        """Note numbers for the daemon and for whoever follows the run."""
+        """Note an event, as ttrl.events writes it."""
         row = {"run_id": run_id, "kind": kind, "at": time.time(), "numbers": dict(numbers)}
         self.db.change(observations.insert().values(row))
 
@@ -199,26 +201,39 @@ class RunTable(Table):
         rows = self.db.rows(query.order_by(observations.c.id))
         return [Observation(**row._mapping) for row in rows]
 
-    def add_verdict(self, row: Mapping[str, Any]) -> None:
+    def add_verdict(
+        self, run_id: int, adapter: str | None, against: str, judgement: Judgement
+    ) -> None:
         """Note what the gate said. Of a run that was stopped meanwhile nothing is kept: its
         questions may have been purged."""
-        stopped = runs.c.state == RunState.ABORTED, runs.c.id == row["run_id"]
+        row = {
+            "run_id": run_id, "adapter": adapter, "against": against, "at": time.time(),
+            "verdict": judgement.verdict, "evidence": shapes.dump(judgement),
+        }  # fmt: skip
+        stopped = runs.c.state == RunState.ABORTED, runs.c.id == run_id
         with self.db.write() as connection:
             if connection.scalar(sa.select(runs.c.id).where(*stopped)) is None:
-                connection.execute(verdicts.insert().values({**row, "at": time.time()}))
-                quoted = row["evidence"].get("worst", [])
-                _mention(connection, row["run_id"], {change["probe"] for change in quoted})
+                connection.execute(verdicts.insert().values(row))
+                _mention(connection, run_id, {change.probe for change in judgement.worst})
 
-    def verdicts(self, run_id: int) -> list[dict[str, Any]]:
-        """Return the gate's verdict of a run, then those by what was judged by hand."""
-        query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
-        return [dict(row._mapping) for row in self.db.rows(query)]
+    def verdicts(self, run_id: int | None = None) -> list[StoredVerdict]:
+        """Return the gate's verdicts of a run, or of all; of each after the first, those by what
+        was judged by hand."""
+        query = sa.select(verdicts).order_by(verdicts.c.id)
+        if run_id is not None:
+            query = query.where(verdicts.c.run_id == run_id)
+        found = []
+        for row in self.db.rows(query):
+            values = row._mapping
+            if evidence := shapes.load(Judgement, {"verdict": row.verdict, **row.evidence}):
+                found.append(
+                    StoredVerdict(**{**values, "verdict": evidence.verdict, "evidence": evidence})
+                )
+        return found
 
     def verdict(self, run_id: int) -> StoredVerdict | None:
         """Return the gate's verdict of a run, before anything was judged by hand."""
-        for row in self.verdicts(run_id):
-            return StoredVerdict(row["at"], row["against"], row["verdict"], row["evidence"])
-        return None
+        return next(iter(self.verdicts(run_id)), None)
 
     def labelled_gates(self) -> list[float]:
         """Return when evidence of labels was looked at (Unix seconds): by each gate that had some,
@@ -229,19 +244,14 @@ class RunTable(Table):
             .group_by(comparisons.c.run_id)
         )
         looked: dict[int, float | None] = {}
-        with self.db.read() as connection:
-            by_hand = list(connection.scalars(judged))
-            columns = (verdicts.c.run_id, verdicts.c.at, verdicts.c.evidence)
-            for run_id, at, why in connection.execute(sa.select(*columns).order_by(verdicts.c.id)):
-                looked.setdefault(run_id, at if why.get("certainty") else None)
+        for verdict in self.verdicts():
+            certain = verdict.evidence.certainty is not None
+            looked.setdefault(verdict.run_id, verdict.at if certain else None)
+        by_hand = self.db.scalars(judged)
         return sorted([at for at in looked.values() if at is not None] + by_hand)
 
     def _select(self, query: sa.Select[Any]) -> list[Run]:
         return [_from_row(row) for row in self.db.rows(query)]
-
-    def _update_active(self, run_id: int, **values: Any) -> bool:
-        update = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
-        return bool(self.db.change(update.values(values)))
 
 
 class VoteTable(Table):

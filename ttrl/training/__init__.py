@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ttrl import ReportedError
+
 OUT_OF_MEMORY = "out of memory; lower update.micro_batch or update.keep"
 
 
@@ -29,9 +31,9 @@ class TrainingEnded(Exception):
     """No further step is to follow; the message, which may be empty, says why."""
 
 
-class UpdateDiverged(Exception):
+class UpdateDiverged(ReportedError):
     """Loss, gradient or log-probabilities are not finite; lower `update.learning_rate`."""
 
 
-class SettingRefused(ValueError):
+class SettingRefused(ReportedError, ValueError):
     """TRL does not take a setting of `update.grpo`."""
