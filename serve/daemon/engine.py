@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from serve.gateway.live import Live
 from ttrl.config import Config, EngineKind
 from ttrl.engine import preflight
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
@@ -26,7 +27,6 @@ from ttrl.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 2.0
 CANARY_SECONDS = 15.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -81,13 +81,13 @@ class Canary:
 
 @dataclass(eq=False)
 class EngineKeeper:
-    """Keeps one engine up. `on_down` is called when ours is lost, `on_up` when one answers again,
+    """Keeps one engine up, and says so to the gateway. `on_up` is awaited when one answers again,
     before it counts as ready."""
 
     config: Config
     metrics: Metrics
-    on_down: Callable[[], None]
-    on_up: Callable[[], Awaitable[None]]
+    live: Live
+    on_up: Callable[[], Awaitable[object]]
     _process: EngineProcess | None = None
     _answers: bool = False
     _starting: bool = False
@@ -98,6 +98,7 @@ class EngineKeeper:
     def __post_init__(self) -> None:
         engine = self.config.engine
         self._ours = engine.url is None
+        self.live.open = False
         self._port = engine.port or free_port()
         self.url = engine.url or f"http://127.0.0.1:{self._port}"
         self.client = EngineClient(
@@ -141,7 +142,7 @@ class EngineKeeper:
             return
         if now - self._restarted_at > STEADY_SECONDS:
             self._pause = FIRST_PAUSE_SECONDS
-        self.on_down()
+        self.live.open = False
         what = "hangs" if alive else "died"
         log.error(
             "the engine %s; restarting it in %.0f s, see %s", what, self._pause, self.log_file
@@ -236,6 +237,9 @@ class EngineKeeper:
 
     async def _ready(self) -> None:
         self._well_at = time.monotonic()
+        card = await asyncio.to_thread(self.client.base_model)
+        self.live.found(card.name, card.max_model_len)
         await self.on_up()
+        self.live.open = True
         self.metrics.versions.engine_up.set(1)
         self._answers = True

@@ -27,9 +27,6 @@ from ttrl.store.questions import QuestionState
 
 log = logging.getLogger(__name__)
 
-OBSERVE_SECONDS = 1.0
-MEASURE_SECONDS = 60.0
-PRUNE_SECONDS = 600.0
 STANDING = 10
 """Looks after which what changes slowly, or takes longer to count, is looked at again."""
 
@@ -37,8 +34,8 @@ STANDING = 10
 @dataclass(eq=False)
 class Observer:
     """Brings into the metrics what runs observed, once, and how things stand. It follows the store
-    from now on: what was counted before this daemon began is in Prometheus, not here; how things
-    look since is shown. `told` hears of each change of the wanted version."""
+    from its first look on: what was counted before is in Prometheus, not here; how things look
+    since is shown. `told` hears of each change of the wanted version."""
 
     store: Store
     metrics: Metrics
@@ -47,13 +44,8 @@ class Observer:
     reads: bool = True
     """Whether the store could be read at the last look."""
     _last: int = 0
-    _wanted: int = 0
+    _wanted: int | None = None
     _looks: int = 0
-    _begun: bool = False
-
-    def __post_init__(self) -> None:
-        with suppress(*OUTAGE):  # then from the first look that succeeds
-            self._begin()
 
     async def follow(self) -> None:
         """Take in what is new, and now and then how things stand."""
@@ -68,7 +60,12 @@ class Observer:
         self._looks += 1
 
     def look(self) -> None:
-        self._begin()
+        if self._wanted is None:
+            for observation in self.store.runs.newest_observed():
+                self._last = observation.id
+                with suppress(KeyError, TypeError, ValueError):  # of another release of ttrl
+                    self.metrics.show(observation.kind, observation.numbers)
+            self._wanted = self.store.adapters.wanted().id
         for observation in self.store.runs.observed(after=self._last):
             self._last = observation.id
             self.metrics.observed(observation.kind, observation.numbers)
@@ -79,16 +76,6 @@ class Observer:
             counter = versions.roll_backs if change.back else versions.promotions
             counter.labels(change.author).inc()
             self.told(change)
-
-    def _begin(self) -> None:
-        if self._begun:
-            return
-        for observation in self.store.runs.newest_observed():
-            self._last = observation.id
-            with suppress(KeyError, TypeError, ValueError):  # of another release of ttrl
-                self.metrics.show(observation.kind, observation.numbers)
-        self._wanted = self.store.adapters.wanted().id
-        self._begun = True
 
     def stand(self) -> None:
         store, metrics = self.store, self.metrics

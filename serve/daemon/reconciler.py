@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 OURS = "ttrl-"
 CANDIDATE = "ttrl-cand-"
-INTERVAL_SECONDS = 2.0
 TRIES = 3
 T = TypeVar("T")
 ROUNDS = 8
@@ -128,7 +127,7 @@ class Reconciler:
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self.loop = Loop(self.settle, INTERVAL_SECONDS)
+        self.loop = Loop(self.settle)
         self._root = self.config.state_dir / "adapters"
         self._metrics = self.metrics.versions
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,6 +19,7 @@ from ttrl.config import ScheduleConfig
 from ttrl.config.section import parse_window
 from ttrl.metrics import Metrics
 from ttrl.store import Store
+from ttrl.store.runs import RunBusy
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +103,6 @@ def in_window(schedule: ScheduleConfig, now: datetime) -> bool:
     )
 
 
-def uptime() -> float:
-    """Seconds that only grow; Linux's usual clock for this stands still while the host sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 def missed(seconds: float) -> int:
     """Ticks that should have come between two that were so far apart; one that is half a tick late
     stands for one that was missed."""
@@ -120,7 +117,8 @@ class Clock:
     store: Store
     start: Callable[[], Awaitable[object]]
     metrics: Metrics
-    uptime: Callable[[], float] = uptime
+    uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Seconds that only grow, also while the host sleeps."""
     decision: Decision | None = None
     """The last tick's."""
     _ticked: float | None = None
@@ -133,7 +131,8 @@ class Clock:
             if decision is Decision.START:
                 # Here, and not in the thread: one that is no longer waited for goes on.
                 await asyncio.to_thread(self.store.set_fact, FIRED, now.isoformat())
-                await self.start()
+                with suppress(RunBusy):  # since the look, by hand
+                    await self.start()
             if decision is not self.decision:
                 log.info("schedule: %s", decision)
                 self.decision = decision

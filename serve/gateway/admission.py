@@ -12,27 +12,21 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve.gateway.counts import Counts, TurnedAway
 from serve.gateway.keys import Key, KeyFile, client
 from serve.gateway.request import Refused
+from ttrl.metrics.series import Serving
 
 MINUTE = 60.0
 RETRY_AFTER_SECONDS = 5
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what was set is compared with it
 AWAY = {
-    TurnedAway.WRONG_HOST: (
-        403,
-        "Without keys, only the host names in gateway.hosts are accepted.",
-    ),
-    TurnedAway.NO_KEY: (401, "An API key is required: send it as Authorization: Bearer."),
-    TurnedAway.WRONG_KEY: (401, "Unknown API key."),
-    TurnedAway.OVERLOADED: (503, "Too many concurrent requests. Try again soon."),
-    TurnedAway.AT_ONCE: (429, "Too many concurrent requests with this key."),
-    TurnedAway.RATE: (
-        429,
-        "Rate limit exceeded: too many requests with this key in the last minute.",
-    ),
+    "wrong_host": (403, "Without keys, only the host names in gateway.hosts are accepted."),
+    "no_key": (401, "An API key is required: send it as Authorization: Bearer."),
+    "wrong_key": (401, "Unknown API key."),
+    "overloaded": (503, "Too many concurrent requests. Try again soon."),
+    "at_once": (429, "Too many concurrent requests with this key."),
+    "rate": (429, "Rate limit exceeded: too many requests with this key in the last minute."),
 }
 
 
@@ -63,7 +57,7 @@ class Admission:
 
     keys: KeyFile | None
     most: int
-    counts: Counts
+    metrics: Serving
     clock: Callable[[], float] = time.monotonic
     hosts: Collection[str] = LOOPBACK
     _under_way: int = 0
@@ -79,9 +73,9 @@ class Admission:
         key = None
         if self.keys is None:
             if "host" in headers and host_in(headers["host"]) not in self.hosts:
-                raise self._away(TurnedAway.WRONG_HOST)
+                raise self._away("wrong_host")
         elif (key := self.keys.find(digest := client(headers))) is None:
-            reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
+            reason = "wrong_key" if digest else "no_key"
             raise self._away(reason, {"www-authenticate": "Bearer"})
         self._check(key)
         name = key.name if key else ""
@@ -108,21 +102,21 @@ class Admission:
         """What a request uses up is taken last, when nothing else speaks against it."""
         reason, wait = None, float(RETRY_AFTER_SECONDS)
         if self._under_way >= self.most:
-            reason = TurnedAway.OVERLOADED
+            reason = "overloaded"
         elif key is None:
             return
         elif key.at_once is not None and self._of_key[key.name] >= key.at_once:
-            reason = TurnedAway.AT_ONCE
+            reason = "at_once"
         elif key.requests_a_minute is not None:
             before = self._buckets.get(key.sha256)
             after, wait = take(before, key.requests_a_minute, self.clock())
             self._buckets[key.sha256] = after
-            reason = TurnedAway.RATE if wait else None
+            reason = "rate" if wait else None
         if reason is not None:
             raise self._away(reason, {"retry-after": str(math.ceil(wait))})
 
-    def _away(self, reason: TurnedAway, headers: Mapping[str, str] | None = None) -> Refused:
-        self.counts.turned_away(reason)
+    def _away(self, reason: str, headers: Mapping[str, str] | None = None) -> Refused:
+        self.metrics.turned_away.labels(reason).inc()
         status, message = AWAY[reason]
         return Refused(status, message, code=reason, headers=headers)
 

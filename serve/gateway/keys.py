@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ttrl.files import fresh, fsync
+from ttrl.files import whole
 
 log = logging.getLogger(__name__)
 
@@ -109,19 +109,12 @@ def changing(path: Path) -> Iterator[list[Key]]:
                 os.lchown(lock, like.st_uid, like.st_gid)
             keys = read(path) if there else []
             yield keys
-            staging = path.with_name(f".{path.name}.new")
-            staging.unlink(missing_ok=True)
-            handle = fresh(staging)
-            with os.fdopen(handle, "w") as file:
+            with whole(path, again=True) as file:
                 with suppress(PermissionError):
-                    os.fchown(handle, like.st_uid, like.st_gid)
-                os.fchmod(handle, 0o600 | (like.st_mode & GROUP_READS if there else 0))
+                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
+                os.fchmod(file.fileno(), 0o600 | (like.st_mode & GROUP_READS if there else 0))
                 rows = [key.model_dump(exclude_defaults=True) for key in keys]
-                yaml.safe_dump(rows, file, sort_keys=False)
-                file.flush()
-                os.fsync(handle)
-            staging.replace(path)
-            fsync(path.parent)
+                yaml.safe_dump(rows, file, encoding="utf-8", sort_keys=False)
     except Timeout:
         raise KeysUnreadable(
             f"cannot write the keys to {path}: {lock} could not be locked, perhaps because "

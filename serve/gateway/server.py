@@ -18,7 +18,7 @@ import sys
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from enum import StrEnum
+from enum import Enum, auto
 from typing import ClassVar
 
 import httptools
@@ -26,15 +26,16 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serve.gateway.counts import Closed, Counts
 from serve.gateway.request import Refused
 from ttrl.config import Config, GatewayConfig
+from ttrl.metrics.series import Serving
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often connections are looked at, if no bound is shorter."""
-REFUSED = {408: Closed.HEAD_SLOW, 431: Closed.HEAD_LONG}
+REFUSED = {400: "malformed", 408: "head_slow", 431: "head_long"}
+"""Under which reason a connection that we refuse is counted."""
 BODY = frozenset({b"content-length", b"transfer-encoding"})
 HEAD_BYTES = 64 * 1024
 OTHER_FILES = 500
@@ -44,24 +45,24 @@ KEEP_ALIVE_SECONDS = 20
 request meets our closing it."""
 
 
-class Phase(StrEnum):
+class Phase(Enum):
     """What a connection is for at the moment."""
 
-    HEAD = "head"  # the head of a request is to come
-    ANSWER = "answer"  # a request is read or answered; how long that may take is not ours to say
-    REST = "rest"  # answered, but the request's body is still coming
-    IDLE = "idle"  # kept for a next request; uvicorn closes it after KEEP_ALIVE_SECONDS
-    CLOSING = "closing"  # what was sent last is still on its way
+    HEAD = auto()  # the head of a request is to come
+    ANSWER = auto()  # a request is read or answered; how long that may take is not ours to say
+    REST = auto()  # answered, but the request's body is still coming
+    IDLE = auto()  # kept for a next request; uvicorn closes it after KEEP_ALIVE_SECONDS
+    CLOSING = auto()  # what was sent last is still on its way
 
 
-def overdue(phase: Phase, seconds: float, still: float, settings: GatewayConfig) -> Closed | None:
+def overdue(phase: Phase, seconds: float, still: float, settings: GatewayConfig) -> str | None:
     """Why a connection has to be closed, if so, after `seconds` in a phase, and `still` seconds in
     which its client took nothing of what it was sent."""
     if still > settings.stall.total_seconds():
-        return Closed.STALLED
+        return "stalled"
     if seconds <= settings.head_timeout.total_seconds():
         return None
-    return {Phase.HEAD: Closed.HEAD_SLOW, Phase.REST: Closed.BODY_SLOW}.get(phase)
+    return {Phase.HEAD: "head_slow", Phase.REST: "body_slow"}.get(phase)
 
 
 def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: bool) -> str | None:
@@ -85,9 +86,9 @@ class ConnectionWatch:
     longest for a request is closed: whoever holds many in silence loses his own, and a client that
     asks at once is served."""
 
-    def __init__(self, settings: GatewayConfig, counts: Counts) -> None:
+    def __init__(self, settings: GatewayConfig, metrics: Serving) -> None:
         self.settings = settings
-        self.counts = counts
+        self.metrics = metrics
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
         shortest = min(settings.head_timeout, settings.stall).total_seconds()
@@ -103,10 +104,10 @@ class ConnectionWatch:
 
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
-        self.counts.connections(1)
+        self.metrics.connections.inc()
         self._timer = self._timer or connection.loop.call_later(self._every, self._look)
         if len(self._open) > self.settings.max_connections and self._waiting:
-            next(iter(self._waiting)).drop(Closed.CROWDED)
+            next(iter(self._waiting)).drop("crowded")
 
     def waits(self, connection: Connection, waits: bool) -> None:
         self._waiting.pop(connection, None)
@@ -116,7 +117,7 @@ class ConnectionWatch:
     def lost(self, connection: Connection) -> None:
         self._open.discard(connection)
         self._waiting.pop(connection, None)
-        self.counts.connections(-1)
+        self.metrics.connections.dec()
 
     def _look(self) -> None:
         self._timer = None
@@ -213,15 +214,18 @@ class Connection(HttpToolsProtocol):
         self._unsent = unsent
         phase = Phase.CLOSING if closing else self._phase
         why = overdue(phase, now - self._since, now - self._taken, self.watch.settings)
-        if why is Closed.HEAD_SLOW and self._in_head:
+        if why == "head_slow" and self._in_head:
             self._refuse(Refused(408, "The request did not arrive in time."))
         elif why is not None:
             self.drop(why)
 
-    def drop(self, why: Closed) -> None:
-        self.watch.waits(self, False)
-        self.watch.counts.closed(why)
+    def drop(self, why: str) -> None:
+        self._count(why)
         self.transport.abort()
+
+    def _count(self, why: str) -> None:
+        self.watch.waits(self, False)
+        self.watch.metrics.closed.labels(why).inc()
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
@@ -246,16 +250,15 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refused) -> None:
         """Say why and close; in the midst of another answer, only close."""
-        why = REFUSED.get(refusal.status, Closed.MALFORMED)
+        why = REFUSED[refusal.status]
         if self.cycle is not None and self.cycle.response_started != self.cycle.response_complete:
             self.drop(why)
             return
-        self.watch.waits(self, False)
-        self.watch.counts.closed(why)
+        self._count(why)
         response = refusal.response({"connection": "close"})
         head = [b"%s: %s\r\n" % pair for pair in response.raw_headers]
-        self.transport.write(b"".join([STATUS_LINE[refusal.status], *head, b"\r\n"]))
-        self.transport.write(bytes(response.body))
+        said = [STATUS_LINE[refusal.status], *head, b"\r\n", response.body]
+        self.transport.write(b"".join(said))
         self.transport.close()
 
 
@@ -316,11 +319,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
+def server_for(config: Config, app: Starlette, metrics: Serving) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http=ConnectionWatch(config.gateway, counts).protocol(),
+            http=ConnectionWatch(config.gateway, metrics).protocol(),
             ws="none",
             log_config=None,
             access_log=False,

@@ -32,7 +32,7 @@ from serve.daemon.housekeeping import Pruning
 from serve.daemon.schedule import PAUSED, Clock
 from serve.gateway.live import BASE
 from serve.gateway.request import HANDLERS, Refused, Unexpected
-from serve.gateway.shadow import Watch
+from serve.gateway.shadow import Shadow
 from serve.views import UNEASY, WORDS, judged, report, shown, sides, tally
 from serve.web import html
 from ttrl.adapters.versions import AdapterDamaged, verify
@@ -66,7 +66,7 @@ def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
     )
 
 
-def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[Route]:
+def routes(core: Core, clock: Clock, watch: Shadow, pruning: Pruning, token: str) -> list[Route]:
     """What `ttrl` asks of a running daemon: each for who has the token."""
 
     async def status(_: Request) -> Response:
@@ -200,7 +200,7 @@ class Refusal(Exception):
 
 
 class Page:
-    def __init__(self, core: Core, clock: Clock, watch: Watch, key: str) -> None:
+    def __init__(self, core: Core, clock: Clock, watch: Shadow, key: str) -> None:
         self._core, self._clock, self._watch = core, clock, watch
         self._store = core.store
         self._door = Door(key)
