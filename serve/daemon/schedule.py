@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 
@@ -71,7 +70,7 @@ def decide(
 def next_due(schedule: ScheduleConfig, fired: datetime) -> datetime | None:
     """The first moment after `fired` at which a run is due, in UTC; None without a schedule."""
     if schedule.cron is not None:
-        trigger = CronTrigger.from_crontab(schedule.cron, timezone=ZoneInfo(schedule.timezone))
+        trigger = CronTrigger.from_crontab(schedule.cron, timezone=schedule.timezone)
         found: datetime | None = trigger.get_next_fire_time(None, fired + timedelta(seconds=1))
         return found.astimezone(UTC) if found else None
     return None if schedule.every is None else fired + schedule.every
@@ -83,10 +82,9 @@ def next_start(schedule: ScheduleConfig, fired: datetime, now: datetime) -> date
     if due is None or in_window(schedule, at := max(due, now)):
         return None if due is None else at
     starts = [parse_window(window)[0] for window in schedule.windows]
-    zone = ZoneInfo(schedule.timezone)
     openings: list[datetime] = [
         CronTrigger(
-            hour=start.hour, minute=start.minute, second=start.second, timezone=zone
+            hour=start.hour, minute=start.minute, second=start.second, timezone=schedule.timezone
         ).get_next_fire_time(None, at)
         for start in starts
     ]
@@ -95,7 +93,7 @@ def next_start(schedule: ScheduleConfig, fired: datetime, now: datetime) -> date
 
 def in_window(schedule: ScheduleConfig, now: datetime) -> bool:
     """Whether runs may start at this time of day; a window may go over midnight."""
-    clock = now.astimezone(ZoneInfo(schedule.timezone)).time()
+    clock = now.astimezone(schedule.timezone).time()
     windows = [parse_window(window) for window in schedule.windows]
     return not windows or any(
         start <= clock < end if start <= end else clock >= start or clock < end

@@ -82,18 +82,17 @@ def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: 
 
 
 class ConnectionWatch:
-    """Looks after the connections of one server. When there are too many, the one that has waited
+    """What the connections of one server share. When there are too many, the one that has waited
     longest for a request is closed: whoever holds many in silence loses his own, and a client that
     asks at once is served."""
 
     def __init__(self, settings: GatewayConfig, metrics: Serving) -> None:
         self.settings = settings
         self.metrics = metrics
-        self._open: set[Connection] = set()
-        self._waiting: dict[Connection, None] = {}
+        self.waiting: dict[Connection, None] = {}
+        """Those that wait for a request, the longest first."""
         shortest = min(settings.head_timeout, settings.stall).total_seconds()
-        self._every = min(LOOK_SECONDS, shortest / 4)
-        self._timer: asyncio.TimerHandle | None = None
+        self.every = min(LOOK_SECONDS, shortest / 4)
 
     def protocol(self) -> type[Connection]:
 
@@ -101,29 +100,6 @@ class ConnectionWatch:
             watch = self
 
         return Watched
-
-    def opened(self, connection: Connection) -> None:
-        self._open.add(connection)
-        self.metrics.connections.inc()
-        self._timer = self._timer or connection.loop.call_later(self._every, self._look)
-        if len(self._open) > self.settings.max_connections and self._waiting:
-            next(iter(self._waiting)).drop("crowded")
-
-    def waits(self, connection: Connection, waits: bool) -> None:
-        self._waiting.pop(connection, None)
-        if waits:
-            self._waiting[connection] = None
-
-    def lost(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        self._waiting.pop(connection, None)
-        self.metrics.connections.dec()
-
-    def _look(self) -> None:
-        self._timer = None
-        for connection in list(self._open):
-            connection.look()
-            self._timer = self._timer or connection.loop.call_later(self._every, self._look)
 
 
 class Connection(HttpToolsProtocol):
@@ -140,12 +116,18 @@ class Connection(HttpToolsProtocol):
         self._unsent, self._taken = 0, self.loop.time()
         # What is wrong with the present request, beyond what the parser says.
         self._wrong: Refused | None = None
+        watch = self.watch
+        watch.metrics.connections.inc()
+        self._timer = self.loop.call_later(watch.every, self._look)
         self._enter(Phase.HEAD)
-        self.watch.opened(self)
+        if len(self.connections) > watch.settings.max_connections:
+            next(iter(watch.waiting))._drop("crowded")
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.watch.lost(self)
+        self._timer.cancel()
+        self.watch.waiting.pop(self, None)
+        self.watch.metrics.connections.dec()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -201,7 +183,8 @@ class Connection(HttpToolsProtocol):
         if self.cycle.response_complete:  # and no other is to be answered
             self._enter(Phase.REST if self.cycle.more_body else Phase.IDLE)
 
-    def look(self) -> None:
+    def _look(self) -> None:
+        self._timer = self.loop.call_later(self.watch.every, self._look)
         now, closing = self.loop.time(), self.transport.is_closing()
         # Bytes that the client has not taken, the system's included: that asks for more only when a
         # third of what it holds is gone, which takes a slow reader minutes.
@@ -217,19 +200,21 @@ class Connection(HttpToolsProtocol):
         if why == "head_slow" and self._in_head:
             self._refuse(Refused(408, "The request did not arrive in time."))
         elif why is not None:
-            self.drop(why)
+            self._drop(why)
 
-    def drop(self, why: str) -> None:
+    def _drop(self, why: str) -> None:
         self._count(why)
         self.transport.abort()
 
     def _count(self, why: str) -> None:
-        self.watch.waits(self, False)
+        self.watch.waiting.pop(self, None)
         self.watch.metrics.closed.labels(why).inc()
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
-        self.watch.waits(self, phase is not Phase.ANSWER)
+        self.watch.waiting.pop(self, None)
+        if phase is not Phase.ANSWER:
+            self.watch.waiting[self] = None
 
     def _grow(self, more: int) -> None:
         self._head += more + len(b": \r\n")
@@ -252,7 +237,7 @@ class Connection(HttpToolsProtocol):
         """Say why and close; in the midst of another answer, only close."""
         why = REFUSED[refusal.status]
         if self.cycle is not None and self.cycle.response_started != self.cycle.response_complete:
-            self.drop(why)
+            self._drop(why)
             return
         self._count(why)
         response = refusal.response({"connection": "close"})

@@ -89,21 +89,20 @@ def load(
     overrides: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """Read and check the whole tree. `overrides` has dotted paths. Raises ConfigError."""
-    layers = (
-        (Source.FILE, _read_file(file) if file else {}),
-        (Source.ENVIRONMENT, _nest({p: scalar(environ[n]) for n, p in _named(environ).items()})),
-        (Source.CREDENTIALS, _read_credentials(environ.get(CREDENTIALS))),
-        (Source.COMMAND_LINE, _nest(overrides or {})),
-    )
+    layers = {
+        Source.FILE: _read_file(file) if file else {},
+        Source.ENVIRONMENT: _nest({p: scalar(environ[n]) for n, p in _named(environ).items()}),
+        Source.CREDENTIALS: _read_credentials(environ.get(CREDENTIALS)),
+        Source.COMMAND_LINE: _nest(overrides or {}),
+    }
+    if named := [layer["recipe"] for layer in layers.values() if layer.get("recipe")]:
+        name, known = str(named[-1]), recipes()
+        if name not in known:
+            raise ConfigError(f"recipe: unknown recipe {name!r}; known: {', '.join(known)}")
+        layers = {Source.RECIPE: _read_file(known[name]), **layers}
     merged: dict[str, Any] = {}
     sources: dict[str, Source] = {}
-    named = [layer["recipe"] for _, layer in layers if layer.get("recipe") is not None]
-    recipe: dict[str, Any] = {}
-    if named:
-        if named[-1] not in (known := recipes()):
-            raise ConfigError(f"recipe: unknown recipe {named[-1]!r}; known: {', '.join(known)}")
-        recipe = _read_file(known[named[-1]])
-    for source, layer in ((Source.RECIPE, recipe), *layers):
+    for source, layer in layers.items():
         _merge(merged, layer)
         sources |= {path: source for path, _ in _leaves(layer)}
     try:
@@ -217,12 +216,7 @@ def _explain(error: ValidationError, sources: Mapping[str, Source], file: Path |
 
 
 def _suggest(path: str) -> str:
-    known = [*known_paths(), *Config.model_fields]
-    by_name = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(path, known, 1, 0.7) or [
-        by_name[name]
-        for name in difflib.get_close_matches(path.rpartition(".")[2], by_name, 1, 0.6)
-    ]
+    near = difflib.get_close_matches(path, [*known_paths(), *Config.model_fields], n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
