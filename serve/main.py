@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from serve.daemon.core import Core, core
-from serve.daemon.housekeeping import Measuring, Observer, Pruning
+from serve.daemon.housekeeping import Measuring, Observer, prune_old
 from serve.daemon.process import Loop, Manager, background, on_signals
 from serve.daemon.runs import STOP_SECONDS
 from serve.daemon.schedule import TICK_SECONDS, Clock
@@ -120,10 +120,9 @@ async def _run(
         config, parts.engine.url, live, recorder, metrics, keys, ready=lambda: parts.engine.up
     )
     clock = Clock(config.schedule, store, partial(parts.runs.start, Trigger.SCHEDULE, {}), metrics)
-    pruning = Pruning(parts)
     assert owner.token is not None
     assert owner.key is not None
-    routes = admin.routes(parts, clock, shadow, pruning, owner.token)
+    routes = admin.routes(parts, clock, shadow, owner.token)
     routes.append(Route("/metrics", gateway.show_metrics))
     if owner.page is not None:
         routes += admin.Page(parts, clock, shadow, owner.key).routes()
@@ -164,7 +163,7 @@ async def _run(
             observer=Loop(observer.follow, seconds=1),
             shadow=Loop(shadow.run),
             measuring=Loop(Measuring(parts).look, seconds=60, delay=60),
-            pruning=Loop(pruning.look, seconds=600, delay=600),
+            pruning=Loop(partial(prune_old, parts), seconds=600, delay=600),
             webhook=Loop(webhook.run),
         ):
             async with background(schedule=Loop(clock.tick, TICK_SECONDS)):

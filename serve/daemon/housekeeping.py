@@ -152,31 +152,27 @@ class Measuring:
         return [kind for kind, at in last.items() if max(at, self._tried.get(kind, 0.0)) <= old]
 
 
-class Pruning:
-    """Removes what is old; users wait for none of it."""
+async def prune_old(core: Core) -> None:
+    """Remove what is old; users wait for none of it."""
+    pruned = await asyncio.to_thread(prune.run, core.config, core.store)
+    _count(core, asdict(pruned) | {"retired": len(pruned.retired)})
+    await remove_files(core)
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
 
-    async def look(self) -> None:
-        pruned = await asyncio.to_thread(prune.run, self._core.config, self._core.store)
-        self._count(asdict(pruned) | {"retired": len(pruned.retired)})
-        await self.remove_files()
+async def remove_files(core: Core) -> list[str]:
+    """Delete the files of versions that are gone, and name these; none while the engine cannot say
+    which ones it has loaded."""
+    try:
+        names = await core.reconciler.aside(partial(prune.remove_files, core.config, core.store))
+    except EngineError:
+        return []
+    _count(core, {"files": len(names)})
+    return names
 
-    async def remove_files(self) -> list[str]:
-        """Delete the files of versions that are gone, and name these; none while the engine cannot
-        say which ones it has loaded."""
-        remove = partial(prune.remove_files, self._core.config, self._core.store)
-        try:
-            names = await self._core.reconciler.aside(remove)
-        except EngineError:
-            return []
-        self._count({"files": len(names)})
-        return names
 
-    def _count(self, pruned: Mapping[str, int]) -> None:
-        pruned = {what: count for what, count in pruned.items() if count}
-        for what, count in pruned.items():
-            self._core.metrics.versions.pruned.labels(what).inc(count)
-        if pruned:
-            log.info("pruned: %s", ", ".join(f"{count} {what}" for what, count in pruned.items()))
+def _count(core: Core, pruned: Mapping[str, int]) -> None:
+    pruned = {what: count for what, count in pruned.items() if count}
+    for what, count in pruned.items():
+        core.metrics.versions.pruned.labels(what).inc(count)
+    if pruned:
+        log.info("pruned: %s", ", ".join(f"{count} {what}" for what, count in pruned.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class Reconciler:
     client: EngineClient
     gateway: Live
     metrics: Metrics
-    _failures: dict[str, int] = field(default_factory=dict)
+    _failures: Counter[str] = field(default_factory=Counter)
     _why: dict[str, str] = field(default_factory=dict)
     _proven: dict[str, float] = field(default_factory=dict)
     _told: tuple[str | None, str | None] | None = None
@@ -142,8 +143,8 @@ class Reconciler:
         self._failures.clear()
         self.loop.wake()
 
-    async def settle(self) -> bool:
-        """Act until there is nothing left to do; whether users get what they should."""
+    async def settle(self) -> None:
+        """Act until there is nothing left to do."""
         async with self._one_at_a_time:
             try:
                 for _ in range(ROUNDS):
@@ -152,7 +153,8 @@ class Reconciler:
                         break
                     for action in actions:
                         await self._act(action)
-                as_wanted = await asyncio.to_thread(self._say)
+                await asyncio.to_thread(self._say)
+                self._failing = False
             except (EngineError, *OUTAGE) as error:  # what is live stays so
                 why = str(error)
                 if not isinstance(error, EngineError):
@@ -161,9 +163,6 @@ class Reconciler:
                     log.warning("cannot reconcile the engine now: %s", why)
                 self._failing = True
                 self._metrics.live_is_wanted.set(0)
-                return False
-            self._failing = False
-            return as_wanted
 
     async def aside(self, work: Callable[[AbstractSet[str]], T]) -> T:
         """Do something short, in a thread, while no version is loaded or unloaded; it is told which
@@ -211,19 +210,21 @@ class Reconciler:
             with self._metrics.load_seconds.time():
                 self.client.load_adapter(version, self._root / version)
         except (AdapterDamaged, AdapterForeign, EngineRefused, KeyError) as error:
-            self._failed(version, error)
+            self._not_loaded(version, error)
             return
         self._proven.pop(version, None)
         self._metrics.loads.labels("loaded").inc()
         log.info("loaded %s", version, extra={"adapter": version})
 
-    def _failed(self, version: str, error: Exception) -> None:
+    def _not_loaded(self, version: str, error: Exception) -> None:
         outcome = {AdapterDamaged: "damaged", AdapterForeign: "foreign"}.get(type(error), "refused")
-        tries = 1 if outcome == "refused" else TRIES
-        self._failures[version] = self._failures.get(version, 0) + tries
-        self._why[version] = str(error)
         self._metrics.loads.labels(outcome).inc()
         log.error("cannot load %s: %s", version, error, extra={"adapter": version})
+        self._failed(version, str(error), tries=1 if outcome == "refused" else TRIES)
+
+    def _failed(self, version: str, why: str, tries: int = 1) -> None:
+        self._failures[version] += tries
+        self._why[version] = why
 
     def _prove(self, version: str) -> None:
         pinned = self.store.adapters.pinned(version)
@@ -231,7 +232,7 @@ class Reconciler:
             with self._metrics.proof_seconds.time():
                 served = [self.client.read_back(each.pin, model=version) for each in pinned]
         except EngineRefused as error:
-            self._failed(version, error)
+            self._not_loaded(version, error)
             return
         evidence = prove(pinned, served)
         self._metrics.proofs.labels(evidence.proof).inc()
@@ -241,8 +242,7 @@ class Reconciler:
             extra = {"adapter": version}
             log.info("%s is verified as served: %s", version, evidence.words(), extra=extra)
             return
-        self._failures[version] = self._failures.get(version, 0) + 1
-        self._why[version] = f"the engine serves other weights: {evidence.words()}"
+        self._failed(version, f"the engine serves other weights: {evidence.words()}")
         log.error("the engine does not serve the weights of %s: %s", version, evidence.words())
 
     def _unload(self, version: str) -> None:
@@ -255,7 +255,7 @@ class Reconciler:
             return
         log.info("unloaded %s", version, extra={"adapter": version})
 
-    def _say(self) -> bool:
+    def _say(self) -> None:
         """Tell the store and the metrics which version is live, when that has changed."""
         wanted = self.store.adapters.wanted().adapter
         as_wanted = self.live == wanted
@@ -268,4 +268,3 @@ class Reconciler:
             self.store.adapters.served(self.live, reason)
             self._told = (self.live, wanted)
         self._metrics.live_is_wanted.set(as_wanted)
-        return as_wanted

@@ -64,9 +64,6 @@ class Admission:
     _of_key: Counter[str] = field(default_factory=Counter)
     _buckets: dict[str, Bucket] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.hosts = {name.lower() for name in self.hosts}
-
     @contextmanager
     def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
         """Whose request it is, if there are keys. Raises Refused."""
@@ -121,12 +118,12 @@ class Admission:
         return Refused(status, message, code=reason, headers=headers)
 
 
-def names(*hosts: str) -> list[str]:
-    """Under which names one that listens on such hosts may be asked for."""
-    if EVERYWHERE.intersection(hosts):
+def names(host: str, *more: str) -> list[str]:
+    """Under which names one that listens on a host may be asked for, besides those that are set."""
+    if host in EVERYWHERE:
         return ["*"]
-    found = {*LOOPBACK, *hosts}
-    return sorted({*found, *(f"[{name}]" for name in found if ":" in name)})
+    found = {name.lower() for name in (*LOOPBACK, host, *more)}
+    return [*found, *(f"[{name}]" for name in found if ":" in name)]
 
 
 def host_in(header: str) -> str:

@@ -162,25 +162,21 @@ class KeyFile:
         if (now := self.clock()) - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        stamp, seen = _stamp(self.path), self._seen
-        self._seen = stamp
+        seen, self._seen = self._seen, (stamp := _stamp(self.path))
         # By the machine's clock, as the file's times are.
         rests = stamp == seen or (stamp and self.wall() - stamp[0] / 1e9 >= LOOK_SECONDS)
         if not rests or (stamp == self._stamp and self._ok):
             return
-        before, self._stamp = self._stamp, stamp
         try:
             keys = _by_digest(self.path)
         except KeysUnreadable as error:
-            if stamp != before:
+            if stamp != self._stamp:
                 log.error("%s; the previous keys stay in use", error)
-            self._ok = False
+            self._stamp, self._ok = stamp, False
             return
-        if _stamp(self.path) != stamp:  # somebody writes at this moment
-            self._stamp = before
-            return
-        self._keys, self._ok = keys, True
-        log.info("reloaded the key file: %d keys", len(keys))
+        if _stamp(self.path) == stamp:  # else somebody writes at this moment
+            self._stamp, self._keys, self._ok = stamp, keys, True
+            log.info("reloaded the key file: %d keys", len(keys))
 
 
 def _by_digest(path: Path) -> dict[str, Key]:

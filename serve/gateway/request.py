@@ -22,8 +22,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
-REMOVED = ("priority",)
-"""Fields that clients may not set: only the daemon's own work has another priority."""
 TYPES = {401: "authentication_error", 403: "authentication_error", 429: "rate_limit_error"}
 """OpenAI's `type` for a status."""
 
@@ -144,8 +142,9 @@ def check(request: Mapping[str, Any], *, max_n: int) -> None:
 def for_engine(request: Mapping[str, Any], model: str) -> bytes:
     """The body as it came, but for the model's name and what clients may not set. Raises Refused
     for numbers beyond all, which JSON has no word for."""
-    passed = {name: value for name, value in request.items() if name not in REMOVED}
+    passed = {**request, "model": model}
+    passed.pop("priority", None)  # only the daemon's own work has another one
     try:
-        return json.dumps(passed | {"model": model}, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(passed, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
         raise Refused(400, "Numbers must be finite.", code="invalid_json") from None

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from serve.cli import main
 from serve.gateway import keys
-from serve.gateway.admission import Admission, Bucket, host_in, take
+from serve.gateway.admission import Admission, Bucket, host_in, names, take
 from serve.gateway.keys import Key, KeyFile, KeysUnreadable, changing, digest_of, read
 from serve.gateway.request import Refused
 from tests.house import House, Tally, asking, house, until
@@ -349,7 +349,9 @@ def test_names_that_are_set_are_answered_and_keys_go_before_names(tmp_path: Path
     headers = {"host": "Box.lan:80", "x-api-key": "a"}
     file = KeyFile(written(tmp_path / "keys.yaml", entry("a")))
     for admission in (
-        Admission(None, 100, Tally().metrics.serving, hosts=["box.lan"]),
+        Admission(
+            None, 100, Tally().metrics.serving, hosts=names("127.0.0.1", "0.0.0.0", "Box.lan")
+        ),
         Admission(file, 100, Tally().metrics.serving),
     ):
         with admission.admitted(headers):
