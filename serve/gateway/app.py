@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import aiohttp
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -62,33 +61,6 @@ IDLE_SECONDS = 2.0
 T = TypeVar("T")
 
 
-class Answer:
-    """`send`, remembering what was sent and when. `complete` once the client has all of the answer:
-    its last byte, or the mark that ends a stream, after which clients hang up."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._began = time.perf_counter()
-        self.begun = False
-        self.complete = False
-        self.status = 500
-        self.first_byte: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.begun = True
-            self.status = message["status"]
-        else:
-            self.first_byte = self.first_byte or self.seconds
-            ended = not message.get("more_body") or message["body"].rstrip().endswith(DONE)
-            self.complete = self.complete or ended
-        await self._send(message)
-
-
 @dataclass(eq=False)
 class Gateway:
     """Answers clients. `keys` are those who may ask; None is everybody who asks for a name of this
@@ -112,7 +84,7 @@ class Gateway:
         /readyz."""
         gateway, serving = self.config.gateway, self.metrics.serving
         hosts = names(gateway.host, *gateway.hosts)
-        self._admission = Admission(self.keys, gateway.max_requests, serving, hosts=hosts)
+        self.admission = Admission(self.keys, gateway.max_requests, serving, hosts=hosts)
         forwarded = dict.fromkeys((CHAT, COMPLETIONS, *gateway.routes))
         ours = {
             "/v1/models": self._models,
@@ -122,7 +94,7 @@ class Gateway:
         starlette = Starlette(
             routes=[
                 *(Route(path, partial(self, path), methods=["POST"]) for path in forwarded),
-                *(Route(path, self._admission.handler(page)) for path, page in ours.items()),
+                *(Route(path, self.admission.handler(page)) for path, page in ours.items()),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
             ],
@@ -135,143 +107,7 @@ class Gateway:
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request. The engine is asked at `path`, whatever the client wrote."""
-        answer, request, serving = Answer(send), Request(scope, receive), self.metrics.serving
-        serving.in_flight.inc()
-        try:
-            with self._admission.admitted(request.headers) as key:
-                await self._forward(path, request, key, answer)
-        except Refused as refused:
-            extra = {ADAPTER_HEADER: self.live.current.version, **(refused.headers or {})}
-            await refused.response(extra)(scope, receive, answer)
-        except ClientDisconnect:
-            answer.status = CLIENT_LEFT
-            serving.aborted.inc()
-        finally:
-            serving.requests.labels(f"{answer.status // 100}xx").inc()
-            if answer.status < 300:  # a refusal is quick: among the answers it would hide slow ones
-                serving.seconds.observe(answer.seconds)
-                serving.first_byte_seconds.observe(answer.first_byte or answer.seconds)
-            serving.in_flight.dec()
-
-    async def _forward(self, path: str, request: Request, key: Key | None, answer: Answer) -> None:
-        gateway = self.config.gateway
-        asked = await read(request, limit=gateway.max_body, seconds=self.body_seconds)
-        check(asked, max_n=gateway.max_n)
-        if (target := self.live.target(asked.get("model"))) is None:
-            raise no_such_model()
-        body = for_engine(asked, target.model)
-        reason: Unlearnable | None = Unlearnable.INCOMPLETE
-        try:
-            work = self._answer(path, target, asked, body, request.headers, answer)
-            reason = await unless_gone(request.receive, work, answer)
-        finally:
-            self._record(path, asked, request.headers, key, reason)
-
-    async def _answer(
-        self,
-        path: str,
-        target: Target,
-        asked: dict[str, Any],
-        body: bytes,
-        headers: Headers,
-        answer: Answer,
-    ) -> Unlearnable | None:
-        """Answer the client. Why the question is not for learning, if so. Raises Refused when the
-        engine gives no answer."""
-        kind = "unreachable"
-        if self.live.open:
-            try:
-                async with asyncio.timeout(self.deadline_seconds):
-                    while True:
-                        with self.live.hold(target.version):
-                            async with self._ask(path, body, headers) as reply:
-                                if reply.status != 404 or target.version == BASE:
-                                    return await self._pass_on(reply, target.version, answer)
-                        # An engine that was restarted has forgotten its adapters. Until it has them
-                        # again, the base answers.
-                        self._failed("adapter_missing")
-                        target = self.live.base
-                        body = for_engine(asked, target.model)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                pass
-            except TimeoutError:
-                kind = "timed_out"
-            except aiohttp.ClientError:
-                kind = "broke_off"
-        status, message = FAILURES[kind]
-        if answer.begun:
-            # The answer is left without an end: the server closes the connection, and the client
-            # sees that it was cut. It is counted as what it would have got a moment earlier.
-            self._failed(kind if kind == "timed_out" else "cut")
-            answer.status = status
-            return Unlearnable.INCOMPLETE
-        self._failed(kind)
-        extra = {ADAPTER_HEADER: target.version, "retry-after": str(RETRY_AFTER_SECONDS)}
-        raise Refused(status, message, code=kind, headers=extra)
-
-    def _ask(
-        self, path: str, body: bytes, headers: Headers
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """The engine's answer, from its head on. Leaving the block before the answer is through
-        closes the connection, and that ends the engine's work."""
-        passed = {name: headers[name] for name in REQUEST_HEADERS if name in headers}
-        return self._session.post(
-            self.engine_url.rstrip("/") + path,
-            data=BytesIO(body),  # a file, because a long body of bytes would be written in one go
-            headers={"content-type": "application/json", **passed},
-            allow_redirects=False,
-        )
-
-    async def _pass_on(
-        self, reply: aiohttp.ClientResponse, version: str, answer: Answer
-    ) -> Unlearnable | None:
-        """Send an answer on, byte for byte, each piece as it arrives."""
-        status, content_type = reply.status, reply.headers.get("content-type", "")
-        media_type = content_type.partition(";")[0].strip().lower()
-        extra = {ADAPTER_HEADER: version}
-        if status >= 300 and media_type != "application/json":
-            self._failed("not_json")
-            message = "The engine answered with an error that is not JSON."
-            raise Refused(max(status, 400), message, code="not_json", headers=extra)
-        passed = {name: reply.headers[name] for name in RESPONSE_HEADERS if name in reply.headers}
-        # As aiohttp decoded them, so that the bytes are the engine's.
-        head = [
-            (name.encode(), value.encode("utf-8", "surrogateescape"))
-            for name, value in (passed | extra).items()
-        ]
-        await answer({"type": "http.response.start", "status": status, "headers": head})
-        async for piece in reply.content.iter_any():
-            await answer({"type": "http.response.body", "body": piece, "more_body": True})
-        await answer({"type": "http.response.body", "body": b""})
-        return None if status == 200 and media_type in ANSWERS else Unlearnable.ENGINE_REFUSED
-
-    def _failed(self, kind: str) -> None:
-        self.metrics.serving.upstream_errors.labels(kind).inc()
-
-    def _record(
-        self,
-        path: str,
-        asked: dict[str, Any],
-        headers: Headers,
-        key: Key | None,
-        reason: Unlearnable | None,
-    ) -> None:
-        record, digest = self.config.record, client(headers)
-        if not record.enabled:
-            reason = Unlearnable.RECORDING_OFF
-        elif any(value.strip().lower() not in FALSE for value in headers.getlist(NO_LEARN_HEADER)):
-            reason = Unlearnable.OPTED_OUT
-        elif record.only_keys and digest not in record.only_keys:
-            reason = Unlearnable.NOT_OPTED_IN
-        elif path != CHAT:
-            reason = Unlearnable.NOT_CHAT
-        elif key is not None and not key.learn:
-            reason = Unlearnable.KEY_OPTED_OUT
-        question = reason or from_request(asked, max_chars=record.max_chars)
-        if isinstance(question, Unlearnable):
-            self.metrics.recording.skipped.labels(question).inc()
-        else:
-            self.recorder.offer(question, digest)
+        await Exchange(self, path, scope, receive, send).run()
 
     def _cards(self) -> dict[str, dict[str, object]]:
         """What clients may ask for, in OpenAI's shape: the stable name, no adapters."""
@@ -317,7 +153,7 @@ class Gateway:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
-            ) as self._session,
+            ) as self.session,
             self.lifespan(),
         ):
             yield
@@ -328,21 +164,172 @@ def no_such_model() -> Refused:
     return Refused(404, message, param="model", code="model_not_found")
 
 
-async def unless_gone(receive: Receive, work: Coroutine[object, object, T], answer: Answer) -> T:
-    """The result of `work`; if the client hangs up before its answer is complete, `work` is
-    cancelled, its connection to the engine closed, and ClientDisconnect raised."""
+class Exchange:
+    """A request that is forwarded, and its answer. `complete` once the client has all of it: its
+    last byte, or the mark that ends a stream, after which clients hang up."""
 
-    async def hung_up() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def __init__(self, gateway: Gateway, path: str, scope: Scope, receive: Receive, send: Send):
+        self._gateway, self._path, self._send = gateway, path, send
+        self._request = Request(scope, receive)
+        self._headers = self._request.headers
+        self._serving = gateway.metrics.serving
+        self._began = time.perf_counter()
+        self._begun = self._complete = False
+        self._status = 500
+        self._first_byte: float | None = None
 
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done() and not answer.complete:
-            raise ClientDisconnect
-        return await task
-    finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    async def run(self) -> None:
+        live = self._gateway.live
+        self._serving.in_flight.inc()
+        try:
+            with self._gateway.admission.admitted(self._headers) as key:
+                await self._forward(key)
+        except Refused as refused:
+            response = refused.response({ADAPTER_HEADER: live.current.version})
+            await response(self._request.scope, self._request.receive, self._pass)
+        except ClientDisconnect:
+            self._status = CLIENT_LEFT
+            self._serving.aborted.inc()
+        finally:
+            self._serving.requests.labels(f"{self._status // 100}xx").inc()
+            if self._status < 300:  # a refusal is quick: among the answers it would hide slow ones
+                self._serving.seconds.observe(self._seconds)
+                self._serving.first_byte_seconds.observe(self._first_byte or self._seconds)
+            self._serving.in_flight.dec()
+
+    async def _pass(self, message: Message) -> None:
+        """Send, and remember what was sent and when."""
+        if message["type"] == "http.response.start":
+            self._begun = True
+            self._status = message["status"]
+        else:
+            self._first_byte = self._first_byte or self._seconds
+            ended = not message.get("more_body") or message["body"].rstrip().endswith(DONE)
+            self._complete = self._complete or ended
+        await self._send(message)
+
+    async def _forward(self, key: Key | None) -> None:
+        config, live = self._gateway.config.gateway, self._gateway.live
+        asked = await read(self._request, limit=config.max_body, seconds=self._gateway.body_seconds)
+        check(asked, max_n=config.max_n)
+        if (target := live.target(asked.get("model"))) is None:
+            raise no_such_model()
+        body = for_engine(asked, target.model)
+        reason: Unlearnable | None = Unlearnable.INCOMPLETE
+        try:
+            reason = await self._unless_gone(self._answer(target, asked, body))
+        finally:
+            self._record(asked, key, reason)
+
+    async def _unless_gone(self, work: Coroutine[object, object, T]) -> T:
+        """The result of `work`; if the client hangs up before its answer is complete, `work` is
+        cancelled, its connection to the engine closed, and ClientDisconnect raised."""
+
+        async def hung_up() -> None:
+            while (await self._request.receive())["type"] != "http.disconnect":
+                pass
+
+        task, gone = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and not self._complete:
+                raise ClientDisconnect
+            return await task
+        finally:
+            task.cancel()
+            gone.cancel()
+            await asyncio.gather(task, gone, return_exceptions=True)
+
+    async def _answer(
+        self, target: Target, asked: dict[str, Any], body: bytes
+    ) -> Unlearnable | None:
+        """Answer the client. Why the question is not for learning, if so. Raises Refused when the
+        engine gives no answer."""
+        live, kind = self._gateway.live, "unreachable"
+        if live.open:
+            try:
+                async with asyncio.timeout(self._gateway.deadline_seconds):
+                    while True:
+                        with live.hold(target.version):
+                            async with self._ask(body) as reply:
+                                if reply.status != 404 or target.version == BASE:
+                                    return await self._pass_on(reply, target.version)
+                        # An engine that was restarted has forgotten its adapters. Until it has them
+                        # again, the base answers.
+                        self._failed("adapter_missing")
+                        target = live.base
+                        body = for_engine(asked, target.model)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                pass
+            except TimeoutError:
+                kind = "timed_out"
+            except aiohttp.ClientError:
+                kind = "broke_off"
+        status, message = FAILURES[kind]
+        if self._begun:
+            # The answer is left without an end: the server closes the connection, and the client
+            # sees that it was cut. It is counted as what it would have got a moment earlier.
+            self._failed(kind if kind == "timed_out" else "cut")
+            self._status = status
+            return Unlearnable.INCOMPLETE
+        self._failed(kind)
+        extra = {ADAPTER_HEADER: target.version, "retry-after": str(RETRY_AFTER_SECONDS)}
+        raise Refused(status, message, code=kind, headers=extra)
+
+    def _ask(self, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """The engine's answer, from its head on. Leaving the block before the answer is through
+        closes the connection, and that ends the engine's work."""
+        passed = {name: self._headers[name] for name in REQUEST_HEADERS if name in self._headers}
+        return self._gateway.session.post(
+            self._gateway.engine_url.rstrip("/") + self._path,
+            data=BytesIO(body),  # a file, because a long body of bytes would be written in one go
+            headers={"content-type": "application/json", **passed},
+            allow_redirects=False,
+        )
+
+    async def _pass_on(self, reply: aiohttp.ClientResponse, version: str) -> Unlearnable | None:
+        """Send an answer on, byte for byte, each piece as it arrives."""
+        status, content_type = reply.status, reply.headers.get("content-type", "")
+        media_type = content_type.partition(";")[0].strip().lower()
+        extra = {ADAPTER_HEADER: version}
+        if status >= 300 and media_type != "application/json":
+            self._failed("not_json")
+            message = "The engine answered with an error that is not JSON."
+            raise Refused(max(status, 400), message, code="not_json", headers=extra)
+        passed = {name: reply.headers[name] for name in RESPONSE_HEADERS if name in reply.headers}
+        # As aiohttp decoded them, so that the bytes are the engine's.
+        head = [
+            (name.encode(), value.encode("utf-8", "surrogateescape"))
+            for name, value in (passed | extra).items()
+        ]
+        await self._pass({"type": "http.response.start", "status": status, "headers": head})
+        async for piece in reply.content.iter_any():
+            await self._pass({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._pass({"type": "http.response.body", "body": b""})
+        return None if status == 200 and media_type in ANSWERS else Unlearnable.ENGINE_REFUSED
+
+    def _failed(self, kind: str) -> None:
+        self._serving.upstream_errors.labels(kind).inc()
+
+    def _record(self, asked: dict[str, Any], key: Key | None, reason: Unlearnable | None) -> None:
+        record, headers = self._gateway.config.record, self._headers
+        digest = client(headers)
+        if not record.enabled:
+            reason = Unlearnable.RECORDING_OFF
+        elif any(value.strip().lower() not in FALSE for value in headers.getlist(NO_LEARN_HEADER)):
+            reason = Unlearnable.OPTED_OUT
+        elif record.only_keys and digest not in record.only_keys:
+            reason = Unlearnable.NOT_OPTED_IN
+        elif self._path != CHAT:
+            reason = Unlearnable.NOT_CHAT
+        elif key is not None and not key.learn:
+            reason = Unlearnable.KEY_OPTED_OUT
+        question = reason or from_request(asked, max_chars=record.max_chars)
+        if isinstance(question, Unlearnable):
+            self._gateway.metrics.recording.skipped.labels(question).inc()
+        else:
+            self._gateway.recorder.offer(question, digest)

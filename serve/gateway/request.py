@@ -45,7 +45,7 @@ class Refused(Exception):
             self.status, "server_error" if self.status >= 500 else "invalid_request_error"
         )
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        headers = {**(self.headers or {}), **(extra or {})}
+        headers = {**(extra or {}), **(self.headers or {})}
         return JSONResponse({"error": error}, status_code=self.status, headers=headers)
 
 
