@@ -90,7 +90,6 @@ class EngineKeeper:
     on_up: Callable[[], Awaitable[object]]
     _process: EngineProcess | None = None
     _answers: bool = False
-    _starting: bool = False
     _well_at: float = 0.0
     _restarted_at: float = 0.0
     _pause: float = FIRST_PAUSE_SECONDS
@@ -171,25 +170,25 @@ class EngineKeeper:
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
         key = self.config.engine.api_key
+        starting = True
+
+        def hear(line: str) -> None:
+            if starting:  # people wait for it
+                log.info("engine: %s", line)
+            self._log(line)
+
         self._process = EngineProcess(
             self._command(),
             url=self.url,
             # Nothing in the current directory is vLLM; not `-P`, which Python 3.10 does not know.
             env=VLLM_ENVIRONMENT | {"PYTHONSAFEPATH": "1"} | ({"VLLM_API_KEY": key} if key else {}),
-            log=self._hear,
+            log=hear,
             startup_timeout=self.config.engine.startup_timeout.total_seconds(),
         )
-        self._starting = True
         try:
             await asyncio.to_thread(self._process.start, progress)
         finally:
-            self._starting = False
-
-    def _hear(self, line: str) -> None:
-        """The engine's output goes to its file, and to ours while people wait for it to start."""
-        if self._starting:
-            log.info("engine: %s", line)
-        self._log(line)
+            starting = False
 
     def _command(self) -> list[str]:
         model, engine = self.config.model.name, self.config.engine

@@ -101,12 +101,6 @@ def in_window(schedule: ScheduleConfig, now: datetime) -> bool:
     )
 
 
-def missed(seconds: float) -> int:
-    """Ticks that should have come between two that were so far apart; one that is half a tick late
-    stands for one that was missed."""
-    return max(0, round(seconds / TICK_SECONDS) - 1)
-
-
 @dataclass(eq=False)
 class Clock:
     """Starts scheduled runs. Between ticks nothing is kept: what is due comes from the store."""
@@ -123,7 +117,8 @@ class Clock:
 
     async def tick(self) -> None:
         if self._ticked is not None:
-            self.metrics.scheduling.ticks_missed.inc(missed(self.uptime() - self._ticked))
+            ticks = round((self.uptime() - self._ticked) / TICK_SECONDS)
+            self.metrics.scheduling.ticks_missed.inc(max(0, ticks - 1))
         try:
             decision, now = await asyncio.to_thread(self._look)
             if decision is Decision.START:

@@ -17,6 +17,7 @@ from serve.gateway.request import Refused
 from ttrl.metrics.series import Serving
 
 MINUTE = 60.0
+SLACK_SECONDS = 0.001
 RETRY_AFTER_SECONDS = 5
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what was set is compared with it
@@ -28,25 +29,6 @@ AWAY = {
     "at_once": (429, "Too many concurrent requests with this key."),
     "rate": (429, "Rate limit exceeded: too many requests with this key in the last minute."),
 }
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """How many requests a key may send at once, at a time in seconds."""
-
-    requests: float
-    at: float
-
-
-def take(bucket: Bucket | None, a_minute: int, now: float) -> tuple[Bucket, float]:
-    """What is left after one more request, and 0; or the same as before, and in how many seconds
-    there is room for one. A minute's worth is there at first, and fills up again in a minute."""
-    before = bucket or Bucket(a_minute, now)
-    grown = before.requests + (now - before.at) * a_minute / MINUTE
-    have = Bucket(min(grown, a_minute), now)
-    if have.requests >= 1:
-        return Bucket(have.requests - 1, now), 0.0
-    return have, (1 - have.requests) * MINUTE / a_minute
 
 
 @dataclass(eq=False)
@@ -62,7 +44,8 @@ class Admission:
     hosts: Collection[str] = LOOPBACK
     _under_way: int = 0
     _of_key: Counter[str] = field(default_factory=Counter)
-    _buckets: dict[str, Bucket] = field(default_factory=dict)
+    _filled_at: dict[str, float] = field(default_factory=dict)
+    """When each key may again send all the requests of a minute at once."""
 
     @contextmanager
     def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
@@ -74,8 +57,14 @@ class Admission:
         elif (key := self.keys.find(digest := client(headers))) is None:
             reason = "wrong_key" if digest else "no_key"
             raise self._away(reason, {"www-authenticate": "Bearer"})
-        self._check(key)
         name = key.name if key else ""
+        wait = {"retry-after": str(RETRY_AFTER_SECONDS)}
+        if self._under_way >= self.most:
+            raise self._away("overloaded", wait)
+        if key and key.at_once is not None and self._of_key[name] >= key.at_once:
+            raise self._away("at_once", wait)
+        if key and key.requests_a_minute is not None:  # last: what it uses up is taken
+            self._take(key.sha256, MINUTE / key.requests_a_minute)
         self._under_way += 1
         self._of_key[name] += 1
         try:
@@ -95,22 +84,14 @@ class Admission:
 
         return checked
 
-    def _check(self, key: Key | None) -> None:
-        """What a request uses up is taken last, when nothing else speaks against it."""
-        reason, wait = None, float(RETRY_AFTER_SECONDS)
-        if self._under_way >= self.most:
-            reason = "overloaded"
-        elif key is None:
-            return
-        elif key.at_once is not None and self._of_key[key.name] >= key.at_once:
-            reason = "at_once"
-        elif key.requests_a_minute is not None:
-            before = self._buckets.get(key.sha256)
-            after, wait = take(before, key.requests_a_minute, self.clock())
-            self._buckets[key.sha256] = after
-            reason = "rate" if wait else None
-        if reason is not None:
-            raise self._away(reason, {"retry-after": str(math.ceil(wait))})
+    def _take(self, key: str, seconds: float) -> None:
+        """Use up one request, which comes back in so many seconds; a minute's worth is there at
+        first. Raises Refused."""
+        now = self.clock()
+        filled_at = max(self._filled_at.get(key, now), now) + seconds
+        if (wait := filled_at - now - MINUTE) > SLACK_SECONDS:
+            raise self._away("rate", {"retry-after": str(math.ceil(wait))})
+        self._filled_at[key] = filled_at
 
     def _away(self, reason: str, headers: Mapping[str, str] | None = None) -> Refused:
         self.metrics.turned_away.labels(reason).inc()

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from serve.cli import main
 from serve.gateway import keys
-from serve.gateway.admission import Admission, Bucket, host_in, names, take
+from serve.gateway.admission import Admission, host_in, names
 from serve.gateway.keys import Key, KeyFile, KeysUnreadable, changing, digest_of, read
 from serve.gateway.request import Refused
 from tests.house import House, Tally, asking, house, until
@@ -55,24 +55,27 @@ def entry(key: str, **more: object) -> dict[str, object]:
     return {"name": key, "sha256": digest_of(key), **more}
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "left", "wait"),
-    [
-        (None, 50.0, 59.0, 0.0),
-        (Bucket(59, 50.0), 50.0, 58.0, 0.0),
-        (Bucket(1, 50.0), 50.0, 0.0, 0.0),
-        (Bucket(0, 50.0), 50.0, 0.0, 1.0),
-        (Bucket(0.25, 50.0), 50.0, 0.25, 0.75),
-        (Bucket(0, 50.0), 50.5, 0.5, 0.5),
-        (Bucket(0, 50.0), 51.0, 0.0, 0.0),
-        (Bucket(0, 50.0), 9999.0, 59.0, 0.0),
-        (Bucket(1000, 50.0), 50.0, 59.0, 0.0),
-    ],
-)
-def test_a_bucket_of_sixty_a_minute(
-    before: Bucket | None, now: float, left: float, wait: float
-) -> None:
-    assert take(before, 60, now) == (Bucket(pytest.approx(left), now), pytest.approx(wait))
+@pytest.mark.parametrize("a_minute", [1, 7, 60, 1000])
+def test_a_minutes_worth_is_there_and_comes_back(tmp_path: Path, a_minute: int) -> None:
+    clock = Clock()
+    file = KeyFile(written(tmp_path / "keys.yaml", entry("a", requests_a_minute=a_minute)))
+    admission = Admission(file, 10, Tally().metrics.serving, clock)
+
+    def admitted() -> int:
+        """How many are let in before one is not."""
+        count = 0
+        with pytest.raises(Refused) as refused:  # noqa: PT012 - the last of many
+            while True:
+                with admission.admitted({"x-api-key": "a"}):
+                    count += 1
+        assert refused.value.headers == {"retry-after": str(math.ceil(60 / a_minute))}
+        return count
+
+    assert admitted() == a_minute
+    clock.now += 60 / a_minute
+    assert admitted() == 1
+    clock.now += 9999
+    assert admitted() == a_minute
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -91,7 +91,7 @@ def load(
     """Read and check the whole tree. `overrides` has dotted paths. Raises ConfigError."""
     layers = {
         Source.FILE: _read_file(file) if file else {},
-        Source.ENVIRONMENT: _nest({p: scalar(environ[n]) for n, p in _named(environ).items()}),
+        Source.ENVIRONMENT: _variables(environ, lambda name: scalar(environ[name])),
         Source.CREDENTIALS: _read_credentials(environ.get(CREDENTIALS)),
         Source.COMMAND_LINE: _nest(overrides or {}),
     }
@@ -132,29 +132,30 @@ def _read_credentials(directory: str | None) -> dict[str, Any]:
     the letter, but for the ends of lines behind it. Files of other names are somebody else's."""
     if directory is None:
         return {}
-    found = {}
+
+    def read(name: str) -> str:
+        try:
+            return Path(directory, name).read_text(encoding="utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise ConfigError(f"the credential {directory}/{name} is not UTF-8 text") from None
+
     try:
-        files = {file.name: file for file in Path(directory).iterdir()}
-        for name, path in _named(files).items():
-            try:
-                found[path] = files[name].read_text(encoding="utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                raise ConfigError(f"the credential {files[name]} is not UTF-8 text") from None
+        return _variables(os.listdir(directory), read)
     except OSError as error:
         raise ConfigError(
             f"cannot read the credentials in {directory} ({CREDENTIALS}): {error.strerror}"
         ) from None
-    return _nest(found)
 
 
-def _named(names: Iterable[str]) -> dict[str, str]:
-    """Return those names that are of settings, and the settings' dotted paths:
-    `TTRL_GATEWAY__PORT` sets gateway.port."""
-    return {
-        name: name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, ".")
-        for name in sorted(names)
-        if name.startswith(ENV_PREFIX)
-    }
+def _variables(names: Iterable[str], read: Callable[[str], Any]) -> dict[str, Any]:
+    """Read what has a setting's name: `TTRL_GATEWAY__PORT` is gateway.port."""
+    return _nest(
+        {
+            name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, "."): read(name)
+            for name in sorted(names)
+            if name.startswith(ENV_PREFIX)
+        }
+    )
 
 
 def scalar(text: str) -> Any:
