@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from serve.daemon.process import Loop
 from serve.gateway.live import BASE, Live
@@ -35,25 +35,11 @@ ROUNDS = 8
 
 @dataclass(frozen=True)
 class Action:
-    version: str
+    """`load` a version into the engine; `prove` that the engine answers with its weights under its
+    name; `flip`: let it, or the base model (None), answer from the next request on; `unload` one
+    that nobody needs."""
 
-
-class Load(Action):
-    """Load a version into the engine."""
-
-
-class Prove(Action):
-    """Check that the engine answers with this version's weights under its name."""
-
-
-class Unload(Action):
-    """Take a version that nobody needs out of the engine."""
-
-
-@dataclass(frozen=True)
-class Flip:
-    """Let a version, None for the base model, answer from the next request on."""
-
+    verb: Literal["load", "prove", "flip", "unload"]
     version: str | None
 
 
@@ -75,7 +61,7 @@ class Situation:
     in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
-def plan(now: Situation) -> list[Action | Flip]:
+def plan(now: Situation) -> list[Action]:
     """The next actions, in order; what follows from their success is planned when it is known.
     Users never wait for a load: until the wanted version is there and proven, what is live goes on
     answering, or the previous version, or the base model."""
@@ -84,24 +70,26 @@ def plan(now: Situation) -> list[Action | Flip]:
         """Whether it may answer at once."""
         return version is None or version in (now.loaded & now.proven) - now.broken
 
-    actions: list[Action | Flip] = []
+    actions: list[Action] = []
     live = now.live
     if live is not None and live not in now.loaded - now.broken:
         # The engine has forgotten it, or answers with other weights.
         live = next(filter(ready, (now.wanted, now.previous, None)))
-        actions.append(Flip(live))
+        actions.append(Action("flip", live))
     # What should answer when all that can be loaded is loaded.
     target = next((v for v in (now.wanted, now.previous) if v not in now.broken), None)
     # The target first; then the previous version, kept loaded for an instant roll-back.
     needed = [v for v in dict.fromkeys((target, now.previous)) if v and v not in now.broken]
-    actions += [Load(version) for version in needed if version not in now.loaded]
-    actions += [Prove(version) for version in needed if version in now.loaded - now.proven]
+    actions += [Action("load", version) for version in needed if version not in now.loaded]
+    actions += [
+        Action("prove", version) for version in needed if version in now.loaded - now.proven
+    ]
     if live != target and ready(target):
-        actions.append(Flip(target))
+        actions.append(Action("flip", target))
     # Ours, neither live nor soon to be, nobody's candidate, and its last request has ended.
     kept = {target, now.wanted, now.previous, now.live}
     actions += [
-        Unload(version)
+        Action("unload", version)
         for version in sorted(now.loaded - kept)
         if version.startswith(OURS)
         and not version.startswith(tuple(now.leases))
@@ -188,10 +176,10 @@ class Reconciler:
     def _loaded(self) -> set[str]:
         return {card.name for card in self.client.models() if card.parent is not None}
 
-    async def _act(self, action: Action | Flip) -> None:
-        if not isinstance(action, Flip):
-            work = {Load: self._load, Prove: self._prove, Unload: self._unload}[type(action)]
-            await asyncio.to_thread(work, action.version)
+    async def _act(self, action: Action) -> None:
+        if action.version is not None and action.verb != "flip":
+            works = {"load": self._load, "prove": self._prove, "unload": self._unload}
+            await asyncio.to_thread(works[action.verb], action.version)
             return
         self.gateway.flip(action.version)
         self._metrics.flips.inc()

@@ -95,7 +95,7 @@ class Gateway:
             routes=[
                 *(Route(path, partial(self, path), methods=["POST"]) for path in forwarded),
                 *(Route(path, self.admission.handler(page)) for path, page in ours.items()),
-                Route("/healthz", self._healthz),
+                Route("/healthz", PlainTextResponse("ok"), methods=["GET"]),
                 Route("/readyz", self._readyz),
             ],
             middleware=[Middleware(Unexpected)],
@@ -127,9 +127,6 @@ class Gateway:
     async def show_metrics(self, _: Request) -> Response:
         text = self.metrics.text()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    async def _healthz(self, _: Request) -> Response:
-        return PlainTextResponse("ok")
 
     async def _readyz(self, _: Request) -> Response:
         if self.ready():

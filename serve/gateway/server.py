@@ -38,6 +38,7 @@ REFUSED = {400: "malformed", 408: "head_slow", 431: "head_long"}
 """Under which reason a connection that we refuse is counted."""
 BODY = frozenset({b"content-length", b"transfer-encoding"})
 HEAD_BYTES = 64 * 1024
+TOO_LONG = Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
 OTHER_FILES = 500
 """Logs, the store, runs, the engine."""
 KEEP_ALIVE_SECONDS = 20
@@ -142,7 +143,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._wrong or Refused(400, "This is not a valid HTTP/1.1 request."))
             return
         if self._unread > HEAD_BYTES:
-            self._refuse(self._too_long())
+            self._refuse(TOO_LONG)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -220,10 +221,7 @@ class Connection(HttpToolsProtocol):
         self._head += more + len(b": \r\n")
         self._unread = 0
         if self._head > HEAD_BYTES:
-            self._stop(self._too_long())
-
-    def _too_long(self) -> Refused:
-        return Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
+            self._stop(TOO_LONG)
 
     def _stop(self, refusal: Refused) -> None:
         """For the parser's callbacks: read no further, and say why."""
