@@ -8,7 +8,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,9 +29,6 @@ from ttrl.store.questions import QuestionState
 
 log = logging.getLogger(__name__)
 
-OBSERVE_SECONDS = 1.0
-MEASURE_SECONDS = 60.0
-PRUNE_SECONDS = 600.0
 STANDING = 10
 """Looks after which what changes slowly, or takes longer to count, is looked at again."""
 
@@ -40,8 +36,8 @@ STANDING = 10
 @dataclass(eq=False)
 class Observer:
     """Brings into the metrics what runs observed, once, and how things stand. It follows the store
-    from now on: what was counted before this daemon began is in Prometheus, not here; how things
-    look since is shown. `told` hears of each change of the wanted version."""
+    from its first look on: what was counted before is in Prometheus, not here; how things look
+    since is shown. `told` hears of each change of the wanted version."""
 
     store: Store
     metrics: Metrics
@@ -50,13 +46,8 @@ class Observer:
     reads: bool = True
     """Whether the store could be read at the last look."""
     _last: int = 0
-    _wanted: int = 0
+    _wanted: int | None = None
     _looks: int = 0
-    _begun: bool = False
-
-    def __post_init__(self) -> None:
-        with suppress(*OUTAGE):  # then from the first look that succeeds
-            self._begin()
 
     async def follow(self) -> None:
         """Take in what is new, and now and then how things stand."""
@@ -71,7 +62,12 @@ class Observer:
         self._looks += 1
 
     def look(self) -> None:
-        self._begin()
+        if self._wanted is None:
+            for observation in self.store.runs.newest_observed():
+                self._last = observation.id
+                if event := events.read(observation):
+                    self.metrics.show(event)
+            self._wanted = self.store.adapters.wanted().id
         for observation in self.store.runs.observed(after=self._last):
             self._last = observation.id
             if event := events.read(observation):
@@ -83,16 +79,6 @@ class Observer:
             counter = versions.roll_backs if change.back else versions.promotions
             counter.labels(change.author).inc()
             self.told(change)
-
-    def _begin(self) -> None:
-        if self._begun:
-            return
-        for observation in self.store.runs.newest_observed():
-            self._last = observation.id
-            if event := events.read(observation):
-                self.metrics.show(event)
-        self._wanted = self.store.adapters.wanted().id
-        self._begun = True
 
     def stand(self) -> None:
         store, metrics = self.store, self.metrics
@@ -168,31 +154,27 @@ class Measuring:
         return [kind for kind, at in last.items() if max(at, self._tried.get(kind, 0.0)) <= old]
 
 
-class Pruning:
-    """Removes what is old; users wait for none of it."""
+async def prune_old(core: Core) -> None:
+    """Remove what is old; users wait for none of it."""
+    pruned = await asyncio.to_thread(prune.run, core.config, core.store)
+    _count(core, asdict(pruned) | {"retired": len(pruned.retired)})
+    await remove_files(core)
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
 
-    async def look(self) -> None:
-        pruned = await asyncio.to_thread(prune.run, self._core.config, self._core.store)
-        self._count(asdict(pruned) | {"retired": len(pruned.retired)})
-        await self.remove_files()
+async def remove_files(core: Core) -> list[str]:
+    """Delete the files of versions that are gone, and name these; none while the engine cannot say
+    which ones it has loaded."""
+    try:
+        names = await core.reconciler.aside(partial(prune.remove_files, core.config, core.store))
+    except EngineError:
+        return []
+    _count(core, {"files": len(names)})
+    return names
 
-    async def remove_files(self) -> list[str]:
-        """Delete the files of versions that are gone, and name these; none while the engine cannot
-        say which ones it has loaded."""
-        remove = partial(prune.remove_files, self._core.config, self._core.store)
-        try:
-            names = await self._core.reconciler.aside(remove)
-        except EngineError:
-            return []
-        self._count({"files": len(names)})
-        return names
 
-    def _count(self, pruned: Mapping[str, int]) -> None:
-        pruned = {what: count for what, count in pruned.items() if count}
-        for what, count in pruned.items():
-            self._core.metrics.versions.pruned.labels(what).inc(count)
-        if pruned:
-            log.info("pruned: %s", ", ".join(f"{count} {what}" for what, count in pruned.items()))
+def _count(core: Core, pruned: Mapping[str, int]) -> None:
+    pruned = {what: count for what, count in pruned.items() if count}
+    for what, count in pruned.items():
+        core.metrics.versions.pruned.labels(what).inc(count)
+    if pruned:
+        log.info("pruned: %s", ", ".join(f"{count} {what}" for what, count in pruned.items()))

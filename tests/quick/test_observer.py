@@ -30,7 +30,9 @@ def told():
 
 @pytest.fixture
 def observer(store, metrics, tmp_path, told):
-    return Observer(store, metrics, tmp_path, told.append)
+    observer = Observer(store, metrics, tmp_path, told.append)
+    observer.look()
+    return observer
 
 
 @pytest.fixture
@@ -71,6 +73,7 @@ def test_what_was_before_is_not_counted_again(store, metrics, tmp_path, value):
     publish(store, "one")
     store.adapters.roll_back(author="live_monitor", reason="flips")
     later = Observer(store, metrics, tmp_path)
+    later.look()
     publish(store, "two")
     later.look()
     assert value("promotions_total", author="run") == 1

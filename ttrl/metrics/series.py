@@ -134,7 +134,10 @@ class Serving(Group):
     in_flight = gauge("ttrl_http_requests_in_flight", "Requests in progress.")
     aborted = counter("ttrl_http_requests_aborted_total", "Requests whose client disconnected.")
     upstream_errors = counter(
-        "ttrl_upstream_errors_total", "Requests that failed in the engine, by kind.", "kind"
+        "ttrl_upstream_errors_total",
+        "Requests that failed in the engine, by kind.",
+        "kind",
+        each=("unreachable", "broke_off", "timed_out", "cut", "adapter_missing", "not_json"),
     )
     turned_away = counter(
         "ttrl_http_requests_turned_away_total",
