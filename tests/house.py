@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import openai
 
 from serve.gateway.app import app
 from serve.gateway.counts import Closed, Counts, TurnedAway, UpstreamError
@@ -23,6 +22,9 @@ from tests.standin import DEADLINE, Standin, at_once, serving
 from ttrl.config import Config
 from ttrl.questions.question import Unlearnable
 from ttrl.store.questions import Recorded
+
+if TYPE_CHECKING:
+    import openai
 
 Write = Callable[[Sequence[Recorded]], None]
 
@@ -82,9 +84,13 @@ class House:
     stored: list[Recorded]
 
     def client(self) -> openai.OpenAI:
+        import openai  # late: it takes longer than most tests that have a house
+
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="key", max_retries=0)
 
     def async_client(self) -> openai.AsyncOpenAI:
+        import openai
+
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="key", max_retries=0)
 
     def http(self) -> httpx2.Client:

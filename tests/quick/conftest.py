@@ -1,17 +1,44 @@
-"""Property tests try the same examples in every run."""
+"""Property tests try the same examples in every run; nothing waits for a disk or loads
+certificates."""
 
 from __future__ import annotations
+
+import ssl
 
 import hypothesis
 import pytest
 
 from tests.migrations import newer_migrations
 from ttrl.store import migrations
+from ttrl.store.backends import Sqlite
 
 # Nothing here is timed, for the machine may be busy; it is benchmarks.fuzz that looks for other
 # examples.
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_fsync_and_certificates():
+    """Processes are killed here, never the machine, and nobody speaks TLS."""
+    connected = Sqlite._connected
+
+    def relaxed(self, connection, record):
+        connected(self, connection, record)
+        connection.execute("PRAGMA synchronous = OFF")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sqlite, "_connected", relaxed)
+        patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def openai():
+    """The client's package, which takes its time to be loaded."""
+    import openai
+
+    return openai
 
 
 @pytest.fixture

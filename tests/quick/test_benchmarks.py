@@ -6,14 +6,13 @@ import itertools
 import random
 from statistics import fmean
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-np = pytest.importorskip("numpy")
-
-from benchmarks import estimates, gate, monitors  # noqa: E402
-from ttrl.evaluation.gate import Verdict  # noqa: E402
-from ttrl.monitoring.live import BOUNDS, Stream  # noqa: E402
+from benchmarks import estimates, gate, monitors
+from ttrl.evaluation.gate import Verdict
+from ttrl.monitoring.live import BOUNDS, Stream
 
 
 @pytest.mark.parametrize("alike", gate.ALIKE)
