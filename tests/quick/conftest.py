@@ -1,9 +1,6 @@
-"""Property tests try the same examples in every run; nothing waits for a disk or loads
-certificates."""
+"""Property tests try the same examples in every run, and commits do not wait for the disk."""
 
 from __future__ import annotations
-
-import ssl
 
 import hypothesis
 import pytest
@@ -19,8 +16,8 @@ hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def without_fsync_and_certificates():
-    """Processes are killed here, never the machine, and nobody speaks TLS."""
+def without_fsync():
+    """Processes are killed here, never the machine."""
     connected = Sqlite._connected
 
     def relaxed(self, connection, record):
@@ -29,7 +26,6 @@ def without_fsync_and_certificates():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sqlite, "_connected", relaxed)
-        patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
         yield
 
 
