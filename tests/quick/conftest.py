@@ -11,7 +11,9 @@ from ttrl.store.backends import Sqlite
 
 # Nothing here is timed, for the machine may be busy; it is benchmarks.fuzz that looks for other
 # examples.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "same", deadline=None, derandomize=True, database=None, max_examples=50
+)
 hypothesis.settings.load_profile("same")
 
 

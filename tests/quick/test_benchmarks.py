@@ -84,7 +84,7 @@ def test_simulated_versions_are_as_good_as_they_should_be():
 
 @pytest.mark.parametrize("case", monitors.BETTER)
 def test_a_better_version_is_not_rolled_back(case):
-    found = monitors.roll_backs(3, case, 1e5, 1500)
+    found = monitors.roll_backs(3, case, 1e5, 600)
     assert found["low"] == found["a_year"] == 0
 
 

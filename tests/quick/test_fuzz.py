@@ -17,8 +17,9 @@ def fuzz():
     return fuzz
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("streams", [False, pytest.param(True, marks=pytest.mark.integration)])
+@pytest.mark.parametrize("streams", [False, True])
 def test_the_surface_for_a_moment(fuzz, streams):
     counts = fuzz.Counts()
     with house() as home:
