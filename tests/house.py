@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 
@@ -22,9 +22,6 @@ from tests.standin import DEADLINE, Standin, at_once, serving
 from ttrl.config import Config
 from ttrl.questions.question import Unlearnable
 from ttrl.store.questions import Recorded
-
-if TYPE_CHECKING:
-    import openai
 
 Write = Callable[[Sequence[Recorded]], None]
 
@@ -83,12 +80,12 @@ class House:
     recorder: Recorder
     stored: list[Recorded]
 
-    def client(self) -> openai.OpenAI:
+    def client(self) -> Any:
         import openai  # late: it takes longer than most tests that have a house
 
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="key", max_retries=0)
 
-    def async_client(self) -> openai.AsyncOpenAI:
+    def async_client(self) -> Any:
         import openai
 
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="key", max_retries=0)

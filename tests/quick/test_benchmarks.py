@@ -6,13 +6,14 @@ import itertools
 import random
 from statistics import fmean
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import estimates, gate, monitors
-from ttrl.evaluation.gate import Verdict
-from ttrl.monitoring.live import BOUNDS, Stream
+np = pytest.importorskip("numpy")
+
+from benchmarks import estimates, gate, monitors  # noqa: E402
+from ttrl.evaluation.gate import Verdict  # noqa: E402
+from ttrl.monitoring.live import BOUNDS, Stream  # noqa: E402
 
 
 @pytest.mark.parametrize("alike", gate.ALIKE)
