@@ -214,7 +214,6 @@ def test_a_tokenizer_may_shorten_the_context(tmp_path):
     assert memory.figures(name).context == 2048
 
 
-@loads_transformers
 @pytest.mark.parametrize(
     ("config", "why"),
     [
@@ -222,6 +221,7 @@ def test_a_tokenizer_may_shorten_the_context(tmp_path):
         (QWEN3 | {"model_type": "nobody-s"}, "cannot read the configuration"),
     ],
 )
+@loads_transformers
 def test_models_that_cannot_be_estimated(tmp_path, config, why):
     with pytest.raises(CannotEstimate, match=why):
         memory.figures(write_config(tmp_path / "m", config))
