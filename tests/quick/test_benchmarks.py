@@ -66,7 +66,7 @@ def test_versions_that_are_alike_raise_no_alarm_and_nonsense_does_soon():
 
 
 def test_estimates_hold_for_operators_who_type_nothing():
-    cells, moved = estimates.simulate(estimates.POPULATIONS[4:5], 32)
+    cells, moved = estimates.simulate(estimates.POPULATIONS[4:5], 16)
     found = estimates.summary(cells, moved)
     assert set(found["coverage_by_operator"]) == set(estimates.Operator)
     assert fmean(each["mean"] for each in found["operators"].values()) >= 0.9

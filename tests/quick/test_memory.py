@@ -207,13 +207,6 @@ def test_layers_with_a_window_cache_no_more_than_that(tmp_path):
     assert found.cache(100) == found.cached * 200
 
 
-def test_a_tokenizer_may_shorten_the_context(tmp_path):
-    pytest.importorskip("transformers")
-    name = write_config(tmp_path / "m", QWEN3)
-    (tmp_path / "m" / "tokenizer_config.json").write_text('{"model_max_length": 2048}')
-    assert memory.figures(name).context == 2048
-
-
 @pytest.mark.parametrize(
     ("config", "why"),
     [
