@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
