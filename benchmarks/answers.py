@@ -1,8 +1,9 @@
-"""Are answers counted as what they say? `python -m benchmarks.answers FILE.jsonl`.
+"""Are answers counted as what they say? `python -m benchmarks.answers [FILE.jsonl]`.
 
 Each line of the file is a question with samples: `kind`, `question`, `samples`, and `classes`, a
-number for each sample (equal where they say the same) or null where nothing can be read. Pairs of
-one question's samples are counted: precision is the share of the pairs counted as one answer that
+number for each sample (equal where they say the same) or null where nothing can be read. Without a
+file, it is ordinary wordings and near misses, written by somebody who had not seen the rules. Pairs
+of one question's samples are counted: precision is the share of the pairs counted as one answer that
 say the same, recall the share of those that say the same that are counted as one.
 `readable_right` is the share of the samples that are read exactly if there is something to read.
 
@@ -22,6 +23,8 @@ import click
 
 from ttrl.answers import Reader
 
+DATA = Path(__file__).with_name("data") / "answers.jsonl"
+
 
 def pairs(answers: Sequence[object], classes: Sequence[int | None]) -> Counter[str]:
     """Count the pairs of samples by whether they say the same and whether they are counted so."""
@@ -40,10 +43,11 @@ def mistakes(group: dict[str, object], answers: Sequence[object]) -> Iterator[st
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="List groups without a mistake as well.")
 def main(files: Sequence[Path], everything: bool) -> None:
     """Read each group of FILES as samples of one question."""
+    files = files or [DATA]
     groups = [
         json.loads(line)
         for file in files

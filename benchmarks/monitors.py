@@ -28,10 +28,8 @@ from ttrl.config import Config
 from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.monitoring import run
 from ttrl.monitoring.live import (
-    BOUNDS,
     MINUTES_A_YEAR,
     STAKES,
-    Before,
     Detector,
     Side,
     Stream,
@@ -456,7 +454,7 @@ def pairs(
 ) -> Iterator[dict[Stream, float]]:
     """What one pair after the other says, without end."""
     rng = random.Random(seed)
-    before: Before | None = None
+    before: tuple[Side, Side] | None = None
     for number in itertools.count():
         posed = pose(rng, traffic, number)
         ours, others = answer(rng, posed, live), answer(rng, posed, other)
@@ -464,7 +462,7 @@ def pairs(
             yield failures(live=ours is None, other=others is None)
             continue
         yield differences(ours, others, before)
-        before = Before(ours.answers, others.answers)
+        before = ours, others
 
 
 def pairs_until_found(
@@ -495,13 +493,12 @@ def delays(
     traffic = TWO if stream is Stream.CONSTANT else Traffic()
     drawn = itertools.islice(pairs(0, version, traffic=traffic), count)
     seen = [pair[stream] for pair in drawn if stream in pair]
-    harm = BOUNDS[stream].harm
     measured = [
-        pairs_until_found(seed, version, limit, traffic, harm) for seed in range(repetitions)
+        pairs_until_found(seed, version, limit, traffic, stream.harm) for seed in range(repetitions)
     ]
     return {
         "mean_difference": round(fmean(seen), 3),
-        "stated": round(delay(seen, BOUNDS[stream].tolerated, limit)),
+        "stated": round(delay(seen, stream.tolerated, limit)),
         "median": median(measured),
         "nine_of_ten": round(quantiles(measured, n=10)[-1]),
     }
@@ -563,23 +560,25 @@ def at_the_bound(limit: float, repetitions: int, draw: Callable[[random.Random],
 @click.option("--smoke", is_flag=True, help="Only see that it runs.")
 def main(run_count: int, repetitions: int, pair_count: int, seed: int, smoke: bool) -> None:
     """Measure what both monitors stop, and how late."""
-    kinds, chosen = list(KINDS), collapses()
+    kinds, sound, chosen = list(KINDS), list(SOUND), collapses()
+    streams, cases = list(Stream), list(BETTER)
     if smoke:
         run_count, repetitions, pair_count = 2, 2, 300
-        kinds, chosen = kinds[:1], chosen[:1]
+        kinds, sound, chosen = kinds[:1], sound[:1], chosen[:1]
+        streams, cases = streams[:1], cases[:1]
     seeds = range(seed, seed + run_count)
     few = range(seed, seed + max(2, run_count // 4))
     nothing = runs(seeds, [("nothing changes", Change(), kind) for kind in kinds])
-    learning = runs(few, [(name, SOUND[name], kind) for name in SOUND for kind in kinds])
+    learning = runs(few, [(name, SOUND[name], kind) for name in sound for kind in kinds])
     collapsed = runs(few, [(name, COLLAPSES[name], kind) for name, kind in chosen])
     limit = threshold(CONFIG.shadow.pairs_a_minute, CONFIG.shadow.false_alarms_a_year)
     found, counted = {}, min(5000, pair_count)
-    for stream in Stream:
+    for stream in streams:
         found[str(stream)] = delays(WORSE[stream], stream, limit, repetitions, counted)
         click.echo(f"{stream}: {found[stream]}", err=True)
     found["nonsense"] = delays(NONSENSE, Stream.UNREADABLE, limit, repetitions, counted)
     better = {}
-    for case in BETTER:
+    for case in cases:
         better[case] = roll_backs(seed, case, limit, pair_count)
         click.echo(f"{case}: {better[case]}", err=True)
     low = 10.0 if smoke else LOW

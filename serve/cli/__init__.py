@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from ttrl import ReportedError
+
 COMMANDS = {
     "serve": ("daemon", "Run the daemon in front of an engine."),
     "adapt": ("adapt", "Run one training run now."),
@@ -61,14 +63,10 @@ class LazyGroup(Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
-            raise
-        except Exception as error:
+        except ReportedError as error:
             from serve.cli.output import Failure
 
-            if isinstance(error, _known_failures()):
-                raise Failure(str(error)) from error
-            raise
+            raise Failure(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -83,30 +81,6 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-def _known_failures() -> tuple[type[Exception], ...]:
-    """What ends a command with its message as a sentence."""
-    from jobs.process import MeaningRefused
-    from serve.gateway.keys import KeysUnreadable
-    from serve.gateway.server import PortInUse
-    from serve.state import StateDirError
-    from ttrl.adapters.versions import AdapterDamaged
-    from ttrl.backup import BackupError
-    from ttrl.config.loading import ConfigError
-    from ttrl.datasets import QuestionsUnreadable
-    from ttrl.engine.client import EngineError
-    from ttrl.redaction import RedactionFailed
-    from ttrl.rewards import RewardUnknown
-    from ttrl.store import StoreError
-    from ttrl.store.adapters import AdapterGone
-    from ttrl.store.runs import RunBusy
-
-    return (
-        StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
-        AdapterGone, MeaningRefused, BackupError, KeysUnreadable, QuestionsUnreadable,
-        RedactionFailed, RewardUnknown,
-    )  # fmt: skip
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ from rich.progress import Progress
 
 from jobs import measure as measure_job
 from jobs.measure import Assessment, Measured
+from jobs.process import engine_client
 from serve import views
 from serve.cli.common import (
     PATH,
@@ -46,7 +46,7 @@ def measure(resolve: Resolve, model: str | None, as_json: bool) -> None:
         opened = nullcontext(own_store) if own_store is not None else open_store(config)
         with opened as store, _progress("asking", as_json) as progress:
             measured = measure_job.run(config, store, client, progress)
-        print_json(asdict(measured)) if as_json else click.echo("\n".join(_lines(measured)))
+        print_json(measured) if as_json else click.echo("\n".join(_lines(measured)))
 
     config, _ = run_config(resolve({"model.name": model}))
     _with_engine(config, work)
@@ -76,7 +76,7 @@ def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json:
             assessed = measure_job.assess(
                 client, config, questions, version=version, limit=limit, progress=progress
             )
-        print_json(asdict(assessed)) if as_json else click.echo(_words(assessed))
+        print_json(assessed) if as_json else click.echo(_words(assessed))
 
     config, _ = run_config(resolve({"model.name": model}))
     questions = datasets.read_questions(file, max_chars=config.record.max_chars)
@@ -88,12 +88,7 @@ def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None
     is told which version serves."""
     status = ask_daemon(config, "GET", "/admin/status")
     if status is not None:
-        with EngineClient(
-            status["engine_url"],
-            api_key=config.engine.api_key,
-            timeout=config.engine.request_timeout.total_seconds(),
-            retries=config.engine.retries,
-        ) as client:
+        with engine_client(config, status["engine_url"]) as client:
             work(client, status["live"], None)
         return
     config = with_model(config)
@@ -125,7 +120,7 @@ def _lines(measured: Measured) -> Iterator[str]:
     else:
         yield from quality_lines(measured.quality)
     if measured.remarks:
-        yield f"left out     {measured.remarks}"
+        yield f"remarks      {measured.remarks}"
     if (shift := measured.questions) is None:
         yield "questions    too few questions to detect drift"
     else:
@@ -135,7 +130,6 @@ def _lines(measured: Measured) -> Iterator[str]:
 
 
 def quality_lines(quality: Quality) -> Iterator[str]:
-    numbers = quality.numbers()
     yield f"asked        {counted(quality.questions, 'question')}, {quality.labelled} labelled"
     yield f"agreement    {quality.agreement:.1%} of the answers match their majority"
     yield f"consistency  {quality.consistency:.1%} of answer pairs agree"
@@ -145,18 +139,18 @@ def quality_lines(quality: Quality) -> Iterator[str]:
     )
     if quality.right is not None:
         yield (
-            f"labelled     {views.share(numbers['right'], 1)} correct (pass@1), "
+            f"labelled     {views.share(quality.right, 1)} correct (pass@1), "
             f"{quality.pass_at_k:.1%} with a correct one among all, {quality.majority_right:.1%} "
             f"correct majorities"
         )
     if quality.estimate is None:
-        yield f"accuracy     not known: {views.withheld(numbers)}"
+        yield f"accuracy     not known: {views.withheld(quality)}"
     else:
         yield (
-            f"accuracy     {views.share(numbers['estimate'], 1)} correct on the traffic, "
+            f"accuracy     {views.share(quality.estimate, 1)} correct on the traffic, "
             f"by {counted(quality.estimate.labels, 'label')}"
         )
-        if open_ := views.undecided(numbers):
+        if open_ := views.undecided(quality):
             yield f"             {open_}"
     for tag, share in quality.tags.items():
         yield f"tag          {tag} {share.value:.1%}"

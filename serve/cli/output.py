@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from typing import Any, NoReturn
 
 import click
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from jobs.selection import WORDS, Begins
 from ttrl.config.section import clock
+from ttrl.store.runs import StoredVerdict
 
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
@@ -46,7 +48,11 @@ def found_or_fail() -> Iterator[None]:
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, default=str))
+    click.echo(json.dumps(value, default=_as_json))
+
+
+def _as_json(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def tell(as_json: bool, words: str, **result: object) -> None:
@@ -103,9 +109,9 @@ def echo_fields(fields: Mapping[str, Any]) -> None:
             for verdict in value:
                 _echo("verdict", _verdict_lines(verdict))
         elif name == "guard" and value is not None:
-            trusted = f"weights are trusted up to step {value['trusted']}"
-            ruling = f"{value['action']}, rule {value['rule']}"
-            _echo("run monitor", (ruling, value["reason"], trusted))
+            trusted = f"weights are trusted up to step {value.trusted}"
+            ruling = f"{value.action}, rule {value.rule}"
+            _echo("run monitor", (ruling, value.reason, trusted))
         elif value in (None, ""):
             _echo(name, ["-"])
         elif name in TIMES:
@@ -122,13 +128,12 @@ def _echo(name: str, lines: Iterable[str]) -> None:
         name = ""
 
 
-def _verdict_lines(verdict: Mapping[str, Any]) -> Iterator[str]:
-    evidence = verdict["evidence"]
-    yield f"{verdict['verdict']}, against {verdict['against']}"
-    yield evidence["reason"]
-    for check in evidence["checks"]:
-        yield f"{check['outcome']:8} {check['words']}"
-    for change in evidence["worst"]:
-        answers = " to ".join(one_line(change[side] or "-").plain for side in ("live", "candidate"))
-        correct = f"correct {change['right_before']:.0%} to {change['right_after']:.0%}"
-        yield f"{'lost':8} {correct}: {answers} ({one_line(change['text']).plain})"
+def _verdict_lines(verdict: StoredVerdict) -> Iterator[str]:
+    yield f"{verdict.verdict}, against {verdict.against}"
+    yield verdict.evidence.reason
+    for check in verdict.evidence.checks:
+        yield f"{check.outcome:8} {check.words}"
+    for change in verdict.evidence.worst:
+        answers = " to ".join(one_line(x or "-").plain for x in (change.live, change.candidate))
+        correct = f"correct {change.right_before:.0%} to {change.right_after:.0%}"
+        yield f"{'lost':8} {correct}: {answers} ({one_line(change.text or '').plain})"

@@ -46,7 +46,7 @@ def add(config: Config, file: Path, tags: tuple[str, ...], as_json: bool) -> Non
 
     try:
         labels = datasets.read_probes(file, tags=tags, max_chars=config.record.max_chars)
-    except datasets.ProbesUnreadable as error:
+    except datasets.DatasetUnreadable as error:
         fail(f"{error}\nNothing was added.")
     with open_store(config, create=True) as store:
         added = store.probes.add(labels)

@@ -186,7 +186,7 @@ def import_(config: Config, file: Path, as_json: bool) -> None:
         config = daemons(config) or config
     try:
         rows = datasets.read_exported(file, max_chars=config.record.max_chars, now=time.time())
-    except datasets.QuestionsUnreadable as error:
+    except datasets.DatasetUnreadable as error:
         fail(f"{error}\nNothing was imported.")
     questions = redacted(config, [row.question for row in rows])
     rows = [replace(row, question=q) for row, q in zip(rows, questions, strict=True)]

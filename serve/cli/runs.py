@@ -25,10 +25,14 @@ from serve.cli.common import (
 )
 from serve.cli.output import echo_fields, fail, found_or_fail, print_json, print_table, tell
 from serve.views import run_report, verdicts
+from ttrl import events
 from ttrl.config import Config
 from ttrl.config.section import clock
+from ttrl.engine.pacing import Pause, Resume
+from ttrl.events import Event, Probed, Step
+from ttrl.monitoring.run import Ruling
 from ttrl.store import Store
-from ttrl.store.runs import Observation, Run, RunState
+from ttrl.store.runs import Run, RunState
 
 SHOWN_STEPS = 12
 HEADINGS = (
@@ -75,8 +79,8 @@ def show(config: Config, run_id: int, as_json: bool) -> None:
         with found_or_fail():
             run = run_report(store.runs.get(run_id))
         run["verdicts"] = verdicts(store, run_id)
-        seen = store.runs.observed(run_id=run_id)
-    run["guard"] = next((each.numbers for each in seen if each.kind == "guard"), None)
+        seen = events.observed(store, run_id)
+    run["guard"] = next((event for event in seen if isinstance(event, Ruling)), None)
     print_json(run) if as_json else echo_fields(run)
 
 
@@ -126,10 +130,11 @@ def following(store: Store, run_id: int, *, silent: bool) -> Iterator[Callable[[
         run = store.runs.get(run_id)  # first: once it has ended, there is nothing more to come
         news = store.runs.observed(after=last, run_id=run_id)
         last = news[-1].id if news else last
+        seen = [event for row in news if (event := events.read(row))]
         if board is not None:
-            board.show(run, news)
+            board.show(run, seen)
         elif not silent:
-            for line in filter(None, map(_line, news)):
+            for line in filter(None, map(_line, seen)):
                 click.echo(line, err=True)
         return run
 
@@ -142,7 +147,7 @@ class Board:
 
     def __init__(self, console: Console) -> None:
         self.live = Live(console=console, refresh_per_second=4)
-        self._steps: list[Observation] = []
+        self._steps: list[Step] = []
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -153,16 +158,16 @@ class Board:
         self._tasks: dict[str, TaskID] = {}
         self._paused = False
 
-    def show(self, run: Run, news: Sequence[Observation]) -> None:
-        for observation in news:
-            numbers = observation.numbers
-            if observation.kind == "step":
-                self._steps.append(observation)
-                self._bar("update", numbers["step"], numbers["steps"])
-            elif observation.kind == "probe":
-                self._bar("probes", numbers["done"], numbers["of"])
-            elif observation.kind in ("pause", "resume"):
-                self._paused = observation.kind == "pause"
+    def show(self, run: Run, news: Sequence[Event]) -> None:
+        for event in news:
+            match event:
+                case Step():
+                    self._steps.append(event)
+                    self._bar("update", event.step, event.steps)
+                case Probed():
+                    self._bar("probes", event.done, event.of)
+                case Pause() | Resume():
+                    self._paused = isinstance(event, Pause)
         columns = [Column(heading, justify="right") for heading in HEADINGS]
         steps = Table(*columns, box=None, pad_edge=False)
         for step in self._steps[-SHOWN_STEPS:]:
@@ -180,32 +185,30 @@ class Board:
         self._bars.update(self._tasks[name], completed=done)
 
 
-def _line(observation: Observation) -> str | None:
-    match observation.kind:
-        case "step":
-            step, agree, _, cut, _, mismatch, effective, seconds = _step_cells(observation)
+def _line(event: Event) -> str | None:
+    match event:
+        case Step():
+            step, agree, _, cut, _, mismatch, effective, seconds = _step_cells(event)
             return (
                 f"step {step}: {agree} agree, {cut} cut off, mismatch {mismatch} nats, "
                 f"effective {effective}, {seconds} s"
             )
-        case "pause":
-            return f"pausing: {observation.numbers['waiting']:.0f} answers wait in the engine"
-        case "resume":
-            return f"resuming after {observation.numbers['seconds']:.0f} s"
+        case Pause():
+            return f"pausing: {event.waiting:.0f} answers wait in the engine"
+        case Resume():
+            return f"resuming after {event.seconds:.0f} s"
     return None
 
 
-def _step_cells(observation: Observation) -> tuple[str, ...]:
+def _step_cells(step: Step) -> tuple[str, ...]:
     """One for each of HEADINGS."""
-    numbers = observation.numbers
-    mismatch, effective = numbers.get("mismatch"), numbers.get("effective")
     return (
-        f"{numbers['step']}/{numbers['steps']}",
-        f"{numbers['share']:.0%}",
-        f"{numbers['informative']:.0%}",
-        f"{numbers['cut']:.0%}",
-        f"{numbers.get('completions/mean_length', 0):.0f}",
-        "-" if mismatch is None else f"{mismatch:.1e}",
-        "-" if effective is None else f"{effective:.0%}",
-        f"{numbers['seconds']:.1f}",
+        f"{step.step}/{step.steps}",
+        f"{step.share:.0%}",
+        f"{step.informative:.0%}",
+        f"{step.cut:.0%}",
+        f"{step.length:.0f}",
+        "-" if step.mismatch is None else f"{step.mismatch:.1e}",
+        "-" if step.effective is None else f"{step.effective:.0%}",
+        f"{step.seconds:.1f}",
     )

@@ -28,11 +28,11 @@ from starlette.routing import Route
 
 from jobs.probes import confirm
 from serve.daemon.core import Core
-from serve.daemon.housekeeping import Pruning
+from serve.daemon.housekeeping import remove_files
 from serve.daemon.schedule import PAUSED, Clock
 from serve.gateway.live import BASE
 from serve.gateway.request import HANDLERS, Refused, Unexpected
-from serve.gateway.shadow import Watch
+from serve.gateway.shadow import Shadow
 from serve.views import UNEASY, WORDS, judged, report, shown, sides, tally
 from serve.web import html
 from ttrl.adapters.versions import AdapterDamaged, verify
@@ -66,7 +66,7 @@ def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
     )
 
 
-def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[Route]:
+def routes(core: Core, clock: Clock, watch: Shadow, token: str) -> list[Route]:
     """What `ttrl` asks of a running daemon: each for who has the token."""
 
     async def status(_: Request) -> Response:
@@ -111,7 +111,7 @@ def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str)
         return JSONResponse({"answering": core.live.current.version})
 
     async def prune(_: Request) -> Response:
-        return JSONResponse({"removed": await pruning.remove_files()})
+        return JSONResponse({"removed": await remove_files(core)})
 
     def checked(handler: Handler) -> Handler:
         async def answer(request: Request) -> Response:
@@ -200,7 +200,7 @@ class Refusal(Exception):
 
 
 class Page:
-    def __init__(self, core: Core, clock: Clock, watch: Watch, key: str) -> None:
+    def __init__(self, core: Core, clock: Clock, watch: Shadow, key: str) -> None:
         self._core, self._clock, self._watch = core, clock, watch
         self._store = core.store
         self._door = Door(key)

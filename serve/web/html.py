@@ -17,20 +17,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from serve.daemon.schedule import PAUSED
 from serve.gateway.live import BASE
 from serve.views import (
-    Numbers,
     beside_base,
     branches,
     compared,
     interval,
-    on_probes,
     quality,
+    share,
     verdicts,
     withheld,
 )
+from ttrl import events
 from ttrl.config.section import utc
+from ttrl.evaluation.estimates import Estimate, Quality
+from ttrl.events import Step
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState, Author, RollBack
-from ttrl.store.measurements import Kind
 from ttrl.store.runs import Run, RunState
 
 WIDTH, HEIGHT, MARGIN = 320, 120, 8
@@ -38,15 +39,15 @@ CURVES = {
     "share": "share of the majority",
     "vote_entropy": "entropy of the votes, nats",
     "informative": "questions with a training signal",
-    "entropy": "entropy of the tokens, nats",
-    "completions/mean_length": "answer length, tokens",
+    "token_entropy": "entropy of the tokens, nats",
+    "length": "answer length, tokens",
     "unreadable": "answers cut off or unreadable",
     "cut": "answers cut off",
     "alike": "question pairs with the same majority answer",
     "kl": "KL divergence from the start, nats per token",
     "grad_norm": "gradient norm",
 }
-"""Numbers of a step that are drawn, where they were seen."""
+"""Numbers of a Step that are drawn, where they are known."""
 RECENT_SECONDS = 7 * 86400.0
 """So long a roll-back is worth a word."""
 REASON_CHARS = 160
@@ -90,15 +91,15 @@ def run_values(store: Store, run_id: int) -> dict[str, Any]:
     """What one run did, what the gate saw, and what changed for the worse, for report.html. Raises
     KeyError when there is no such run."""
     run = store.runs.get(run_id)
-    steps = [seen.numbers for seen in store.runs.observed(run_id=run_id) if seen.kind == "step"]
+    steps = [event for event in events.observed(store, run_id) if isinstance(event, Step)]
     curves = {
-        name: [(step["step"], step[key]) for step in steps if step.get(key) is not None]
+        name: [(step.step, y) for step in steps if (y := getattr(step, key)) is not None]
         for key, name in CURVES.items()
     }
     return {
         "run": run,
         "curves": {name: points for name, points in curves.items() if points},
-        "verdicts": [{**row, **row["evidence"]} for row in verdicts(store, run_id)],
+        "verdicts": verdicts(store, run_id),
     }
 
 
@@ -119,7 +120,7 @@ class Mood(StrEnum):
 @dataclass(frozen=True)
 class Facts:
     """What the sentence rests on; `taken_back` is the newest roll-back while it is recent, `live`
-    and `base` how good the live version and the base model are (ttrl.evaluation.estimates)."""
+    and `base` the accuracy of the live version and the base model on the labelled probes."""
 
     engine_up: bool
     answering: str
@@ -132,8 +133,8 @@ class Facts:
     damage: str | None = None
     taken_back: RollBack | None = None
     newest: AdapterRow | None = None
-    live: Numbers | None = None
-    base: Numbers | None = None
+    live: Estimate | None = None
+    base: Estimate | None = None
 
 
 def facts(
@@ -141,7 +142,7 @@ def facts(
 ) -> Facts:
     """What can be said now. The last run is the newest that has ended, unless what it held was
     decided on since."""
-    back, known = next(iter(store.adapters.roll_backs()), None), quality(store)
+    back, (live, base) = next(iter(store.adapters.roll_backs()), None), quality(store).values()
     last = next((run for run in store.runs.newest(2) if run.state.ended), None)
     if last and last.state is RunState.HELD and last.adapter:
         made = store.adapters.find(last.adapter)
@@ -158,8 +159,8 @@ def facts(
         damage=damage,
         taken_back=back if back and time.time() - back.at < RECENT_SECONDS else None,
         newest=next(iter(store.adapters.all()), None),
-        live=known["live"],
-        base=known["base"],
+        live=live.found.right if live else None,
+        base=base.found.right if base else None,
     )
 
 
@@ -175,7 +176,8 @@ def sentence(facts: Facts) -> tuple[Mood, str]:
     odd, usual, run = [], [], facts.run
     if facts.uneasy:
         odd.append(f"the live monitor is near an alarm ({facts.uneasy})")
-    if facts.answering != BASE and beside_base(facts.live, facts.base) == -1:
+    known = facts.live and facts.base and beside_base(facts.live, facts.base)
+    if facts.answering != BASE and known == -1:
         odd.append("on the labelled probes it is worse than the base model")
     if back := facts.taken_back:
         odd.append(f"{back.version} was rolled back {by(back)}")
@@ -218,10 +220,9 @@ def progress(facts: Facts) -> str:
         learned = f"The newest version, {newest.name}, was created {utc(newest.created)}."
     if facts.answering != BASE:
         return f"{compared(facts.live, facts.base)} {learned}"
-    right = on_probes(facts.base) if facts.base else None
-    if right is None:
+    if facts.base is None:
         return learned
-    return f"The base model's accuracy on the labelled probes is {right}. {learned}"
+    return f"The base model's accuracy on the labelled probes is {share(facts.base)}. {learned}"
 
 
 def by(back: RollBack) -> str:
@@ -240,8 +241,8 @@ def _short(reason: str) -> str:
 
 def versions(store: Store) -> list[dict[str, Any]]:
     """The base model and all that came of it, depth first, so that the tree can be drawn line by
-    line. `right` is its accuracy on the labelled probes, without an interval where it was measured
-    long ago, and `estimate` for the traffic; `withheld` is why there is none."""
+    line. `right` is its accuracy on the labelled probes, and `estimate` for the traffic; `withheld`
+    is why there is none."""
     adapters = store.adapters
     why = {row.name: row.reason or "" for row in adapters.all()}
     why |= {back.version: by(back) for back in adapters.roll_backs()}
@@ -249,17 +250,14 @@ def versions(store: Store) -> list[dict[str, Any]]:
     names = {branch.name for branch in every}
 
     def row(name: str | None, **shown: Any) -> dict[str, Any]:
-        newest = store.measurements.newest(Kind.QUALITY, name)
-        numbers: Numbers = newest.numbers if newest else {}
-        right, estimate = numbers.get("right"), numbers.get("estimate")
-        if not right and numbers.get("pass_at_1") is not None:
-            right = {"value": numbers["pass_at_1"], "labels": numbers["labelled"]}
+        newest = store.measurements.newest(Quality, name)
+        found = newest.found if newest else None
         return {
             "name": name or BASE,
-            "right": right,
-            "estimate": estimate,
-            "withheld": withheld(numbers) if numbers and not estimate else "",
-            "agreement": numbers.get("agreement"),
+            "right": found and found.right,
+            "estimate": found and found.estimate,
+            "withheld": withheld(found) if found and not found.estimate else "",
+            "agreement": found and found.agreement,
             **shown,
         }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-import spacy
 
 from serve.gateway.recorder import Recorder
 from tests.house import Tally
@@ -115,6 +114,8 @@ def test_every_text_of_a_request(redactor):
 
 
 def test_names_are_the_models_business(tmp_path):
+    import spacy  # late: it loads torch
+
     pipeline = spacy.blank("en")
     pipeline.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Ada Lovelace"}])
     pipeline.to_disk(tmp_path / "model")
@@ -155,7 +156,7 @@ def test_what_cannot_be_redacted_is_dropped_and_counted(caplog):
         return from_prompt("redacted")
 
     async def scenario():
-        recorder = Recorder(written.extend, interval=0, counts=tally, redact=redact)
+        recorder = Recorder(written.extend, interval=0, metrics=tally.metrics, redact=redact)
         async with writing(recorder):
             for text in ("good", "bad 1", "bad 2", "good"):
                 recorder.offer(from_prompt(text))

@@ -1,13 +1,16 @@
 """The page about a run."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
 from serve.web import html
 from tests.judging import FIRST, SETTINGS, probes
+from tests.runs import STEP
 from ttrl.evaluation.gate import judge
 from ttrl.evaluation.probes import Label
+from ttrl.events import observe
 from ttrl.questions.question import from_prompt
 from ttrl.store.runs import RunState, Trigger
 
@@ -15,14 +18,13 @@ from ttrl.store.runs import RunState, Trigger
 def a_run(store):
     run = store.runs.create(Trigger.OPERATOR, {})
     for step in range(1, 4):
-        store.runs.observe(run.id, "step", {"step": step, "share": step / 4, "entropy": 0.5})
+        observe(store, run.id, replace(STEP, step=step, share=step / 4))
     asked = from_prompt("Is <script>alert(1)</script> a number?")
     store.probes.add([Label(asked, ("no",), None, ())])
     given = probes(40, 0.7, 0.7, labelled=True) + probes(1, 0.9, 0.1, labelled=True, seed=1)
     given[-1] = type(given[-1])(**{**vars(given[-1]), "key": asked.hash})
     judgement = judge(given, SETTINGS, FIRST)
-    evidence = {"adapter": "c", "against": "base", "evidence": judgement.numbers()}
-    store.runs.add_verdict({"run_id": run.id, "verdict": judgement.verdict, **evidence})
+    store.runs.add_verdict(run.id, "c", "base", judgement)
     store.runs.end(run.id, RunState.REJECTED, "unproven: & more")
     return run.id
 

@@ -13,7 +13,7 @@ from ttrl.answers.forms import Expression, Group, Named, Word, form
 from ttrl.answers.names import mentioned, name, says_yes_or_no, yes_or_no
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
-from ttrl.answers.said import FEW_WORDS, Said, count_words, said, tokens_of, trim
+from ttrl.answers.said import FEW_WORDS, Said, boxes, count_words, said, tokens_of, trim
 from ttrl.answers.thoughts import without_thoughts
 from ttrl.answers.values import asks_for_order, asks_for_value, asks_how_many, decimal_comma, value
 from ttrl.config import AnswerKind
@@ -117,7 +117,11 @@ def canonical(texts: Sequence[str], kind: AnswerKind, question: str = "") -> lis
 def _canonical(found: Sequence[Said | None], kind: AnswerKind, question: str) -> list[str | None]:
     if kind is AnswerKind.TEXT:
         return _names(found, question)
-    comma = decimal_comma(question, [each for each in found if each])
+    spoken = [each for each in found if each]
+    comma = decimal_comma(question, spoken)
+    if sum(boxes(each.text) is not None for each in spoken) * 2 > len(spoken):
+        # Where a box is the rule, the last number of who has none is no answer.
+        found = [each if each and (each.announced or each.is_name) else None for each in found]
     answers = [None if each is None else _read(each, kind, question, comma=comma) for each in found]
     return keys(answers, kind, comma=comma, ordered=asks_for_order(question))
 

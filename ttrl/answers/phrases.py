@@ -11,12 +11,14 @@ from typing import Any
 
 import yaml
 
+from ttrl import ReportedError
+
 TABLE = Path(__file__).with_suffix(".yaml")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
-class PhrasesUnreadable(Exception):
-    """A file of phrases is not of the form of ttrl/answers/phrases.yaml; says why."""
+class PhrasesUnreadable(ReportedError):
+    """A file of phrases is not of the form of ttrl/answers/phrases.yaml; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +70,10 @@ def _read(path: Path) -> dict[str, list[str]]:
     try:
         # BaseLoader: "no" and "on" are words here.
         table: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PhrasesUnreadable(f"{path}: {error}") from None
+    except OSError as error:
+        raise PhrasesUnreadable(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PhrasesUnreadable(f"{path} is not valid YAML: {error}") from None
     if not isinstance(table, dict):
         raise PhrasesUnreadable(f"{path}: a table of lists of words is expected")
     found = {}
