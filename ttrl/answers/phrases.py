@@ -69,7 +69,7 @@ def phrases(path: Path | None = None) -> Phrases:
 def _read(path: Path) -> dict[str, list[str]]:
     try:
         # BaseLoader: "no" and "on" are words here.
-        table: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
+        table: Any = yaml.BaseLoader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise PhrasesUnreadable(f"cannot read {path}: {error.strerror}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
