@@ -24,8 +24,7 @@ def main() -> int:
     parser.add_argument("--max-lora-rank", type=int, default=16)
     args = parser.parse_args()
     if not (Path(args.model) / "config.json").is_file():
-        print(f"{args.model} is not a model directory: it has no config.json", file=sys.stderr)  # noqa: T201
-        return 2
+        parser.error(f"{args.model} is not a model directory: it has no config.json")
     # Torch's threads would spin while they wait for each other, which on a busy machine makes a
     # step ten times slower. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -41,8 +40,7 @@ def main() -> int:
     try:
         model = Model(args.model, name=name, max_rank=args.max_lora_rank)
     except ValueError as error:
-        print(f"cannot serve {args.model}: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        parser.error(f"cannot serve {args.model}: {error}")
     return serve(model, args.port, os.environ.get(KEY_VARIABLE))
 
 
