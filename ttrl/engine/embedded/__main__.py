@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from ttrl import logs
@@ -12,7 +11,7 @@ from ttrl import logs
 KEY_VARIABLE = "VLLM_API_KEY"
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ttrl.engine.embedded",
         description="A small engine for trials and tests; use vLLM in production. Reads an API "
@@ -41,8 +40,8 @@ def main() -> int:
         model = Model(args.model, name=name, max_rank=args.max_lora_rank)
     except ValueError as error:
         parser.error(f"cannot serve {args.model}: {error}")
-    return serve(model, args.port, os.environ.get(KEY_VARIABLE))
+    serve(model, args.port, os.environ.get(KEY_VARIABLE))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

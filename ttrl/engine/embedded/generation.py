@@ -111,14 +111,6 @@ class Row:
     def alive(self) -> bool:
         return not self.finish and not self.job.abandoned
 
-    @property
-    def unsettled(self) -> int:
-        """How many characters at the end may turn out to be the beginning of a stop string."""
-        settings = self.job.settings
-        if self.finish or settings.include_stop_str_in_output:
-            return 0
-        return max((len(stop) - 1 for stop in settings.stop), default=0)
-
     def push(self, drawn: Drawn) -> None:
         settings, token, before = self.job.settings, drawn.token, len(self.text)
         self.drawn.append(drawn)
@@ -129,15 +121,16 @@ class Row:
         if ended:
             self.finish = "stop"
             self.stop_reason = token if token in settings.stop_token_ids else None
-        elif len(self.drawn) >= self.job.max_tokens:
+            return
+        if len(self.drawn) >= self.job.max_tokens:
             self.finish = "length"
-        # As in vLLM, none counts before `min_tokens`.
-        stops = settings.stop if not ended and len(self.drawn) > settings.min_tokens else ()
-        starts = {stop: self.text.find(stop, max(0, before - len(stop) + 1)) for stop in stops}
-        if ends := [(at + len(stop), stop) for stop, at in starts.items() if at >= 0]:
-            self.finish = "stop"
-            end, self.stop_reason = min(ends)
-            self.text = self.text[: end if included else starts[self.stop_reason]]
+        if len(self.drawn) <= settings.min_tokens:
+            return  # as in vLLM, no stop string counts yet
+        starts = ((self.text.find(x, max(0, before - len(x) + 1)), x) for x in settings.stop)
+        if ends := [(at + len(stop), stop) for at, stop in starts if at >= 0]:
+            end, stop = min(ends)
+            self.finish, self.stop_reason = "stop", stop
+            self.text = self.text[: end if included else end - len(stop)]
 
     def _decoded(self, token: int) -> str:
         """Return the text that this token completes; a character's last token has it all."""
@@ -185,7 +178,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def _show(self, buffer: Tensor, length: int) -> None:
         self._buffer, self.states = buffer, buffer[:, :, :, :length]
-        self.keys, self.values = self.states
+        self.keys, self.values = self.states.unbind()
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -196,7 +189,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             buffer = pad(buffer, (0, 0, 0, ROOM))
         buffer[:, :, :, end - 1 : end] = torch.stack([key_states, value_states])
         self._show(buffer, end)
-        return self.keys, self.values
+        return self.states[0], self.states[1]
 
 
 class Part(NamedTuple):
@@ -223,10 +216,6 @@ class Batch:
     @property
     def alive(self) -> int:
         return sum(row.alive for row in self.rows)
-
-    @property
-    def queued(self) -> int:
-        return sum(len(job.rows) for job in self.waiting)
 
     def admit(self) -> list[Job]:
         """Return the jobs whose turn it is to start."""
@@ -281,7 +270,8 @@ class Batch:
             job.prompt_logprobs = [None, *own[:, 0].tolist()]
         answers = len(job.rows)
         mask = torch.ones(answers, len(job.prompt_ids), dtype=torch.long)
-        both = (torch.stack([layer.keys, layer.values]) for layer in known.layers)
+        layers: list[Any] = known.layers
+        both = (torch.stack([layer.keys, layer.values]) for layer in layers)
         states = [each.expand(-1, answers, -1, -1, -1) for each in both]
         return Part(job.rows, mask, states), logits[-1:].expand(answers, -1)
 
@@ -359,14 +349,11 @@ def processed_logprobs(rows: Sequence[Row], logits: Tensor) -> Tensor:
 
 @cache
 def warpers(temperature: float, min_p: float, top_k: int, top_p: float) -> LogitsProcessorList:
-    found = LogitsProcessorList([TemperatureLogitsWarper(temperature)])  # in vLLM's order
-    if min_p > 0:
-        found.append(MinPLogitsWarper(min_p))
-    if top_k > 0:
-        found.append(TopKLogitsWarper(top_k))
-    if top_p < 1:
-        found.append(TopPLogitsWarper(top_p))
-    return found
+    found: list[Any] = [TemperatureLogitsWarper(temperature)]  # in vLLM's order
+    found += [MinPLogitsWarper(min_p)] if min_p else []
+    found += [TopKLogitsWarper(top_k)] if top_k > 0 else []
+    found += [TopPLogitsWarper(top_p)] if top_p < 1 else []
+    return LogitsProcessorList(found)
 
 
 def pick(logprobs: Tensor, uniforms: Tensor) -> Tensor:
@@ -390,9 +377,11 @@ class Scheduler:
         self._arrived = asyncio.Event()
         self.registry = CollectorRegistry()
         running = Gauge("vllm:num_requests_running", "Answers running.", registry=self.registry)
-        running.set_function(lambda: sum(batch.alive for batch in self._batches.values()))
+        running.set_function(lambda: sum(each.alive for each in self._batches.values()))
         waiting = Gauge("vllm:num_requests_waiting", "Answers waiting.", registry=self.registry)
-        waiting.set_function(lambda: sum(batch.queued for batch in self._batches.values()))
+        waiting.set_function(
+            lambda: sum(len(j.rows) for each in self._batches.values() for j in each.waiting)
+        )
         self._read = Counter("vllm:prompt_tokens", "Prompt tokens read.", registry=self.registry)
         self._written = Counter("vllm:generation_tokens", "Tokens written.", registry=self.registry)
 
@@ -425,13 +414,12 @@ class Scheduler:
                     del self._batches[key]
                     continue
                 drawn = await loop.run_in_executor(thread, batch.advance, jobs)
+                advanced = {row.job for row, _ in drawn if row.alive}
+                for row, each in drawn:
+                    if row.alive:
+                        row.push(each)
+                        self._written.inc()
                 self._read.inc(sum(len(job.prompt_ids) for job in jobs))
-                self._push([(row, each) for row, each in drawn if row.alive])
-
-    def _push(self, drawn: Sequence[tuple[Row, Drawn]]) -> None:
-        self._written.inc(len(drawn))
-        for row, each in drawn:
-            row.push(each)
-        for job in {row.job for row, _ in drawn}:
-            if job.done or job.settings.stream:
-                job.news.set()
+                for job in advanced:
+                    if job.done or job.settings.stream:
+                        job.news.set()

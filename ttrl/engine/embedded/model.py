@@ -21,11 +21,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-SAMPLING_DEFAULTS = (
-    "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty",
-    "repetition_penalty",
-)  # fmt: skip
-"""What vLLM (0.32) takes from a model's generation_config.json, besides max_new_tokens."""
 LAYERS = frozenset({"full_attention", "sliding_attention"})
 NOT_PLAIN = (
     "alora_invocation_tokens", "alpha_pattern", "fan_in_fan_out", "layer_replication", "use_dora",
@@ -61,8 +56,9 @@ class Model:
         ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self.end_ids = frozenset(ends - {None})
         self.defaults: dict[str, Any] = {
-            key: generation[key] for key in SAMPLING_DEFAULTS if generation.get(key) is not None
+            name: value for name, value in generation.items() if value is not None
         }
+        """By the names that requests have, and much else."""
         if most := generation.get("max_new_tokens"):
             self.defaults["max_tokens"] = min(most, self.max_model_len)
         self.longest_token = max(map(len, self.tokenizer.get_vocab()))

@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import signal
 import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import accumulate
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -23,11 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ttrl.engine.embedded.generation import Job, Row, Scheduler, Settings
 from ttrl.engine.embedded.model import Adapter, Model
@@ -48,26 +47,7 @@ NOT_SUPPORTED = (
 for what it asked."""
 
 R = TypeVar("R", bound=BaseModel)
-
-
-async def read(kind: type[R], http: HttpRequest, model: Model) -> R:
-    """Check a request's body; the model's own sampling defaults fill in what it leaves out. Raises
-    HTTPException."""
-    try:
-        fields = from_json(await http.body(), allow_inf_nan=False)
-    except ValueError as error:
-        raise HTTPException(400, "The body is not valid JSON.") from error
-    if not isinstance(fields, dict):
-        raise HTTPException(400, "The body must be a JSON object.")
-    if unknown := [name for name in NOT_SUPPORTED if fields.get(name)]:
-        raise HTTPException(400, f"The embedded engine does not support {', '.join(unknown)}.")
-    given = {name: value for name, value in fields.items() if value is not None}
-    try:
-        return kind.model_validate({**model.defaults, **given})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise HTTPException(400, f"{where}: {first['msg']}" if where else first["msg"]) from error
+log = logging.getLogger(__name__)
 
 
 class AdapterName(BaseModel):
@@ -167,7 +147,7 @@ class Chat(Request):
             raise HTTPException(400, f"The chat template refuses this request: {error}") from error
         most = self.max_completion_tokens or self.max_tokens
         logprobs = self.top_logprobs if self.logprobs else None
-        return [self._job(text, most, model, adapter=adapter, logprobs=logprobs)]
+        return [self._job(str(text), most, model, adapter=adapter, logprobs=logprobs)]
 
     def text(self, text: str) -> dict[str, Any]:
         if self.stream:
@@ -249,15 +229,16 @@ class Reply:
         while not done:
             await wait(self._jobs[0].news)
             done = all(job.done for job in self._jobs)
-            choices = []
             for index, row in enumerate(self.rows):
                 tokens, characters = sent[index]
                 if len(row.drawn) > tokens:
-                    end = max(characters, len(row.text) - row.unsettled)
+                    # Not yet what may turn out to be the beginning of a stop string.
+                    stops = () if row.finish else row.job.settings.stop
+                    held = max((len(stop) - 1 for stop in stops), default=0)
+                    end = max(characters, len(row.text) - held)
                     sent[index] = len(row.drawn), end
-                    choices.append(self._choice(index, tokens, row.text[characters:end]))
-            for choice in choices:
-                yield {**self._head, "choices": [choice]}
+                    choice = self._choice(index, tokens, row.text[characters:end])
+                    yield {**self._head, "choices": [choice]}
         options = self._request.stream_options
         if options and options.include_usage:
             yield {**self._head, "choices": [], "usage": self._usage()}
@@ -274,7 +255,7 @@ class Reply:
             "stop_reason": row.stop_reason,
         }
         if self._request.return_token_ids:
-            choice["token_ids"] = row.token_ids[start:]
+            choice["token_ids"] = [drawn.token for drawn in row.drawn[start:]]
         return choice
 
     def _usage(self) -> dict[str, int]:
@@ -296,14 +277,14 @@ class Reply:
 
 
 class Server:
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, api_key: str | None = None) -> None:
         self._model = model
-        self.scheduler = Scheduler(model)
+        self._authorization = f"Bearer {api_key}" if api_key else None
+        self._scheduler = Scheduler(model)
         self._adapters: dict[str, Adapter] = {}
         self._started = int(time.time())
 
-    def app(self, api_key: str | None) -> Starlette:
-        # With a key, everything under /v1 asks for it.
+    def app(self) -> Starlette:
         routes = [
             Route("/health", self.health),
             Route("/metrics", self.metrics),
@@ -313,19 +294,56 @@ class Server:
             Route("/v1/load_lora_adapter", self.load_adapter, methods=["POST"]),
             Route("/v1/unload_lora_adapter", self.unload_adapter, methods=["POST"]),
         ]
-        return Starlette(
-            routes=routes,
-            exception_handlers={HTTPException: refuse},
-            middleware=[Middleware(key_check, api_key=api_key)] if api_key else [],
-        )
+        handlers = {HTTPException: refuse}
+        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._generating)
+
+    @asynccontextmanager
+    async def _generating(self, _: Starlette) -> AsyncIterator[None]:
+        def ended(generation: asyncio.Task[None]) -> None:
+            if not generation.cancelled():
+                log.critical("generation died", exc_info=generation.exception())
+                signal.raise_signal(signal.SIGTERM)
+
+        generation = asyncio.create_task(self._scheduler.run())
+        generation.add_done_callback(ended)
+        yield
+        generation.cancel()
+
+    def _check_key(self, http: HttpRequest) -> None:
+        given = http.headers.get("authorization", "")
+        if self._authorization and not hmac.compare_digest(
+            given.encode(), self._authorization.encode()
+        ):
+            raise HTTPException(401, "Unauthorized")
+
+    async def _read(self, kind: type[R], http: HttpRequest) -> R:
+        """Check a request's key and body; the model's own sampling defaults fill in what it leaves
+        out. Raises HTTPException."""
+        self._check_key(http)
+        try:
+            fields = from_json(await http.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise HTTPException(400, "The body is not valid JSON.") from error
+        if not isinstance(fields, dict):
+            raise HTTPException(400, "The body must be a JSON object.")
+        if unknown := [name for name in NOT_SUPPORTED if fields.get(name)]:
+            raise HTTPException(400, f"The embedded engine does not support {', '.join(unknown)}.")
+        given = {name: value for name, value in fields.items() if value is not None}
+        try:
+            return kind.model_validate({**self._model.defaults, **given})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise HTTPException(400, f"{where or 'request'}: {first['msg']}") from error
 
     async def health(self, _: HttpRequest) -> Response:
         return Response()
 
     async def metrics(self, _: HttpRequest) -> Response:
-        return Response(generate_latest(self.scheduler.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(self._scheduler.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def models(self, _: HttpRequest) -> Response:
+    async def models(self, http: HttpRequest) -> Response:
+        self._check_key(http)
         base = self._model
         about = {"object": "model", "created": self._started, "owned_by": "ttrl"}
         cards = [{"id": base.name, "root": base.folder, "parent": None, **about}]
@@ -335,7 +353,7 @@ class Server:
         return JSONResponse({"object": "list", "data": cards})
 
     async def answer(self, kind: type[Chat | Completion], http: HttpRequest) -> Response:
-        request = await read(kind, http, self._model)
+        request = await self._read(kind, http)
         name = request.model or self._model.name
         adapter = self._adapters.get(name)
         if adapter is None and name != self._model.name:
@@ -344,37 +362,33 @@ class Server:
         reply = Reply(request, jobs, self._model)
         if request.stream:
             return StreamingResponse(self._stream(reply, jobs), media_type="text/event-stream")
-        with self.scheduler.answering(jobs):
+        with self._scheduler.answering(jobs):
             while not all(job.done for job in jobs) and not await http.is_disconnected():
                 await wait(jobs[0].news, LOOK_SECONDS)
         return JSONResponse(reply.whole())
 
     async def _stream(self, reply: Reply, jobs: Sequence[Job]) -> AsyncIterator[str]:
-        with self.scheduler.answering(jobs):
+        with self._scheduler.answering(jobs):
             async for chunk in reply.chunks():
                 yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
             yield "data: [DONE]\n\n"
 
     async def load_adapter(self, http: HttpRequest) -> Response:
-        request = await read(NewAdapter, http, self._model)
+        request = await self._read(NewAdapter, http)
         name = request.lora_name
-        self._check_free(name)
         try:
             adapter = await asyncio.to_thread(self._model.read_adapter, name, request.lora_path)
         except (FileNotFoundError, ValueError) as error:
             status = 404 if isinstance(error, FileNotFoundError) else 400
             raise HTTPException(status, f"Loading lora {name} failed: {error}") from error
-        # Again: somebody may have taken the name while this one was read.
-        self._check_free(name)
+        # Not before: somebody may take the name while this one is read.
+        if name in {self._model.name, *self._adapters}:
+            raise HTTPException(400, f"The lora adapter '{name}' has already been loaded.")
         self._adapters[name] = adapter
         return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
-    def _check_free(self, name: str) -> None:
-        if name in {self._model.name, *self._adapters}:
-            raise HTTPException(400, f"The lora adapter '{name}' has already been loaded.")
-
     async def unload_adapter(self, http: HttpRequest) -> Response:
-        name = (await read(AdapterName, http, self._model)).lora_name
+        name = (await self._read(AdapterName, http)).lora_name
         if self._adapters.pop(name, None) is None:
             raise HTTPException(404, f"The lora adapter '{name}' cannot be found.")
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
@@ -395,23 +409,13 @@ async def refuse(_: HttpRequest, error: Exception) -> Response:
     return JSONResponse({"error": about}, error.status_code)
 
 
-def key_check(app: ASGIApp, api_key: str) -> ASGIApp:
-    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1"):
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, f"Bearer {api_key}".encode()):
-                await JSONResponse({"error": "Unauthorized"}, 401)(scope, receive, send)
-                return
-        await app(scope, receive, send)
-
-    return checked
-
-
-def serve(model: Model, port: int, api_key: str | None) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises what generation dies of."""
-    server = Server(model)
-    config = uvicorn.Config(
-        server.app(api_key),
+def serve(model: Model, port: int, api_key: str | None) -> None:
+    """Serve until SIGTERM or SIGINT, or until generation dies."""
+    url = f"http://{HOST}:{port}"
+    line = f"embedded engine (for trials and tests only) serves {model.name} at {url}"
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    uvicorn.run(
+        Server(model, api_key).app(),
         host=HOST,
         port=port,
         log_config=None,
@@ -420,21 +424,3 @@ def serve(model: Model, port: int, api_key: str | None) -> int:
         timeout_graceful_shutdown=STOP_SECONDS,
         timeout_keep_alive=30,
     )
-    http = uvicorn.Server(config)
-
-    async def run() -> int:
-        generation = asyncio.create_task(server.scheduler.run())
-        generation.add_done_callback(lambda _: setattr(http, "should_exit", True))
-        await http.serve()
-        if generation.done():  # and was not told to
-            generation.result()
-        generation.cancel()
-        return 0 if http.started else 1
-
-    # uvicorn sends itself the signal again once it has shut down: let it pass.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    name = model.name
-    line = f"embedded engine (for trials and tests only) serves {name} at http://{HOST}:{port}"
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
-    return asyncio.run(run())
