@@ -144,7 +144,7 @@ def read_probes(file: Path, *, tags: tuple[str, ...], max_chars: int) -> list[La
         except ValueError as error:
             bad.append(f"{file}:{number}: {error}")
     if bad:
-        raise ProbesUnreadable("\n".join(bad))
+        raise ProbesUnreadable("\n".join([*bad, "Nothing was added."]))
     if not found:
         raise ProbesUnreadable(f"there are no probes in {file}; expected {PROBE_LINE}")
     return list(found.values())

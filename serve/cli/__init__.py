@@ -66,8 +66,9 @@ class LazyGroup(Group):
         except Exception as error:
             from serve.cli.output import Failure
 
-            if isinstance(error, _known_failures()):
-                raise Failure(str(error)) from error
+            if message := _sentence(error):
+                wrong = type(error).__name__ in ("ConfigError", "MemoryRefused")
+                raise Failure(message, 2 if wrong else 1) from error
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -85,28 +86,21 @@ class LazyGroup(Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-def _known_failures() -> tuple[type[Exception], ...]:
-    """What ends a command with its message as a sentence."""
-    from jobs.process import MeaningRefused
-    from serve.gateway.keys import KeysUnreadable
-    from serve.gateway.server import PortInUse
-    from serve.state import StateDirError
-    from ttrl.adapters.versions import AdapterDamaged
-    from ttrl.backup import BackupError
-    from ttrl.config.loading import ConfigError
-    from ttrl.datasets import QuestionsUnreadable
-    from ttrl.engine.client import EngineError
-    from ttrl.redaction import RedactionFailed
-    from ttrl.rewards import RewardUnknown
-    from ttrl.store import StoreError
-    from ttrl.store.adapters import AdapterGone
-    from ttrl.store.runs import RunBusy
+def _sentence(error: Exception) -> str | None:
+    """What to say of a known failure; None for a defect. The messages of exceptions of our own say
+    what is wrong and what to do."""
+    from sqlalchemy.exc import DBAPIError
 
-    return (
-        StateDirError, StoreError, PortInUse, EngineError, ConfigError, RunBusy, AdapterDamaged,
-        AdapterGone, MeaningRefused, BackupError, KeysUnreadable, QuestionsUnreadable,
-        RedactionFailed, RewardUnknown,
-    )  # fmt: skip
+    from ttrl.store.database import cause
+
+    if isinstance(error, FileExistsError):
+        return f"{error.filename} already exists; choose a new name"
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        return ": ".join(filter(None, (error.filename, error.strerror))) or str(error)
+    if isinstance(error, DBAPIError):
+        return f"the store cannot be used: {cause(error)}; see `ttrl doctor`"
+    ours = type(error).__module__.partition(".")[0] in ("serve", "jobs", "ttrl")
+    return str(error) if ours else None
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

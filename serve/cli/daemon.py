@@ -5,44 +5,55 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Column, Table
 
 from serve.cli import Group
-from serve.cli.common import Resolve, daemons, json_option, resolve_options, standard_options
-from serve.cli.output import fail, print_json, tell
+from serve.cli.common import (
+    Resolve,
+    config_options,
+    daemons,
+    resolve_options,
+    standard_options,
+)
+from serve.cli.output import fail, json_option, print_json, tell, wants_json
 from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
 from ttrl.config.loading import Resolved
 
+if TYPE_CHECKING:
+    from serve.daemon.core import Core
+
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--model", help="The base model: a directory or a Hugging Face Hub name.")
-@click.option("--served-name", help="The model name that clients use, if not the model's own.")
 @click.option(
-    "--engine", type=click.Choice([kind.value for kind in EngineKind]), help="The engine to start."
+    "--model", "model__name", help="The base model: a directory or a Hugging Face Hub name."
 )
-@click.option("--engine-url", help="Use a running engine, and its model.")
-@click.option("--host", help="Address to listen on; loopback by default.")
-@click.option("--port", type=int, help="Port to listen on; 8000 by default.")
-@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-@resolve_options
-def serve(
-    resolve: Resolve,
-    model: str | None,
-    served_name: str | None,
-    engine: str | None,
-    engine_url: str | None,
-    host: str | None,
-    port: int | None,
-    flags: tuple[str, ...],
-) -> None:
+@click.option(
+    "--served-name",
+    "model__served_name",
+    help="The model name that clients use, if not the model's own.",
+)
+@click.option(
+    "--engine",
+    "engine__kind",
+    type=click.Choice([kind.value for kind in EngineKind]),
+    help="The engine to start.",
+)
+@click.option("--engine-url", "engine__url", help="Use a running engine, and its model.")
+@click.option("--host", "gateway__host", help="Address to listen on; loopback by default.")
+@click.option("--port", "gateway__port", type=int, help="Port to listen on; 8000 by default.")
+@click.argument("engine__flags", metavar="[FLAGS]...", nargs=-1, type=click.UNPROCESSED)
+@config_options
+def serve(config: Config) -> None:
     """Run the daemon in front of an engine: serve the OpenAI API, record questions, train on a
     schedule.
 
@@ -52,17 +63,6 @@ def serve(
     ttrl serve --model Qwen/Qwen3-8B -- --max-model-len 8192
     ttrl serve --engine-url http://127.0.0.1:8001
     """
-    config = resolve(
-        {
-            "model.name": model,
-            "model.served_name": served_name,
-            "engine.kind": engine,
-            "engine.url": engine_url,
-            "engine.flags": list(flags) or None,
-            "gateway.host": host,
-            "gateway.port": port,
-        }
-    ).config
     from ttrl.rewards import check_installed
 
     config = with_model(config)
@@ -81,6 +81,29 @@ def serve(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(config, waiting(what, log.info)))
+
+
+def run_alone(config: Config, work: Callable[[Core], Awaitable[T]]) -> T:
+    """Do work with a state directory and an engine of our own; a signal stops it."""
+    from serve.daemon.core import core
+    from serve.daemon.process import on_signals
+
+    config = with_model(config)
+    logs.configure("warning")
+    config = share_card(config)
+
+    async def alone() -> T:
+        this = asyncio.current_task()
+        assert this is not None
+        async with core(config) as parts:
+            on_signals([this.cancel], [parts.end_now])
+            await parts.engine.start(waiting("the engine is starting"))
+            return await work(parts)
+
+    try:
+        return asyncio.run(alone())
+    except asyncio.CancelledError:
+        fail("stopped by the operator; see `ttrl runs list` for the state of the run")
 
 
 def with_model(config: Config) -> Config:
@@ -126,16 +149,11 @@ def check_model_directory(name: str) -> None:
 
 
 def share_card(config: Config) -> Config:
-    """Share the GPU between an engine of ours and the trainer; refuse if they can never fit. Beside
-    somebody else's, each run looks for itself at what is free."""
-    from ttrl.engine.memory import MemoryRefused, fit_to_card
+    """Share the GPU between an engine of ours and the trainer. Beside somebody else's, each run
+    looks for itself at what is free. Raises MemoryRefused if they can never fit."""
+    from ttrl.engine.memory import fit_to_card
 
-    if config.engine.url is not None:
-        return config
-    try:
-        return fit_to_card(config)
-    except MemoryRefused as error:
-        fail(str(error), code=2)
+    return config if config.engine.url is not None else fit_to_card(config)
 
 
 @click.group(cls=Group)
@@ -146,13 +164,13 @@ def config() -> None:
 @config.command()
 @json_option
 @resolve_options
-def show(resolve: Resolve, as_json: bool) -> None:
+def show(resolve: Resolve) -> None:
     """Show every setting, its value and its source; if a daemon is running, its settings."""
     resolved = resolve()
     if (running := daemons(resolved.config)) is not None:
         resolved = Resolved.running(running)
     rows = list(resolved.rows())
-    if as_json:
+    if wants_json():
         print_json({path: {"value": value, "source": source} for path, value, source in rows})
         return
     columns = (Column(heading, overflow="fold") for heading in ("setting", "value", "source"))
@@ -165,7 +183,7 @@ def show(resolve: Resolve, as_json: bool) -> None:
 @config.command()
 @click.option("--card-gib", type=click.FloatRange(min=1), help="Estimate for a GPU of this size.")
 @standard_options
-def check(config: Config, card_gib: float | None, as_json: bool) -> None:
+def check(config: Config, card_gib: float | None) -> None:
     """Check the configuration, and estimate how engine and trainer share the GPU's memory. Exit
     code 2 if it cannot be used."""
     from ttrl.engine import memory
@@ -174,9 +192,7 @@ def check(config: Config, card_gib: float | None, as_json: bool) -> None:
     if config.model.name:
         check_model_directory(config.model.name)
     else:
-        click.echo(
-            "No model is set; set model.name or give `ttrl serve --model NAME`.", err=as_json
-        )
+        click.echo("No model is set; set model.name or give `ttrl serve --model NAME`.", err=True)
     check_keys(config)
     load(config.vote.rewards)
     size = int((card_gib or 0) * memory.GIB)
@@ -189,17 +205,18 @@ def check(config: Config, card_gib: float | None, as_json: bool) -> None:
         if fit not in (memory.Fit.FITS, memory.Fit.UNKNOWN):
             plan = f"Warning: {plan}"
     words = "\n".join(filter(None, (plan, "The configuration is valid.")))
-    tell(as_json, words, good=True, memory_plan=plan)
+    tell(words, good=True, memory_plan=plan)
 
 
 def waiting(what: str, say: Callable[[str], object] | None = None) -> Callable[[float], None]:
     """Says every now and then how long it has been: on a terminal each second, else by `say`."""
     on_terminal = sys.stderr.isatty()
-    last = -5.0
+    every = 1.0 if on_terminal else 5.0
+    last = -every
 
     def progress(seconds: float) -> None:
         nonlocal last
-        if seconds - last >= (1.0 if on_terminal else 5.0):
+        if seconds - last >= every:
             last = seconds
             words = f"{what} ... {seconds:.0f} s"
             click.echo(words, err=True) if on_terminal or say is None else say(words)

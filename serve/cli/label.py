@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from serve import operations
 from serve.cli.common import open_store, settle, standard_options
-from serve.cli.output import fail, found_or_fail, plain, print_json
+from serve.cli.output import fail, plain, print_json, tell, wants_json
 from serve.views import WORDS, judged, shown, sides
 from ttrl.config import Config
 from ttrl.questions.question import message_text
@@ -36,9 +37,7 @@ KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo t
 )
 @click.option("--answer", default="", help="The correct answer, with --judge ID neither.")
 @standard_options
-def label(
-    config: Config, listed: bool, judge: tuple[int, str] | None, answer: str, as_json: bool
-) -> None:
+def label(config: Config, listed: bool, judge: tuple[int, str] | None, answer: str) -> None:
     """Judge answers to questions of your users: where the live version and a candidate disagree,
     and a few at random. Which side is which is not shown. The question becomes a labelled probe.
     `neither` records that both answers are wrong; if you give the correct answer as well, the
@@ -56,11 +55,11 @@ def label(
         raise click.UsageError("give either --list or --judge")
     with open_store(config) as store:
         if judge is not None:
-            _judge_one(store, *judge, answer, as_json)
-            _confirm(store, config, after_one=True, err=as_json)
+            _judge_one(store, *judge, answer)
+            _confirm(store, config, after_one=True)
             return
         waiting = store.comparisons.waiting()
-        if as_json:
+        if wants_json():
             print_json([_row(stored) for stored in waiting])
         elif not waiting:
             if store.comparisons.history():
@@ -79,21 +78,18 @@ def label(
             _confirm(store, config)
 
 
-def _judge_one(store: Store, pair_id: int, word: str, answer: str, as_json: bool) -> None:
-    with found_or_fail():
-        stored = store.comparisons.get(pair_id)
+def _judge_one(store: Store, pair_id: int, word: str, answer: str) -> None:
+    stored = store.comparisons.get(pair_id)
     before = next((each for each in WORDS if judged(stored, each) == stored.judged), None)
-    known = store.comparisons.judge(stored, judged(stored, word), answer)
+    known = operations.judge(store, pair_id, word, answer)
     labelled = known is not None and bool(known.accepted or known.rejected)
-    if as_json:
-        print_json({"id": pair_id, "judged": word, "before": before, "probe": labelled})
-        return
     again = f" (before: {before})" if before else ""
     is_probe = " Its question is now a labelled probe." if labelled else ""
-    click.echo(f"Pair {pair_id}: recorded as {word}{again}.{is_probe}")
+    words = f"Pair {pair_id}: recorded as {word}{again}.{is_probe}"
+    tell(words, id=pair_id, judged=word, before=before, probe=labelled)
 
 
-def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool = False) -> None:
+def _confirm(store: Store, config: Config, *, after_one: bool = False) -> None:
     """Let those of the versions that wait serve that the judgements prove better, and say how it
     stands; not after each single judgement, which would tell which side was which."""
     from jobs.probes import confirm
@@ -102,10 +98,10 @@ def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool
     for verdict in confirm(store, config.gate):
         name = verdict.adapter
         if not verdict.but:
-            click.echo(f"{name} is proven better by your labels ({verdict.certainty}).", err=err)
+            click.echo(f"{name} is proven better by your labels ({verdict.certainty}).", err=True)
             settle(config, store, name)
         elif not after_one or verdict.run_id not in waiting:
-            click.echo(f"{name} is held: {verdict.but}.", err=err)
+            click.echo(f"{name} is held: {verdict.but}.", err=True)
 
 
 def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
@@ -118,14 +114,14 @@ def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
             break
         if key == "u":
             at = max(0, at - 1)
-            store.comparisons.judge(waiting[at], None)
+            operations.judge(store, waiting[at].id, None)
         else:
             typed = ""
             if key == "n":
                 prompt = "Correct answer? (Enter: only record that this one is wrong)"
                 typed = str(click.prompt(prompt, default="", show_default=False)).strip()
             word = next(each for each, its in WORDS.items() if its == key)
-            store.comparisons.judge(waiting[at], judged(waiting[at], word), typed)
+            operations.judge(store, waiting[at].id, word, typed)
             at += 1
     click.echo(f"{at} of {len(waiting)} judged. All judgements are saved.")
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from jobs import measure as measure_job
 from jobs.measure import Assessment, Measured
@@ -19,42 +17,44 @@ from serve.cli.common import (
     PATH,
     Resolve,
     ask_daemon,
-    json_option,
+    model_option,
     open_store,
     resolve_options,
     run_config,
 )
-from serve.cli.daemon import waiting, with_model
-from serve.cli.output import counted, print_json
+from serve.cli.daemon import run_alone
+from serve.cli.output import counted, json_option, print_json, progress, wants_json
 from serve.gateway.live import BASE
-from ttrl import logs
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.evaluation.estimates import Quality
 from ttrl.store import Store
 
+T = TypeVar("T")
+
 
 @click.command()
-@click.option("--model", help="The base model, if no daemon is running.")
+@model_option
 @json_option
 @resolve_options
-def measure(resolve: Resolve, model: str | None, as_json: bool) -> None:
+def measure(resolve: Resolve) -> None:
     """Sample the live version on every probe, and report how good its answers are and whether the
     questions have drifted. The daemon does this once a day, and so does the gate of each run."""
+    config, _ = run_config(resolve())
 
-    def work(client: EngineClient, _live: str, own_store: Store | None) -> None:
-        opened = nullcontext(own_store) if own_store is not None else open_store(config)
-        with opened as store, _progress("asking", as_json) as progress:
-            measured = measure_job.run(config, store, client, progress)
-        print_json(asdict(measured)) if as_json else click.echo("\n".join(_lines(measured)))
+    def work(client: EngineClient, _live: str, store: Store) -> Measured:
+        with progress("asking") as move:
+            return measure_job.run(
+                config, store, client, lambda done, of: move(completed=done, total=of)
+            )
 
-    config, _ = run_config(resolve({"model.name": model}))
-    _with_engine(config, work)
+    measured = _with_engine(config, work)
+    print_json(asdict(measured)) if wants_json() else click.echo("\n".join(_lines(measured)))
 
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.option("--model", help="The base model, if no daemon is running.")
+@model_option
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -64,58 +64,49 @@ def measure(resolve: Resolve, model: str | None, as_json: bool) -> None:
 )
 @json_option
 @resolve_options
-def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json: bool) -> None:
+def assess(resolve: Resolve, file: Path, limit: int) -> None:
     """Read a log of questions (JSONL or plain lines) and estimate what share of them has a
     training signal for the live version, and what a run would cost. Nothing is trained or
     recorded."""
     from ttrl import datasets
 
-    def work(client: EngineClient, live: str, _: Store | None) -> None:
-        version = None if live == BASE else live
-        with _progress("voting", as_json) as progress:
-            assessed = measure_job.assess(
-                client, config, questions, version=version, limit=limit, progress=progress
-            )
-        print_json(asdict(assessed)) if as_json else click.echo(_words(assessed))
-
-    config, _ = run_config(resolve({"model.name": model}))
+    config, _ = run_config(resolve())
     questions = datasets.read_questions(file, max_chars=config.record.max_chars)
-    _with_engine(config, work)
+
+    def work(client: EngineClient, live: str, _: Store) -> Assessment:
+        with progress("voting") as move:
+            return measure_job.assess(
+                client,
+                config,
+                questions,
+                version=None if live == BASE else live,
+                limit=limit,
+                progress=lambda done, of: move(completed=done, total=of),
+            )
+
+    assessed = _with_engine(config, work)
+    print_json(asdict(assessed)) if wants_json() else click.echo(_words(assessed))
 
 
-def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None], None]) -> None:
-    """Do work with the engine of the running daemon, or else with one of our own and its store; it
+def _with_engine(config: Config, work: Callable[[EngineClient, str, Store], T]) -> T:
+    """Do work with the engine of the running daemon, or else with one of our own, and the store; it
     is told which version serves."""
     status = ask_daemon(config, "GET", "/admin/status")
-    if status is not None:
-        with EngineClient(
-            status["engine_url"],
-            api_key=config.engine.api_key,
-            timeout=config.engine.request_timeout.total_seconds(),
-            retries=config.engine.retries,
-        ) as client:
-            work(client, status["live"], None)
-        return
-    config = with_model(config)
-    logs.configure("warning")
-
-    async def alone() -> None:
-        from serve.daemon.core import core
-
-        async with core(config) as parts:
-            await parts.engine.start(waiting("the engine is starting"))
-            live = parts.live.current.version
-            await asyncio.to_thread(work, parts.engine.client, live, parts.store)
-
-    asyncio.run(alone())
-
-
-@contextmanager
-def _progress(what: str, as_json: bool) -> Iterator[Callable[[int, int], None]]:
-    console = Console(stderr=True)
-    with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, of: progress.update(task, completed=done, total=of)
+    if status is None:
+        return run_alone(
+            config,
+            lambda parts: asyncio.to_thread(
+                work, parts.engine.client, parts.live.current.version, parts.store
+            ),
+        )
+    client = EngineClient(
+        status["engine_url"],
+        api_key=config.engine.api_key,
+        timeout=config.engine.request_timeout.total_seconds(),
+        retries=config.engine.retries,
+    )
+    with client, open_store(config) as store:
+        return work(client, status["live"], store)
 
 
 def _lines(measured: Measured) -> Iterator[str]:

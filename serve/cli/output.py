@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from operator import itemgetter
 from typing import Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
 from jobs.selection import WORDS, Begins
 from ttrl.config.section import clock
 
+Command = Callable[..., Any]
+Column = str | Callable[[Mapping[str, Any]], object]
+JSON = f"{__name__}.json"
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
 TIMES = frozenset({"created", "started", "finished", "heartbeat"})
@@ -36,21 +42,57 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     raise Failure(message, code)
 
 
-@contextmanager
-def found_or_fail() -> Iterator[None]:
-    """A row that the store does not have ends the command with the store's sentence."""
-    try:
-        yield
-    except KeyError as error:
-        fail(error.args[0])
+def json_option(command: Command) -> Command:
+    """--json, which the functions here look up."""
+
+    def keep(context: click.Context, _: click.Parameter, given: bool) -> None:
+        context.meta[JSON] = given
+
+    return click.option(
+        "--json", is_flag=True, expose_value=False, callback=keep, help="Print JSON."
+    )(command)
+
+
+def wants_json() -> bool:
+    return bool(click.get_current_context().meta.get(JSON))
 
 
 def print_json(value: object) -> None:
     click.echo(json.dumps(value, default=str))
 
 
-def tell(as_json: bool, words: str, **result: object) -> None:
-    print_json(result) if as_json else click.echo(words)
+def tell(words: str, **result: object) -> None:
+    """Print what a command did: `result` with --json, else `words`."""
+    print_json(result) if wants_json() else click.echo(words)
+
+
+def list_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column], *, empty: str = ""
+) -> None:
+    """Print all of the rows with --json, else a table of some `columns`, by heading: a key of the
+    rows, or what makes a cell of one. `empty` is said instead of a table without rows."""
+    if wants_json():
+        print_json(rows)
+    elif empty and not rows:
+        click.echo(empty)
+    else:
+        makers = [itemgetter(make) if isinstance(make, str) else make for make in columns.values()]
+        print_table([*columns], ([make(row) for make in makers] for row in rows))
+
+
+@contextmanager
+def progress(what: str, *columns: ProgressColumn) -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error, if that is a terminal, and yield what moves it, by `total` and
+    `completed` or `advance`."""
+    console = Console(stderr=True)
+    bar = Progress(
+        *columns or Progress.get_default_columns(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        yield partial(bar.update, bar.add_task(what, total=None))
 
 
 def plain(text: str) -> Text:
@@ -96,8 +138,11 @@ def labels_words(outlook: Mapping[str, Any]) -> str:
     return f"{have}; about {needed} needed to prove a candidate better"
 
 
-def echo_fields(fields: Mapping[str, Any]) -> None:
-    """One line a field; times and verdicts as people read them."""
+def show_fields(fields: Mapping[str, Any]) -> None:
+    """Print a row: as JSON, or one line a field, with times and verdicts as people read them."""
+    if wants_json():
+        print_json(fields)
+        return
     for name, value in fields.items():
         if name == "verdicts":
             for verdict in value:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.live import Live
-from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from serve.cli import Group
 from serve.cli.common import (
@@ -20,26 +23,16 @@ from serve.cli.common import (
     PATH,
     ask_daemon,
     config_options,
+    limit_option,
     look_store,
     standard_options,
 )
-from serve.cli.output import echo_fields, fail, found_or_fail, print_json, print_table, tell
+from serve.cli.output import fail, list_rows, show_fields, tell, wants_json
 from serve.views import run_report, verdicts
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.store import Store
-from ttrl.store.runs import Observation, Run, RunState
-
-SHOWN_STEPS = 12
-HEADINGS = (
-    "step", "agree", "has signal", "cut off", "tokens each", "mismatch", "effective", "seconds",
-)  # fmt: skip
-STYLES = {
-    RunState.PUBLISHED: "green",
-    RunState.FAILED: "red",
-    RunState.ABORTED: "red",
-    RunState.REJECTED: "red",
-}
+from ttrl.store.runs import Observation, Run
 
 
 @click.group(cls=Group)
@@ -48,36 +41,35 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@limit_option
 @standard_options
-def list_(config: Config, limit: int, as_json: bool) -> None:
+def list_(config: Config, limit: int) -> None:
     """The newest runs first."""
     with look_store(config) as store:
-        newest = store.runs.newest(limit)
-    if as_json:
-        print_json([run_report(run) for run in newest])
-        return
-    headings = ("run", "trigger", "state", "steps", "samples", "adapter", "ended", "reason")
-    rows = (
-        (run.id, run.trigger, run.state, run.steps, run.samples, run.adapter,
-         run.finished and clock(run.finished), run.reason)
-        for run in newest
-    )  # fmt: skip
-    print_table(headings, rows)
+        rows = [run_report(run) for run in store.runs.newest(limit)]
+    columns = ("trigger", "state", "steps", "samples", "adapter")
+    list_rows(
+        rows,
+        {
+            "run": "id",
+            **dict(zip(columns, columns, strict=True)),
+            "ended": lambda row: row["finished"] and clock(row["finished"]),
+            "reason": "reason",
+        },
+    )
 
 
 @runs.command()
 @click.argument("run_id", type=ID)
 @standard_options
-def show(config: Config, run_id: int, as_json: bool) -> None:
+def show(config: Config, run_id: int) -> None:
     """Show one run with the gate's evidence, and why the run monitor stopped it, if it did."""
     with look_store(config) as store:
-        with found_or_fail():
-            run = run_report(store.runs.get(run_id))
+        run = run_report(store.runs.get(run_id))
         run["verdicts"] = verdicts(store, run_id)
         seen = store.runs.observed(run_id=run_id)
     run["guard"] = next((each.numbers for each in seen if each.kind == "guard"), None)
-    print_json(run) if as_json else echo_fields(run)
+    show_fields(run)
 
 
 @runs.command()
@@ -93,119 +85,68 @@ def report(config: Config, run_id: int, file: Path) -> None:
 def write_report(store: Store, run_id: int, file: Path) -> None:
     from serve.web.html import run_page
 
-    with found_or_fail():
-        page = run_page(store, run_id)
-    try:
-        file.write_text(page, encoding="utf-8")
-    except OSError as error:
-        fail(f"cannot write {file}: {error.strerror}")
+    file.write_text(run_page(store, run_id), encoding="utf-8")
     click.echo(f"Wrote the report of run {run_id} to {file}.", err=True)
 
 
 @runs.command()
 @standard_options
-def stop(config: Config, as_json: bool) -> None:
+def stop(config: Config) -> None:
     """Stop the run in progress; users are served as before."""
     answer = ask_daemon(config, "POST", "/admin/runs/stop")
     if answer is None:
         fail("no daemon is running on this state directory", code=NOT_RUNNING)
     words = "Stopped." if answer["stopped"] else "There is no run in progress."
-    tell(as_json, words, stopped=answer["stopped"])
+    tell(words, stopped=answer["stopped"])
 
 
 @contextmanager
-def following(store: Store, run_id: int, *, silent: bool) -> Iterator[Callable[[], Run]]:
+def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
     """Hands over what looks at a run in the store, whoever carries it out, and shows what is new of
-    it on standard error: a board on a terminal, else a line for each step and pause; nothing when
-    `silent`."""
-    console, last = Console(stderr=True), 0
-    board = Board(console) if console.is_terminal and not silent else None
+    it on standard error: a line for each step and pause, and on a terminal bars for its steps and
+    its probes; nothing with --json."""
+    console, last = Console(stderr=True, quiet=wants_json(), highlight=False), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    shown = console.is_terminal and not wants_json()
+    bars = Progress(*columns, TimeElapsedColumn(), console=console, disable=not shown)
+    steps = bars.add_task("update", total=None, visible=False)
+    probes = bars.add_task("probes", total=None, visible=False)
 
     def look() -> Run:
         nonlocal last
         run = store.runs.get(run_id)  # first: once it has ended, there is nothing more to come
-        news = store.runs.observed(after=last, run_id=run_id)
-        last = news[-1].id if news else last
-        if board is not None:
-            board.show(run, news)
-        elif not silent:
-            for line in filter(None, map(_line, news)):
-                click.echo(line, err=True)
+        for seen in store.runs.observed(after=last, run_id=run_id):
+            last, numbers = seen.id, seen.numbers
+            if seen.kind == "step":
+                bars.update(steps, completed=numbers["step"], total=numbers["steps"], visible=True)
+            elif seen.kind == "probe":
+                bars.update(probes, completed=numbers["done"], total=numbers["of"], visible=True)
+            if line := _line(seen):
+                console.print(line, markup=False, soft_wrap=True)
         return run
 
-    with board.live if board is not None else nullcontext():
+    with bars:
         yield look
 
 
-class Board:
-    """A run's stage, a bar for its steps and one for its probes, and the newest steps."""
-
-    def __init__(self, console: Console) -> None:
-        self.live = Live(console=console, refresh_per_second=4)
-        self._steps: list[Observation] = []
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._paused = False
-
-    def show(self, run: Run, news: Sequence[Observation]) -> None:
-        for observation in news:
-            numbers = observation.numbers
-            if observation.kind == "step":
-                self._steps.append(observation)
-                self._bar("update", numbers["step"], numbers["steps"])
-            elif observation.kind == "probe":
-                self._bar("probes", numbers["done"], numbers["of"])
-            elif observation.kind in ("pause", "resume"):
-                self._paused = observation.kind == "pause"
-        columns = [Column(heading, justify="right") for heading in HEADINGS]
-        steps = Table(*columns, box=None, pad_edge=False)
-        for step in self._steps[-SHOWN_STEPS:]:
-            steps.add_row(*_step_cells(step))
-        state = f"{run.state}, pausing" if self._paused else run.state
-        style = STYLES.get(run.state, "cyan")
-        whole = Table.grid(padding=(0, 1))
-        whole.add_row(steps)
-        whole.add_row(self._bars)
-        self.live.update(Panel(whole, title=f"run {run.id}: {state}", border_style=style))
-
-    def _bar(self, name: str, done: float, of: float) -> None:
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=of)
-        self._bars.update(self._tasks[name], completed=done)
-
-
 def _line(observation: Observation) -> str | None:
+    numbers = observation.numbers
     match observation.kind:
         case "step":
-            step, agree, _, cut, _, mismatch, effective, seconds = _step_cells(observation)
-            return (
-                f"step {step}: {agree} agree, {cut} cut off, mismatch {mismatch} nats, "
-                f"effective {effective}, {seconds} s"
+            mismatch, effective = numbers.get("mismatch"), numbers.get("effective")
+            parts = (
+                f"{numbers['share']:.0%} agree",
+                f"{numbers['informative']:.0%} have a signal",
+                f"{numbers['cut']:.0%} cut off",
+                f"{numbers.get('completions/mean_length', 0):.0f} tokens each",
+                "" if mismatch is None else f"mismatch {mismatch:.1e} nats",
+                "" if effective is None else f"effective {effective:.0%}",
+                f"{numbers['seconds']:.1f} s",
             )
+            words = ", ".join(filter(None, parts))
+            return f"step {numbers['step']}/{numbers['steps']}: {words}"
         case "pause":
-            return f"pausing: {observation.numbers['waiting']:.0f} answers wait in the engine"
+            return f"pausing: {numbers['waiting']:.0f} answers wait in the engine"
         case "resume":
-            return f"resuming after {observation.numbers['seconds']:.0f} s"
+            return f"resuming after {numbers['seconds']:.0f} s"
     return None
-
-
-def _step_cells(observation: Observation) -> tuple[str, ...]:
-    """One for each of HEADINGS."""
-    numbers = observation.numbers
-    mismatch, effective = numbers.get("mismatch"), numbers.get("effective")
-    return (
-        f"{numbers['step']}/{numbers['steps']}",
-        f"{numbers['share']:.0%}",
-        f"{numbers['informative']:.0%}",
-        f"{numbers['cut']:.0%}",
-        f"{numbers.get('completions/mean_length', 0):.0f}",
-        "-" if mismatch is None else f"{mismatch:.1e}",
-        "-" if effective is None else f"{effective:.0%}",
-        f"{numbers['seconds']:.1f}",
-    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import re
 import secrets
 import time
@@ -27,20 +26,21 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from jobs.probes import confirm
+from serve import operations
 from serve.daemon.core import Core
 from serve.daemon.housekeeping import Pruning
-from serve.daemon.schedule import PAUSED, Clock
-from serve.gateway.live import BASE
-from serve.gateway.request import HANDLERS, Refused, Unexpected
+from serve.daemon.schedule import Clock
+from serve.gateway.request import HANDLERS, Refused, Unexpected, parse
 from serve.gateway.shadow import Watch
-from serve.views import UNEASY, WORDS, judged, report, shown, sides, tally
+from serve.operations import Refusal
+from serve.views import UNEASY, WORDS, report, shown, sides, tally
 from serve.web import html
-from ttrl.adapters.versions import AdapterDamaged, verify
+from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config.loading import ConfigError
 from ttrl.questions.question import Question, message_text
 from ttrl.store import StoreDamaged, StoreError
-from ttrl.store.adapters import AdapterGone, Author
-from ttrl.store.database import OUTAGE, cause
+from ttrl.store.adapters import AdapterGone
+from ttrl.store.database import OUTAGE, NotFound, cause
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunBusy, Trigger
 
@@ -49,6 +49,12 @@ SESSION_SECONDS = 12 * 3600.0
 MAX_FORM = 64 * 1024
 RUNS, QUESTIONS, ANSWERS = 10, 50, 8
 """How many of each are shown."""
+REFUSALS: Mapping[type[Exception], tuple[int, str]] = {
+    RunBusy: (409, "run_under_way"),
+    ConfigError: (400, "bad_setting"),
+    StoreDamaged: (503, "store_damaged"),
+}
+"""Status and code of what `ttrl` is told when no run can be started."""
 Handler = Callable[[Request], Awaitable[Response]]
 Push = Callable[[Request, dict[str, str]], Awaitable[str]]
 
@@ -87,21 +93,8 @@ def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str)
         return Response(core.config.model_dump_json(), media_type="application/json")
 
     async def start_run(request: Request) -> Response:
-        try:
-            body = json.loads(await request.body() or b"{}")
-        except ValueError:
-            body = None
-        try:
-            if not isinstance(body, dict):
-                raise ConfigError("the request's body must be a JSON object")
-            run = await core.runs.start(Trigger.OPERATOR, body)
-        except RunBusy as error:
-            raise Refused(409, str(error), code="run_under_way") from None
-        except StoreDamaged as error:
-            raise Refused(503, str(error), code="store_damaged") from None
-        except ConfigError as error:
-            raise Refused(400, str(error), code="bad_setting") from None
-        return JSONResponse({"run": run.id})
+        body = parse(await request.body() or b"{}")
+        return JSONResponse({"run": (await core.runs.start(Trigger.OPERATOR, body)).id})
 
     async def stop_run(_: Request) -> Response:
         return JSONResponse({"stopped": await core.runs.stop()})
@@ -120,6 +113,9 @@ def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str)
                 raise Refused(401, "The admin token is required.", code="unauthorized")
             try:
                 return await handler(request)
+            except (RunBusy, ConfigError, StoreDamaged) as error:
+                status, code = REFUSALS[type(error)]
+                raise Refused(status, str(error), code=code) from None
             except OUTAGE as error:
                 message = f"cannot use the store now: {cause(error)}"
                 raise Refused(503, message, code="store_unavailable") from None
@@ -195,10 +191,6 @@ async def _fields(request: Request) -> dict[str, str]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-class Refusal(Exception):
-    """A button that cannot be pushed now; says why."""
-
-
 class Page:
     def __init__(self, core: Core, clock: Clock, watch: Watch, key: str) -> None:
         self._core, self._clock, self._watch = core, clock, watch
@@ -237,11 +229,9 @@ class Page:
                 return RedirectResponse("/login", 303)
             try:
                 return await handler(request)
-            except KeyError as error:
-                status, message = 404, str(error.args[0])
-            except (
-                Refusal, RunBusy, ConfigError, AdapterDamaged, AdapterGone, StoreDamaged,
-            ) as error:  # fmt: skip
+            except NotFound as error:
+                status, message = 404, str(error)
+            except (Refusal, RunBusy, AdapterDamaged, AdapterGone, StoreDamaged) as error:
                 status, message = 409, str(error)
             except (DBAPIError, StoreError):
                 live = self._core.live.current.version
@@ -256,10 +246,12 @@ class Page:
 
         async def push(request: Request) -> Response:
             form = await _fields(request)
-            if self._door.takes(request.cookies[COOKIE], form.get("token", "")):
-                return RedirectResponse(await handler(request, form), 303)
-            message = "The form has expired; go back and reload the page."
-            return self._show(request, "message.html", 403, message=message)
+            if not self._door.takes(request.cookies[COOKIE], form.get("token", "")):
+                message = "The form has expired; go back and reload the page."
+                return self._show(request, "message.html", 403, message=message)
+            where = await handler(request, form)
+            self._core.reconciler.wake()
+            return RedirectResponse(where, 303)
 
         return self._seen(push)
 
@@ -381,32 +373,18 @@ class Page:
         return "/"
 
     async def _pause(self, paused: bool, _request: Request, _form: dict[str, str]) -> str:
-        since = str(time.time()) if paused else None
-        await asyncio.to_thread(self._store.set_fact, PAUSED, since)
+        await asyncio.to_thread(operations.pause, self._store, paused)
         return "/"
 
     async def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
         """Only what the operator saw: another version may have gone live since."""
-        only, reason = form.get("version", ""), "rolled back on the page"
-        back = self._store.adapters.roll_back
-        if not await asyncio.to_thread(back, author=Author.OPERATOR, reason=reason, only=only):
-            raise Refusal("Another version has become live; reload the page.")
-        self._core.reconciler.wake()
+        seen, reason = form.get("version", ""), "rolled back on the page"
+        await asyncio.to_thread(operations.roll_back, self._store, reason, seen)
         return "/"
 
     async def _promote(self, _request: Request, form: dict[str, str]) -> str:
-        name = form.get("version", "")
-
-        def promote() -> None:
-            chosen = None if name == BASE else self._store.adapters.get(name).name
-            if chosen is not None:
-                verify(self._core.config.state_dir / "adapters" / chosen)
-            if chosen != self._store.adapters.wanted().adapter:
-                reason = "promoted on the page"
-                self._store.adapters.want(chosen, author=Author.OPERATOR, reason=reason)
-
-        await asyncio.to_thread(promote)
-        self._core.reconciler.wake()
+        version, config = form.get("version", ""), self._core.config
+        await asyncio.to_thread(operations.promote, config, self._store, version)
         return "/"
 
     async def _judge(self, request: Request, form: dict[str, str]) -> str:
@@ -418,14 +396,11 @@ class Page:
             raise Refusal("Unknown judgement.")
 
         def judge() -> None:
-            stored = self._store.comparisons.get(pair_id)
-            found = None if word == "undo" else judged(stored, word)
-            self._store.comparisons.judge(stored, found, answer)
+            operations.judge(self._store, pair_id, None if word == "undo" else word, answer)
             if not self._store.comparisons.waiting():
                 confirm(self._store, self._core.config.gate)
 
         await asyncio.to_thread(judge)
-        self._core.reconciler.wake()
         return "/label" if word == "undo" else f"/label?last={pair_id}"
 
 

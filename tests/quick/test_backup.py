@@ -417,7 +417,7 @@ def test_two_who_back_up_into_one_file_at_once(state, tmp_path, monkeypatch):
         return backup.write(*words, **more)
 
     monkeypatch.setattr(backup, "write", twice)
-    assert "b.tar: File exists" in back_up(state, tmp_path / "b.tar", code=1)
+    assert "b.tar already exists" in back_up(state, tmp_path / "b.tar", code=1)
     assert "2 versions" in ttrl("restore", tmp_path / "b.tar", "--state-dir", tmp_path / "again")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.store.database import Table, rows_among
+from ttrl.store.database import NotFound, Table, rows_among
 from ttrl.store.questions import QuestionState
 from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
 
@@ -158,10 +158,10 @@ class AdapterTable(Table):
         return _from_row(rows[0]) if rows else None
 
     def get(self, name: str) -> AdapterRow:
-        """Raises KeyError."""
+        """Raises NotFound."""
         row = self.find(name)
         if row is None:
-            raise KeyError(f"there is no version {name}; see `ttrl adapters list`")
+            raise NotFound(f"there is no version {name}; see `ttrl adapters list`")
         return row
 
     def all(self) -> list[AdapterRow]:

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     AnyRow = sa.Row[*tuple[Any, ...]]
 
 
+class NotFound(KeyError):
+    """There is no such row; the message says where to look."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Database:
     """One database. A committed row survives the death of any process of ours."""
 

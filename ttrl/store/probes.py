@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ttrl.evaluation.probes import Judged, Label, LabelledProbe, Pair, ProbeOrigin, Side
 from ttrl.questions.question import Question
-from ttrl.store.database import Table, change_among, rows_among
+from ttrl.store.database import NotFound, Table, change_among, rows_among
 from ttrl.store.questions import (
     QuestionState,
     StoredQuestion,
@@ -239,10 +239,10 @@ class ComparisonTable(Table):
         return [value for value in worth if value is not None]
 
     def get(self, pair_id: int) -> StoredPair:
-        """Raises KeyError."""
+        """Raises NotFound."""
         for row in self._database.rows(_pairs().where(comparisons.c.id == pair_id)):
             return _pair(row)
-        raise KeyError(f"there is no pair {pair_id}; see `ttrl label --list`")
+        raise NotFound(f"there is no pair {pair_id}; see `ttrl label --list`")
 
     def judge(self, stored: StoredPair, judged: Judged | None, typed: str = "") -> Label | None:
         """Note a judgement (None takes it back) in place of the one before, and return what is

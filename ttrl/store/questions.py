@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Usage
 from ttrl.questions.screening import suspicion
-from ttrl.store.database import Table, change_among, chunks, rows_among
+from ttrl.store.database import NotFound, Table, change_among, chunks, rows_among
 from ttrl.store.schema import adapter_questions, facts, question_clients, questions, runs, votes
 
 c = questions.c
@@ -262,10 +262,10 @@ class QuestionTable(Table):
         return [row.question.text for row in rows]
 
     def get(self, question_id: int) -> StoredQuestion:
-        """Raises KeyError."""
+        """Raises NotFound."""
         for row in self._select(sa.select(questions).where(c.id == question_id)):
             return row
-        raise KeyError(f"there is no question {question_id}; see `ttrl questions list`")
+        raise NotFound(f"there is no question {question_id}; see `ttrl questions list`")
 
     def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
         """Note what became of a question. One that is quarantined stays so."""

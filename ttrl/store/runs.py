@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.store.database import Table, rows_among
+from ttrl.store.database import NotFound, Table, rows_among
 from ttrl.store.schema import (
     comparisons,
     mentions,
@@ -137,10 +137,10 @@ class RunTable(Table):
         return _from_row(made)
 
     def get(self, run_id: int) -> Run:
-        """Raises KeyError."""
+        """Raises NotFound."""
         for run in self._select(sa.select(runs).where(runs.c.id == run_id)):
             return run
-        raise KeyError(f"there is no run {run_id}")
+        raise NotFound(f"there is no run {run_id}")
 
     def newest(self, limit: int = 1) -> list[Run]:
         return self._select(sa.select(runs).order_by(runs.c.id.desc()).limit(limit))
