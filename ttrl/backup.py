@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import sqlite3
 import tarfile
 import time
@@ -17,7 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Annotated
 
-import sqlalchemy as sa
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ttrl.adapters import versions
@@ -35,9 +35,8 @@ Size = Annotated[int, Field(ge=0, lt=2**63)]
 Moment = Annotated[float, Field(ge=0, lt=253_402_300_800)]
 """Unix seconds, before the year 10000, which no calendar here has."""
 Tell = Callable[[int], object]
-"""Hears of every piece how many bytes it had."""
+"""Hears of every file how many bytes it had."""
 LONGEST_MANIFEST = 64 * 1024**2
-PIECE = 1024**2
 NEWEST = "newest.json"
 FILES = "|".join(map(re.escape, (*versions.FILES, versions.MANIFEST)))
 MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/[A-Za-z0-9][A-Za-z0-9._-]*/(?:{FILES})")
@@ -128,11 +127,7 @@ def write(
                 f"cannot copy the store {source}: {error}; see `ttrl doctor`"
             ) from error
     with Store.look(work) if store else Store.look(state_dir, url) as look:
-        try:
-            revision, digests = look.revision(), look.adapters.digests()
-        except sa.exc.DBAPIError as error:
-            said = " ".join(str(error.orig).split())
-            raise BackupError(f"cannot read the store's versions: {said}") from error
+        revision, digests = look.revision(), look.adapters.digests()
     if revision is None:
         raise BackupError("the store has no schema revision; see `ttrl doctor`")
     for name, digest in digests.items():
@@ -164,20 +159,18 @@ def unpack(file: Path, staging: Path, tell: Tell) -> Manifest:
     OSError."""
     with _opened(file) as (tar, infos, manifest):
         for name, member in manifest.members.items():
-            if infos[name].size != member.size:
-                raise BackupError(f"{file} is damaged: the length of {name} is wrong")
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             source = tar.extractfile(infos[name])
             assert source is not None
             touch(path)
-            reading = _Hashing(source, tell)
-            with path.open("wb") as target:
-                while piece := reading.read(PIECE):
-                    target.write(piece)
-            if reading.sum.hexdigest() != member.sha256:
-                raise BackupError(f"{file} is damaged: the checksum of {name} is wrong")
+            with path.open("r+b") as target:
+                shutil.copyfileobj(source, target)
+                target.seek(0)
+                if hashlib.file_digest(target, "sha256").hexdigest() != member.sha256:
+                    raise BackupError(f"{file} is damaged: the checksum of {name} is wrong")
             fsync(path)
+            tell(member.size)
     for directory in {staging, *(path for path in staging.rglob("*") if path.is_dir())}:
         fsync(directory)
     return manifest
@@ -242,29 +235,17 @@ def _add(tar: tarfile.TarFile, name: str, path: Path, at: float, tell: Tell) -> 
     except FileNotFoundError:
         raise BackupError(f"{name} was pruned while the backup was made; make another") from None
     with file:
-        size, reading = path.stat().st_size, _Hashing(file, tell)
-        tar.addfile(_info(name, size, at), reading)  # type: ignore[arg-type]  # it calls read
-    return Member(size=size, sha256=reading.sum.hexdigest())
+        size, sha256 = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        tar.addfile(_info(name, size, at), file)
+    tell(size)
+    return Member(size=size, sha256=sha256)
 
 
 def _info(name: str, size: int, at: float) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = size, int(at), 0o600
     return info
-
-
-class _Hashing:
-    """What is read of a file goes into a digest."""
-
-    def __init__(self, file: IO[bytes], tell: Tell) -> None:
-        self.sum = hashlib.sha256()
-        self._file, self._tell = file, tell
-
-    def read(self, size: int) -> bytes:
-        piece = self._file.read(size)
-        self.sum.update(piece)
-        self._tell(len(piece))
-        return piece
 
 
 @contextmanager
@@ -286,7 +267,8 @@ def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.Tar
             source = tar.extractfile(last)
             assert source is not None
             manifest = read_manifest(source.read())
-            if manifest.members.keys() != infos.keys():
+            sizes = {name: info.size for name, info in infos.items()}
+            if sizes != {name: member.size for name, member in manifest.members.items()}:
                 raise BackupError(f"{file} is damaged: its files do not match its manifest")
             yield tar, infos, manifest
     except (tarfile.TarError, ValueError) as error:  # the latter for what should be a number

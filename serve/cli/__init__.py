@@ -67,7 +67,7 @@ class LazyGroup(Group):
             from serve.cli.output import Failure
 
             if message := _sentence(error):
-                wrong = type(error).__name__ in ("ConfigError", "MemoryRefused")
+                wrong = type(error).__name__ in ("ConfigError", "KeysUnreadable", "MemoryRefused")
                 raise Failure(message, 2 if wrong else 1) from error
             raise
 

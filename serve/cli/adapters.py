@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,13 +26,6 @@ from ttrl.store import Store
 from ttrl.store.questions import QuestionState
 
 NONE = "There are no versions yet."
-STYLES = {
-    "live": "green",
-    "held": "yellow",
-    "rolled_back": "red",
-    "tainted": "red",
-    "retired": "dim",
-}
 
 
 @click.group(cls=Group)
@@ -149,22 +142,19 @@ def _quarantined(store: Store, name: str) -> int:
     return len(store.adapters.question_ids(name, QuestionState.QUARANTINED))
 
 
-def _trees(versions: Sequence[Branch]) -> Iterable[Tree]:
+def _trees(versions: Sequence[Branch]) -> list[Tree]:
     """One for each base model; parents come before their children."""
     bases: dict[str, Tree] = {}
-    lineages: dict[tuple[str, str], Tree] = {}
-    nodes: dict[tuple[str, str | None], Tree] = {}
+    nodes: dict[tuple[str, ...], Tree] = {}
     for version in versions:
-        base = version.base_model
-        bases.setdefault(base, Tree(Text(base, style="bold")))
-        lineage = base, version.lineage
-        if lineage not in lineages:
+        base, lineage = version.base_model, version.lineage
+        bases.setdefault(base, Tree(Text(base)))
+        if ("lineage", base, lineage) not in nodes:
             why = f": {WORDS[Begins(version.begins)]}" if version.begins else ""
-            lineages[lineage] = bases[base].add(Text(f"lineage {version.lineage}{why}"))
+            nodes["lineage", base, lineage] = bases[base].add(Text(f"lineage {lineage}{why}"))
         state = version.role or version.state.replace("_", " ")
         parts = (version.name, state, version.verdict, f"update {version.depth}")
         words = ", ".join([*filter(None, parts), clock(version.created)])
-        style = STYLES.get(version.role or version.state, "")
-        parent = nodes.get((base, version.parent), lineages[lineage])
-        nodes[base, version.name] = parent.add(Text(words, style=style))
-    return bases.values()
+        parent = nodes.get((base, version.parent or ""), nodes["lineage", base, lineage])
+        nodes[base, version.name] = parent.add(Text(words))
+    return list(bases.values())

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
+from rich.text import Text
 
 from serve.cli import Group
 from serve.cli.common import (
@@ -21,7 +20,7 @@ from serve.cli.common import (
     resolve_options,
     standard_options,
 )
-from serve.cli.output import fail, json_option, print_json, tell, wants_json
+from serve.cli.output import fail, json_option, print_json, print_table, tell, wants_json
 from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
 from ttrl.config.loading import Resolved
@@ -129,16 +128,11 @@ def with_model(config: Config) -> Config:
 
 
 def check_keys(config: Config) -> None:
-    """Refuse a file of keys that is none, before anything starts."""
-    from serve.gateway.keys import KeysUnreadable, read
+    """Refuse a file of keys that is none, before anything starts. Raises KeysUnreadable."""
+    from serve.gateway.keys import read
 
-    if config.gateway.keys is None:
-        return
-    try:
+    if config.gateway.keys is not None:
         read(config.gateway.keys)
-    except KeysUnreadable as error:
-        hint = "" if config.gateway.keys.exists() else "; `ttrl keys add NAME` makes one"
-        fail(f"gateway.keys: {error}{hint}", code=2)
 
 
 def check_model_directory(name: str) -> None:
@@ -173,11 +167,8 @@ def show(resolve: Resolve) -> None:
     if wants_json():
         print_json({path: {"value": value, "source": source} for path, value, source in rows})
         return
-    columns = (Column(heading, overflow="fold") for heading in ("setting", "value", "source"))
-    table = Table(*columns, box=None)
-    for path, value, source in rows:
-        table.add_row(path, str(value), source)
-    Console().print(table)
+    cells = ((path, source, Text(str(value))) for path, value, source in rows)
+    print_table(("setting", "source", "value"), cells)
 
 
 @config.command()

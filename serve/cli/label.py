@@ -62,14 +62,10 @@ def label(config: Config, listed: bool, judge: tuple[int, str] | None, answer: s
         if wants_json():
             print_json([_row(stored) for stored in waiting])
         elif not waiting:
+            why = "no run's candidate has reached the gate yet"
             if store.comparisons.history():
-                why = "every pair has been judged. The next run may add more."
-                click.echo(f"There is nothing to label: {why}")
-            else:
-                click.echo(
-                    "There is nothing to label yet: pairs are answers to held-out questions, from "
-                    "runs whose candidate reaches the gate."
-                )
+                why = "every pair has been judged"
+            click.echo(f"There is nothing to label: {why}. The next run may add more.")
         elif listed:
             for stored in waiting:
                 _show(Console(), stored, f"pair {stored.id}")

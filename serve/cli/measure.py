@@ -154,21 +154,19 @@ def quality_lines(quality: Quality) -> Iterator[str]:
 
 
 def _words(assessed: Assessment) -> str:
-    worth = "Worth a run." if assessed.worth_it else "Not worth a run: too little training signal."
     reasons = ", ".join(f"{reason} {count}" for reason, count in assessed.no_label_reasons.items())
-    failed = f"  {assessed.failed} got no answer from the engine\n" if assessed.failed else ""
-    return (
-        f"Of {assessed.questions} questions, {assessed.asked} were voted on:\n"
-        f"  {assessed.teachable:.0%} have a training signal (a majority, and answers that "
-        f"differ from it)\n"
-        f"  {assessed.unanimous:.0%} are already unanimous\n"
-        f"  {assessed.no_label:.0%} have no majority label"
-        + (f" ({reasons})" if reasons else "")
-        + "\n"
-        f"  the majority answer has {assessed.mean_share:.0%} of the samples on average\n"
-        f"  {assessed.cut_off_words or f'{assessed.cut_off:.0%} of the samples were cut off'}\n"
-        f"{failed}"
+    lines = [
+        f"Of {assessed.questions} questions, {assessed.asked} were voted on:",
+        f"  {assessed.teachable:.0%} have a training signal (a majority, and answers that differ "
+        f"from it)",
+        f"  {assessed.unanimous:.0%} are already unanimous",
+        f"  {assessed.no_label:.0%} have no majority label" + (f" ({reasons})" if reasons else ""),
+        f"  the majority answer has {assessed.mean_share:.0%} of the samples on average",
+        f"  {assessed.cut_off_words or f'{assessed.cut_off:.0%} of the samples were cut off'}",
+        f"  {assessed.failed} got no answer from the engine",
         f"A run over them draws about {assessed.samples_per_run} samples of "
         f"{assessed.tokens_per_sample:.0f} tokens; sampling alone takes about "
-        f"{assessed.seconds_per_run:.0f} s at the speed measured here.\n{worth}"
-    )
+        f"{assessed.seconds_per_run:.0f} s at the speed measured here.",
+        "Worth a run." if assessed.worth_it else "Not worth a run: too little training signal.",
+    ]
+    return "\n".join(lines)

@@ -144,27 +144,20 @@ def show_fields(fields: Mapping[str, Any]) -> None:
         print_json(fields)
         return
     for name, value in fields.items():
+        lines = ["-" if value in (None, "") else str(value)]
         if name == "verdicts":
-            for verdict in value:
-                _echo("verdict", _verdict_lines(verdict))
-        elif name == "guard" and value is not None:
+            name, lines = "verdict", [line for each in value for line in _verdict_lines(each)]
+        elif value and name == "guard":
             trusted = f"weights are trusted up to step {value['trusted']}"
-            ruling = f"{value['action']}, rule {value['rule']}"
-            _echo("run monitor", (ruling, value["reason"], trusted))
-        elif value in (None, ""):
-            _echo(name, ["-"])
-        elif name in TIMES:
-            _echo(name, [clock(value)])
-        elif name == "begins":
-            _echo(name, [f"a new lineage: {WORDS[Begins(value)]}"])
-        else:
-            _echo(name, [str(value)])
-
-
-def _echo(name: str, lines: Iterable[str]) -> None:
-    for line in lines:
-        say(f"{name:12} {line}")
-        name = ""
+            lines = [f"{value['action']}, rule {value['rule']}", value["reason"], trusted]
+            name = "run monitor"
+        elif value and name in TIMES:
+            lines = [clock(value)]
+        elif value and name == "begins":
+            lines = [f"a new lineage: {WORDS[Begins(value)]}"]
+        for line in lines:
+            say(f"{name:12} {line}")
+            name = ""
 
 
 def _verdict_lines(verdict: Mapping[str, Any]) -> Iterator[str]:

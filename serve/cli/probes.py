@@ -15,6 +15,7 @@ from serve.cli.common import ID, PATH, look_store, open_store, standard_options,
 from serve.cli.output import Column, counted, fail, list_rows, say, tell, wants_json
 from ttrl.config import Config
 from ttrl.evaluation.probes import Apart, LabelledProbe
+from ttrl.store.questions import StoredQuestion
 
 RIGHT = 40
 """Characters that are shown of what is right for a probe."""
@@ -72,18 +73,21 @@ def list_(config: Config, traffic: bool) -> None:
 
     with look_store(config) as store:
         labelled = store.probes.labelled()
-        rows = [_row(probe) for probe in labelled]
         if traffic:
+            held_out = sampled(store, config.gate, labelled)
+            rows = [_row(row, added=row.first_seen) for row in held_out]
+        else:
             rows = [
-                {
-                    "id": row.id,
-                    "exposures": row.exposures,
-                    "added": row.first_seen,
-                    "cluster": row.question.cluster,
-                    "body": row.question.body,
-                    "question": row.question.text,
-                }
-                for row in sampled(store, config.gate, labelled)
+                _row(
+                    probe,
+                    added=probe.added,
+                    tags=probe.tags,
+                    origin=probe.origin,
+                    answers=probe.accepted,
+                    rejected=probe.rejected,
+                    refuse=probe.refuse,
+                )
+                for probe in labelled
             ]
     empty = "No questions are held out yet." if traffic else "There are no labelled probes."
     list_rows(rows, COLUMNS, empty=empty)
@@ -121,19 +125,15 @@ def remove(
     tell(f"{counted(count, 'probe')} deleted.", forgotten=count)
 
 
-def _row(probe: LabelledProbe) -> dict[str, Any]:
+def _row(probe: LabelledProbe | StoredQuestion, **known: object) -> dict[str, Any]:
+    question = probe.question
     return {
         "id": probe.id,
-        "tags": probe.tags,
-        "origin": probe.origin,
         "exposures": probe.exposures,
-        "answers": probe.accepted,
-        "rejected": probe.rejected,
-        "refuse": probe.refuse,
-        "added": probe.added,
-        "cluster": probe.cluster,
-        "body": probe.question.body,
-        "question": probe.question.text,
+        "cluster": question.cluster,
+        "body": question.body,
+        "question": question.text,
+        **known,
     }
 
 
