@@ -22,10 +22,10 @@ STEP = {
 QUALITY = {
     "questions": 70, "labelled": 30, "agreement": 0.7, "consistency": 0.6, "readable": 1.0,
     "refused": 0.0, "tokens": 12.0, "seconds": 0.4, "pass_at_1": 0.5, "pass_at_k": 0.9,
-    "majority_right": 0.6,
+    "majority_right": 0.6, "right": {"value": 0.5, "low": 0.3, "high": 0.7, "labels": 30},
     "estimate": {"value": 0.55, "low": 0.4, "high": 0.7, "labels": 25, "unlabelled": 40},
     "tags": {"sums": {"value": 0.5}},
 }  # fmt: skip
 
 
-BARE = QUALITY | {"pass_at_1": None, "estimate": None, "tags": {}}
+BARE = QUALITY | {"pass_at_1": None, "right": None, "estimate": None, "tags": {}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,15 +26,7 @@ from serve.cli.common import (
     settle,
 )
 from serve.cli.daemon import run_alone
-from serve.cli.output import (
-    counted,
-    fail,
-    json_option,
-    labels_words,
-    print_json,
-    say,
-    wants_json,
-)
+from serve.cli.output import counted, fail, json_option, labels_words, show
 from serve.cli.questions import REASONS
 from serve.cli.runs import following, write_report
 from serve.views import run_report
@@ -95,7 +87,7 @@ def adapt(resolve: Resolve, file: Path | None, report: Path | None, dry_run: boo
     if dry_run:
         with look_store(config, empty=True) as store:
             plan = _plan(config, store, questions)
-        print_json(plan) if wants_json() else _say_plan(plan)
+        show(plan, _plan_lines(plan))
         return
     with open_store(config, create=True) as store:
         request: dict[str, Any] = {"overrides": changes} if changes else {}
@@ -110,15 +102,13 @@ def adapt(resolve: Resolve, file: Path | None, report: Path | None, dry_run: boo
         run = _by_daemon(config, store, request)
         if run is None:
             run = run_alone(config, partial(_by_itself, request=request))
-        if wants_json():
-            print_json(run_report(run))
-        else:
-            say(f"Run {run.id} ended: {run.state}. {run.reason}")
-            if run.state is RunState.HELD:
-                click.echo(
-                    f"Look at it with `ttrl adapters show {run.adapter}`, "
-                    f"serve it with `ttrl adapters promote {run.adapter}`."
-                )
+        lines = [f"Run {run.id} ended: {run.state}. {run.reason}"]
+        if run.state is RunState.HELD:
+            lines.append(
+                f"Look at it with `ttrl adapters show {run.adapter}`, "
+                f"serve it with `ttrl adapters promote {run.adapter}`."
+            )
+        show(run_report(run), lines)
         if report is not None:
             write_report(store, run.id, report)
     raise SystemExit(CODES.get(run.state, 1))
@@ -174,32 +164,33 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     }
 
 
-def _say_plan(plan: Mapping[str, Any]) -> None:
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     for why, count in plan["left_out"].items():
-        click.echo(f"{count} wait for a later run: {REASONS[why]}.")
+        yield f"{count} wait for a later run: {REASONS[why]}."
     if not plan["questions"]:
-        click.echo("There are no new questions to train on.")
+        yield "There are no new questions to train on."
         return
     pace = "`ttrl assess` measures how long sampling takes"
     if plan["hours"] is not None:
         pace = f"about {plan['hours']:.1f} hours at the last run's pace"
     whence = f"{plan['from']} ({plan['lineage']})" if plan["lineage"] else plan["from"]
-    click.echo(
+    yield (
         f"{counted(plan['steps'], 'step')} at most, each with some of {plan['questions']} "
-        f"questions, starting from {whence}:\n"
-        f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
-        f"on,\n"
-        f"  {plan['probe_samples']} samples to evaluate the result on {plan['probes']} probes, "
-        f"sampled {plan['evaluated']},\n"
-        f"  {plan['tokens_at_most']} tokens at most; {pace}.\n"
-        f"It ships if the verdict of the gate is {plan['ships_if']}. Nothing was sampled.\n"
-        f"Labels: {labels_words(plan['labels'])}."
+        f"questions, starting from {whence}:"
     )
+    yield f"  {plan['samples']} samples to vote on"
+    yield f"  {plan['trained_sequences']} sequences to train on"
+    yield (
+        f"  {plan['probe_samples']} samples to evaluate the result on {plan['probes']} probes, "
+        f"sampled {plan['evaluated']}"
+    )
+    yield f"  {plan['tokens_at_most']} tokens at most; {pace}"
+    yield f"It ships if the verdict of the gate is {plan['ships_if']}. Nothing was sampled."
+    yield f"Labels: {labels_words(plan['labels'])}."
     if plan["probes"] < plan["min_probes"]:
-        click.echo(
+        yield (
             f"With fewer than {plan['min_probes']} probes (gate.min_probes) it cannot ship: the "
-            f"gate needs more evidence.",
-            err=True,
+            f"gate needs more evidence."
         )
 
 

@@ -40,8 +40,7 @@ def list_(config: Config) -> None:
     with look_store(config) as store:
         roles = store.adapters.roles()
         rows = [{**vars(row), "role": roles.get(row.name, "")} for row in store.adapters.all()]
-    columns = {"name": "name", "role": "role", "state": "state", "run": "run_id"}
-    list_rows(rows, {**columns, "reason": "reason"}, empty=NONE)
+    list_rows(rows, "name", "role", "state", ("run", "run_id"), "reason", empty=NONE)
 
 
 @adapters.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+WAITING_SECONDS = 5.0
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -110,20 +110,20 @@ def with_model(config: Config) -> Config:
     its clients know. Refuse a model that is none, before anything starts."""
     from ttrl.engine.client import EngineClient, EngineError
 
-    url = config.engine.url
+    url, why = config.engine.url, ""
     if url is not None and not config.model.name:
         try:
             with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
                 served = client.base_model()
         except EngineError as error:
-            fail(f"no model is set: give --model NAME (cannot ask the engine: {error})", code=2)
-        known_as = config.model.served_name or served.name
-        model = ModelConfig(name=served.root or served.name, served_name=known_as)
-        config = config.model_copy(update={"model": model})
-    name = config.model.name
-    if not name:
-        fail("no model is set: give --model NAME, or set model.name", code=2)
-    check_model_directory(name)
+            why = f" (cannot ask the engine: {error})"
+        else:
+            known_as = config.model.served_name or served.name
+            model = ModelConfig(name=served.root or served.name, served_name=known_as)
+            config = config.model_copy(update={"model": model})
+    if not config.model.name:
+        fail(f"no model is set: give --model NAME, or set model.name{why}", code=2)
+    check_model_directory(config.model.name)
     return config
 
 
@@ -200,16 +200,14 @@ def check(config: Config, card_gib: float | None) -> None:
 
 
 def waiting(what: str, say: Callable[[str], object] | None = None) -> Callable[[float], None]:
-    """Says every now and then how long it has been: on a terminal each second, else by `say`."""
-    on_terminal = sys.stderr.isatty()
-    every = 1.0 if on_terminal else 5.0
-    last = -every
+    """Says every now and then how long it has been."""
+    last = -WAITING_SECONDS
 
     def progress(seconds: float) -> None:
         nonlocal last
-        if seconds - last >= every:
+        if seconds - last >= WAITING_SECONDS:
             last = seconds
             words = f"{what} ... {seconds:.0f} s"
-            click.echo(words, err=True) if on_terminal or say is None else say(words)
+            say(words) if say is not None else click.echo(words, err=True)
 
     return progress

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from serve.cli import Group
 from serve.cli.common import standard_options
-from serve.cli.output import Column, counted, fail, list_rows, tell
+from serve.cli.output import counted, fail, list_rows, tell
 from serve.gateway.keys import Key, changing, digest_of, made, read
 from ttrl.config import Config
 
@@ -64,14 +64,15 @@ def add(
 def list_(config: Config) -> None:
     """List the keys and their limits."""
     rows = [key.model_dump() for key in read(_file(config))]
-    columns: dict[str, Column] = {
-        "name": "name",
-        "learn": lambda row: "yes" if row["learn"] else "no",
-        "a minute": lambda row: row["requests_a_minute"] or "-",
-        "at once": lambda row: row["at_once"] or "-",
-        "sha256": lambda row: row["sha256"][:12],
-    }
-    list_rows(rows, columns, empty="There are no keys: every request is refused.")
+    list_rows(
+        rows,
+        "name",
+        ("learn", lambda row: "yes" if row["learn"] else "no"),
+        ("a minute", lambda row: row["requests_a_minute"] or "-"),
+        ("at once", lambda row: row["at_once"] or "-"),
+        ("sha256", lambda row: row["sha256"][:12]),
+        empty="There are no keys: every request is refused.",
+    )
 
 
 @keys.command()

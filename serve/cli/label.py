@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 
 from serve import operations
 from serve.cli.common import open_store, settle, standard_options
 from serve.cli.output import fail, plain, print_json, tell, wants_json
-from serve.views import WORDS, judged, shown, sides
+from serve.views import WORDS, judged, pair_report, turns
 from ttrl.config import Config
-from ttrl.questions.question import message_text
 from ttrl.store import Store
 from ttrl.store.probes import StoredPair
 
@@ -60,7 +59,7 @@ def label(config: Config, listed: bool, judge: tuple[int, str] | None, answer: s
             return
         waiting = store.comparisons.waiting()
         if wants_json():
-            print_json([_row(stored) for stored in waiting])
+            print_json([pair_report(stored) for stored in waiting])
         elif not waiting:
             why = "no run's candidate has reached the gate yet"
             if store.comparisons.history():
@@ -136,26 +135,12 @@ def _key() -> str:
 
 
 def _show(console: Console, stored: StoredPair, progress: str) -> None:
-    messages, asked = stored.question.body["messages"], stored.question.text
-    if len(messages) > 1:  # all of its turns, each with who said it
-        asked = "\n\n".join(f"{each['role']}: {message_text(each)}" for each in messages)
+    pair = pair_report(stored)
+    said = turns(pair["body"])  # if there are several, each with who said it
+    asked = "\n\n".join(f"{role}: {text}" if len(said) > 1 else text for role, text in said)
     console.rule(progress)
     console.print(Panel(plain(asked), title="question"))
-    grid = Table.grid(expand=True, padding=(0, 1))
-    grid.add_column(ratio=1)
-    grid.add_column(ratio=1)
-    (_, a), (_, b) = sides(stored)
-    grid.add_row(Panel(plain(shown(a)), title="A"), Panel(plain(shown(b)), title="B"))
-    console.print(Panel(plain(shown(a)), title=SAME) if a.text == b.text else grid)
-
-
-def _row(stored: StoredPair) -> dict[str, object]:
-    (_, a), (_, b) = sides(stored)
-    return {
-        "id": stored.id,
-        "run": stored.run_id,
-        "origin": stored.pair.origin,
-        "body": stored.question.body,
-        "a": {"text": a.text, "answer": a.label},
-        "b": {"text": b.text, "answer": b.label},
-    }
+    a, b = (plain(pair[side]["text"] or "(no readable answer)") for side in "ab")
+    grid = Table.grid(Column(ratio=1), Column(ratio=1), expand=True, padding=(0, 1))
+    grid.add_row(Panel(a, title="A"), Panel(b, title="B"))
+    console.print(Panel(a, title=SAME) if a == b else grid)

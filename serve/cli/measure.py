@@ -23,7 +23,7 @@ from serve.cli.common import (
     run_config,
 )
 from serve.cli.daemon import run_alone
-from serve.cli.output import counted, json_option, print_json, progress, wants_json
+from serve.cli.output import counted, json_option, progress, show
 from serve.gateway.live import BASE
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
@@ -49,7 +49,7 @@ def measure(resolve: Resolve) -> None:
             )
 
     measured = _with_engine(config, work)
-    print_json(asdict(measured)) if wants_json() else click.echo("\n".join(_lines(measured)))
+    show(asdict(measured), _lines(measured))
 
 
 @click.command()
@@ -85,7 +85,7 @@ def assess(resolve: Resolve, file: Path, limit: int) -> None:
             )
 
     assessed = _with_engine(config, work)
-    print_json(asdict(assessed)) if wants_json() else click.echo(_words(assessed))
+    show(asdict(assessed), _assessed(assessed))
 
 
 def _with_engine(config: Config, work: Callable[[EngineClient, str, Store], T]) -> T:
@@ -153,20 +153,22 @@ def quality_lines(quality: Quality) -> Iterator[str]:
         yield f"tag          {tag} {share.value:.1%}"
 
 
-def _words(assessed: Assessment) -> str:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in assessed.no_label_reasons.items())
-    lines = [
-        f"Of {assessed.questions} questions, {assessed.asked} were voted on:",
-        f"  {assessed.teachable:.0%} have a training signal (a majority, and answers that differ "
-        f"from it)",
-        f"  {assessed.unanimous:.0%} are already unanimous",
-        f"  {assessed.no_label:.0%} have no majority label" + (f" ({reasons})" if reasons else ""),
-        f"  the majority answer has {assessed.mean_share:.0%} of the samples on average",
-        f"  {assessed.cut_off_words or f'{assessed.cut_off:.0%} of the samples were cut off'}",
-        f"  {assessed.failed} got no answer from the engine",
-        f"A run over them draws about {assessed.samples_per_run} samples of "
-        f"{assessed.tokens_per_sample:.0f} tokens; sampling alone takes about "
-        f"{assessed.seconds_per_run:.0f} s at the speed measured here.",
-        "Worth a run." if assessed.worth_it else "Not worth a run: too little training signal.",
-    ]
-    return "\n".join(lines)
+def _assessed(found: Assessment) -> Iterator[str]:
+    yield f"Of {found.questions} questions, {found.asked} were voted on:"
+    yield (
+        f"  {found.teachable:.0%} have a training signal (a majority, and answers that differ from "
+        f"it)"
+    )
+    yield f"  {found.unanimous:.0%} are already unanimous"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in found.no_label_reasons.items())
+    yield f"  {found.no_label:.0%} have no majority label" + (f" ({reasons})" if reasons else "")
+    yield f"  the majority answer has {found.mean_share:.0%} of the samples on average"
+    yield f"  {found.cut_off_words or f'{found.cut_off:.0%} of the samples were cut off'}"
+    if found.failed:
+        yield f"  {found.failed} got no answer from the engine"
+    yield (
+        f"A run over them draws about {found.samples_per_run} samples of "
+        f"{found.tokens_per_sample:.0f} tokens; sampling alone takes about "
+        f"{found.seconds_per_run:.0f} s at the speed measured here."
+    )
+    yield "Worth a run." if found.worth_it else "Not worth a run: too little training signal."

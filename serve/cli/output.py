@@ -20,7 +20,7 @@ from jobs.selection import WORDS, Begins
 from ttrl.config.section import clock
 
 Command = Callable[..., Any]
-Column = str | Callable[[Mapping[str, Any]], object]
+Column = str | tuple[str, str | Callable[[Mapping[str, Any]], object]]
 JSON = f"{__name__}.json"
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
@@ -66,18 +66,27 @@ def tell(words: str, **result: object) -> None:
     print_json(result) if wants_json() else click.echo(words)
 
 
-def list_rows(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column], *, empty: str = ""
-) -> None:
-    """Print all of the rows with --json, else a table of some `columns`, by heading: a key of the
-    rows, or what makes a cell of one. `empty` is said instead of a table without rows."""
+def show(value: object, lines: Iterable[str]) -> None:
+    """Print a value: with --json as such, else in words, which may quote users and models."""
+    if wants_json():
+        print_json(value)
+    else:
+        for line in lines:
+            say(line)
+
+
+def list_rows(rows: Sequence[Mapping[str, Any]], *columns: Column, empty: str = "") -> None:
+    """Print all of the rows with --json, else a table of some columns: a key of the rows, or a
+    heading with a key or with what makes a cell of a row. `empty` is said where there are none."""
+    pairs = [(each, each) if isinstance(each, str) else each for each in columns]
+    makers = [itemgetter(make) if isinstance(make, str) else make for _, make in pairs]
     if wants_json():
         print_json(rows)
     elif empty and not rows:
         click.echo(empty)
     else:
-        makers = [itemgetter(make) if isinstance(make, str) else make for make in columns.values()]
-        print_table([*columns], ([make(row) for make in makers] for row in rows))
+        cells = ([make(row) for make in makers] for row in rows)
+        print_table([heading for heading, _ in pairs], cells)
 
 
 @contextmanager

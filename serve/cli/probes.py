@@ -90,7 +90,7 @@ def list_(config: Config, traffic: bool) -> None:
                 for probe in labelled
             ]
     empty = "No questions are held out yet." if traffic else "There are no labelled probes."
-    list_rows(rows, COLUMNS, empty=empty)
+    list_rows(rows, *COLUMNS, empty=empty)
     if rows and not wants_json():
         tags = Counter(tag for row in rows for tag in row.get("tags", ()))
         by_tag = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
@@ -144,11 +144,11 @@ def _right(row: Mapping[str, Any]) -> str:
     return shorten(" or ".join(filter(None, known)), RIGHT)
 
 
-COLUMNS: Mapping[str, Column] = {
-    "id": "id",
-    "origin": lambda row: row.get("origin", "traffic"),
-    "seen by": "exposures",
-    "tags": lambda row: ", ".join(row.get("tags", ())),
-    "right": _right,
-    "question": "question",
-}
+COLUMNS: tuple[Column, ...] = (
+    "id",
+    ("origin", lambda row: row.get("origin", "traffic")),
+    ("seen by", "exposures"),
+    ("tags", lambda row: ", ".join(row.get("tags", ()))),
+    ("right", _right),
+    "question",
+)

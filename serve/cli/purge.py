@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from serve.cli.common import ID, ask_daemon, open_store, settle, standard_options, yes_option
-from serve.cli.output import counted, fail, print_json, wants_json
+from serve.cli.output import counted, fail, tell
 from serve.gateway.keys import KeysUnreadable, read
 from serve.restore import older_stores
 from serve.state import StateDirError, owning
@@ -93,11 +93,13 @@ def purge(config: Config, keep_serving: bool, dry_run: bool, yes: bool, **by: An
         if nothing and by["before"] is None:
             fail(NOTHING)
     unchanged = dry_run or nothing
-    if wants_json():
-        print_json({**asdict(would), "older_stores": names, "dry_run": unchanged})
-    else:
-        click.echo(_words(would, names))
-        click.echo("Nothing was changed." if unchanged else "Deleted.")
+    done = "Nothing was changed." if unchanged else "Deleted."
+    tell(
+        f"{_words(would, names)}\n{done}",
+        **asdict(would),
+        older_stores=names,
+        dry_run=unchanged,
+    )
 
 
 def _purge(
@@ -213,9 +215,8 @@ def _plain(text: str) -> str:
 
 
 def _words(purged: Purged, stores: Sequence[str]) -> str:
-    lines = [f"{counted(purged.questions, 'question')}, with votes, samples and labels"]
-    if not purged.anything:
-        lines = [NOTHING]
+    found = f"{counted(purged.questions, 'question')}, with votes, samples and labels"
+    lines = [found if purged.anything else NOTHING]
     if purged.probes:
         lines.append(counted(purged.probes, "labelled probe"))
     if purged.adapters:

@@ -74,16 +74,8 @@ def list_(config: Config, limit: int, before: int | None, state: str | None) -> 
     """The newest first."""
     with look_store(config) as store:
         rows = list(map(_row, store.questions.page(limit, before=before, kind=state)))
-    list_rows(
-        rows,
-        {
-            "id": "id",
-            "asked": "count",
-            "state": lambda row: _state(row)[0],
-            "reason": lambda row: _state(row)[1],
-            "question": "question",
-        },
-    )
+    state_of, why = ("state", lambda row: _state(row)[0]), ("reason", lambda row: _state(row)[1])
+    list_rows(rows, "id", ("asked", "count"), state_of, why, "question")
 
 
 @questions.command()

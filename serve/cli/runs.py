@@ -47,16 +47,9 @@ def list_(config: Config, limit: int) -> None:
     """The newest runs first."""
     with look_store(config) as store:
         rows = [run_report(run) for run in store.runs.newest(limit)]
-    columns = ("trigger", "state", "steps", "samples", "adapter")
-    list_rows(
-        rows,
-        {
-            "run": "id",
-            **dict(zip(columns, columns, strict=True)),
-            "ended": lambda row: row["finished"] and clock(row["finished"]),
-            "reason": "reason",
-        },
-    )
+    ended = "ended", lambda row: row["finished"] and clock(row["finished"])
+    columns = (("run", "id"), "trigger", "state", "steps", "samples", "adapter", ended, "reason")
+    list_rows(rows, *columns)
 
 
 @runs.command()

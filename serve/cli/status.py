@@ -11,7 +11,7 @@ import click
 
 from serve import operations, views
 from serve.cli.common import NOT_RUNNING, ask_daemon, look_store, open_store, standard_options
-from serve.cli.output import counted, fail, labels_words, print_json, say, tell, wants_json
+from serve.cli.output import counted, fail, labels_words, show, tell, wants_json
 from serve.cli.questions import REASONS
 from serve.daemon.schedule import Decision
 from serve.state import owner_of
@@ -35,12 +35,9 @@ def status(config: Config, watch: bool) -> None:
     with suppress(KeyboardInterrupt):
         while True:
             report = _look(config)
-            if wants_json():
-                print_json(report)
-            else:
-                if watch:
-                    click.clear()
-                say("\n".join(_lines(report)))
+            if watch and not wants_json():
+                click.clear()
+            show(report, _lines(report))
             if not watch:
                 raise SystemExit(0 if report["running"] else NOT_RUNNING)
             time.sleep(WATCH_SECONDS)

@@ -33,11 +33,10 @@ from serve.daemon.schedule import Clock
 from serve.gateway.request import HANDLERS, Refused, Unexpected, parse
 from serve.gateway.shadow import Watch
 from serve.operations import Refusal
-from serve.views import UNEASY, WORDS, report, shown, sides, tally
+from serve.views import UNEASY, WORDS, pair_report, report, tally
 from serve.web import html
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config.loading import ConfigError
-from ttrl.questions.question import Question, message_text
 from ttrl.store import StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterGone
 from ttrl.store.database import OUTAGE, NotFound, cause
@@ -56,7 +55,9 @@ REFUSALS: Mapping[type[Exception], tuple[int, str]] = {
 }
 """Status and code of what `ttrl` is told when no run can be started."""
 Handler = Callable[[Request], Awaitable[Response]]
-Push = Callable[[Request, dict[str, str]], Awaitable[str]]
+Read = Callable[[Request], dict[str, Any]]
+Push = Callable[[Request, dict[str, str]], str | Awaitable[str]]
+"""What a button does with a form; the page to go to afterwards."""
 
 
 def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
@@ -75,10 +76,10 @@ def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
 def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[Route]:
     """What `ttrl` asks of a running daemon: each for who has the token."""
 
-    async def status(_: Request) -> Response:
+    async def status(_: Request) -> dict[str, Any]:
         stored = await asyncio.to_thread(report, core.store, core.config)
         next_run, shadow = await asyncio.to_thread(clock.next_run), watch.report()
-        running = {
+        return stored | {
             "next_run": next_run,
             "engine_up": core.engine.up,
             "engine_url": core.engine.url,
@@ -87,32 +88,31 @@ def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str)
             "shadow": shadow and asdict(shadow),
             "store_damage": core.damage,
         }
-        return JSONResponse(stored | running)
 
-    async def settings(_: Request) -> Response:
-        return Response(core.config.model_dump_json(), media_type="application/json")
+    async def settings(_: Request) -> dict[str, Any]:
+        return core.config.model_dump(mode="json")
 
-    async def start_run(request: Request) -> Response:
+    async def start_run(request: Request) -> dict[str, Any]:
         body = parse(await request.body() or b"{}")
-        return JSONResponse({"run": (await core.runs.start(Trigger.OPERATOR, body)).id})
+        return {"run": (await core.runs.start(Trigger.OPERATOR, body)).id}
 
-    async def stop_run(_: Request) -> Response:
-        return JSONResponse({"stopped": await core.runs.stop()})
+    async def stop_run(_: Request) -> dict[str, Any]:
+        return {"stopped": await core.runs.stop()}
 
-    async def reconcile(_: Request) -> Response:
+    async def reconcile(_: Request) -> dict[str, Any]:
         core.reconciler.wake()
-        return JSONResponse({"answering": core.live.current.version})
+        return {"answering": core.live.current.version}
 
-    async def prune(_: Request) -> Response:
-        return JSONResponse({"removed": await pruning.remove_files()})
+    async def prune(_: Request) -> dict[str, Any]:
+        return {"removed": await pruning.remove_files()}
 
-    def checked(handler: Handler) -> Handler:
+    def route(method: str, path: str, handler: Callable[[Request], Awaitable[object]]) -> Route:
         async def answer(request: Request) -> Response:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), token.encode()):
                 raise Refused(401, "The admin token is required.", code="unauthorized")
             try:
-                return await handler(request)
+                return JSONResponse(await handler(request))
             except (RunBusy, ConfigError, StoreDamaged) as error:
                 status, code = REFUSALS[type(error)]
                 raise Refused(status, str(error), code=code) from None
@@ -120,15 +120,15 @@ def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str)
                 message = f"cannot use the store now: {cause(error)}"
                 raise Refused(503, message, code="store_unavailable") from None
 
-        return answer
+        return Route(path, answer, methods=[method])
 
     return [
-        Route("/admin/status", checked(status)),
-        Route("/admin/config", checked(settings)),
-        Route("/admin/runs", checked(start_run), methods=["POST"]),
-        Route("/admin/runs/stop", checked(stop_run), methods=["POST"]),
-        Route("/admin/reconcile", checked(reconcile), methods=["POST"]),
-        Route("/admin/prune", checked(prune), methods=["POST"]),
+        route("GET", "/admin/status", status),
+        route("GET", "/admin/config", settings),
+        route("POST", "/admin/runs", start_run),
+        route("POST", "/admin/runs/stop", stop_run),
+        route("POST", "/admin/reconcile", reconcile),
+        route("POST", "/admin/prune", prune),
     ]
 
 
@@ -198,12 +198,12 @@ class Page:
         self._door = Door(key)
 
     def routes(self) -> list[Route]:
-        seen = {
-            "/": self._home,
-            "/questions": self._questions,
-            "/questions/{id:row}": self._question,
-            "/runs/{id:row}": self._run,
-            "/label": self._label,
+        seen: Mapping[str, tuple[str, Read]] = {
+            "/": ("home", self._home),
+            "/questions": ("questions", self._questions),
+            "/questions/{id:row}": ("question", self._question),
+            "/runs/{id:row}": ("report", self._run),
+            "/label": ("label", self._label),
         }
         pushed: Mapping[str, Push] = {
             "/adapt": self._adapt,
@@ -214,13 +214,23 @@ class Page:
             "/promote": self._promote,
             "/label/{id:row}": self._judge,
         }
-        routes = [Route("/login", self._login, methods=["GET", "POST"])]
-        routes += [Route(path, self._seen(handler)) for path, handler in seen.items()]
-        for path, handler in pushed.items():
-            routes.append(Route(path, self._pushed(handler), methods=["POST"]))
-        return routes
+        return [
+            Route("/login", self._login, methods=["GET", "POST"]),
+            *(Route(path, self._seen(template, read)) for path, (template, read) in seen.items()),
+            *(Route(path, self._pushed(push), methods=["POST"]) for path, push in pushed.items()),
+        ]
 
-    def _seen(self, handler: Handler) -> Handler:
+    def _seen(self, template: str, read: Read) -> Handler:
+        """A page, read and drawn in a thread, since users' answers must not wait for it."""
+
+        async def draw(request: Request) -> Response:
+            return await asyncio.to_thread(
+                lambda: self._show(request, f"{template}.html", **read(request))
+            )
+
+        return self._checked(draw)
+
+    def _checked(self, handler: Handler) -> Handler:
         """Only for who is let in; if it cannot be answered, a sentence: also while the store is
         away."""
 
@@ -249,11 +259,12 @@ class Page:
             if not self._door.takes(request.cookies[COOKIE], form.get("token", "")):
                 message = "The form has expired; go back and reload the page."
                 return self._show(request, "message.html", 403, message=message)
-            where = await handler(request, form)
+            where = await asyncio.to_thread(handler, request, form)
+            where = where if isinstance(where, str) else await where
             self._core.reconciler.wake()
             return RedirectResponse(where, 303)
 
-        return self._seen(push)
+        return self._checked(push)
 
     def _show(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         """A page that browsers let do nothing but what we wrote: only styles and scripts with the
@@ -289,80 +300,55 @@ class Page:
         )
         return answer
 
-    async def _home(self, request: Request) -> Response:
-        def read() -> dict[str, Any]:
-            monitor = self._watch.report()
-            store, config = self._store, self._core.config
-            facts = html.facts(
-                store,
-                engine_up=self._core.engine.up,
-                answering=self._core.live.current.version,
-                uneasy=monitor.nearest if monitor and monitor.nearness >= UNEASY else None,
-                damage=self._core.damage,
-            )
-            mood, sentence = html.sentence(facts)
-            return {
-                "facts": facts,
-                "mood": mood,
-                "sentence": sentence,
-                "progress": html.progress(facts),
-                "next_run": self._clock.next_run(),
-                "schedule": self._clock.decision,
-                "versions": html.versions(store),
-                "runs": store.runs.newest(RUNS),
-                "questions": store.questions.counts(),
-                "monitor": monitor,
-                "evaluated": str(store.questions.usage(config.gate.min_probes)),
-                "served_name": config.served_name,
-            }
+    def _home(self, _: Request) -> dict[str, Any]:
+        store, config, monitor = self._store, self._core.config, self._watch.report()
+        facts = html.facts(
+            store,
+            engine_up=self._core.engine.up,
+            answering=self._core.live.current.version,
+            uneasy=monitor.nearest if monitor and monitor.nearness >= UNEASY else None,
+            damage=self._core.damage,
+        )
+        mood, sentence = html.sentence(facts)
+        return {
+            "facts": facts,
+            "mood": mood,
+            "sentence": sentence,
+            "progress": html.progress(facts),
+            "next_run": self._clock.next_run(),
+            "schedule": self._clock.decision,
+            "versions": html.versions(store),
+            "runs": store.runs.newest(RUNS),
+            "questions": store.questions.counts(),
+            "monitor": monitor,
+            "evaluated": str(store.questions.usage(config.gate.min_probes)),
+            "served_name": config.served_name,
+        }
 
-        return self._show(request, "home.html", **await asyncio.to_thread(read))
+    def _run(self, request: Request) -> dict[str, Any]:
+        return html.run_values(self._store, request.path_params["id"])
 
-    async def _run(self, request: Request) -> Response:
-        def draw() -> Response:
-            values = html.run_values(self._store, request.path_params["id"])
-            return self._show(request, "report.html", **values)
-
-        return await asyncio.to_thread(draw)  # of many steps it takes long
-
-    async def _questions(self, request: Request) -> Response:
+    def _questions(self, request: Request) -> dict[str, Any]:
         kind = request.query_params.get("state") or None
         before = _row_id(request.query_params.get("before", ""))
-        rows = await asyncio.to_thread(
-            self._store.questions.page, QUESTIONS, before=before, kind=kind
-        )
-        states = [*QuestionState, "probe"]
+        rows = self._store.questions.page(QUESTIONS, before=before, kind=kind)
         more = rows[-1].id if len(rows) == QUESTIONS else None
-        return self._show(request, "questions.html", rows=rows, kind=kind, states=states, more=more)
+        return {"rows": rows, "kind": kind, "states": [*QuestionState, "probe"], "more": more}
 
-    async def _question(self, request: Request) -> Response:
-        def read() -> dict[str, Any]:
-            question = self._store.questions.get(request.path_params["id"])
-            votes = self._store.votes.newest(question.id)
-            return {
-                "question": question,
-                "turns": _turns(question.question),
-                "votes": [{**vote, "rows": tally(vote, ANSWERS)} for vote in votes],
-                "samples": self._store.votes.samples(votes[0]["id"]) if votes else [],
-            }
+    def _question(self, request: Request) -> dict[str, Any]:
+        question = self._store.questions.get(request.path_params["id"])
+        votes = self._store.votes.newest(question.id)
+        return {
+            "question": question,
+            "votes": [{**vote, "rows": tally(vote, ANSWERS)} for vote in votes],
+            "samples": self._store.votes.samples(votes[0]["id"]) if votes else [],
+        }
 
-        return self._show(request, "question.html", **await asyncio.to_thread(read))
-
-    async def _label(self, request: Request) -> Response:
-        waiting = await asyncio.to_thread(self._store.comparisons.waiting)
-        pair = None
-        if waiting:  # nothing that would tell which side is which
-            (_, a), (_, b) = sides(waiting[0])
-            pair = {
-                "id": waiting[0].id,
-                "turns": _turns(waiting[0].question),
-                "a": shown(a),
-                "b": shown(b),
-                "same": a.text == b.text,
-            }
+    def _label(self, request: Request) -> dict[str, Any]:
+        waiting = self._store.comparisons.waiting()
+        pair = pair_report(waiting[0]) if waiting else None
         last = _row_id(request.query_params.get("last", ""))
-        count = len(waiting)
-        return self._show(request, "label.html", pair=pair, count=count, words=WORDS, last=last)
+        return {"pair": pair, "count": len(waiting), "words": WORDS, "last": last}
 
     async def _adapt(self, _request: Request, _form: dict[str, str]) -> str:
         run = await self._core.runs.start(Trigger.OPERATOR, {})
@@ -372,37 +358,27 @@ class Page:
         await self._core.runs.stop()
         return "/"
 
-    async def _pause(self, paused: bool, _request: Request, _form: dict[str, str]) -> str:
-        await asyncio.to_thread(operations.pause, self._store, paused)
+    def _pause(self, paused: bool, _request: Request, _form: dict[str, str]) -> str:
+        operations.pause(self._store, paused)
         return "/"
 
-    async def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
+    def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
         """Only what the operator saw: another version may have gone live since."""
-        seen, reason = form.get("version", ""), "rolled back on the page"
-        await asyncio.to_thread(operations.roll_back, self._store, reason, seen)
+        operations.roll_back(self._store, "rolled back on the page", form.get("version", ""))
         return "/"
 
-    async def _promote(self, _request: Request, form: dict[str, str]) -> str:
-        version, config = form.get("version", ""), self._core.config
-        await asyncio.to_thread(operations.promote, config, self._store, version)
+    def _promote(self, _request: Request, form: dict[str, str]) -> str:
+        operations.promote(self._core.config, self._store, form.get("version", ""))
         return "/"
 
-    async def _judge(self, request: Request, form: dict[str, str]) -> str:
+    def _judge(self, request: Request, form: dict[str, str]) -> str:
         """Versions that judgements prove better are wanted once no pair of theirs waits, since to
         do so at once would tell which side was which."""
         word, pair_id = form.get("word", ""), request.path_params["id"]
         answer = form.get("answer", "").strip()
         if (word not in WORDS and word != "undo") or (answer and word != "neither"):
             raise Refusal("Unknown judgement.")
-
-        def judge() -> None:
-            operations.judge(self._store, pair_id, None if word == "undo" else word, answer)
-            if not self._store.comparisons.waiting():
-                confirm(self._store, self._core.config.gate)
-
-        await asyncio.to_thread(judge)
+        operations.judge(self._store, pair_id, None if word == "undo" else word, answer)
+        if not self._store.comparisons.waiting():
+            confirm(self._store, self._core.config.gate)
         return "/label" if word == "undo" else f"/label?last={pair_id}"
-
-
-def _turns(question: Question) -> list[tuple[str, str]]:
-    return [(each["role"], message_text(each)) for each in question.body["messages"]]

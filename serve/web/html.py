@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -14,19 +14,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from serve import views
 from serve.daemon.schedule import PAUSED
 from serve.gateway.live import BASE
-from serve.views import (
-    Numbers,
-    beside_base,
-    branches,
-    compared,
-    interval,
-    on_probes,
-    quality,
-    verdicts,
-    withheld,
-)
 from ttrl.config.section import utc
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState, Author, RollBack
@@ -64,8 +54,9 @@ def templates() -> Environment:
     environment.filters |= {
         "time": lambda at: "-" if at is None else utc(at),
         "percent": lambda share: "-" if share is None else f"{share:.0%}",
-        "interval": interval,
+        "interval": views.interval,
         "path": path,
+        "turns": views.turns,
         "place": place,
     }
     environment.globals["plots"] = {"WIDTH": WIDTH, "HEIGHT": HEIGHT}
@@ -98,7 +89,7 @@ def run_values(store: Store, run_id: int) -> dict[str, Any]:
     return {
         "run": run,
         "curves": {name: points for name, points in curves.items() if points},
-        "verdicts": [{**row, **row["evidence"]} for row in verdicts(store, run_id)],
+        "verdicts": [{**row, **row["evidence"]} for row in views.verdicts(store, run_id)],
     }
 
 
@@ -132,8 +123,8 @@ class Facts:
     damage: str | None = None
     taken_back: RollBack | None = None
     newest: AdapterRow | None = None
-    live: Numbers | None = None
-    base: Numbers | None = None
+    live: views.Numbers | None = None
+    base: views.Numbers | None = None
 
 
 def facts(
@@ -141,7 +132,7 @@ def facts(
 ) -> Facts:
     """What can be said now. The last run is the newest that has ended, unless what it held was
     decided on since."""
-    back, known = next(iter(store.adapters.roll_backs()), None), quality(store)
+    back, known = next(iter(store.adapters.roll_backs()), None), views.quality(store)
     last = next((run for run in store.runs.newest(2) if run.state.ended), None)
     if last and last.state is RunState.HELD and last.adapter:
         made = store.adapters.find(last.adapter)
@@ -175,7 +166,7 @@ def sentence(facts: Facts) -> tuple[Mood, str]:
     odd, usual, run = [], [], facts.run
     if facts.uneasy:
         odd.append(f"the live monitor is near an alarm ({facts.uneasy})")
-    if facts.answering != BASE and beside_base(facts.live, facts.base) == -1:
+    if facts.answering != BASE and views.beside_base(facts.live, facts.base) == -1:
         odd.append("on the labelled probes it is worse than the base model")
     if back := facts.taken_back:
         odd.append(f"{back.version} was rolled back {by(back)}")
@@ -217,8 +208,8 @@ def progress(facts: Facts) -> str:
     if newest := facts.newest:
         learned = f"The newest version, {newest.name}, was created {utc(newest.created)}."
     if facts.answering != BASE:
-        return f"{compared(facts.live, facts.base)} {learned}"
-    right = on_probes(facts.base) if facts.base else None
+        return f"{views.compared(facts.live, facts.base)} {learned}"
+    right = views.on_probes(facts.base) if facts.base else None
     if right is None:
         return learned
     return f"The base model's accuracy on the labelled probes is {right}. {learned}"
@@ -240,36 +231,31 @@ def _short(reason: str) -> str:
 
 def versions(store: Store) -> list[dict[str, Any]]:
     """The base model and all that came of it, depth first, so that the tree can be drawn line by
-    line. `right` is its accuracy on the labelled probes, without an interval where it was measured
-    long ago, and `estimate` for the traffic; `withheld` is why there is none."""
+    line. `right` is its accuracy on the labelled probes, and `estimate` for the traffic; `withheld`
+    is why there is none."""
     adapters = store.adapters
     why = {row.name: row.reason or "" for row in adapters.all()}
     why |= {back.version: by(back) for back in adapters.roll_backs()}
-    every = list(branches(store))
-    names = {branch.name for branch in every}
 
     def row(name: str | None, **shown: Any) -> dict[str, Any]:
         newest = store.measurements.newest(Kind.QUALITY, name)
-        numbers: Numbers = newest.numbers if newest else {}
-        right, estimate = numbers.get("right"), numbers.get("estimate")
-        if not right and numbers.get("pass_at_1") is not None:
-            right = {"value": numbers["pass_at_1"], "labels": numbers["labelled"]}
+        numbers: views.Numbers = newest.numbers if newest else {}
+        estimate = numbers.get("estimate")
         return {
             "name": name or BASE,
-            "right": right,
+            "right": numbers.get("right"),
             "estimate": estimate,
-            "withheld": withheld(numbers) if numbers and not estimate else "",
+            "withheld": views.withheld(numbers) if numbers and not estimate else "",
             "agreement": numbers.get("agreement"),
+            "why": why.get(name or BASE, ""),
             **shown,
         }
 
-    def below(parent: str | None) -> Iterator[dict[str, Any]]:
-        for branch in every:
-            if (branch.parent if branch.parent in names else None) == parent:
-                role = branch.role or branch.state.replace("_", " ")
-                shown = vars(branch) | {"role": role, "why": why.get(branch.name, "")}
-                yield row(**shown)
-                yield from below(branch.name)
-
-    base = {"depth": 0, "role": adapters.roles().get(None, "base"), "why": "", "verdict": None}
-    return [row(None, **base, created=None), *below(None)]
+    base = {"depth": 0, "role": adapters.roles().get(None, "base"), "verdict": None}
+    paths: dict[str | None, tuple[int, ...]] = {}
+    rows: dict[tuple[int, ...], dict[str, Any]] = {(): row(None, **base, created=None)}
+    for at, branch in enumerate(views.branches(store)):  # parents first
+        paths[branch.name] = path = (*paths.get(branch.parent, ()), at)
+        role = branch.role or branch.state.replace("_", " ")
+        rows[path] = row(**vars(branch) | {"role": role})
+    return [rows[path] for path in sorted(rows)]
