@@ -78,13 +78,7 @@ def promote(config: Config, name: str) -> None:
     """Make a version live, whatever its verdict. `base` is the base model."""
     with open_store(config) as store:
         chosen = operations.promote(config, store, name)
-        if chosen is not None and (count := _quarantined(store, chosen)):
-            click.echo(
-                f"{counted(count, 'question')} that it was trained on stay quarantined; "
-                f"`ttrl questions release --adapter {chosen}` releases them.",
-                err=True,
-            )
-        _settle(config, store)
+        _settle(config, store, chosen)
 
 
 @adapters.command()
@@ -94,13 +88,7 @@ def rollback(config: Config, reason: str) -> None:
     """Go back to the previous version. The current one is not promoted again automatically, and
     the questions that only it was trained on are quarantined."""
     with open_store(config) as store:
-        if count := _quarantined(store, operations.roll_back(store, reason)):
-            click.echo(
-                f"{counted(count, 'question')} that it was trained on are quarantined; see "
-                "`ttrl questions list --state quarantined`.",
-                err=True,
-            )
-        _settle(config, store)
+        _settle(config, store, operations.roll_back(store, reason))
 
 
 @adapters.command()
@@ -130,7 +118,14 @@ def export(config: Config, name: str, directory: Path) -> None:
     tell(f"{name} was copied to {directory}.", name=name, directory=directory)
 
 
-def _settle(config: Config, store: Store) -> None:
+def _settle(config: Config, store: Store, changed: str | None) -> None:
+    """Say what became of the questions of the version that was changed, and wait for the daemon."""
+    if changed is not None and (count := _quarantined(store, changed)):
+        click.echo(
+            f"{counted(count, 'question')} that it was trained on are quarantined; "
+            f"`ttrl questions release --adapter {changed}` releases them.",
+            err=True,
+        )
     wanted = store.adapters.wanted().adapter
     live = settle(config, store, wanted)
     if wants_json():

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import httpx2
 
 from serve.cli.output import Command, Failure, fail, json_option
 from serve.state import owner_of, prepare
@@ -142,6 +141,8 @@ def ask_daemon(
     config: Config, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """The running daemon's answer; None when none is running. A refusal ends the command."""
+    import httpx2
+
     owner = owner_of(config.state_dir)
     if owner is None or owner.admin is None:
         return None

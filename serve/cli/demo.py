@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -210,14 +210,12 @@ def demo(engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ..
     # So that the daemon is stopped and the directory removed, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     began = time.monotonic()
-    with ExitStack() as stack:
-        if state_dir is None:
-            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="ttrl-demo-"))
-            state_dir = Path(made)
+    made = tempfile.TemporaryDirectory(prefix="ttrl-demo-") if state_dir is None else None
+    with made or nullcontext(state_dir) as where:
+        state_dir = Path(str(where))
         prepare(state_dir)
-        all_settings = (*ENGINES[EngineKind(engine)], *settings)
-        started = stack.enter_context(daemon(state_dir, all_settings))
-        result = _run(started, seed)
+        with daemon(state_dir, (*ENGINES[EngineKind(engine)], *settings)) as started:
+            result = _run(started, seed)
     result["seconds"] = round(time.monotonic() - began, 1)
     if wants_json():
         print_json(result)

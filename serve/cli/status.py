@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -32,7 +31,7 @@ WATCH_SECONDS = 2.0
 def status(config: Config, watch: bool) -> None:
     """Show the queue, the live version and its quality, the last run and the next. Exit code 3
     when no daemon is running."""
-    with suppress(KeyboardInterrupt):
+    try:
         while True:
             report = _look(config)
             if watch and not wants_json():
@@ -41,6 +40,9 @@ def status(config: Config, watch: bool) -> None:
             if not watch:
                 raise SystemExit(0 if report["running"] else NOT_RUNNING)
             time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        if not watch:
+            raise
 
 
 def _look(config: Config) -> dict[str, Any]:
