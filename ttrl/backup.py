@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -27,7 +27,6 @@ from ttrl.store import Store, StoreError, migrations
 from ttrl.store.backends import copy_file
 from ttrl.store.database import ADAPTERS, BACKUPS, FILE, sqlite_file
 
-FORMAT = 1
 MANIFEST = "manifest.json"
 LONGEST_WORD = 80
 
@@ -54,17 +53,13 @@ class Member(BaseModel, extra="forbid", strict=True):
     sha256: str
 
 
-class Made(BaseModel):
-    """What every format's manifest says: which it is, and by which version it was made."""
+class Manifest(BaseModel, extra="forbid", strict=True):
+    """What a backup holds, and by which version it was made. `at` is the moment of the store in
+    Unix seconds, `revision` that of its schema; `left_out` says of versions that are in the store
+    and not in the backup why."""
 
-    format: int
+    format: Literal[1]
     ttrl: str
-
-
-class Manifest(Made, extra="forbid", strict=True):
-    """What a backup holds. `at` is the moment of the store in Unix seconds, `revision` that of its
-    schema; `left_out` says of versions that are in the store and not in the backup why."""
-
     at: Moment
     revision: str
     members: dict[str, Member]
@@ -82,17 +77,14 @@ class Manifest(Made, extra="forbid", strict=True):
 def read_manifest(text: bytes) -> Manifest:
     """Raises BackupError, whatever the text is."""
     try:
-        made = Made.model_validate_json(text)
-        if made.format != FORMAT:
-            raise BackupError(
-                f"the backup has format {made.format}, but this ttrl reads format {FORMAT}; use "
-                f"the version that made it, {made.ttrl[:LONGEST_WORD]}, or a newer one"
-            )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:LONGEST_WORD] or "all of it"
-        raise BackupError(f"cannot read the backup's {MANIFEST}: {where}: {first['msg']}") from None
+        raise BackupError(
+            f"cannot read the backup's {MANIFEST}: {where}: {first['msg']}; was it made by a newer "
+            f"ttrl?"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -141,7 +133,7 @@ def write(
     with tarfile.open(fileobj=out, mode="w|") as tar:
         members = {name: _add(tar, name, path, at, tell) for name, path in paths.items()}
         manifest = Manifest(
-            format=FORMAT,
+            format=1,
             ttrl=version("ttrl"),
             at=at,
             revision=revision,

@@ -131,8 +131,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     for row in rows:
         cells = ("" if cell is None else cell for cell in row)
         table.add_row(*(c if isinstance(c, Text) else one_line(str(c)) for c in cells))
-    wanted = Console(width=WIDEST).measure(table)
-    console.width = max(console.width, wanted.minimum if console.is_terminal else wanted.maximum)
+    if not console.is_terminal:
+        console.width = WIDEST
     console.print(table)
 
 

@@ -348,7 +348,7 @@ SAID = "unexpected file"
         pytest.param(renamed(STORE, STORE, tarfile.SYMTYPE), SAID, id="a symbolic link"),
         pytest.param(renamed(STORE, STORE, tarfile.LNKTYPE), SAID, id="a hard link"),
         pytest.param(renamed(STORE, STORE, tarfile.FIFOTYPE), SAID, id="a pipe"),
-        pytest.param(manifest_with(format=2), "has format 2", id="a newer format"),
+        pytest.param(manifest_with(format=2), "made by a newer ttrl", id="a newer format"),
         pytest.param(manifest_with(revision="9999"), "newer ttrl", id="a newer schema"),
         pytest.param(manifest_with(members=[]), "cannot read", id="a manifest of nonsense"),
         pytest.param(manifest_with(what=1), "cannot read", id="a manifest of more"),
