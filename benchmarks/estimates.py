@@ -48,7 +48,6 @@ from ttrl.evaluation.probes import (
     Pair,
     ProbeOrigin,
     Side,
-    Undecided,
     draw,
     to_judge,
     to_judge_again,
@@ -249,7 +248,7 @@ class Installation:
         said = tuple(self.say(question, version))
         return Answered(said, texts=tuple(each or "" for each in said))
 
-    def _undecided(self, version: int) -> Iterator[Undecided]:
+    def _undecided(self, version: int) -> Iterator[Pair]:
         for question, known in self.known.items():
             label = known.label
             skipped = any(judged is Judged.CANNOT_TELL for _, judged in known.pairs)
@@ -258,7 +257,8 @@ class Installation:
             if known.origin is ProbeOrigin.RANDOM:
                 for said in self.say(question, version):
                     if said and said not in label.rejected:
-                        yield Undecided(question, len(known.pairs), Side(said, said))
+                        side, times = Side(said, said), len(known.pairs)
+                        yield Pair(question, ProbeOrigin.RANDOM, side, side, times)
 
     def _judge(self, pair: Pair) -> None:
         known = self.known[pair.question_id]

@@ -27,12 +27,12 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.gateway.app import app
-from serve.gateway.counts import Counts
+from serve.gateway.app import Gateway
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
 from serve.gateway.server import ConnectionWatch
 from ttrl.config import Config
+from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
 
@@ -91,14 +91,16 @@ def run_gateway(ports: Pipe, engine_url: str, directory: str) -> None:
             store.questions.record(batch, holdout=0.1)
 
         recorder = Recorder(write)
-        gateway = app(
+        metrics = Metrics()
+        gateway = Gateway(
             Config(),
             engine_url,
-            Live(["model"], "model"),
+            Live("model", "model"),
             recorder,
+            metrics,
             lifespan=lambda: recording(recorder),
-        )
-        watched = ConnectionWatch(Config().gateway, Counts()).protocol()
+        ).app()
+        watched = ConnectionWatch(Config().gateway, metrics.serving).protocol()
         serve(gateway, ports, lifespan="on", http=watched)
 
 

@@ -28,10 +28,8 @@ from ttrl.config import Config
 from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.monitoring import run
 from ttrl.monitoring.live import (
-    BOUNDS,
     MINUTES_A_YEAR,
     STAKES,
-    Before,
     Detector,
     Side,
     Stream,
@@ -456,7 +454,7 @@ def pairs(
 ) -> Iterator[dict[Stream, float]]:
     """What one pair after the other says, without end."""
     rng = random.Random(seed)
-    before: Before | None = None
+    before: tuple[Side, Side] | None = None
     for number in itertools.count():
         posed = pose(rng, traffic, number)
         ours, others = answer(rng, posed, live), answer(rng, posed, other)
@@ -464,7 +462,7 @@ def pairs(
             yield failures(live=ours is None, other=others is None)
             continue
         yield differences(ours, others, before)
-        before = Before(ours.answers, others.answers)
+        before = ours, others
 
 
 def pairs_until_found(
@@ -495,13 +493,12 @@ def delays(
     traffic = TWO if stream is Stream.CONSTANT else Traffic()
     drawn = itertools.islice(pairs(0, version, traffic=traffic), count)
     seen = [pair[stream] for pair in drawn if stream in pair]
-    harm = BOUNDS[stream].harm
     measured = [
-        pairs_until_found(seed, version, limit, traffic, harm) for seed in range(repetitions)
+        pairs_until_found(seed, version, limit, traffic, stream.harm) for seed in range(repetitions)
     ]
     return {
         "mean_difference": round(fmean(seen), 3),
-        "stated": round(delay(seen, BOUNDS[stream].tolerated, limit)),
+        "stated": round(delay(seen, stream.tolerated, limit)),
         "median": median(measured),
         "nine_of_ten": round(quantiles(measured, n=10)[-1]),
     }

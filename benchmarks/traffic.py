@@ -87,7 +87,7 @@ def main(file: Path, concurrency: int) -> None:
     and see whether each is recorded once."""
     try:
         questions = datasets.read_questions(file, max_chars=RecordConfig().max_chars)
-    except datasets.QuestionsUnreadable as error:
+    except datasets.DatasetUnreadable as error:
         raise click.ClickException(str(error)) from None
     print(json.dumps(measure([question.text for question in questions], concurrency)))
 

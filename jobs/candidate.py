@@ -16,7 +16,7 @@ from ttrl.engine.client import EngineClient, EngineError, EngineUnreachable
 log = logging.getLogger(__name__)
 
 SERVED_AGAIN_SECONDS = 60.0
-"""In which the daemon loads what users get into an engine that was started anew."""
+"""In which the daemon loads what users get into a restarted engine."""
 LOOK_SECONDS = 0.5
 
 
@@ -26,8 +26,8 @@ def checkpoint_steps(steps: int, count: int) -> frozenset[int]:
 
 
 class Candidate:
-    """The weights being trained, in the engine under names that are never used again. Those after
-    each of the steps in `keep` stay on disk, to be chosen from."""
+    """The weights being trained, in the engine under names that are never reused. Those after the
+    steps in `keep` stay on disk, to be chosen from."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class Candidate:
         return self.version
 
     def reload_if_lost(self) -> None:
-        """Have the version in the engine again if that was started anew. What the run started from
-        is loaded by the daemon, a moment after the engine is up. Raises EngineError."""
+        """Load the version again if the engine was restarted. What the run started from is loaded
+        by the daemon, a moment after the engine is up. Raises EngineError."""
         deadline = time.monotonic() + SERVED_AGAIN_SECONDS
         while self.version == self._parent and self._lost() and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
@@ -92,8 +92,8 @@ class Candidate:
 
     @contextmanager
     def loaded_beside(self, directory: Path) -> Iterator[str]:
-        """Keep a published version's weights in the engine as well, as long as the block lasts,
-        under a name of this run's. Raises AdapterDamaged, EngineError."""
+        """Have a published version in the engine as well, under a name of this run's, for the
+        block. Raises AdapterDamaged, EngineError."""
         verify(directory)
         name = f"{self._prefix}-beside"
         self._client.load_adapter(name, directory)

@@ -1,5 +1,4 @@
-"""Evaluation: several versions answer the same probes as users ask them, and what they answer is
-read."""
+"""Evaluation: several versions answer the same probes, asked as users ask."""
 
 from __future__ import annotations
 
@@ -7,10 +6,11 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from statistics import fmean
 
 from jobs.candidate import Candidate
@@ -22,6 +22,7 @@ from jobs.probes import (
     to_ask,
     to_choose,
 )
+from ttrl import events
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.answers import Reader
 from ttrl.answers.refusal import Stance, stance
@@ -36,6 +37,7 @@ from ttrl.evaluation.drift import Drift, Staleness
 from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.evidence import Answered, Probe
 from ttrl.evaluation.probes import LabelledProbe, ProbeOrigin
+from ttrl.events import Probed
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Regime, Usage
 from ttrl.sampling.groups import PRIORITY
@@ -50,8 +52,8 @@ RECENT = 500
 
 @dataclass(frozen=True)
 class Answers:
-    """A version's answers to a question, the seconds from asking to having them all, and its answer
-    at temperature 0 where that was asked for. `users_length` as in Regime."""
+    """A version's answers to a question, the seconds that they took together, and its answer at
+    temperature 0 if that was asked for. `users_length` as in Regime."""
 
     samples: Sequence[Sample]
     seconds: float
@@ -68,25 +70,22 @@ class Answers:
         return sample.cut and not self.users_length
 
 
+@dataclass(eq=False)
 class Asker:
-    """Asks as fast as `pacer` lets it, `gate.samples` answers to each question, drawn as users draw
-    theirs: `usage` says how those do that asked something else. At temperature 0 all answers are
-    the same: one is drawn and stands for all, so that a share of right answers is 0 or 1.
+    """Asks for `gate.samples` answers to each question, drawn as users draw theirs (`usage`, where
+    nobody asked it). At temperature 0 one is drawn and stands for all.
 
-    All versions are asked a question in the same way. What the engine refuses, because it is not
-    the one that the user asked or its own default is temperature 0, is asked in a plainer way.
+    All versions are asked a question in the same way, which is a plainer one where the engine
+    refuses the user's, or refuses several answers because its own default is temperature 0.
     """
 
-    def __init__(
-        self, client: EngineClient, config: Config, pacer: Pacer, reader: Reader, usage: Usage
-    ) -> None:
-        self._client = client
-        self._config = config
-        self._pacer = pacer
-        self._reader = reader
-        self._usage = usage
-        self._settled: dict[str, Regime] = {}
-        self._left_out: list[EngineError] = []
+    client: EngineClient
+    config: Config
+    pacer: Pacer
+    reader: Reader
+    usage: Usage
+    _settled: dict[str, Regime] = field(default_factory=dict)
+    _left_out: list[EngineError] = field(default_factory=list)
 
     def ask(
         self,
@@ -96,13 +95,13 @@ class Asker:
         *,
         greedy: bool = False,
     ) -> list[tuple[Item, list[Answers]]]:
-        """The questions in order, each with its answers by one version after the other; `done`
-        hears how many there are. With `greedy`, questions with a label that decides are asked at
+        """Return the questions in order, each with its answers by one version after the other;
+        `done` hears how many there are. With `greedy`, questions whose label decides are asked at
         temperature 0 as well.
 
-        A question that the engine refuses of one version, or that cannot be had though it was tried
-        again, is left out for all of them, so that they are compared on the same ones. Raises the
-        engine's error when most cannot be had, or when it does not have a version; PacerClosed.
+        A question that fails for one version is left out for all, so that they are compared on the
+        same ones. Raises the engine's error when most fail, or when it does not have a version;
+        PacerClosed.
         """
         found: list[tuple[Item, list[Answers]]] = [(one, []) for one in asked]
         failed = 0
@@ -111,7 +110,7 @@ class Asker:
             answered = []
             draw = partial(self._try, version, greedy)
             left = [one for one, _ in found]
-            with closing(threads.map_in_order(draw, left, width=self._pacer.width)) as outcomes:
+            with closing(threads.map_in_order(draw, left, width=self.pacer.width)) as outcomes:
                 for place, (outcome, (one, drawn)) in enumerate(zip(outcomes, found, strict=True)):
                     if isinstance(outcome, EngineError):
                         failed += 1
@@ -127,7 +126,7 @@ class Asker:
 
     def _try(self, version: str, greedy: bool, item: Item) -> Answers | EngineError:
         try:
-            with self._pacer.slot():
+            with self.pacer.slot():
                 return self._draw(version, item.question, greedy and item.decided is not None)
         except EngineRefused as error:
             if not error.final and not error.transient:  # no other question would be answered
@@ -138,12 +137,12 @@ class Asker:
 
     def _draw(self, version: str, question: Question, greedy: bool) -> Answers:
         def sample(regime: Regime, n: int) -> tuple[Sample, ...]:
-            drawn = self._client.sample(
+            drawn = self.client.sample(
                 question, model=version, n=n, sampling=regime, priority=PRIORITY
             )
             return drawn.samples
 
-        began, n = time.monotonic(), self._config.gate.samples
+        began, n = time.monotonic(), self.config.gate.samples
         ways = self._ways(question)
         for regime in ways:
             try:
@@ -162,42 +161,35 @@ class Asker:
         return Answers(samples, seconds, at_zero, users_length)
 
     def _ways(self, question: Question) -> list[Regime]:
-        """In which to try, the users' own first; the one that was answered alone once it is
-        known."""
+        """Return the ways to try, the users' own first; once one was answered, that one."""
         if (known := self._settled.get(question.hash)) is not None:
             return [known]
         ways = []
-        plain = Regime({"max_tokens": self._config.vote.longest})
-        for regime in (regime_of(question, self._usage, self._config), plain):
+        plain = Regime({"max_tokens": self.config.vote.longest})
+        for regime in (regime_of(question, self.usage, self.config), plain):
             ways.append(regime)
             if regime.open:  # a default of 0 gives one answer at a time
                 ways.append(regime.at_zero())
         return ways
 
     def remarks(self) -> str:
-        """Say how many probes were left out, and why; nothing where none was."""
-        final = [isinstance(each, EngineRefused) and each.final for each in self._left_out]
-        counts = ((final.count(True), "refused"), (final.count(False), "did not answer"))
-        return "; ".join(
-            f"{count} probes were left out: the engine {did} them"
-            if count > 1
-            else f"1 probe was left out: the engine {did} it"
-            for count, did in counts
-            if count
-        )
+        """Say how many probes were left out, and why."""
+        refused = sum(isinstance(each, EngineRefused) and each.final for each in self._left_out)
+        counts = {"refused": refused, "did not answer": len(self._left_out) - refused}
+        reasons = (f"{count} that the engine {did}" for did, count in counts.items() if count)
+        return f"probes left out: {', '.join(reasons)}" if self._left_out else ""
 
     def read(self, asked: Item, *drawn: Answers) -> list[Answered]:
-        """What each version's answers to one question say, all read as the same kind."""
+        """Read the versions' answers to one question, all as the same kind."""
         texts = [each.texts for each in drawn]
         every = [text for each in texts for text in each]
-        reading = self._reader.read(asked.question.text, every)
+        reading = self.reader.read(asked.question.text, every)
         canonical = iter(reading.answers)
 
         def correct(label: LabelledProbe, each: Answers, sample: Sample) -> bool:
-            # Of a short answer the end is read, of a refusal the beginning: only the first is lost
-            # when an answer was cut off.
+            # Cutting an answer off loses its end, where a short answer is, not where a refusal is.
             lost = each.cut(sample) and label.accepted
-            return not lost and label.right(sample.text, self._reader, reading.kind)
+            return not lost and label.right(sample.text, self.reader, reading.kind)
 
         found = []
         for each, said in zip(drawn, texts, strict=True):
@@ -209,7 +201,7 @@ class Asker:
                     at_zero = correct(label, each, each.greedy)
             elif (label := asked.label) is not None:
                 rejected = tuple(
-                    answer is None or label.rejects(text, self._reader, reading.kind)
+                    answer is None or label.rejects(text, self.reader, reading.kind)
                     for answer, text in zip(answers, said, strict=True)
                 )
             found.append(
@@ -228,12 +220,11 @@ class Asker:
 
 
 class Evaluation:
-    """The probes of one run: labelled ones by which its best step is chosen, and the others, which
-    judge that step. Which is which is drawn anew for each run.
+    """The probes of one run: labelled ones by which its best step is chosen, drawn anew for each
+    run, and the others, which judge that step. `live` is what served when the run began.
 
-    Versions are asked one after the other, as fast as `pacer` lets them: vLLM's CPU build (0.32)
-    answers the base model with an adapter that shares its batch (vLLM pull request 48421). `live`
-    is what the candidate is compared with: what served when the run began.
+    Versions are asked one after the other: vLLM's CPU build (0.32) answers the base model with an
+    adapter that shares its batch (vLLM pull request 48421).
     """
 
     def __init__(
@@ -278,9 +269,8 @@ class Evaluation:
 
     def best_step(self, steps: Sequence[int], load: Callable[[int], str]) -> int:
         """Return the step whose version answers most of the choosing labels correctly, the later of
-        two that do so alike; without labels to spare, the last: consensus would choose the
-        narrowest. `load` makes a step's version the one to ask and names it. Raises EngineError,
-        PacerClosed."""
+        equal ones; without labels to spare, the last: consensus would choose the narrowest. `load`
+        makes a step's version the one to ask, and names it. Raises EngineError, PacerClosed."""
         if len(steps) == 1 or not self._choosing:
             return steps[-1]
         done = partial(self._progress, len(steps) * len(self._choosing))
@@ -293,14 +283,13 @@ class Evaluation:
         return max(steps, key=lambda step: (scores[step], step))
 
     def evaluate(self, candidate: str) -> list[Compared]:
-        """Return the answers of base, live version and candidate. Where the base is what serves,
-        its answers are the live version's. Raises EngineError, PacerClosed."""
+        """Return the answers of base, live version and candidate; a base that serves is asked
+        once. Raises EngineError, PacerClosed."""
         others = [] if self.live == self._base else [self._base]
         versions = [*others, self.live, candidate]
         done = partial(self._progress, len(versions) * len(self._judging))
         found = self._asker.ask(versions, self._judging, done, greedy=True)
-        self._judging = [item for item, _ in found]
-        self._expose(self._judging)
+        self._expose([item for item, _ in found])
         compared = []
         for item, answers in found:
             *bases, live, last = self._asker.read(item, *answers)
@@ -310,9 +299,8 @@ class Evaluation:
         return compared
 
     def drift(self, pinned: Sequence[Pinned], candidate: Candidate) -> Drift:
-        """How far the candidate is from base, live version and what was live a week ago, on its own
-        pinned answers. A run that began at the base computed nothing of the live version, whose
-        part is read back through the engine."""
+        """Return how far the candidate is from base, live version and what was live a week ago, on
+        its own pinned answers; what the trainer did not compute is read back from the engine."""
 
         def from_served(model: str) -> float | None:
             return drift.divergence(
@@ -341,32 +329,20 @@ class Evaluation:
             log.warning("cannot compare with %s, which was live a week ago: %s", week, error)
             return found
 
-    def staleness(self) -> Staleness | None:
-        return staleness_of(self._store, self._judging)
-
     def qualities(
         self, compared: Sequence[Compared], looked: Staleness | None
-    ) -> tuple[Quality | None, Quality | None, Quality | None]:
-        """Return how good the answers of base, live version and candidate are, all measured by the
-        same labels; `looked` as staleness() gives it."""
-        undecided = self._store.comparisons.undecided_right()
-
-        def quality(of: Callable[[Probe], Answered]) -> Quality | None:
-            answered = ((each.item, of(each.probe)) for each in compared)
-            return quality_of(answered, looked, self._config.gate, undecided)
-
-        return (
-            quality(lambda probe: probe.base),
-            quality(lambda probe: probe.live),
-            quality(lambda probe: probe.candidate),
-        )
+    ) -> Iterator[Quality | None]:
+        """Yield the quality of base, live version and candidate, by the same labels."""
+        for side in (attrgetter("base"), attrgetter("live"), attrgetter("candidate")):
+            answered = [(each.item, side(each.probe)) for each in compared]
+            yield quality_of(self._store, self._config.gate, answered, looked)
 
     def _expose(self, seen: Sequence[Item]) -> None:
         self._store.holdout.expose([each.id for each in seen if each.label is None])
         self._store.probes.expose([each.id for each in seen if each.label is not None])
 
     def _progress(self, of: int, done: int) -> None:
-        self._store.runs.observe(self._run_id, "probe", {"done": done, "of": of})
+        events.observe(self._store, self._run_id, Probed(done, of))
 
 
 def staleness_of(store: Store, asked: Iterable[Item]) -> Staleness | None:
@@ -377,17 +353,15 @@ def staleness_of(store: Store, asked: Iterable[Item]) -> Staleness | None:
 
 
 def quality_of(
+    store: Store,
+    settings: GateConfig,
     answered: Iterable[tuple[Item, Answered]],
     looked: Staleness | None,
-    settings: GateConfig,
-    undecided: tuple[int, int] = (0, 0),
 ) -> Quality | None:
-    """How good the answers are; `looked` is whether the labels look like the traffic, `undecided`
-    how many of the undecided answers that were drawn and judged are right, and of how many.
+    """Return how good the answers are; `looked` as staleness_of gives it.
 
-    Labels that were drawn from the traffic say something of it, the operator's own once they are
-    known to look like it, and none when it has moved away from them. Those of disagreements are the
-    hard ones."""
+    Random labels speak for the traffic, the operator's own once they are known to look like it, and
+    none when it has moved away from them. Those of disagreements are the hard ones."""
     speaks: tuple[ProbeOrigin, ...] = (ProbeOrigin.RANDOM,)
     if looked is not None:
         speaks = () if looked.stale(settings) else (ProbeOrigin.RANDOM, ProbeOrigin.OPERATOR)
@@ -403,5 +377,5 @@ def quality_of(
             )
             for asked, answers in answered
         ],
-        undecided,
+        store.comparisons.undecided_right(),
     )

@@ -1,11 +1,9 @@
-"""What is measured without training: how good the live version is, whether the questions move, and
-how many of some questions a vote could teach.
+"""What is measured without training: how good the live version is, whether the questions have
+drifted, and how many of some questions have a training signal.
 
-A process of its own, `python -m jobs.measure`, for what is measured between runs.
-
-Whether users have come to ask other things is seen by putting the newest questions and those before
-them into groups by what they say, so that a new subject has a group of its own, and comparing the
-shares of the groups (ttrl.evaluation.drift).
+A process of its own, `python -m jobs.measure`, for what is measured between runs. Drift is found by
+clustering the newest questions and those before them, and comparing the shares of the clusters
+(ttrl.evaluation.drift).
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -53,8 +51,8 @@ WHAT = (Kind.QUALITY, Kind.QUESTIONS)
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of the `version` that serves (None: the base model); None: too few probes, or
-    too few questions. `remarks` say how many probes could not be had; may be empty."""
+    """What was found of the `version` that serves (None: the base model); None: too few probes or
+    questions. `remarks` say how many probes were left out."""
 
     version: str | None
     quality: Quality | None
@@ -69,8 +67,8 @@ def run(
     progress: Progress = lambda *_: None,
     what: Collection[Kind] = WHAT,
 ) -> Measured:
-    """Ask the version that serves every probe, compare the questions, and write both down; other
-    versions are asked by runs alone. Raises EngineError, PacerClosed, MeaningRefused."""
+    """Measure the version that serves on every probe, compare the questions, and write both down.
+    Raises EngineError, PacerClosed, MeaningRefused."""
     version = store.adapters.serving().adapter
     quality, remarks = None, ""
     if Kind.QUALITY in what and (asked := to_ask(store, config.gate)):
@@ -82,20 +80,20 @@ def run(
             found = asker.ask([model], asked, lambda done: progress(done, len(asked)))
             answered = [(one, asker.read(one, *drawn)[0]) for one, drawn in found]
         looked = staleness_of(store, (one for one, _ in found))
-        undecided = store.comparisons.undecided_right()
-        quality = quality_of(answered, looked, config.gate, undecided)
+        quality = quality_of(store, config.gate, answered, looked)
         remarks = asker.remarks()
     if quality is not None:
-        store.measurements.add(Kind.QUALITY, version, {**quality.numbers(), "remarks": remarks})
+        quality = replace(quality, remarks=remarks)
+        store.measurements.add(version, quality)
     shift = shift_of_questions(config, store) if Kind.QUESTIONS in what else None
     if shift is not None:
-        store.measurements.add(Kind.QUESTIONS, None, asdict(shift))
+        store.measurements.add(None, shift)
     return Measured(version, quality, shift, remarks)
 
 
 def shift_of_questions(config: Config, store: Store) -> Shift | None:
-    """Compare the questions of the newest window with those before it; None when there are too few
-    of either, or none of them says anything."""
+    """Compare the questions of the newest window with those before it; None if there are too few of
+    either, or none has a letter or digit."""
     now, window = time.time(), config.measure.window.total_seconds()
     after = store.questions.asked(now - window, now, limit=MOST)
     before = store.questions.asked(now - (BEFORE + 1) * window, now - window, limit=MOST)

@@ -1,12 +1,12 @@
-"""The evaluation set: which probes a version is asked, what that costs, what the operator is asked
-to judge, and what the judgements since make of held versions."""
+"""The evaluation set: which probes a version is asked, which answers the operator judges, and what
+those judgements make of held versions."""
 
 from __future__ import annotations
 
 import hmac
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -20,7 +20,6 @@ from ttrl.evaluation.probes import (
     Pair,
     ProbeOrigin,
     Side,
-    Undecided,
     draw,
     to_judge,
     to_judge_again,
@@ -34,25 +33,21 @@ from ttrl.store.questions import StoredQuestion
 from ttrl.store.runs import StoredVerdict
 
 CORE = 0.25
-"""Share of a cohort that stays, so that one night can be compared with any other."""
+"""Share of a cohort that stays, so that runs can be compared."""
 POOL = 4
-"""The other part is drawn among the newest, so many times its size."""
+"""The rest is drawn among the newest, so many times its size."""
 WEEK_SECONDS = 7 * 86400.0
 MOST_TO_CHOOSE = 64
-"""Labelled probes that choose a run's best step, at most: with 16 answers each they tell steps
-apart that differ by a few points, and every other one makes the verdict surer."""
+"""Labelled probes that choose a run's best step, at most: with 16 answers each they show a
+difference of a few points, and each other one makes the verdict surer."""
 
 
 def cohort(
     held_out: Iterable[StoredQuestion], size: int, *, period: float, now: float, key: bytes
 ) -> list[StoredQuestion]:
-    """The `size` questions that a gate asks at `now` (Unix seconds), one a cluster, the core first.
-
-    The core is the longest-standing ones. The others are drawn anew, by `key`, whenever a period
-    (seconds) begins, among what was asked before it; so of few questions many are drawn again, of
-    POOL times as many one in POOL. A question that comes in later has its turn in the next period,
-    unless there are too few.
-    """
+    """Return the `size` questions that a gate asks at `now` (Unix seconds), one of each cluster:
+    first the core, which are the oldest, then others, drawn by `key` whenever a period (seconds)
+    begins among the newest asked before it; later ones only where there are too few."""
     first: dict[str, StoredQuestion] = {}
     for row in sorted(held_out, key=lambda row: (row.first_seen, row.id)):
         first.setdefault(row.question.cluster, row)
@@ -70,9 +65,8 @@ def cohort(
 
 @dataclass(frozen=True)
 class Item:
-    """A question for all versions, by the id of its row: labelled, or held out of the traffic.
-    `traffic` says that it is one of those that stand for the traffic at present, whatever is known
-    of it."""
+    """A question for all versions, by the id of its row: labelled, or held out. `traffic` says that
+    it stands for the traffic at present, labelled or not."""
 
     id: int
     question: Question
@@ -81,7 +75,7 @@ class Item:
 
     @property
     def decided(self) -> LabelledProbe | None:
-        """Its label, if that says of every answer whether it is right."""
+        """Its label, if that decides on every answer."""
         return self.label if self.label is not None and self.label.decides else None
 
 
@@ -97,15 +91,7 @@ def regime_of(question: Question, usage: Usage, config: Config) -> Regime:
     return evaluated(question.hash, question.sampling, usage, max_tokens=config.vote.longest)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of evaluating in a whole run: samples, about, and tokens at most."""
-
-    samples: int
-    tokens: int
-
-
-def cost(
+def samples_drawn(
     config: Config,
     steps: int,
     labelled: Sequence[LabelledProbe],
@@ -113,40 +99,37 @@ def cost(
     usage: Usage,
     *,
     from_base: bool,
-) -> Cost:
-    """What evaluating in a run of so many steps draws of these probes: of one that is asked
-    greedily one sample alone, and of any other whose label decides one more at temperature 0."""
-    decided = [regime_of(each.question, usage, config) for each in labelled if each.decides]
-    undecided = [each.question for each in labelled if not each.decides]
-    others = [regime_of(each, usage, config) for each in (*undecided, *held_out)]
-    choosing = to_choose(len(decided), config.gate) / max(1, len(decided))
+) -> int:
+    """About how many samples evaluating in a run of so many steps draws of these probes: of one
+    that is asked greedily one alone, and of any other whose label decides one more at temperature
+    0."""
+    decided = sum(probe.decides for probe in labelled)
+    choosing = to_choose(decided, config.gate) / max(1, decided)
     snapshots = len(checkpoint_steps(steps, config.update.snapshots))
     arms = 2 if from_base else 3  # live version and candidate, and the base if it does not serve
-
-    def drawn(regime: Regime) -> int:
-        return 1 if regime.greedy else config.gate.samples
-
-    counted = [
-        *((each, arms * drawn(each)) for each in others),
-        *((each, snapshots * choosing * drawn(each)) for each in decided),
-        *((each, arms * (1 - choosing) * (drawn(each) + (not each.greedy))) for each in decided),
-    ]
-    return Cost(
-        round(sum(samples for _, samples in counted)),
-        round(sum(samples * each.max_tokens for each, samples in counted)),
-    )
+    every = [*((q, False) for q in held_out), *((p.question, p.decides) for p in labelled)]
+    total = 0.0
+    for question, decides in every:
+        greedy = regime_of(question, usage, config).greedy
+        samples = 1 if greedy else config.gate.samples
+        if decides:
+            total += snapshots * choosing * samples
+            total += arms * (1 - choosing) * (samples + (not greedy))
+        else:
+            total += arms * samples
+    return round(total)
 
 
 def to_choose(labelled: int, settings: GateConfig) -> int:
-    """How many of the labelled probes choose a run's best step; none where that would be few."""
+    """Return how many of the labelled probes choose a run's best step; none if those are few."""
     count = min(round(settings.choosing * labelled), MOST_TO_CHOOSE)
     return count if count >= settings.min_probes else 0
 
 
 def outlook(store: Store, settings: GateConfig) -> dict[str, Any]:
-    """How far a verdict by labels is away: the labelled probes there are (near-duplicates as one),
-    and about how many prove candidates that answer 5, 10 or 20% more of the questions correctly,
-    and lose none, in nine of ten gates."""
+    """Return how many labelled probes there are (near-duplicates as one), and about how many prove
+    candidates that answer 5, 10 or 20% more of the questions correctly, and lose none, in nine of
+    ten gates."""
     labels = len({probe.cluster for probe in store.probes.labelled() if probe.decides})
     threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
     needed = {}
@@ -161,8 +144,8 @@ def outlook(store: Store, settings: GateConfig) -> dict[str, Any]:
 def traffic(
     store: Store, settings: GateConfig, labelled: Sequence[LabelledProbe]
 ) -> list[StoredQuestion]:
-    """The held-out questions that a gate asks at present and of which nothing is known; one like a
-    labelled probe adds nothing to it."""
+    """Return the held-out questions that a gate asks at present, but for those like a labelled
+    probe."""
     clusters = {probe.cluster for probe in labelled}
     standing = _standing(store, settings, labelled)
     return [row for row in standing if row.question.cluster not in clusters]
@@ -181,8 +164,8 @@ def to_ask(store: Store, settings: GateConfig) -> list[Item]:
 def _standing(
     store: Store, settings: GateConfig, labelled: Sequence[LabelledProbe]
 ) -> list[StoredQuestion]:
-    """The held-out questions that stand for the traffic at present. Those that were judged stay
-    among them: without the ones on which versions disagree only easy ones would be left."""
+    """Return the held-out questions that stand for the traffic at present, judged ones too: without
+    those on which versions disagree only easy ones would be left."""
     clusters = {probe.cluster for probe in labelled if probe.origin is ProbeOrigin.OPERATOR}
     return cohort(
         (row for row in store.holdout.probes() if row.question.cluster not in clusters),
@@ -194,8 +177,8 @@ def _standing(
 
 
 def apart(store: Store, traffic: Iterable[Question]) -> Apart:
-    """What training keeps away from: every probe, labelled or held out, asked at present or not.
-    `traffic` are the questions that it would train on."""
+    """Return what training keeps away from: every probe, labelled or held out. `traffic` are the
+    questions that it would train on."""
     labelled = (probe.question for probe in store.probes.labelled())
     return Apart(chain(labelled, store.holdout.all()), traffic)
 
@@ -203,9 +186,9 @@ def apart(store: Store, traffic: Iterable[Question]) -> Apart:
 def to_label(
     store: Store, settings: GateConfig, run_id: int, compared: Sequence[Compared]
 ) -> list[Pair]:
-    """What to ask the operator about: this week's random questions as far as they are missing,
-    where the versions disagree, and answers that judgements so far do not decide on. Random ones
-    that have a pair already are marked in the store."""
+    """Return what to ask the operator about: as many random questions as this week lacks, where the
+    versions disagree, and answers that judgements so far do not decide on. Random ones that have a
+    pair already are marked in the store."""
     since, history = time.time() - WEEK_SECONDS, store.comparisons.history()
     standing = _standing(store, settings, store.probes.labelled())
     fresh = [
@@ -229,9 +212,9 @@ def to_label(
     ]
 
 
-def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[Undecided]:
-    """The live version's answers to a question that was drawn at random of which nobody knows
-    whether they are right, though others to it are known to be wrong."""
+def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[Pair]:
+    """Yield the live version's answers to a random question that are not among the ones known to be
+    wrong, which is all that is known."""
     label, live = compared.item.label, compared.probe.live
     seen = history.get(compared.item.question.hash)
     if label is None or not label.rejected or live.rejected is None or seen is None:
@@ -240,13 +223,14 @@ def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[U
         return
     for text, answer, rejected in zip(live.texts, live.answers, live.rejected, strict=True):
         if answer is not None and not rejected:
-            yield Undecided(seen.question_id, seen.rounds, Side(text, answer))
+            side = Side(text, answer)
+            yield Pair(seen.question_id, ProbeOrigin.RANDOM, side, side, seen.rounds)
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A held version, what is sure of it by now, and why it does not serve for that all the same;
-    empty when it is wanted from now on."""
+    """A held version, how sure its labels are by now, and why it is not wanted all the same; empty
+    when it is wanted from now on."""
 
     adapter: str
     run_id: int
@@ -255,8 +239,7 @@ class Confirmation:
 
 
 def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
-    """Look at every held version whose answers were judged since its gate; want those that are
-    `better` by these judgements."""
+    """Want every held version that is `better` by what was judged since its gate."""
     found = []
     for row in store.adapters.all():
         if row.state is not AdapterState.HELD or row.run_id is None:
@@ -270,32 +253,26 @@ def confirm(store: Store, settings: GateConfig) -> list[Confirmation]:
         but = _objection(store, verdict, certainty)
         if not but:
             reason = f"{Verdict.BETTER}: answers judged by hand: {certainty}"
-            evidence = {**verdict.evidence, "certainty": asdict(certainty), "reason": reason}
-            store.runs.add_verdict(
-                {
-                    "run_id": row.run_id,
-                    "adapter": row.name,
-                    "against": verdict.against,
-                    "verdict": Verdict.BETTER,
-                    "evidence": evidence,
-                }
+            judgement = replace(
+                verdict.evidence, verdict=Verdict.BETTER, certainty=certainty, reason=reason
             )
+            store.runs.add_verdict(row.run_id, row.name, verdict.against, judgement)
             store.adapters.want(row.name, author=Author.LABELS, reason=reason)
         found.append(Confirmation(row.name, row.run_id, certainty, but))
     return found
 
 
 def _objection(store: Store, verdict: StoredVerdict, certainty: Certainty) -> str:
-    """What labels say against it. What only shows without labels (length, distance) is no
-    objection once labels prove it better."""
+    """Say what speaks against it. What only shows without labels (length, distance) does not, once
+    labels prove it better."""
     if not certainty.proves:
         return str(certainty)
     live, versions = store.adapters.serving().adapter, {row.name for row in store.adapters.all()}
     if live != (verdict.against if verdict.against in versions else None):
         return f"it was compared with {verdict.against}, which is no longer live"
-    checks = [check for check in verdict.evidence["checks"] if check["rule"] in BY_LABELS]
-    if doubts := [check["words"] for check in checks if check["outcome"] != Outcome.PASSED]:
+    checks = [check for check in verdict.evidence.checks if check.rule in BY_LABELS]
+    if doubts := [check.words for check in checks if check.outcome is not Outcome.PASSED]:
         return "; ".join(doubts)
-    if live and not any(check["rule"] == Rule.BASE for check in checks):
+    if live and not any(check.rule is Rule.BASE for check in checks):
         return "its labelled probes were not compared with the base model; it may be worse"
     return ""

@@ -1,7 +1,6 @@
-"""What every job begins with: its configuration, its engine, how it reads answers, and, where it is
-a process of its own, how it hears that it is to stop.
+"""What every job begins with: configuration, engine, reader of answers, signals.
 
-The configuration comes on standard input, and with it secrets, which arguments would show.
+The configuration comes on standard input: arguments would show its secrets.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from ttrl import datasets, logs
+from ttrl import ReportedError, datasets, logs
 from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
@@ -27,13 +26,12 @@ STOPPED_BECAUSE = {
 }
 """The daemon stops a run with SIGINT; the kernel sends SIGTERM when the daemon is gone."""
 CLEANUP_SECONDS = 30
-"""To clean up after a signal. A process that takes longer hangs with its engine and is killed: what
-it leaves is cleaned up by its owner, who waits less long, or by the next run."""
+"""To clean up after a signal. A process that takes longer hangs with its engine and is killed; its
+owner or the next run cleans up."""
 
 
 class Stopped(BaseException):
-    """The job was asked to stop. Not an Exception: it comes in the midst of whatever runs, where
-    libraries may swallow an Exception or take it for one of theirs."""
+    """The job was asked to stop. Not an Exception, which libraries may swallow."""
 
 
 def configure(run: int | None = None) -> Config:
@@ -53,7 +51,7 @@ def engine_client(config: Config, url: str) -> EngineClient:
     )
 
 
-class MeaningRefused(Exception):
+class MeaningRefused(ReportedError):
     """The model that texts are to be compared with cannot be loaded; says why."""
 
 
@@ -85,7 +83,7 @@ def reader_for(config: Config) -> Reader:
 
 def known_answers(config: Config) -> Mapping[str, Sequence[str]]:
     """Return the reference answers by the hashes of their questions. Raises
-    ReferencesUnreadable."""
+    DatasetUnreadable."""
     file = config.meaning.references
     return datasets.read_references(file, max_chars=config.record.max_chars) if file else {}
 
@@ -105,11 +103,10 @@ def raise_on_signals() -> None:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Deliver signals at the end of the block. For imports: some libraries drop whatever is raised
-    while others are imported (torch, numpy), or make it an ImportError of their own.
+    """Deliver signals at the end of the block. For imports: torch and numpy drop what is raised
+    while others are imported, or make it an ImportError.
 
-    A signal mask would be no help: it belongs to one thread, and what any other thread receives,
-    Python hands to the main one."""
+    A signal mask belongs to one thread, and Python hands what others receive to the main one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -7,6 +7,7 @@ A process of its own, `python -m jobs.run`: its death leaves the daemon serving.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -18,8 +19,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -29,18 +29,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs import process, selection
 from jobs.candidate import Candidate, checkpoint_steps
-from jobs.evaluation import Evaluation
-from jobs.probes import Compared, apart, to_label
-from jobs.process import MeaningRefused, known_answers, reader_for, sized
+from jobs.evaluation import Evaluation, staleness_of
+from jobs.probes import Compared, to_label
+from jobs.process import known_answers, reader_for, sized
 from jobs.selection import Descent
-from ttrl import rewards
+from ttrl import ReportedError, events, rewards
 from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.config import Config
-from ttrl.datasets import ReferencesUnreadable
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
-from ttrl.engine.memory import MemoryRefused
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.proof import Pin
 from ttrl.evaluation import gate
@@ -48,22 +46,20 @@ from ttrl.evaluation.drift import Drift
 from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.evidence import threshold_at
 from ttrl.evaluation.gate import Judgement, Verdict
+from ttrl.events import Draw, Event, Selection, Step, Unanswered
 from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
-from ttrl.rewards import RewardFailed, RewardUnknown
 from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, rows
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store, StoreError
-from ttrl.store.adapters import AdapterRow, AdapterState, Author, Forgotten
+from ttrl.store.adapters import AdapterRow, AdapterState, Author
 from ttrl.store.database import OUTAGE, cause
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.store.runs import RunState
 from ttrl.training import (
     OUT_OF_MEMORY,
     Row,
-    SettingRefused,
     TrainingEnded,
     UpdateDiverged,
 )
@@ -76,31 +72,18 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 STORE_PATIENCE_SECONDS = 60.0
-"""Nobody waits for a run: it need not fail because another holds the store for a while."""
-FORESEEN = (
-    EngineError,
-    versions.AdapterDamaged,
-    SettingRefused,
-    UpdateDiverged,
-    MemoryRefused,
-    MeaningRefused,
-    ReferencesUnreadable,
-    RewardFailed,
-    RewardUnknown,
-    Forgotten,
-)
-"""Failures whose own words are the run's reason; none of them quotes a user or a model."""
+"""Long, since nobody waits for a run."""
 DRAWS_PER_STEP = 4
-"""Times that a step samples further questions in place of those that teach nothing."""
+"""Times that a step samples, at most, until enough questions have a training signal."""
 FAILED_DRAWS = 3
-"""Draws on end without one answered question, each tried again for a minute, after which the engine
-is taken to be gone."""
+"""Draws in a row without an answered question, each retried for a minute, after which the engine is
+taken to be gone."""
 REPLAYED_STEPS = 4
-"""Steps after which samples are too old to be trained on again: the ratio of probabilities, which
-corrects for their age, strays too far from 1."""
+"""Steps after which samples are too old to be trained on again: their importance weights stray too
+far from 1."""
 PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
-"""Sequences kept to prove what the engine serves, and what of them at most: the end of the prompt
-and the beginning of the answer."""
+"""Sequences that prove what the engine serves, and their tokens at most: the end of the prompt and
+the beginning of the answer."""
 RUNS_SWEPT = 20
 """Runs that may have left a version in its place without a row."""
 
@@ -109,19 +92,19 @@ End = tuple[RunState, str]
 
 
 def execute(config: Config, store: Store, client: EngineClient, run_id: int) -> RunState:
-    """Take the queued run through to its end, and return how it ended. Every failure is an end with
-    a reason in the store; only what nobody foresaw is raised as well."""
+    """Take the queued run to its end, and return how it ended. A failure is an end with a reason in
+    the store; an unforeseen one is raised as well."""
     state, reason = RunState.FAILED, ""
     try:
         state, reason = Run(config, store, client, run_id).adapt()
     except process.Stopped as stopped:
         state, reason = RunState.ABORTED, str(stopped)
-    except FORESEEN as error:
+    except (DBAPIError, PoolTimeout, StoreError) as error:
+        reason = f"the store could not be used: {cause(error)}"
+    except ReportedError as error:
         reason = str(error)
     except MemoryError:
         reason = OUT_OF_MEMORY
-    except (DBAPIError, PoolTimeout, StoreError) as error:
-        reason = f"the store could not be used: {cause(error)}"
     except OSError as error:
         reason = f"{error.strerror or error} ({error.filename})"
     except BaseException as error:
@@ -162,8 +145,7 @@ class Run:
         self._random = Random(config.update.seed)
 
     def adapt(self) -> End:
-        """Do the whole run, in the order in which it reads. Raises one of FORESEEN, or what nobody
-        foresaw."""
+        """Do the whole run, in the order in which it reads."""
         self.config = config = sized(self.config, self.client)
         store = self.store
         with process.signals_deferred():
@@ -182,12 +164,11 @@ class Run:
         served = parent or self.client.base_model().name
         kept = checkpoint_steps(steps, config.update.snapshots)
         reader, references = reader_for(config), known_answers(config)
-        observe = partial(store.runs.observe, self.id)
         with (
             Candidate(self.client, scratch(config, self.id), self.id, served, kept) as candidate,
-            pacer_for(self.client, config.vote, observe) as pacer,
+            pacer_for(self.client, config.vote, self._observe) as pacer,
         ):
-            # Before anything is trained: it holds fast what the candidate is compared with.
+            # Before training: what serves now is what the candidate is compared with.
             evaluation = Evaluation(self.client, store, config, self.id, pacer, reader)
             roller = Roller(self.client, config.vote, config.update, pacer, reader, references)
             self.prepare(questions, steps, candidate, roller, pacer)
@@ -204,7 +185,8 @@ class Run:
                 pinned = trainer.logprobs(self.pins(), candidate.directory)
             except UpdateDiverged as error:
                 raise UpdateDiverged(_with_remarks(str(error), ended)) from error
-            del trainer, self.save  # and with them the model
+            del trainer, self.save
+            gc.collect()  # the model is in a circle of references
 
             store.runs.enter(self.id, RunState.JUDGING)
             compared = evaluation.evaluate(candidate.version)
@@ -219,8 +201,9 @@ class Run:
             store.runs.enter(self.id, RunState.PUBLISHING)
             ships = judgement.ships(config.gate.ship) and evaluation.current
             row = self._publish(AdapterState.APPROVED if ships else AdapterState.HELD, reason)
-            self._note_quality(row.name, quality)
-            store.measurements.add(Kind.POLICY, row.name, asdict(drift))
+            if quality is not None:
+                store.measurements.add(row.name, quality)
+            store.measurements.add(row.name, drift)
             row = store.adapters.publish(row, self.trained_on, pinned, author=Author.RUN)
             state = RunState.PUBLISHED if row.state is AdapterState.APPROVED else RunState.HELD
             return state, _with_remarks(row.reason or "", *remarks)
@@ -228,23 +211,13 @@ class Run:
     # Select
 
     def _select(self) -> list[StoredQuestion]:
-        """The questions of the request, or recorded ones; none that is like a probe."""
-        config, store = self.config, self.store
+        store = self.store
         hashes = store.runs.get(self.id).request.get("hashes")
-        if hashes is not None:
-            candidates = store.questions.named(hashes)
-        else:
-            candidates = selection.candidates(config, store, self.start)
-        probes = apart(store, (row.question for row in candidates))
-        like_a_probe = {row.id for row in candidates if probes.like(row.question)}
-        store.questions.set_apart(sorted(like_a_probe))
-        free = [row for row in candidates if row.id not in like_a_probe]
-        if hashes is not None:
-            return free
-        selected = selection.select(config, store, self.start, free)
-        store.questions.wait({question.id: why for question, why in selected.left_out})
-        numbers = {"chosen": len(selected.chosen), "left_out": selected.counts}
-        store.runs.observe(self.id, "selection", numbers)
+        selected, like_a_probe = selection.select(self.config, store, self.start, hashes)
+        store.questions.set_apart(like_a_probe)
+        if hashes is None:
+            store.questions.wait({question.id: why for question, why in selected.left_out})
+            self._observe(Selection(len(selected.chosen), selected.counts))
         return list(selected.chosen)
 
     # Train
@@ -265,8 +238,8 @@ class Run:
         self._began = self._last_report = time.monotonic()
 
     def _train(self) -> tuple[Trainer, str]:
-        """Train, and say why that ended before all steps were done, if it did. What goes wrong
-        after a first step leaves the steps before it to be judged; before it, it is raised."""
+        """Train, and say why that ended before all steps were done, if it did. A failure after the
+        first step leaves the steps before it to be judged; an earlier one is raised."""
         with process.signals_deferred():
             from ttrl.training.grpo import Trainer  # torch: here, and nowhere before
 
@@ -297,11 +270,11 @@ class Run:
         return trainer, f"after {done} of {self.steps} steps: {reason}" if early else ""
 
     def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
-        """Finish the step that was done, of which the trainer logged these numbers, and return the
-        rows of the next. Raises TrainingEnded where there is to be none."""
+        """Finish a step, of which the trainer logged `numbers`, and return the rows of the next.
+        Raises TrainingEnded if there is to be none."""
         update = self.config.update
         if step:
-            self._report("step", step, numbers)
+            self._report(step, numbers)
             self.candidate.deploy(self.save, step)
             if reason := self._monitor() or self._spent():
                 raise TrainingEnded(reason)
@@ -316,9 +289,8 @@ class Run:
         replayed = self._random.sample(recent, min(count, len(recent)))
         needed = update.questions_per_step - len(replayed)
 
-        # Sample and vote until enough questions teach something, and until the monitor knows how
-        # labels were distributed before anything was trained; a question tells one, once. When the
-        # run has spent what it may, one that teaches is enough.
+        # Sample and vote until enough questions have a training signal and the monitor has seen
+        # enough labels from before training; when the run's limits are reached, one is enough.
         self._pins, self._groups = self.pins(), []
         for _ in range(DRAWS_PER_STEP):
             spent = self._spent()
@@ -332,26 +304,25 @@ class Run:
         if not step:
             self._first = [group.question for group in self._groups]
         if not self._count_informative():
-            # A collapse leaves nothing to learn either, often before the monitor has seen enough:
-            # what the questions of the first step have become says most.
+            # It may be a collapse that the monitor has not seen enough of: what has become of the
+            # questions of the first step says most.
             if step and not self._spent():
                 self._groups += self._sample(self._first)
-            if self._groups:  # counted as well: it says why there is nothing to learn
-                self._report("draw", len(self._seen), {})
+            if self._groups:
+                self._report(len(self._seen), None)
                 self._monitor()
             if self.rounds.used_up:
                 asked = f"update.passes={update.passes} times"
                 raise TrainingEnded(f"each question with a training signal was sampled {asked}")
             raise TrainingEnded
 
-        # Where fewer teach than a step needs, those that cannot fill its rows with an advantage
-        # of zero.
+        # Where too few have a training signal, others fill the step, with an advantage of zero.
         usable = sorted(
             (group for group in self._groups if group.kept), key=lambda group: not group.informative
         )
         used = [usable[place % len(usable)] for place in range(needed)]
         for group in self._groups:
-            # What a question taught once is not forgotten when it has nothing more to teach.
+            # A question that was learned from stays so when it has no signal any more.
             question = group.question
             known = question.state is QuestionState.LEARNED_FROM or question.id in self.trained_on
             teaches = group.informative and group in used
@@ -369,9 +340,9 @@ class Run:
         return [row for rows in [*batch, *replayed] for row in rows]
 
     def _sample(self, questions: Sequence[StoredQuestion]) -> list[Group]:
-        """Sample the questions under the candidate's weights, vote, and write that down. Questions
-        that could not be had are left out and come again in a later draw. Where the engine is taken
-        to be gone, raises TrainingEnded if there are steps to judge, the engine's error if not."""
+        """Sample the questions from the candidate, vote, and write that down. Questions that fail
+        come again in a later draw. When the engine is gone, raises TrainingEnded if there are steps
+        to judge, the engine's error if not."""
         self._draws += 1
         failures: list[EngineError] = []
 
@@ -391,7 +362,7 @@ class Run:
         self._failed_draws = 0 if groups or not failures else self._failed_draws + 1
         if failures:
             self.tally.unanswered += len(failures)
-            self.store.runs.observe(self.id, "unanswered", {"questions": len(failures)})
+            self._observe(Unanswered(len(failures)))
             newest = failures[-1]
             log.warning("leaving %d questions out of this step: %s", len(failures), newest)
             if self._failed_draws >= FAILED_DRAWS:
@@ -415,12 +386,13 @@ class Run:
     def _count_informative(self) -> int:
         return sum(group.informative for group in self._groups)
 
-    def _report(self, kind: str, steps: int, numbers: Mapping[str, float]) -> None:
-        """Write down what the newest samples showed and what has been spent so far."""
+    def _report(self, steps: int, numbers: Mapping[str, float] | None) -> None:
+        """Write down what the newest samples showed; `numbers` are the trainer's of the step that
+        was done with them, None if none was."""
         now = time.monotonic()
-        signs = self._watch.read(steps, self._groups, numbers)
+        signs = self._watch.read(steps, self._groups, numbers or {})
         self._seen.append(signs)
-        self.store.runs.count(
+        self.store.runs.note(
             self.id,
             steps=steps,
             questions=len(self.tally.questions),
@@ -429,33 +401,37 @@ class Run:
         )
         paced = self.pacer.take()
         sampled = sum(len(group.drawn.samples) for group in self._groups)
-        ours = {
-            "steps": self.steps,
-            "informative": 1 - signs.no_signal,
-            "seconds": now - self._last_report,
-            "samples": self.tally.samples,
-            "tokens": self.tally.tokens,
-            "step_samples": sampled,
-            "step_tokens": sum(group.tokens for group in self._groups),
-            "outcomes": Counter(group.vote.outcome for group in self._groups),
-            "shares": [round(group.vote.share, 3) for group in self._groups],
-            "step_saved": len(self._groups) * self.config.vote.samples - sampled,
-            "in_flight_limit": paced.mean_limit,
-            "paused_seconds": paced.paused_seconds,
-        }
-        self.store.runs.observe(self.id, kind, {**numbers, **asdict(signs), **ours})
+        draw = Draw(
+            **vars(signs),
+            steps=self.steps,
+            seconds=now - self._last_report,
+            step_samples=sampled,
+            step_saved=len(self._groups) * self.config.vote.samples - sampled,
+            step_tokens=sum(group.tokens for group in self._groups),
+            outcomes=dict(Counter(group.vote.outcome for group in self._groups)),
+            shares=tuple(round(group.vote.share, 3) for group in self._groups),
+            in_flight_limit=paced.mean_limit,
+            paused_seconds=paced.paused_seconds,
+        )
+        if numbers is None:
+            self._observe(draw)
+        else:
+            self._observe(Step(**vars(draw), grad_norm=numbers.get("grad_norm")))
         self._last_report = now
 
+    def _observe(self, event: Event) -> None:
+        events.observe(self.store, self.id, event)
+
     def _monitor(self) -> str:
-        """Why the run's monitor stops it, if it does."""
+        """Say why the run monitor stops the run, if it does."""
         self.ruling = guard.judge(self._seen, self.config.guard)
         if not self.ruling.stops:
             return ""
-        self.store.runs.observe(self.id, "guard", asdict(self.ruling))
+        self._observe(self.ruling)
         return self.ruling.words()
 
     def _spent(self) -> str:
-        """Which limit of the run is reached, if one is."""
+        """Say which limit of the run is reached, if one is."""
         limits = self.config.update
         if self.tally.tokens >= limits.max_tokens:
             return "update.max_tokens was reached"
@@ -469,8 +445,8 @@ class Run:
         return [step for step in self.candidate.steps if step <= self.ruling.trusted]
 
     def pins(self) -> Sequence[Pin]:
-        """A sequence of each question of the newest step that brought any, where the weights must
-        differ most: the weights are proven by them wherever they are loaded."""
+        """Return sequences that prove the weights wherever they are loaded: of the newest step that
+        had any, where the weights must differ most."""
         pins = []
         for group in self._groups:
             if group.kept:
@@ -482,56 +458,32 @@ class Run:
     def _judge(
         self, evaluation: Evaluation, compared: Sequence[Compared], drift: Drift
     ) -> tuple[Judgement, Quality | None]:
-        """Have the gate judge the answers of base, live version and candidate, and write down what
-        it found. Return the candidate's quality as well, which has no name yet."""
+        """Have the gate judge, and write down what it found; but for the candidate's quality, which
+        has no name yet and is returned."""
         store, settings = self.store, self.config.gate
         probes = [each.probe for each in compared]
         threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
-        looked = evaluation.staleness()
+        looked = staleness_of(store, (each.item for each in compared))
         judgement = gate.judge(probes, settings, threshold, drift, looked)
-        evidence = judgement.numbers()
-        store.runs.add_verdict(
-            {
-                "run_id": self.id,
-                "adapter": self.candidate.version,
-                "against": evaluation.live,
-                "verdict": judgement.verdict,
-                "evidence": evidence,
-            }
-        )
-        labelled = sum(probe.labelled for probe in probes)
-        metrics = {
-            "verdict": judgement.verdict,
-            "labelled": labelled,
-            "held_out": len(probes) - labelled,
-            "checks": [
-                {key: check[key] for key in ("rule", "outcome", "tag", "compared")}
-                for check in evidence["checks"]
-            ],
-            "certainty": evidence["certainty"],
-        }
-        store.runs.observe(self.id, "verdict", metrics)
+        store.runs.add_verdict(self.id, self.candidate.version, evaluation.live, judgement)
+        self._observe(replace(judgement, worst=()))
         if judgement.verdict is not Verdict.WORSE:  # nobody needs to judge what is thrown away
             store.comparisons.add(self.id, to_label(store, settings, self.id, compared))
         base, live, candidate = evaluation.qualities(compared, looked)
-        self._note_quality(None, base)
-        if evaluation.parent is not None:
-            self._note_quality(evaluation.parent, live)
+        for version, quality in {None: base, evaluation.parent: live}.items():
+            if quality is not None:
+                store.measurements.add(version, quality)
         return judgement, candidate
 
-    def _note_quality(self, version: str | None, quality: Quality | None) -> None:
-        if quality is not None:
-            self.store.measurements.add(Kind.QUALITY, version, quality.numbers())
-
     def _reject(self, reason: str) -> End:
-        """Nothing is to be trained on again by itself that made a version worse."""
+        """Keep what made a version worse from being trained on again."""
         reason_each = f"run {self.id} trained on it and was rejected"
         self.store.adapters.quarantine(self.trained_on, reason_each)
         return RunState.REJECTED, reason
 
     def _publish(self, state: AdapterState, reason: str) -> AdapterRow:
-        """Put the candidate's weights in their final place, and say what they are; nothing serves
-        them before the row is in the store."""
+        """Put the candidate's weights in their final place, and return the row without which
+        nothing serves them."""
         config, store, source = self.config, self.store, self.candidate.directory
         parent, base = self.start.parent, identify(config.model.name)
         lineage = parent.lineage if parent else secrets.token_hex(3)
@@ -552,21 +504,11 @@ class Run:
             weights=base.weights,
             text=base.text,
         )
-        store.runs.intend(self.id, manifest.name)
+        store.runs.note(self.id, adapter=manifest.name)
         versions.publish(source, config.state_dir / "adapters", manifest)
-        return AdapterRow(
-            name=manifest.name,
-            lineage=lineage,
-            number=number,
-            digest=digest,
-            parent=manifest.parent,
-            base_model=manifest.base_model,
-            run_id=self.id,
-            rank=manifest.rank,
-            state=state,
-            reason=reason,
-            created=manifest.created,
-        )
+        shared = vars(manifest).keys() & AdapterRow.__annotations__.keys()
+        known = {name: getattr(manifest, name) for name in shared}
+        return AdapterRow(**known, state=state, reason=reason)
 
 
 VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
@@ -582,8 +524,7 @@ VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
 
 @dataclass
 class Tally:
-    """What a run's votes came to; `questions` are ids, `unanswered` counts those that could not be
-    had."""
+    """What a run's votes came to; `questions` are ids."""
 
     votes: int = 0
     samples: int = 0
@@ -603,27 +544,21 @@ class Tally:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
-        return "; ".join(filter(None, (self._cut_off(max_tokens), self._left_out())))
+        lost = f"{self.unanswered} times the engine did not answer a question"
+        remarks = (cut_off(self.samples, self.cut, max_tokens), lost if self.unanswered else "")
+        return "; ".join(filter(None, remarks))
 
     def nothing(self, max_tokens: int) -> str:
         """Say why no question could teach anything."""
         reasons = self.uninformative.most_common()
         votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
         seen = f"of {self.votes} votes, {votes}" if votes else ""
-        first = self._cut_off(max_tokens) or "no question had a training signal"
-        return "; ".join(filter(None, (first, seen, self._left_out())))
-
-    def _cut_off(self, max_tokens: int) -> str:
-        return cut_off(self.samples, self.cut, max_tokens)
-
-    def _left_out(self) -> str:
-        count = self.unanswered
-        return f"{count} times the engine did not answer a question" if count else ""
+        remarks = ("no question had a training signal", seen, self.remarks(max_tokens))
+        return "; ".join(filter(None, remarks))
 
 
 def training_rows(group: Group, count: int) -> Iterator[Row]:
-    """Yield a group's kept samples as the update takes them, `count` of each question: where fewer
-    were kept, which is a whole part of it, all come again as often."""
+    """Yield a group's kept samples as rows of the update, repeated until they are `count`."""
     assert count % len(group.kept) == 0
     for position in group.kept * (count // len(group.kept)):
         sample = group.drawn.samples[position]
@@ -647,22 +582,21 @@ def scratch(config: Config, run_id: int) -> Path:
 
 
 def end(config: Config, store: Store, run_id: int, state: RunState, reason: str) -> None:
-    """End a run, once, and clean up after it; may be called again after it was interrupted. One
-    that failed or was stopped after it had published is one that published."""
+    """End a run, once, and clean up after it; may be called again. One that failed or was stopped
+    after it had published counts as published."""
     intended = store.runs.get(run_id).adapter
     row = store.adapters.find(intended) if intended else None
     if row is not None and state in (RunState.FAILED, RunState.ABORTED):
         state = RunState.HELD if row.state is AdapterState.HELD else RunState.PUBLISHED
         reason = row.reason or ""
     shutil.rmtree(scratch(config, run_id), ignore_errors=True)
-    if intended and row is None:  # its files were put in their place, and no row knows them
+    if intended and row is None:  # no row knows its files
         versions.discard(config.state_dir / "adapters", intended)
     store.runs.end(run_id, state, reason, adapter=row.name if row else None)
 
 
 def sweep(config: Config, store: Store) -> None:
-    """Clean up after ended runs, such as one that was ended by somebody else than its owner. For an
-    owner that has none under way."""
+    """Clean up after ended runs, when none is in progress."""
     for folder in (config.state_dir / "runs").glob("*"):
         shutil.rmtree(folder, ignore_errors=True)
     for run in store.runs.newest(RUNS_SWEPT):

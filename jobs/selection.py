@@ -1,10 +1,9 @@
 """The version that a run starts from, and the questions that it trains on.
 
-Updates stack, each from the version before it, and so does what each of them gets wrong. The gate
-lets none go farther from the base than `gate.kl_base`. Before that is used up, every other run
-starts from the base again and trains once more on what its ancestors were trained on; the runs
-between go on stacking, so that nothing stands still when what took many updates cannot be had in
-one."""
+Updates stack, and so do their errors; the gate lets none go farther from the base than
+`gate.kl_base`. Before that is used up, every other run starts from the base again and trains once
+more on what its ancestors were trained on; the runs between go on stacking, in case that what took
+many updates cannot be had in one."""
 
 from __future__ import annotations
 
@@ -14,14 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
+from jobs.probes import apart
 from ttrl.adapters import versions
 from ttrl.adapters.base import Base, identify
 from ttrl.adapters.versions import AdapterDamaged, Manifest
-from ttrl.config import Config
+from ttrl.config import Config, UpdateConfig
+from ttrl.evaluation.drift import Drift
 from ttrl.sampling.selection import LOOKED_AT, Selection, choose
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import QuestionState, StoredQuestion
 
 
@@ -31,13 +31,10 @@ class Begins(StrEnum):
     NO_PARENT = "no_parent"
     BASE = "base_changed"
     TEXT = "text_changed"
-    """The same words would be other tokens."""
     RANK = "rank_changed"
     MODULES = "modules_changed"
     FULL = "lineage_full"
-    """Little of `gate.kl_base` is left."""
     TAINTED = "tainted"
-    """So are all versions that the live one goes on from."""
 
 
 WORDS = {
@@ -52,19 +49,9 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run would make, by its settings, and whether it is to leave a `full` lineage."""
-
-    base: Base
-    rank: int
-    modules: str
-    full: bool = False
-
-
-@dataclass(frozen=True)
 class Descent:
-    """Either a parent, and the versions that are `stacked` up to it; or why a new lineage begins,
-    and the versions whose questions it learns from `again`."""
+    """Either a parent, and the versions `stacked` up to it; or why a new lineage begins, and the
+    versions whose questions it trains on `again`."""
 
     parent: Manifest | None
     begins: Begins | None = None
@@ -82,20 +69,22 @@ class Descent:
         return f"a new lineage: {WORDS[self.begins]}" if self.begins else ""
 
 
-def descend(live: Manifest | None, stacked: Sequence[str], plan: Plan) -> Descent:
-    """Where to start, when `live` is the last of the updates that are `stacked`."""
+def descend(
+    live: Manifest | None, stacked: Sequence[str], base: Base, update: UpdateConfig, *, full: bool
+) -> Descent:
+    """Return where to start, when `live` is the last of the `stacked` updates."""
     begins = None
     if live is None:
         begins = Begins.NO_PARENT
-    elif not live.base.same_weights(plan.base):
+    elif not live.base.same_weights(base):
         begins = Begins.BASE
-    elif not live.base.same_text(plan.base):
+    elif not live.base.same_text(base):
         begins = Begins.TEXT
-    elif live.rank != plan.rank:
+    elif live.rank != update.lora_rank:
         begins = Begins.RANK
-    elif live.modules not in (None, plan.modules):
+    elif live.modules not in (None, update.modules):
         begins = Begins.MODULES
-    elif plan.full:
+    elif full:
         begins = Begins.FULL
     if begins is None:
         return Descent(live, stacked=tuple(stacked))
@@ -114,7 +103,7 @@ def stack(versions: Iterable[AdapterRow], name: str) -> list[str]:
 
 def descent(config: Config, store: Store) -> Descent:
     """Where a run would start now. Raises AdapterDamaged, OSError."""
-    update, base = config.update, identify(config.model.name)
+    base = identify(config.model.name)
     rows, name = store.adapters.all(), store.adapters.serving().adapter
     states = {row.name: row.state for row in rows}
     if name is not None and states.get(name) is AdapterState.TAINTED:
@@ -131,36 +120,54 @@ def descent(config: Config, store: Store) -> Descent:
             manifest = versions.read_manifest(root / wanted)
             live = None if manifest.base.same_weights(base) else manifest
     full = live is not None and _full(config, store, live.name)
-    plan = Plan(base, update.lora_rank, update.modules, full)
-    return descend(live, stack(rows, live.name) if live else [], plan)
+    stacked = stack(rows, live.name) if live else []
+    return descend(live, stacked, base, config.update, full=full)
 
 
 def _full(config: Config, store: Store, live: str) -> bool:
-    """Whether the next run leaves the lineage: it is far from the base, and the last run that came
-    to a candidate did not begin there."""
-    measured = store.measurements.newest(Kind.POLICY, live)
-    distance = measured.numbers["from_base"] if measured else None
+    """Return whether the next run leaves the lineage: it is far from the base, and the last run
+    with a candidate did not begin there."""
+    measured = store.measurements.newest(Drift, live)
+    distance = measured.found.from_base if measured else None
     if distance is None or distance < config.update.lineage_distance * config.gate.kl_base:
         return False
     last = store.runs.last_judged()
     return last is None or last.begins != Begins.FULL
 
 
-def candidates(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
-    """The recorded questions that a run would choose from now, anchors first; none where there
-    would only be anchors."""
-    limits, only = config.selection, config.record.only_keys
+def select(
+    config: Config, store: Store, descent: Descent, hashes: Sequence[str] | None = None
+) -> tuple[Selection, list[int]]:
+    """Return what a run would train on now: the questions of these hashes, or recorded ones; and
+    the ids of those that it leaves out because they are like a probe."""
+    if hashes is not None:
+        found = store.questions.named(hashes)
+    else:
+        found = _candidates(config, store, descent)
+    probes = apart(store, (row.question for row in found))
+    like = {row.id for row in found if probes.like(row.question)}
+    free = [row for row in found if row.id not in like]
+    if hashes is not None:
+        return Selection(tuple(free), ()), sorted(like)
+    room = config.selection.max_questions * descent.updates
+    limits = config.selection.model_copy(update={"max_questions": room})
+    return choose(free, limits, sole_client=store.questions.sole_client()), sorted(like)
+
+
+def _candidates(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
+    """The recorded questions to choose from, anchors first; none where there would only be
+    anchors."""
+    limits = config.selection
     found = store.questions.new(
         LOOKED_AT * limits.max_questions * descent.updates,
-        only=only,
+        only=config.record.only_keys,
         again=descent.again,
         tries=limits.tries,
         parent=descent.parent.name if descent.parent else None,
     )
     if not found:
         return []
-    # Anchors are of all that the versions before learned from, others for each version to go on
-    # from.
+    # Anchors are drawn of all that was learned from, anew for each version to start from.
     learned = {
         key
         for name in descent.stacked
@@ -170,11 +177,3 @@ def candidates(config: Config, store: Store, descent: Descent) -> list[StoredQue
     places = round(limits.anchors * limits.max_questions)
     anchors = order.sample(sorted(learned), min(places, len(learned)))
     return [*store.questions.among(anchors), *found]
-
-
-def select(
-    config: Config, store: Store, descent: Descent, found: Sequence[StoredQuestion]
-) -> Selection:
-    room = config.selection.max_questions * descent.updates
-    limits = config.selection.model_copy(update={"max_questions": room})
-    return choose(found, limits, sole_client=store.questions.sole_client())

@@ -9,36 +9,27 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
-from starlette.requests import Request
-from starlette.responses import Response
+from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from serve.daemon.core import Core, core
-from serve.daemon.engine import WATCH_SECONDS
-from serve.daemon.housekeeping import (
-    MEASURE_SECONDS,
-    OBSERVE_SECONDS,
-    PRUNE_SECONDS,
-    Measuring,
-    Observer,
-    Pruning,
-)
+from serve.daemon.housekeeping import Measuring, Observer, prune_old
 from serve.daemon.process import Loop, Manager, background, on_signals
 from serve.daemon.runs import STOP_SECONDS
 from serve.daemon.schedule import TICK_SECONDS, Clock
 from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
 from serve.gateway.admission import names
-from serve.gateway.app import app
-from serve.gateway.counts import Counts
+from serve.gateway.app import Gateway
 from serve.gateway.keys import KeyFile
 from serve.gateway.recorder import Recorder
 from serve.gateway.server import PortInUse, allow_files, listen, own_url, server_for
-from serve.gateway.shadow import Shadow, Watch
+from serve.gateway.shadow import Shadow
 from serve.state import Owner, announce
 from serve.web import admin
 from ttrl.config import Config
+from ttrl.metrics.series import Serving
 from ttrl.redaction import Redactor
-from ttrl.store.runs import RunBusy, Trigger
+from ttrl.store.runs import Trigger
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +45,17 @@ async def serve(config: Config, progress: Callable[[float], None]) -> None:
     """
     allow_files(config.gateway)
     manager = Manager.take()
+    signs_of_life = Loop(manager.sign_of_life, manager.pause)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(config.gateway.host, config.gateway.port))
         admin_listener, paged = _listen_for_operators(config, stack)
-        signs_of_life = Loop(manager.sign_of_life, manager.pause)
         async with background(manager=signs_of_life), core(config) as parts:
             manager.look = partial(_status_line, parts)
             admin_url = own_url(admin_listener)
             page = admin_url if paged else None
+            key = config.admin.key
             owner = announce(
-                config.state_dir,
-                own_url(listener),
-                admin=admin_url,
-                page=page,
-                key=config.admin.key,
+                config.state_dir, own_url(listener), admin=admin_url, page=page, key=key
             )
             log.info("listening at %s/v1", owner.url)
             if page:
@@ -104,59 +92,44 @@ async def _run(
 ) -> None:
     """Answer, record and learn until a signal says stop."""
     config, store, metrics, live = parts.config, parts.store, parts.metrics, parts.live
-    counts = Counts(metrics)
+    webhook = Webhook(config.webhook, metrics)
+    parts.runs.ended.append(lambda run: webhook.tell(of_run(run)))
+    shadow = Shadow(
+        config,
+        store,
+        parts.engine.client,
+        live,
+        metrics.judging,
+        rolled_back=parts.reconciler.wake,
+        alerted=lambda version, words: webhook.tell(of_alert(version, words)),
+    )
     redactor = None
     if config.record.entities:
         redactor = Redactor(config.record.entities, config.record.redact_model)
-    watch = Watch(config.shadow, store, live, metrics)
-    rolled_back = parts.reconciler.wake
-    shadow = Shadow(config, watch, parts.engine.client, live, metrics, rolled_back=rolled_back)
     recorder = Recorder(
         partial(store.questions.record, holdout=config.gate.holdout),
         capacity=config.record.queue,
-        counts=counts,
+        metrics=metrics,
         then=shadow.offer,
         redact=redactor.question if redactor else None,
     )
-    metrics.recording.queue.set_function(lambda: recorder.pending)
     keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
     if keys is not None:
         metrics.serving.keys_ok.set_function(keys.ok)
-
-    async def scheduled() -> None:
-        try:
-            await parts.runs.start(Trigger.SCHEDULE, {})
-        except RunBusy as error:
-            log.info("%s", error)
-
-    async def ready() -> bool:
-        return parts.engine.up
-
-    async def show_metrics(_: Request) -> Response:
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    clock = Clock(config.schedule, store, scheduled, metrics)
-    pruning = Pruning(parts)
-    gateway = app(
-        config,
-        parts.engine.url,
-        live,
-        recorder,
-        keys=keys,
-        counts=counts,
-        ready=ready,
-        more={"/metrics": show_metrics},
+    gateway = Gateway(
+        config, parts.engine.url, live, recorder, metrics, keys, ready=lambda: parts.engine.up
     )
+    clock = Clock(config.schedule, store, partial(parts.runs.start, Trigger.SCHEDULE, {}), metrics)
     assert owner.token is not None
     assert owner.key is not None
-    routes = admin.routes(parts, clock, watch, pruning, owner.token)
-    routes.append(Route("/metrics", show_metrics))
+    routes = admin.routes(parts, clock, shadow, owner.token)
+    routes.append(Route("/metrics", gateway.show_metrics))
     if owner.page is not None:
-        routes += admin.Page(parts, clock, watch, owner.key).routes()
+        routes += admin.Page(parts, clock, shadow, owner.key).routes()
     hosts = names(config.admin.host, admin_listener.getsockname()[0])
 
-    server = server_for(config, gateway, counts)
-    admin_server = server_for(config, admin.app(routes, hosts), Counts())
+    server = server_for(config, gateway.app(), metrics.serving)
+    admin_server = server_for(config, admin.app(routes, hosts), Serving(CollectorRegistry()))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     admin_serving = asyncio.create_task(admin_server.serve(sockets=[admin_listener]))
     drain = config.gateway.drain_timeout.total_seconds()
@@ -177,9 +150,6 @@ async def _run(
             return
         await starting
         log.info("model %s is served by %s", config.served_name, live.current.version)
-        webhook = Webhook(config.webhook, metrics)
-        parts.runs.ended.append(lambda run: webhook.tell(of_run(run)))
-        watch.alerted.append(lambda version, words: webhook.tell(of_alert(version, words)))
         observer = Observer(
             store, metrics, config.state_dir, lambda change: webhook.tell(of_change(change))
         )
@@ -187,13 +157,13 @@ async def _run(
             lambda: parts.damage is None and observer.reads and not recorder.failing
         )
         async with background(
-            engine=Loop(parts.engine.watch, WATCH_SECONDS, delay=WATCH_SECONDS),
+            engine=Loop(parts.engine.watch, seconds=2, delay=2),
             reconciler=parts.reconciler.loop,
             recorder=Loop(recorder.run),
-            observer=Loop(observer.follow, OBSERVE_SECONDS),
+            observer=Loop(observer.follow, seconds=1),
             shadow=Loop(shadow.run),
-            measuring=Loop(Measuring(parts).look, MEASURE_SECONDS, delay=MEASURE_SECONDS),
-            pruning=Loop(pruning.look, PRUNE_SECONDS, delay=PRUNE_SECONDS),
+            measuring=Loop(Measuring(parts).look, seconds=60, delay=60),
+            pruning=Loop(partial(prune_old, parts), seconds=600, delay=600),
             webhook=Loop(webhook.run),
         ):
             async with background(schedule=Loop(clock.tick, TICK_SECONDS)):

@@ -7,6 +7,7 @@ import time
 from serve.daemon.schedule import PAUSED
 from serve.gateway.live import BASE
 from serve.views import judged
+from ttrl import ReportedError
 from ttrl.adapters.versions import verify
 from ttrl.config import Config
 from ttrl.evaluation.probes import Label
@@ -14,7 +15,7 @@ from ttrl.store import Store
 from ttrl.store.adapters import Author
 
 
-class Refusal(Exception):
+class Refusal(ReportedError):
     """It cannot be done now; the message says why."""
 
 

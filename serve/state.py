@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from serve import restore
+from ttrl import ReportedError
 from ttrl.files import fresh
 from ttrl.store.database import BACKUPS
 
@@ -30,7 +31,7 @@ OURS = (
 )  # fmt: skip
 
 
-class StateDirError(Exception):
+class StateDirError(ReportedError):
     """The state directory cannot be used; the message says why and what to do."""
 
 

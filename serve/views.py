@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jobs.selection import stack
 from serve.gateway.live import BASE
 from ttrl.config import Config
-from ttrl.evaluation.estimates import LEAST, Withheld
+from ttrl.evaluation.estimates import LEAST, Estimate, Quality, Withheld
 from ttrl.evaluation.probes import Judged, Side
 from ttrl.questions.question import message_text
 from ttrl.store import Store
-from ttrl.store.measurements import Kind
+from ttrl.store.measurements import Measurement
 from ttrl.store.probes import StoredPair
-from ttrl.store.runs import Run
+from ttrl.store.runs import Run, StoredVerdict
 
 UNEASY = 0.5
 """So near to an alarm, on a scale of logarithms, the live monitor is worth a word."""
@@ -33,6 +33,7 @@ def report(store: Store, config: Config) -> dict[str, Any]:
 
     newest, back = store.runs.newest(), next(iter(store.adapters.roll_backs()), None)
     serving = store.adapters.serving()
+    measured = quality(store).items()
     return {
         "model": config.served_name,
         "state_dir": str(config.state_dir),
@@ -48,29 +49,29 @@ def report(store: Store, config: Config) -> dict[str, Any]:
         "rolled_back": asdict(back) if back else None,
         "labels": outlook(store, config.gate),
         "last_run": run_report(newest[0]) if newest else None,
-        "quality": quality(store),
+        "quality": {
+            role: {**asdict(each.found), "at": each.at} if each else None for role, each in measured
+        },
         "evaluated": str(store.questions.usage(config.gate.min_probes)),
     }
 
 
-def quality(store: Store) -> dict[str, dict[str, Any] | None]:
+def quality(store: Store) -> dict[str, Measurement[Quality] | None]:
     """How good the live version and the base model were when they were last measured."""
-    live = store.adapters.serving().adapter
-    found: dict[str, dict[str, Any] | None] = {}
-    for role, version in (("live", live), ("base", None)):
-        newest = store.measurements.newest(Kind.QUALITY, version)
-        found[role] = None if newest is None else {**newest.numbers, "at": newest.at}
-    return found
+    versions = {"live": store.adapters.serving().adapter, "base": None}
+    return {role: store.measurements.newest(Quality, name) for role, name in versions.items()}
 
 
-def verdicts(store: Store, run_id: int) -> list[dict[str, Any]]:
+def verdicts(store: Store, run_id: int) -> list[StoredVerdict]:
     """What the gate said in a run; the probes that lost most have their `text`, if it is known."""
-    found = store.runs.verdicts(run_id)
-    for verdict in found:
-        worst = verdict["evidence"]["worst"]
-        asked = store.probes.texts([change["probe"] for change in worst])
-        for change in worst:
-            change["text"] = asked.get(change["probe"], "(deleted)")
+    found = []
+    for verdict in store.runs.verdicts(run_id):
+        evidence = verdict.evidence
+        asked = store.probes.texts([change.probe for change in evidence.worst])
+        worst = tuple(
+            replace(change, text=asked.get(change.probe, "(deleted)")) for change in evidence.worst
+        )
+        found.append(replace(verdict, evidence=replace(evidence, worst=worst)))
     return found
 
 
@@ -110,73 +111,57 @@ def branches(store: Store) -> Iterator[Branch]:
             depth=len(stack(versions, row.name)),
             role=roles.get(row.name, ""),
             state=row.state,
-            verdict=judged[-1]["verdict"] if judged else None,
+            verdict=judged[-1].verdict if judged else None,
             created=row.created,
         )
 
 
-Numbers = Mapping[str, Any]
-"""Of a measurement (ttrl.evaluation.estimates)."""
+def share(found: Estimate, digits: int = 0) -> str:
+    return f"{found.value:.{digits}%} ({interval(found, digits)})"
 
 
-def share(found: Numbers, digits: int = 0) -> str:
-    return f"{found['value']:.{digits}%} ({interval(found, digits)})"
+def interval(found: Estimate, digits: int = 0) -> str:
+    return f"{found.low:.{digits}%} to {found.high:.{digits}%}"
 
 
-def interval(found: Numbers, digits: int = 0) -> str:
-    return f"{found['low']:.{digits}%} to {found['high']:.{digits}%}"
-
-
-def on_probes(numbers: Numbers) -> str | None:
-    """Accuracy on the labelled probes."""
-    return share(numbers["right"]) if numbers.get("right") else None
-
-
-def withheld(numbers: Numbers) -> str:
+def withheld(quality: Quality) -> str:
     """Why nothing is said of the traffic."""
-    match numbers.get("withheld"):
-        case Withheld.APART:
-            return (
-                "agreement differs between the labelled questions and the traffic, so the labels "
-                "do not represent it"
-            )
-        case Withheld.FEW:
-            return (
-                f"{LEAST} labels that represent the traffic are needed, and there are "
-                f"{numbers['speaking']}; add some with `ttrl label`"
-            )
-    return "see the next measurement"
+    if quality.withheld is Withheld.APART:
+        return (
+            "agreement differs between the labelled questions and the traffic, so the labels do "
+            "not represent it"
+        )
+    return (
+        f"{LEAST} labels that represent the traffic are needed, and there are {quality.speaking}; "
+        "add some with `ttrl label`"
+    )
 
 
-def undecided(numbers: Numbers) -> str:
+def undecided(quality: Quality) -> str:
     """What part of the answers to the labelled questions nobody judged, and what would help; ""
     where there is none."""
-    part = numbers.get("undecided") or 0.0
+    part = quality.undecided
     advice = "give the correct answers in `ttrl label` to narrow it"
     return "" if part < 0.005 else f"{part:.0%} of the answers are unlabelled: {advice}"
 
 
-def beside_base(live: Numbers | None, base: Numbers | None) -> int | None:
+def beside_base(live: Estimate, base: Estimate) -> int:
     """Whether the live version answers more (1) or fewer (-1) of the labelled probes correctly than
-    the base model, or too alike to tell (0); None: nobody knows."""
-    ours, theirs = (numbers.get("right") if numbers else None for numbers in (live, base))
-    if not ours or not theirs:
-        return None
-    return int(ours["low"] > theirs["high"]) - int(ours["high"] < theirs["low"])
+    the base model, or too alike to tell (0)."""
+    return int(live.low > base.high) - int(live.high < base.low)
 
 
 BESIDE = {1: "it is better", 0: "the difference is not significant", -1: "it is worse"}
 
 
-def compared(live: Numbers | None, base: Numbers | None) -> str:
-    """The same with its numbers."""
-    found = beside_base(live, base)
-    if found is None or live is None or base is None:
+def compared(live: Estimate | None, base: Estimate | None) -> str:
+    """The same in words; None where it is not known."""
+    if not live or not base:
         return (
             "It is not known whether it is better than the base model: labelled probes are needed."
         )
-    shares = f"{on_probes(live)}, the base model's {on_probes(base)}"
-    return f"Its accuracy on the labelled probes is {shares}: {BESIDE[found]}."
+    shares = f"{share(live)}, the base model's {share(base)}"
+    return f"Its accuracy on the labelled probes is {shares}: {BESIDE[beside_base(live, base)]}."
 
 
 @dataclass(frozen=True)

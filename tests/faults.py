@@ -74,7 +74,7 @@ RUNNING = {
     "sampled": before(f"{VOTES}.add"),
     "voting": uncommitted(f"{VOTES}.add"),
     "voted": after(f"{VOTES}.add"),
-    "stepped": after(f"{RUNS}.count"),
+    "stepped": after("ttrl.events:observe", nth=2),
     "judged": before(f"{RUNS}.enter", nth=3),
     "staged": Fault(
         "before", "pathlib:Path.rename", inside="ttrl.adapters.versions:publish", program=RUN

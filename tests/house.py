@@ -7,67 +7,62 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import openai
 
-from serve.gateway.app import app
-from serve.gateway.counts import Closed, Counts, TurnedAway, UpstreamError
+from serve.gateway.app import Gateway
 from serve.gateway.keys import KeyFile
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
 from serve.gateway.server import ConnectionWatch
 from tests.standin import DEADLINE, Standin, at_once, serving
 from ttrl.config import Config
-from ttrl.questions.question import Unlearnable
+from ttrl.metrics import Metrics
 from ttrl.store.questions import Recorded
 
 Write = Callable[[Sequence[Recorded]], None]
 
 
-@dataclass
-class Tally(Counts):
-    """Counts, kept for a test to look at."""
+class Tally:
+    """What was counted since it was made, or cleared."""
 
-    requests: list[int] = field(default_factory=list)
-    skips: Counter[Unlearnable] = field(default_factory=Counter)
-    errors: Counter[UpstreamError] = field(default_factory=Counter)
-    written: int = 0
-    aborts: int = 0
-    under_way: int = 0
-    away: Counter[TurnedAway] = field(default_factory=Counter)
-    closures: Counter[Closed] = field(default_factory=Counter)
-    open: int = 0
+    def __init__(self) -> None:
+        self.metrics = metrics = Metrics()
+        serving, recording = metrics.serving, metrics.recording
+        self._counters = {
+            "requests": serving.requests,
+            "errors": serving.upstream_errors,
+            "away": serving.turned_away,
+            "closures": serving.closed,
+            "aborts": serving.aborted,
+            "skips": recording.skipped,
+            "written": recording.recorded,
+        }
+        self.clear()
 
-    def request(self, status: int, seconds: float, first: float | None) -> None:
-        assert first is None or 0 < first <= seconds
-        self.requests.append(status)
+    def clear(self) -> None:
+        self._before = {name: _values(counter) for name, counter in self._counters.items()}
 
-    def recorded(self, questions: int) -> None:
-        self.written += questions
+    def __getattr__(self, name: str) -> Any:
+        """A count, by label where it has one."""
+        since = _values(self._counters[name]) - self._before[name]
+        return since if self._counters[name]._labelnames else since[""]
 
-    def skipped(self, reason: Unlearnable) -> None:
-        self.skips[reason] += 1
+    @property
+    def under_way(self) -> int:
+        return _values(self.metrics.serving.in_flight)[""]
 
-    def upstream_error(self, kind: UpstreamError) -> None:
-        self.errors[kind] += 1
+    @property
+    def open(self) -> int:
+        return _values(self.metrics.serving.connections)[""]
 
-    def aborted(self) -> None:
-        self.aborts += 1
 
-    def in_flight(self, change: int) -> None:
-        self.under_way += change
-
-    def turned_away(self, reason: TurnedAway) -> None:
-        self.away[reason] += 1
-
-    def connections(self, change: int) -> None:
-        self.open += change
-
-    def closed(self, why: Closed) -> None:
-        self.closures[why] += 1
+def _values(series: Any) -> Counter[str]:
+    samples = [each for family in series.collect() for each in family.samples]
+    return Counter({next(iter(each.labels.values()), ""): int(each.value) for each in samples})
 
 
 @dataclass
@@ -110,7 +105,7 @@ class House:
         self.engine.healthy = True
         self.live.flip(None)
         self.stored.clear()
-        vars(self.tally).update(vars(Tally(open=self.tally.open)))
+        self.tally.clear()
 
 
 @contextmanager
@@ -126,10 +121,14 @@ def house(
 ) -> Iterator[House]:
     """Starts all of it. Another `engine_url` stands for an engine that is none; `gateway` and
     `record` are settings, and `seconds` the application's time limits."""
-    engine, live, tally = Standin(at_once()), Live(["demo", "other-name"], "base-model"), Tally()
+    engine, live, tally = Standin(at_once()), Live("demo", "base-model"), Tally()
     stored: list[Recorded] = []
     recorder = Recorder(
-        write or stored.extend, interval=0.001, capacity=capacity, retry=(0.001, 0.01), counts=tally
+        write or stored.extend,
+        interval=0.001,
+        capacity=capacity,
+        retry=(0.001, 0.01),
+        metrics=tally.metrics,
     )
 
     @asynccontextmanager
@@ -147,17 +146,19 @@ def house(
                 "record": {"max_chars": 16_000} | (record or {}),
             }
         )
-        application = app(
+        gateway_app = Gateway(
             config,
             engine_url or url,
             live,
             recorder,
+            tally.metrics,
             keys=keys,
-            counts=tally,
+            ready=lambda: engine.healthy and engine_url is None,
             lifespan=recording,
             **seconds,
-        )
-        with serving(application, ConnectionWatch(config.gateway, tally)) as gateway_url:
+        ).app()
+        watch = ConnectionWatch(config.gateway, tally.metrics.serving)
+        with serving(gateway_app, watch) as gateway_url:
             yield House(gateway_url, engine, live, tally, recorder, stored)
 
 

@@ -20,6 +20,7 @@ from typing import IO, Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from ttrl import ReportedError
 from ttrl.adapters import versions
 from ttrl.adapters.versions import WEIGHTS, AdapterDamaged
 from ttrl.files import fsync, hand_over, touch, whole
@@ -42,7 +43,7 @@ MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/[A-Za-z0-9][A-Za-z0-9._-]*/(
 """What a backup may hold, all of it regular files."""
 
 
-class BackupError(Exception):
+class BackupError(ReportedError):
     """A backup cannot be made or used; the message says why and what to do."""
 
 

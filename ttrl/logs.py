@@ -13,6 +13,9 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
 log = logging.getLogger(__name__)
 
 TEXT = "%(asctime)s %(levelname)s %(message)s"
@@ -25,7 +28,14 @@ def configure(level: str, form: str = "text", **ids: int) -> None:
     a terminal, else JSON."""
     as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_structured(ids) if as_json else _Discreet(TEXT))
+    structured = _Structured(
+        ["levelname", "name", "message"],
+        rename_fields={"levelname": "level", "name": "logger"},
+        static_fields=dict(ids),
+        timestamp=True,
+        reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
+    )
+    handler.setFormatter(structured if as_json else _Discreet(TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("asyncio").addFilter(_first_line)
     sys.excepthook = _died
@@ -74,17 +84,5 @@ class _Discreet(logging.Formatter):
         return discreet(ei[1])
 
 
-def _structured(ids: dict[str, int]) -> logging.Formatter:
-    from pythonjsonlogger.core import RESERVED_ATTRS
-    from pythonjsonlogger.json import JsonFormatter
-
-    class Structured(_Discreet, JsonFormatter):
-        """JSON, as discreet."""
-
-    return Structured(
-        ["levelname", "name", "message"],
-        rename_fields={"levelname": "level", "name": "logger"},
-        static_fields=dict(ids),
-        timestamp=True,
-        reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
-    )
+class _Structured(_Discreet, JsonFormatter):
+    """JSON, as discreet."""

@@ -1,12 +1,11 @@
-"""The vote: what the samples of one question say together, and when enough were sampled to know
-(Adaptive-Consistency, Aggarwal et al., "Let's sample step by step", arXiv 2305.11860, with its Beta
-stopping rule)."""
+"""The vote over the samples of a question, and when enough were sampled (Adaptive-Consistency with
+its Beta stopping rule, Aggarwal et al., "Let's sample step by step", arXiv 2305.11860)."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -17,36 +16,31 @@ from ttrl.config import AnswerKind
 from ttrl.config.learning import READABLE
 
 FLIPS = 0.3
-"""Share of the votes that may come out differently when they are taken again: above it TTRL-Guard
-(arXiv 2605.19444, tau_fr) calls a label unstable."""
+"""Share of the votes that may come out differently when taken again (TTRL-Guard, arXiv 2605.19444,
+tau_fr)."""
 LEAD = NormalDist().cdf(math.sqrt(2) * NormalDist().inv_cdf(1 - FLIPS))
 """How certain the lead of the most common answer must be where no floor is set: 0.77, so that at
-most `FLIPS` of such votes would come out differently. The lead of a second vote varies as much as
-that of the first, so the difference of the two has a standard deviation sqrt(2) times as large.
-
-A share cannot say this. 11 of 64 against 5 are a majority (the questions of AIME have true ones
-with 16.6% of 64 votes, arXiv 2504.16084, 4.2), 2 of 32 against 1 are chance."""
+most `FLIPS` of such votes would come out differently; the difference of two votes' leads has a
+standard deviation sqrt(2) times as large as one's. A share cannot say this: 11 of 64 against 5 are
+a majority, 2 of 32 against 1 are chance."""
 
 
 class Stop(StrEnum):
-    """Why no further sample was drawn. A share reached by stopping early is larger than that of all
-    samples would be."""
+    """Why no further sample was drawn; stopping early overstates the share."""
 
     ALL = "all"
     DECIDED = "decided"
 
 
 def rounds(samples: int, count: int) -> list[int]:
-    """How many samples each of at most `count` rounds draws. Each but the first draws as many as
-    there are: 64 in 4 rounds are 8, 8, 16, 32."""
+    """Return how many samples each of at most `count` rounds draws; 64 in 4 are 8, 8, 16, 32."""
     reached = sorted({samples >> halved for halved in range(count)} - {0})
     return [after - before for before, after in pairwise([0, *reached])]
 
 
 def decided(counts: Sequence[int], sure: float) -> bool:
-    """Whether the most common of these answers truly is more common than the next, with `sure`
-    certainty: P(p > 1/2) with p ~ Beta(a + 1, b + 1), a and b being their votes. For whole numbers
-    that is P(Binomial(a + b + 1, 1/2) <= a)."""
+    """Whether the most common answer leads the next with certainty `sure`: P(p > 1/2) with p ~
+    Beta(a + 1, b + 1), a and b being their votes, which is P(Binomial(a + b + 1, 1/2) <= a)."""
     first, second = sorted([*counts, 0, 0], reverse=True)[:2]
     tosses = first + second + 1
     return ldexp(sum(comb(tosses, heads) for heads in range(first + 1)), -tosses) >= sure
@@ -60,7 +54,7 @@ class VoteOutcome(StrEnum):
     UNREADABLE = "unreadable"
     TOO_FEW_READABLE = "too_few_readable"
     BELOW_FLOOR = "below_floor"
-    """The answer with the most votes has too small a share, or its lead may be chance."""
+    """The majority's share is too small, or its lead may be chance."""
     ABOVE_CEILING = "above_ceiling"
     """Its share is too large: there is nothing to learn."""
 
@@ -70,10 +64,9 @@ class Vote:
     """The canonical answer of each sample (None: unreadable), and what they add up to.
 
     `counts` is in order of votes, then of text. `share` is the most common answer's part of the
-    samples that ended, unreadable ones included; one that was cut off might have said anything.
-    `cut` is how many were. `entropy` is that of the readable answers, in nats: of free
-    texts the discrete semantic entropy (Farquhar et al., Nature 630, 2024). `kind` is how the
-    answers were read, `stop` why there were no more samples.
+    samples that were not `cut` off, unreadable ones included. `entropy` is that of the readable
+    answers, in nats (of free texts the discrete semantic entropy, Farquhar et al., Nature 630,
+    2024). `kind` is how the answers were read, `stop` why there were no more samples.
     """
 
     answers: tuple[str | None, ...]
@@ -87,6 +80,12 @@ class Vote:
     cut: int = 0
 
 
+def entropy(counts: Collection[int]) -> float:
+    """Return the entropy of counts, in nats, as a sum of p ln(1/p): never -0.0."""
+    total = sum(counts)
+    return math.fsum(count / total * math.log(total / count) for count in counts)
+
+
 def take_vote(
     answers: Sequence[str | None],
     *,
@@ -97,19 +96,14 @@ def take_vote(
     kind: AnswerKind = AnswerKind.TEXT,
     stop: Stop = Stop.ALL,
 ) -> Vote:
-    """Return the majority over all samples, of which `cut` were cut off and have no answer.
-
-    There is no label where a smaller share of all samples than `readable` can be read, in a tie,
-    and where the majority's share is below `floor` (None: its lead is less certain than `LEAD`) or
-    above `ceiling`.
-    """
+    """Return the majority over all samples, of which `cut` were cut off and have no answer. It is
+    no label if less than `readable` of all samples can be read, in a tie, below `floor` (None: if
+    its lead is less certain than `LEAD`) or above `ceiling`."""
     counts = Counter(answer for answer in answers if answer is not None)
     ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     votes = [count for _, count in ranked]
     total = sum(votes)
     share = votes[0] / (len(answers) - cut) if votes else 0.0
-    # -sum p ln p, as a sum of p ln(1/p): never -0.0
-    entropy = math.fsum(count / total * math.log(total / count) for count in votes)
     label = None
     if not votes:
         outcome = VoteOutcome.UNREADABLE
@@ -123,4 +117,4 @@ def take_vote(
         outcome = VoteOutcome.ABOVE_CEILING
     else:
         outcome, label = VoteOutcome.LABEL, ranked[0][0]
-    return Vote(tuple(answers), ranked, outcome, label, share, entropy, kind, stop, cut)
+    return Vote(tuple(answers), ranked, outcome, label, share, entropy(votes), kind, stop, cut)

@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from ttrl import ReportedError
+
 COMMANDS = {
     "serve": ("daemon", "Run the daemon in front of an engine."),
     "adapt": ("adapt", "Run one training run now."),
@@ -64,11 +66,8 @@ class LazyGroup(Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
-            from serve.cli.output import Failure
-
-            if message := _sentence(error):
-                wrong = type(error).__name__ in ("ConfigError", "KeysUnreadable", "MemoryRefused")
-                raise Failure(message, 2 if wrong else 1) from error
+            if failure := _failure(error):
+                raise failure from error
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -86,21 +85,29 @@ class LazyGroup(Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-def _sentence(error: Exception) -> str | None:
-    """What to say of a known failure; None for a defect. The messages of exceptions of our own say
-    what is wrong and what to do."""
+def _failure(error: Exception) -> click.ClickException | None:
+    """How a command ends at a known failure; None for a defect."""
     from sqlalchemy.exc import DBAPIError
 
+    from serve.cli.output import Failure
+    from serve.gateway.keys import KeysUnreadable
+    from ttrl.config.loading import ConfigError
+    from ttrl.engine.memory import MemoryRefused
     from ttrl.store.database import cause
 
-    if isinstance(error, FileExistsError):
-        return f"{error.filename} already exists; choose a new name"
-    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        return ": ".join(filter(None, (error.filename, error.strerror))) or str(error)
-    if isinstance(error, DBAPIError):
-        return f"the store cannot be used: {cause(error)}; see `ttrl doctor`"
-    ours = type(error).__module__.partition(".")[0] in ("serve", "jobs", "ttrl")
-    return str(error) if ours else None
+    match error:
+        case ConfigError() | KeysUnreadable() | MemoryRefused():
+            return Failure(str(error), 2)
+        case ReportedError():
+            return Failure(str(error))
+        case FileExistsError():
+            return Failure(f"{error.filename} already exists; choose a new name")
+        case OSError() if not isinstance(error, BrokenPipeError):
+            words = ": ".join(filter(None, (error.filename, error.strerror)))
+            return Failure(words or str(error))
+        case DBAPIError():
+            return Failure(f"the store cannot be used: {cause(error)}; see `ttrl doctor`")
+    return None
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

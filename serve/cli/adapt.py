@@ -123,18 +123,14 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     probing = {row.question.hash: row.question for row in traffic}
     descent, left_out = selection.descent(config, store), {}
     if questions is None:
-        rows = selection.candidates(config, store, descent)
-        apart = probes.apart(store, (row.question for row in rows))
-        selected = selection.select(
-            config, store, descent, [row for row in rows if not apart.like(row.question)]
-        )
-        questions, left_out = [row.question for row in selected.chosen], selected.counts
+        selected, _ = selection.select(config, store, descent)
+        chosen, left_out = len(selected.chosen), selected.counts
     else:
         unseen = store.holdout.among(questions, share=config.gate.holdout)
         probing |= {question.hash: question for question in questions if question.hash in unseen}
         questions = [question for question in questions if question.hash not in unseen]
         apart = probes.apart(store, questions)
-    chosen = sum(not apart.like(question) for question in questions)
+        chosen = sum(not apart.like(question) for question in questions)
     steps = config.update.steps_over(chosen, descent.updates) if chosen else 0
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
     last, hours = store.runs.last_judged(), None
@@ -144,7 +140,7 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     usage = store.questions.usage(config.gate.min_probes)
     held_out = list(probing.values())[: config.gate.probes]
     from_base = store.adapters.serving().adapter is None
-    judging = probes.cost(config, steps, labelled, held_out, usage, from_base=from_base)
+    evaluating = probes.samples_drawn(config, steps, labelled, held_out, usage, from_base=from_base)
     return {
         "questions": chosen,
         "left_out": left_out,
@@ -153,10 +149,10 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         "labels": probes.outlook(store, config.gate),
         "steps": steps,
         "samples": samples,
-        "probe_samples": judging.samples,
+        "probe_samples": evaluating,
         "evaluated": str(usage),
         "hours": hours,
-        "tokens_at_most": samples * config.vote.longest + judging.tokens,
+        "tokens_at_most": (samples + evaluating) * config.vote.longest,
         "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
         "ships_if": config.gate.ship,
         "from": descent.parent.name if descent.parent else "base",

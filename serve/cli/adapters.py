@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -98,7 +97,7 @@ def tree(config: Config) -> None:
     with look_store(config) as store:
         versions = list(branches(store))
     if wants_json():
-        print_json([asdict(version) for version in versions])
+        print_json(versions)
     elif not versions:
         click.echo(NONE)
     else:

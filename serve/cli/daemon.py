@@ -189,11 +189,11 @@ def check(config: Config, card_gib: float | None) -> None:
     size = int((card_gib or 0) * memory.GIB)
     card = memory.Card("a GPU", size, size) if card_gib is not None else None
     plan = None
-    if checked := memory.check(config, card):
-        fit, plan = checked
-        if fit is memory.Fit.IMPOSSIBLE and config.engine.memory_plan:
+    if found := memory.estimate(config, card):
+        plan = found.words
+        if found.fit is memory.Fit.IMPOSSIBLE and config.engine.memory_plan:
             fail(f"The configuration needs more memory than is available.\n{plan}", code=2)
-        if fit not in (memory.Fit.FITS, memory.Fit.UNKNOWN):
+        if found.fit not in (memory.Fit.FITS, memory.Fit.UNKNOWN):
             plan = f"Warning: {plan}"
     words = "\n".join(filter(None, (plan, "The configuration is valid.")))
     tell(words, good=True, memory_plan=plan)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ import click
 
 from jobs import measure as measure_job
 from jobs.measure import Assessment, Measured
+from jobs.process import engine_client
 from serve import views
 from serve.cli.common import (
     PATH,
@@ -49,7 +49,7 @@ def measure(resolve: Resolve) -> None:
             )
 
     measured = _with_engine(config, work)
-    show(asdict(measured), _lines(measured))
+    show(measured, _lines(measured))
 
 
 @click.command()
@@ -85,7 +85,7 @@ def assess(resolve: Resolve, file: Path, limit: int) -> None:
             )
 
     assessed = _with_engine(config, work)
-    show(asdict(assessed), _assessed(assessed))
+    show(assessed, _assessed(assessed))
 
 
 def _with_engine(config: Config, work: Callable[[EngineClient, str, Store], T]) -> T:
@@ -99,13 +99,7 @@ def _with_engine(config: Config, work: Callable[[EngineClient, str, Store], T]) 
                 work, parts.engine.client, parts.live.current.version, parts.store
             ),
         )
-    client = EngineClient(
-        status["engine_url"],
-        api_key=config.engine.api_key,
-        timeout=config.engine.request_timeout.total_seconds(),
-        retries=config.engine.retries,
-    )
-    with client, open_store(config) as store:
+    with engine_client(config, status["engine_url"]) as client, open_store(config) as store:
         return work(client, status["live"], store)
 
 
@@ -116,7 +110,7 @@ def _lines(measured: Measured) -> Iterator[str]:
     else:
         yield from quality_lines(measured.quality)
     if measured.remarks:
-        yield f"left out     {measured.remarks}"
+        yield f"remarks      {measured.remarks}"
     if (shift := measured.questions) is None:
         yield "questions    too few questions to detect drift"
     else:
@@ -126,7 +120,6 @@ def _lines(measured: Measured) -> Iterator[str]:
 
 
 def quality_lines(quality: Quality) -> Iterator[str]:
-    numbers = quality.numbers()
     yield f"asked        {counted(quality.questions, 'question')}, {quality.labelled} labelled"
     yield f"agreement    {quality.agreement:.1%} of the answers match their majority"
     yield f"consistency  {quality.consistency:.1%} of answer pairs agree"
@@ -136,18 +129,18 @@ def quality_lines(quality: Quality) -> Iterator[str]:
     )
     if quality.right is not None:
         yield (
-            f"labelled     {views.share(numbers['right'], 1)} correct (pass@1), "
+            f"labelled     {views.share(quality.right, 1)} correct (pass@1), "
             f"{quality.pass_at_k:.1%} with a correct one among all, {quality.majority_right:.1%} "
             f"correct majorities"
         )
     if quality.estimate is None:
-        yield f"accuracy     not known: {views.withheld(numbers)}"
+        yield f"accuracy     not known: {views.withheld(quality)}"
     else:
         yield (
-            f"accuracy     {views.share(numbers['estimate'], 1)} correct on the traffic, "
+            f"accuracy     {views.share(quality.estimate, 1)} correct on the traffic, "
             f"by {counted(quality.estimate.labels, 'label')}"
         )
-        if open_ := views.undecided(numbers):
+        if open_ := views.undecided(quality):
             yield f"             {open_}"
     for tag, share in quality.tags.items():
         yield f"tag          {tag} {share.value:.1%}"

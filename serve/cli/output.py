@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from functools import partial
 from operator import itemgetter
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from jobs.selection import WORDS, Begins
 from ttrl.config.section import clock
+from ttrl.store.runs import StoredVerdict
 
 Command = Callable[..., Any]
 Column = str | tuple[str, str | Callable[[Mapping[str, Any]], object]]
@@ -58,7 +60,11 @@ def wants_json() -> bool:
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, default=str))
+    click.echo(json.dumps(value, default=_as_json))
+
+
+def _as_json(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def tell(words: str, **result: object) -> None:
@@ -157,8 +163,8 @@ def show_fields(fields: Mapping[str, Any]) -> None:
         if name == "verdicts":
             name, lines = "verdict", [line for each in value for line in _verdict_lines(each)]
         elif value and name == "guard":
-            trusted = f"weights are trusted up to step {value['trusted']}"
-            lines = [f"{value['action']}, rule {value['rule']}", value["reason"], trusted]
+            trusted = f"weights are trusted up to step {value.trusted}"
+            lines = [f"{value.action}, rule {value.rule}", value.reason, trusted]
             name = "run monitor"
         elif value and name in TIMES:
             lines = [clock(value)]
@@ -169,13 +175,12 @@ def show_fields(fields: Mapping[str, Any]) -> None:
             name = ""
 
 
-def _verdict_lines(verdict: Mapping[str, Any]) -> Iterator[str]:
-    evidence = verdict["evidence"]
-    yield f"{verdict['verdict']}, against {verdict['against']}"
-    yield evidence["reason"]
-    for check in evidence["checks"]:
-        yield f"{check['outcome']:8} {check['words']}"
-    for change in evidence["worst"]:
-        answers = " to ".join(one_line(change[side] or "-").plain for side in ("live", "candidate"))
-        correct = f"correct {change['right_before']:.0%} to {change['right_after']:.0%}"
-        yield f"{'lost':8} {correct}: {answers} ({one_line(change['text']).plain})"
+def _verdict_lines(verdict: StoredVerdict) -> Iterator[str]:
+    yield f"{verdict.verdict}, against {verdict.against}"
+    yield verdict.evidence.reason
+    for check in verdict.evidence.checks:
+        yield f"{check.outcome:8} {check.words}"
+    for change in verdict.evidence.worst:
+        answers = " to ".join(one_line(x or "-").plain for x in (change.live, change.candidate))
+        correct = f"correct {change.right_before:.0%} to {change.right_after:.0%}"
+        yield f"{'lost':8} {correct}: {answers} ({one_line(change.text or '').plain})"

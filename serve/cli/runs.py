@@ -29,10 +29,14 @@ from serve.cli.common import (
 )
 from serve.cli.output import fail, list_rows, show_fields, tell, wants_json
 from serve.views import run_report, verdicts
+from ttrl import events
 from ttrl.config import Config
 from ttrl.config.section import clock
+from ttrl.engine.pacing import Pause, Resume
+from ttrl.events import Event, Probed, Step
+from ttrl.monitoring.run import Ruling
 from ttrl.store import Store
-from ttrl.store.runs import Observation, Run
+from ttrl.store.runs import Run
 
 
 @click.group(cls=Group)
@@ -60,8 +64,8 @@ def show(config: Config, run_id: int) -> None:
     with look_store(config) as store:
         run = run_report(store.runs.get(run_id))
         run["verdicts"] = verdicts(store, run_id)
-        seen = store.runs.observed(run_id=run_id)
-    run["guard"] = next((each.numbers for each in seen if each.kind == "guard"), None)
+        seen = events.observed(store, run_id)
+    run["guard"] = next((event for event in seen if isinstance(event, Ruling)), None)
     show_fields(run)
 
 
@@ -108,13 +112,13 @@ def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
     def look() -> Run:
         nonlocal last
         run = store.runs.get(run_id)  # first: once it has ended, there is nothing more to come
-        for seen in store.runs.observed(after=last, run_id=run_id):
-            last, numbers = seen.id, seen.numbers
-            if seen.kind == "step":
-                bars.update(steps, completed=numbers["step"], total=numbers["steps"], visible=True)
-            elif seen.kind == "probe":
-                bars.update(probes, completed=numbers["done"], total=numbers["of"], visible=True)
-            if line := _line(seen):
+        for row in store.runs.observed(after=last, run_id=run_id):
+            last, event = row.id, events.read(row)
+            if isinstance(event, Step):
+                bars.update(steps, completed=event.step, total=event.steps, visible=True)
+            elif isinstance(event, Probed):
+                bars.update(probes, completed=event.done, total=event.of, visible=True)
+            if line := _line(event):
                 console.print(line, markup=False, soft_wrap=True)
         return run
 
@@ -122,24 +126,22 @@ def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
         yield look
 
 
-def _line(observation: Observation) -> str | None:
-    numbers = observation.numbers
-    match observation.kind:
-        case "step":
-            mismatch, effective = numbers.get("mismatch"), numbers.get("effective")
+def _line(event: Event | None) -> str | None:
+    match event:
+        case Step():
+            mismatch, effective = event.mismatch, event.effective
             parts = (
-                f"{numbers['share']:.0%} agree",
-                f"{numbers['informative']:.0%} have a signal",
-                f"{numbers['cut']:.0%} cut off",
-                f"{numbers.get('completions/mean_length', 0):.0f} tokens each",
+                f"{event.share:.0%} agree",
+                f"{event.informative:.0%} have a signal",
+                f"{event.cut:.0%} cut off",
+                f"{event.length:.0f} tokens each",
                 "" if mismatch is None else f"mismatch {mismatch:.1e} nats",
                 "" if effective is None else f"effective {effective:.0%}",
-                f"{numbers['seconds']:.1f} s",
+                f"{event.seconds:.1f} s",
             )
-            words = ", ".join(filter(None, parts))
-            return f"step {numbers['step']}/{numbers['steps']}: {words}"
-        case "pause":
-            return f"pausing: {numbers['waiting']:.0f} answers wait in the engine"
-        case "resume":
-            return f"resuming after {numbers['seconds']:.0f} s"
+            return f"step {event.step}/{event.steps}: {', '.join(filter(None, parts))}"
+        case Pause():
+            return f"pausing: {event.waiting:.0f} answers wait in the engine"
+        case Resume():
+            return f"resuming after {event.seconds:.0f} s"
     return None

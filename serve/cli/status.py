@@ -16,6 +16,8 @@ from serve.daemon.schedule import Decision
 from serve.state import owner_of
 from ttrl.config import Config
 from ttrl.config.section import clock
+from ttrl.evaluation.estimates import Quality
+from ttrl.store import shapes
 
 WAITS = {
     Decision.RUN_UNDER_WAY: ", once the current run has ended",
@@ -143,20 +145,27 @@ def _monitor(seen: Mapping[str, Any] | None) -> str:
 
 
 def _quality_lines(measured: Mapping[str, Any]) -> Iterator[str]:
-    trained = measured["live"] != measured["base"]
+    known = {
+        role: shapes.load(Quality, measured[role]) if measured[role] else None
+        for role in ("live", "base")
+    }
+    trained = known["live"] != known["base"]
     for role in ("live", "base") if trained else ("live",):
-        if (numbers := measured[role]) is None:
+        quality = known[role]
+        if quality is None:
             continue
         parts = []
-        if right := views.on_probes(numbers):
-            parts.append(f"{right} correct on {counted(numbers['labelled'], 'labelled probe')}")
-        if estimate := numbers["estimate"]:
-            open_ = views.undecided(numbers)
+        if quality.right:
+            probes = counted(quality.labelled, "labelled probe")
+            parts.append(f"{views.share(quality.right)} correct on {probes}")
+        if quality.estimate:
+            open_ = views.undecided(quality)
             more = f" ({open_})" if open_ else ""
-            parts.append(f"{views.share(estimate)} correct on the traffic{more}")
+            parts.append(f"{views.share(quality.estimate)} correct on the traffic{more}")
         else:
-            parts.append(f"accuracy on the traffic unknown: {views.withheld(numbers)}")
-        parts.append(f"{numbers['agreement']:.0%} agreement")
-        yield f"quality    {role}: {', '.join(parts)}; {clock(numbers['at'])}"
+            parts.append(f"accuracy on the traffic unknown: {views.withheld(quality)}")
+        parts.append(f"{quality.agreement:.0%} agreement")
+        yield f"quality    {role}: {', '.join(parts)}; {clock(measured[role]['at'])}"
     if trained:
-        yield f"better     {views.compared(measured['live'], measured['base'])}"
+        live, base = (quality.right if quality else None for quality in known.values())
+        yield f"better     {views.compared(live, base)}"

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,19 +24,25 @@ from ttrl.store.database import OUTAGE, cause
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class Core:
-    """The parts that belong to one state directory."""
+    """The parts that belong to one state directory. `damage` is why the store cannot be trusted;
+    then another, empty one stands in for it."""
 
-    config: Config
-    store: Store
-    metrics: Metrics
-    live: Live
-    engine: EngineKeeper
-    reconciler: Reconciler
-    runs: RunKeeper
-    damage: str | None
-    """Why the store cannot be trusted; then another, empty one stands in for it."""
+    def __init__(self, config: Config, store: Store, damage: str | None = None) -> None:
+        self.config, self.store, self.damage = config, store, damage
+        self.metrics = metrics = Metrics()
+        metrics.host.store_up.set(damage is None)
+        if damage is not None:  # another version may be wanted: nobody can say
+            metrics.versions.live_is_wanted.set_function(lambda: 0.0)
+        self.live = Live(config.served_name, config.served_name)
+        self.engine = EngineKeeper(config, metrics, self.live, on_up=self._engine_up)
+        self.reconciler = Reconciler(config, store, self.engine.client, self.live, metrics)
+        self.runs = RunKeeper(config, store, self.engine.url, metrics, damage)
+        self.runs.ended.append(lambda _: self.reconciler.wake())
+
+    async def _engine_up(self) -> None:
+        self.reconciler.wake()
+        await self.reconciler.settle()
 
     def end_now(self) -> None:
         """Kill the run under way and the engine, so that nothing is left to be waited for."""
@@ -53,7 +58,7 @@ async def core(config: Config) -> AsyncIterator[Core]:
     with owning(config.state_dir), ExitStack() as stack:
         versions.sweep(config.state_dir / "adapters")
         try:
-            parts = _assemble(config, await _open(config.state_dir, config.store.url, stack))
+            parts = Core(config, await _open(config.state_dir, config.store.url, stack))
         except StoreDamaged as damage:
             log.error("%s; serving the base model, without recording and training", damage)
             aside = Path(stack.enter_context(TemporaryDirectory(prefix="ttrl-")))
@@ -66,7 +71,7 @@ async def core(config: Config) -> AsyncIterator[Core]:
                 "store.url": None,
             }
             config = override(config, serving_only)
-            parts = _assemble(config, await _open(aside, None, stack), str(damage))
+            parts = Core(config, await _open(aside, None, stack), str(damage))
         try:
             parts.runs.end_orphaned()
         except OUTAGE as error:  # the next run tries it again
@@ -86,28 +91,3 @@ async def _open(folder: Path, url: str | None, stack: ExitStack) -> Store:
     await asyncio.to_thread(store.check)
     stack.enter_context(store.owning())
     return store
-
-
-def _assemble(config: Config, store: Store, damage: str | None = None) -> Core:
-    metrics = Metrics()
-    metrics.host.store_up.set(damage is None)
-    if damage is not None:  # another version may be wanted: nobody can say
-        metrics.versions.live_is_wanted.set_function(lambda: 0.0)
-    live = Live([config.served_name], config.served_name)
-    live.open = False
-
-    async def on_up() -> None:
-        card = await asyncio.to_thread(engine.client.base_model)
-        live.found(card.name, card.max_model_len)
-        reconciler.wake()
-        await reconciler.settle()
-        live.open = True
-
-    def on_down() -> None:
-        live.open = False
-
-    engine = EngineKeeper(config, metrics, on_down=on_down, on_up=on_up)
-    reconciler = Reconciler(config, store, engine.client, live, metrics)
-    runs = RunKeeper(config, store, engine.url, metrics, damage)
-    runs.ended.append(lambda _: reconciler.wake())
-    return Core(config, store, metrics, live, engine, reconciler, runs, damage)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from serve.gateway.live import Live
 from ttrl.config import Config, EngineKind
 from ttrl.engine import preflight
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
@@ -26,7 +27,6 @@ from ttrl.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 2.0
 CANARY_SECONDS = 15.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -81,16 +81,15 @@ class Canary:
 
 @dataclass(eq=False)
 class EngineKeeper:
-    """Keeps one engine up. `on_down` is called when ours is lost, `on_up` when one answers again,
+    """Keeps one engine up, and says so to the gateway. `on_up` is awaited when one answers again,
     before it counts as ready."""
 
     config: Config
     metrics: Metrics
-    on_down: Callable[[], None]
-    on_up: Callable[[], Awaitable[None]]
+    live: Live
+    on_up: Callable[[], Awaitable[object]]
     _process: EngineProcess | None = None
     _answers: bool = False
-    _starting: bool = False
     _well_at: float = 0.0
     _restarted_at: float = 0.0
     _pause: float = FIRST_PAUSE_SECONDS
@@ -98,6 +97,7 @@ class EngineKeeper:
     def __post_init__(self) -> None:
         engine = self.config.engine
         self._ours = engine.url is None
+        self.live.open = False
         self._port = engine.port or free_port()
         self.url = engine.url or f"http://127.0.0.1:{self._port}"
         self.client = EngineClient(
@@ -141,7 +141,7 @@ class EngineKeeper:
             return
         if now - self._restarted_at > STEADY_SECONDS:
             self._pause = FIRST_PAUSE_SECONDS
-        self.on_down()
+        self.live.open = False
         what = "hangs" if alive else "died"
         log.error(
             "the engine %s; restarting it in %.0f s, see %s", what, self._pause, self.log_file
@@ -170,25 +170,25 @@ class EngineKeeper:
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
         key = self.config.engine.api_key
+        starting = True
+
+        def hear(line: str) -> None:
+            if starting:  # people wait for it
+                log.info("engine: %s", line)
+            self._log(line)
+
         self._process = EngineProcess(
             self._command(),
             url=self.url,
             # Nothing in the current directory is vLLM; not `-P`, which Python 3.10 does not know.
             env=VLLM_ENVIRONMENT | {"PYTHONSAFEPATH": "1"} | ({"VLLM_API_KEY": key} if key else {}),
-            log=self._hear,
+            log=hear,
             startup_timeout=self.config.engine.startup_timeout.total_seconds(),
         )
-        self._starting = True
         try:
             await asyncio.to_thread(self._process.start, progress)
         finally:
-            self._starting = False
-
-    def _hear(self, line: str) -> None:
-        """The engine's output goes to its file, and to ours while people wait for it to start."""
-        if self._starting:
-            log.info("engine: %s", line)
-        self._log(line)
+            starting = False
 
     def _command(self) -> list[str]:
         model, engine = self.config.model.name, self.config.engine
@@ -236,6 +236,9 @@ class EngineKeeper:
 
     async def _ready(self) -> None:
         self._well_at = time.monotonic()
+        card = await asyncio.to_thread(self.client.base_model)
+        self.live.found(card.name, card.max_model_len)
         await self.on_up()
+        self.live.open = True
         self.metrics.versions.engine_up.set(1)
         self._answers = True

@@ -8,7 +8,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,11 @@ from pathlib import Path
 from jobs import prune
 from serve.daemon.core import Core
 from serve.daemon.process import spawn
+from ttrl import events
 from ttrl.engine.client import EngineError
 from ttrl.engine.memory import first_card
+from ttrl.evaluation.drift import Drift, Shift
+from ttrl.evaluation.estimates import Quality
 from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterState, Change
@@ -27,9 +29,6 @@ from ttrl.store.questions import QuestionState
 
 log = logging.getLogger(__name__)
 
-OBSERVE_SECONDS = 1.0
-MEASURE_SECONDS = 60.0
-PRUNE_SECONDS = 600.0
 STANDING = 10
 """Looks after which what changes slowly, or takes longer to count, is looked at again."""
 
@@ -37,8 +36,8 @@ STANDING = 10
 @dataclass(eq=False)
 class Observer:
     """Brings into the metrics what runs observed, once, and how things stand. It follows the store
-    from now on: what was counted before this daemon began is in Prometheus, not here; how things
-    look since is shown. `told` hears of each change of the wanted version."""
+    from its first look on: what was counted before is in Prometheus, not here; how things look
+    since is shown. `told` hears of each change of the wanted version."""
 
     store: Store
     metrics: Metrics
@@ -47,13 +46,8 @@ class Observer:
     reads: bool = True
     """Whether the store could be read at the last look."""
     _last: int = 0
-    _wanted: int = 0
+    _wanted: int | None = None
     _looks: int = 0
-    _begun: bool = False
-
-    def __post_init__(self) -> None:
-        with suppress(*OUTAGE):  # then from the first look that succeeds
-            self._begin()
 
     async def follow(self) -> None:
         """Take in what is new, and now and then how things stand."""
@@ -68,10 +62,16 @@ class Observer:
         self._looks += 1
 
     def look(self) -> None:
-        self._begin()
+        if self._wanted is None:
+            for observation in self.store.runs.newest_observed():
+                self._last = observation.id
+                if event := events.read(observation):
+                    self.metrics.show(event)
+            self._wanted = self.store.adapters.wanted().id
         for observation in self.store.runs.observed(after=self._last):
             self._last = observation.id
-            self.metrics.observed(observation.kind, observation.numbers)
+            if event := events.read(observation):
+                self.metrics.observed(event)
         self.metrics.scheduling.active.set(self.store.runs.active() is not None)
         for change in self.store.adapters.changes(self._wanted):
             self._wanted = change.id
@@ -79,16 +79,6 @@ class Observer:
             counter = versions.roll_backs if change.back else versions.promotions
             counter.labels(change.author).inc()
             self.told(change)
-
-    def _begin(self) -> None:
-        if self._begun:
-            return
-        for observation in self.store.runs.newest_observed():
-            self._last = observation.id
-            with suppress(KeyError, TypeError, ValueError):  # of another release of ttrl
-                self.metrics.show(observation.kind, observation.numbers)
-        self._wanted = self.store.adapters.wanted().id
-        self._begun = True
 
     def stand(self) -> None:
         store, metrics = self.store, self.metrics
@@ -104,15 +94,14 @@ class Observer:
         metrics.versions.live_since.set(store.adapters.live_since())
         metrics.versions.waiting.set(store.adapters.waiting())
         for role, version in (("live", live), ("base", None)):
-            quality = store.measurements.newest(Kind.QUALITY, version)
-            numbers, at = (quality.numbers, quality.at) if quality else ({}, None)
-            metrics.measured(role, numbers, at)
-        policy = store.measurements.newest(Kind.POLICY, live)
-        for other, against in (("base", "base"), ("live", "previous"), ("week", "week")):
-            nats = policy.numbers.get(f"from_{other}") if policy else None
-            metrics.versions.policy.set(nats, against)
-        if drift := store.measurements.newest(Kind.QUESTIONS):
-            metrics.drifting.show({**drift.numbers, "at": drift.at})
+            metrics.measured(role, store.measurements.newest(Quality, version))
+        policy = store.measurements.newest(Drift, live)
+        drift = policy.found if policy else Drift()
+        metrics.versions.policy.set(drift.from_base, "base")
+        metrics.versions.policy.set(drift.from_live, "previous")
+        metrics.versions.policy.set(drift.from_week, "week")
+        if shift := store.measurements.newest(Shift):
+            metrics.drifting.show(shift.found, at=shift.at)
 
         disk = shutil.disk_usage(self.state_dir)
         metrics.host.disk_free.set(disk.free)
@@ -156,40 +145,36 @@ class Measuring:
         every = config.measure.every
         if every is None or not self._core.engine.up or store.runs.active() is not None:
             return []
-        versions = {Kind.QUALITY: store.adapters.serving().adapter, Kind.QUESTIONS: None}
-        if len(store.holdout.probes(config.gate.min_probes)) < config.gate.min_probes:
-            del versions[Kind.QUALITY]
+        questions = store.measurements.newest(Shift)
+        last = {Kind.QUESTIONS: questions.at if questions else 0.0}
+        if len(store.holdout.probes(config.gate.min_probes)) >= config.gate.min_probes:
+            quality = store.measurements.newest(Quality, store.adapters.serving().adapter)
+            last = {Kind.QUALITY: quality.at if quality else 0.0, **last}
         old = time.time() - every.total_seconds()
-        newest = {kind: store.measurements.newest(kind, v) for kind, v in versions.items()}
-        last = {kind: found.at if found else 0.0 for kind, found in newest.items()}
         return [kind for kind, at in last.items() if max(at, self._tried.get(kind, 0.0)) <= old]
 
 
-class Pruning:
-    """Removes what is old; users wait for none of it."""
+async def prune_old(core: Core) -> None:
+    """Remove what is old; users wait for none of it."""
+    pruned = await asyncio.to_thread(prune.run, core.config, core.store)
+    _count(core, asdict(pruned) | {"retired": len(pruned.retired)})
+    await remove_files(core)
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
 
-    async def look(self) -> None:
-        pruned = await asyncio.to_thread(prune.run, self._core.config, self._core.store)
-        self._count(asdict(pruned) | {"retired": len(pruned.retired)})
-        await self.remove_files()
+async def remove_files(core: Core) -> list[str]:
+    """Delete the files of versions that are gone, and name these; none while the engine cannot say
+    which ones it has loaded."""
+    try:
+        names = await core.reconciler.aside(partial(prune.remove_files, core.config, core.store))
+    except EngineError:
+        return []
+    _count(core, {"files": len(names)})
+    return names
 
-    async def remove_files(self) -> list[str]:
-        """Delete the files of versions that are gone, and name these; none while the engine cannot
-        say which ones it has loaded."""
-        remove = partial(prune.remove_files, self._core.config, self._core.store)
-        try:
-            names = await self._core.reconciler.aside(remove)
-        except EngineError:
-            return []
-        self._count({"files": len(names)})
-        return names
 
-    def _count(self, pruned: Mapping[str, int]) -> None:
-        pruned = {what: count for what, count in pruned.items() if count}
-        for what, count in pruned.items():
-            self._core.metrics.versions.pruned.labels(what).inc(count)
-        if pruned:
-            log.info("pruned: %s", ", ".join(f"{count} {what}" for what, count in pruned.items()))
+def _count(core: Core, pruned: Mapping[str, int]) -> None:
+    pruned = {what: count for what, count in pruned.items() if count}
+    for what, count in pruned.items():
+        core.metrics.versions.pruned.labels(what).inc(count)
+    if pruned:
+        log.info("pruned: %s", ", ".join(f"{count} {what}" for what, count in pruned.items()))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from serve.daemon.process import Loop
 from serve.gateway.live import BASE, Live
@@ -20,13 +21,12 @@ from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineU
 from ttrl.engine.proof import prove
 from ttrl.metrics import Metrics
 from ttrl.store import Store
-from ttrl.store.database import OUTAGE, cause
+from ttrl.store.database import OUTAGE, NotFound, cause
 
 log = logging.getLogger(__name__)
 
 OURS = "ttrl-"
 CANDIDATE = "ttrl-cand-"
-INTERVAL_SECONDS = 2.0
 TRIES = 3
 T = TypeVar("T")
 ROUNDS = 8
@@ -35,25 +35,11 @@ ROUNDS = 8
 
 @dataclass(frozen=True)
 class Action:
-    version: str
+    """`load` a version into the engine; `prove` that the engine answers with its weights under its
+    name; `flip`: let it, or the base model (None), answer from the next request on; `unload` one
+    that nobody needs."""
 
-
-class Load(Action):
-    """Load a version into the engine."""
-
-
-class Prove(Action):
-    """Check that the engine answers with this version's weights under its name."""
-
-
-class Unload(Action):
-    """Take a version that nobody needs out of the engine."""
-
-
-@dataclass(frozen=True)
-class Flip:
-    """Let a version, None for the base model, answer from the next request on."""
-
+    verb: Literal["load", "prove", "flip", "unload"]
     version: str | None
 
 
@@ -75,7 +61,7 @@ class Situation:
     in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
-def plan(now: Situation) -> list[Action | Flip]:
+def plan(now: Situation) -> list[Action]:
     """The next actions, in order; what follows from their success is planned when it is known.
     Users never wait for a load: until the wanted version is there and proven, what is live goes on
     answering, or the previous version, or the base model."""
@@ -84,24 +70,26 @@ def plan(now: Situation) -> list[Action | Flip]:
         """Whether it may answer at once."""
         return version is None or version in (now.loaded & now.proven) - now.broken
 
-    actions: list[Action | Flip] = []
+    actions: list[Action] = []
     live = now.live
     if live is not None and live not in now.loaded - now.broken:
         # The engine has forgotten it, or answers with other weights.
         live = next(filter(ready, (now.wanted, now.previous, None)))
-        actions.append(Flip(live))
+        actions.append(Action("flip", live))
     # What should answer when all that can be loaded is loaded.
     target = next((v for v in (now.wanted, now.previous) if v not in now.broken), None)
     # The target first; then the previous version, kept loaded for an instant roll-back.
     needed = [v for v in dict.fromkeys((target, now.previous)) if v and v not in now.broken]
-    actions += [Load(version) for version in needed if version not in now.loaded]
-    actions += [Prove(version) for version in needed if version in now.loaded - now.proven]
+    actions += [Action("load", version) for version in needed if version not in now.loaded]
+    actions += [
+        Action("prove", version) for version in needed if version in now.loaded - now.proven
+    ]
     if live != target and ready(target):
-        actions.append(Flip(target))
+        actions.append(Action("flip", target))
     # Ours, neither live nor soon to be, nobody's candidate, and its last request has ended.
     kept = {target, now.wanted, now.previous, now.live}
     actions += [
-        Unload(version)
+        Action("unload", version)
         for version in sorted(now.loaded - kept)
         if version.startswith(OURS)
         and not version.startswith(tuple(now.leases))
@@ -119,7 +107,7 @@ class Reconciler:
     client: EngineClient
     gateway: Live
     metrics: Metrics
-    _failures: dict[str, int] = field(default_factory=dict)
+    _failures: Counter[str] = field(default_factory=Counter)
     _why: dict[str, str] = field(default_factory=dict)
     _proven: dict[str, float] = field(default_factory=dict)
     _told: tuple[str | None, str | None] | None = None
@@ -128,7 +116,7 @@ class Reconciler:
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self.loop = Loop(self.settle, INTERVAL_SECONDS)
+        self.loop = Loop(self.settle)
         self._root = self.config.state_dir / "adapters"
         self._metrics = self.metrics.versions
 
@@ -143,8 +131,8 @@ class Reconciler:
         self._failures.clear()
         self.loop.wake()
 
-    async def settle(self) -> bool:
-        """Act until there is nothing left to do; whether users get what they should."""
+    async def settle(self) -> None:
+        """Act until there is nothing left to do."""
         async with self._one_at_a_time:
             try:
                 for _ in range(ROUNDS):
@@ -153,7 +141,8 @@ class Reconciler:
                         break
                     for action in actions:
                         await self._act(action)
-                as_wanted = await asyncio.to_thread(self._say)
+                await asyncio.to_thread(self._say)
+                self._failing = False
             except (EngineError, *OUTAGE) as error:  # what is live stays so
                 why = str(error)
                 if not isinstance(error, EngineError):
@@ -162,9 +151,6 @@ class Reconciler:
                     log.warning("cannot reconcile the engine now: %s", why)
                 self._failing = True
                 self._metrics.live_is_wanted.set(0)
-                return False
-            self._failing = False
-            return as_wanted
 
     async def aside(self, work: Callable[[AbstractSet[str]], T]) -> T:
         """Do something short, in a thread, while no version is loaded or unloaded; it is told which
@@ -190,14 +176,14 @@ class Reconciler:
     def _loaded(self) -> set[str]:
         return {card.name for card in self.client.models() if card.parent is not None}
 
-    async def _act(self, action: Action | Flip) -> None:
-        if not isinstance(action, Flip):
-            work = {Load: self._load, Prove: self._prove, Unload: self._unload}[type(action)]
-            await asyncio.to_thread(work, action.version)
+    async def _act(self, action: Action) -> None:
+        if action.version is not None and action.verb != "flip":
+            works = {"load": self._load, "prove": self._prove, "unload": self._unload}
+            await asyncio.to_thread(works[action.verb], action.version)
             return
         self.gateway.flip(action.version)
         self._metrics.flips.inc()
-        self._metrics.live.info({"version": action.version or BASE})
+        self._metrics.live.replace({action.version or BASE: 1})
         name = action.version or "the base model"
         log.info("%s is live", name, extra={"adapter": action.version})
 
@@ -211,20 +197,22 @@ class Reconciler:
             log.info("loading %s", version, extra={"adapter": version})
             with self._metrics.load_seconds.time():
                 self.client.load_adapter(version, self._root / version)
-        except (AdapterDamaged, AdapterForeign, EngineRefused, KeyError) as error:
-            self._failed(version, error)
+        except (AdapterDamaged, AdapterForeign, EngineRefused, NotFound) as error:
+            self._not_loaded(version, error)
             return
         self._proven.pop(version, None)
         self._metrics.loads.labels("loaded").inc()
         log.info("loaded %s", version, extra={"adapter": version})
 
-    def _failed(self, version: str, error: Exception) -> None:
+    def _not_loaded(self, version: str, error: Exception) -> None:
         outcome = {AdapterDamaged: "damaged", AdapterForeign: "foreign"}.get(type(error), "refused")
-        tries = 1 if outcome == "refused" else TRIES
-        self._failures[version] = self._failures.get(version, 0) + tries
-        self._why[version] = str(error)
         self._metrics.loads.labels(outcome).inc()
         log.error("cannot load %s: %s", version, error, extra={"adapter": version})
+        self._failed(version, str(error), tries=1 if outcome == "refused" else TRIES)
+
+    def _failed(self, version: str, why: str, tries: int = 1) -> None:
+        self._failures[version] += tries
+        self._why[version] = why
 
     def _prove(self, version: str) -> None:
         pinned = self.store.adapters.pinned(version)
@@ -232,7 +220,7 @@ class Reconciler:
             with self._metrics.proof_seconds.time():
                 served = [self.client.read_back(each.pin, model=version) for each in pinned]
         except EngineRefused as error:
-            self._failed(version, error)
+            self._not_loaded(version, error)
             return
         evidence = prove(pinned, served)
         self._metrics.proofs.labels(evidence.proof).inc()
@@ -242,8 +230,7 @@ class Reconciler:
             extra = {"adapter": version}
             log.info("%s is verified as served: %s", version, evidence.words(), extra=extra)
             return
-        self._failures[version] = self._failures.get(version, 0) + 1
-        self._why[version] = f"the engine serves other weights: {evidence.words()}"
+        self._failed(version, f"the engine serves other weights: {evidence.words()}")
         log.error("the engine does not serve the weights of %s: %s", version, evidence.words())
 
     def _unload(self, version: str) -> None:
@@ -256,7 +243,7 @@ class Reconciler:
             return
         log.info("unloaded %s", version, extra={"adapter": version})
 
-    def _say(self) -> bool:
+    def _say(self) -> None:
         """Tell the store and the metrics which version is live, when that has changed."""
         wanted = self.store.adapters.wanted().adapter
         as_wanted = self.live == wanted
@@ -269,4 +256,3 @@ class Reconciler:
             self.store.adapters.served(self.live, reason)
             self._told = (self.live, wanted)
         self._metrics.live_is_wanted.set(as_wanted)
-        return as_wanted

@@ -62,14 +62,15 @@ class RunKeeper:
             run = await asyncio.to_thread(self.store.runs.create, trigger, request)
             arguments = ["--run", str(run.id), "--engine-url", self.engine_url]
             try:
-                self._child = await spawn("jobs.run", arguments, config, self.log_file(run.id))
+                child = await spawn("jobs.run", arguments, config, self.log_file(run.id))
             except OSError as error:
                 reason = f"could not start its process: {error.strerror}"
-                self._watch = asyncio.create_task(self._end(run.id, RunState.FAILED, reason))
-                return run
-            self._stopping = False
-            self._watch = asyncio.create_task(self._wait(run.id, self._child))
-            log.info("run %d started, process %d", run.id, self._child.pid, extra={"run": run.id})
+                ending = self._end(run.id, RunState.FAILED, reason)
+            else:
+                self._child, self._stopping = child, False
+                ending = self._wait(run.id, child)
+                log.info("run %d started, process %d", run.id, child.pid, extra={"run": run.id})
+            self._watch = asyncio.create_task(ending)
             return run
 
     @property

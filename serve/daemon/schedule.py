@@ -7,10 +7,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 
@@ -18,6 +18,7 @@ from ttrl.config import ScheduleConfig
 from ttrl.config.section import parse_window
 from ttrl.metrics import Metrics
 from ttrl.store import Store
+from ttrl.store.runs import RunBusy
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def decide(
 def next_due(schedule: ScheduleConfig, fired: datetime) -> datetime | None:
     """The first moment after `fired` at which a run is due, in UTC; None without a schedule."""
     if schedule.cron is not None:
-        trigger = CronTrigger.from_crontab(schedule.cron, timezone=ZoneInfo(schedule.timezone))
+        trigger = CronTrigger.from_crontab(schedule.cron, timezone=schedule.timezone)
         found: datetime | None = trigger.get_next_fire_time(None, fired + timedelta(seconds=1))
         return found.astimezone(UTC) if found else None
     return None if schedule.every is None else fired + schedule.every
@@ -81,10 +82,9 @@ def next_start(schedule: ScheduleConfig, fired: datetime, now: datetime) -> date
     if due is None or in_window(schedule, at := max(due, now)):
         return None if due is None else at
     starts = [parse_window(window)[0] for window in schedule.windows]
-    zone = ZoneInfo(schedule.timezone)
     openings: list[datetime] = [
         CronTrigger(
-            hour=start.hour, minute=start.minute, second=start.second, timezone=zone
+            hour=start.hour, minute=start.minute, second=start.second, timezone=schedule.timezone
         ).get_next_fire_time(None, at)
         for start in starts
     ]
@@ -93,23 +93,12 @@ def next_start(schedule: ScheduleConfig, fired: datetime, now: datetime) -> date
 
 def in_window(schedule: ScheduleConfig, now: datetime) -> bool:
     """Whether runs may start at this time of day; a window may go over midnight."""
-    clock = now.astimezone(ZoneInfo(schedule.timezone)).time()
+    clock = now.astimezone(schedule.timezone).time()
     windows = [parse_window(window) for window in schedule.windows]
     return not windows or any(
         start <= clock < end if start <= end else clock >= start or clock < end
         for start, end in windows
     )
-
-
-def uptime() -> float:
-    """Seconds that only grow; Linux's usual clock for this stands still while the host sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def missed(seconds: float) -> int:
-    """Ticks that should have come between two that were so far apart; one that is half a tick late
-    stands for one that was missed."""
-    return max(0, round(seconds / TICK_SECONDS) - 1)
 
 
 @dataclass(eq=False)
@@ -120,20 +109,23 @@ class Clock:
     store: Store
     start: Callable[[], Awaitable[object]]
     metrics: Metrics
-    uptime: Callable[[], float] = uptime
+    uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Seconds that only grow, also while the host sleeps."""
     decision: Decision | None = None
     """The last tick's."""
     _ticked: float | None = None
 
     async def tick(self) -> None:
         if self._ticked is not None:
-            self.metrics.scheduling.ticks_missed.inc(missed(self.uptime() - self._ticked))
+            ticks = round((self.uptime() - self._ticked) / TICK_SECONDS)
+            self.metrics.scheduling.ticks_missed.inc(max(0, ticks - 1))
         try:
             decision, now = await asyncio.to_thread(self._look)
             if decision is Decision.START:
                 # Here, and not in the thread: one that is no longer waited for goes on.
                 await asyncio.to_thread(self.store.set_fact, FIRED, now.isoformat())
-                await self.start()
+                with suppress(RunBusy):  # since the look, by hand
+                    await self.start()
             if decision is not self.decision:
                 log.info("schedule: %s", decision)
                 self.decision = decision

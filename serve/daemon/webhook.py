@@ -88,16 +88,16 @@ def of_run(run: Run) -> Notice | None:
     return Notice(event, run.reason or "", run=run.id, adapter=run.adapter)
 
 
+@dataclass(eq=False)
 class Webhook:
     """Takes notices from any thread."""
 
-    def __init__(
-        self, settings: WebhookConfig, metrics: Metrics, *, pauses: tuple[float, ...] = PAUSES
-    ) -> None:
-        self._url = settings.url
-        self._signer = Signer(settings.secret) if settings.url and settings.secret else None
-        self._count = metrics.versions.notices
-        self._pauses = pauses
+    settings: WebhookConfig
+    metrics: Metrics
+    pauses: tuple[float, ...] = PAUSES
+
+    def __post_init__(self) -> None:
+        self._count = self.metrics.versions.notices
         self._queue: asyncio.Queue[Notice] = asyncio.Queue(CAPACITY)
         self._loop = asyncio.get_running_loop()
 
@@ -114,7 +114,7 @@ class Webhook:
             except asyncio.QueueFull:
                 self._count.labels("dropped").inc()
 
-        if self._signer is not None:
+        if self.settings.url is not None:
             self._loop.call_soon_threadsafe(offer)
 
     async def run(self) -> None:
@@ -128,20 +128,22 @@ class Webhook:
 
     async def _deliver(self, client: httpx2.AsyncClient, notice: Notice) -> bool:
         """The same identifier each time, so that a receiver knows a second one for a repetition."""
-        assert self._signer is not None
-        assert self._url is not None
+        url, secret = self.settings.url, self.settings.secret
+        assert url is not None
+        assert secret is not None
+        signer = Signer(secret)
         key, body = f"msg_{secrets.token_hex(12)}", json.dumps(asdict(notice))
-        for pause in (0.0, *self._pauses):
+        for pause in (0.0, *self.pauses):
             await asyncio.sleep(pause)
             now = datetime.now(UTC)
             headers = {
                 "content-type": "application/json",
                 "webhook-id": key,
                 "webhook-timestamp": str(int(now.timestamp())),
-                "webhook-signature": self._signer.sign(key, now, body),
+                "webhook-signature": signer.sign(key, now, body),
             }
             try:
-                answer = await client.post(self._url, content=body, headers=headers)
+                answer = await client.post(url, content=body, headers=headers)
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
                 log.warning("cannot reach the webhook: %s", type(error).__name__)
                 continue

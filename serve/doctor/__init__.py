@@ -6,7 +6,7 @@ from __future__ import annotations
 import platform
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -55,13 +55,13 @@ def examine(config: Config, now: float) -> Iterator[Check]:
         return
     about_daemon, config = daemon(config, owner)
     yield "python", ok(f"{platform.python_version()} at {sys.executable}")
-    yield from _safely("packages", lambda: [host.packages(config)])
+    yield from _safely("packages", lambda: host.packages(config))
     if config.engine.kind is EngineKind.VLLM and config.engine.url is None:
-        yield from _safely("vllm", lambda: [host.vllm(config.engine.python or sys.executable)])
-    yield from _safely("model", lambda: [model(config)])
+        yield from _safely("vllm", lambda: host.vllm(config.engine.python or sys.executable))
+    yield from _safely("model", lambda: model(config))
     yield from _safely("memory", lambda: gpu_memory(config))
     yield from _safely("keys", lambda: keys(config))
-    yield from _safely("state directory", lambda: [host.directory(state_dir)])
+    yield from _safely("state directory", lambda: host.directory(state_dir))
     yield "daemon", about_daemon
     if owner is None:
         yield from _safely("addresses", lambda: ports(config))
@@ -69,17 +69,18 @@ def examine(config: Config, now: float) -> Iterator[Check]:
         return
     if owner is None:
         yield from _safely("engine", lambda: engine(config))
-    yield from _safely("disk", lambda: [host.disk(config)])
+    yield from _safely("disk", lambda: host.disk(config))
     serves = owner is not None and about_daemon.outcome is Outcome.OK
     yield from _safely("store", lambda: store(config, owner is not None, serves, now))
-    yield from _safely("backups", lambda: [host.backups(config, now)])
+    yield from _safely("backups", lambda: host.backups(config, now))
 
 
-def _safely(check: str, look: Callable[[], Iterable[Finding | Check]]) -> Iterator[Check]:
+def _safely(check: str, look: Callable[[], Finding | Iterable[Finding | Check]]) -> Iterator[Check]:
     """What cannot be looked at is a finding, and the next check goes on. What the database refuses
     is for the store's check to say."""
     try:
-        for finding in look():
+        found = look()
+        for finding in [found] if isinstance(found, Finding) else found:
             yield (check, finding) if isinstance(finding, Finding) else finding
     except (OSError, StoreError) as error:
         yield check, broken(f"cannot check it: {error}", "fix that first")
@@ -143,19 +144,16 @@ def model(config: Config) -> Finding:
 
 def gpu_memory(config: Config) -> Iterator[Finding]:
     """Whether engine and trainer fit on the GPU, if there is one."""
-    checked = memory.check(config)
-    if checked is None:
+    found = memory.estimate(config)
+    if found is None:
         return
-    fit, figures = checked
-    match fit:
-        case memory.Fit.FITS:
-            yield ok(figures)
-        case memory.Fit.UNKNOWN:
-            yield note(figures)
-        case memory.Fit.UNLIKELY:
-            yield warning(figures, "change one of these settings")
-        case memory.Fit.IMPOSSIBLE:
-            yield broken(figures, "change one of these settings")
+    if found.fit is memory.Fit.FITS:
+        yield ok(found.words)
+    elif found.fit is memory.Fit.UNKNOWN:
+        yield note(found.words)
+    else:
+        bad = broken if found.fit is memory.Fit.IMPOSSIBLE else warning
+        yield bad(found.words, "change one of these settings")
 
 
 def keys(config: Config) -> Iterator[Finding]:
@@ -220,11 +218,11 @@ def store(config: Config, owned: bool, serves: bool, now: float) -> Iterator[Fin
             if rows.revision() != migrations.known()[0]:
                 return
             active = rows.runs.active()
-            yield from _safely("runs", lambda: [judge_run(active, now, owned)])
-            yield from _safely("clock", lambda: [judge_clock(_newest_time(rows), now)])
+            yield from _safely("runs", lambda: judge_run(active, now, owned))
+            yield from _safely("clock", lambda: timestamps(rows, now))
             yield from _safely("versions", lambda: _versions(config, rows))
             if serves:
-                yield from _safely("serving", lambda: [_serving(rows)])
+                yield from _safely("serving", lambda: _serving(rows))
             under_way = active.id if active and owned else None
             yield from _safely("leftovers", lambda: host.leftovers(config.state_dir, under_way))
         except sa.exc.DBAPIError as error:
@@ -258,19 +256,14 @@ def _unreadable(config: Config, error: sa.exc.DBAPIError) -> Finding:
 
 
 def _schema(config: Config, database: Store) -> Finding:
-    revision = database.revision()
-    with database.read() as connection:
-        ours = metadata.tables.keys() & sa.inspect(connection).get_table_names()
-    if revision is None and ours:
+    revision, known = database.revision(), migrations.known()  # the newest first
+    if revision is None:
+        with database.read() as connection:
+            ours = metadata.tables.keys() & sa.inspect(connection).get_table_names()
+        if not ours:
+            return note("there is no store yet; the daemon creates it")
         what = f"there are {len(ours)} ttrl tables, but no schema revision"
         return broken(what, host.to_restore(config))
-    return judge_schema(revision, migrations.known())
-
-
-def judge_schema(revision: str | None, known: Sequence[str]) -> Finding:
-    """`known` is newest first."""
-    if revision is None:
-        return note("there is no store yet; the daemon creates it")
     if revision == known[0]:
         return ok(f"revision {revision}")
     if revision in known:
@@ -296,22 +289,18 @@ def judge_run(run: Run | None, now: float, owned: bool) -> Finding:
     return ok(what)
 
 
-def judge_clock(newest: float | None, now: float) -> Finding:
-    """`newest` is the latest time that any row has."""
-    if newest is None or newest <= now + SKEW_SECONDS:
+def timestamps(database: Store, now: float) -> Finding:
+    """Whether the latest time that any row has is in the future."""
+    with database.read() as connection:
+        times = [connection.scalar(sa.select(sa.func.max(column))) for column in TIMES]
+    newest = max((at for at in times if at is not None), default=0.0)
+    if newest <= now + SKEW_SECONDS:
         return ok("no timestamp is in the future")
     return warning(
         f"the store has timestamps of {clock(newest)}, but it is {clock(now)} now; schedules "
         f"wait until then",
         "set this machine's clock; if it is correct, it was wrong when the rows were written",
     )
-
-
-def _newest_time(database: Store) -> float | None:
-    """The latest that any row has, in Unix seconds."""
-    with database.read() as connection:
-        newest = [connection.scalar(sa.select(sa.func.max(column))) for column in TIMES]
-    return max((at for at in newest if at is not None), default=None)
 
 
 def _sqlite(config: Config, database: Store, file: Path) -> Iterator[Finding | Check]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,37 +81,33 @@ def packages(config: Config) -> Finding:
     if (config.store.url or "").startswith("postgresql"):
         extras.append("postgres")
     required = [Requirement(text) for text in metadata.requires("ttrl") or ()]
-    if wrong := list(unmet(required, ("", *extras), _installed)):
+    if wrong := list(unmet(required, ("", *extras))):
         extra = f"[{','.join(extras)}]"
         return broken("; ".join(wrong), f"pip install --upgrade 'ttrl{extra}'")
     return ok(f"all requirements are installed, with extras {', '.join(extras)}")
 
 
-def unmet(
-    required: Iterable[Requirement], extras: Iterable[str], installed: Callable[[str], str | None]
-) -> Iterator[str]:
+def unmet(required: Iterable[Requirement], extras: Iterable[str]) -> Iterator[str]:
     """The requirements with these extras that are not fulfilled, in words."""
     for each in required:
         if each.marker and not any(each.marker.evaluate({"extra": extra}) for extra in extras):
             continue
-        version = installed(each.name)
-        if version is None:
+        try:
+            version = metadata.version(each.name)
+        except metadata.PackageNotFoundError:
             yield f"{each.name} is not installed"
-        elif not each.specifier.contains(version, prereleases=True):
-            yield f"{each.name} is {version}, but {each.specifier} is required"
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+        else:
+            if not each.specifier.contains(version, prereleases=True):
+                yield f"{each.name} is {version}, but {each.specifier} is required"
 
 
 def vllm(python: str) -> Finding:
+    # Nothing in the current directory is a library; not `-P`, which Python 3.10 does not know.
+    env = {**os.environ, "PYTHONSAFEPATH": "1"}
+    command = [python, "-c", ASK_FOR_VLLM]
     try:
         asked = subprocess.run(
-            [python, "-c", ASK_FOR_VLLM], capture_output=True, text=True, timeout=ASK_SECONDS
+            command, env=env, capture_output=True, text=True, timeout=ASK_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return broken(f"cannot run {python}: {error}", "set engine.python")
@@ -124,68 +120,55 @@ def vllm(python: str) -> Finding:
     )
 
 
-@dataclass(frozen=True)
-class Access:
-    """Who may do what with a file or directory: its owner's number and its mode."""
-
-    name: str
-    uid: int
-    mode: int
-
-
 def directory(state_dir: Path) -> Finding:
     if not state_dir.exists():
         return note(f"{state_dir} does not exist yet; `ttrl serve` creates it")
     if not state_dir.is_dir():
         return broken(f"{state_dir} is not a directory", "choose another with --state-dir")
     inside = [
-        _access(path)
+        path
         for path in (*state_dir.iterdir(), *(state_dir / BACKUPS).glob("*"))
         if not path.name.startswith(".")  # such as what is there for a moment only
     ]
-    return judge_access(_access(state_dir), inside, os.geteuid())
+    owners = {str(path): path.lstat().st_uid for path in inside}
+    status = state_dir.stat()
+    return judge_access(state_dir, status.st_uid, status.st_mode, owners, os.geteuid())
 
 
-def _access(path: Path) -> Access:
-    status = path.lstat()
-    return Access(str(path), status.st_uid, stat.S_IMODE(status.st_mode))
-
-
-def judge_access(top: Access, inside: Sequence[Access], us: int) -> Finding:
-    if us not in (0, top.uid):
+def judge_access(
+    state_dir: Path, owner: int, mode: int, inside: Mapping[str, int], us: int
+) -> Finding:
+    """`inside` are its files, each with its owner's number; `us` is ours."""
+    if us not in (0, owner):
         return broken(
-            f"{top.name} belongs to user {top.uid}, but this is user {us}",
+            f"{state_dir} belongs to user {owner}, but this is user {us}",
             "run ttrl as its owner, or choose another directory with --state-dir",
         )
-    if foreign := [each.name for each in inside if each.uid != top.uid]:
+    if foreign := [name for name, uid in inside.items() if uid != owner]:
         return broken(
             f"{', '.join(foreign)} belongs to another user than the directory, perhaps because "
             f"root ran ttrl",
-            f"chown -R {top.uid} {top.name}",
+            f"chown -R {owner} {state_dir}",
         )
-    if top.mode & stat.S_IRWXU != stat.S_IRWXU:
-        return broken(f"{top.name} is not writable", f"chmod u+rwx {top.name}")
-    if top.mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        return broken(f"{state_dir} is not writable", f"chmod u+rwx {state_dir}")
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
         return warning(
-            f"other users can read {top.name} (mode {top.mode:o}), which contains your users' "
-            f"questions",
-            f"chmod 700 {top.name}",
+            f"other users can read {state_dir} (mode {stat.S_IMODE(mode):o}), which contains your "
+            f"users' questions",
+            f"chmod 700 {state_dir}",
         )
-    return ok(f"{top.name}, accessible to its owner only")
+    return ok(f"{state_dir}, accessible to its owner only")
 
 
 def disk(config: Config) -> Finding:
     """Whether there is room for a run, and for a copy of the store."""
-    root = config.state_dir / ADAPTERS
-    largest = max((_size(each) for each in root.glob("[!.]*")), default=0)
-    file = sqlite_file(config.state_dir, config.store.url)
+    state_dir = config.state_dir
+    largest = max((_size(each) for each in (state_dir / ADAPTERS).glob("[!.]*")), default=0)
+    file = sqlite_file(state_dir, config.store.url)
     store = file.stat().st_size if file and file.is_file() else 0
     need = store + (config.update.snapshots + 2) * largest + SPARE
-    return judge_room(config.state_dir, shutil.disk_usage(config.state_dir).free, need)
-
-
-def judge_room(state_dir: Path, free: int, need: int) -> Finding:
-    """`need` bytes are for the next run and one copy of the store."""
+    free = shutil.disk_usage(state_dir).free
     what = f"{free / MIB:,.0f} MiB are free in {state_dir}"
     movable = f"backups/ and, after a restore, replaced-*/ in {state_dir} can be moved away"
     mend = f"free some space: {movable}"
@@ -219,11 +202,7 @@ def leftovers(state_dir: Path, active: int | None) -> Iterator[Finding]:
 def backups(config: Config, now: float) -> Finding:
     if sqlite_file(config.state_dir, config.store.url) is None:
         return note("the store is in PostgreSQL: back it up with pg_dump")
-    return judge_backup(backup.newest(config.state_dir), now)
-
-
-def judge_backup(newest: backup.Newest | None, now: float) -> Finding:
-    mend = "ttrl backup FILE"
+    newest, mend = backup.newest(config.state_dir), "ttrl backup FILE"
     if newest is None:
         return note("there is no backup yet", mend)
     days = (now - newest.at) / DAY

@@ -12,47 +12,23 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve.gateway.counts import Counts, TurnedAway
 from serve.gateway.keys import Key, KeyFile, client
 from serve.gateway.request import Refused
+from ttrl.metrics.series import Serving
 
 MINUTE = 60.0
+SLACK_SECONDS = 0.001
 RETRY_AFTER_SECONDS = 5
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what was set is compared with it
 AWAY = {
-    TurnedAway.WRONG_HOST: (
-        403,
-        "Without keys, only the host names in gateway.hosts are accepted.",
-    ),
-    TurnedAway.NO_KEY: (401, "An API key is required: send it as Authorization: Bearer."),
-    TurnedAway.WRONG_KEY: (401, "Unknown API key."),
-    TurnedAway.OVERLOADED: (503, "Too many concurrent requests. Try again soon."),
-    TurnedAway.AT_ONCE: (429, "Too many concurrent requests with this key."),
-    TurnedAway.RATE: (
-        429,
-        "Rate limit exceeded: too many requests with this key in the last minute.",
-    ),
+    "wrong_host": (403, "Without keys, only the host names in gateway.hosts are accepted."),
+    "no_key": (401, "An API key is required: send it as Authorization: Bearer."),
+    "wrong_key": (401, "Unknown API key."),
+    "overloaded": (503, "Too many concurrent requests. Try again soon."),
+    "at_once": (429, "Too many concurrent requests with this key."),
+    "rate": (429, "Rate limit exceeded: too many requests with this key in the last minute."),
 }
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """How many requests a key may send at once, at a time in seconds."""
-
-    requests: float
-    at: float
-
-
-def take(bucket: Bucket | None, a_minute: int, now: float) -> tuple[Bucket, float]:
-    """What is left after one more request, and 0; or the same as before, and in how many seconds
-    there is room for one. A minute's worth is there at first, and fills up again in a minute."""
-    before = bucket or Bucket(a_minute, now)
-    grown = before.requests + (now - before.at) * a_minute / MINUTE
-    have = Bucket(min(grown, a_minute), now)
-    if have.requests >= 1:
-        return Bucket(have.requests - 1, now), 0.0
-    return have, (1 - have.requests) * MINUTE / a_minute
 
 
 @dataclass(eq=False)
@@ -63,15 +39,13 @@ class Admission:
 
     keys: KeyFile | None
     most: int
-    counts: Counts
+    metrics: Serving
     clock: Callable[[], float] = time.monotonic
     hosts: Collection[str] = LOOPBACK
     _under_way: int = 0
     _of_key: Counter[str] = field(default_factory=Counter)
-    _buckets: dict[str, Bucket] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.hosts = {name.lower() for name in self.hosts}
+    _filled_at: dict[str, float] = field(default_factory=dict)
+    """When each key may again send all the requests of a minute at once."""
 
     @contextmanager
     def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
@@ -79,12 +53,18 @@ class Admission:
         key = None
         if self.keys is None:
             if "host" in headers and host_in(headers["host"]) not in self.hosts:
-                raise self._away(TurnedAway.WRONG_HOST)
+                raise self._away("wrong_host")
         elif (key := self.keys.find(digest := client(headers))) is None:
-            reason = TurnedAway.WRONG_KEY if digest else TurnedAway.NO_KEY
+            reason = "wrong_key" if digest else "no_key"
             raise self._away(reason, {"www-authenticate": "Bearer"})
-        self._check(key)
         name = key.name if key else ""
+        wait = {"retry-after": str(RETRY_AFTER_SECONDS)}
+        if self._under_way >= self.most:
+            raise self._away("overloaded", wait)
+        if key and key.at_once is not None and self._of_key[name] >= key.at_once:
+            raise self._away("at_once", wait)
+        if key and key.requests_a_minute is not None:  # last: what it uses up is taken
+            self._take(key.sha256, MINUTE / key.requests_a_minute)
         self._under_way += 1
         self._of_key[name] += 1
         try:
@@ -104,35 +84,27 @@ class Admission:
 
         return checked
 
-    def _check(self, key: Key | None) -> None:
-        """What a request uses up is taken last, when nothing else speaks against it."""
-        reason, wait = None, float(RETRY_AFTER_SECONDS)
-        if self._under_way >= self.most:
-            reason = TurnedAway.OVERLOADED
-        elif key is None:
-            return
-        elif key.at_once is not None and self._of_key[key.name] >= key.at_once:
-            reason = TurnedAway.AT_ONCE
-        elif key.requests_a_minute is not None:
-            before = self._buckets.get(key.sha256)
-            after, wait = take(before, key.requests_a_minute, self.clock())
-            self._buckets[key.sha256] = after
-            reason = TurnedAway.RATE if wait else None
-        if reason is not None:
-            raise self._away(reason, {"retry-after": str(math.ceil(wait))})
+    def _take(self, key: str, seconds: float) -> None:
+        """Use up one request, which comes back in so many seconds; a minute's worth is there at
+        first. Raises Refused."""
+        now = self.clock()
+        filled_at = max(self._filled_at.get(key, now), now) + seconds
+        if (wait := filled_at - now - MINUTE) > SLACK_SECONDS:
+            raise self._away("rate", {"retry-after": str(math.ceil(wait))})
+        self._filled_at[key] = filled_at
 
-    def _away(self, reason: TurnedAway, headers: Mapping[str, str] | None = None) -> Refused:
-        self.counts.turned_away(reason)
+    def _away(self, reason: str, headers: Mapping[str, str] | None = None) -> Refused:
+        self.metrics.turned_away.labels(reason).inc()
         status, message = AWAY[reason]
         return Refused(status, message, code=reason, headers=headers)
 
 
-def names(*hosts: str) -> list[str]:
-    """Under which names one that listens on such hosts may be asked for."""
-    if EVERYWHERE.intersection(hosts):
+def names(host: str, *more: str) -> list[str]:
+    """Under which names one that listens on a host may be asked for, besides those that are set."""
+    if host in EVERYWHERE:
         return ["*"]
-    found = {*LOOPBACK, *hosts}
-    return sorted({*found, *(f"[{name}]" for name in found if ":" in name)})
+    found = {name.lower() for name in (*LOOPBACK, host, *more)}
+    return [*found, *(f"[{name}]" for name in found if ":" in name)]
 
 
 def host_in(header: str) -> str:

@@ -17,7 +17,8 @@ import yaml
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ttrl.files import fresh, fsync
+from ttrl import ReportedError
+from ttrl.files import whole
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Key(BaseModel):
     """Requests under way."""
 
 
-class KeysUnreadable(Exception):
+class KeysUnreadable(ReportedError):
     """The file of keys cannot be used; the message says why."""
 
 
@@ -110,19 +111,12 @@ def changing(path: Path) -> Iterator[list[Key]]:
                 os.lchown(lock, like.st_uid, like.st_gid)
             keys = read(path) if there else []
             yield keys
-            staging = path.with_name(f".{path.name}.new")
-            staging.unlink(missing_ok=True)
-            handle = fresh(staging)
-            with os.fdopen(handle, "w") as file:
+            with whole(path, again=True) as file:
                 with suppress(PermissionError):
-                    os.fchown(handle, like.st_uid, like.st_gid)
-                os.fchmod(handle, 0o600 | (like.st_mode & GROUP_READS if there else 0))
+                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
+                os.fchmod(file.fileno(), 0o600 | (like.st_mode & GROUP_READS if there else 0))
                 rows = [key.model_dump(exclude_defaults=True) for key in keys]
-                yaml.safe_dump(rows, file, sort_keys=False)
-                file.flush()
-                os.fsync(handle)
-            staging.replace(path)
-            fsync(path.parent)
+                yaml.safe_dump(rows, file, encoding="utf-8", sort_keys=False)
     except Timeout:
         raise KeysUnreadable(
             f"cannot write the keys to {path}: {lock} could not be locked, perhaps because "
@@ -170,25 +164,21 @@ class KeyFile:
         if (now := self.clock()) - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        stamp, seen = _stamp(self.path), self._seen
-        self._seen = stamp
+        seen, self._seen = self._seen, (stamp := _stamp(self.path))
         # By the machine's clock, as the file's times are.
         rests = stamp == seen or (stamp and self.wall() - stamp[0] / 1e9 >= LOOK_SECONDS)
         if not rests or (stamp == self._stamp and self._ok):
             return
-        before, self._stamp = self._stamp, stamp
         try:
             keys = _by_digest(self.path)
         except KeysUnreadable as error:
-            if stamp != before:
+            if stamp != self._stamp:
                 log.error("%s; the previous keys stay in use", error)
-            self._ok = False
+            self._stamp, self._ok = stamp, False
             return
-        if _stamp(self.path) != stamp:  # somebody writes at this moment
-            self._stamp = before
-            return
-        self._keys, self._ok = keys, True
-        log.info("reloaded the key file: %d keys", len(keys))
+        if _stamp(self.path) == stamp:  # else somebody writes at this moment
+            self._stamp, self._keys, self._ok = stamp, keys, True
+            log.info("reloaded the key file: %d keys", len(keys))
 
 
 def _by_digest(path: Path) -> dict[str, Key]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ BASE = "base"
 
 
 @dataclass(frozen=True)
-class Route:
+class Target:
     """`version`: who answers (an adapter's name, or "base"); `model`: the engine's name for it."""
 
     version: str
@@ -24,16 +24,13 @@ class Route:
 
 
 class Live:
-    """Stable names in front, the live version behind them. `max_model_len` is the engine's, in
-    tokens, once somebody has asked it."""
+    """A stable name in front, the live version behind it."""
 
-    def __init__(self, served_names: Sequence[str], base_model: str) -> None:
-        if not served_names:
-            raise ValueError("at least one served name is needed")
-        self.served_names = tuple(served_names)
-        self.base = Route(BASE, base_model)
-        self.current = self.base
+    def __init__(self, served_name: str, base_model: str) -> None:
+        self.served_name = served_name
+        self.base = self.current = Target(BASE, base_model)
         self.max_model_len: int | None = None
+        """The engine's, in tokens, once somebody has asked it."""
         self.open = True
         """Whether requests may go to the engine: not to one that was started again, before it has
         what was live."""
@@ -43,21 +40,20 @@ class Live:
     def found(self, base_model: str, max_model_len: int | None) -> None:
         """Take in what the engine, now that it is up, calls its base model, and how long it
         reads."""
-        base = Route(BASE, base_model)
+        base = Target(BASE, base_model)
         if self.current == self.base:
             self.current = base
         self.base, self.max_model_len = base, max_model_len
 
-    def route(self, requested_model: str | None) -> Route | None:
-        """Who answers for this name. None asks for whatever is served, as in vLLM; an unknown name
-        (an adapter's own name is one) has no route."""
-        known = requested_model is None or requested_model in self.served_names
-        return self.current if known else None
+    def target(self, requested_model: object) -> Target | None:
+        """Who answers for this name. None asks for whatever is served, as in vLLM; nobody answers
+        for an unknown name (an adapter's own name is one)."""
+        return self.current if requested_model in (None, self.served_name) else None
 
     def flip(self, version: str | None) -> None:
         """From the next request on, this adapter answers (None: the base). Requests under way end
         where they began. The caller has made sure that the engine serves it."""
-        self.current = self.base if version in (None, BASE) else Route(version, version)
+        self.current = Target(version, version) if version else self.base
 
     @contextmanager
     def hold(self, version: str) -> Iterator[None]:
@@ -67,8 +63,6 @@ class Live:
             yield
         finally:
             self._in_flight[version] -= 1
-            if not self._in_flight[version]:
-                del self._in_flight[version]
 
     def in_flight(self, version: str) -> int:
         return self._in_flight[version]

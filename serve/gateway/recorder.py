@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy.exc import DataError, IntegrityError
 
-from serve.gateway.counts import Counts
+from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
 from ttrl.redaction import RedactionFailed
 from ttrl.store.database import OUTAGE, cause
@@ -39,7 +39,7 @@ class Recorder:
     batch: int = 500
     interval: float = 0.2
     retry: tuple[float, float] = (0.1, 5.0)
-    counts: Counts = field(default_factory=Counts)
+    metrics: Metrics = field(default_factory=Metrics)
     then: Callable[[Question], None] = lambda _: None
     redact: Callable[[Question], Question] | None = None
     pending: int = 0
@@ -51,6 +51,8 @@ class Recorder:
     def __post_init__(self) -> None:
         self._queue: asyncio.Queue[Recorded] = asyncio.Queue(self.capacity)
         self._closing = asyncio.Event()
+        self._metrics = self.metrics.recording
+        self._metrics.queue.set_function(lambda: self.pending)
 
     def offer(self, question: Question, client: str | None = None) -> bool:
         """Take a question if there is room. Never waits."""
@@ -58,7 +60,7 @@ class Recorder:
             self._queue.put_nowait(Recorded(question, time.time(), client))
         except asyncio.QueueFull:
             full = Unlearnable.STORE_FAILED if self.failing else Unlearnable.QUEUE_FULL
-            self.counts.skipped(full)
+            self._metrics.skipped.labels(full).inc()
             return False
         self.pending += 1
         self.then(question)
@@ -132,7 +134,7 @@ class Recorder:
         if self.failing:
             log.info("the store can be written again")
         self.failing = False
-        self.counts.recorded(len(batch))
+        self._metrics.recorded.inc(len(batch))
         self._settle(len(batch))
 
     async def _pause(self, seconds: float) -> None:
@@ -145,7 +147,7 @@ class Recorder:
 
     def _settle(self, questions: int, dropped: Unlearnable | None = None) -> None:
         if dropped is not None:
-            self.counts.skipped(dropped)
+            self._metrics.skipped.labels(dropped).inc()
         self.pending -= questions
         for _ in range(questions):
             self._queue.task_done()

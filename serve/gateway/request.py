@@ -1,7 +1,7 @@
-"""A client's request, read within bounds, parsed strictly, checked as far as we depend on it; and
-errors in the shape that OpenAI's clients understand, which never repeat what a user wrote.
+"""A client's request, read within bounds and parsed strictly; and errors in the shape that OpenAI's
+clients understand, which never repeat what a user wrote.
 
-What we do not depend on is for the engine to judge.
+What its fields may be is for the engine to judge, but for the limits that protect it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.datastructures import Headers
+from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,20 +22,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
-MAX_DEPTH = 100
-"""How deep JSON may nest: enough for any tool's schema, too little for the stack to run out."""
-REMOVED = ("priority",)
-"""Fields that clients may not set: only the daemon's own work has another priority."""
-KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
-    "model": (str, "a string"),
-    "stream": (bool, "a boolean"),
-    "temperature": ((int, float), "a number"),
-    "top_p": ((int, float), "a number"),
-    **dict.fromkeys(
-        ("max_tokens", "max_completion_tokens", "seed", "n", "best_of"), (int, "an integer")
-    ),
-}
-"""The types of the fields that every engine knows, also in words."""
 TYPES = {401: "authentication_error", 403: "authentication_error", 429: "rate_limit_error"}
 """OpenAI's `type` for a status."""
 
@@ -60,7 +45,7 @@ class Refused(Exception):
             self.status, "server_error" if self.status >= 500 else "invalid_request_error"
         )
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        headers = {**(self.headers or {}), **(extra or {})}
+        headers = {**(extra or {}), **(self.headers or {})}
         return JSONResponse({"error": error}, status_code=self.status, headers=headers)
 
 
@@ -112,12 +97,10 @@ def whereabouts(error: BaseException) -> str:
     return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
 
 
-class ClientGone(Exception):
-    """The client hung up."""
-
-
-async def read(headers: Headers, receive: Receive, *, limit: int, seconds: float) -> bytes:
-    """The body, of at most `limit` bytes within `seconds`. Raises Refused or ClientGone."""
+async def read(request: Request, *, limit: int, seconds: float) -> dict[str, Any]:
+    """The JSON object in a body of at most `limit` bytes, which must come within `seconds`. Raises
+    Refused or ClientDisconnect."""
+    headers = request.headers
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Refused(415, "The body must be JSON, with the header Content-Type: application/json.")
@@ -125,96 +108,48 @@ async def read(headers: Headers, receive: Receive, *, limit: int, seconds: float
         raise Refused(415, "Content-Encoding is not supported.")
     message = f"The request is longer than {limit:,} bytes."
     too_large = Refused(413, message, code="request_too_large")
-    declared = headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit:
+    if int(headers.get("content-length", 0)) > limit:  # digits: the server has seen to it
         raise too_large
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            while True:
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    raise ClientGone
-                body += event.get("body", b"")
+            async for piece in request.stream():
+                body += piece
                 if len(body) > limit:
                     raise too_large
-                if not event.get("more_body", False):
-                    return bytes(body)
     except TimeoutError:
         late = f"The request did not arrive within {seconds:g} seconds."
         raise Refused(408, late, headers={"connection": "close"}) from None
+    return parse(bytes(body))
 
 
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in a body. Raises Refused."""
     try:
-        request = json.loads(body.decode(), parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError):
+        asked = from_json(body, allow_inf_nan=False)  # refuses what is nested too deeply
+    except ValueError:
         raise Refused(400, "The request is not valid JSON.", code="invalid_json") from None
-    if not isinstance(request, dict):
+    if not isinstance(asked, dict):
         raise Refused(400, "The request must be a JSON object.", code="invalid_json")
-    brackets = body.count(b"[") + body.count(b"{")
-    if brackets > MAX_DEPTH and _deeper_than(request, MAX_DEPTH):
-        raise Refused(400, "The request is nested too deeply.", code="invalid_json")
-    if b"\\ud" in body.lower():  # only an escape can smuggle half a surrogate pair in
-        try:
-            json.dumps(request, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            half = "The request contains an unpaired surrogate."
-            raise Refused(400, half, code="invalid_unicode") from None
-    return request
-
-
-def _finite(text: str) -> float:
-    if math.isfinite(number := float(text)):
-        return number
-    message = "NaN and Infinity are not JSON: numbers must be finite."
-    raise Refused(400, message, code="invalid_json")
-
-
-def _deeper_than(value: object, limit: int) -> bool:
-    level: list[Any] = [value]
-    for _ in range(limit):
-        inside: list[Any] = []
-        for node in level:
-            children = node.values() if isinstance(node, dict) else node
-            inside += (c for c in children if isinstance(c, dict | list))
-        level = inside
-    return bool(level)
+    return asked
 
 
 def check(request: Mapping[str, Any], *, max_n: int) -> None:
-    """Check the fields' types, and the limits that protect the engine. Absent and null are fine.
-    Raises Refused, naming the field."""
-    for name, (kind, words) in KINDS.items():
-        value = request.get(name)
-        # For Python, True is an integer.
-        right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-        if value is not None and not right:
-            raise Refused(400, f"'{name}' must be {words}.", param=name, code="invalid_type")
+    """Check the limits that protect the engine. Raises Refused, naming the field."""
     for name in ("n", "best_of"):
         value = request.get(name)
-        if value is not None and not 1 <= value <= max_n:
-            message = f"'{name}' must be from 1 to {max_n}."
+        # For Python, True is an integer.
+        if value is not None and not (type(value) is int and 1 <= value <= max_n):
+            message = f"'{name}' must be an integer from 1 to {max_n}."
             raise Refused(400, message, param=name, code="invalid_value")
 
 
-def check_messages(request: Mapping[str, Any]) -> None:
-    messages = request.get("messages")
-    if messages is None:
-        wrong = "'messages' is missing.", "missing_required_parameter"
-    elif not isinstance(messages, list):
-        wrong = "'messages' must be a list.", "invalid_type"
-    elif not messages:
-        wrong = "'messages' is empty.", "empty_array"
-    elif not all(isinstance(message, dict) for message in messages):
-        wrong = "Each item of 'messages' must be an object.", "invalid_type"
-    else:
-        return
-    raise Refused(400, wrong[0], param="messages", code=wrong[1])
-
-
 def for_engine(request: Mapping[str, Any], model: str) -> bytes:
-    """The body as it came, but for the model's name and what clients may not set."""
-    passed = {name: value for name, value in request.items() if name not in REMOVED}
-    return json.dumps(passed | {"model": model}, ensure_ascii=False).encode()
+    """The body as it came, but for the model's name and what clients may not set. Raises Refused
+    for numbers beyond all, which JSON has no word for."""
+    passed = {**request, "model": model}
+    passed.pop("priority", None)  # only the daemon's own work has another one
+    try:
+        return json.dumps(passed, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise Refused(400, "Numbers must be finite.", code="invalid_json") from None

@@ -18,7 +18,7 @@ import sys
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from enum import StrEnum
+from enum import Enum, auto
 from typing import ClassVar
 
 import httptools
@@ -26,17 +26,20 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serve.gateway.counts import Closed, Counts
 from serve.gateway.request import Refused
+from ttrl import ReportedError
 from ttrl.config import Config, GatewayConfig
+from ttrl.metrics.series import Serving
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often connections are looked at, if no bound is shorter."""
-REFUSED = {408: Closed.HEAD_SLOW, 431: Closed.HEAD_LONG}
+REFUSED = {400: "malformed", 408: "head_slow", 431: "head_long"}
+"""Under which reason a connection that we refuse is counted."""
 BODY = frozenset({b"content-length", b"transfer-encoding"})
 HEAD_BYTES = 64 * 1024
+TOO_LONG = Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
 OTHER_FILES = 500
 """Logs, the store, runs, the engine."""
 KEEP_ALIVE_SECONDS = 20
@@ -44,24 +47,24 @@ KEEP_ALIVE_SECONDS = 20
 request meets our closing it."""
 
 
-class Phase(StrEnum):
+class Phase(Enum):
     """What a connection is for at the moment."""
 
-    HEAD = "head"  # the head of a request is to come
-    ANSWER = "answer"  # a request is read or answered; how long that may take is not ours to say
-    REST = "rest"  # answered, but the request's body is still coming
-    IDLE = "idle"  # kept for a next request; uvicorn closes it after KEEP_ALIVE_SECONDS
-    CLOSING = "closing"  # what was sent last is still on its way
+    HEAD = auto()  # the head of a request is to come
+    ANSWER = auto()  # a request is read or answered; how long that may take is not ours to say
+    REST = auto()  # answered, but the request's body is still coming
+    IDLE = auto()  # kept for a next request; uvicorn closes it after KEEP_ALIVE_SECONDS
+    CLOSING = auto()  # what was sent last is still on its way
 
 
-def overdue(phase: Phase, seconds: float, still: float, settings: GatewayConfig) -> Closed | None:
+def overdue(phase: Phase, seconds: float, still: float, settings: GatewayConfig) -> str | None:
     """Why a connection has to be closed, if so, after `seconds` in a phase, and `still` seconds in
     which its client took nothing of what it was sent."""
     if still > settings.stall.total_seconds():
-        return Closed.STALLED
+        return "stalled"
     if seconds <= settings.head_timeout.total_seconds():
         return None
-    return {Phase.HEAD: Closed.HEAD_SLOW, Phase.REST: Closed.BODY_SLOW}.get(phase)
+    return {Phase.HEAD: "head_slow", Phase.REST: "body_slow"}.get(phase)
 
 
 def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: bool) -> str | None:
@@ -81,18 +84,17 @@ def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: 
 
 
 class ConnectionWatch:
-    """Looks after the connections of one server. When there are too many, the one that has waited
+    """What the connections of one server share. When there are too many, the one that has waited
     longest for a request is closed: whoever holds many in silence loses his own, and a client that
     asks at once is served."""
 
-    def __init__(self, settings: GatewayConfig, counts: Counts) -> None:
+    def __init__(self, settings: GatewayConfig, metrics: Serving) -> None:
         self.settings = settings
-        self.counts = counts
-        self._open: set[Connection] = set()
-        self._waiting: dict[Connection, None] = {}
+        self.metrics = metrics
+        self.waiting: dict[Connection, None] = {}
+        """Those that wait for a request, the longest first."""
         shortest = min(settings.head_timeout, settings.stall).total_seconds()
-        self._every = min(LOOK_SECONDS, shortest / 4)
-        self._timer: asyncio.TimerHandle | None = None
+        self.every = min(LOOK_SECONDS, shortest / 4)
 
     def protocol(self) -> type[Connection]:
 
@@ -100,29 +102,6 @@ class ConnectionWatch:
             watch = self
 
         return Watched
-
-    def opened(self, connection: Connection) -> None:
-        self._open.add(connection)
-        self.counts.connections(1)
-        self._timer = self._timer or connection.loop.call_later(self._every, self._look)
-        if len(self._open) > self.settings.max_connections and self._waiting:
-            next(iter(self._waiting)).drop(Closed.CROWDED)
-
-    def waits(self, connection: Connection, waits: bool) -> None:
-        self._waiting.pop(connection, None)
-        if waits:
-            self._waiting[connection] = None
-
-    def lost(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        self._waiting.pop(connection, None)
-        self.counts.connections(-1)
-
-    def _look(self) -> None:
-        self._timer = None
-        for connection in list(self._open):
-            connection.look()
-            self._timer = self._timer or connection.loop.call_later(self._every, self._look)
 
 
 class Connection(HttpToolsProtocol):
@@ -139,12 +118,18 @@ class Connection(HttpToolsProtocol):
         self._unsent, self._taken = 0, self.loop.time()
         # What is wrong with the present request, beyond what the parser says.
         self._wrong: Refused | None = None
+        watch = self.watch
+        watch.metrics.connections.inc()
+        self._timer = self.loop.call_later(watch.every, self._look)
         self._enter(Phase.HEAD)
-        self.watch.opened(self)
+        if len(self.connections) > watch.settings.max_connections:
+            next(iter(watch.waiting))._drop("crowded")
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.watch.lost(self)
+        self._timer.cancel()
+        self.watch.waiting.pop(self, None)
+        self.watch.metrics.connections.dec()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -159,7 +144,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._wrong or Refused(400, "This is not a valid HTTP/1.1 request."))
             return
         if self._unread > HEAD_BYTES:
-            self._refuse(self._too_long())
+            self._refuse(TOO_LONG)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -200,7 +185,8 @@ class Connection(HttpToolsProtocol):
         if self.cycle.response_complete:  # and no other is to be answered
             self._enter(Phase.REST if self.cycle.more_body else Phase.IDLE)
 
-    def look(self) -> None:
+    def _look(self) -> None:
+        self._timer = self.loop.call_later(self.watch.every, self._look)
         now, closing = self.loop.time(), self.transport.is_closing()
         # Bytes that the client has not taken, the system's included: that asks for more only when a
         # third of what it holds is gone, which takes a slow reader minutes.
@@ -213,28 +199,30 @@ class Connection(HttpToolsProtocol):
         self._unsent = unsent
         phase = Phase.CLOSING if closing else self._phase
         why = overdue(phase, now - self._since, now - self._taken, self.watch.settings)
-        if why is Closed.HEAD_SLOW and self._in_head:
+        if why == "head_slow" and self._in_head:
             self._refuse(Refused(408, "The request did not arrive in time."))
         elif why is not None:
-            self.drop(why)
+            self._drop(why)
 
-    def drop(self, why: Closed) -> None:
-        self.watch.waits(self, False)
-        self.watch.counts.closed(why)
+    def _drop(self, why: str) -> None:
+        self._count(why)
         self.transport.abort()
+
+    def _count(self, why: str) -> None:
+        self.watch.waiting.pop(self, None)
+        self.watch.metrics.closed.labels(why).inc()
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
-        self.watch.waits(self, phase is not Phase.ANSWER)
+        self.watch.waiting.pop(self, None)
+        if phase is not Phase.ANSWER:
+            self.watch.waiting[self] = None
 
     def _grow(self, more: int) -> None:
         self._head += more + len(b": \r\n")
         self._unread = 0
         if self._head > HEAD_BYTES:
-            self._stop(self._too_long())
-
-    def _too_long(self) -> Refused:
-        return Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
+            self._stop(TOO_LONG)
 
     def _stop(self, refusal: Refused) -> None:
         """For the parser's callbacks: read no further, and say why."""
@@ -246,20 +234,19 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refused) -> None:
         """Say why and close; in the midst of another answer, only close."""
-        why = REFUSED.get(refusal.status, Closed.MALFORMED)
+        why = REFUSED[refusal.status]
         if self.cycle is not None and self.cycle.response_started != self.cycle.response_complete:
-            self.drop(why)
+            self._drop(why)
             return
-        self.watch.waits(self, False)
-        self.watch.counts.closed(why)
+        self._count(why)
         response = refusal.response({"connection": "close"})
         head = [b"%s: %s\r\n" % pair for pair in response.raw_headers]
-        self.transport.write(b"".join([STATUS_LINE[refusal.status], *head, b"\r\n"]))
-        self.transport.write(bytes(response.body))
+        said = [STATUS_LINE[refusal.status], *head, b"\r\n", response.body]
+        self.transport.write(b"".join(said))
         self.transport.close()
 
 
-class PortInUse(Exception):
+class PortInUse(ReportedError):
     """The address cannot be listened on; the message says which and what to do."""
 
 
@@ -316,11 +303,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_for(config: Config, app: Starlette, counts: Counts) -> Server:
+def server_for(config: Config, app: Starlette, metrics: Serving) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http=ConnectionWatch(config.gateway, counts).protocol(),
+            http=ConnectionWatch(config.gateway, metrics).protocol(),
             ws="none",
             log_config=None,
             access_log=False,

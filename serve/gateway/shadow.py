@@ -18,13 +18,13 @@ from statistics import fmean
 
 from serve.gateway.live import BASE, Live
 from ttrl.answers import Reader
-from ttrl.config import Config, ShadowConfig
+from ttrl.config import Config
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.samples import SampleSet, Sampling
-from ttrl.metrics import Metrics
-from ttrl.monitoring.live import Before, Detector, Side, Stream, differences, failures, threshold
+from ttrl.metrics.series import Judging
+from ttrl.monitoring.live import Detector, Side, Stream, differences, failures, threshold
 from ttrl.questions.question import Question
 from ttrl.sampling.groups import PRIORITY, read_answers, to_learn_from, with_length
 from ttrl.store import Store
@@ -59,71 +59,79 @@ class Compared:
     differs: list[str]
 
 
-class Watch:
-    """Judges the pairs: rolls back on harm, alerts when the live version only differs. All of it is
-    in the store and survives a restart. For one thread at a time; `report` is for any. Each of
-    `alerted` hears of a version that differs, and how."""
+@dataclass(eq=False)
+class Shadow:
+    """Asks questions again and judges the pairs: rolls back on harm, alerts when the live version
+    only differs. What it knows is in the store and survives a restart. `rolled_back` is called when
+    the store has been told of a roll-back; `alerted` hears of a version that differs, and how."""
 
-    def __init__(self, settings: ShadowConfig, store: Store, live: Live, metrics: Metrics) -> None:
-        self._store = store
-        self._live = live
-        self._metrics = metrics.judging
-        limit = threshold(settings.pairs_a_minute, settings.false_alarms_a_year)
-        self._fresh = Detector(limit)
+    config: Config
+    store: Store
+    client: EngineClient
+    live: Live
+    metrics: Judging
+    rolled_back: Callable[[], None]
+    alerted: Callable[[str, str], None] = lambda *_: None
+    _last: tuple[Versions, str, tuple[Side, Side]] | None = None
+    """The last question that was compared, by its hash, and what was answered to it."""
+
+    def __post_init__(self) -> None:
+        self._settings = settings = self.config.shadow
+        self._reader = Reader(self.config.vote.kind)  # by letters: the daemon imports no model
+        self._queue: asyncio.Queue[Question] = asyncio.Queue(QUEUE)
+        self._fresh = Detector(threshold(settings.pairs_a_minute, settings.false_alarms_a_year))
         self._state: tuple[Versions | None, Detector] = (None, self._fresh)
         self._alerts: set[Stream] = set()
-        self.alerted: list[Callable[[str, str], None]] = []
 
     def versions(self) -> Versions | None:
         """What is to be compared now; None while the base model is live, or something else than
         what is wanted. When that has changed, the detector begins again, from what was written down
         since the live version has been wanted."""
-        wanted = self._store.adapters.wanted()
-        versions = None
-        if wanted.adapter is not None and wanted.adapter == self._live.current.version:
-            versions = Versions(wanted.adapter, self._store.adapters.previous(), wanted.at)
+        adapters, versions = self.store.adapters, None
+        wanted = adapters.wanted()
+        if wanted.adapter is not None and wanted.adapter == self.live.current.version:
+            versions = Versions(wanted.adapter, adapters.previous(), wanted.at)
         if versions != self._state[0]:
-            rows = self._store.shadow.of(versions) if versions else []
-            past = [{Stream(name): value for name, value in row.items()} for row in rows]
+            rows = self.store.shadow.of(versions) if versions else []
+            past = [{stream: row[stream] for stream in Stream if stream in row} for row in rows]
             detector = reduce(Detector.after, past, self._fresh)
             self._alerts = {alert.stream for alert in detector.alerts}  # told before a restart
             self._set(versions, detector)
         return versions
 
-    def note(self, versions: Versions, differences: Mapping[Stream, float]) -> bool:
+    def note(self, versions: Versions, differences: Mapping[Stream, float]) -> Outcome:
         """Write down how these versions' answers to one question differ, and roll back if that is
-        too much; whether it was."""
-        row = {str(stream): value for stream, value in differences.items()}
-        self._store.shadow.add(versions, row)
+        too much."""
+        if self.versions() != versions:
+            return Outcome.SWAPPED
+        self.store.shadow.add(versions, {str(name): each for name, each in differences.items()})
         detector = self._state[1].after(differences)
         self._set(versions, detector)
         other = versions.other or "the base model"
         for alert in detector.alerts:
             if alert.stream not in self._alerts:  # once, as long as the same versions are compared
                 self._alerts.add(alert.stream)
+                words = alert.words(other)
                 log.warning(
                     "%s differs from %s (`ttrl label` shows which is better): %s",
-                    versions.live,
-                    other,
-                    alert.words(other),
-                )
-                self._metrics.alerts.labels(alert.stream).inc()
-                for hear in self.alerted:
-                    hear(versions.live, alert.words(other))
+                    versions.live, other, words,
+                )  # fmt: skip
+                self.metrics.alerts.labels(alert.stream).inc()
+                self.alerted(versions.live, words)
         if (alarm := detector.alarm) is None:
-            return False
+            return Outcome.COMPARED
         reason = f"live monitor: {alarm.words(other)}"
-        done = self._store.adapters.roll_back(
-            author=Author.LIVE_MONITOR, reason=reason, only=versions.live
-        )
-        if done:
-            log.warning("rolling back %s: %s", versions.live, reason)
-            self._metrics.alarms.labels(alarm.stream).inc()
-        return done
+        roll_back = self.store.adapters.roll_back
+        if not roll_back(author=Author.LIVE_MONITOR, reason=reason, only=versions.live):
+            return Outcome.COMPARED
+        log.warning("rolling back %s: %s", versions.live, reason)
+        self.metrics.alarms.labels(alarm.stream).inc()
+        return Outcome.ALARM
 
     def report(self) -> Compared | None:
+        """What the pairs so far say; for any thread."""
         versions, detector = self._state
-        if versions is None or versions.live != self._live.current.version:
+        if versions is None or versions.live != self.live.current.version:
             return None
         nearest, other = detector.nearest, versions.other or BASE
         return Compared(
@@ -137,72 +145,45 @@ class Watch:
     def _set(self, versions: Versions | None, detector: Detector) -> None:
         self._state = (versions, detector)
         for stream in Stream:
-            self._metrics.shadow_evidence.labels(stream).set(detector.nearness(stream))
-
-
-@dataclass(eq=False)
-class Shadow:
-    """Asks questions again. `rolled_back` is called when the store has been told of a roll-back."""
-
-    config: Config
-    watch: Watch
-    client: EngineClient
-    live: Live
-    metrics: Metrics
-    rolled_back: Callable[[], None]
-    _last: tuple[Versions, str, Before] | None = None
-    """The last question that was compared, by its hash, and what was answered to it."""
-
-    def __post_init__(self) -> None:
-        self._reader = Reader(self.config.vote.kind)  # by letters: the daemon imports no model
-        self._outcomes = self.metrics.judging.shadow
-        self._queue: asyncio.Queue[Question] = asyncio.Queue(QUEUE)
+            self.metrics.shadow_evidence.labels(stream).set(detector.nearness(stream))
 
     def offer(self, question: Question) -> None:
         """Take some of the questions that were answered and recorded; never waits."""
-        if self.live.current.version == BASE or random.random() >= self.config.shadow.share:
+        if self.live.current.version == BASE or random.random() >= self._settings.share:
             return
         try:
             self._queue.put_nowait(question)
         except asyncio.QueueFull:
-            self._outcomes.labels(Outcome.QUEUE_FULL).inc()
+            self.metrics.shadow.labels(Outcome.QUEUE_FULL).inc()
 
     async def run(self) -> None:
-        await asyncio.to_thread(self.watch.versions)
-        with Pacer(self.client.load, maximum=1, pause_waiting=1) as pacer:
+        await asyncio.to_thread(self.versions)
+        with Pacer(self.client.load, maximum=1, pause_waiting=1) as self._pacer:
             while True:
-                outcome = await self._shadow(await self._queue.get(), pacer)
-                self._outcomes.labels(outcome).inc()
+                outcome = await self._shadow(await self._queue.get())
+                self.metrics.shadow.labels(outcome).inc()
                 if outcome is Outcome.ALARM:
                     self.rolled_back()
-                await asyncio.sleep(60 / self.config.shadow.pairs_a_minute)
+                await asyncio.sleep(60 / self._settings.pairs_a_minute)
 
-    async def _shadow(self, question: Question, pacer: Pacer) -> Outcome:
-        versions = await asyncio.to_thread(self.watch.versions)
+    async def _shadow(self, question: Question) -> Outcome:
+        versions = await asyncio.to_thread(self.versions)
         if versions is None:
             return Outcome.SWAPPED
         # By a thread that the daemon's end does not wait for: it may wait for the engine long.
-        asking = threads.submit(partial(self._compare, question, versions, pacer))
+        asking = threads.submit(partial(self._compare, question, versions))
         try:
-            found = await asyncio.wrap_future(asking)
+            differences = await asyncio.wrap_future(asking)
         except EngineError:
             return Outcome.ENGINE_FAILED
+        return await asyncio.to_thread(self.note, versions, differences)
 
-        def note() -> Outcome:
-            if self.watch.versions() != versions:
-                return Outcome.SWAPPED
-            return Outcome.ALARM if self.watch.note(versions, found) else Outcome.COMPARED
-
-        return await asyncio.to_thread(note)
-
-    def _compare(self, question: Question, versions: Versions, pacer: Pacer) -> dict[Stream, float]:
+    def _compare(self, question: Question, versions: Versions) -> dict[Stream, float]:
         """Ask both, in any order. Raises EngineError."""
         names = [versions.live, versions.other or self.live.base.model]
         vote = with_length(self.config, self.client).vote
         sampling = to_learn_from(question, vote)
-        samples = {
-            name: self._ask(question, name, sampling, pacer) for name in random.sample(names, 2)
-        }
+        samples = {name: self._ask(question, name, sampling) for name in random.sample(names, 2)}
         live, other = (samples[name] for name in names)
         if live is None or other is None:
             return failures(live=live is None, other=other is None)
@@ -212,21 +193,18 @@ class Shadow:
         before = None  # what was answered to the question before, if it was another one
         if self._last and self._last[0] == versions and self._last[1] != question.hash:
             before = self._last[2]
-        self._last = versions, question.hash, Before(answers[:count], answers[count:])
-        return differences(
-            Side(answers[:count], _length(live)), Side(answers[count:], _length(other)), before
-        )
+        sides = Side(answers[:count], _length(live)), Side(answers[count:], _length(other))
+        self._last = versions, question.hash, sides
+        return differences(*sides, before)
 
-    def _ask(
-        self, question: Question, model: str, sampling: Sampling, pacer: Pacer
-    ) -> SampleSet | None:
+    def _ask(self, question: Question, model: str, sampling: Sampling) -> SampleSet | None:
         """None when the engine fails at it. Raises EngineError when that is not the version's."""
         try:
-            with pacer.slot():
+            with self._pacer.slot():
                 return self.client.sample(
                     question,
                     model=model,
-                    n=self.config.shadow.samples,
+                    n=self._settings.samples,
                     sampling=sampling,
                     priority=PRIORITY,
                 )

@@ -28,10 +28,10 @@ from starlette.routing import Route
 from jobs.probes import confirm
 from serve import operations
 from serve.daemon.core import Core
-from serve.daemon.housekeeping import Pruning
+from serve.daemon.housekeeping import remove_files
 from serve.daemon.schedule import Clock
 from serve.gateway.request import HANDLERS, Refused, Unexpected, parse
-from serve.gateway.shadow import Watch
+from serve.gateway.shadow import Shadow
 from serve.operations import Refusal
 from serve.views import UNEASY, WORDS, pair_report, report, tally
 from serve.web import html
@@ -73,7 +73,7 @@ def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
     )
 
 
-def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str) -> list[Route]:
+def routes(core: Core, clock: Clock, watch: Shadow, token: str) -> list[Route]:
     """What `ttrl` asks of a running daemon: each for who has the token."""
 
     async def status(_: Request) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def routes(core: Core, clock: Clock, watch: Watch, pruning: Pruning, token: str)
         return {"answering": core.live.current.version}
 
     async def prune(_: Request) -> dict[str, Any]:
-        return {"removed": await pruning.remove_files()}
+        return {"removed": await remove_files(core)}
 
     def route(method: str, path: str, handler: Callable[[Request], Awaitable[object]]) -> Route:
         async def answer(request: Request) -> Response:
@@ -192,7 +192,7 @@ async def _fields(request: Request) -> dict[str, str]:
 
 
 class Page:
-    def __init__(self, core: Core, clock: Clock, watch: Watch, key: str) -> None:
+    def __init__(self, core: Core, clock: Clock, watch: Shadow, key: str) -> None:
         self._core, self._clock, self._watch = core, clock, watch
         self._store = core.store
         self._door = Door(key)

@@ -17,10 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from serve import views
 from serve.daemon.schedule import PAUSED
 from serve.gateway.live import BASE
+from ttrl import events
 from ttrl.config.section import utc
+from ttrl.evaluation.estimates import Estimate, Quality
+from ttrl.events import Step
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState, Author, RollBack
-from ttrl.store.measurements import Kind
 from ttrl.store.runs import Run, RunState
 
 WIDTH, HEIGHT, MARGIN = 320, 120, 8
@@ -28,15 +30,15 @@ CURVES = {
     "share": "share of the majority",
     "vote_entropy": "entropy of the votes, nats",
     "informative": "questions with a training signal",
-    "entropy": "entropy of the tokens, nats",
-    "completions/mean_length": "answer length, tokens",
+    "token_entropy": "entropy of the tokens, nats",
+    "length": "answer length, tokens",
     "unreadable": "answers cut off or unreadable",
     "cut": "answers cut off",
     "alike": "question pairs with the same majority answer",
     "kl": "KL divergence from the start, nats per token",
     "grad_norm": "gradient norm",
 }
-"""Numbers of a step that are drawn, where they were seen."""
+"""Numbers of a Step that are drawn, where they are known."""
 RECENT_SECONDS = 7 * 86400.0
 """So long a roll-back is worth a word."""
 REASON_CHARS = 160
@@ -79,22 +81,22 @@ def place(value: float, low: float = 0.0, high: float = 1.0, size: float = WIDTH
 
 def run_values(store: Store, run_id: int) -> dict[str, Any]:
     """What one run did, what the gate saw, and what changed for the worse, for report.html. Raises
-    KeyError when there is no such run."""
+    NotFound when there is no such run."""
     run = store.runs.get(run_id)
-    steps = [seen.numbers for seen in store.runs.observed(run_id=run_id) if seen.kind == "step"]
+    steps = [event for event in events.observed(store, run_id) if isinstance(event, Step)]
     curves = {
-        name: [(step["step"], step[key]) for step in steps if step.get(key) is not None]
+        name: [(step.step, y) for step in steps if (y := getattr(step, key)) is not None]
         for key, name in CURVES.items()
     }
     return {
         "run": run,
         "curves": {name: points for name, points in curves.items() if points},
-        "verdicts": [{**row, **row["evidence"]} for row in views.verdicts(store, run_id)],
+        "verdicts": views.verdicts(store, run_id),
     }
 
 
 def run_page(store: Store, run_id: int) -> str:
-    """The page about a run, complete in itself. Raises KeyError when there is no such run."""
+    """The page about a run, complete in itself. Raises NotFound when there is no such run."""
     template = templates().get_template("report.html")
     return template.render(nonce="", now=time.time(), **run_values(store, run_id))
 
@@ -110,7 +112,7 @@ class Mood(StrEnum):
 @dataclass(frozen=True)
 class Facts:
     """What the sentence rests on; `taken_back` is the newest roll-back while it is recent, `live`
-    and `base` how good the live version and the base model are (ttrl.evaluation.estimates)."""
+    and `base` the accuracy of the live version and the base model on the labelled probes."""
 
     engine_up: bool
     answering: str
@@ -123,8 +125,8 @@ class Facts:
     damage: str | None = None
     taken_back: RollBack | None = None
     newest: AdapterRow | None = None
-    live: views.Numbers | None = None
-    base: views.Numbers | None = None
+    live: Estimate | None = None
+    base: Estimate | None = None
 
 
 def facts(
@@ -132,7 +134,8 @@ def facts(
 ) -> Facts:
     """What can be said now. The last run is the newest that has ended, unless what it held was
     decided on since."""
-    back, known = next(iter(store.adapters.roll_backs()), None), views.quality(store)
+    back, measured = next(iter(store.adapters.roll_backs()), None), views.quality(store)
+    live, base = (newest.found.right if newest else None for newest in measured.values())
     last = next((run for run in store.runs.newest(2) if run.state.ended), None)
     if last and last.state is RunState.HELD and last.adapter:
         made = store.adapters.find(last.adapter)
@@ -149,8 +152,8 @@ def facts(
         damage=damage,
         taken_back=back if back and time.time() - back.at < RECENT_SECONDS else None,
         newest=next(iter(store.adapters.all()), None),
-        live=known["live"],
-        base=known["base"],
+        live=live,
+        base=base,
     )
 
 
@@ -166,7 +169,8 @@ def sentence(facts: Facts) -> tuple[Mood, str]:
     odd, usual, run = [], [], facts.run
     if facts.uneasy:
         odd.append(f"the live monitor is near an alarm ({facts.uneasy})")
-    if facts.answering != BASE and views.beside_base(facts.live, facts.base) == -1:
+    known = facts.live and facts.base and views.beside_base(facts.live, facts.base)
+    if facts.answering != BASE and known == -1:
         odd.append("on the labelled probes it is worse than the base model")
     if back := facts.taken_back:
         odd.append(f"{back.version} was rolled back {by(back)}")
@@ -209,10 +213,11 @@ def progress(facts: Facts) -> str:
         learned = f"The newest version, {newest.name}, was created {utc(newest.created)}."
     if facts.answering != BASE:
         return f"{views.compared(facts.live, facts.base)} {learned}"
-    right = views.on_probes(facts.base) if facts.base else None
-    if right is None:
+    if facts.base is None:
         return learned
-    return f"The base model's accuracy on the labelled probes is {right}. {learned}"
+    return (
+        f"The base model's accuracy on the labelled probes is {views.share(facts.base)}. {learned}"
+    )
 
 
 def by(back: RollBack) -> str:
@@ -238,15 +243,14 @@ def versions(store: Store) -> list[dict[str, Any]]:
     why |= {back.version: by(back) for back in adapters.roll_backs()}
 
     def row(name: str | None, **shown: Any) -> dict[str, Any]:
-        newest = store.measurements.newest(Kind.QUALITY, name)
-        numbers: views.Numbers = newest.numbers if newest else {}
-        estimate = numbers.get("estimate")
+        newest = store.measurements.newest(Quality, name)
+        found = newest.found if newest else None
         return {
             "name": name or BASE,
-            "right": numbers.get("right"),
-            "estimate": estimate,
-            "withheld": views.withheld(numbers) if numbers and not estimate else "",
-            "agreement": numbers.get("agreement"),
+            "right": found and found.right,
+            "estimate": found and found.estimate,
+            "withheld": views.withheld(found) if found and not found.estimate else "",
+            "agreement": found and found.agreement,
             "why": why.get(name or BASE, ""),
             **shown,
         }

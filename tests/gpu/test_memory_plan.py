@@ -55,9 +55,7 @@ def one_update(directory, scratch, **settings):
             "update.questions_per_step": 2,
             "update.keep": 8,
             "vote.max_tokens": TOKENS,
-            "record.max_chars": TOKENS,
             "model.name": str(directory),
-            "engine.flags": [f"--max-model-len={2 * TOKENS}"],
         }
         | settings,
     )
@@ -88,5 +86,5 @@ def test_the_estimate_is_an_upper_estimate_and_a_near_one(tmp_path, settings):
     torch.cuda.reset_peak_memory_stats()
     config = one_update(directory, tmp_path, **settings)
     taken = torch.cuda.max_memory_allocated()
-    found = memory.estimate(config, memory.Card("this one", 80 * memory.GIB, 80 * memory.GIB))
-    assert taken <= found.trainer - memory.CONTEXT <= 1.5 * taken
+    found = memory.trainer_memory(memory.figures(str(directory)), config.update, 2 * TOKENS)
+    assert taken <= sum(found.values()) - memory.CONTEXT <= 2 * taken

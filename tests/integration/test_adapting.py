@@ -22,6 +22,7 @@ from tests.integration.daemon import (
 )
 from tests.judging import label_command
 from ttrl.demo import make_disjoint, make_problems
+from ttrl.events import read
 from ttrl.questions.question import digest, from_prompt
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState, Recorded
@@ -59,7 +60,7 @@ def test_the_main_job_end_to_end(tmp_path, engine_settings):
         probes = {probe.id for probe in store.holdout.probes(1000)}
         assert len(taught) > 40
         assert not taught & probes, "a probe was trained on"
-        assert store.runs.verdicts(run.id)[0]["verdict"] == "sharper"
+        assert store.runs.verdicts(run.id)[0].verdict == "sharper"
         votes = store.votes.newest(min(taught))
         assert sum(count for _, count in votes[0]["counts"]) <= 32
         pinned = store.adapters.pinned(row.name)
@@ -148,12 +149,12 @@ def test_sampling_gives_way_to_users(tmp_path):
             return [one for one in found if one.kind == kind]
 
         pause = wait_until(lambda: seen("pause"), "it pauses for users", 120)[0]
-        assert pause.numbers["waiting"] >= 16
+        assert read(pause).waiting >= 16
         busy(1)
         wait_until(lambda: seen("resume", pause.id), "it goes on")
         step = wait_until(lambda: seen("step", pause.id), "the step is done")[0]
-        assert 0 < step.numbers["in_flight_limit"] < 4
-        assert step.numbers["paused_seconds"] > 0
+        assert 0 < read(step).in_flight_limit < 4
+        assert read(step).paused_seconds > 0
         wait_until(lambda: daemon.metric("ttrl_sampling_paused_seconds_total"), "it is counted")
         busy(16)
         wait_until(lambda: seen("pause", step.id), "it pauses once more")
@@ -224,11 +225,9 @@ def test_labels_certify_and_are_never_learned_from(tmp_path):
         assert run["reason"].startswith("better: labelled probes")
         daemon.wait_live(run["adapter"])
         (verdict,) = store.runs.verdicts(run["id"])
-        certainty = verdict["evidence"]["certainty"]
-        assert certainty["e"] >= certainty["threshold"] == 52
-        assert f"proven by {certainty['labels']} labels" in daemon.ttrl(
-            "runs", "show", str(run["id"])
-        )
+        certainty = verdict.evidence.certainty
+        assert certainty.e >= certainty.threshold == 52
+        assert f"proven by {certainty.labels} labels" in daemon.ttrl("runs", "show", str(run["id"]))
         labelled = {question.hash for question in shouted}
         taught = set(store.adapters.question_ids(run["adapter"]))
         rows = store.questions.page(1000)
@@ -268,9 +267,8 @@ def test_where_versions_disagree_an_operator_judges_and_the_next_gate_knows(tmp_
         record(store, second, holdout=0)
         run = json.loads(daemon.ttrl("adapt", "--steps", "1", "--json", code=None))
         (verdict,) = store.runs.verdicts(run["id"])
-        checks = {check["rule"]: check for check in verdict["evidence"]["checks"]}
-        assert checks["accuracy"]["compared"]["probes"] == len(waiting)
-        threshold = verdict["evidence"]["certainty"]["threshold"]
+        assert verdict.evidence.labelled == len(waiting)
+        threshold = verdict.evidence.certainty.threshold
         assert threshold == pytest.approx(104, rel=1e-3), "the first gate's were judged by hand"
         assert {probe.exposures for probe in store.probes.labelled()} == {1}
         seen = {row.id: row.exposures for row in store.holdout.probes()}

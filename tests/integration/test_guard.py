@@ -8,6 +8,8 @@ import pytest
 
 from tests.integration.daemon import Daemon, record_questions, wait_until
 from ttrl.demo import make_problems
+from ttrl.events import Step, observed
+from ttrl.monitoring.run import Ruling
 from ttrl.questions.question import from_prompt
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState
@@ -31,23 +33,23 @@ def test_a_collapsing_run_is_stopped_and_ships_nothing(tmp_path):
         run = store.runs.get(ended["id"])
         assert run.state is RunState.REJECTED, run.reason
         ruling = ended_by(store, ended["id"])
-        assert run.reason.startswith(f"stopped by the run monitor ({ruling['rule']}): steps ")
+        assert run.reason.startswith(f"stopped by the run monitor ({ruling.rule}): steps ")
         assert run.steps < 40, "all that it was to take"
         assert store.adapters.all() == [], "nothing ships"
         assert store.runs.verdicts(run.id) == [], "and nothing is left for the gate to judge"
         blamed = store.questions.quarantined_by(run.id)
-        assert bool(blamed) is (ruling["rule"] != "kl"), "distance alone blames no question"
+        assert bool(blamed) is (ruling.rule != "kl"), "distance alone blames no question"
         shown = daemon.ttrl("runs", "show", str(run.id))
-        assert f"hold, rule {ruling['rule']}" in shown
-        series = f'ttrl_guard_rulings_total{{action="hold",rule="{ruling["rule"]}"}}'
+        assert f"hold, rule {ruling.rule}" in shown
+        series = f'ttrl_guard_rulings_total{{action="hold",rule="{ruling.rule}"}}'
         wait_until(lambda: series in daemon.metrics(), "the ruling is counted")
         assert daemon.metric(series) == 1
         assert daemon.ask("What is 1 plus 1?")[1] == "base"
 
 
 def ended_by(store, run_id):
-    (found,) = [each for each in store.runs.observed(run_id=run_id) if each.kind == "guard"]
-    return found.numbers
+    (found,) = [event for event in observed(store, run_id) if isinstance(event, Ruling)]
+    return found
 
 
 def test_tokens_bound_a_run_and_distance_is_from_the_version_it_started_from(tmp_path):
@@ -63,10 +65,10 @@ def test_tokens_bound_a_run_and_distance_is_from_the_version_it_started_from(tmp
         words = ("adapt", "--json", "--steps", "2", "--set", "gate.min_probes=1000")
         second = json.loads(daemon.ttrl(*words, code=4))
         assert second["parent"] == first["adapter"]
-        start, moved = (each["kl"] for each in steps_of(store, second["id"]))
+        start, moved = (step.kl for step in steps_of(store, second["id"]))
         assert start == pytest.approx(0, abs=1e-6), "its samples come from the parent itself"
         assert moved > 1e-4
 
 
 def steps_of(store, run_id):
-    return [each.numbers for each in store.runs.observed(run_id=run_id) if each.kind == "step"]
+    return [event for event in observed(store, run_id) if isinstance(event, Step)]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.daemon import LIGHT, MODEL, Daemon, record_questions, wait_until
 from ttrl.evaluation.gate import Rule
+from ttrl.events import Selection, observed
 from ttrl.store.questions import QuestionState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -81,18 +82,17 @@ def test_who_floods_teaches_no_more_than_others(tmp_path):
         plan = json.loads(daemon.ttrl("adapt", "--dry-run", "--json"))
         daemon.ttrl("adapt", "--json", code=4)
         (run,) = store.runs.newest(5)
-        (told,) = [one for one in store.runs.observed(run_id=run.id) if one.kind == "selection"]
-        numbers = told.numbers
-        assert (numbers["chosen"], numbers["left_out"]) == (plan["questions"], plan["left_out"])
-        assert numbers["chosen"] == 12 + 2
+        (told,) = [one for one in observed(store, run.id) if isinstance(one, Selection)]
+        assert (told.chosen, told.left_out) == (plan["questions"], plan["left_out"])
+        assert told.chosen == 12 + 2
         rows = store.questions.page(1000)
         asked = [row for row in rows if store.votes.newest(row.id)]
         clients = Counter(row.client for row in asked)
         assert 0 < clients[digest("flooder")] <= 2
         assert 0 < clients[digest("other")] <= 12
         waiting = Counter(row.reason for row in rows if row.state is QuestionState.NEW)
-        assert waiting["client_share"] == numbers["left_out"]["client_share"] == 18
-        assert waiting["near_duplicate"] == numbers["left_out"]["near_duplicate"] > 100
+        assert waiting["client_share"] == told.left_out["client_share"] == 18
+        assert waiting["near_duplicate"] == told.left_out["near_duplicate"] > 100
         assert [row.reason for row in rows if row.state is QuestionState.SKIPPED] == [
             "dictates_its_answer"
         ]

@@ -17,7 +17,6 @@ from ttrl.evaluation.probes import Pair, ProbeOrigin, Side
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterState
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState, Trigger
 
@@ -37,7 +36,7 @@ def quality(right):
     asked += [Asked(f"u{n}", Answered(("x",) * 8)) for n in range(60)]
     found = measure(asked)
     assert found is not None
-    return found.numbers()
+    return found
 
 
 def a_week(store):
@@ -55,7 +54,7 @@ def a_week(store):
     store.runs.end(second.id, RunState.REJECTED, why)
     publish(store, "ttrl-held-3", AdapterState.HELD, parent=LIVE, at=time.time() - 60)
     for version, right in ((None, 6), (LIVE, 43)):
-        store.measurements.add(Kind.QUALITY, version, quality(right))
+        store.measurements.add(version, quality(right))
     vote = {
         "run_id": first.id, "question_id": 1, "version": "base", "step": 15, "at": time.time(),
         "kind": "math", "outcome": "tie", "label": None, "share": 1 / 16, "entropy": 1.1,

@@ -64,7 +64,7 @@ def test_a_dead_server_delays_the_recorder_and_loses_nothing(postgres, fresh_url
 
         async def scenario() -> None:
             recorder = Recorder(
-                lambda batch: store.questions.record(batch, holdout=0.0), counts=tally
+                lambda batch: store.questions.record(batch, holdout=0.0), metrics=tally.metrics
             )
             async with writing(recorder):
                 recorder.offer(from_prompt("before"))

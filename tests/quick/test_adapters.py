@@ -90,15 +90,6 @@ def test_a_damaged_version_is_refused(published, harm, message):
         versions.verify(directory)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
-def test_weights_cut_anywhere_are_seen_without_a_digest(tmp_path, share):
-    source = write_lora(tmp_path / "source")
-    path = source / versions.WEIGHTS
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(AdapterDamaged, match="damaged"):
-        versions.tensor_names(source)
-
-
 def test_a_crash_while_publishing_leaves_only_what_sweep_removes(published, tmp_path):
     directory, _ = published
     write_lora(directory.parent / ".staging-ttrl-x")

@@ -26,9 +26,11 @@ from serve.cli.daemon import with_model
 from serve.doctor import Outcome, host
 from serve.gateway import server
 from serve.state import StateDirError, announce, owner_of, owning
+from tests.runs import judgement
 from tests.standin import serving
 from ttrl.config import Config
 from ttrl.config.loading import load
+from ttrl.evaluation.gate import Verdict
 from ttrl.evaluation.probes import Label
 from ttrl.files import hand_over
 from ttrl.questions.question import from_prompt
@@ -249,7 +251,7 @@ def test_dry_run_says_how_long_by_default_and_at_the_last_runs_pace(ttrl, store,
     assert "`ttrl assess` measures" in ttrl("adapt", "--dry-run")
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(run.id, parent=None)
-    store.runs.count(run.id, steps=1, questions=1, samples=1000, tokens=1)
+    store.runs.note(run.id, steps=1, questions=1, samples=1000, tokens=1)
     ended = store.runs.get(run.id).started + 3600
     with monkeypatch.context() as later:
         later.setattr("time.time", lambda: ended)
@@ -339,8 +341,7 @@ def test_the_tree_of_versions(ttrl, store):
     assert "There are no versions" in ttrl("adapters", "tree")
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(run.id, parent=None, begins="lineage_full")
-    verdict = {"run_id": run.id, "adapter": "c", "against": "b", "verdict": "better"}
-    store.runs.add_verdict({**verdict, "evidence": {}})
+    store.runs.add_verdict(run.id, "c", "b", judgement(Verdict.BETTER))
     for name, lineage, parent, of_run in (
         ("a", "l", None, None), ("b", "l", "a", None), ("c", "m", None, run.id)
     ):  # fmt: skip
@@ -454,7 +455,7 @@ def test_bad_probes_are_named_and_none_is_added(ttrl, store, tmp_path):
     said = ttrl("probes", "add", str(path), code=1)
     assert f"{path}:2: it has neither" in said
     assert f"{path}:3: this line is not valid JSON" in said
-    assert "Nothing was added" in said
+    assert "No line of the file was used" in said
     assert "secret" not in said
     assert store.probes.labelled() == []
 

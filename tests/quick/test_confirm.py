@@ -34,15 +34,7 @@ def held(store, given, *, against="base"):
     run = store.runs.create(Trigger.OPERATOR, {})
     judgement = judge(given, SETTINGS, FIRST)
     assert not judgement.ships(ShipPolicy.BETTER)
-    store.runs.add_verdict(
-        {
-            "run_id": run.id,
-            "adapter": "cand",
-            "against": against,
-            "verdict": judgement.verdict,
-            "evidence": judgement.numbers(),
-        }
-    )
+    store.runs.add_verdict(run.id, "cand", against, judgement)
     store.adapters.publish(adapter(f"v{run.id}", run.id, AdapterState.HELD), [], author="run")
     keys = held_out(store, COUNT)
     pairs = [PAIR.__class__(key, PAIR.origin, PAIR.live, PAIR.candidate) for key in keys]
@@ -71,7 +63,7 @@ def test_enough_labels_on_disagreements_let_a_held_version_serve(store):
     assert store.adapters.get(name).reason.startswith(
         "better: answers judged by hand: proven by 40"
     )
-    assert [row["verdict"] for row in store.runs.verdicts(1)] == ["sharper", "better"]
+    assert [row.verdict for row in store.runs.verdicts(1)] == ["sharper", "better"]
     assert store.runs.labelled_gates() == [store.comparisons.first_judged(1)], "one test"
     assert confirm(store, SETTINGS) == [], "it waits no more"
 

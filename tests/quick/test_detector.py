@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.monitors import delay
 from ttrl.monitoring.live import (
-    BOUNDS,
     FACTOR,
-    Before,
     Detector,
     Side,
     Stream,
@@ -67,7 +65,7 @@ def track(differences: list[float], tolerated: float = 0.0) -> Track:
     ],
 )
 def test_what_a_pair_says(live, other, before, stream, difference):
-    past = Before(*(side(answers).answers for answers in before.split())) if before else None
+    past = tuple(map(side, before.split())) or None
     assert differences(side(live), side(other), past)[stream] == pytest.approx(difference)
 
 
@@ -91,7 +89,7 @@ def test_a_failure_of_the_engine_says_nothing_about_answers():
 
 @given(SIDES, SIDES, SIDES, SIDES)
 def test_no_difference_is_more_than_one(live, other, one, two):
-    found = differences(live, other, Before(one.answers, two.answers))
+    found = differences(live, other, (one, two))
     assert all(-1 <= each <= 1 for each in found.values())
 
 
@@ -102,7 +100,7 @@ def test_versions_that_are_alike_differ_by_nothing_on_average():
     found = [
         differences(
             side(live_1 + live_2), side(other_1 + other_2),
-            Before(side(live_before).answers, side(other_before).answers),
+            (side(live_before), side(other_before)),
         )
         for live_1, live_2, other_1, other_2, live_before, other_before in drawn
     ]  # fmt: skip
@@ -136,7 +134,7 @@ def test_nothing_but_what_is_tolerated_is_no_evidence(tolerated, parts):
 @pytest.mark.parametrize("quiet", [0, 1, 1000])
 def test_a_change_is_found_as_soon_after_a_long_quiet_time(quiet):
     """And by about as much as is stated."""
-    limit, tolerated = 1e6, BOUNDS[Stream.UNREADABLE].tolerated
+    limit, tolerated = 1e6, Stream.UNREADABLE.tolerated
     detector = reduce(Detector.after, [{Stream.UNREADABLE: -0.1}] * quiet, Detector(limit))
     while detector.alarm is None:
         detector = detector.after({Stream.UNREADABLE: 0.5})
@@ -160,7 +158,7 @@ def test_fewer_false_alarms_ask_for_more():
     assert threshold(2.0, 0.1) == pytest.approx(10 * threshold(2.0, 1.0))
 
 
-@pytest.mark.parametrize("stream", [each for each in Stream if not BOUNDS[each].harm])
+@pytest.mark.parametrize("stream", [each for each in Stream if not each.harm])
 def test_a_difference_that_is_no_harm_is_an_alert_and_never_an_alarm(stream):
     detector = reduce(Detector.after, [{stream: 1.0}] * 400, Detector(1e9))
     assert detector.alarm is None
@@ -168,7 +166,7 @@ def test_a_difference_that_is_no_harm_is_an_alert_and_never_an_alarm(stream):
     assert detector.nearness(detector.nearest) == 0
 
 
-@pytest.mark.parametrize("stream", [each for each in Stream if BOUNDS[each].harm])
+@pytest.mark.parametrize("stream", [each for each in Stream if each.harm])
 def test_harm_is_an_alarm_and_no_alert(stream):
     detector = reduce(Detector.after, [{stream: 1.0}] * 400, Detector(1e9))
     assert detector.alarm is not None

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -22,11 +22,11 @@ from packaging.requirements import Requirement
 from serve import doctor as doctor_room
 from serve.cli import main
 from serve.doctor import Outcome, host
-from serve.doctor.host import Access
 from serve.state import OWNER, announce, owning
 from tests.migrations import TODAY
 from tests.versions import publish
 from ttrl.backup import Newest
+from ttrl.config import Config
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store, StoreDamaged, migrations
 from ttrl.store.questions import Recorded
@@ -162,62 +162,72 @@ def test_vllm_is_asked_for_where_it_is_to_run(doctor):
         ({"a": "0.9", "b": "3"}, ["a is 0.9, but >=1 is required", "b is 3, but <3,>=2 is"]),
     ],
 )
-def test_what_is_required_with_the_extras(installed, said):
+def test_what_is_required_with_the_extras(monkeypatch, installed, said):
     required = map(Requirement, ["a>=1", 'b>=2,<3; extra == "train"', 'c>=1; extra == "embed"'])
-    found = list(host.unmet(required, ("", "train"), installed.get))
+
+    def version(name):
+        if name not in installed:
+            raise host.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(host.metadata, "version", version)
+    found = list(host.unmet(required, ("", "train")))
     assert len(found) == len(said)
     assert all(map(str.startswith, found, said))
 
 
-TOP = Access("/state", 1000, 0o700)
-INSIDE = Access("/state/store.sqlite", 1000, 0o644)
-
-
 @pytest.mark.parametrize(
-    ("top", "inside", "us", "outcome", "mend"),
+    ("mode", "owners", "us", "outcome", "mend"),
     [
-        (TOP, [INSIDE], 1000, OK, ""),
-        (TOP, [INSIDE], 0, OK, ""),
-        (TOP, [INSIDE], 1001, BROKEN, "as its owner"),
-        (TOP, [INSIDE, replace(INSIDE, uid=0)], 1000, BROKEN, "chown -R 1000 /state"),
-        (replace(TOP, mode=0o750), [INSIDE], 1000, WARNING, "chmod 700"),
-        (replace(TOP, mode=0o500), [INSIDE], 1000, BROKEN, "chmod u+rwx"),
+        (0o700, [1000], 1000, OK, ""),
+        (0o700, [1000], 0, OK, ""),
+        (0o700, [1000], 1001, BROKEN, "as its owner"),
+        (0o700, [1000, 0], 1000, BROKEN, "chown -R 1000 /state"),
+        (0o750, [1000], 1000, WARNING, "chmod 700"),
+        (0o500, [1000], 1000, BROKEN, "chmod u+rwx"),
     ],
 )
-def test_who_may_do_what(top, inside, us, outcome, mend):
-    found = host.judge_access(top, inside, us)
+def test_who_may_do_what(mode, owners, us, outcome, mend):
+    inside = {f"/state/{number}": uid for number, uid in enumerate(owners)}
+    found = host.judge_access(Path("/state"), 1000, mode, inside, us)
     assert found.outcome is outcome
     assert mend in found.mend
 
 
 @pytest.mark.parametrize(
-    ("free", "outcome"), [(1000, OK), (500, OK), (499, WARNING), (63, BROKEN), (0, BROKEN)]
+    ("free", "outcome"), [(1000, OK), (300, OK), (255, WARNING), (63, BROKEN), (0, BROKEN)]
 )
-def test_room_on_the_disk(tmp_path, free, outcome):
-    assert host.judge_room(tmp_path, free * MIB, 500 * MIB).outcome is outcome
+def test_room_on_the_disk(monkeypatch, tmp_path, free, outcome):
+    usage = SimpleNamespace(free=free * MIB)
+    monkeypatch.setattr(host.shutil, "disk_usage", lambda _: usage)
+    assert host.disk(Config(state_dir=tmp_path)).outcome is outcome
 
 
 @pytest.mark.parametrize(
     ("days", "there", "outcome"),
     [(None, True, NOTE), (1, True, OK), (8, True, WARNING), (1, False, WARNING)],
 )
-def test_how_old_the_newest_backup_is(tmp_path, days, there, outcome):
+def test_how_old_the_newest_backup_is(monkeypatch, tmp_path, days, there, outcome):
     (tmp_path / "there.tar").touch()
     file = str(tmp_path / ("there.tar" if there else "gone.tar"))
     newest = None if days is None else Newest(100 * DAY - days * DAY, file)
-    assert host.judge_backup(newest, 100 * DAY).outcome is outcome
+    monkeypatch.setattr(host.backup, "newest", lambda _: newest)
+    assert host.backups(Config(state_dir=tmp_path), 100 * DAY).outcome is outcome
 
 
-def test_rows_of_no_time_that_anybody_has():
-    assert doctor_room.judge_clock(1e15, 1.0).outcome is WARNING
+@pytest.mark.parametrize(("hours", "outcome"), [(0, None), (1, "warning"), (1e12, "warning")])
+def test_rows_from_the_future(state, doctor, hours, outcome):
+    with Store.open(state) as opened:
+        later = Recorded(from_prompt("later"), time.time() + hours * 3600)
+        opened.questions.record([later], holdout=0)
+    assert doctor().get("clock", {}).get("outcome") == outcome
 
 
-@pytest.mark.parametrize(
-    ("revision", "outcome"),
-    [("0003", OK), ("0002", NOTE), ("0001", NOTE), (None, NOTE), ("0004", BROKEN)],
-)
-def test_which_schema(revision, outcome):
-    assert doctor_room.judge_schema(revision, ["0003", "0002", "0001"]).outcome is outcome
+def test_nothing_in_the_current_directory_is_a_library(monkeypatch, tmp_path):
+    (tmp_path / "email.py").write_text("open('run', 'w')")
+    monkeypatch.chdir(tmp_path)
+    host.vllm(sys.executable)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -235,13 +245,6 @@ def test_a_run_that_says_it_is_at_work(state, silent, owned, outcome):
     )  # fmt: skip
     assert doctor_room.judge_run(run, 1000.0, owned).outcome is outcome
     assert doctor_room.judge_run(None, 1000.0, owned).outcome is OK
-
-
-@pytest.mark.parametrize(
-    ("newest", "outcome"), [(None, OK), (1.0, OK), (1059.0, OK), (1061.0, WARNING)]
-)
-def test_rows_from_the_future(newest, outcome):
-    assert doctor_room.judge_clock(newest, 1000.0).outcome is outcome
 
 
 @pytest.mark.fault(
@@ -312,7 +315,7 @@ def test_a_check_that_fails_itself_is_a_finding_and_the_others_go_on(state, doct
         raise TypeError("of what a user wrote")
 
     monkeypatch.setattr(host, "directory", fails)
-    monkeypatch.setattr(doctor_room, "judge_clock", fails)
+    monkeypatch.setattr(doctor_room, "timestamps", fails)
     shutil.rmtree(next((state / "adapters").iterdir()))
     found = doctor()
     assert found.keys() == {"state directory", "clock", "versions"}
@@ -412,13 +415,6 @@ def test_what_cannot_be_looked_at_is_a_finding(state, doctor, monkeypatch):
 
     monkeypatch.setattr(host.shutil, "disk_usage", refuse)
     assert "Permission denied" in doctor()["disk"]["what"]
-
-
-def test_the_clock_of_rows_is_read(state, doctor):
-    with Store.open(state) as opened:
-        later = Recorded(from_prompt("later"), time.time() + 3600)
-        opened.questions.record([later], holdout=0)
-    assert doctor()["clock"]["outcome"] == "warning"
 
 
 def test_torch_stays_out(state):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.evaluation.estimates import LEAST, Open, estimate
+from ttrl.evaluation.estimates import LEAST, estimate
 
 ratio = st.floats(0, 1)
 
@@ -106,7 +106,7 @@ UNKNOWN = [0.0] * 20 + [0.4] * 20
     ("right", "judged", "value"), [(0, 0, 0.6), (0, 49, 0.502), (49, 49, 0.698), (12, 24, 0.6)]
 )
 def test_unknown_answers_are_right_as_often_as_those_that_were_judged(right, judged, value):
-    found = estimate(HALF, (), Open(UNKNOWN, (), right, judged))
+    found = estimate(HALF, (), UNKNOWN, (), (right, judged))
     assert found is not None
     assert found.value == pytest.approx(value, abs=1e-3)
 
@@ -114,7 +114,7 @@ def test_unknown_answers_are_right_as_often_as_those_that_were_judged(right, jud
 def test_the_interval_holds_whatever_the_unknown_answers_are():
     least = estimate(HALF)
     most = estimate([(right + more, s) for (right, s), more in zip(HALF, UNKNOWN, strict=True)])
-    found = estimate(HALF, (), Open(UNKNOWN, (), 0, 100))
+    found = estimate(HALF, (), UNKNOWN, (), (0, 100))
     assert found is not None
     assert least is not None
     assert most is not None
@@ -123,14 +123,14 @@ def test_the_interval_holds_whatever_the_unknown_answers_are():
 
 
 def test_what_was_skipped_may_be_right_or_wrong():
-    found = estimate(HALF, (), Open((), [(1.0, 0.5)] * 10))
+    found = estimate(HALF, (), (), [(1.0, 0.5)] * 10)
     assert found is not None
     wrong, right = estimate([*HALF, *[(0.0, 0.5)] * 10]), estimate([*HALF, *[(1.0, 0.5)] * 10])
     assert wrong is not None
     assert right is not None
     assert found.value == 0.5, "like the others, as far as one knows"
     assert (found.low, found.high) == (wrong.low, right.high)
-    assert estimate(HALF[: LEAST - 1], (), Open((), [(1.0, 0.5)] * 10)) is None
+    assert estimate(HALF[: LEAST - 1], (), (), [(1.0, 0.5)] * 10) is None
 
 
 @pytest.mark.parametrize("labels", [20, 40, 80])
@@ -151,7 +151,7 @@ def test_an_operator_who_types_nothing_is_not_taken_for_one_with_easy_questions(
         unknown = [0.0 if known or types else 1 - share for known, _, share in drawn]
         again = [rng.random() * (1 - s) < right for k, right, s in drawn if not (k or types)]
         more = [share for _, _, share in rng.choices(population, k=64)]
-        found = estimate(seen, more, Open(unknown, (), sum(again[:10]), len(again[:10])))
+        found = estimate(seen, more, unknown, (), (sum(again[:10]), len(again[:10])))
         if found is not None:
             made += 1
             inside += found.low <= truth <= found.high

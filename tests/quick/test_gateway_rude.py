@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import Receive, Send
 
-from serve.gateway.counts import Closed
 from serve.gateway.server import Phase, overdue
 from tests.house import House, asking, house, until
 from tests.standin import DEADLINE, event, head, streaming
@@ -35,22 +34,22 @@ ASK = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/jso
     ("phase", "seconds", "still", "why"),
     [
         (Phase.HEAD, 10.0, 0.0, None),
-        (Phase.HEAD, 10.1, 0.0, Closed.HEAD_SLOW),
+        (Phase.HEAD, 10.1, 0.0, "head_slow"),
         (Phase.REST, 10.0, 0.0, None),
-        (Phase.REST, 10.1, 0.0, Closed.BODY_SLOW),
+        (Phase.REST, 10.1, 0.0, "body_slow"),
         (Phase.ANSWER, 3600.0, 0.0, None),
         (Phase.ANSWER, 3600.0, 60.0, None),
-        (Phase.ANSWER, 3600.0, 60.1, Closed.STALLED),
+        (Phase.ANSWER, 3600.0, 60.1, "stalled"),
         (Phase.IDLE, 3600.0, 0.0, None),
-        (Phase.IDLE, 1.0, 60.1, Closed.STALLED),
+        (Phase.IDLE, 1.0, 60.1, "stalled"),
         (Phase.CLOSING, 3600.0, 60.0, None),
-        (Phase.CLOSING, 1.0, 60.1, Closed.STALLED),
+        (Phase.CLOSING, 1.0, 60.1, "stalled"),
     ],
 )
 def test_when_a_connection_is_closed(
-    phase: Phase, seconds: float, still: float, why: Closed | None
+    phase: Phase, seconds: float, still: float, why: str | None
 ) -> None:
-    assert overdue(phase, seconds, still, GatewayConfig()) is why
+    assert overdue(phase, seconds, still, GatewayConfig()) == why
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +125,7 @@ def test_a_head_that_trickles(home: House, sent: Iterator[bytes], status: bytes)
     last = said[said.rindex(b"HTTP/1.1 ") :]
     assert last.split(b" ")[1] == status
     assert b'"type":"invalid_request_error"' in last
-    assert home.tally.closures == {Closed.HEAD_SLOW: 1}
+    assert home.tally.closures == {"head_slow": 1}
     assert home.engine.received == []
 
 
@@ -134,13 +133,13 @@ def test_a_head_that_trickles(home: House, sent: Iterator[bytes], status: bytes)
 def test_empty_lines_without_end(home: House, sent: Iterator[bytes]) -> None:
     with connected(home) as connection:
         trickle(connection, sent)
-    assert home.tally.closures == {Closed.HEAD_SLOW: 1}
+    assert home.tally.closures == {"head_slow": 1}
 
 
 def test_nothing_at_all(home: House) -> None:
     with connected(home) as connection:
         assert connection.recv(1) == b""
-    assert home.tally.closures == {Closed.HEAD_SLOW: 1}
+    assert home.tally.closures == {"head_slow": 1}
 
 
 def test_a_body_that_trickles(home: House) -> None:
@@ -148,7 +147,7 @@ def test_a_body_that_trickles(home: House) -> None:
         said = trickle(connection, drops(ASK + b"content-length: 5000\r\n\r\n{", b" "))
     assert said.startswith(b"HTTP/1.1 408 ")
     home.settle()
-    assert home.tally.requests == [408]
+    assert home.tally.requests == {"4xx": 1}
 
 
 def test_chunks_that_trickle(home: House) -> None:
@@ -169,7 +168,7 @@ def test_chunks_that_trickle(home: House) -> None:
 def test_a_body_that_trickles_where_nobody_reads_it(home: House, sent: bytes) -> None:
     with connected(home) as connection:
         assert trickle(connection, drops(sent)).startswith(b"HTTP/1.1 ")
-    assert home.tally.closures == {Closed.BODY_SLOW: 1}
+    assert home.tally.closures == {"body_slow": 1}
 
 
 def test_silence_after_the_rest_of_a_body(home: House) -> None:
@@ -178,7 +177,7 @@ def test_silence_after_the_rest_of_a_body(home: House) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
         connection.sendall(b"12345")
         assert connection.recv(1) == b""
-    assert home.tally.closures == {Closed.HEAD_SLOW: 1}
+    assert home.tally.closures == {"head_slow": 1}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +208,7 @@ def test_what_has_no_end_is_not_kept(home: House, first: bytes, rest: bytes) -> 
         said = trickle(connection, drops(first, rest), pace=0.001)
     assert said[:13] in (b"HTTP/1.1 431 ", b"HTTP/1.1 400 ", b""), "cut off while it sends"
     until(lambda: sum(home.tally.closures.values()) == 1, "it is counted")
-    assert set(home.tally.closures) <= {Closed.HEAD_LONG, Closed.MALFORMED}
+    assert set(home.tally.closures) <= {"head_long", "malformed"}
     assert home.engine.received == []
 
 
@@ -218,7 +217,7 @@ def test_a_head_that_is_whole_and_too_long(home: House, line: bytes) -> None:
     with connected(home) as connection:
         connection.sendall(ASK + line + b"\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 431 ")
-    assert home.tally.closures == {Closed.HEAD_LONG: 1}
+    assert home.tally.closures == {"head_long": 1}
 
 
 def test_a_long_head_within_bounds_is_fine(home: House) -> None:
@@ -260,10 +259,10 @@ def test_a_reader_that_takes_nothing(home: House) -> None:
         connection.sendall(ASK + b"content-length: %d\r\n\r\n" % len(BODY) + BODY)
         until(lambda: home.tally.closures, "it is cut off")
         assert home.engine.aborted.wait(DEADLINE)
-    assert home.tally.closures == {Closed.STALLED: 1}
+    assert home.tally.closures == {"stalled": 1}
     assert torrent.pieces * 60_000 < 64 * 2**20, "the engine was held back"
     assert home.texts() == []
-    assert home.tally.requests == [499]
+    assert home.tally.requests == {"4xx": 1}
 
 
 def test_a_reader_that_takes_little_at_a_time_gets_everything(home: House) -> None:
@@ -319,9 +318,9 @@ def test_when_there_are_too_many_the_longest_silent_one_goes() -> None:
             pieces = answer.iter_raw()
             next(pieces)
             with many(home, 100) as silent:
-                until(lambda: home.tally.closures[Closed.CROWDED] == 51, "some had to go")
+                until(lambda: home.tally.closures["crowded"] == 51, "some had to go")
                 assert [each.recv(1) for each in silent[:51]] == [b""] * 51
                 silent[-1].sendall(HEALTH)
                 assert silent[-1].recv(4096).startswith(b"HTTP/1.1 200 "), "a new one is served"
                 next(pieces)
-        assert home.tally.closures == {Closed.CROWDED: 51}
+        assert home.tally.closures == {"crowded": 51}

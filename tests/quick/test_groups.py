@@ -79,11 +79,6 @@ def test_the_first_and_random_ones():
     assert share == pytest.approx(4 / 64, abs=0.005), "the vote's share is kept"
 
 
-def test_keeping_none_is_refused():
-    with pytest.raises(ValueError, match="at least one"):
-        keep([1.0, 0.0], 0, seed=0)
-
-
 @pytest.mark.parametrize(("drawn", "agree"), [(12, 6), (12, 3), (8, 1), (8, 4), (15, 14), (3, 1)])
 def test_repeated_to_fill_the_rows_no_advantage_changes(drawn, agree):
     rewards = [1.0] * agree + [0.0] * (drawn - agree)

@@ -24,13 +24,13 @@ from ttrl.evaluation.probes import (
     Pair,
     ProbeOrigin,
     Side,
-    Undecided,
     draw,
     to_judge,
     to_judge_again,
 )
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.questions.regime import Usage
+from ttrl.store.database import NotFound
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
 
@@ -99,7 +99,8 @@ def test_some_are_drawn_whether_versions_disagree_or_not():
 
 def test_undecided_answers_are_drawn_by_how_many_there_are():
     """Of two questions one has nine undecided answers, and one has one."""
-    undecided = [Undecided(n > 0, 1, Side(f"text {n}", str(n))) for n in range(10)]
+    sides = [Side(f"text {n}", str(n)) for n in range(10)]
+    undecided = [Pair(n > 0, ProbeOrigin.RANDOM, side, side, 1) for n, side in enumerate(sides)]
     drawn = [to_judge_again(undecided, 1, seed=seed) for seed in range(300)]
     assert 0.84 < sum(pair.question_id for (pair,) in drawn) / 300 < 0.96
     assert len({pair.live.label for (pair,) in drawn}) == 10
@@ -210,7 +211,7 @@ def test_pairs_and_their_labels_go_with_their_question(queue):
     queue.comparisons.judge(second, Judged.LIVE)
     queue.forgetting.delete([first.pair.question_id])
     assert list(labels(queue)) == [second.question.text]
-    with pytest.raises(KeyError, match=f"no pair {first.id}"):
+    with pytest.raises(NotFound, match=f"no pair {first.id}"):
         queue.comparisons.get(first.id)
     queue.comparisons.judge(first, Judged.LIVE)
     assert list(labels(queue)) == [second.question.text]
@@ -310,7 +311,7 @@ def test_a_disagreement_that_could_not_be_judged_counts_as_skipped_once_it_is_dr
     assert (known.origin, known.decides, known.rejected) == (ProbeOrigin.RANDOM, False, ())
     assert [each.accepted for each in found.values()] == [("9",)], "what the operator wrote stays"
     asked = [(Item(known.id, known.question, known, traffic=True), answered(known, "ab"))]
-    measured = quality_of(asked, None, GateConfig())
+    measured = quality_of(store, GateConfig(), asked, None)
     assert (measured.speaking, measured.undecided) == (0, 1.0)
     store.comparisons.judge(first, Judged.LIVE)
     assert ("a",) in {each.accepted for each in store.probes.labelled()}

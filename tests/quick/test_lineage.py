@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.selection import Begins, Descent, Plan, descend, stack
+from jobs.selection import Begins, Descent, descend, stack
 from ttrl.adapters.base import Base, identify
 from ttrl.adapters.versions import Manifest
+from ttrl.config import UpdateConfig
 from ttrl.store.adapters import AdapterRow, AdapterState
 
 BASE = Base("org/model", "w" * 64, "t" * 64)
@@ -19,39 +20,31 @@ LIVE = Manifest(
     "all-linear", BASE.weights, BASE.text,
 )  # fmt: skip
 OLD = replace(LIVE, modules=None, weights=None, text=None)
-PLAN = Plan(BASE, 16, "all-linear")
 
 
 @pytest.mark.parametrize(
-    ("live", "plan", "begins"),
+    ("live", "now", "begins"),
     [
-        pytest.param(None, PLAN, Begins.NO_PARENT, id="nothing learned yet"),
-        pytest.param(LIVE, PLAN, None, id="goes on"),
-        pytest.param(LIVE, replace(PLAN, full=True), Begins.FULL, id="far from the base"),
-        pytest.param(None, replace(PLAN, full=True), Begins.NO_PARENT, id="the base is not far"),
-        pytest.param(LIVE, replace(PLAN, rank=8), Begins.RANK, id="another rank"),
-        pytest.param(LIVE, replace(PLAN, modules="q_proj"), Begins.MODULES, id="other modules"),
-        pytest.param(
-            LIVE, replace(PLAN, base=replace(BASE, weights="x")), Begins.BASE, id="other weights"
-        ),
-        pytest.param(
-            LIVE, replace(PLAN, base=replace(BASE, text="x")), Begins.TEXT, id="another template"
-        ),
-        pytest.param(
-            LIVE, replace(PLAN, base=replace(BASE, name="/moved")), None, id="the model was moved"
-        ),
-        pytest.param(
-            LIVE, replace(PLAN, base=Base("other")), Begins.BASE, id="unreadable, another name"
-        ),
-        pytest.param(LIVE, replace(PLAN, base=Base("org/model")), None, id="unreadable, same name"),
-        pytest.param(OLD, PLAN, None, id="an old version, same name"),
-        pytest.param(
-            OLD, replace(PLAN, base=replace(BASE, name="x")), Begins.BASE, id="an old one, another"
-        ),
+        pytest.param(None, {}, Begins.NO_PARENT, id="nothing learned yet"),
+        pytest.param(LIVE, {}, None, id="goes on"),
+        pytest.param(LIVE, {"full": True}, Begins.FULL, id="far from the base"),
+        pytest.param(None, {"full": True}, Begins.NO_PARENT, id="the base is not far"),
+        pytest.param(LIVE, {"lora_rank": 8}, Begins.RANK, id="another rank"),
+        pytest.param(LIVE, {"target_modules": ("q_proj",)}, Begins.MODULES, id="other modules"),
+        pytest.param(LIVE, {"base": replace(BASE, weights="x")}, Begins.BASE, id="other weights"),
+        pytest.param(LIVE, {"base": replace(BASE, text="x")}, Begins.TEXT, id="another template"),
+        pytest.param(LIVE, {"base": replace(BASE, name="/x")}, None, id="the model was moved"),
+        pytest.param(LIVE, {"base": Base("x")}, Begins.BASE, id="unreadable, another name"),
+        pytest.param(LIVE, {"base": Base("org/model")}, None, id="unreadable, same name"),
+        pytest.param(OLD, {}, None, id="an old version, same name"),
+        pytest.param(OLD, {"base": replace(BASE, name="x")}, Begins.BASE, id="an old one, another"),
     ],
 )
-def test_where_a_run_starts(live, plan, begins):
-    found = descend(live, ["b", "a"] if live else [], plan)
+def test_where_a_run_starts(live, now, begins):
+    now = {"base": BASE, "full": False} | now
+    base, full = now.pop("base"), now.pop("full")
+    update = UpdateConfig(**{"lora_rank": 16, "target_modules": "all-linear", **now})
+    found = descend(live, ["b", "a"] if live else [], base, update, full=full)
     stacked = ("b", "a") if live else ()
     goes_on, again = Descent(live, stacked=stacked), Descent(None, begins, again=stacked)
     assert found == (goes_on if begins is None else again)

@@ -10,8 +10,8 @@ import pytest
 from jobs import measure
 from tests.answering import REFUSED, Engine, failing, labels, sums
 from ttrl.config import Config
+from ttrl.evaluation.estimates import Quality
 from ttrl.questions.question import from_prompt, from_request
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 
 DAY = 86400.0
@@ -32,10 +32,10 @@ def test_the_live_version_is_measured_and_nobody_else(store):
     assert found.quality is not None
     assert found.quality.pass_at_1 == pytest.approx(0.5, abs=0.15)
     assert (found.quality.questions, found.quality.labelled) == (70, 40)
-    kept = store.measurements.newest(Kind.QUALITY, "live")
+    kept = store.measurements.newest(Quality, "live")
     assert kept is not None
-    assert kept.numbers["pass_at_1"] == found.quality.pass_at_1
-    assert store.measurements.newest(Kind.QUALITY) is None, "nothing of the base model"
+    assert kept.found == found.quality
+    assert store.measurements.newest(Quality) is None, "nothing of the base model"
     assert {probe.exposures for probe in store.probes.labelled()} == {0}, "no gate has looked"
 
 
@@ -45,10 +45,10 @@ def test_what_cannot_be_had_is_left_out_and_said(store):
     found = measure.run(config(), store, engine)
     assert found.quality is not None
     assert found.quality.questions == 38
-    assert found.remarks == "2 probes were left out: the engine refused them"
-    kept = store.measurements.newest(Kind.QUALITY)
+    assert found.remarks == "probes left out: 2 that the engine refused"
+    kept = store.measurements.newest(Quality)
     assert kept is not None
-    assert kept.numbers["remarks"] == found.remarks
+    assert kept.found.remarks == found.remarks
 
 
 def test_labels_that_do_not_look_like_the_traffic_do_not_speak_for_it(store):

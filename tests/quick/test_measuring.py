@@ -11,7 +11,9 @@ import pytest
 
 from serve.daemon import housekeeping
 from serve.daemon.housekeeping import Measuring
+from tests.runs import QUALITY
 from ttrl.config import Config
+from ttrl.evaluation.drift import Shift
 from ttrl.questions.question import from_prompt
 from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
@@ -31,11 +33,12 @@ def core(store, tmp_path):
     )
 
 
+SHIFT = Shift(0.3, 0.1, 100, 100)
 BOTH = [Kind.QUALITY, Kind.QUESTIONS]
 
 
-def measured(store, seconds_ago, kind=Kind.QUALITY):
-    store.measurements.add(kind, None, {})
+def measured(store, seconds_ago, found=QUALITY):
+    store.measurements.add(None, found)
     with store.write() as connection:
         connection.exec_driver_sql("update measurements set at = ?", (time.time() - seconds_ago,))
 
@@ -60,7 +63,7 @@ def never(core):
         (lambda core: None, BOTH),
         (lambda core: measured(core.store, 3500), [Kind.QUESTIONS]),
         (lambda core: measured(core.store, 3700), BOTH),
-        (lambda core: measured(core.store, 3500, Kind.QUESTIONS), [Kind.QUALITY]),
+        (lambda core: measured(core.store, 3500, SHIFT), [Kind.QUALITY]),
         (lambda core: setattr(core.engine, "up", False), []),
         (few_probes, [Kind.QUESTIONS]),
         (under_way, []),

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import fields, replace
 
 import pytest
 
-from serve.gateway.counts import Counts
 from tests.runs import STEP
+from ttrl.engine.pacing import Pause, Resume
+from ttrl.evaluation import gate
+from ttrl.evaluation.evidence import Comparison
+from ttrl.events import Draw, Event, Probed, Selection
 from ttrl.metrics import Metrics
+from ttrl.monitoring.run import Action, Rule, Ruling
 
 
 def test_what_a_cap_keeps_out_is_counted() -> None:
     metrics = Metrics()
     for left_out in ({"client_share": 3}, {}, {"client_share": 1, "near_duplicate": 2}):
-        metrics.observed("selection", {"chosen": 8, "left_out": left_out})
+        metrics.observed(Selection(8, left_out))
     total = "ttrl_questions_left_out_total"
     assert metrics.registry.get_sample_value(total, {"reason": "client_share"}) == 4
     assert metrics.registry.get_sample_value(total, {"reason": "near_duplicate"}) == 2
@@ -28,29 +32,27 @@ def value(metrics: Metrics, name: str) -> float | None:
 @pytest.mark.parametrize(
     ("observed", "limit", "paused"),
     [
-        ([("step", STEP)], 2.5, 0),
-        ([("pause", {"waiting": 70})], 0, 0),
-        ([("pause", {"waiting": 70}), ("resume", {"seconds": 1.5})], 1, 1.5),
-        ([("resume", {"seconds": 1.5}), ("resume", {"seconds": 2}), ("step", STEP)], 2.5, 3.5),
-        ([("probe", {"done": 1, "of": 2})], None, 0),
+        ([STEP], 2.5, 0),
+        ([Pause(70)], 0, 0),
+        ([Pause(70), Resume(1.5)], 1, 1.5),
+        ([Resume(1.5), Resume(2), STEP], 2.5, 3.5),
+        ([Probed(1, 2)], None, 0),
     ],
 )
-def test_a_pause_shows(
-    observed: list[tuple[str, dict[str, float]]], limit: float | None, paused: float
-) -> None:
+def test_a_pause_shows(observed: list[Event], limit: float | None, paused: float) -> None:
     metrics = Metrics()
-    for kind, numbers in observed:
-        metrics.observed(kind, numbers)
+    for event in observed:
+        metrics.observed(event)
     assert value(metrics, "ttrl_sampling_in_flight_limit") == limit
     assert value(metrics, "ttrl_sampling_paused_seconds_total") == paused
 
 
 def test_what_the_guard_looks_at_shows() -> None:
     metrics = Metrics()
-    metrics.observed("step", {**STEP, "kl": 0.5})
+    metrics.observed(replace(STEP, kl=0.5))
     assert value(metrics, "ttrl_vote_flipped_ratio") == 0.25
     assert value(metrics, "ttrl_update_kl_nats") == 0.5
-    metrics.observed("step", {**STEP, "asked_again": 0, "flipped": 0})
+    metrics.observed(replace(STEP, asked_again=0, flipped=0))
     assert value(metrics, "ttrl_vote_flipped_ratio") is None, "this one cannot say"
     assert value(metrics, "ttrl_update_kl_nats") is None
     assert value(metrics, "ttrl_samples_length_tokens") == 12
@@ -61,29 +63,27 @@ def test_what_the_guard_looks_at_shows() -> None:
     assert metrics.registry.get_sample_value("ttrl_votes_total", {"outcome": "tie"}) == 4
 
 
-CHECKS = [
-    {"rule": "accuracy", "outcome": "passed", "tag": None,
-     "compared": {"before": 0.5, "after": 0.7}},
-    {"rule": "correct majorities kept", "outcome": "passed", "tag": None,
-     "compared": {"before": 1.0, "after": 0.9}},
-    {"rule": "length", "outcome": "passed", "tag": None, "compared": None},
-    {"rule": "accuracy by tag", "outcome": "unproven", "tag": "sums",
-     "compared": {"before": 0.5, "after": 0.4}},
-]  # fmt: skip
+def compared(before: float, after: float) -> Comparison:
+    return Comparison(30, 30, before, after, -1.0, 1.0)
 
 
-VERDICT = {
-    "verdict": "worse", "labelled": 30, "held_out": 20, "checks": CHECKS,
-    "certainty": {"labels": 30, "e": 3.0, "threshold": 52.0, "needed": 100},
-}  # fmt: skip
-UNLABELLED = {**VERDICT, "verdict": "sharper", "labelled": 0, "checks": [], "certainty": None}
+CHECKS = (
+    gate.Check(gate.Rule.ACCURACY, gate.Outcome.PASSED, "", compared(0.5, 0.7)),
+    gate.Check(gate.Rule.KEPT_RIGHT, gate.Outcome.PASSED, "", compared(1.0, 0.9)),
+    gate.Check(gate.Rule.LENGTH, gate.Outcome.PASSED, ""),
+    gate.Check(gate.Rule.TAG, gate.Outcome.UNPROVEN, "", compared(0.5, 0.4), "sums"),
+)
+CERTAINTY = gate.Certainty(labels=30, e=3.0, threshold=52.0, needed=100)
+VERDICT = gate.Judgement(gate.Verdict.WORSE, "", CERTAINTY, CHECKS, (), 50)
+UNLABELLED = gate.Judgement(gate.Verdict.SHARPER, "", None, (), (), 20)
+DRAW = Draw(**{field.name: getattr(STEP, field.name) for field in fields(Draw)})
 
 
 def test_what_a_gate_said_shows() -> None:
     metrics = Metrics()
     found = metrics.registry.get_sample_value
-    metrics.observed("verdict", VERDICT)
-    metrics.observed("verdict", VERDICT)
+    metrics.observed(VERDICT)
+    metrics.observed(VERDICT)
     assert found("ttrl_gate_verdicts_total", {"verdict": "worse"}) == 2
     assert found("ttrl_gate_probes", {"kind": "labelled"}) == 30
     assert found("ttrl_gate_difference_ratio", {"rule": "accuracy"}) == pytest.approx(0.2)
@@ -99,8 +99,8 @@ def test_what_a_gate_said_shows() -> None:
 
 def test_what_the_newest_gate_did_not_look_at_is_no_series() -> None:
     metrics = Metrics()
-    metrics.observed("verdict", VERDICT)
-    metrics.observed("verdict", UNLABELLED)
+    metrics.observed(VERDICT)
+    metrics.observed(UNLABELLED)
     found = metrics.registry.get_sample_value
     assert found("ttrl_gate_probes", {"kind": "labelled"}) == 0
     assert found("ttrl_gate_difference_ratio", {"rule": "accuracy"}) is None
@@ -120,39 +120,24 @@ def test_before_anything_is_said_there_is_no_series() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "numbers", "gauge", "counter"),
+    ("event", "gauge", "counter"),
     [
-        ("step", STEP, "ttrl_run_steps", "ttrl_samples_total"),
-        ("draw", STEP, "ttrl_groups_informative_ratio", "ttrl_samples_total"),
-        ("verdict", VERDICT, "ttrl_gate_evidence", "ttrl_gate_objections_total"),
+        (STEP, "ttrl_run_steps", "ttrl_samples_total"),
+        (DRAW, "ttrl_groups_informative_ratio", "ttrl_samples_total"),
+        (VERDICT, "ttrl_gate_evidence", "ttrl_gate_objections_total"),
     ],
 )
-def test_what_was_counted_before_is_only_shown(
-    kind: str, numbers: dict[str, Any], gauge: str, counter: str
-) -> None:
+def test_what_was_counted_before_is_only_shown(event: Event, gauge: str, counter: str) -> None:
     metrics = Metrics()
-    metrics.show(kind, numbers)
+    metrics.show(event)
     assert value(metrics, gauge)
     assert not value(metrics, counter)
 
 
 def test_rulings_are_counted_by_rule() -> None:
     metrics = Metrics()
-    for rule in ("flips", "alike", "flips"):
-        metrics.observed("guard", {"action": "hold", "rule": rule, "trusted": 3, "reason": "so"})
+    for rule in (Rule.FLIPS, Rule.ALIKE, Rule.FLIPS):
+        metrics.observed(Ruling(Action.HOLD, 3, rule, "so"))
     found = metrics.registry.get_sample_value
     assert found("ttrl_guard_rulings_total", {"action": "hold", "rule": "flips"}) == 2
     assert found("ttrl_guard_rulings_total", {"action": "hold", "rule": "alike"}) == 1
-
-
-def test_times_are_those_of_answers() -> None:
-    """Refusals are quick: among them slow answers would not show."""
-    metrics = Metrics()
-    counting = Counts(metrics)
-    for status in (200, 200, 400, 404, 415, 429, 499, 502, 504):
-        counting.request(status, 0.5, 0.1)
-    assert value(metrics, "ttrl_http_request_duration_seconds_count") == 2
-    assert value(metrics, "ttrl_http_first_byte_seconds_count") == 2
-    for code, count in (("2xx", 2), ("4xx", 5), ("5xx", 2)):
-        found = metrics.registry.get_sample_value("ttrl_http_requests_total", {"code": code})
-        assert found == count

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from serve.daemon.housekeeping import Observer
 from tests.runs import BARE, QUALITY, STEP
+from ttrl.evaluation.drift import Drift, Shift
+from ttrl.events import Selection, observe
 from ttrl.metrics import Metrics
 from ttrl.questions.question import from_prompt
 from ttrl.store.adapters import AdapterRow, AdapterState
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
 
@@ -28,7 +30,9 @@ def told():
 
 @pytest.fixture
 def observer(store, metrics, tmp_path, told):
-    return Observer(store, metrics, tmp_path, told.append)
+    observer = Observer(store, metrics, tmp_path, told.append)
+    observer.look()
+    return observer
 
 
 @pytest.fixture
@@ -69,6 +73,7 @@ def test_what_was_before_is_not_counted_again(store, metrics, tmp_path, value):
     publish(store, "one")
     store.adapters.roll_back(author="live_monitor", reason="flips")
     later = Observer(store, metrics, tmp_path)
+    later.look()
     publish(store, "two")
     later.look()
     assert value("promotions_total", author="run") == 1
@@ -76,12 +81,12 @@ def test_what_was_before_is_not_counted_again(store, metrics, tmp_path, value):
 
 
 def test_the_live_version_shows_and_what_cannot_be_said_does_not(store, observer, value):
-    store.measurements.add(Kind.QUALITY, None, BARE)
+    store.measurements.add(None, BARE)
     observer.stand()
     assert value("quality_agreement_ratio", role="live") == 0.7, "the base is what serves"
     assert value("quality_pass_at_1_ratio", role="live") is None
-    store.measurements.add(Kind.QUALITY, "one", QUALITY)
-    store.measurements.add(Kind.POLICY, "one", {"from_base": 0.2, "from_live": None})
+    store.measurements.add("one", QUALITY)
+    store.measurements.add("one", Drift(from_base=0.2))
     store.adapters.served("one", "as wanted")
     observer.stand()
     assert value("quality_pass_at_1_ratio", role="live") == 0.5
@@ -91,7 +96,7 @@ def test_the_live_version_shows_and_what_cannot_be_said_does_not(store, observer
     assert value("drift_policy_nats", against="base") == 0.2
     assert value("drift_policy_nats", against="previous") is None
     assert value("live_adapter_since_timestamp_seconds") > 1e9
-    store.measurements.add(Kind.QUALITY, "one", BARE)
+    store.measurements.add("one", BARE)
     observer.stand()
     assert value("estimated_accuracy_ratio", role="live") is None
     assert value("tag_accuracy_ratio", tag="sums") is None
@@ -105,7 +110,7 @@ def test_how_things_stand(store, observer, value, tmp_path):
     observer.look()
     assert value("run_active") == 1
     store.runs.end(run.id, "nothing", "so")
-    store.measurements.add(Kind.QUESTIONS, None, {"psi": 0.3, "by_chance": 0.1})
+    store.measurements.add(None, Shift(0.3, 0.1, 100, 100))
     observer.look()
     observer.stand()
     assert value("run_active") == 0
@@ -120,7 +125,7 @@ def test_how_things_stand(store, observer, value, tmp_path):
 
 def test_observations_are_taken_once(store, observer, value):
     run = store.runs.create(Trigger.OPERATOR, {})
-    store.runs.observe(run.id, "selection", {"chosen": 1, "left_out": {"client_share": 2}})
+    observe(store, run.id, Selection(1, {"client_share": 2}))
     observer.look()
     observer.look()
     assert value("questions_left_out_total", reason="client_share") == 2
@@ -130,7 +135,7 @@ def test_a_daemon_that_starts_again_shows_the_newest_step(store, metrics, tmp_pa
     """And does not stumble over what another release of ttrl has written."""
     run = store.runs.create(Trigger.OPERATOR, {})
     for steps in (1, 2):
-        store.runs.observe(run.id, "step", {**STEP, "step": steps})
+        observe(store, run.id, replace(STEP, step=steps))
     store.runs.observe(run.id, "verdict", {"of another": "release"})
     later = Observer(store, metrics, tmp_path)
     later.look()

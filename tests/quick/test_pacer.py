@@ -22,7 +22,7 @@ from tests.house import until
 from tests.standin import DEADLINE, free_port, serving
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineUnreachable, Load
-from ttrl.engine.pacing import MODEST, Paced, Pacer, PacerClosed
+from ttrl.engine.pacing import MODEST, Paced, Pacer, PacerClosed, Pause, Resume
 
 IDLE, BUSY, CROWDED = Load(5, 0, 9), Load(5, 3, 9), Load(5, 20, 9)
 
@@ -34,7 +34,7 @@ class Scene:
 
     now: float = 0.0
     shown: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
-    told: list[tuple[str, Any]] = field(default_factory=list)
+    told: list[Pause | Resume] = field(default_factory=list)
     leave: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     lock: threading.Lock = field(default_factory=threading.Lock)
     entered: int = 0
@@ -48,7 +48,7 @@ class Scene:
             self.look,
             maximum=8,
             pause_waiting=10,
-            tell=lambda event, numbers: self.told.append((event, dict(numbers))),
+            tell=self.told.append,
             interval=0.01,
             clock=lambda: self.now,
         )
@@ -155,7 +155,7 @@ def test_a_pause_and_its_end(scene: Scene) -> None:
     scene.show(BUSY, bound=1)
     scene.wait_inside(1)
     until(lambda: len(scene.told) == 2, "it is told")
-    assert scene.told == [("pause", {"waiting": 20}), ("resume", {"seconds": 2.0})]
+    assert scene.told == [Pause(20), Resume(2.0)]
     assert scene.pacer.take().paused_seconds == 1
     assert scene.entered == 6
 
@@ -193,7 +193,7 @@ def test_closing_turns_away_who_waits(scene: Scene, paused: bool) -> None:
     scene.pacer.close()
     until(lambda: len(scene.failures) == 3, "those that wait are turned away")
     assert {type(failure) for failure in scene.failures} == {PacerClosed}
-    assert scene.told[1:] == [("resume", {"seconds": 0.0})] * paused
+    assert scene.told[1:] == [Resume(0.0)] * paused
     scene.let_go(5)
     scene.all_gone()
     with pytest.raises(PacerClosed), scene.pacer.slot():

@@ -21,11 +21,11 @@ from serve.web.html import facts as gathered
 from tests.pages import KEY, Runs, daemonless, publish
 from tests.runs import BARE, QUALITY, RUN
 from ttrl.config.loading import ConfigError, load
+from ttrl.evaluation.estimates import Estimate, Withheld
 from ttrl.evaluation.probes import Judged, Pair, ProbeOrigin, Side
 from ttrl.monitoring.live import Stream
 from ttrl.questions.question import from_prompt
 from ttrl.store.adapters import AdapterRow, AdapterState, RollBack
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState, Trigger
 
@@ -56,12 +56,10 @@ BACK = RollBack("ttrl-1", "live_monitor", "it flips answers", 0.0)
 MADE = AdapterRow("ttrl-1", "l", 1, "d", None, "b", 1, 16, AdapterState.APPROVED, "so", 60.0)
 
 
-def right(value, low, high):
-    """What the store has of a version that answers so many labelled probes rightly."""
-    return {"pass_at_1": value, "right": {"value": value, "low": low, "high": high, "labels": 50}}
-
-
-GOOD, POOR = right(0.85, 0.75, 0.92), right(0.12, 0.05, 0.25)
+GOOD, FAIR, POOR = (
+    Estimate(*ends, labels=50, unlabelled=0)
+    for ends in ((0.85, 0.75, 0.92), (0.7, 0.6, 0.8), (0.12, 0.05, 0.25))
+)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +116,7 @@ def test_the_one_sentence(facts, mood, said):
             "12% (5% to 25%): it is better.",
         ),
         (replace(QUIET, answering="a", live=POOR, base=GOOD), "it is worse."),
-        (replace(QUIET, answering="a", live=GOOD, base=right(0.7, 0.6, 0.8)), "not significant"),
-        (replace(QUIET, answering="a", live={"pass_at_1": 0.9}, base=POOR), "not known"),
+        (replace(QUIET, answering="a", live=GOOD, base=FAIR), "not significant"),
     ],
 )  # fmt: skip
 def test_whether_it_learns_and_is_better(facts, said):
@@ -256,8 +253,8 @@ def test_everything_that_there_is_shows(scene):
     scene.store.runs.end(run.id, RunState.HELD, "sharper: it agrees", adapter="two")
     publish(scene.store, "one")
     publish(scene.store, "two", AdapterState.HELD, parent="one", run_id=run.id)
-    scene.store.measurements.add(Kind.QUALITY, "one", QUALITY)
-    scene.store.measurements.add(Kind.QUALITY, None, BARE)
+    scene.store.measurements.add("one", QUALITY)
+    scene.store.measurements.add(None, BARE)
     scene.login()
     page = scene.client.get("/").text
     assert "Users get the base model instead of one." in page, "nothing loads it here"
@@ -295,15 +292,14 @@ def test_what_the_live_guard_alerts_to_is_shown(scene):
 
 
 def test_each_version_has_the_same_quantity_and_why_another_is_missing(store):
-    measured = QUALITY | GOOD | {"estimate": None, "withheld": "apart", "speaking": 50}
-    store.measurements.add(Kind.QUALITY, None, measured)
+    measured = replace(QUALITY, right=GOOD, estimate=None, withheld=Withheld.APART, speaking=50)
+    store.measurements.add(None, measured)
     publish(store, "old")
-    store.measurements.add(Kind.QUALITY, "old", QUALITY)
+    store.measurements.add("old", QUALITY)
     base, old = versions(store)
-    assert (base["right"], base["estimate"]) == (GOOD["right"], None)
+    assert (base["right"], base["estimate"]) == (GOOD, None)
     assert "agreement differs" in base["withheld"]
-    assert old["right"]["value"] == 0.5
-    assert (old["estimate"]["low"], old["estimate"]["high"]) == (0.4, 0.7)
+    assert (old["right"], old["estimate"]) == (QUALITY.right, QUALITY.estimate)
     assert old["withheld"] == ""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from ttrl.evaluation.estimates import Asked, Withheld, measure
+from ttrl.evaluation.estimates import Asked, Quality, Withheld, measure
 from ttrl.evaluation.evidence import Answered
+from ttrl.store import shapes
 
 
 def asked(answers, right=None, cluster=None, tokens=10.0, **more):
@@ -91,8 +93,8 @@ def test_only_what_was_drawn_speaks_for_the_traffic():
 def test_the_store_can_keep_it():
     found = measure([asked("aa", right="a", cluster=str(n), tags=("t",)) for n in range(20)])
     assert found is not None
-    assert found.numbers()["estimate"]["labels"] == 20
-    assert found.numbers()["tags"]["t"]["value"] == 1.0
+    assert found.tags["t"].value == 1.0
+    assert shapes.load(Quality, json.loads(json.dumps(shapes.dump(found)))) == found
 
 
 def rejecting(answers, wrong, **more):

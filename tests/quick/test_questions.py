@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ttrl import datasets
-from ttrl.datasets import QuestionsUnreadable
+from ttrl.datasets import DatasetUnreadable
 from ttrl.questions.question import Question, Unlearnable, from_prompt, from_request
 
 
@@ -109,5 +109,5 @@ def test_plain_lines_are_questions(tmp_path):
 def test_an_unreadable_file_says_where(tmp_path, content, message):
     path = tmp_path / "q.jsonl"
     path.write_bytes(content)
-    with pytest.raises(QuestionsUnreadable, match=message):
+    with pytest.raises(DatasetUnreadable, match=message):
         datasets.read_questions(path, max_chars=100)

@@ -6,47 +6,63 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from serve.daemon.reconciler import Flip, Load, Prove, Situation, Unload, plan
+from serve.daemon.reconciler import Action, Situation, plan
 
 A, B, C = "ttrl-x-1-aaaaaaaa", "ttrl-x-2-bbbbbbbb", "ttrl-cand-7-123456-3"
 AB = {A, B}
+
+
+def load(version):
+    return Action("load", version)
+
+
+def prove(version):
+    return Action("prove", version)
+
+
+def flip(version):
+    return Action("flip", version)
+
+
+def unload(version):
+    return Action("unload", version)
 
 
 @pytest.mark.parametrize(
     ("now", "actions"),
     [
         pytest.param(Situation(None, None, None), [], id="nothing learned yet"),
-        pytest.param(Situation(A, None, None), [Load(A)], id="first publication"),
-        pytest.param(Situation(A, None, None, {A}), [Prove(A)], id="loaded, not proven"),
-        pytest.param(Situation(A, None, None, {A}, {A}), [Flip(A)], id="loaded and proven"),
+        pytest.param(Situation(A, None, None), [load(A)], id="first publication"),
+        pytest.param(Situation(A, None, None, {A}), [prove(A)], id="loaded, not proven"),
+        pytest.param(Situation(A, None, None, {A}, {A}), [flip(A)], id="loaded and proven"),
         pytest.param(Situation(A, None, A, {A}, {A}), [], id="steady"),
-        pytest.param(Situation(A, None, A, {A}), [Prove(A)], id="the live one's proof is old"),
-        pytest.param(Situation(B, A, A, {A}, {A}), [Load(B)], id="second publication"),
+        pytest.param(Situation(A, None, A, {A}), [prove(A)], id="the live one's proof is old"),
+        pytest.param(Situation(B, A, A, {A}, {A}), [load(B)], id="second publication"),
         pytest.param(Situation(B, A, B, AB, AB), [], id="the previous one stays loaded"),
         pytest.param(
-            Situation(B, A, B, set()), [Flip(None), Load(B), Load(A)], id="the engine restarted"
+            Situation(B, A, B, set()), [flip(None), load(B), load(A)], id="the engine restarted"
         ),
         pytest.param(
-            Situation(B, A, B, {A}, {A}), [Flip(A), Load(B)], id="the engine lost the live one only"
+            Situation(B, A, B, {A}, {A}), [flip(A), load(B)], id="the engine lost the live one only"
         ),
         pytest.param(
-            Situation(B, A, None, {A}, {A}, {B}), [Flip(A)], id="broken: the previous serves"
+            Situation(B, A, None, {A}, {A}, {B}), [flip(A)], id="broken: the previous serves"
         ),
         pytest.param(
-            Situation(B, A, B, AB, {A}, {B}), [Flip(A)], id="the live one answers wrongly"
+            Situation(B, A, B, AB, {A}, {B}), [flip(A)], id="the live one answers wrongly"
         ),
         pytest.param(
             Situation(B, A, None, set(), broken=AB), [], id="both broken: the base serves"
         ),
-        pytest.param(Situation(None, A, A, {A}, {A}), [Flip(None)], id="rolled back to the base"),
+        pytest.param(Situation(None, A, A, {A}, {A}), [flip(None)], id="rolled back to the base"),
         pytest.param(
             Situation(None, None, None, {A}, in_flight={A: 2}), [], id="requests end where they are"
         ),
-        pytest.param(Situation(None, None, None, {A}), [Unload(A)], id="nobody needs it"),
+        pytest.param(Situation(None, None, None, {A}), [unload(A)], id="nobody needs it"),
         pytest.param(
             Situation(A, None, A, {A, C}, {A}, leases={"ttrl-cand-7-"}), [], id="a run's candidate"
         ),
-        pytest.param(Situation(A, None, A, {A, C}, {A}), [Unload(C)], id="a dead run's candidate"),
+        pytest.param(Situation(A, None, A, {A, C}, {A}), [unload(C)], id="a dead run's candidate"),
         pytest.param(Situation(None, None, None, {"other"}), [], id="somebody else's adapter"),
     ],
 )
@@ -138,21 +154,22 @@ class World(RuleBasedStateMachine):
         )  # fmt: skip
 
     def act(self, action):
-        match action:
-            case Load(version):
+        version = action.version
+        match action.verb:
+            case "load":
                 assert version not in self.loaded | self.broken
                 self.proven.discard(version)
                 if version in self.unservable:
                     self.broken.add(version)
                 else:
                     self.loaded.add(version)
-            case Prove(version):
+            case "prove":
                 assert version in self.loaded
                 (self.broken if version in self.unservable else self.proven).add(version)
-            case Flip(version):
+            case "flip":
                 assert version is None or version in self.loaded & self.proven, "flipped blindly"
                 self.live = version
-            case Unload(version):
+            case "unload":
                 assert version != self.live, "unloaded what users get"
                 assert not self.in_flight.get(version), "cut an answer short"
                 assert version != "somebody-elses"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from serve.gateway.live import Live, Route
+from serve.gateway.live import Live, Target
 from serve.gateway.recorder import Recorder
 from tests.house import Tally
 from tests.recording import until, writing
@@ -36,7 +36,9 @@ def test_all_is_written_once_in_order_and_in_batches() -> None:
     tally = Tally()
 
     async def scenario() -> int:
-        recorder = Recorder(lambda batch: batches.append(texts(batch)), batch=300, counts=tally)
+        recorder = Recorder(
+            lambda batch: batches.append(texts(batch)), batch=300, metrics=tally.metrics
+        )
         async with writing(recorder):
             for question in QUESTIONS:
                 assert recorder.offer(question)
@@ -58,7 +60,7 @@ def test_a_full_queue_drops_the_newest_and_counts_it() -> None:
     tally = Tally()
 
     async def scenario() -> list[bool]:
-        recorder = Recorder(lambda _: None, capacity=3, counts=tally)
+        recorder = Recorder(lambda _: None, capacity=3, metrics=tally.metrics)
         return [recorder.offer(question) for question in QUESTIONS[:5]]
 
     assert asyncio.run(scenario()) == [True, True, True, False, False]
@@ -78,7 +80,7 @@ def test_a_store_that_fails_keeps_the_batch_until_it_can_be_written(error: Excep
 
     async def scenario() -> None:
         recorder = Recorder(
-            write, capacity=2, batch=2, interval=0, retry=(0.001, 0.002), counts=tally
+            write, capacity=2, batch=2, interval=0, retry=(0.001, 0.002), metrics=tally.metrics
         )
         async with writing(recorder):
             recorder.offer(QUESTIONS[0])
@@ -105,7 +107,7 @@ def test_one_question_that_cannot_be_stored_does_not_take_others_with_it() -> No
         stored.extend(texts(batch))
 
     async def scenario() -> None:
-        recorder = Recorder(write, counts=tally)
+        recorder = Recorder(write, metrics=tally.metrics)
         async with writing(recorder):
             for question in QUESTIONS[:10]:
                 recorder.offer(question)
@@ -182,30 +184,30 @@ def test_a_cause_is_named_without_anybodys_words(error: Exception, said: str) ->
 
 
 def test_routes_follow_the_flip() -> None:
-    live = Live(["demo"], "base-model")
-    assert live.route("demo") == live.route(None) == Route("base", "base-model")
+    live = Live("demo", "base-model")
+    assert live.target("demo") == live.target(None) == Target("base", "base-model")
     live.flip("ttrl-1")
-    assert live.route("demo") == Route("ttrl-1", "ttrl-1")
-    assert live.route("ttrl-1") is None
-    assert live.route("base-model") is None
+    assert live.target("demo") == Target("ttrl-1", "ttrl-1")
+    assert live.target("ttrl-1") is None
+    assert live.target("base-model") is None
     live.flip(None)
-    assert live.route("demo") == live.base
+    assert live.target("demo") == live.base
 
 
 def test_the_base_gets_its_name_from_the_engine_whoever_answers() -> None:
-    live = Live(["demo"], "demo")
+    live = Live("demo", "demo")
     live.found("base-model", 512)
-    assert live.route("demo") == Route("base", "base-model")
+    assert live.target("demo") == Target("base", "base-model")
     assert live.max_model_len == 512
     live.flip("ttrl-1")
     live.found("other-model", None)
-    assert live.route("demo") == Route("ttrl-1", "ttrl-1")
+    assert live.target("demo") == Target("ttrl-1", "ttrl-1")
     live.flip(None)
-    assert live.route("demo") == Route("base", "other-model")
+    assert live.target("demo") == Target("base", "other-model")
 
 
 def test_requests_in_flight_are_counted_by_version() -> None:
-    live = Live(["demo"], "base-model")
+    live = Live("demo", "base-model")
     with live.hold("a"), live.hold("a"), live.hold("b"):
         assert (live.in_flight("a"), live.in_flight("b"), live.in_flight("c")) == (2, 1, 0)
     assert live.in_flight("a") == 0

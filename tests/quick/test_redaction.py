@@ -155,7 +155,7 @@ def test_what_cannot_be_redacted_is_dropped_and_counted(caplog):
         return from_prompt("redacted")
 
     async def scenario():
-        recorder = Recorder(written.extend, interval=0, counts=tally, redact=redact)
+        recorder = Recorder(written.extend, interval=0, metrics=tally.metrics, redact=redact)
         async with writing(recorder):
             for text in ("good", "bad 1", "bad 2", "good"):
                 recorder.offer(from_prompt(text))

@@ -1,28 +1,31 @@
 """The page about a run."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
 from serve.web import html
 from tests.judging import FIRST, SETTINGS, probes
+from tests.runs import STEP
 from ttrl.evaluation.gate import judge
 from ttrl.evaluation.probes import Label
+from ttrl.events import observe
 from ttrl.questions.question import from_prompt
+from ttrl.store.database import NotFound
 from ttrl.store.runs import RunState, Trigger
 
 
 def a_run(store):
     run = store.runs.create(Trigger.OPERATOR, {})
     for step in range(1, 4):
-        store.runs.observe(run.id, "step", {"step": step, "share": step / 4, "entropy": 0.5})
+        observe(store, run.id, replace(STEP, step=step, share=step / 4))
     asked = from_prompt("Is <script>alert(1)</script> a number?")
     store.probes.add([Label(asked, ("no",), None, ())])
     given = probes(40, 0.7, 0.7, labelled=True) + probes(1, 0.9, 0.1, labelled=True, seed=1)
     given[-1] = type(given[-1])(**{**vars(given[-1]), "key": asked.hash})
     judgement = judge(given, SETTINGS, FIRST)
-    evidence = {"adapter": "c", "against": "base", "evidence": judgement.numbers()}
-    store.runs.add_verdict({"run_id": run.id, "verdict": judgement.verdict, **evidence})
+    store.runs.add_verdict(run.id, "c", "base", judgement)
     store.runs.end(run.id, RunState.REJECTED, "unproven: & more")
     return run.id
 
@@ -48,7 +51,7 @@ def test_a_removed_probe_is_not_in_it(store):
 def test_a_run_that_judged_nothing_has_a_page_as_well(store):
     run = store.runs.create(Trigger.OPERATOR, {})
     assert "queued" in html.run_page(store, run.id)
-    with pytest.raises(KeyError, match="there is no run 99"):
+    with pytest.raises(NotFound, match="there is no run 99"):
         html.run_page(store, 99)
 
 

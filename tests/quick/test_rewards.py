@@ -121,11 +121,6 @@ def test_repetition_counts_tokens(ids, worth):
     assert found == pytest.approx([worth, 0])
 
 
-def test_a_vote_belongs_to_its_samples():
-    with pytest.raises(ValueError, match="2 answers does not match 3"):
-        Ballot("What?", (sample(1),) * 3, take_vote(["5", "5"]), MAX_TOKENS)
-
-
 def test_one_reward_is_weighed_as_it_is():
     assert total(ballot(["5", "6", "5"]), {"majority": 0.5}) == (0.5, 0.0, 0.5)
     assert total(ballot(["5", "6", "5"]), {}) == (0.0, 0.0, 0.0)
@@ -193,7 +188,6 @@ def test_one_that_a_package_offers(installed):
         ("ttrl_raising:f", "cannot import the reward ttrl_raising:f: RuntimeError: no key$"),
         ("ttrl_leaving:f", "cannot import the reward ttrl_leaving:f: SystemExit: 3"),
         (".x:y", r"cannot import the reward \.x:y: TypeError: "),
-        (":y", "cannot import the reward :y: ValueError: Empty module name"),
     ],
 )
 def test_one_that_cannot_be_imported_is_a_mistake_like_any_other(installed, name, says):
@@ -227,7 +221,7 @@ def test_a_reward_that_is_none_is_refused(name, says):
     ("function", "says"),
     [
         ("short", "does not return one finite number per sample"),
-        ("words", "does not return one number per sample"),
+        ("words", "does not return one finite number per sample"),
         ("broken", r"raised KeyError at test_rewards\.py:\d+$"),
     ],
 )

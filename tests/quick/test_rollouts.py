@@ -52,7 +52,7 @@ def rolled(answers, references=None, **vote):
     engine = Engine(answers)
     settings = VoteConfig(**{"samples": 16, "rounds": 3, **vote})
     with pacer_for(engine, settings) as pacer:
-        roller = Roller(engine, settings, UpdateConfig(keep=8), pacer, Reader(), references)
+        roller = Roller(engine, settings, UpdateConfig(keep=8), pacer, Reader(), references or {})
         (group,) = roller.roll([QUESTION], version="v", draw=1, refused=fail, failed=fail)
     return group, engine.asked
 

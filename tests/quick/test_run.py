@@ -15,6 +15,7 @@ from ttrl.config import Config
 from ttrl.engine.client import EngineRefused, EngineUnreachable, ModelCard
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.samples import Finish, Sample, SampleSet
+from ttrl.events import read
 from ttrl.metrics import Metrics
 from ttrl.monitoring.run import LABELS, Action, Rule, Ruling
 from ttrl.questions.question import from_prompt
@@ -142,7 +143,7 @@ def test_a_draw_that_teaches_nothing_is_counted(store, tmp_path):
     (run,) = store.runs.newest()
     (seen,) = store.runs.observed()
     metrics = Metrics()
-    metrics.observed(seen.kind, seen.numbers)
+    metrics.observed(read(seen))
     found = metrics.registry.get_sample_value
     votes = found("ttrl_votes_total", {"outcome": "below_floor"})
     assert votes >= run.questions >= 4
@@ -299,7 +300,7 @@ def test_a_question_that_cannot_be_had_is_left_out_of_the_step(store, tmp_path, 
     assert run.tally.remarks(99) == f"{every} times the engine did not answer a question"
     metrics = Metrics()
     for seen in store.runs.observed():
-        metrics.observed(seen.kind, seen.numbers)
+        metrics.observed(read(seen))
     assert metrics.registry.get_sample_value("ttrl_questions_unanswered_total") == every
     assert len(store.questions.new(12)) == 8, "what was left out is as new as before"
 
@@ -405,8 +406,8 @@ def test_a_run_in_which_all_was_cut_off_says_so():
         vote = take_vote([None] * 3, cut=3)
         tally.add(replace(group, vote=vote, rewards=(0.0,) * 3, kept=()))
     assert tally.nothing(1024) == (
-        "100% of the samples were cut off at vote.max_tokens=1024; raise it; "
-        "of 3 votes, 3 had no readable answer"
+        "no question had a training signal; of 3 votes, 3 had no readable answer; "
+        "100% of the samples were cut off at vote.max_tokens=1024; raise it"
     )
     assert tally.remarks(1024).startswith("100% of the samples were cut off")
 

@@ -16,10 +16,10 @@ from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.config import Config, ModelConfig
 from ttrl.config.loading import override
+from ttrl.evaluation.drift import Drift
 from ttrl.questions.question import from_prompt
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.forgetting import Doomed
-from ttrl.store.measurements import Kind
 from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunState, Trigger
 
@@ -108,7 +108,7 @@ def test_far_from_the_base_every_other_run_begins_there(
 ):
     store.adapters.served(manifest.name, "as wanted")
     if distance is not None:
-        store.measurements.add(Kind.POLICY, manifest.name, {"from_base": distance})
+        store.measurements.add(manifest.name, Drift(from_base=distance))
     for began, ended in earlier:
         run = store.runs.create(Trigger.SCHEDULE, {})
         store.runs.start(run.id, parent=None if began else manifest.name, begins=began)
@@ -123,8 +123,7 @@ def test_what_replaces_several_updates_gets_their_questions_and_steps(config, st
     settings = override(config, {"selection.max_questions": 16, "update.passes": 2})
     for again, room in (((), 16), (("b", "a"), 32)):
         descent = Descent(None, Begins.FULL if again else None, again=again)
-        found = selection.candidates(settings, store, descent)
-        chosen = selection.select(settings, store, descent, found).chosen
+        chosen = selection.select(settings, store, descent)[0].chosen
         assert len(chosen) == room
         assert settings.update.steps_over(len(chosen), descent.updates) == room * 2 / 8
     assert override(config, {"update.steps": 5}).update.steps_over(32, 2) == 10
@@ -150,16 +149,13 @@ def test_anchors_are_drawn_of_what_was_learned_from(config, store, manifest):
     store.adapters.publish(second, [row.id for row in learned], author="run")
     settings = override(config, {"selection.anchors": 0.25, "selection.max_questions": 16})
     descent = Descent(manifest, stacked=("second", manifest.name))
-    found = selection.candidates(settings, store, descent)
-    assert {row.id for row in found[:4]} < {row.id for row in learned}
-    assert selection.candidates(settings, store, descent) == found, (
-        "a dry run names those of the run"
-    )
-    assert {row.id for row in found[4:]} == {row.id for row in fresh}
-    chosen = selection.select(settings, store, descent, found).chosen
+    selected = selection.select(settings, store, descent)
+    assert selection.select(settings, store, descent) == selected, "a dry run names those of it"
+    chosen = selected[0].chosen
+    assert {row.id for row in chosen[:4]} < {row.id for row in learned}
+    assert {row.id for row in chosen[4:]} == {row.id for row in fresh}
     assert [row.state for row in chosen] == ["learned_from"] * 4 + ["new"] * 8
     for row in fresh:
         store.questions.mark(row.id, QuestionState.NO_SIGNAL)
-    assert selection.candidates(settings, store, descent) == [], (
-        "anchors alone are no reason to run"
-    )
+    chosen = selection.select(settings, store, descent)[0].chosen
+    assert chosen == (), "anchors alone are no reason to run"

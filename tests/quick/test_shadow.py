@@ -19,7 +19,7 @@ from starlette.routing import Route
 from serve.daemon.webhook import Event, Notice, of_alert
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.shadow import QUEUE, Outcome, Shadow, Watch
+from serve.gateway.shadow import QUEUE, Outcome, Shadow
 from tests.standin import DEADLINE, serving
 from ttrl.config.loading import load
 from ttrl.engine.client import LOAD_SERIES, EngineClient
@@ -74,16 +74,15 @@ class Scene:
     engine: Engine
     client: EngineClient
     settings: dict[str, Any]
-    live: Live = field(default_factory=lambda: Live(["demo"], "base-model"))
+    live: Live = field(default_factory=lambda: Live("demo", "base-model"))
     metrics: Metrics = field(default_factory=Metrics)
     rolled_back: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         fast = {"shadow.share": 1.0, "shadow.pairs_a_minute": 1e6}
         config = load(environ={}, overrides={**fast, **self.settings}).config
-        self.watch = Watch(config.shadow, self.store, self.live, self.metrics)
         self.shadow = Shadow(
-            config, self.watch, self.client, self.live, self.metrics,
+            config, self.store, self.client, self.live, self.metrics.judging,
             rolled_back=lambda: self.rolled_back.append(True),
         )  # fmt: skip
 
@@ -136,11 +135,11 @@ def test_both_versions_are_asked_behind_everybody_and_compared(scene: Scene) -> 
     assert sorted(body["model"] for body in scene.engine.asked) == ["a", "base-model"]
     for body in scene.engine.asked:
         assert (body["n"], body["priority"]) == (4, PRIORITY)
-    versions = scene.watch.versions()
+    versions = scene.shadow.versions()
     assert versions is not None
     (found,) = scene.store.shadow.of(versions)
     assert (found[Stream.DEPARTURE], found[Stream.AGREEMENT]) == (1.0, 0.0)
-    report = scene.watch.report()
+    report = scene.shadow.report()
     assert report is not None
     assert (report.pairs, report.nearness, report.other) == (1, 0, "base")
     assert report.differs == []
@@ -167,8 +166,8 @@ def test_while_the_base_is_live_there_is_nothing_to_compare(scene: Scene) -> Non
     for question in QUESTIONS:
         scene.shadow.offer(question)
     assert not scene.outcomes()
-    assert scene.watch.versions() is None
-    assert scene.watch.report() is None
+    assert scene.shadow.versions() is None
+    assert scene.shadow.report() is None
 
 
 def test_a_question_whose_versions_are_gone_is_dropped(scene: Scene) -> None:
@@ -207,7 +206,7 @@ def test_what_the_engine_fails_at(
     scene.engine.status = status
     scene.shadow.offer(QUESTIONS[0])
     scene.run(lambda: scene.outcomes()[outcome])
-    versions = scene.watch.versions()
+    versions = scene.shadow.versions()
     assert versions is not None
     assert scene.store.shadow.of(versions) == [{Stream.ERRORS: each} for each in errors]
 
@@ -235,10 +234,10 @@ def test_a_worse_version_is_rolled_back_once_and_the_next_is_watched_afresh(
     assert "pairs with a" in row.reason
     assert sum(metric.value for metric in alarms(scene)) == 1
     scene.live.flip("a")  # as the reconciler does
-    versions = scene.watch.versions()
+    versions = scene.shadow.versions()
     assert versions is not None
     assert (versions.live, versions.other) == ("a", None)
-    report = scene.watch.report()
+    report = scene.shadow.report()
     assert report is not None
     assert (report.pairs, report.nearness) == (0, 0)
 
@@ -251,8 +250,8 @@ def test_a_version_that_only_answers_otherwise_stays_and_labels_are_asked_for_on
     scene.go_live("a", 1)
     scene.engine.texts["a"] = "\\boxed{5}"
     told: list[Notice] = []
-    scene.watch.alerted.append(lambda *alert: told.append(of_alert(*alert)))
-    wanted = 100
+    scene.shadow.alerted = lambda *alert: told.append(of_alert(*alert))
+    wanted = 40
 
     def feed() -> bool:
         scene.shadow.offer(QUESTIONS[len(scene.engine.asked) % 100])
@@ -265,7 +264,7 @@ def test_a_version_that_only_answers_otherwise_stays_and_labels_are_asked_for_on
     assert (notice.event, notice.adapter) == (Event.DIFFERS, "a")
     assert notice.reason.startswith("its answers differ: ")
     assert "`ttrl label`" in notice.reason
-    report = scene.watch.report()
+    report = scene.shadow.report()
     assert report is not None
     assert [words.split(":")[0] for words in report.differs] == ["its answers differ"]
     assert alarms(scene) == []
@@ -281,11 +280,11 @@ def test_an_alert_is_not_told_again_after_a_restart(scene: Scene) -> None:
     told: list[Notice] = []
     for _ in range(2):
         scene.__post_init__()
-        scene.watch.alerted.append(lambda *alert: told.append(of_alert(*alert)))
-        versions = scene.watch.versions()
+        scene.shadow.alerted = lambda *alert: told.append(of_alert(*alert))
+        versions = scene.shadow.versions()
         assert versions is not None
         for _ in range(60):
-            assert scene.watch.note(versions, {Stream.LONGER: 1.0}) is False
+            assert scene.shadow.note(versions, {Stream.LONGER: 1.0}) is Outcome.COMPARED
     assert len(told) == 1
 
 
@@ -301,11 +300,11 @@ def test_what_was_seen_survives_a_restart(store: Store) -> None:
         for question in QUESTIONS[:5]:
             first.shadow.offer(question)
         first.run(lambda: first.outcomes()["compared"] == 5)
-        seen = first.watch.report()
+        seen = first.shadow.report()
     with staged(store) as second:
         second.live.flip("a")
-        second.run(lambda: second.watch.report() is not None)
-        assert second.watch.report() == seen
+        second.run(lambda: second.shadow.report() is not None)
+        assert second.shadow.report() == seen
 
 
 def test_only_what_is_recorded_is_asked_again() -> None:
@@ -327,7 +326,7 @@ def test_no_words_of_anybody_are_written_down(scene: Scene) -> None:
     scene.shadow.offer(from_prompt("secret"))
     scene.shadow.offer(from_prompt("another secret"))
     scene.run(lambda: scene.outcomes()["compared"] == 2)
-    versions = scene.watch.versions()
+    versions = scene.shadow.versions()
     assert versions is not None
     assert "secret" not in json.dumps(scene.store.shadow.of(versions))
     assert b"secret" not in scene.metrics.text()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.runs import judgement
 from tests.stores import adapter, asked, both_stores, recorded, states
 from ttrl.engine.proof import Pin, Pinned
 from ttrl.evaluation.probes import Label
@@ -115,12 +116,12 @@ def test_a_reader_sees_one_moment(tmp_path, fresh_url):
     database = Database.open(tmp_path, fresh_url())
     count = sa.select(sa.func.count()).select_from(facts)
     with database.read() as reader:
-        assert reader.scalar(count) == 0
+        before = reader.scalar(count)
         with database.write() as writer:
             writer.execute(facts.insert().values(name="a", value="b"))
-        assert reader.scalar(count) == 0
+        assert reader.scalar(count) == before
     with database.read() as reader:
-        assert reader.scalar(count) == 1
+        assert reader.scalar(count) == before + 1
     database.close()
 
 
@@ -469,15 +470,14 @@ def test_a_forgotten_question_leaves_no_answer_in_a_verdict(store):
     run = store.runs.create(Trigger.OPERATOR, {})
     store.questions.record(asked("one", "two"), holdout=0)
     one, two = sorted(store.questions.new(10), key=lambda row: row.id)
-    worst = [{"probe": row.question.hash, "live": row.question.text} for row in (one, two)]
-    verdict = {"run_id": run.id, "against": "base", "verdict": "unproven"}
-    store.runs.add_verdict({**verdict, "evidence": {"worst": worst, "probes": 2}})
+    quoting = judgement(**{row.question.hash: row.question.text for row in (one, two)})
+    store.runs.add_verdict(run.id, None, "base", quoting)
     store.forgetting.delete([one.id])
     (kept,) = store.runs.verdicts(run.id)
-    assert kept["evidence"] == {"worst": worst[1:], "probes": 2}
+    assert kept.evidence == replace(quoting, worst=quoting.worst[1:])
     store.forgetting.delete(None)
     (kept,) = store.runs.verdicts(run.id)
-    assert kept["evidence"] == {"worst": [], "probes": 2}
+    assert kept.evidence == replace(quoting, worst=())
 
 
 def asked_by_a_run(store, question_id, parent):

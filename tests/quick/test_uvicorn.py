@@ -47,7 +47,7 @@ def test_attributes_of_a_connection():
         return HttpToolsProtocol(config, ServerState(), {})
 
     connection = asyncio.run(made())
-    names = ("loop", "parser", "transport", "flow", "headers", "cycle")
+    names = ("connections", "loop", "parser", "transport", "flow", "headers", "cycle")
     assert [name for name in names if not hasattr(connection, name)] == []
 
 

@@ -1,4 +1,4 @@
-"""Which base model it is: digests of what decides its answers, cheap enough for every start."""
+"""The base model's identity: digests of what decides its answers, cheap enough for every start."""
 
 from __future__ import annotations
 
@@ -22,26 +22,24 @@ TEXT = (
 )
 """The files that turn messages into tokens and back: vocabulary, special tokens, chat template."""
 PIECES, PIECE = 16, 64 * 1024
-"""Places at which a file of weights is read, and bytes at each. Any training moves every tensor, so
-that a mebibyte spread over a file tells two models apart as well as all of it."""
+"""Places at which a file of weights is read, and bytes at each: any training moves every tensor."""
 
 
 class ModelNotFound(Exception):
-    """There are no files of that model on this machine; the message says where they were sought."""
+    """The model's files are not on this machine."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base model by name, and two digests: of its configuration and weights, and of its tokenizer
-    and chat template. They are None where its files are not on this machine, as they may be for an
-    engine elsewhere; what it serves is then known by the read-back of log-probabilities alone."""
+    """A base model by name, and the digests of its configuration and weights and of its tokenizer
+    and chat template; None if its files are not on this machine, as for an engine elsewhere."""
 
     name: str
     weights: str | None = None
     text: str | None = None
 
     def same_weights(self, other: Base) -> bool:
-        """Whether both are the same model, wherever they lie; by name where a digest is missing."""
+        """By name where a digest is missing."""
         if None not in (self.weights, other.weights):
             return self.weights == other.weights
         return self.name == other.name or Path(self.name).resolve() == Path(other.name).resolve()
@@ -51,8 +49,8 @@ class Base:
 
 
 def find(name: str) -> Path:
-    """Return a model's directory: `name` itself, or where the hub's local cache has it. Nothing is
-    downloaded. Raises ModelNotFound."""
+    """Return a model's directory: `name` itself, or that in the hub's local cache. Raises
+    ModelNotFound."""
     if (Path(name) / CONFIG).is_file():
         return Path(name)
     try:
@@ -83,12 +81,10 @@ def identify(name: str) -> Base:
 
 
 def _digest(files: Iterable[Path]) -> str:
-    """Return the SHA-256 over name and size of those files that are there, and over all of a small
-    file; of a large one over its beginning, its end, and places in between."""
+    """Return the SHA-256 over the names and sizes of the existing files, the content of small ones,
+    and PIECES of large ones."""
     whole = hashlib.sha256()
-    for path in files:
-        if not path.is_file():
-            continue
+    for path in filter(Path.is_file, files):
         size = path.stat().st_size
         whole.update(f"{path.name}:{size}\n".encode())
         with path.open("rb") as file:

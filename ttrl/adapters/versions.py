@@ -1,20 +1,16 @@
-"""Adapter versions on disk: written whole or not at all, verified before every load.
-
-A version is a directory with PEFT's two files and our manifest. It is never changed once it is
-there, and its name says what is in it.
-"""
+"""Adapter versions on disk: directories with PEFT's two files and our manifest, written whole or
+not at all, never changed, and verified before every load."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from ttrl import ReportedError
 from ttrl.adapters.base import Base
 from ttrl.files import fsync
 
@@ -25,7 +21,7 @@ FILES = (CONFIG, WEIGHTS)
 STAGING = ".staging-"
 
 
-class AdapterDamaged(Exception):
+class AdapterDamaged(ReportedError):
     """A version on disk is not what its manifest says, so it is not loaded. Restore it from a
     backup, or roll back to another."""
 
@@ -37,9 +33,8 @@ class AdapterForeign(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a version is: `digest` is over the two files, `created` in Unix seconds. `modules` is
-    the setting that led to `target_modules`; `weights` and `text` tell base models apart (see
-    ttrl.adapters.base). These three are None in versions made before they were written down."""
+    """What a version is. `digest` is over the two files, `created` in Unix seconds, `modules` the
+    setting that led to `target_modules`; `weights` and `text` are the base model's digests."""
 
     name: str
     lineage: str
@@ -69,8 +64,7 @@ def digest_of(directory: Path) -> str:
 
 
 def publish(source: Path, root: Path, manifest: Manifest) -> Path:
-    """Copy a saved LoRA to its final place: write, fsync, rename, fsync. After a crash there is
-    the whole version or none."""
+    """Copy a saved LoRA to its final place: write, fsync, rename, fsync."""
     final, staging = root / manifest.name, root / f"{STAGING}{manifest.name}"
     if final.exists():
         raise FileExistsError(f"the adapter {manifest.name} already exists; names are not reused")
@@ -98,8 +92,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def verify(directory: Path, digest: str | None = None) -> Manifest:
-    """Check a version against its manifest, and against the digest that the store has of it. Raises
-    AdapterDamaged."""
+    """Check a version against its manifest, and the digest in the store. Raises AdapterDamaged."""
     if not directory.is_dir() or directory.is_symlink():
         raise AdapterDamaged(f"{directory.name}: there is no such directory")
     manifest = read_manifest(directory)
@@ -110,30 +103,9 @@ def verify(directory: Path, digest: str | None = None) -> Manifest:
         raise AdapterDamaged(f"{directory.name}: its manifest belongs to {manifest.name}")
     if digest_of(directory) != manifest.digest:
         raise AdapterDamaged(f"{directory.name}: its files have changed since it was published")
-    tensor_names(directory)
     if digest not in (None, manifest.digest):
-        raise AdapterDamaged(
-            f"{directory.name}: its weights differ from those recorded in the store"
-        )
+        raise AdapterDamaged(f"{directory.name}: its weights differ from those in the store")
     return manifest
-
-
-def tensor_names(directory: Path) -> tuple[str, ...]:
-    """Return the tensors in the weights, read from the safetensors header without loading anything.
-    Raises AdapterDamaged when the file is truncated."""
-    path = _readable(directory, WEIGHTS)
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                raise ValueError("the header is longer than the file")
-            header: dict[str, Any] = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        if 8 + length + max(ends, default=0) != path.stat().st_size:
-            raise ValueError("the file is truncated")
-    except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise AdapterDamaged(f"{directory.name}: {WEIGHTS} is damaged: {error}") from error
-    return tuple(key for key in header if key != "__metadata__")
 
 
 def version_name(lineage: str, number: int, digest: str) -> str:
@@ -148,13 +120,13 @@ def remove(directory: Path) -> None:
 
 
 def discard(root: Path, name: str) -> None:
-    """Delete what was put in place, or was about to be, of a version that no row knows."""
+    """Delete the files of a version that no row knows, published or staged."""
     for path in (root / name, root / f"{STAGING}{name}"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(root: Path) -> Sequence[str]:
-    """Delete what a crash left half-written, as far as that can be; the names of what it was."""
+    """Delete what a crash left half-written or half-deleted; return its names."""
     leftovers = [path for path in root.glob(".*-*") if path.name.startswith((STAGING, ".doomed-"))]
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True)

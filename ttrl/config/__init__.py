@@ -22,7 +22,7 @@ from ttrl.config.learning import (
     UpdateConfig,
     VoteConfig,
 )
-from ttrl.config.section import Above, Patience, Positive, Ratio, Section
+from ttrl.config.section import Above, HttpUrl, Patience, Positive, Ratio, Section
 from ttrl.config.serving import (
     AdminConfig,
     EngineConfig,
@@ -32,7 +32,6 @@ from ttrl.config.serving import (
     ModelConfig,
     RecordConfig,
     StoreConfig,
-    is_http,
     parse,
 )
 
@@ -166,7 +165,7 @@ class MeasureConfig(Section):
 class WebhookConfig(Section):
     """Who is told of promotions, held and rejected candidates, failed runs and roll-backs."""
 
-    url: str | None = None
+    url: HttpUrl | None = None
     """Gets a POST for each, signed as Standard Webhooks has it (standardwebhooks.com)."""
     secret: str | None = Field(default=None, repr=False)
     """The signing secret: `whsec_` and base64, as made by `openssl rand -base64 32`."""
@@ -175,8 +174,6 @@ class WebhookConfig(Section):
     def _signed(self) -> WebhookConfig:
         if self.url is None:
             return self
-        if not is_http(self.url):
-            raise ValueError("not a webhook URL such as https://example.org/hook")
         try:
             key = base64.b64decode((self.secret or "").removeprefix("whsec_"), validate=True)
         except ValueError:
@@ -228,26 +225,17 @@ class Config(Section):
         return Path(os.path.realpath(value))
 
     @model_validator(mode="after")
-    def _keep_what_is_drawn(self) -> Config:
+    def _fits_together(self) -> Config:
+        gateway, admin, url = self.gateway, self.admin, self.store.url
         if self.update.keep > self.vote.samples:
             raise ValueError(
                 f"update.keep ({self.update.keep}) is more than vote.samples ({self.vote.samples})"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _each_its_own_address(self) -> Config:
-        gateway, admin = self.gateway, self.admin
         if (gateway.host, gateway.port) == (admin.host, admin.port) and admin.port:
             raise ValueError(
                 f"gateway.port and admin.port are both {admin.port}: choose another admin.port, or "
                 f"null for no page"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _measured_by_us(self) -> Config:
-        url = self.store.url
         if self.keep.bytes is not None and url and parse(url).get_backend_name() != "sqlite":
             raise ValueError("keep.bytes is for SQLite; in PostgreSQL use keep.questions")
         return self

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from ttrl.config.section import Above, Duration, Positive, Ratio, Section, parse_window
+from ttrl.config.section import Above, Duration, Positive, Ratio, Section, checked, parse_window
 
 LONGEST_ANSWER = 8192
 """Tokens, thoughts included. Models that think need thousands on an ordinary question; TTRL was
@@ -147,15 +147,10 @@ class MeaningConfig(Section):
     """JSONL of `prompt` (or `messages`) and `reference`, a text or a list of them: correct answers
     to some of the questions, for the reward `reference`. Votes do not read them."""
 
-    @field_validator("model")
-    @classmethod
-    def _installed(cls, value: str) -> str:
-        if value and find_spec("sentence_transformers") is None:
-            raise ValueError("meaning.model needs an extra: pip install 'ttrl[embed]'")
-        return value
-
     @model_validator(mode="after")
-    def _model_for_pairs(self) -> MeaningConfig:
+    def _has_its_model(self) -> MeaningConfig:
+        if self.model and find_spec("sentence_transformers") is None:
+            raise ValueError("meaning.model needs an extra: pip install 'ttrl[embed]'")
         if self.cross_encoder and not self.model:
             raise ValueError("meaning.cross_encoder needs meaning.model, which is not set")
         return self
@@ -173,6 +168,12 @@ RESERVED = frozenset(
     }
 )  # fmt: skip
 """Settings of GRPOConfig that ours decide; passing them through would contradict the loop."""
+
+
+def _not_reserved(value: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted(RESERVED & value.keys()):
+        raise ValueError(f"cannot set {', '.join(taken)} in update.grpo: ttrl sets it itself")
+    return value
 
 
 class Loss(StrEnum):
@@ -260,7 +261,7 @@ class UpdateConfig(Section):
     """Share of `gate.kl_base` up to which each run continues from the live version. Beyond it,
     every other run starts again from the base model."""
     seed: int = 0
-    grpo: dict[str, Any] = Field(default_factory=dict)
+    grpo: Annotated[dict[str, Any], AfterValidator(_not_reserved)] = Field(default_factory=dict)
     """Other fields of trl.GRPOConfig."""
 
     def steps_over(self, questions: int, updates: int = 1) -> int:
@@ -273,13 +274,6 @@ class UpdateConfig(Section):
     def modules(self) -> str:
         given = self.target_modules
         return given if isinstance(given, str) else " ".join(sorted(given))
-
-    @field_validator("grpo")
-    @classmethod
-    def _not_reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if taken := sorted(RESERVED & value.keys()):
-            raise ValueError(f"cannot set {', '.join(taken)} in update.grpo: ttrl sets it itself")
-        return value
 
 
 class SelectionConfig(Section):
@@ -300,40 +294,21 @@ class SelectionConfig(Section):
     trained on, against forgetting."""
 
 
+def _cron(text: str) -> object:
+    from apscheduler.triggers.cron import CronTrigger  # imports asyncio
+
+    return CronTrigger.from_crontab(text)
+
+
 class ScheduleConfig(Section):
     """When scheduled runs start."""
 
     every: Duration | None = timedelta(hours=6)
-    cron: str | None = None
+    cron: Annotated[str, checked(_cron)] | None = None
     """A cron expression with five fields, instead of `every`."""
-    timezone: str = "UTC"
-    windows: tuple[str, ...] = ()
+    timezone: ZoneInfo = ZoneInfo("UTC")
+    windows: tuple[Annotated[str, checked(parse_window)], ...] = ()
     """Hours in which a run may start, such as "22:00-06:00"; none means any time."""
     min_questions: Positive = 64
     """Minimum number of new questions for a run; those set aside by a cap of the last run do not
     count."""
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_timezone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("unknown time zone; use a name such as Europe/Berlin") from None
-        return value
-
-    @field_validator("windows")
-    @classmethod
-    def _readable_windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for window in value:
-            parse_window(window)
-        return value
-
-    @field_validator("cron")
-    @classmethod
-    def _readable_cron(cls, value: str | None) -> str | None:
-        if value is not None:
-            from apscheduler.triggers.cron import CronTrigger  # imports asyncio
-
-            CronTrigger.from_crontab(value)
-        return value

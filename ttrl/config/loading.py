@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ttrl import ReportedError
 from ttrl.config import Config, Section
 from ttrl.config.serving import parse, shown
 
@@ -34,7 +35,7 @@ SECTIONS = {
 RECIPES = Path(__file__).with_name("recipes")
 
 
-class ConfigError(ValueError):
+class ConfigError(ReportedError, ValueError):
     """The configuration says something that cannot be: each line names the setting, what is wrong
     with it and where it was set."""
 
@@ -89,21 +90,20 @@ def load(
     overrides: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """Read and check the whole tree. `overrides` has dotted paths. Raises ConfigError."""
-    layers = (
-        (Source.FILE, _read_file(file) if file else {}),
-        (Source.ENVIRONMENT, _nest({p: scalar(environ[n]) for n, p in _named(environ).items()})),
-        (Source.CREDENTIALS, _read_credentials(environ.get(CREDENTIALS))),
-        (Source.COMMAND_LINE, _nest(overrides or {})),
-    )
+    layers = {
+        Source.FILE: _read_file(file) if file else {},
+        Source.ENVIRONMENT: _variables(environ, lambda name: scalar(environ[name])),
+        Source.CREDENTIALS: _read_credentials(environ.get(CREDENTIALS)),
+        Source.COMMAND_LINE: _nest(overrides or {}),
+    }
+    if named := [layer["recipe"] for layer in layers.values() if layer.get("recipe")]:
+        name, known = str(named[-1]), recipes()
+        if name not in known:
+            raise ConfigError(f"recipe: unknown recipe {name!r}; known: {', '.join(known)}")
+        layers = {Source.RECIPE: _read_file(known[name]), **layers}
     merged: dict[str, Any] = {}
     sources: dict[str, Source] = {}
-    named = [layer["recipe"] for _, layer in layers if layer.get("recipe") is not None]
-    recipe: dict[str, Any] = {}
-    if named:
-        if named[-1] not in (known := recipes()):
-            raise ConfigError(f"recipe: unknown recipe {named[-1]!r}; known: {', '.join(known)}")
-        recipe = _read_file(known[named[-1]])
-    for source, layer in ((Source.RECIPE, recipe), *layers):
+    for source, layer in layers.items():
         _merge(merged, layer)
         sources |= {path: source for path, _ in _leaves(layer)}
     try:
@@ -133,29 +133,30 @@ def _read_credentials(directory: str | None) -> dict[str, Any]:
     the letter, but for the ends of lines behind it. Files of other names are somebody else's."""
     if directory is None:
         return {}
-    found = {}
+
+    def read(name: str) -> str:
+        try:
+            return Path(directory, name).read_text(encoding="utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise ConfigError(f"the credential {directory}/{name} is not UTF-8 text") from None
+
     try:
-        files = {file.name: file for file in Path(directory).iterdir()}
-        for name, path in _named(files).items():
-            try:
-                found[path] = files[name].read_text(encoding="utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                raise ConfigError(f"the credential {files[name]} is not UTF-8 text") from None
+        return _variables(os.listdir(directory), read)
     except OSError as error:
         raise ConfigError(
             f"cannot read the credentials in {directory} ({CREDENTIALS}): {error.strerror}"
         ) from None
-    return _nest(found)
 
 
-def _named(names: Iterable[str]) -> dict[str, str]:
-    """Return those names that are of settings, and the settings' dotted paths:
-    `TTRL_GATEWAY__PORT` sets gateway.port."""
-    return {
-        name: name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, ".")
-        for name in sorted(names)
-        if name.startswith(ENV_PREFIX)
-    }
+def _variables(names: Iterable[str], read: Callable[[str], Any]) -> dict[str, Any]:
+    """Read what has a setting's name: `TTRL_GATEWAY__PORT` is gateway.port."""
+    return _nest(
+        {
+            name.removeprefix(ENV_PREFIX).lower().replace(ENV_SEPARATOR, "."): read(name)
+            for name in sorted(names)
+            if name.startswith(ENV_PREFIX)
+        }
+    )
 
 
 def scalar(text: str) -> Any:
@@ -217,12 +218,7 @@ def _explain(error: ValidationError, sources: Mapping[str, Source], file: Path |
 
 
 def _suggest(path: str) -> str:
-    known = [*known_paths(), *Config.model_fields]
-    by_name = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(path, known, 1, 0.7) or [
-        by_name[name]
-        for name in difflib.get_close_matches(path.rpartition(".")[2], by_name, 1, 0.6)
-    ]
+    near = difflib.get_close_matches(path, [*known_paths(), *Config.model_fields], n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

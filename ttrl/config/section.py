@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -40,6 +42,29 @@ Positive = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 FromAnywhere = Annotated[Path, AfterValidator(Path.absolute)]
 """A file that stays the same when the process that reads the setting works in another directory."""
+
+
+def checked(parse: Callable[[str], object]) -> AfterValidator:
+    """Keep the text, if `parse` can read it."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
+
+
+def _http(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return
+    except ValueError:  # a port that there cannot be, or half an IPv6 address
+        pass
+    raise ValueError("must be a URL such as http://127.0.0.1:8001 or https://example.org/hook")
+
+
+HttpUrl = Annotated[str, checked(_http)]
 
 
 class Section(BaseModel):

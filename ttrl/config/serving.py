@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from datetime import timedelta
 from enum import StrEnum
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic import AfterValidator, ByteSize, Field, model_validator
 
-from ttrl.config.section import Duration, FromAnywhere, Patience, Port, Positive, Section
+from ttrl.config.section import (
+    Duration,
+    FromAnywhere,
+    HttpUrl,
+    Patience,
+    Port,
+    Positive,
+    Section,
+    checked,
+)
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -50,14 +58,6 @@ def shown(url: sa.URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that there cannot be, or half an IPv6 address
-        return False
-
-
 class ModelConfig(Section):
     """The base model."""
 
@@ -78,7 +78,7 @@ class EngineConfig(Section):
     """The inference engine: started by ttrl, or a running one at `url`."""
 
     kind: EngineKind = EngineKind.VLLM
-    url: str | None = None
+    url: HttpUrl | None = None
     """URL of a running engine; ttrl then starts none."""
     api_key: str | None = Field(default=None, repr=False)
     """The engine's own API key; clients never see it. If unset, an engine that ttrl starts gets a
@@ -107,14 +107,17 @@ class EngineConfig(Section):
     """Number of adapters in use at once: live, previous, one draining, two candidates, spare."""
     memory_plan: bool = True
     """Estimate before the start whether engine and trainer fit on the GPU, and give vLLM the
-    memory that the trainer leaves; warn if they likely do not fit, refuse if they cannot."""
+    memory that the trainer leaves; warn if they likely do not fit, refuse if their weights alone
+    do not."""
 
     @model_validator(mode="after")
-    def _flags_for_vllm(self) -> EngineConfig:
+    def _key_in_its_place(self) -> EngineConfig:
         if self.flags and (self.url is not None or self.kind is EngineKind.EMBEDDED):
             raise ValueError(
                 "engine.flags are for a vLLM that ttrl starts, but here it starts none"
             )
+        if self.url is not None and urlsplit(self.url).username is not None:
+            raise ValueError("do not put the engine's key into its URL; set engine.api_key")
         if any(flag.partition("=")[0].replace("_", "-") == "--api-key" for flag in self.flags):
             raise ValueError(
                 "do not put the key into engine.flags, where every user of this machine can see "
@@ -122,19 +125,13 @@ class EngineConfig(Section):
             )
         return self
 
-    @field_validator("url")
-    @classmethod
-    def _usable_url(cls, value: str | None) -> str | None:
-        if value is not None:
-            if not is_http(value):
-                raise ValueError("not an engine URL such as http://127.0.0.1:8001")
-            if urlsplit(value).username is not None:
-                raise ValueError("do not put the engine's key into its URL; set engine.api_key")
-        return value
 
-
-NEVER_FORWARDED = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
-"""Which versions the engine has is no client's business."""
+def _for_clients(path: str) -> None:
+    if path[:1] != "/" or path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
+        raise ValueError(
+            f"{path} cannot be forwarded: a route begins with /, and what only operators may do "
+            "is never forwarded"
+        )
 
 
 class GatewayConfig(Section):
@@ -142,7 +139,7 @@ class GatewayConfig(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8000
-    routes: tuple[str, ...] = (
+    routes: tuple[Annotated[str, checked(_for_clients)], ...] = (
         "/v1/responses",
         "/v1/messages",
         "/v1/embeddings",
@@ -169,16 +166,6 @@ class GatewayConfig(Section):
     stall: Patience = timedelta(seconds=60)
     """Time after which a client that reads nothing of its answer is disconnected; a slow reader is
     not."""
-
-    @field_validator("routes")
-    @classmethod
-    def _for_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [path for path in value if path in NEVER_FORWARDED or path[:1] != "/"]:
-            raise ValueError(
-                f"{', '.join(wrong)} cannot be forwarded: a route begins with /, and what only "
-                "operators may do is never forwarded"
-            )
-        return value
 
     @model_validator(mode="after")
     def _locked(self) -> GatewayConfig:
@@ -236,16 +223,12 @@ ENTITIES = (*PATTERNS, *MORE_PATTERNS, *BY_MODEL)
 class StoreConfig(Section):
     """Where questions, votes, runs and versions are stored."""
 
-    url: str | None = Field(default=None, repr=False)
+    url: Annotated[str, checked(parse)] | None = Field(default=None, repr=False)
     """A SQLAlchemy URL such as postgresql+psycopg://user@host/db; if unset, SQLite in the state
     directory."""
 
-    @field_validator("url")
-    @classmethod
-    def _usable_url(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse(value)
-        return value
+
+Digest = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
 
 
 class RecordConfig(Section):
@@ -255,8 +238,9 @@ class RecordConfig(Section):
     max_chars: Positive = 32_000
     """Longer questions are answered but not recorded."""
     queue: Positive = 10_000
-    only_keys: tuple[str, ...] = ()
-    """SHA-256, in hexadecimal, of the keys whose questions are recorded; if empty, all."""
+    only_keys: tuple[Digest, ...] = ()
+    """SHA-256, in hexadecimal (`printf %s KEY | sha256sum`), of the keys whose questions are
+    recorded; if empty, all."""
     redact: bool | tuple[str, ...] = False
     """Replace PII by placeholders before a question is stored (needs the extra `privacy`). true:
     e-mail and IP addresses, telephone, card, account and social security numbers; or a list of
@@ -264,17 +248,6 @@ class RecordConfig(Section):
     redact_model: str = ""
     """A spaCy pipeline, a package or a directory, that finds names of people; `redact: true` then
     replaces them as well."""
-
-    @field_validator("only_keys")
-    @classmethod
-    def _digests(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for key in value:
-            if not re.fullmatch("[0-9a-fA-F]{64}", key):
-                raise ValueError(
-                    "give a key as its SHA-256, 64 hexadecimal digits; `printf %s KEY | "
-                    "sha256sum` prints it"
-                )
-        return tuple(key.lower() for key in value)
 
     @property
     def entities(self) -> tuple[str, ...]:

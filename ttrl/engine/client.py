@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -17,6 +15,7 @@ import httpx2
 import tenacity
 from prometheus_client.parser import text_string_to_metric_families
 
+from ttrl import ReportedError
 from ttrl.answers import cleaning
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
@@ -42,7 +41,7 @@ is slower, at the low priority of our requests as well, is of no use to its user
 PROMPT_TAIL = 6
 """Last tokens of a prompt among which its template opens the model's thinking."""
 MANAGE_SECONDS = 60.0
-"""In which an adapter is loaded or unloaded."""
+"""In which an adapter is loaded or unloaded, or the models are listed."""
 RESTART_SECONDS = 300.0
 """In which an engine that died is up again, or the run that needs it ends; vLLM takes one minute
 for a small model."""
@@ -61,7 +60,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class EngineError(Exception):
+class EngineError(ReportedError):
     """The engine did not do what it was asked. Never quotes a question or an answer."""
 
 
@@ -162,7 +161,9 @@ class EngineClient:
     )
     def models(self) -> tuple[ModelCard, ...]:
         """Return the base model and the adapters that are loaded, in the engine's order."""
-        return self._call("/v1/models", None, lambda answer: tuple(map(_card, answer["data"])))
+        return self._call(
+            "/v1/models", None, lambda answer: tuple(map(_card, answer["data"])), MANAGE_SECONDS
+        )
 
     def base_model(self) -> ModelCard:
         base = next((card for card in self.models() if card.parent is None), None)
@@ -339,8 +340,9 @@ class EngineClient:
     def _checked(self, response: httpx2.Response, what: str) -> httpx2.Response:
         # The engine's own words are left out: about a chat they may quote the user.
         if not response.is_success:
-            status = response.status_code
-            after = _retry_after(response.headers.get("retry-after"))
+            status, after = response.status_code, None
+            with suppress(KeyError, ValueError):  # a date, which it may be, is as none
+                after = float(response.headers["retry-after"])
             raise EngineRefused(status, f"{self.url} answered {status} to {what}", after)
         return response
 
@@ -445,14 +447,3 @@ def _attempts(stop: tenacity.stop.stop_base) -> tenacity.Retrying:
         before_sleep=tell,
         reraise=True,
     )
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After, which may be a date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    with suppress(ValueError):
-        return float(value)
-    with suppress(TypeError, ValueError):
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    return None

@@ -15,8 +15,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple, Self
 
@@ -58,11 +59,21 @@ class Paced(NamedTuple):
     paused_seconds: float
 
 
-Event = tuple[str, Mapping[str, float]]
-"""What whoever follows a run should see: "pause", nothing goes out any more, for so many answers
-are `waiting` in the engine; "resume", the pause has ended, or all requests have, after `seconds`.
-"""
-Tell = Callable[[str, Mapping[str, float]], None]
+@dataclass(frozen=True)
+class Pause:
+    """Nothing goes out any more, for so many answers are `waiting` in the engine."""
+
+    waiting: float
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The pause has ended, or all requests have, after `seconds`."""
+
+    seconds: float
+
+
+Tell = Callable[[Pause | Resume], None]
 
 
 class Pacer:
@@ -87,7 +98,7 @@ class Pacer:
         self.width = maximum + 1
         self._poll = poll
         self._maximum, self._pause_waiting = maximum, pause_waiting
-        self._tell = tell or (lambda kind, numbers: None)
+        self._tell = tell or (lambda event: None)
         self._interval = interval
         self._clock = clock
         self._changed = threading.Condition()  # guards all below
@@ -122,7 +133,7 @@ class Pacer:
             finally:  # whatever happened: the others wait for this
                 event = self._polled(load)
             if event is not None:
-                self._tell(*event)
+                self._tell(event)
         try:
             yield
         finally:
@@ -145,7 +156,7 @@ class Pacer:
             self._closed = True
             self._changed.notify_all()
         if event is not None:
-            self._tell(*event)
+            self._tell(event)
 
     def _admitted(self) -> bool:
         """Take a slot, or leave it to this thread to poll the engine first: False."""
@@ -164,7 +175,7 @@ class Pacer:
                     self._changed.wait(left)
         raise PacerClosed
 
-    def _polled(self, load: Load | None) -> Event | None:
+    def _polled(self, load: Load | None) -> Pause | Resume | None:
         """Set the limit by what was seen, and wake the others. Returns what there is to tell."""
         with self._changed:
             limit = next_limit(
@@ -179,12 +190,12 @@ class Pacer:
                 assert load is not None
                 self._paused_since = self._clock()
                 log.debug("pausing: %d requests wait in the engine", load.waiting)
-                return "pause", {"waiting": load.waiting}
+                return Pause(load.waiting)
             return self._resumed() if ended and not self._closed else None
 
-    def _resumed(self) -> Event:
+    def _resumed(self) -> Resume:
         assert self._paused_since is not None
         seconds, self._paused_since = self._clock() - self._paused_since, None
         self._paused_seconds += seconds
         log.debug("resuming after %.1f s", seconds)
-        return "resume", {"seconds": seconds}
+        return Resume(seconds)

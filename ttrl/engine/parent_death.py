@@ -1,21 +1,19 @@
 """Run a command that dies with its parent: `python parent_death.py PARENT_PID COMMAND...`, in a
 session of its own.
 
-The kernel sends the command SIGTERM when the parent dies. One that hangs does not hear it, so a
-watchdog stays beside it and kills the whole group when the grace period is over.
+A watchdog stays beside the command. When the parent dies, it sends the command SIGTERM, and kills
+the whole group when the grace period is over; when the command ends, it kills what that left.
 
 Started by its file's name, not as a module: it must cost milliseconds and import nothing of ours.
 """
 
-import ctypes
 import os
 import signal
 import sys
 import time
 
-PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 5.0
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.1
 
 
 def command() -> list[str]:
@@ -26,10 +24,6 @@ def command() -> list[str]:
 def main() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
-        # Survives the exec below. SIGTERM: an engine with children of its own can end them too.
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # It died before the call above took effect.
-            sys.exit(1)
         beside = os.getpid()
         if os.fork() == 0:
             watchdog(beside, parent)
@@ -50,6 +44,8 @@ def watchdog(command: int, parent: int) -> None:
         os.dup2(nowhere, stream)
     while os.getppid() == command and _parent_of(command) == parent:
         time.sleep(POLL_SECONDS)
+    if os.getppid() == command:
+        os.kill(command, signal.SIGTERM)  # alone: it can end children of its own
     deadline = time.monotonic() + GRACE_SECONDS
     while os.getppid() == command and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)

@@ -73,9 +73,6 @@ class EngineProcess:
         self._startup_timeout = startup_timeout
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._child: subprocess.Popen[str] | None = None
-        self._failure: OSError | None = None
-        self._begun, self._ended = threading.Event(), threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="engine-child", daemon=True)
         self._reader = threading.Thread(target=self._read_log, name="engine-log", daemon=True)
 
     def __enter__(self) -> Self:
@@ -96,57 +93,6 @@ class EngineProcess:
         then nothing is left running.
         """
         try:
-            self._watcher.start()
-            self._begun.wait()
-            self._wait_until_healthy(waiting)
-        except BaseException:
-            self.stop(grace=1.0)
-            raise
-
-    def alive(self) -> bool:
-        """Whether the process is there. Whether it can answer is for its /health to say."""
-        return self._child is not None and not self._ended.is_set()
-
-    def kill(self) -> None:
-        """Kill the whole group, also while another thread is in `stop`."""
-        if self.alive():
-            self._signal_group(signal.SIGKILL)
-
-    def stop(self, grace: float = 10.0) -> None:
-        """SIGTERM to the whole group, SIGKILL to what is left of it after `grace` seconds."""
-        if self._child is None:
-            return
-        if self.alive():
-            self._signal_group(signal.SIGTERM)
-        if not self._ended.wait(grace):
-            self.kill()
-            self._ended.wait()
-        self._reader.join(grace)
-
-    def _wait_until_healthy(self, waiting: Callable[[float], None] | None) -> None:
-        began = time.monotonic()
-        with EngineClient(self.url, timeout=5.0) as client:
-            while (seconds := time.monotonic() - began) < self._startup_timeout:
-                if self._failure:
-                    raise EngineError(f"could not start the engine: {self._failure}")
-                if not self.alive():
-                    assert self._child is not None
-                    self._reader.join(1.0)
-                    printed = "\n".join(self._last_lines) or "(nothing)"
-                    raise EngineError(
-                        f"the engine exited with status {self._child.returncode} before it "
-                        f"answered; its last output:\n{printed}"
-                    )
-                if client.healthy():
-                    return
-                if waiting:
-                    waiting(seconds)
-                time.sleep(POLL_SECONDS)
-        raise EngineError(f"the engine did not answer within {self._startup_timeout:g} s")
-
-    def _watch(self) -> None:
-        """Starts the child and stays until it ends: Linux ties its life to this very thread."""
-        try:
             self._child = subprocess.Popen(
                 [*parent_death.command(), *self._command],
                 env=self._env,
@@ -158,15 +104,53 @@ class EngineProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            self._failure = error
-            return
-        finally:
-            self._begun.set()
+            raise EngineError(f"could not start the engine: {error}") from error
         self._reader.start()
-        self._child.wait()
-        # At once, while nobody else can have got its number: what it left may hold the GPU.
+        try:
+            self._wait_until_healthy(self._child, waiting)
+        except BaseException:
+            self.stop(grace=1.0)
+            raise
+
+    def alive(self) -> bool:
+        """Whether the process is there. Whether it can answer is for its /health to say."""
+        return self._child is not None and self._child.poll() is None
+
+    def kill(self) -> None:
+        """Kill the whole group, also while another thread is in `stop`."""
         self._signal_group(signal.SIGKILL)
-        self._ended.set()
+
+    def stop(self, grace: float = 10.0) -> None:
+        """SIGTERM to the whole group, SIGKILL to what is left of it after `grace` seconds."""
+        if self._child is None:
+            return
+        self._signal_group(signal.SIGTERM)
+        try:
+            self._child.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._child.wait()
+        self._reader.join(grace)  # until nothing that it left has its output open
+
+    def _wait_until_healthy(
+        self, child: subprocess.Popen[str], waiting: Callable[[float], None] | None
+    ) -> None:
+        began = time.monotonic()
+        with EngineClient(self.url, timeout=5.0) as client:
+            while (seconds := time.monotonic() - began) < self._startup_timeout:
+                if child.poll() is not None:
+                    self._reader.join(1.0)
+                    printed = "\n".join(self._last_lines) or "(nothing)"
+                    raise EngineError(
+                        f"the engine exited with status {child.returncode} before it answered; "
+                        f"its last output:\n{printed}"
+                    )
+                if client.healthy():
+                    return
+                if waiting:
+                    waiting(seconds)
+                time.sleep(POLL_SECONDS)
+        raise EngineError(f"the engine did not answer within {self._startup_timeout:g} s")
 
     def _read_log(self) -> None:
         assert self._child is not None
@@ -179,9 +163,9 @@ class EngineProcess:
                     self._log(line.rstrip("\n"))
 
     def _signal_group(self, number: signal.Signals) -> None:
-        assert self._child is not None
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, number)
+        if self._child is not None and self._child.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, number)
 
 
 def free_port() -> int:

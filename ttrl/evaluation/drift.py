@@ -1,5 +1,5 @@
-"""How far a version has moved from others, and whether the questions have moved: away from those
-before them (population stability index), or away from the labelled probes."""
+"""How far a version has moved from others, and whether the questions have moved away from earlier
+ones (population stability index) or from the labelled probes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from ttrl.config import GateConfig
 from ttrl.engine.proof import Pinned
 
 MOST_LOG_RATIO = 3.0
-"""Above which a token that is likelier under the other version counts no more towards the
-divergence: one drawn against the odds would outweigh a thousand others."""
+"""Cap of a token's log ratio: one token drawn against the odds would outweigh a thousand others."""
 SURE = 0.95
 SMALLEST = 0.5
-"""What a group counts for in which there is nobody; the index of an empty one would be infinite."""
+"""Count of an empty group, whose index would be infinite."""
 FEWEST = 30
-"""Questions of each kind without which nothing is learned about them."""
+"""Questions of each kind without which nothing is said."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """KL divergence from the base model, from the live version and from what was live a week ago,
-    in nats per token of the version's own answers; None where nothing was pinned, or where the base
-    is what is live; nan where the engine did not say."""
+    """KL divergence from the base model, the live version and what was live a week ago, in nats per
+    token of the version's own answers; None if nothing was pinned or the base is live, nan if the
+    engine did not answer."""
 
     from_base: float | None = None
     from_live: float | None = None
@@ -34,7 +33,6 @@ class Drift:
 
 
 def divergences(pinned: Sequence[Pinned]) -> Drift:
-    """From the log-probabilities of answers that the version itself drew."""
     return Drift(
         from_base=divergence((each.own, each.base) for each in pinned),
         from_live=divergence((each.own, each.parent) for each in pinned if each.parent),
@@ -42,8 +40,8 @@ def divergences(pinned: Sequence[Pinned]) -> Drift:
 
 
 def divergence(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> float | None:
-    """KL(own || other) from samples of `own`: the mean of exp(r) - 1 - r with r = other - own,
-    which is never negative and varies less than -r (Schulman, "Approximating KL divergence")."""
+    """Estimate KL(own || other) from samples of `own`: the mean of exp(r) - 1 - r with r = other -
+    own (k3 of Schulman, "Approximating KL divergence")."""
     every = (b - a for own, other in pairs for a, b in zip(own, other, strict=True))
     ratios = [min(ratio, MOST_LOG_RATIO) for ratio in every]
     return fmean(math.expm1(r) - r for r in ratios) if ratios else None
@@ -51,8 +49,7 @@ def divergence(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> floa
 
 @dataclass(frozen=True)
 class Shift:
-    """The index, what it stays below in 95% of the cases where nothing has moved, and how many
-    questions were compared."""
+    """The index, its 95% quantile if nothing has moved, and the numbers of questions compared."""
 
     psi: float
     by_chance: float
@@ -65,12 +62,11 @@ class Shift:
 
 
 def compare(before: Sequence[int], after: Sequence[int]) -> Shift:
-    """The index of two samples of questions, each known by the number of its group; of at least one
-    question each.
+    """Return the index of two samples of at least one question each, given by their groups.
 
-    With nothing moved, psi / (1/n + 1/m) is about chi-square distributed, with a degree of freedom
-    less than there are groups (Yurdakul and Naranjo, "Statistical properties of the population
-    stability index", Journal of Risk Model Validation 14, 2020).
+    If nothing has moved, psi / (1/n + 1/m) is about chi-square distributed with one degree of
+    freedom less than there are groups (Yurdakul and Naranjo, "Statistical properties of the
+    population stability index", Journal of Risk Model Validation 14, 2020).
     """
     ours, theirs = Counter(before), Counter(after)
     groups = ours.keys() | theirs.keys()
@@ -88,9 +84,8 @@ def compare(before: Sequence[int], after: Sequence[int]) -> Shift:
 
 @dataclass(frozen=True)
 class Staleness:
-    """How well the two can be told apart: the chance that a question of the traffic looks more like
-    traffic than a probe does (0.5: not at all, 1: always), and the share of the probes that speaks
-    for the traffic."""
+    """The AUC of a classifier that tells traffic from probes (0.5: not at all, 1: always), and the
+    share of the probes that speaks for the traffic."""
 
     told_apart: float
     speaking: float
@@ -106,10 +101,8 @@ class Staleness:
 
 
 def staleness_of_labels(probes: Sequence[str], traffic: Sequence[str]) -> Staleness | None:
-    """Compare the wordings of probes and of recent traffic; None when there are too few of either.
-
-    Chances are of folds that the classifier did not learn from.
-    """
+    """Compare the wordings of probes and of recent traffic, by cross-validation; None when there
+    are too few of either."""
     if min(len(probes), len(traffic)) < FEWEST:
         return None
     from sklearn.feature_extraction.text import HashingVectorizer

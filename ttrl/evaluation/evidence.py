@@ -1,12 +1,11 @@
 """How sure labels make us that a candidate is better, and how many errors a year may hold.
 
-An e-value is what a gambler has who started with 1 and bet on each probe that the candidate is
-better, at odds that are fair if it is not. While it is not, the expected value is at most 1 at any
-time, so a value of 1000 is reached at most once in a thousand cases however often one looks (Ramdas
-et al., "Game-theoretic statistics and safe anytime-valid inference", arXiv 2210.01948). The stakes
-are spread over a grid, which is a fair bet again and makes the order of the probes irrelevant
-(Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", arXiv
-2010.09686).
+An e-value is the wealth of a gambler who started with 1 and bet on each probe that the candidate is
+better, at odds that are fair if it is not: then it ever reaches 1000 at most once in a thousand
+cases, however often one looks (Ramdas et al., "Game-theoretic statistics and safe anytime-valid
+inference", arXiv 2210.01948). Stakes are spread over a grid, so that the order of the probes does
+not matter (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
+arXiv 2010.09686).
 """
 
 from __future__ import annotations
@@ -22,17 +21,15 @@ from ttrl.config import GateConfig
 from ttrl.votes import Vote, take_vote
 
 STAKES = tuple(twentieths / 20 for twentieths in range(1, 20))
-"""Each has a share of the money that is proportional to it: large stakes pay where few labels show
-a large gain, and with many labels the shares hardly matter."""
+"""Weighted by their size: large stakes pay where few labels show a large gain."""
 LEVEL = 0.05
-"""Of single looks (an interval's bound, a proof that something was not lost), so many may err."""
+"""Share of single looks (a bound of an interval, a proof that nothing was lost) that may err."""
 CONVINCING = 1 / LEVEL
 """The e-value that a single look asks for (Ville's inequality)."""
 CONDEMNING = 100.0
-"""The e-value of a loss for which a candidate is `worse` and what it learned from is
-quarantined."""
+"""The e-value of a loss for which a candidate is `worse` and its questions are quarantined."""
 POWER = 0.9
-"""The share of gates that prove a gain with the number of labels that `labels_for` gives."""
+"""Share of gates that prove a gain with as many labels as `labels_for` returns."""
 YEAR_SECONDS = 365 * 86400.0
 
 
@@ -42,44 +39,37 @@ def e_value(differences: Iterable[float], above: float = 0.0) -> float:
     A difference is one probe's (or one cluster's mean): the candidate's share of correct answers
     less the live version's, from -1 to 1; probes are independent draws.
     """
-    return _e_value(Counter(differences), above)
-
-
-def _e_value(differences: Counter[float], above: float) -> float:
-    odds = [((each - above) / (1 + above), n) for each, n in differences.items()]
+    odds = [((each - above) / (1 + above), n) for each, n in Counter(differences).items()]
     logs = [math.log(stake) + sum(n * math.log1p(stake * o) for o, n in odds) for stake in STAKES]
-    largest = max(logs)
-    if largest > 700:  # e**710 is no float any more
+    if max(logs) > 700:  # e**710 is no float any more
         return math.inf
-    return math.fsum(math.exp(each) for each in logs) / math.fsum(STAKES)
+    return math.fsum(map(math.exp, logs)) / math.fsum(STAKES)
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return bounds of the mean difference, each correct with 1 - LEVEL at whatever time one looks:
     the means that the evidence does not speak against (Waudby-Smith and Ramdas)."""
-    return _lower(Counter(differences)), -_lower(Counter(-each for each in differences))
 
+    def lower(counts: Counter[float]) -> float:
+        """The largest mean that the evidence is against, by bisection; -1 if it is against none."""
+        low, high = -1.0, 1.0
+        for _ in range(20):  # to a millionth
+            middle = (low + high) / 2
+            against = e_value(counts, middle) >= CONVINCING
+            low, high = (middle, high) if against else (low, middle)
+        return low
 
-def _lower(differences: Counter[float]) -> float:
-    """The largest mean that the evidence is against, by bisection; -1 when it is against none."""
-    low, high = -1.0, 1.0
-    for _ in range(20):  # to a millionth
-        middle = (low + high) / 2
-        against = _e_value(differences, middle) >= CONVINCING
-        low, high = (middle, high) if against else (low, middle)
-    return low
+    return lower(Counter(differences)), -lower(Counter(-each for each in differences))
 
 
 def threshold_at(now: float, past: Iterable[float], settings: GateConfig) -> float:
     """Return the e-value with which a gate at `now` says `better`, after gates that looked at
     labels at the times `past` (Unix seconds).
 
-    There is a budget of false verdicts of `better` that are allowed, in expectation. A gate with
-    labels spends half of what is left: it says `better` when the e-value reaches the inverse of
-    that. The budget begins with enough for two of `gates_a_year` gates that share a year's errors,
-    and fills up evenly to that again, so that in any year at most `false_better_a_year` is spent:
-    the sum of the gates' error levels bounds the expected number of false verdicts, whatever the
-    gates have to do with each other. By default the first gate asks for an e-value of 52, one a
+    The gates' error levels, the inverses of their thresholds, add up to the expected number of
+    false verdicts of `better` at most. Each gate spends half of a budget, which begins with enough
+    for two of `gates_a_year` gates that share `false_better_a_year`, and fills up evenly to that
+    again, so that no year spends more. By default the first gate asks for an e-value of 52, one a
     week for 54, one a night in the long run for about 380.
     """
     errors = settings.false_better_a_year
@@ -94,11 +84,8 @@ def threshold_at(now: float, past: Iterable[float], settings: GateConfig) -> flo
 
 
 def labels_needed(count: int, e: float, threshold: float) -> int | None:
-    """Return about how many labels like these `count` would reach the threshold; None when no
-    number would."""
-    if e <= 1:
-        return None
-    return math.ceil(count * max(1.0, math.log(threshold) / math.log(e)))
+    """Return about how many labels like these `count` would reach the threshold; None: none."""
+    return None if e <= 1 else math.ceil(count * max(1.0, math.log(threshold) / math.log(e)))
 
 
 def labels_for(gain: float, threshold: float) -> int:
@@ -118,11 +105,11 @@ def labels_for(gain: float, threshold: float) -> int:
 
 @dataclass(frozen=True)
 class Answered:
-    """One version's answers to one probe: canonical, None where unreadable; for a labelled probe
-    whether each is right; their mean length in tokens; how many seconds they took together; the
-    share of them that declines; and whether the answer at temperature 0 is right (None: not asked,
-    or no label). `rejected` is for a probe of which only wrong answers are known: whether each is
-    one of them, or cannot be read; of the others nobody knows. `texts` are the whole texts."""
+    """One version's answers to one probe: canonical, None where unreadable. `right` is for a probe
+    whose label decides, `rejected` for one of which only wrong answers are known: whether each is
+    one of them or unreadable. `tokens` is their mean length, `seconds` what they took together,
+    `refused` the share that declines; `greedy_right` is of the answer at temperature 0 (None: not
+    asked, or no label)."""
 
     answers: tuple[str | None, ...]
     right: tuple[bool, ...] | None = None
@@ -159,8 +146,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Probe:
-    """The same question to the base model, the live version and the candidate. `cluster` is shared
-    by near-duplicates."""
+    """A question and three versions' answers; near-duplicates share a `cluster`."""
 
     key: str
     cluster: str
@@ -181,8 +167,7 @@ Value = Callable[[Probe], Pair | None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Means over clusters of probes, with bounds of their difference (`after` less `before`), each
-    of which holds with 95% whenever one looks."""
+    """Means over clusters of probes, with the `interval` of `after` less `before`."""
 
     probes: int
     clusters: int
@@ -203,29 +188,27 @@ class Comparison:
 
 
 def differences(probes: Iterable[Probe], value: Value) -> list[float]:
-    """Each cluster's mean difference: near-duplicates are one draw from the traffic."""
-    return [after - before for before, after in map(_mean, _clusters(probes, value))]
+    """Return each cluster's mean difference: near-duplicates are one draw from the traffic."""
+    return [after - before for before, after, _ in _clusters(probes, value)]
 
 
 def compare(probes: Iterable[Probe], value: Value) -> Comparison | None:
-    """The comparison of all probes that say something about it; None if none does."""
+    """Compare the probes that say something about a value; None if none does."""
     clusters = _clusters(probes, value)
     if not clusters:
         return None
-    means = list(map(_mean, clusters))
-    low, high = interval([after - before for before, after in means])
-    before, after = (fmean(side) for side in zip(*means, strict=True))
-    return Comparison(sum(map(len, clusters)), len(clusters), before, after, low, high)
+    before, after, sizes = zip(*clusters, strict=True)
+    low, high = interval([new - old for old, new, _ in clusters])
+    return Comparison(sum(sizes), len(clusters), fmean(before), fmean(after), low, high)
 
 
-def _clusters(probes: Iterable[Probe], value: Value) -> list[list[Pair]]:
+def _clusters(probes: Iterable[Probe], value: Value) -> list[tuple[float, float, int]]:
+    """Return the two means of each cluster, and its number of probes."""
     clusters: dict[str, list[Pair]] = {}
     for probe in probes:
-        pair = value(probe)
-        if pair is not None:
+        if (pair := value(probe)) is not None:
             clusters.setdefault(probe.cluster, []).append(pair)
-    return list(clusters.values())
-
-
-def _mean(cluster: Sequence[Pair]) -> Pair:
-    return fmean(before for before, _ in cluster), fmean(after for _, after in cluster)
+    return [
+        (fmean(old for old, _ in pairs), fmean(new for _, new in pairs), len(pairs))
+        for pairs in clusters.values()
+    ]

@@ -1,24 +1,25 @@
 """The gate: answers of several versions to the same probes in, a verdict on the candidate out.
 
-Labels decide. Without them only a collapse can be told from learning (the same answer to all
-questions, or hardly one that can be read); everything else that has changed much is a reason to
-let a human look, and none against the labels."""
+Labels decide. Without them only a collapse (one answer to all questions, or hardly a readable one)
+can be told from learning; any other large change is a reason for a human to look.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from statistics import fmean
 
 from ttrl.config import GateConfig, ShipPolicy
 from ttrl.evaluation.drift import Drift, Staleness
 from ttrl.evaluation.evidence import (
     CONDEMNING,
     CONVINCING,
+    Answered,
     Comparison,
     Pair,
     Probe,
@@ -28,6 +29,7 @@ from ttrl.evaluation.evidence import (
     e_value,
     labels_needed,
 )
+from ttrl.votes import entropy
 
 WORST = 10
 """Changed answers that are kept with a verdict."""
@@ -39,21 +41,18 @@ class Rule(StrEnum):
     ACCURACY = "accuracy"
     """Correct answers to labelled probes, against the live version."""
     BASE = "accuracy against the base model"
-    """Correct answers to labelled probes: not worse than where all began."""
     TAG = "accuracy by tag"
     REACH = "reach"
     """Labelled probes with a correct answer among all samples (pass@k)."""
     GREEDY = "accuracy at temperature 0"
-    """Correct answers to labelled probes; a lower temperature alone does not change them."""
+    """Of labelled probes; a lower temperature alone does not change it."""
     KEPT_RIGHT = "correct majorities kept"
-    """Of the live version's correct majority answers, those that stay correct. For information:
-    some change by chance alone, and the accuracy has them in it."""
+    """The live version's correct majority answers that stay correct; for information."""
     READABLE = "readable answers"
-    """Answers with something in them that can be compared."""
     AGREEMENT = "agreement with itself"
     """The share of the most common answer."""
     VARIETY = "different majorities"
-    """The entropy of the majority answers over the probes: low when all get the same one."""
+    """The entropy of the majority answers over the probes."""
     LENGTH = "length"
     KL_BASE = "distance from the base model"
     """KL divergence on pinned answers, in nats per token."""
@@ -74,8 +73,6 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One check, in numbers and in words."""
-
     rule: Rule
     outcome: Outcome
     words: str
@@ -83,35 +80,29 @@ class Check:
     tag: str | None = None
 
 
-def accuracy(probe: Probe) -> Pair | None:
-    """The shares of correct answers of live version and candidate."""
-    return (probe.live.accuracy, probe.candidate.accuracy) if probe.labelled else None
+def _both(value: Callable[[Answered], float]) -> Value:
+    return lambda probe: (value(probe.live), value(probe.candidate))
 
 
-def to_base(probe: Probe) -> Pair | None:
-    """The same of base model and candidate."""
+accuracy = _both(lambda answered: answered.accuracy)
+reach = _both(lambda answered: answered.reached)
+
+
+def to_base(probe: Probe) -> Pair:
     return probe.base.accuracy, probe.candidate.accuracy
 
 
-def reach(probe: Probe) -> Pair | None:
-    """Whether live version and candidate have a correct answer among all."""
-    return probe.live.reached, probe.candidate.reached
-
-
 def kept_right(probe: Probe) -> Pair | None:
-    """Whether the candidate's majority answer is correct, where the live version's is."""
     return (1.0, float(probe.candidate.majority_right)) if probe.live.majority_right else None
 
 
 def greedy(probe: Probe) -> Pair | None:
-    """Whether the answers of live version and candidate at temperature 0 are correct."""
     before, after = probe.live.greedy_right, probe.candidate.greedy_right
     return None if before is None or after is None else (float(before), float(after))
 
 
 def beyond_greedy(probe: Probe) -> Pair | None:
-    """Whether the live version's answer at temperature 0 is correct, and the candidate's accuracy
-    as users ask: a gain over what any lower temperature could give."""
+    """What is gained over any lower temperature of the live version."""
     before = probe.live.greedy_right
     return None if before is None else (float(before), probe.candidate.accuracy)
 
@@ -124,15 +115,24 @@ def _by_labels(labelled: Sequence[Probe], settings: GateConfig) -> Iterator[Chec
         of_tag = [probe for probe in labelled if tag in probe.tags]
         prove = tag in settings.proven_tags
         yield _loss(Rule.TAG, of_tag, to_base, settings.tag_margin, tag, prove=prove)
-    reached = compare(labelled, reach)
-    lost = (-each for each in differences(labelled, reach))
-    proven = e_value(lost, above=settings.reach) >= CONDEMNING
+    lost = e_value((-each for each in differences(labelled, reach)), above=settings.reach)
     # A human weighs it against what was gained.
-    outcome = Outcome.UNPROVEN if proven else Outcome.PASSED
-    yield Check(Rule.REACH, outcome, f"{Rule.REACH}: {reached}", reached)
+    outcome = Outcome.UNPROVEN if lost >= CONDEMNING else Outcome.PASSED
+    yield _check(Rule.REACH, outcome, compare(labelled, reach))
     for rule, value in ((Rule.GREEDY, greedy), (Rule.KEPT_RIGHT, kept_right)):
         if compared := compare(labelled, value):
-            yield Check(rule, Outcome.PASSED, f"{rule}: {compared}", compared)
+            yield _check(rule, Outcome.PASSED, compared)
+
+
+def _check(
+    rule: Rule,
+    outcome: Outcome,
+    compared: Comparison | None,
+    tag: str | None = None,
+    doubt: str = "",
+) -> Check:
+    words = f"{rule}{f' {tag}' if tag else ''}: {compared}{doubt}"
+    return Check(rule, outcome, words, compared, tag)
 
 
 def _loss(
@@ -147,82 +147,63 @@ def _loss(
     """Fail where labels prove a loss of more than the margin; doubt where they nearly do, and where
     the live version lost more: to rise from there is no loss. With `prove` they must show that the
     loss is smaller than the margin: no loss among few probes says little."""
-    compared = compare(probes, value)
-    assert compared is not None
-    found = differences(probes, value)
-    words = f"{rule}{f' {tag}' if tag else ''}: {compared}"
+    outcome, doubt, found = Outcome.PASSED, "", differences(probes, value)
     loss = e_value((-each for each in found), above=margin)
     if loss >= CONVINCING:
         to_live = compare(probes, accuracy)
         assert to_live is not None
         lost = to_live.difference < 0 and loss >= CONDEMNING
         outcome = Outcome.FAILED if lost else Outcome.UNPROVEN
-        return Check(rule, outcome, words, compared, tag)
-    if prove and margin < 1 and (e := e_value(found, above=-margin)) < CONVINCING:
+    elif prove and margin < 1 and (e := e_value(found, above=-margin)) < CONVINCING:
         needed = labels_needed(len(found), e, CONVINCING)
         about = f"about {needed} labels needed" if needed else "more labels needed"
-        words += f"; not proven that less than {margin:.0%} was lost: {len(found)} labels, {about}"
-        return Check(rule, Outcome.UNPROVEN, words, compared, tag)
-    return Check(rule, Outcome.PASSED, words, compared, tag)
+        doubt = f"; not proven that less than {margin:.0%} was lost: {len(found)} labels, {about}"
+        outcome = Outcome.UNPROVEN
+    return _check(rule, outcome, compare(probes, value), tag, doubt)
 
 
 def _without_labels(probes: Sequence[Probe], settings: GateConfig) -> Iterator[Check]:
-    readable = compare(probes, lambda probe: (probe.live.readable, probe.candidate.readable))
-    agreed = compare(probes, lambda probe: (probe.live.vote.share, probe.candidate.vote.share))
+    readable = compare(probes, _both(lambda answered: answered.readable))
     assert readable is not None
-    assert agreed is not None
     outcome = Outcome.PASSED
     if readable.high < 0 and readable.difference < -settings.unreadable:
         collapsed = readable.after < readable.before / 2
         outcome = Outcome.FAILED if collapsed else Outcome.UNPROVEN
-    yield Check(Rule.READABLE, outcome, f"{Rule.READABLE}: {readable}", readable)
-    yield Check(Rule.AGREEMENT, Outcome.PASSED, f"{Rule.AGREEMENT}: {agreed}", agreed)
+    yield _check(Rule.READABLE, outcome, readable)
+    agreed = compare(probes, _both(lambda answered: answered.vote.share))
+    yield _check(Rule.AGREEMENT, Outcome.PASSED, agreed)
     yield _variety(probes)
-    tokens = [sum(p.live.tokens for p in probes), sum(p.candidate.tokens for p in probes)]
-    if all(tokens):
-        before, after = (total / len(probes) for total in tokens)
+    before = fmean(probe.live.tokens for probe in probes)
+    after = fmean(probe.candidate.tokens for probe in probes)
+    if before and after:
         far = abs(math.log(after / before)) > math.log(settings.length)
         outcome = Outcome.UNPROVEN if far else Outcome.PASSED
         yield Check(Rule.LENGTH, outcome, f"{Rule.LENGTH}: {before:.0f} to {after:.0f} tokens")
 
 
 def _variety(probes: Sequence[Probe]) -> Check:
-    """Whether many different questions now get one answer.
-
-    The entropy of the majority answers has halved, so that two equally frequent answers count as
-    collapsed when nearly all probes get one of them, and hundreds of answers when a dozen are left;
-    and the candidate's most frequent one has certainly become more frequent.
-    """
+    """Whether many different questions now get one answer: the entropy of the majority answers has
+    halved, and the candidate's most frequent one has certainly become more frequent."""
     before, after = (
         Counter(side.vote.label for side in sides if side.vote.label is not None)
         for sides in ([p.live for p in probes], [p.candidate for p in probes])
     )
-    halved = bool(after) and _entropy(after) < _entropy(before) / 2
+    was, now = entropy(before.values()), entropy(after.values())
     outcome = Outcome.PASSED
-    if halved:
+    if after and now < was / 2:
         (top, _), *_ = after.most_common(1)
-
-        def says_it(probe: Probe) -> Pair:
-            return float(probe.live.vote.label == top), float(probe.candidate.vote.label == top)
-
-        spread = compare(probes, says_it)
+        spread = compare(probes, _both(lambda answered: float(answered.vote.label == top)))
         assert spread is not None
         outcome = Outcome.FAILED if spread.low > 0 else Outcome.UNPROVEN
-    told = f"{math.exp(_entropy(before)):.1f} to {math.exp(_entropy(after)):.1f}"
+    told = f"{math.exp(was):.1f} to {math.exp(now):.1f}"
     return Check(Rule.VARIETY, outcome, f"{Rule.VARIETY}: {told} on {len(probes)} probes")
 
 
-def _entropy(counts: Counter[str]) -> float:
-    total = counts.total()
-    return math.fsum(n / total * math.log(total / n) for n in counts.values())
-
-
 def _distances(settings: GateConfig, drift: Drift) -> Iterator[Check]:
-    limits = (
+    for rule, distance, limit in (
         (Rule.KL_BASE, drift.from_base, settings.kl_base),
         (Rule.KL_LIVE, drift.from_live, settings.kl_live),
-    )
-    for rule, distance, limit in limits:
+    ):
         if distance is not None:
             words = f"{rule}: {distance:.3g} nats per token, limit {limit:g}"
             within = distance <= limit  # nan is not
@@ -245,9 +226,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Certainty:
-    """What `labels` (near-duplicates as one) are worth: their e-value against "no better", the one
-    that this gate asked for, and about how many labels like these would reach it (None: no number
-    would)."""
+    """What `labels` (near-duplicates as one) prove: their e-value against "no better", the gate's
+    threshold, and about how many labels like these would reach it (None: no number would)."""
 
     labels: int
     e: float
@@ -269,19 +249,20 @@ class Certainty:
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one labelled probe: the majority answers, and the shares of correct ones."""
+    """What became of one labelled probe: the majority answers, and the shares of correct ones. Its
+    `text` is not stored with it."""
 
     probe: str
     live: str | None
     candidate: str | None
     right_before: float
     right_after: float
+    text: str | None = None
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict, why, and the numbers it rests on; `worst` are the labelled probes that lost
-    most."""
+    """The verdict and what it rests on; `worst` are the labelled probes that lost most."""
 
     verdict: Verdict
     reason: str
@@ -295,8 +276,11 @@ class Judgement:
         sharper = self.verdict is Verdict.SHARPER and policy is ShipPolicy.SHARPER
         return self.verdict is Verdict.BETTER or sharper
 
-    def numbers(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "verdict"}
+    @property
+    def labelled(self) -> int:
+        """How many of the probes had a label."""
+        compared = (check.compared for check in self.checks if check.rule is Rule.ACCURACY)
+        return sum(each.probes for each in compared if each is not None)
 
 
 def judge(
@@ -306,9 +290,8 @@ def judge(
     drift: Drift | None = None,
     staleness: Staleness | None = None,
 ) -> Judgement:
-    """Judge a candidate. Where labels speak, labels decide; without them the model's own consensus
-    may say `sharper`, never `better` (what it was trained towards and what judges it have the same
-    author), and only a collapse says `worse`."""
+    """Judge a candidate. Where labels speak, labels decide; without them the model's consensus,
+    which it was trained towards, may say `sharper`, never `better`, and only a collapse `worse`."""
     labelled = [probe for probe in probes if probe.labelled]
     checks = (
         *(_by_labels(labelled, settings) if labelled else ()),
@@ -318,7 +301,8 @@ def judge(
     found = differences(labelled, accuracy)
     certainty = certainty_of(found, threshold) if found else None
     verdict, reason = _decide(probes, settings, checks, certainty, staleness)
-    changes = (
+    lost = (probe for probe in labelled if probe.candidate.accuracy < probe.live.accuracy)
+    worst = tuple(
         Change(
             probe.key,
             probe.live.vote.label,
@@ -326,20 +310,17 @@ def judge(
             probe.live.accuracy,
             probe.candidate.accuracy,
         )
-        for probe in labelled
-        if probe.candidate.accuracy < probe.live.accuracy
-    )
-    worst = sorted(changes, key=lambda change: change.right_after - change.right_before)[:WORST]
-    return Judgement(verdict, reason, certainty, checks, tuple(worst), len(probes), staleness)
+        for probe in sorted(lost, key=lambda probe: probe.candidate.accuracy - probe.live.accuracy)
+    )[:WORST]
+    return Judgement(verdict, reason, certainty, checks, worst, len(probes), staleness)
 
 
 def certainty_of(differences: Sequence[float], threshold: float) -> Certainty:
-    """Return how sure one is of a candidate by what each label's probe is worth, from -1 to 1.
+    """Return what the differences of labelled probes, from -1 to 1, prove of a candidate.
 
-    Once the operator judged answers it is a test of its own, with a threshold of its own, as the
-    hypothesis is another: not the share of correct answers but majorities (the candidate's is
-    correct and the live one's is not: 1; the other way round: -1). Probes on which both agree would
-    add nothing, so they need no label.
+    The operator's later judgements are a test of their own, with its own threshold: a pair counts 1
+    if only the candidate's majority answer is correct, -1 if only the live version's is. Pairs that
+    agree add nothing, so they need no label.
     """
     labels, e = len(differences), e_value(differences)
     needed = labels_needed(labels, e, threshold)
@@ -379,8 +360,8 @@ def _decide(
         if certainty and certainty.e > 1:
             return Verdict.UNPROVEN, f"{collapsed}; but the labels lean towards better: {certainty}"
         return Verdict.WORSE, collapsed
-    # A proof that it is not worse than the base is asked of what is to be called better; that it
-    # is likely to be worse holds it in any case.
+    # Only `better` needs a proof that it is not worse than the base; that it certainly is counts
+    # in any case.
     base = compared.get(Rule.BASE)
     unasked = set() if base and base.high < 0 else {Rule.BASE}
     if doubts := words(Outcome.UNPROVEN, set(Rule) - unasked):

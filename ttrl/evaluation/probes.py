@@ -1,9 +1,7 @@
-"""Labelled probes, on which nothing trains, and what an operator is asked to judge to label them:
-what two versions say to one question, side by side.
+"""Labelled probes, on which nothing trains, and the pairs of answers that an operator judges to
+label them.
 
-Questions drawn at random stand for the traffic, so they are drawn before anybody looks at what the
-versions say to them. What is known of one afterwards is its `Label`: right answers, or, from an
-operator who types none, wrong ones alone.
+Random questions stand for the traffic: they are drawn before anybody sees the answers to them.
 """
 
 from __future__ import annotations
@@ -32,9 +30,8 @@ class ProbeOrigin(StrEnum):
 
 @dataclass(frozen=True)
 class Label:
-    """What is right for a question: one of the `accepted` answers, and with `refuse` True to
-    decline, with False not to. Where nobody said any of this, `rejected` answers are known to be
-    wrong, and nothing is known of others."""
+    """What is known of a question: one of the `accepted` answers is right, and with `refuse` True
+    to decline is, with False not to; `rejected` ones are wrong."""
 
     question: Question
     accepted: tuple[str, ...]
@@ -48,8 +45,8 @@ class Label:
         return bool(self.accepted) or self.refuse is not None
 
     def right(self, text: str, reader: Reader, kind: AnswerKind) -> bool:
-        """Whether an answer is right, by a label that `decides`. A free text that is like a right
-        one and like a wrong one is what it is more like."""
+        """Whether an answer is right, by a label that `decides`. A free text that resembles a
+        right answer and a wrong one is what it resembles more."""
         if self.refuse is not None and (stance(text) is Stance.DECLINES) != self.refuse:
             return False
         if not self.accepted:
@@ -76,10 +73,9 @@ class LabelledProbe(Label):
 
 
 class Apart:
-    """Questions that training keeps away from, and from whatever is like them: the same in nearly
-    the same words, or a conversation in which one was asked. `traffic` are others by which to know
-    what all of them have in common, which makes none like another: a template, or worked examples
-    that an application sends as turns."""
+    """Questions that training keeps away from, with their near-duplicates and the conversations in
+    which one was asked. What all of the `traffic` has in common, such as a template or worked
+    examples that an application sends as turns, makes no question like another."""
 
     def __init__(self, questions: Iterable[Question], traffic: Iterable[Question] = ()) -> None:
         traffic = list(traffic)
@@ -91,7 +87,7 @@ class Apart:
         self._examples = {turn for (turn, _), count in examples.items() if count >= least}
 
     def _note(self, question: Question) -> str:
-        """Keep no more of it than that: of all held-out questions a part is in memory at a time."""
+        """Keep no more of it, so that of all held-out questions few are in memory at a time."""
         self._clusters.add(question.cluster)
         return question.asks
 
@@ -113,8 +109,8 @@ class Judged(StrEnum):
 
 @dataclass(frozen=True)
 class Side:
-    """A version's majority answer, or where there is none one of its answers, and a whole text that
-    comes to it; both are empty where nothing could be read."""
+    """A version's majority answer, or one of its answers if there is none, and a whole text that
+    comes to it; both are empty if nothing could be read."""
 
     text: str
     label: str
@@ -122,8 +118,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """What two versions say to one question, and why it is to be judged. `round` is how often the
-    question was asked about before: from 1 on it is about one answer, the same on both sides."""
+    """Two versions' answers to one question, and why they are to be judged. `round` is how often
+    the question was asked about before: from 1 on both sides are the same answer."""
 
     question_id: int
     origin: ProbeOrigin
@@ -132,8 +128,7 @@ class Pair:
     round: int = 0
 
     def worth(self, judged: Judged) -> float | None:
-        """How much better the candidate's answer is, from -1 to 1; None: nobody knows, or only the
-        live version's answer was judged."""
+        """How much better the candidate's answer is, from -1 to 1; None if that is not known."""
         if judged is Judged.CANNOT_TELL or self.round:
             return None
         if self.live.label == self.candidate.label:
@@ -149,13 +144,10 @@ class Pair:
         right: Sequence[str] = (),
         wrong: Sequence[str] = (),
     ) -> Label | None:
-        """What is known of the question by a judgement. `typed` is a right answer that neither side
-        gave, `right` and `wrong` are what other judgements said, as far as this one says nothing
-        else. None: nothing worth keeping.
-
-        Of a question drawn at random, not knowing is kept too: were it left out, those that are
-        hard to judge would be missing from the estimate.
-        """
+        """Return what a judgement says of the question. `typed` is a right answer that neither side
+        gave; `right` and `wrong` are from earlier judgements, which this one may overrule. None if
+        nothing is known; of a random question that is a label as well, or those that are hard to
+        judge would be missing from the estimate."""
         says: tuple[str, ...] = {
             Judged.LIVE: (self.live.label,),
             Judged.CANDIDATE: (self.candidate.label,),
@@ -175,15 +167,6 @@ class Pair:
         return Label(question, accepted, None, (), rejected=rejected)
 
 
-@dataclass(frozen=True)
-class Undecided:
-    """An answer to a question of which only wrong answers are known, and it is none of them."""
-
-    question_id: int
-    round: int
-    side: Side
-
-
 def draw(question_ids: Collection[int], count: int, *, seed: int) -> frozenset[int]:
     return frozenset(
         random.Random(seed).sample(sorted(question_ids), max(0, min(count, len(question_ids))))
@@ -193,12 +176,11 @@ def draw(question_ids: Collection[int], count: int, *, seed: int) -> frozenset[i
 def to_judge(
     answered: Iterable[tuple[int, Answered, Answered]], at_random: Collection[int], *, seed: int
 ) -> list[Pair]:
-    """Of held-out questions, by their ids with the answers of live version and candidate, those
-    that were drawn `at_random`, whatever is said to them, and all others to which both versions
-    have a majority answer and it is not the same.
+    """Return pairs of the held-out questions, given by their ids with the answers of live version
+    and candidate, that were drawn `at_random` or got different majority answers.
 
-    Where either has no majority, an answer of each is drawn: to hold a majority, which is right
-    more often than one answer, against one answer would favour whichever version is surer.
+    A question without two majorities gets one answer of each version: a majority, which is right
+    more often than one answer, would favour the version that has it.
     """
     pairs = []
     for question_id, *both in answered:
@@ -217,16 +199,13 @@ def to_judge(
     return pairs
 
 
-def to_judge_again(undecided: Sequence[Undecided], count: int, *, seed: int) -> list[Pair]:
-    """At most `count` pairs, each about one answer that is drawn from all of the undecided ones, of
-    as many questions: what part of them is right says what part of the others is."""
-    pairs: dict[int, Pair] = {}
-    for each in random.Random(seed).sample(undecided, len(undecided)):
-        if len(pairs) >= count:
-            break
-        pair = Pair(each.question_id, ProbeOrigin.RANDOM, each.side, each.side, each.round)
-        pairs.setdefault(each.question_id, pair)
-    return list(pairs.values())
+def to_judge_again(undecided: Sequence[Pair], count: int, *, seed: int) -> list[Pair]:
+    """Return at most `count` of the pairs, one of a question: each is about one answer of which
+    nobody knows whether it is right, and the share that is stands for all of them."""
+    drawn: dict[int, Pair] = {}
+    for pair in random.Random(seed).sample(undecided, len(undecided)):
+        drawn.setdefault(pair.question_id, pair)
+    return list(drawn.values())[: max(0, count)]
 
 
 def _majority(answered: Answered) -> Side:
@@ -236,7 +215,6 @@ def _majority(answered: Answered) -> Side:
 
 
 def _one(rng: random.Random, answered: Answered) -> Side:
-    """Any of those that can be read."""
     both = zip(answered.texts, answered.answers, strict=True)
-    read = [Side(text, answer) for text, answer in both if answer]
-    return rng.choice(read) if read else Side("", "")
+    readable = [Side(text, answer) for text, answer in both if answer]
+    return rng.choice(readable) if readable else Side("", "")

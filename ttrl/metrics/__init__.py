@@ -1,9 +1,9 @@
-"""Every Prometheus series, and how what runs observe is shown. The daemon alone exports them."""
+"""Every Prometheus series, and how the events of runs show in them. The daemon alone exports
+them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from importlib.metadata import version
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,8 +13,13 @@ from prometheus_client import (
     generate_latest,
 )
 
-from ttrl.evaluation.gate import Outcome, Rule
+from ttrl.engine.pacing import Pause, Resume
+from ttrl.evaluation.estimates import Quality
+from ttrl.evaluation.gate import Judgement, Outcome, Rule
+from ttrl.events import Draw, Event, Selection, Step, Unanswered
 from ttrl.metrics import series
+from ttrl.monitoring.run import Ruling
+from ttrl.store.measurements import Measurement
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each
 
@@ -38,83 +43,80 @@ class Metrics:
         self.accuracy = series.Accuracy(registry)
         self.drifting = series.Drifting(registry)
         self.versions = series.Versions(registry)
+        self.versions.live.set(1, "base")
         self.host = series.Host(registry)
+        self.host.build.set(1, version("ttrl"))
         groups = [each for each in vars(self).values() if isinstance(each, series.Group)]
         self.described = [each for group in groups for each in group.made]
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
 
-    def observed(self, kind: str, numbers: Mapping[str, Any]) -> None:
-        match kind:
-            case "selection":
-                for reason, count in numbers["left_out"].items():
+    def observed(self, event: Event) -> None:
+        match event:
+            case Selection():
+                for reason, count in event.left_out.items():
                     self.scheduling.left_out.labels(reason).inc(count)
-            case "step" | "draw":  # the draw of a step that there was nothing to learn for
-                if kind == "step":
+            case Draw():
+                if isinstance(event, Step):
                     self.updating.steps.inc()
-                self.voting.samples.inc(numbers["step_samples"])
-                self.voting.saved.inc(numbers["step_saved"])
-                self.voting.tokens.inc(numbers["step_tokens"])
-                for outcome, count in numbers["outcomes"].items():
+                self.voting.samples.inc(event.step_samples)
+                self.voting.saved.inc(event.step_saved)
+                self.voting.tokens.inc(event.step_tokens)
+                for outcome, count in event.outcomes.items():
                     self.voting.votes.labels(outcome).inc(count)
-                for share in numbers["shares"]:
+                for share in event.shares:
                     self.voting.shares.observe(share)
-            case "unanswered":
-                self.voting.unanswered.inc(numbers["questions"])
-            case "resume":
-                self.voting.paused_seconds.inc(numbers["seconds"])
-            case "guard":
-                self.judging.rulings.labels(numbers["action"], numbers["rule"]).inc()
-            case "verdict":
-                self.judging.verdicts.labels(numbers["verdict"]).inc()
-                for check in numbers["checks"]:
-                    rule, outcome = Rule(check["rule"]).name.lower(), Outcome(check["outcome"])
-                    if outcome is not Outcome.PASSED:
-                        self.judging.objections.labels(rule, outcome).inc()
-        self.show(kind, numbers)
+            case Unanswered():
+                self.voting.unanswered.inc(event.questions)
+            case Resume():
+                self.voting.paused_seconds.inc(event.seconds)
+            case Ruling():
+                self.judging.rulings.labels(event.action, event.rule).inc()
+            case Judgement():
+                self.judging.verdicts.labels(event.verdict).inc()
+                for check in event.checks:
+                    if check.outcome is not Outcome.PASSED:
+                        self.judging.objections.labels(check.rule.name.lower(), check.outcome).inc()
+        self.show(event)
 
-    def show(self, kind: str, numbers: Mapping[str, Any]) -> None:
-        """Show how things look since an observation, which may have been counted by a daemon
-        before."""
-        match kind:
-            case "selection":
+    def show(self, event: Event) -> None:
+        """Show how things look since an event, which may have been counted by a daemon before."""
+        match event:
+            case Selection():
                 self.scheduling.step.set(0)
-            case "step" | "draw":
-                again = numbers["asked_again"]
-                flip_rate = numbers["flipped"] / again if again else None
-                self.voting.show({**numbers, "flip_rate": flip_rate})
-                if kind == "step":
-                    self.scheduling.step.set(numbers["step"])
-                    self.updating.show(numbers)
-            case "pause":
+            case Draw():
+                self.voting.show(event)
+                if isinstance(event, Step):
+                    self.scheduling.step.set(event.step)
+                    self.updating.show(event)
+            case Pause():
                 self.voting.in_flight_limit.set(0)
-            case "resume":
+            case Resume():
                 self.voting.in_flight_limit.set(1)
-            case "verdict":
-                self._show_verdict(numbers)
+            case Judgement():
+                self._show_judgement(event)
 
-    def _show_verdict(self, numbers: Mapping[str, Any]) -> None:
+    def _show_judgement(self, judgement: Judgement) -> None:
         """Of what this gate did not look at, nothing is left to see."""
-        for kind in ("labelled", "held_out"):
-            self.judging.probes.set(numbers[kind], kind)
-        self.certainty.show(numbers["certainty"] or {})
-        right_to_wrong, differences = None, {}
-        for check in numbers["checks"]:
-            if (compared := check["compared"]) and not check["tag"]:
-                rule = Rule(check["rule"])
-                if rule is Rule.KEPT_RIGHT:
-                    right_to_wrong = 1 - compared["after"]
-                else:
-                    differences[rule.name.lower()] = compared["after"] - compared["before"]
-        self.judging.right_to_wrong.set(right_to_wrong)
+        self.judging.probes.set(judgement.labelled, "labelled")
+        self.judging.probes.set(judgement.probes - judgement.labelled, "held_out")
+        self.certainty.show(judgement.certainty)
+        compared = {
+            check.rule: check.compared
+            for check in judgement.checks
+            if check.compared and not check.tag
+        }
+        kept = compared.pop(Rule.KEPT_RIGHT, None)
+        self.judging.right_to_wrong.set(1 - kept.after if kept else None)
+        differences = {rule.name.lower(): found.difference for rule, found in compared.items()}
         self.judging.difference.replace(differences)
 
-    def measured(self, role: str, numbers: Mapping[str, Any], at: float | None) -> None:
-        """Show what is known of the version in a role (`live` or `base`); without numbers,
-        nothing."""
-        self.quality.show({**numbers, "at": at}, role)
-        self.accuracy.show(numbers.get("estimate") or {}, role)
+    def measured(self, role: str, measured: Measurement[Quality] | None) -> None:
+        """Show what is known of the version in a role (`live` or `base`)."""
+        quality = measured.found if measured else None
+        self.quality.show(quality, role, at=measured.at if measured else None)
+        self.accuracy.show(quality.estimate if quality else None, role)
         if role == "live":
-            tags = numbers.get("tags", {})
-            self.versions.tag.replace({tag: each["value"] for tag, each in tags.items()})
+            tags = quality.tags if quality else {}
+            self.versions.tag.replace({tag: each.value for tag, each in tags.items()})

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from importlib.metadata import version
 from typing import Any, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -70,15 +69,6 @@ def _counter(
     return made
 
 
-def _info(
-    name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry, value: str
-) -> Info:
-    """Make a series that is 1, with a text as its label."""
-    made = Info(name.removesuffix("_info"), text, registry=registry)
-    made.info({labels[0]: value})
-    return made
-
-
 class Series(Generic[T]):
     """One series as a group declares it: `make` makes it for a registry, and in the group of that
     registry it is what was made."""
@@ -88,6 +78,9 @@ class Series(Generic[T]):
     ) -> None:
         self.kind, self.make = kind, make
         self.name, self.text, self.labels, self.options = name, text, labels, options
+
+    def __set_name__(self, group: type[Group], attribute: str) -> None:
+        self.attribute = attribute
 
     def __get__(self, group: Group, _: type[Group]) -> T:
         made: T = group.made[self]
@@ -102,12 +95,15 @@ class Group:
             if isinstance(each, Series)
         }
 
-    def show(self, numbers: Mapping[str, Any], *labels: str) -> None:
-        """Set each gauge of the newest to the number that has its name here; what there is no
-        number for is no series."""
-        for name in vars(type(self)):
-            if isinstance(gauge := getattr(self, name), Newest):
-                gauge.set(numbers.get(name), *labels)
+    def show(self, found: object | None, *labels: str, **more: float | None) -> None:
+        """Set each gauge of the newest to the number that has its name in `found` or `more`; what
+        there is no number for is no series."""
+        for series, gauge in self.made.items():
+            if isinstance(gauge, Newest):
+                if (name := series.attribute) in more:
+                    gauge.set(more[name], *labels)
+                else:
+                    gauge.set(None if found is None else getattr(found, name), *labels)
 
 
 counter = partial(Series, "counter", _counter)
@@ -115,7 +111,6 @@ gauge = partial(Series, "gauge", Gauge)
 newest = partial(Series, "gauge", Newest)
 histogram = partial(Series, "histogram", Histogram, buckets=SECONDS)
 summary = partial(Series, "summary", Summary)
-info = partial(Series, "info", _info)
 
 
 class Serving(Group):
@@ -139,7 +134,10 @@ class Serving(Group):
     in_flight = gauge("ttrl_http_requests_in_flight", "Requests in progress.")
     aborted = counter("ttrl_http_requests_aborted_total", "Requests whose client disconnected.")
     upstream_errors = counter(
-        "ttrl_upstream_errors_total", "Requests that failed in the engine, by kind.", "kind"
+        "ttrl_upstream_errors_total",
+        "Requests that failed in the engine, by kind.",
+        "kind",
+        each=("unreachable", "broke_off", "timed_out", "cut", "adapter_missing", "not_json"),
     )
     turned_away = counter(
         "ttrl_http_requests_turned_away_total",
@@ -429,7 +427,7 @@ class Versions(Group):
     )
     engine_up = gauge("ttrl_engine_up", "1 while the engine is up.")
     engine_restarts = counter("ttrl_engine_restarts_total", "Restarts of the engine.")
-    live = info("ttrl_live_adapter_info", "The live version.", "version", value="base")
+    live = newest("ttrl_live_adapter_info", "The live version.", "version")
     live_since = newest("ttrl_live_adapter_since_timestamp_seconds", "Time since when it is live.")
     live_is_wanted = gauge("ttrl_live_adapter_is_wanted", "1 while the wanted version is live.")
     adapters = newest("ttrl_adapters", "Versions in the store, by state.", "state")
@@ -485,9 +483,7 @@ class Versions(Group):
 class Host(Group):
     """The program, and its room on disk and on the card."""
 
-    build = info(
-        "ttrl_build_info", "The running version of ttrl.", "version", value=version("ttrl")
-    )
+    build = newest("ttrl_build_info", "The running version of ttrl.", "version")
     disk_free = newest("ttrl_disk_free_bytes", "Free space on the disk of the state directory.")
     disk_size = newest("ttrl_disk_size_bytes", "Size of the disk of the state directory.")
     store_up = gauge(

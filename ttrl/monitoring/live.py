@@ -1,15 +1,13 @@
 """When the live version is worse than the one before it, or only differs: paired differences in, an
 alarm out.
 
-An e-detector: on each pair of answers a gambler bets that the live version is worse by more than is
-tolerated; while it is not, he wins nothing on average. He begins anew with 1 whenever he has less,
-so that good times before a change do not hide it. However the pairs depend on each other, he is
-expected to take at least `threshold` pairs until he first has so much (Shin, Ramdas and Rinaldo,
-"E-detectors: a nonparametric framework for sequential change detection", arXiv 2203.03532). His
-stakes are spread over a grid: the right one depends on a change that nobody knows.
-
-He begins anew with 1 (CUSUM) rather than adding 1 each time (Shiryaev-Roberts, which is a little
-quicker): the latter has any sum in time, even if no two answers ever differ.
+An e-detector (Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for sequential
+change detection", arXiv 2203.03532): on each pair of answers a gambler bets that the live version
+is worse by more than is tolerated. While it is not, he is expected to take at least `threshold`
+pairs until he first has that much, however the pairs depend on each other. He starts again with 1
+whenever he has less (CUSUM), so that good times before a change do not hide it. Adding 1 each time
+(Shiryaev-Roberts) would be a little quicker, but reaches any sum in time even if no two answers
+ever differ. His stakes are spread over a grid.
 """
 
 from __future__ import annotations
@@ -31,60 +29,46 @@ FACTOR = 16
 
 class Stream(StrEnum):
     """A difference between the live version and the other one on the same question, from -1 to 1;
-    above 0 the live version is worse."""
+    above 0 the live version is worse. A mean up to `tolerated` is no evidence. A stream that is no
+    `harm` by itself never rolls back: better answers differ, in length as well, as much as worse
+    ones. Labels can tell."""
 
-    AGREEMENT = "agreement"
+    AGREEMENT = "agreement", 0.02, "it agrees with itself less"
     """The share of the most common answer: the other's less the live version's."""
-    UNREADABLE = "unreadable"
-    """The share of answers that cannot be read or were cut off: the live version's less the
-    other's."""
-    LONGER = "longer"
-    """The logarithm of the ratio of the mean lengths, in units of that of FACTOR."""
-    SHORTER = "shorter"
+    UNREADABLE = "unreadable", 0.05, "more of its answers are unreadable"
+    """The share of unreadable or cut-off answers: the live version's less the other's."""
+    LONGER = "longer", 0.75, "its answers are longer", False
+    """The logarithm of the ratio of the mean lengths, to the base FACTOR."""
+    SHORTER = "shorter", 0.50, "its answers are shorter", False
     """The same, the other way round."""
-    REPETITION = "repetition"
+    REPETITION = "repetition", 0.05, "it gives different questions the same answer"
     """How often it gives two different questions one answer that the other version gives to
     neither, less how often the other does the same. Classes that come up again and again are in
     both versions' answers, and count for nothing."""
-    CONSTANT = "constant"
+    CONSTANT = "constant", 0.80, "it gives nearly every question the same answer"
     """How often a readable answer is one that the live version gave to the question before, less a
     quarter of how often the other version's is: 3/4 at most where both are alike. Of two possible
     answers, one for everything shows only here."""
-    DEPARTURE = "departure"
+    DEPARTURE = "departure", 0.10, "its answers differ", False
     """How often two answers of the other version are the same, less how often one of each is."""
-    ERRORS = "errors"
+    ERRORS = "errors", 0.01, "the engine fails on it"
     """1 when the engine fails for the live version only, -1 when it does for the other only."""
 
-
-@dataclass(frozen=True)
-class Bound:
-    """The mean difference that is tolerated, and the smallest one that the stream is made for;
-    smaller ones in between are found later. A stream that is no `harm` by itself never rolls back:
-    a version that is right where the other was wrong differs as much as one that is wrong where the
-    other was right, and answers may be longer or shorter for either cause. Labels can tell."""
-
     tolerated: float
-    made_for: float
     complaint: str
-    harm: bool = True
+    harm: bool
 
-
-BOUNDS: Mapping[Stream, Bound] = {
-    Stream.AGREEMENT: Bound(0.02, 0.10, "it agrees with itself less"),
-    Stream.UNREADABLE: Bound(0.05, 0.15, "more of its answers are unreadable"),
-    Stream.LONGER: Bound(0.75, 0.90, "its answers are longer", harm=False),
-    Stream.SHORTER: Bound(0.50, 0.75, "its answers are shorter", harm=False),
-    Stream.REPETITION: Bound(0.05, 0.25, "it gives different questions the same answer"),
-    Stream.CONSTANT: Bound(0.80, 0.875, "it gives nearly every question the same answer"),
-    Stream.DEPARTURE: Bound(0.10, 0.25, "its answers differ", harm=False),
-    Stream.ERRORS: Bound(0.01, 0.10, "the engine fails on it"),
-}
+    def __new__(cls, name: str, tolerated: float, complaint: str, harm: bool = True) -> Stream:
+        stream = str.__new__(cls, name)
+        stream._value_ = name
+        stream.tolerated, stream.complaint, stream.harm = tolerated, complaint, harm
+        return stream
 
 
 @dataclass(frozen=True)
 class Track:
-    """One stream so far: the money on each stake, and how many pairs, with what sum of differences,
-    there were since all of it together was last worth no more than at the beginning."""
+    """One stream so far: the money on each stake, and the pairs, with the sum of their differences,
+    since its mean was last 1 at most."""
 
     money: tuple[float, ...] = (1.0,) * len(STAKES)
     pairs: int = 0
@@ -112,8 +96,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Alarm:
-    """The live version is worse in this, or differs: by `mean`, in the last `pairs` pairs of
-    `of`."""
+    """The live version is worse in this, or differs: by `mean` in the last `pairs` of `of`."""
 
     stream: Stream
     mean: float
@@ -124,7 +107,7 @@ class Alarm:
         factors = self.stream in (Stream.LONGER, Stream.SHORTER)
         much = f"{FACTOR**self.mean:.1f} times" if factors else f"{self.mean:.0%}"
         return (
-            f"{BOUNDS[self.stream].complaint}: {much} on average in the last {self.pairs} of "
+            f"{self.stream.complaint}: {much} on average in the last {self.pairs} of "
             f"{self.of} pairs with {other}"
         )
 
@@ -138,31 +121,30 @@ class Detector:
     tracks: Mapping[Stream, Track] = field(default_factory=lambda: dict.fromkeys(Stream, Track()))
 
     def after(self, differences: Mapping[Stream, float]) -> Detector:
-        """With one more pair. A stream about which the pair says nothing stays as it is."""
         moved = {
-            stream: self.tracks[stream].after(difference, BOUNDS[stream].tolerated)
+            stream: self.tracks[stream].after(difference, stream.tolerated)
             for stream, difference in differences.items()
         }
         return Detector(self.threshold, self.pairs + 1, {**self.tracks, **moved})
 
     def nearness(self, stream: Stream) -> float:
-        """How near to an alarm, from 0 (nothing to see) to 1, on a scale of logarithms."""
+        """How near to an alarm, from 0 to 1, on a logarithmic scale."""
         evidence = max(1.0, self.tracks[stream].evidence)
         return math.log(evidence) / math.log(self.threshold)
 
     @property
     def nearest(self) -> Stream:
-        return max((each for each in Stream if BOUNDS[each].harm), key=self.nearness)
+        return max((each for each in Stream if each.harm), key=self.nearness)
 
     @property
     def alarm(self) -> Alarm | None:
-        """What to roll back for, if so."""
+        """What to roll back for, if anything."""
         return self._alarm(self.nearest)
 
     @property
     def alerts(self) -> list[Alarm]:
-        """What is no harm by itself, but enough of a difference for labels to be asked for."""
-        found = (self._alarm(stream) for stream in Stream if not BOUNDS[stream].harm)
+        """Differences, no harm by themselves, for which labels should be asked for."""
+        found = (self._alarm(stream) for stream in Stream if not stream.harm)
         return [alarm for alarm in found if alarm is not None]
 
     def _alarm(self, stream: Stream) -> Alarm | None:
@@ -173,20 +155,18 @@ class Detector:
 
 
 def threshold(pairs_a_minute: float, alarms_a_year: float) -> float:
-    """What a stream must reach so that all of them together are expected to raise at most so many
-    false alarms a year, even if every minute of it has all its pairs."""
-    pairs = pairs_a_minute * MINUTES_A_YEAR
-    return max(math.e, pairs * len(Stream) / alarms_a_year)
+    """Return what a stream must reach so that all streams are expected to raise at most so many
+    false alarms a year, even if every minute has all its pairs."""
+    return max(math.e, pairs_a_minute * MINUTES_A_YEAR * len(Stream) / alarms_a_year)
 
 
 def odds_of(difference: float, tolerated: float) -> float:
-    """What is won per stake: at least -1, and 0 on average where the mean difference is what is
-    tolerated."""
+    """Return what is won per stake: -1 at least, 0 on average at the tolerated difference."""
     return (difference - tolerated) / (1 + tolerated)
 
 
 Answers = Sequence[str | None]
-"""Canonical answers; None is one that cannot be read, which is like no other."""
+"""Canonical answers; None is unreadable and like no other."""
 
 
 @dataclass(frozen=True)
@@ -197,43 +177,38 @@ class Side:
     tokens: float
 
 
-@dataclass(frozen=True)
-class Before:
-    """What both versions said to the last question that was another one."""
-
-    live: Answers
-    other: Answers
-
-
-def differences(live: Side, other: Side, before: Before | None = None) -> dict[Stream, float]:
-    """What this pair says to each stream."""
-    longer = math.log((1 + live.tokens) / (1 + other.tokens), FACTOR)
+def differences(
+    live: Side, other: Side, before: tuple[Side, Side] | None = None
+) -> dict[Stream, float]:
+    """Return what this pair says to each stream; `before` are both sides of the last question that
+    was another one."""
+    longer = max(-1.0, min(1.0, math.log((1 + live.tokens) / (1 + other.tokens), FACTOR)))
     found = {
         **failures(live=False, other=False),
         Stream.AGREEMENT: take_vote(other.answers).share - take_vote(live.answers).share,
         Stream.UNREADABLE: _unreadable(live.answers) - _unreadable(other.answers),
-        Stream.LONGER: max(-1.0, min(1.0, longer)),
-        Stream.SHORTER: max(-1.0, min(1.0, -longer)),
+        Stream.LONGER: longer,
+        Stream.SHORTER: -longer,
         Stream.DEPARTURE: _alike(combinations(other.answers, 2))
         - _alike(product(live.answers, other.answers)),
     }
     if before is not None:
-        own = product(live.answers, before.live)
-        others = product(other.answers, before.other)
-        theirs, ours = {*other.answers, *before.other}, {*live.answers, *before.live}
-        found[Stream.REPETITION] = _alike(own, theirs) - _alike(others, ours)
-        said, by_live, by_other = (
+        said, known = (side.answers for side in before)
+        found[Stream.REPETITION] = _alike(
+            product(live.answers, said), {*other.answers, *known}
+        ) - _alike(product(other.answers, known), {*live.answers, *said})
+        readable, by_live, by_other = (
             [answer for answer in answers if answer is not None]
-            for answers in (before.live, live.answers, other.answers)
+            for answers in (said, live.answers, other.answers)
         )
-        if said and by_live and by_other:
-            same, known = _alike(product(by_live, said)), _alike(product(by_other, said))
-            found[Stream.CONSTANT] = same - known / 4
+        if readable and by_live and by_other:
+            same, usual = (_alike(product(each, readable)) for each in (by_live, by_other))
+            found[Stream.CONSTANT] = same - usual / 4
     return found
 
 
 def failures(*, live: bool, other: bool) -> dict[Stream, float]:
-    """What it says that the engine failed for a version: nothing about its answers."""
+    """Return what a pair says whose answers the engine failed to give."""
     return {Stream.ERRORS: float(live) - float(other)}
 
 
@@ -244,5 +219,5 @@ def _unreadable(answers: Answers) -> float:
 def _alike(
     pairs: Iterable[tuple[str | None, str | None]], known: Collection[str | None] = ()
 ) -> float:
-    """The share of pairs of the same readable answer, which is none of the `known`."""
+    """Return the share of pairs of the same readable answer that is none of the `known`."""
     return fmean(one is not None and one == other and one not in known for one, other in pairs)

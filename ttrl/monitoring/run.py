@@ -1,4 +1,4 @@
-"""The judge of a run in progress: the signs of its steps in, a ruling out.
+"""The run monitor: the signs of a run's steps in, a ruling out.
 
 Majority-vote learning can end in a model that agrees with itself on nothing true (SRT, arXiv
 2505.21444; TTRL-Guard, arXiv 2605.19444), and nobody has labels to see it by. Each rule therefore
@@ -6,13 +6,12 @@ watches one number for a collapse. What sound learning does as well has no rule:
 to 1, answers that grow several times longer or shorter, a token entropy that falls, wrong
 majorities that are corrected, questions that have nothing more to teach.
 
-Numbers that each question has of its own are judged by betting: on every question a gambler bets
-that the number is beyond what is tolerated, which is the run's own beginning with its sampling
-error, and a margin where sound learning moves the number too. While it is not beyond, he wins
-nothing on average, so he hardly ever gets rich (Ville's inequality; Waudby-Smith and Ramdas,
-"Estimating means of bounded random variables by betting", arXiv 2010.09686). A drastic change makes
-him rich within a step or two, a mild one takes longer. Each step brings him a little fresh money,
-so that a long quiet time does not hide a change after it.
+Numbers that each question has of its own are judged by betting (Waudby-Smith and Ramdas,
+"Estimating means of bounded random variables by betting", arXiv 2010.09686): on every question a
+gambler bets that the number is beyond what is tolerated, which is the run's own beginning with its
+sampling error, and a margin where sound learning moves the number too. While it is not, he hardly
+ever gets rich (Ville's inequality). Each step brings him a little fresh money, so that a long quiet
+time does not hide a change after it.
 """
 
 from __future__ import annotations
@@ -31,20 +30,19 @@ from ttrl.monitoring.live import STAKES
 from ttrl.monitoring.signs import Signs, Visit
 
 BEGINNING = 8
-"""Questions that show where a run started: those of the first step, whose samples come from the
-weights it started from, and of further ones where it has fewer."""
+"""Questions that show where a run started: those of the first step, which its start answered, and
+of further steps if it has fewer."""
 LABELS = 16
 """The same for the distribution of labels, of which a question shows only one."""
 ONE_SIDED = NormalDist().inv_cdf(0.9)
 """Standard errors by which the beginning may have misled. With more, a collapse of half of the
-questions is no longer seen; with less, few labels that are unequal look like one."""
+questions is not seen; with less, few unequal labels look like one."""
 SHORTEST = 1.0
 """Tokens below which no answer counts as shorter."""
 DOUBT = 2.0
-"""Times the divergence that the majority labels ask for, that is no sign of anything yet."""
+"""Times the divergence that the majority labels ask for, up to which it is no sign."""
 HALF_WAY = 0.5
-"""Part of the way to what is tolerated up to which a number is taken for quiet."""
-
+"""Part of the way to what is tolerated up to which a number is quiet."""
 
 Steps = Sequence[Signs]
 
@@ -58,8 +56,7 @@ class Action(StrEnum):
 
 
 class Rule(StrEnum):
-    """What a run was stopped for; CHECKS says what each watches. The setting of a rule's bound, if
-    it has one, has its name."""
+    """What a run was stopped for; a rule's setting, if it has one, has its name."""
 
     MISMATCH = "mismatch"
     EFFECTIVE = "effective"
@@ -74,8 +71,8 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True)
 class Ruling:
-    """What to do, and by which rule and numbers. `trusted` is the last step whose weights may
-    still be judged by the gate; 0 is the version that the run started from."""
+    """What to do, and why. `trusted` is the last step whose weights the gate may still judge; 0 is
+    the version that the run started from."""
 
     action: Action
     trusted: int
@@ -88,9 +85,8 @@ class Ruling:
 
     @property
     def collapse(self) -> bool:
-        """Whether what stopped it is a sign of collapse, for which the questions that the run
-        learned from may be to blame. An engine that answers with other weights is none, and neither
-        is distance alone, which is a matter of too large steps."""
+        """Whether the questions that the run learned from may be to blame: not for an engine that
+        answers with other weights, nor for distance alone, which comes from too large steps."""
         return self.rule not in (None, Rule.MISMATCH, Rule.EFFECTIVE, Rule.KL)
 
     def words(self) -> str:
@@ -98,8 +94,8 @@ class Ruling:
 
 
 class Reading(NamedTuple):
-    """A number, where it is in quiet, and its bound. For a wager it is one question's, from 0 to 1,
-    and the bound is the expectation that is tolerated."""
+    """A number, what it is in quiet, and its bound. For a wager it is one question's, from 0 to 1,
+    and the bound is the tolerated expectation."""
 
     value: float
     quiet: float
@@ -107,12 +103,12 @@ class Reading(NamedTuple):
 
     @property
     def way(self) -> float:
-        """How much of the way from quiet to the bound is gone; 1 or more: all of it."""
+        """How much of the way from quiet to the bound is gone."""
         return (self.value - self.quiet) / (self.bound - self.quiet)
 
     @property
     def odds(self) -> float:
-        """What is won per stake: at least -1, and at most 0 on average."""
+        """What is won per stake: -1 at least, and 0 at most on average."""
         return self.value / self.bound - 1
 
     @property
@@ -121,22 +117,12 @@ class Reading(NamedTuple):
         return self.value - self.quiet - HALF_WAY * (self.bound - self.quiet)
 
 
-def _reading(values: Iterable[float | None], quiet: float, far: float) -> Reading | None:
-    """Of the mean of what is known of these."""
+def _reading(values: Iterable[float | None], quiet: float, bound: float) -> Reading | None:
+    """Read the mean of the known values."""
     known = [value for value in values if value is not None]
-    if not known or far == quiet:
+    if not known or bound == quiet:
         return None
-    return Reading(fmean(known), quiet, far)
-
-
-def _mismatch(seen: Steps, settings: GuardConfig) -> Reading | None:
-    last = (signs.mismatch for signs in seen[-settings.window :])
-    return _reading(last, 0.0, settings.mismatch)
-
-
-def _effective(seen: Steps, settings: GuardConfig) -> Reading | None:
-    last = (signs.effective for signs in seen[-settings.window :])
-    return _reading(last, 1.0, settings.effective)
+    return Reading(fmean(known), quiet, bound)
 
 
 def _entropy(seen: Steps, settings: GuardConfig) -> Reading | None:
@@ -151,31 +137,30 @@ def _kl(seen: Steps, settings: GuardConfig) -> Reading | None:
     answer, which is much a token where answers are short."""
     began, newest = seen[0], seen[-1]
     labelled = [visit.share for visit in began.visits if visit.label is not None]
-    shares = labelled or [began.share]
-    needed = -fmean(math.log(max(share, 1 / 256)) for share in shares)
+    needed = -fmean(math.log(max(share, 1 / 256)) for share in labelled or [began.share])
     needed /= max(newest.length, SHORTEST)
     return _reading([newest.kl], 0.0, max(settings.kl, DOUBT * needed))
 
 
 @dataclass(frozen=True)
 class Check:
-    """A rule about numbers that a step has as a whole: how it reads them, and says it. It aborts at
-    once, and holds when most steps of a window are beyond the bound."""
+    """A rule about a number that a step has as a whole: it holds when most steps of a window are
+    beyond the bound, or aborts at once."""
 
     rule: Rule
     read: Callable[[Steps, GuardConfig], Reading | None]
-    """Of the newest step; None as long as there is too little to read."""
+    """Read the newest step; None if that says nothing yet."""
     says: str
     action: Action = Action.HOLD
 
     def judge(self, seen: Steps, settings: GuardConfig) -> Ruling | None:
         reading, ways = self.read(seen, settings), self._ways(seen, settings)
         beyond = sum(way >= 1 for way in ways[-settings.window :])
-        enough = 0 if self.action is Action.ABORT else settings.window / 2
-        if reading is None or ways[-1] < 1 or beyond <= enough:
+        at_once = self.action is Action.ABORT
+        if reading is None or ways[-1] < 1 or beyond <= (0 if at_once else settings.window / 2):
             return None
         onset = self.onset(seen, settings)
-        trusted = 0 if self.action is Action.ABORT else _trusted(seen, onset)
+        trusted = 0 if at_once else _trusted(seen, onset)
         return Ruling(self.action, trusted, self.rule, _words(seen, onset, self.says, reading))
 
     def onset(self, seen: Steps, settings: GuardConfig) -> int:
@@ -189,23 +174,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Bets:
-    """The bets of a rule in each step so far. No step from `since` on (counted from 0) is trusted,
-    whatever the numbers say."""
+    """A rule's bets in each step."""
 
     steps: Sequence[Sequence[Reading]]
-    since: int | None = None
 
     @property
     def evidence(self) -> float:
         """The gambler's money, the mean over stakes. He puts in 1 at most, a part of it before each
-        step, however many there are; so he ever has `x` or more with probability 1/x at most, while
-        each number is expected to be no more than what is tolerated."""
+        step, so he ever has `x` with probability 1/x at most while all is within bounds."""
         money = [0.0] * len(STAKES)
         for step, bets in enumerate(self.steps, 1):
             money = [each + 1 / (step * (step + 1)) for each in money]
             for bet in bets:
-                odds = bet.odds
-                money = [m * (1 + stake * odds) for m, stake in zip(money, STAKES, strict=True)]
+                money = [m * (1 + s * bet.odds) for m, s in zip(money, STAKES, strict=True)]
         return fmean(money)
 
     @property
@@ -213,61 +194,55 @@ class Bets:
         return _onset([sum(bet.excess for bet in bets) for bets in self.steps])
 
 
+Bet = Callable[[Visit], Reading | None]
+
+
 @dataclass(frozen=True)
 class Wager:
-    """A rule about numbers that each question has of its own: how it reads them, and says it."""
+    """A rule about a number that each question has of its own. It begins to bet after the steps
+    that brought the run's first `questions` which are `told` of."""
 
     rule: Rule
-    read: Callable[[Steps, GuardConfig], Bets]
+    start: Callable[[Sequence[Visit], GuardConfig], Bet]
     says: str
+    questions: int = BEGINNING
+    told: Callable[[Visit], bool] = lambda _: True
 
     def judge(self, seen: Steps, settings: GuardConfig) -> Ruling | None:
-        bets = self.read(seen, settings)
+        bets = self._bets(seen, settings)
         if bets.evidence < WAGERS / settings.false_stops:
             return None
         onset = min(bets.onset, len(seen) - 1)
         told = [bet for step in bets.steps[onset:] or bets.steps for bet in step]
-        reading = Reading(*map(fmean, zip(*told, strict=True)))
-        words = _words(seen, onset, self.says, reading)
-        if bets.since is not None:
-            onset = min(onset, bets.since)
+        words = _words(seen, onset, self.says, Reading(*map(fmean, zip(*told, strict=True))))
+        if self.rule is Rule.FLIPS:
+            onset = min(onset, _given(seen, bets.onset))
         return Ruling(Action.HOLD, _trusted(seen, onset), self.rule, words)
 
     def onset(self, seen: Steps, settings: GuardConfig) -> int:
-        return self.read(seen, settings).onset
+        return self._bets(seen, settings).onset
 
-
-def _beginning(
-    seen: Steps, questions: int, told: Callable[[Visit], bool] = lambda visit: True
-) -> tuple[list[Visit], int]:
-    """The first questions of the run of which it is `told` what is asked for, and the steps that
-    they took: all steps as long as there are too few."""
-    first: list[Visit] = []
-    for steps, signs in enumerate(seen, 1):
-        first += [visit for visit in signs.visits if visit.new and told(visit)]
-        if len(first) >= questions:
-            return first, steps
-    return first, len(seen)
-
-
-def _after(seen: Steps, steps: int, bet: Callable[[Visit], Reading | None]) -> Bets:
-    """The bets on what was asked after the first steps; none on what is tolerated anyway."""
-    made: list[list[Reading]] = [[] for _ in range(steps)]
-    for signs in seen[steps:]:
-        bets = [found for visit in signs.visits if (found := bet(visit)) is not None]
-        made.append([each for each in bets if each.bound < 1])
-    return Bets(made)
+    def _bets(self, seen: Steps, settings: GuardConfig) -> Bets:
+        """Bet on the questions after the beginning, but not on what is tolerated anyway."""
+        first: list[Visit] = []
+        steps: list[list[Reading]] = []
+        while len(first) < self.questions and len(steps) < len(seen):
+            visits = seen[len(steps)].visits
+            first += [visit for visit in visits if visit.new and self.told(visit)]
+            steps.append([])
+        if len(steps) < len(seen):
+            bet = self.start(first, settings)
+            for signs in seen[len(steps) :]:
+                bets = filter(None, map(bet, signs.visits))
+                steps.append([reading for reading in bets if reading.bound < 1])
+        return Bets(steps)
 
 
 def _error(values: Sequence[float]) -> float:
-    """By how much their mean may be off."""
     return ONE_SIDED * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 1.0
 
 
-def _unreadable(seen: Steps, settings: GuardConfig) -> Bets:
-    first, steps = _beginning(seen, BEGINNING)
-    if not first:
-        return _after(seen, steps, lambda _: None)
+def _unreadable(first: Sequence[Visit], settings: GuardConfig) -> Bet:
     shares = [visit.unreadable for visit in first]
     quiet = fmean(shares)
     most = min(1.0, quiet + _error(shares))
@@ -278,42 +253,38 @@ def _unreadable(seen: Steps, settings: GuardConfig) -> Bets:
             at_first = enough = visit.first_unreadable
         return Reading(visit.unreadable, at_first, enough + settings.unreadable * (1 - enough))
 
-    return _after(seen, steps, bet)
+    return bet
 
 
-def _short(seen: Steps, settings: GuardConfig) -> Bets:
-    """On a scale of logarithms, of which what is tolerated is the middle."""
-    first, steps = _beginning(seen, BEGINNING, lambda visit: visit.length is not None)
-    lengths = [length for visit in first if (length := _log_length(visit.length)) is not None]
-    began = fmean(lengths) if lengths else None
+def _short(first: Sequence[Visit], settings: GuardConfig) -> Bet:
+    """On a logarithmic scale, whose middle is what is tolerated."""
+
+    def log(length: float | None) -> float | None:
+        return None if length is None else math.log(max(length, SHORTEST))
+
+    began = fmean(length for visit in first if (length := log(visit.length)) is not None)
     whole = 2 * math.log(settings.short)
 
     def bet(visit: Visit) -> Reading | None:
-        before = began if visit.new else _log_length(visit.first_length)
-        now = _log_length(visit.length)
+        before = began if visit.new else log(visit.first_length)
+        now = log(visit.length)
         if before is None or now is None:
             return None
         return Reading(min(1.0, max(0.0, (before - now) / whole)), 0.0, 0.5)
 
-    return _after(seen, steps, bet)
+    return bet
 
 
-def _log_length(length: float | None) -> float | None:
-    return None if length is None else math.log(max(length, SHORTEST))
-
-
-def _alike(seen: Steps, settings: GuardConfig) -> Bets:
-    """Whether a question's label is the most frequent of the labels just before it. What had that
-    label already says nothing. Of others a part may be given up for it where both votes were
-    decided; all else may be as often the most frequent one as the beginning's was in the beginning,
-    at the upper end of Wilson's interval: where nearly all had one label from the start on, or the
-    truth is as unequal, there is nothing to see."""
-    first, steps = _beginning(seen, LABELS, lambda visit: visit.label is not None)
-    if not first:
-        return _after(seen, steps, lambda _: None)
+def _alike(first: Sequence[Visit], settings: GuardConfig) -> Bet:
+    """Whether a question's label, if it is a new one, is the most frequent of those just before it.
+    It may be as often as the beginning's was in the beginning, at the upper end of Wilson's
+    interval: where nearly all had one label from the start on there is nothing to see. Where both
+    of its votes were decided, `alike` is the limit as well."""
     labels = [visit.label for visit in first]
     share = Counter(labels).most_common(1)[0][1] / len(labels)
-    most = _wilson(share, len(labels))
+    z2 = ONE_SIDED**2 / len(labels)
+    spread = ONE_SIDED * math.sqrt(share * (1 - share) / len(labels) + z2 / (4 * len(labels)))
+    most = min(1.0, (share + z2 / 2 + spread) / (1 + z2))
 
     def bet(visit: Visit) -> Reading | None:
         if visit.label is None or (not visit.new and visit.last_label is None):
@@ -327,39 +298,32 @@ def _alike(seen: Steps, settings: GuardConfig) -> Bets:
             return Reading(hit, share, most)
         return Reading(hit, 0.0, min(most, settings.alike))
 
-    return _after(seen, steps, bet)
+    return bet
 
 
-def _wilson(share: float, count: int) -> float:
-    """The upper end of Wilson's score interval, one-sided."""
-    z2 = ONE_SIDED**2 / count
-    spread = ONE_SIDED * math.sqrt(share * (1 - share) / count + z2 / (4 * count))
-    return min(1.0, (share + z2 / 2 + spread) / (1 + z2))
-
-
-def _flips(seen: Steps, settings: GuardConfig) -> Bets:
-    """Wrong majorities that are corrected flip as well; when most are given up, the model denies
-    most of what it was trained on. A label that flipped went wrong at some time since it was given,
-    so nothing since the oldest one is trusted."""
+def _flips(_: Sequence[Visit], settings: GuardConfig) -> Bet:
+    """Corrected majorities flip as well, but when most do the model denies what it was trained
+    on."""
 
     def bet(visit: Visit) -> Reading | None:
         changed = visit.changed
         return None if changed is None else Reading(float(changed), 0.0, settings.flips)
 
-    bets = _after(seen, 0, bet)
-    flipped = [visit for signs in seen[bets.onset :] for visit in signs.visits if visit.changed]
-    oldest = min((visit.last_step for visit in flipped if visit.last_step), default=None)
-    since = [place for place, signs in enumerate(seen) if signs.step == oldest]
-    return replace(bets, since=min(since, default=None))
+    return bet
 
 
-def _fall(seen: Steps, settings: GuardConfig) -> Bets:
-    """Relative to the same question's share before, or to the lower end of the beginning's mean;
-    what is gained counts as well, up to as much as may be lost. A question whose samples all agree
-    is not asked again, so the others had no better luck before than they have now."""
-    first, steps = _beginning(seen, BEGINNING)
-    if not first:
-        return _after(seen, steps, lambda _: None)
+def _given(seen: Steps, onset: int) -> int:
+    """Return the step, counted from 0, that gave the oldest of the labels that flipped from `onset`
+    on: they may have gone wrong ever since."""
+    visits = [visit for signs in seen[onset:] for visit in signs.visits if visit.changed]
+    oldest = min((visit.last_step for visit in visits if visit.last_step), default=None)
+    return next((place for place, signs in enumerate(seen) if signs.step == oldest), onset)
+
+
+def _fall(first: Sequence[Visit], settings: GuardConfig) -> Bet:
+    """Relative to the same question's share before, or to the lower end of the beginning's mean.
+    Gains count as well, up to as much as may be lost: the questions that are asked again, those
+    whose samples did not all agree, had no better luck before."""
     shares = [visit.share for visit in first]
     least = max(0.0, fmean(shares) - _error(shares))
     fall = settings.fall
@@ -374,12 +338,12 @@ def _fall(seen: Steps, settings: GuardConfig) -> Bets:
         value, quiet, tolerated = ((x + fall) / (1 + fall) for x in (max(lost, -fall), 0.0, fall))
         return Reading(value, quiet, tolerated)
 
-    return _after(seen, steps, bet)
+    return bet
 
 
 def _onset(excess: Sequence[float]) -> int:
-    """Where the part up to the end that has the greatest sum begins (Page's estimate of a change
-    point); after the end if no such sum is above 0."""
+    """Return where the suffix with the greatest sum begins (Page's estimate of a change point);
+    after the end if no such sum is above 0."""
     sums = [*accumulate(reversed(excess), initial=0.0)]
     sums.reverse()
     most = max(sums)
@@ -387,8 +351,8 @@ def _onset(excess: Sequence[float]) -> int:
 
 
 def _trusted(seen: Steps, onset: int) -> int:
-    """The last step whose weights drew no sample from `onset` on, counted from 0: a step's samples
-    come from the weights of the step before."""
+    """Return the last step whose weights drew no sample from `onset` (counted from 0) on: a step's
+    samples come from the weights of the step before."""
     return seen[onset - 2].step if onset >= 2 else 0
 
 
@@ -400,13 +364,15 @@ def _words(seen: Steps, onset: int, says: str, reading: Reading) -> str:
 CHECKS: Sequence[Check | Wager] = (
     Check(  # what was learned from is not what was sampled
         Rule.MISMATCH,
-        _mismatch,
+        lambda seen, s: _reading((signs.mismatch for signs in seen[-s.window :]), 0.0, s.mismatch),
         "engine and trainer differ by {value:.2f} nats per token (limit {bound:.2f})",
         Action.ABORT,
     ),
     Check(
         Rule.EFFECTIVE,
-        _effective,
+        lambda seen, s: _reading(
+            (signs.effective for signs in seen[-s.window :]), 1.0, s.effective
+        ),
         "the effective sample size fell to {value:.0%} of what was trained on because engine and "
         "trainer disagree (limit {bound:.0%})",
         Action.ABORT,
@@ -417,7 +383,12 @@ CHECKS: Sequence[Check | Wager] = (
         "{value:.0%} of the answers were cut off or unreadable, up from {quiet:.0%} at the start "
         "(limit {bound:.0%})",
     ),
-    Wager(Rule.SHORT, _short, "answers are much shorter than at the start of the run"),
+    Wager(
+        Rule.SHORT,
+        _short,
+        "answers are much shorter than at the start of the run",
+        told=lambda visit: visit.length is not None,
+    ),
     Check(
         Rule.ENTROPY,
         _entropy,
@@ -429,12 +400,15 @@ CHECKS: Sequence[Check | Wager] = (
         _alike,
         "{value:.0%} of the questions whose majority answer was another one before, or missing, "
         "now have the same one (limit {bound:.0%})",
+        LABELS,
+        lambda visit: visit.label is not None,
     ),
     Wager(
         Rule.FLIPS,
         _flips,
         "{value:.0%} of the clear majority answers changed since their questions were last sampled "
         "(limit {bound:.0%})",
+        questions=0,
     ),
     Wager(Rule.FALL, _fall, "agreement is far lower than before"),
     Check(
@@ -450,8 +424,8 @@ WAGERS = sum(isinstance(check, Wager) for check in CHECKS)
 
 
 def judge(seen: Steps, settings: GuardConfig) -> Ruling:
-    """The ruling after the newest step of those `seen`, which are all of the run, in order. Trusted
-    are only weights from before any rule's number left its quiet."""
+    """Judge a run by all of its steps. Only weights from before any rule's number left its quiet
+    are trusted."""
     for check in CHECKS:
         ruling = check.judge(seen, settings)
         if ruling is not None and ruling.action is Action.HOLD:

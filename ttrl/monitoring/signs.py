@@ -1,7 +1,5 @@
-"""What a step showed of how learning goes, counted from its groups and the trainer's own numbers.
-
-The samples of a step come from the weights that it began with, so its signs say nothing yet of the
-weights that it ended with.
+"""What a step showed of how learning goes, by its groups and the trainer's numbers. They are of the
+weights that the step began with, which drew its samples.
 """
 
 from __future__ import annotations
@@ -18,43 +16,39 @@ from ttrl.sampling.groups import Group
 from ttrl.votes import decided
 
 SURE = 0.95
-"""A vote is decided when its label would so surely lead again (the threshold of
-Adaptive-Consistency, arXiv 2305.11860, as in `vote.sure`)."""
+"""Certainty of a label's lead at which its vote is decided, as in `vote.sure`."""
 REMEMBERED = 16
-"""Labels of free text are compared with the most frequent ones of the run, and with no more: each
-comparison may take a model."""
+"""The run's most frequent labels that one of free text is compared with, which may take a model."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What one question's vote showed in a step, and how it compares with the vote before it in
-    the same run. Numbers only: no text of a user or a model is in it."""
+    """A question's vote in a step, and the one before it in the same run; numbers only, no text."""
 
     step: int
     label: int | None
     """The number of its label among all labels of the run; None without one."""
     sure: bool
-    """Whether the vote was decided: asked the same again, it would hardly have another label."""
+    """Whether the vote was decided."""
     share: float
     """Share of the most common answer."""
     unreadable: float
-    """Share of its samples without a readable answer; those that were cut off have none."""
+    """Share of its samples that were unreadable or cut off."""
     length: float | None
-    """Mean tokens of the samples that were not cut off; None where all were."""
+    """Mean tokens of the samples that were not cut off; None if all were."""
     first_unreadable: float | None = None
-    """What it was when the question was first asked in this run; None then."""
+    """When the question was first asked in this run; None then."""
     first_length: float | None = None
     last_step: int | None = None
-    """When it had a label before in this run; None the first time."""
+    """When it last had a label in this run; None the first time."""
     last_label: int | None = None
     last_share: float | None = None
     changed: bool | None = None
-    """Whether its label is another one than before; None unless both votes were decided."""
+    """Whether its label changed; None unless both votes were decided."""
 
     @property
     def new(self) -> bool:
-        """Whether the question was not asked before in this run. Those that are asked again are not
-        like the others: what all samples agreed on is left out."""
+        """Whether the question was not asked before in this run."""
         return self.first_unreadable is None
 
 
@@ -64,53 +58,55 @@ EFFECTIVE = ("effective_tokens", "effective_sequences")
 
 @dataclass(frozen=True)
 class Signs:
-    """The numbers of one step. Shares are from 0 to 1, means are over all samples that were drawn,
-    None is what cannot be said."""
+    """The numbers of one step, over all samples that were drawn; shares are from 0 to 1."""
 
     step: int
     share: float
-    """Mean share of the majority answer."""
+    """Mean share of the most common answer."""
     vote_entropy: float
     """Mean entropy of the votes, in nats."""
     asked_again: int
-    """Questions that had a label earlier in the run, and have one again."""
+    """Questions that have a label and had one earlier in the run."""
     flipped: int
-    """Those of them whose label is another one (the flip rate of TTRL-Guard, arXiv 2605.19444),
-    whether or not asking the same weights twice would have changed it."""
+    """Those of them whose label changed (the flip rate of TTRL-Guard, arXiv 2605.19444)."""
     alike: float | None
     """Share of the pairs of different questions that got the same label."""
     no_signal: float
-    """Share of the questions that could teach nothing."""
+    """Share of the questions without a training signal."""
     unreadable: float
-    """Share of the samples without a readable answer; those that were cut off have none."""
+    """Share of the samples that were unreadable or cut off."""
     cut: float
-    """Share of the samples that were cut off at the limit."""
     length: float
     """Mean tokens of an answer."""
     token_entropy: float | None
-    """Mean entropy of the trainer's next token over the trained sequences, in nats."""
+    """Mean entropy of the trainer's next token, in nats; this and the next are of what is trained
+    on."""
     kl: float | None
-    """Estimated divergence from the run's start over trained sequences, in nats a token."""
+    """Divergence from the run's start, in nats per token."""
     mismatch: float | None
-    """Mean difference of the engine's and the trainer's log-probabilities, in nats a token."""
+    """Mean difference of the engine's and the trainer's log-probabilities, in nats per token."""
     effective: float | None
-    """Effective sample size of the weights that make up for that difference, as a share of what is
-    trained on; over tokens or over sequences, whichever is less (ttrl.training.grpo.effective)."""
+    """Effective sample size of the weights that make up for that difference, as a share; over
+    tokens or over sequences, whichever is less (ttrl.training.grpo.effective)."""
     visits: tuple[Visit, ...] = ()
-    """Its questions one by one, each once."""
+    """Its questions, each once."""
 
 
 class Watch:
-    """Reads the signs of one run's steps; it remembers each question's first vote, and its last one
-    with a label."""
+    """Reads the signs of one run's steps."""
 
     def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self._first: dict[int, Visit] = {}
         self._last: dict[int, Visit] = {}
-        self._labels = _Labels(reader)
+        """Of each question, the last one with a label."""
+        self._labels: list[tuple[str, str]] = []
+        """The first label of each number, and its question."""
+        self._numbers: dict[str, int] = {}
+        self._met: Counter[int] = Counter()
 
     def read(self, step: int, groups: Sequence[Group], numbers: Mapping[str, float]) -> Signs:
-        """The signs of a step that drew `groups`, of which the trainer logged `numbers`."""
+        """Return the signs of a step that drew `groups` and logged `numbers`."""
         newest = {group.question.id: group for group in groups}
         visits = tuple(self._visit(step, group) for group in newest.values())
         again = [each for each in visits if each.label is not None and each.last_label is not None]
@@ -138,9 +134,8 @@ class Watch:
         first, before = self._first.get(key), self._last.get(key)
         label = None
         if vote.label is not None:
-            text = group.question.question.text
-            own = before.label if before else None
-            label = self._labels.number(vote.label, vote.kind, text, own)
+            text, own = group.question.question.text, before.label if before else None
+            label = self._number(vote.label, vote.kind, text, own)
         sure = label is not None and decided([votes for _, votes in vote.counts], SURE)
         ended = [len(each.token_ids) for each in samples if each.finish is not Finish.LENGTH]
         visit = Visit(
@@ -162,32 +157,21 @@ class Watch:
             self._last[key] = visit
         return visit
 
-
-class _Labels:
-    """Numbers the labels of a run in the order in which they come, those that mean the same
-    alike."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._written: dict[str, int] = {}
-        self._first: list[tuple[str, str]] = []
-        """The first label of each number, and its question."""
-        self._met: Counter[int] = Counter()
-
-    def number(self, label: str, kind: AnswerKind, question: str, own: int | None) -> int:
-        """Return the label's number; `own` is that of the same question's last label."""
-        found = self._written.get(label)
+    def _number(self, label: str, kind: AnswerKind, question: str, own: int | None) -> int:
+        """Return the label's number, the same for all that mean the same; `own` is that of the
+        same question's last label."""
+        found = self._numbers.get(label)
         if found is None and kind is AnswerKind.FREE:
             frequent = [number for number, _ in self._met.most_common(REMEMBERED)]
             for number in dict.fromkeys(frequent if own is None else [own, *frequent]):
-                first, asked = self._first[number]
+                first, asked = self._labels[number]
                 if self._reader.same(first, label, asked, kind):
                     found = number
                     break
         if found is None:
-            found = len(self._first)
-            self._first.append((label, question))
-        self._written[label] = found
+            found = len(self._labels)
+            self._labels.append((label, question))
+        self._numbers[label] = found
         self._met[found] += 1
         return found
 

@@ -131,19 +131,16 @@ class Known:
     def __init__(self, texts: Iterable[str], others: Iterable[str] = ()) -> None:
         distinct = set(texts)
         self._common = Common(distinct.union(others))
-        self._told = [self._common.read(text) for text in distinct]
-        self._owns = _Near(each.own for each in self._told if each.own is not None)
-        self._short = _Near(each.whole for each in self._told if each.own is None)
+        told = [self._common.read(text) for text in distinct]
+        self._owns = _Near(each.own for each in told if each.own is not None)
+        self._short = _Near(each.whole for each in told if each.own is None)
+        self._wholes = _Near(each.whole for each in told)
 
     def like(self, text: str) -> bool:
         asked = self._common.read(text)
         if asked.own is None:
             return self._wholes.like(asked.whole)
         return self._owns.like(asked.own) or self._short.like(asked.whole)
-
-    @cached_property
-    def _wholes(self) -> _Near:
-        return _Near(each.whole for each in self._told)
 
 
 class _Near:

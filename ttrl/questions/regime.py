@@ -11,9 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
 
 STOPS, STOP_CHARS = 16, 256
 """Texts in one field at most, and characters of each."""
@@ -25,46 +36,19 @@ LARGEST = 2**63
 Sent = Mapping[str, Any]
 """Fields of a request by their names in vLLM's API (0.32)."""
 
+Whole = Annotated[StrictInt, Field(ge=-LARGEST, lt=LARGEST)]
+Number = Whole | Annotated[StrictFloat, Field(ge=-LARGEST, lt=LARGEST)]  # no NaN is
+Text = Annotated[StrictStr, Field(max_length=STOP_CHARS)]
+Texts = Annotated[list[Text], Field(strict=True, max_length=STOPS)]
+Name = Annotated[StrictStr, Field(max_length=NAME_CHARS)]
 
-def _number(value: object) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and -LARGEST <= value < LARGEST  # no NaN is
-    )
+_number, _whole, _flag = TypeAdapter(Number), TypeAdapter(Whole), TypeAdapter(StrictBool)
+_texts, _stops = TypeAdapter(Texts), TypeAdapter(Text | Texts)
+_tokens = TypeAdapter(Annotated[list[Whole], Field(strict=True, max_length=TOKENS)])
+_by_name = TypeAdapter(Annotated[dict[Name, Number], Field(strict=True, max_length=TOKENS)])
+Types = Mapping[str, TypeAdapter[Any]]
 
-
-def _whole(value: object) -> bool:
-    return _number(value) and isinstance(value, int)
-
-
-def _flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _texts(value: object) -> bool:
-    if not isinstance(value, list) or len(value) > STOPS:
-        return False
-    return all(isinstance(each, str) and len(each) <= STOP_CHARS for each in value)
-
-
-def _stops(value: object) -> bool:
-    return _texts([value]) if isinstance(value, str) else _texts(value)
-
-
-def _tokens(value: object) -> bool:
-    return isinstance(value, list) and len(value) <= TOKENS and all(map(_whole, value))
-
-
-def _by_name(value: object) -> bool:
-    if not isinstance(value, dict) or len(value) > TOKENS:
-        return False
-    return all(len(name) <= NAME_CHARS and _number(each) for name, each in value.items())
-
-
-Fits = Callable[[object], bool]
-
-DRAWING: Mapping[str, Fits] = {
+DRAWING: Types = {
     "temperature": _number,
     "top_p": _number,
     "top_k": _whole,
@@ -75,9 +59,9 @@ DRAWING: Mapping[str, Fits] = {
 }
 """How tokens are drawn. Training samples do not share these: the log-probabilities of the trainer
 must be those of the distribution that was drawn from."""
-LENGTH: Mapping[str, Fits] = {"max_tokens": _whole, "max_completion_tokens": _whole}
+LENGTH: Types = {"max_tokens": _whole, "max_completion_tokens": _whole}
 """How long an answer may be."""
-ENDING: Mapping[str, Fits] = {
+ENDING: Types = {
     "stop": _stops,
     "stop_token_ids": _tokens,
     "include_stop_str_in_output": _flag,
@@ -88,7 +72,7 @@ ENDING: Mapping[str, Fits] = {
 can only be found in special tokens where these are part of the text. Before `min_tokens` vLLM gives
 the tokens that would end an answer no chance: of the others its log-probabilities are above the
 trainer's by as much, which the importance weights correct."""
-PROMPTS_OWN: Mapping[str, Fits] = {
+PROMPTS_OWN: Types = {
     "ignore_eos": _flag,
     "bad_words": _texts,
     "allowed_token_ids": _tokens,
@@ -99,7 +83,7 @@ PROMPTS_OWN: Mapping[str, Fits] = {
 }
 """What else changes which tokens come: only users and evaluation sample with it. `ignore_eos` is
 here because no answer would ever end."""
-FIELDS: Mapping[str, Fits] = {**DRAWING, **LENGTH, **ENDING, **PROMPTS_OWN}
+FIELDS: Types = {**DRAWING, **LENGTH, **ENDING, **PROMPTS_OWN}
 """All that is recorded, with what a value must be. `seed`, `n` and the like are not: evaluation
 draws anew and decides itself how often. Nor is `use_beam_search`, which draws nothing."""
 BORROWED = frozenset(DRAWING)
@@ -114,11 +98,12 @@ SHOWN = 3
 def sampling_of(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recorded fields of a request as they were sent. A value that is null, of another
     type or too large is left out."""
-    return {
-        name: request[name]
-        for name, fits in FIELDS.items()
-        if request.get(name) is not None and fits(request[name])
-    }
+    found = {}
+    for name in (name for name in FIELDS if name in request):
+        with suppress(ValidationError):
+            FIELDS[name].validate_python(request[name])
+            found[name] = request[name]
+    return found
 
 
 def ends(sent: Sent | None, max_tokens: int) -> dict[str, Any]:

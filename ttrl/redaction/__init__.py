@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ttrl import ReportedError
 from ttrl.lineworker import LineWorker, WorkerEnded, WorkerNotReady
 from ttrl.questions.question import Question, digest
 
@@ -23,7 +24,7 @@ Where = tuple[str, ...]
 """The keys that lead somewhere, of lists none."""
 
 
-class RedactionFailed(Exception):
+class RedactionFailed(ReportedError):
     """The text could not be redacted, or nothing can be; never quotes it."""
 
 

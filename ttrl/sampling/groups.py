@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
 from random import Random
+from statistics import pvariance
 from typing import Any
 
 from ttrl import rewards
@@ -27,7 +27,7 @@ from ttrl.votes import Stop, Vote, VoteOutcome, decided, rounds, take_vote
 PRIORITY = 100
 """Of our own requests: users' have 0 and go first."""
 CUT_TO_SAY = 0.1
-"""Share of the samples, cut off, from which on it is worth a word."""
+"""Share of the samples that may be cut off without a remark."""
 
 
 def informative(rewards: Sequence[float]) -> bool:
@@ -41,20 +41,13 @@ def keep(
     seed: int,
     how: Downsampling = Downsampling.VARIANCE,
 ) -> tuple[int, ...]:
-    """The places of `count` of the samples, in order; where there are not as many, of the largest
-    part of `count` that there are, to be repeated: of 16, 8 of the 12 that there are. Twice each of
-    the 8 leaves the mean of their rewards and the standard deviation as they are, and with them
-    every advantage; 16 rows of 12 would not. `seed` draws the random ones, and which of those that
-    are worth the same.
+    """Return the places of `count` of the samples, in order. Where there are fewer, of as many as
+    divide `count`, to be repeated: 8 of 12 for 16. Twice each leaves the mean and the spread of the
+    rewards as they are, and with them the advantages. `seed` draws among equals.
 
-    The largest variance has its price: the advantages, centred on the kept ones, no longer know
-    the vote's share. 3 agreeing of 64 weigh like 3 of `count`, and from `count / 2` of each on,
-    always like a half.
-
-    Raises ValueError if `count` is not positive.
+    With the largest variance the advantages, centred on the kept samples, no longer know the vote's
+    share: 3 agreeing of 64 weigh like 3 of `count`, and `count / 2` or more always like a half.
     """
-    if count < 1:
-        raise ValueError(f"at least one sample must be kept, got {count}")
     parts = (part for part in range(min(count, len(rewards)), 0, -1) if count % part == 0)
     count = next(parts, 0)
     places = list(range(len(rewards)))
@@ -66,21 +59,11 @@ def keep(
 
 
 def _most_varied(places: Sequence[int], rewards: Sequence[float], count: int) -> list[int]:
-    """The highest and the lowest, so many of each as vary most: no other choice varies more (PODS,
-    theorem 1). After sorting each split is weighed in constant time. Of equal ones those that
-    `places` has first are lowest."""
+    """Return so many of the highest and of the lowest as vary most: no other choice varies more
+    (PODS, theorem 1). Of equal ones those that `places` has first are lowest."""
     ranked = sorted(places, key=rewards.__getitem__)
-    middle = sum(rewards) / len(rewards)  # taken off, lest squares cancel out
-    sums = [0.0, *accumulate(rewards[place] - middle for place in ranked)]
-    squares = [0.0, *accumulate((rewards[place] - middle) ** 2 for place in ranked)]
-
-    def variance(highest: int) -> float:
-        low, high = count - highest, len(ranked) - highest
-        mean, square = ((row[low] + row[-1] - row[high]) / count for row in (sums, squares))
-        return square - mean**2
-
-    highest = max(range(count + 1), key=variance)
-    return ranked[: count - highest] + ranked[len(ranked) - highest :]
+    choices = (ranked[:low] + ranked[len(ranked) - count + low :] for low in range(count, -1, -1))
+    return max(choices, key=lambda choice: pvariance([rewards[place] for place in choice]))
 
 
 def pacer_for(client: EngineClient, vote: VoteConfig, tell: Tell | None = None) -> Pacer:
@@ -88,15 +71,15 @@ def pacer_for(client: EngineClient, vote: VoteConfig, tell: Tell | None = None) 
 
 
 def to_learn_from(question: Question, vote: VoteConfig) -> Sampling:
-    """Return how a question's samples are drawn for a vote: as the trainer computes their
-    log-probabilities, and ending where the user's answer does."""
+    """Return how a question's samples are drawn: as the trainer computes their log-probabilities,
+    and ending where the user's answer does."""
     return Sampling(vote.temperature, vote.longest, ends=ends(question.sampling, vote.longest))
 
 
 @dataclass(frozen=True)
 class Group:
-    """The samples of one question with their vote and rewards; `kept` are the positions that go
-    into the update, none of them of a sample that was cut off."""
+    """The samples of one question with their vote and rewards; `kept` are the positions of those
+    that go into the update."""
 
     question: StoredQuestion
     drawn: SampleSet
@@ -110,8 +93,8 @@ class Group:
 
     @property
     def settled(self) -> bool:
-        """Whether its samples agree so far that there is nothing to learn, and asking again would
-        not change that soon. What has no label for want of agreement may have one a step later."""
+        """Whether its samples agree too much to learn from; what agrees too little may have a
+        label a step later."""
         agree = self.vote.outcome in (VoteOutcome.LABEL, VoteOutcome.ABOVE_CEILING)
         return agree and not self.informative
 
@@ -128,25 +111,17 @@ class Group:
         return QuestionState.NO_SIGNAL, f"{self.vote.share:.0%} agree"
 
 
+@dataclass
 class Roller:
     """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it.
     `references` are right answers by the hashes of their questions."""
 
-    def __init__(
-        self,
-        client: EngineClient,
-        vote: VoteConfig,
-        update: UpdateConfig,
-        pacer: Pacer,
-        reader: Reader,
-        references: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        self._client = client
-        self._vote = vote
-        self._update = update
-        self._pacer = pacer
-        self.reader = reader
-        self._references = references or {}
+    client: EngineClient
+    settings: VoteConfig
+    update: UpdateConfig
+    pacer: Pacer
+    reader: Reader
+    references: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def roll(
         self,
@@ -157,20 +132,19 @@ class Roller:
         refused: Callable[[StoredQuestion, EngineRefused], None],
         failed: Callable[[StoredQuestion, EngineError], None],
     ) -> list[Group]:
-        """A group for each question the engine answers. One that it refuses (too long, say) is
-        handed to `refused`, one that could not be had, though it was tried again, to `failed`: a
-        vote is taken over all samples or not at all. `draw` makes the seeds of one draw differ from
-        another's. Raises PacerClosed.
-        """
+        """Return a group for each question that the engine answers. Questions that it refuses (too
+        long, say) are handed to `refused`, those that failed in spite of retries to `failed`: a
+        vote is taken over all samples or not at all. `draw` tells the draws' seeds apart. Raises
+        PacerClosed."""
 
         def one(question: StoredQuestion) -> Group | EngineError:
-            seed = hash((self._update.seed, draw, question.id)) % 2**31
+            seed = hash((self.update.seed, draw, question.id)) % 2**31
             try:
                 return self._group(question, version, seed)
             except EngineError as error:
                 return error
 
-        rolled = list(threads.map_in_order(one, questions, width=self._pacer.width))
+        rolled = list(threads.map_in_order(one, questions, width=self.pacer.width))
         for question, outcome in zip(questions, rolled, strict=True):
             if isinstance(outcome, EngineRefused) and outcome.final:
                 refused(question, outcome)
@@ -185,39 +159,32 @@ class Roller:
             question=question.question.text,
             samples=tuple(drawn.samples[place] for place in ended),
             vote=replace(vote, answers=tuple(vote.answers[place] for place in ended)),
-            max_tokens=self._vote.longest,
+            max_tokens=self.settings.longest,
             reader=self.reader,
-            references=tuple(self._references.get(question.question.hash, ())),
+            references=tuple(self.references.get(question.question.hash, ())),
         )
-        rewarded = rewards.total(ballot, self._vote.rewards)
-        kept = keep(rewarded, self._update.keep, seed, self._update.downsampling)
+        rewarded = rewards.total(ballot, self.settings.rewards)
+        kept = keep(rewarded, self.update.keep, seed, self.update.downsampling)
         worth = dict(zip(ended, rewarded, strict=True))
         every = tuple(worth.get(place, 0.0) for place in range(len(drawn.samples)))
         return Group(question, drawn, vote, every, tuple(ended[place] for place in kept))
 
     def _draw(self, question: StoredQuestion, version: str) -> tuple[SampleSet, Vote]:
-        settings = self._vote
-        sampling = to_learn_from(question.question, settings)
+        sampling = to_learn_from(question.question, self.settings)
         drawn: SampleSet | None = None
-        for count in rounds(settings.samples, settings.rounds):
+        for count in rounds(self.settings.samples, self.settings.rounds):
             # No seed for the engine: its batches make the draws differ all the same, vLLM draws
             # seeded rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read
             # in parts.
-            with self._pacer.slot():
-                more = self._client.sample(
-                    question.question,
-                    model=version,
-                    n=count,
-                    sampling=sampling,
-                    priority=PRIORITY,
+            with self.pacer.slot():
+                more = self.client.sample(
+                    question.question, model=version, n=count, sampling=sampling, priority=PRIORITY
                 )
             drawn = joined(drawn, more) if drawn else more
             vote = self.vote(question, drawn)
-            # Without a label there may be one after all: of few samples, as many are above the
-            # ceiling or cut off by chance. Of questions that agree nine times in ten, 8 of 8 agree
-            # in four of ten.
+            # Without a label, as of few samples above the ceiling by chance, there may be one yet.
             counts = [votes for _, votes in vote.counts]
-            if vote.label is not None and decided(counts, settings.sure):
+            if vote.label is not None and decided(counts, self.settings.sure):
                 break
         assert drawn is not None
         return drawn, vote
@@ -227,25 +194,22 @@ class Roller:
         return take_vote(
             reading.answers,
             cut=len(drawn.samples) - len(drawn.ended),
-            readable=self._vote.readable,
+            readable=self.settings.readable,
             kind=reading.kind,
-            floor=self._vote.floor,
-            ceiling=self._vote.ceiling,
-            stop=Stop.ALL if len(drawn.samples) == self._vote.samples else Stop.DECIDED,
+            floor=self.settings.floor,
+            ceiling=self.settings.ceiling,
+            stop=Stop.ALL if len(drawn.samples) == self.settings.samples else Stop.DECIDED,
         )
 
 
 def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:
-    """The canonical answer of each sample. One that was cut off has none, even if something in
-    it looks like one."""
-    texts = ["" if sample.cut else sample.text for sample in drawn.samples]
-    return reader.read(question_text, texts)
+    """Read the canonical answer of each sample; those that were cut off have none."""
+    return reader.read(question_text, ["" if each.cut else each.text for each in drawn.samples])
 
 
 def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    """Return a group as the store keeps it: the vote's row and its samples' rows, with tokens and
-    log-probabilities only of what may be trained on: of a long answer they take many times as much
-    as its text."""
+    """Return the rows of a vote and of its samples, with tokens and log-probabilities, which are
+    large, only of what may be trained on."""
     vote = {
         "run_id": run_id,
         "question_id": group.question.id,
@@ -280,7 +244,6 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
 
 
 def cut_off(samples: int, cut: int, max_tokens: int) -> str:
-    """Say how many of the samples were cut off, and what helps; nothing where hardly any was."""
     if cut <= CUT_TO_SAY * samples:
         return ""
     share = f"{cut / samples:.0%} of the samples"
@@ -288,8 +251,8 @@ def cut_off(samples: int, cut: int, max_tokens: int) -> str:
 
 
 def with_length(config: Config, client: EngineClient, room: int | None = None) -> Config:
-    """Return the settings with a number for vote.max_tokens, by the engine's context if there is
-    none yet, and not above `room`, in tokens, if that is given. Raises EngineUnreachable."""
+    """Set vote.max_tokens, if it is unset, by the engine's context and `room`, in tokens. Raises
+    EngineUnreachable."""
     if config.vote.max_tokens is not None:
         return config
     try:

@@ -13,17 +13,16 @@ from ttrl.questions.near_duplicates import Common, Told
 from ttrl.store.questions import StoredQuestion
 
 LOOKED_AT = 8
-"""Candidates for each place in an update; of more than these nothing is read."""
+"""Candidates that are read for each place in an update."""
 VAIN = 2
-"""Failed attempts at a question that do not count as one of its passes. One that makes the engine
-fail each time must not keep a run from its end."""
+"""Failed attempts at a question that do not count as passes; more would keep a run from its end."""
 
 
 class LeftOut(StrEnum):
+    """Why a question is not in this update: a cap is reached."""
+
     CLIENT = "client_share"
-    """Its client has as many in this one as a client may have."""
     CLUSTER = "near_duplicate"
-    """There are enough in this one that say nearly the same."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,8 @@ class Selection:
 def choose(
     candidates: Sequence[StoredQuestion], limits: SelectionConfig, *, sole_client: bool
 ) -> Selection:
-    """Choose the first candidates that the caps allow. A sole client may have the whole update:
-    where nobody else asks, there is nobody to protect."""
-    share = 1.0 if sole_client else limits.per_client
-    each = max(1, int(share * limits.max_questions))
+    """Choose the first candidates that the caps allow. A sole client may have the whole update."""
+    per_client = max(1, int((1 if sole_client else limits.per_client) * limits.max_questions))
     common = Common(candidate.question.asks for candidate in candidates)
     asked: list[tuple[str, Told]] = []
     chosen: list[StoredQuestion] = []
@@ -52,8 +49,8 @@ def choose(
         if len(chosen) == limits.max_questions:
             break
         cluster, told = candidate.question.cluster, common.read(candidate.question.asks)
-        near = sum(cluster == other or told.alike(each) for other, each in asked)
-        if of_client[candidate.client] >= each:
+        near = sum(cluster == other or told.alike(said) for other, said in asked)
+        if of_client[candidate.client] >= per_client:
             left_out.append((candidate, LeftOut.CLIENT))
         elif near >= limits.per_cluster:
             left_out.append((candidate, LeftOut.CLUSTER))
@@ -66,8 +63,8 @@ def choose(
 
 class Rounds:
     """Serves the selected questions in shuffled rounds, each once a round, in so many `passes`
-    (None: without end). A question that is dropped (unanimous, above the ceiling, refused) does not
-    come again; one that could not be had and is given back does, in a later round."""
+    (None: without end). A dropped question (unanimous, above the ceiling, refused) does not come
+    again; one that is given back does, in a later round."""
 
     def __init__(
         self, questions: Sequence[StoredQuestion], *, seed: int, passes: int | None = None
@@ -84,7 +81,7 @@ class Rounds:
 
     @property
     def used_up(self) -> bool:
-        """Whether none is left because those that were not dropped were asked in all passes."""
+        """Whether all questions that were not dropped were asked in all passes."""
         return not self._left and self._passes in self._times.values()
 
     @property
@@ -92,12 +89,11 @@ class Rounds:
         return sum(key not in self._times for key in self._left)
 
     def take(self, count: int) -> list[StoredQuestion]:
-        """The next questions, all different; fewer when fewer are left. Where a round ends within
-        one call, a question that was already taken waits for the next."""
+        """Return the next questions, all different; fewer if fewer are left."""
         taken: list[int] = []
         while len(taken) < min(count, len(self._left)):
             key = next((key for key in self._queue if key not in taken), None)
-            if key is None:
+            if key is None:  # the round is over; those that are taken wait for the next call
                 self._queue += self._random.sample(sorted(self._left), len(self._left))
                 continue
             self._queue.remove(key)
@@ -110,8 +106,7 @@ class Rounds:
         return questions
 
     def give_back(self, question: StoredQuestion) -> None:
-        """Do not count the last time that it was taken, for it could not be had; that holds `VAIN`
-        times."""
+        """Do not count the last time that it was taken; holds `VAIN` times."""
         if self._vain[question.id] < VAIN:
             self._vain[question.id] += 1
             self._times[question.id] -= 1

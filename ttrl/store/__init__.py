@@ -5,11 +5,7 @@ Import the tables' rooms where they are used: `from ttrl.store import Store`.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Self
-
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from ttrl.store.adapters import AdapterTable
 from ttrl.store.backends import StoreDamaged, StoreError
@@ -41,18 +37,6 @@ class Store(Database):
         self.shadow = ShadowTable(self)
         self.measurements = MeasurementTable(self)
         self.forgetting = Forgetting(self)
-
-    @classmethod
-    def open(
-        cls, state_dir: Path, url: str | None = None, patience: float = PATIENCE_SECONDS
-    ) -> Self:
-        store = super().open(state_dir, url, patience)
-        try:
-            store.holdout.key()  # for those who only look, and cannot make one
-        except DBAPIError as error:  # it lies on a damaged page, for one
-            store.close()
-            raise store.unusable(error) from error
-        return store
 
     def fact(self, name: str) -> str | None:
         """Return a small fact about the whole, such as `paused`."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl import ReportedError
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.store.database import NotFound, Table, rows_among
+from ttrl.store.database import Table, rows_among
 from ttrl.store.questions import QuestionState
 from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
 
@@ -20,17 +21,11 @@ from ttrl.store.schema import adapter_questions, adapters, pinned, questions, se
 class AdapterState(StrEnum):
     """What the gate or the operator made of a version."""
 
-    APPROVED = "approved"
-    """It may serve."""
-    HELD = "held"
-    """It waits for the operator."""
-    ROLLED_BACK = "rolled_back"
-    """It served and was taken back; never promoted again by itself."""
-    TAINTED = "tainted"
-    """It, or a version that it goes on from, learned from what was purged. It is served to nobody
-    again, and its files are removed."""
-    RETIRED = "retired"
-    """It was old and nobody's: its files are removed."""
+    APPROVED = "approved"  # it may serve
+    HELD = "held"  # it waits for the operator
+    ROLLED_BACK = "rolled_back"  # it served and was taken back; never promoted again by itself
+    TAINTED = "tainted"  # it or an ancestor learned from what was purged: its files are removed
+    RETIRED = "retired"  # it was old and nobody's: its files are removed
 
 
 GONE = (AdapterState.TAINTED, AdapterState.RETIRED)
@@ -38,11 +33,11 @@ GONE = (AdapterState.TAINTED, AdapterState.RETIRED)
 TAKEN_BACK = (AdapterState.ROLLED_BACK, AdapterState.TAINTED)
 
 
-class AdapterGone(Exception):
-    """A version has no files any more, or is about to have none, so that it cannot serve."""
+class AdapterGone(ReportedError):
+    """A version has no files, or will soon have none, and cannot serve."""
 
 
-class Forgotten(Exception):
+class Forgotten(ReportedError):
     """Questions that a version learned from were forgotten before it was published."""
 
 
@@ -51,8 +46,7 @@ class Author(StrEnum):
 
     RUN = "run"
     OPERATOR = "operator"
-    LABELS = "labels"
-    """A held version that labels given since have proven better."""
+    LABELS = "labels"  # a held version that labels given since have proven better
     LIVE_MONITOR = "live_monitor"
 
 
@@ -83,8 +77,8 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Change:
-    """Another version was wanted; `back` says that it was for taking the one before it back. It is
-    `about` the version taken back, else the one wanted now, which `run` made."""
+    """Another version was wanted; `back` if the one `before` it was taken back. `run` made the
+    version that it is `about`."""
 
     id: int
     adapter: str | None
@@ -124,7 +118,7 @@ class AdapterTable(Table):
         back meanwhile. Raises Forgotten."""
         learned = sorted(set(question_ids))
         known = sa.select(questions.c.id)
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             parent = _state(connection, row.parent)
             there = rows_among(connection, known, questions.c.id, learned)
             if parent is AdapterState.TAINTED or len(there) < len(learned):
@@ -133,48 +127,41 @@ class AdapterTable(Table):
                 reason = f"its parent {row.parent} was rolled back; {row.reason}"
                 row = replace(row, state=AdapterState.HELD, reason=reason)
             connection.execute(adapters.insert().values(**vars(row)))
-            lineage = [{"adapter": row.name, "question_id": key} for key in learned]
-            if lineage:
+            if learned:
+                lineage = [{"adapter": row.name, "question_id": key} for key in learned]
                 connection.execute(adapter_questions.insert(), lineage)
             for each in measured:
-                connection.execute(
-                    pinned.insert().values(
-                        adapter=row.name,
-                        question_id=each.pin.question_id,
-                        dtype=each.dtype,
-                        start=each.pin.start,
-                        token_ids=array("i", each.pin.token_ids).tobytes(),
-                        own=_bytes(each.own),
-                        base=_bytes(each.base),
-                        parent=None if each.parent is None else _bytes(each.parent),
-                    )
-                )
+                values = {
+                    "adapter": row.name, "question_id": each.pin.question_id, "dtype": each.dtype,
+                    "start": each.pin.start, "token_ids": array("i", each.pin.token_ids).tobytes(),
+                    "own": _bytes(each.own), "base": _bytes(each.base),
+                    "parent": None if each.parent is None else _bytes(each.parent),
+                }  # fmt: skip
+                connection.execute(pinned.insert().values(values))
             if row.state is AdapterState.APPROVED:
                 want(connection, row.name, author, row.reason or "")
         return row
 
     def find(self, name: str) -> AdapterRow | None:
-        rows = self._database.rows(sa.select(adapters).where(adapters.c.name == name))
-        return _from_row(rows[0]) if rows else None
+        row = self.db.first(sa.select(adapters).where(adapters.c.name == name))
+        return None if row is None else _from_row(row)
 
     def get(self, name: str) -> AdapterRow:
         """Raises NotFound."""
-        row = self.find(name)
-        if row is None:
-            raise NotFound(f"there is no version {name}; see `ttrl adapters list`")
-        return row
+        missing = f"there is no version {name}; see `ttrl adapters list`"
+        return _from_row(self.db.get(sa.select(adapters).where(adapters.c.name == name), missing))
 
     def all(self) -> list[AdapterRow]:
         """Return them newest first."""
-        rows = self._database.rows(sa.select(adapters).order_by(adapters.c.created.desc()))
-        return [_from_row(row) for row in rows]
+        query = sa.select(adapters).order_by(adapters.c.created.desc())
+        return [_from_row(row) for row in self.db.rows(query)]
 
     def digests(self) -> dict[str, str]:
         """Return the digest of every version that has files, by its name. It must work on a store
         of any revision: backups use it."""
-        query = sa.select(adapters.c.name, adapters.c.digest).order_by(adapters.c.created)
-        query = query.where(adapters.c.state.not_in(GONE))
-        return {row.name: row.digest for row in self._database.rows(query)}
+        query = sa.select(adapters.c.name, adapters.c.digest).where(adapters.c.state.not_in(GONE))
+        rows = self.db.rows(query.order_by(adapters.c.created))
+        return {row.name: row.digest for row in rows}
 
     def question_ids(self, name: str, state: QuestionState | None = None) -> list[int]:
         """Return the questions that a version learned from; those in one state, or all."""
@@ -182,59 +169,48 @@ class AdapterTable(Table):
         query = sa.select(learned.question_id).where(learned.adapter == name)
         if state is not None:
             query = query.join(questions).where(questions.c.state == state)
-        return self._database.scalars(query.order_by(learned.question_id))
+        return self.db.scalars(query.order_by(learned.question_id))
 
     def pinned(self, name: str) -> list[Pinned]:
         """Return what the trainer computed for a version, to prove that it is served."""
         query = sa.select(pinned).where(pinned.c.adapter == name).order_by(pinned.c.id)
-        return [
-            Pinned(
-                Pin(row.question_id, tuple(array("i", row.token_ids)), row.start),
-                row.dtype,
-                _floats(row.own),
-                _floats(row.base),
-                None if row.parent is None else _floats(row.parent),
-            )
-            for row in self._database.rows(query)
-        ]
+        found = []
+        for row in self.db.rows(query):
+            pin = Pin(row.question_id, tuple(array("i", row.token_ids)), row.start)
+            parent = None if row.parent is None else _floats(row.parent)
+            found.append(Pinned(pin, row.dtype, _floats(row.own), _floats(row.base), parent))
+        return found
 
     def next_number(self, lineage: str) -> int:
         query = sa.select(sa.func.max(adapters.c.number)).where(adapters.c.lineage == lineage)
-        return (self._database.scalar(query) or 0) + 1
+        return (self.db.scalar(query) or 0) + 1
 
     def want(self, name: str | None, *, author: str, reason: str) -> None:
         """Say which version should serve; None is the base model. Raises AdapterGone."""
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             if (state := _state(connection, name)) in GONE:
                 raise AdapterGone(f"{name} is {state} and cannot be served; choose another version")
-            if name is not None:
-                update = adapters.update().where(adapters.c.name == name)
-                connection.execute(update.values(state=AdapterState.APPROVED, reason=reason))
+            _mark(connection, name, AdapterState.APPROVED, reason)
             want(connection, name, author, reason)
 
     def roll_back(self, *, author: str, reason: str, only: str | None = None) -> bool:
-        """Take the wanted version back: want the one before it, and quarantine what the version
-        taken back alone learned from. With `only`, do so if that is the wanted one. Return whether
-        it was done."""
-        with self._database.write() as connection:
+        """Want the version before the wanted one again, and quarantine what only the latter
+        learned from. Return whether it was done: with `only`, if that is the wanted one."""
+        with self.db.write() as connection:
             present, before = present_and_before(connection)
             if only is not None and only != present:
                 return False
-            if present is not None:
-                update = adapters.update().where(
-                    adapters.c.name == present, adapters.c.state.not_in(GONE)
-                )
-                connection.execute(update.values(state=AdapterState.ROLLED_BACK, reason=reason))
-                learned = sa.select(adapter_questions.c.question_id)
-                suspect = learned.where(adapter_questions.c.adapter == present)
-                _quarantine(connection, suspect, f"{present} was trained on it and was rolled back")
+            _mark(connection, present, AdapterState.ROLLED_BACK, reason)
+            learned = sa.select(adapter_questions.c.question_id)
+            suspect = learned.where(adapter_questions.c.adapter == present)
+            _quarantine(connection, suspect, f"{present} was trained on it and was rolled back")
             want(connection, before, author, reason)
         return True
 
     def quarantine(self, question_ids: Iterable[int], reason: str) -> None:
         """Keep runs from learning from these questions, except from those that a trusted version
         learned from as well: a candidate that learned from them was rejected."""
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             _quarantine(connection, sorted(question_ids), reason)
 
     def wanted(self) -> Pointer:
@@ -243,20 +219,17 @@ class AdapterTable(Table):
     def wanted_at(self, at: float) -> str | None:
         """Return which version should have served then (Unix seconds)."""
         query = sa.select(wanted.c.adapter).where(wanted.c.at <= at).order_by(wanted.c.id.desc())
-        return self._database.scalar(query.limit(1))
+        return self.db.scalar(query.limit(1))
 
     def wanted_since(self, at: float) -> set[str | None]:
         """Return every version that should have served then (Unix seconds) or at any time since."""
         query = sa.select(wanted.c.adapter).where(wanted.c.at > at)
-        return {self.wanted_at(at), *self._database.scalars(query)}
+        return {self.wanted_at(at), *self.db.scalars(query)}
 
     def changes(self, after: int = 0) -> list[Change]:
         """Return what was wanted after a certain change, in order."""
-        c = wanted.c
-        earlier = sa.select(sa.func.max(c.id)).where(c.id <= after).scalar_subquery()
-        query = sa.select(wanted).where(c.id >= sa.func.coalesce(earlier, 0)).order_by(c.id)
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
+        with self.db.read() as connection:
+            rows = connection.execute(sa.select(wanted).order_by(wanted.c.id)).all()
             versions = {row.name: row for row in connection.execute(sa.select(adapters))}
         changes, before = [], None
         for row in rows:
@@ -268,57 +241,43 @@ class AdapterTable(Table):
         return [change for change in changes if change.id > after]
 
     def counts(self) -> dict[str, int]:
-        query = sa.select(adapters.c.state, sa.func.count()).group_by(adapters.c.state)
-        return {row[0]: row[1] for row in self._database.rows(query)}
+        return self.db.counts(adapters.c.state)
 
     def served(self, text: str | None, reason: str) -> None:
         """Note which version the daemon serves."""
         row = {"adapter": text, "reason": reason, "at": time.time()}
-        self._database.change(serving.insert().values(row))
+        self.db.change(serving.insert().values(row))
 
     def serving(self) -> Pointer:
         """Return which version the daemon last said that it serves."""
         return self._newest(serving)
 
     def live_since(self) -> float | None:
-        """Return since when (Unix seconds) the live version has served, across restarts; None
-        before any."""
-        now = self.serving()
-        if not now.id:
-            return None
-        others = sa.select(sa.func.max(serving.c.id)).where(
-            serving.c.adapter.is_distinct_from(now.adapter)
-        )
-        since = sa.select(sa.func.min(serving.c.at)).where(
-            serving.c.id > sa.func.coalesce(others.scalar_subquery(), 0)
-        )
-        return self._database.scalar(since)
+        """Return since when (Unix seconds) the live version has served; None before any."""
+        other = serving.c.adapter.is_distinct_from(self.serving().adapter)
+        last_other = sa.select(sa.func.max(serving.c.id)).where(other).scalar_subquery()
+        since = serving.c.id > sa.func.coalesce(last_other, 0)
+        return self.db.scalar(sa.select(sa.func.min(serving.c.at)).where(since))
 
     def waiting(self) -> int:
-        """Return how many held versions were made since the wanted one was: those that could follow
-        it."""
-        query = sa.select(sa.func.count()).where(
-            adapters.c.state == AdapterState.HELD, adapters.c.created >= self.wanted().at
-        )
-        return self._database.scalar(query) or 0
+        """Return how many held versions could follow the wanted one: those made since it was."""
+        since = self.wanted().at
+        return self.db.count(adapters.c.state == AdapterState.HELD, adapters.c.created >= since)
 
     def previous(self) -> str | None:
-        """Return the version wanted before the present one, which is kept loaded for an instant
-        roll-back."""
-        with self._database.read() as connection:
+        """Return the version wanted before the present one, kept loaded for a roll-back."""
+        with self.db.read() as connection:
             return present_and_before(connection)[1]
 
     def roll_backs(self) -> list[RollBack]:
         """Return the last roll-back of each version that is taken back, the newest first."""
-        changes = self.changes()
-        why = {row.name: row.reason or "" for row in self.all()}
-        # What is wanted in its place gives the version's own reason; what followed it otherwise
-        # does not.
-        found = {
-            change.before: RollBack(change.before, change.author, why[change.before], change.at)
-            for change in changes
-            if change.back and change.before and change.reason.endswith(why[change.before])
-        }
+        why, found = {row.name: row.reason or "" for row in self.all()}, {}
+        for change in self.changes():
+            name = change.before
+            # What is wanted in its place gives the version's own reason; what followed it otherwise
+            # does not.
+            if change.back and name and change.reason.endswith(why[name]):
+                found[name] = RollBack(name, change.author, why[name], change.at)
         return sorted(found.values(), key=lambda each: each.at, reverse=True)
 
     def roles(self) -> dict[str | None, str]:
@@ -327,8 +286,8 @@ class AdapterTable(Table):
 
     def _newest(self, table: sa.Table) -> Pointer:
         query = sa.select(table.c.id, table.c.adapter, table.c.reason, table.c.at)
-        rows = self._database.rows(query.order_by(table.c.id.desc()).limit(1))
-        return Pointer(*rows[0]) if rows else Pointer(0, None, "there are no versions yet", 0.0)
+        row = self.db.first(query.order_by(table.c.id.desc()))
+        return Pointer(*row) if row else Pointer(0, None, "there are no versions yet", 0.0)
 
 
 def present_and_before(connection: sa.Connection) -> tuple[str | None, str | None]:
@@ -348,24 +307,22 @@ def _state(connection: sa.Connection, name: str | None) -> AdapterState | None:
     return None if state is None else AdapterState(state)
 
 
+def _mark(connection: sa.Connection, name: str | None, state: AdapterState, reason: str) -> None:
+    update = adapters.update().where(adapters.c.name == name, adapters.c.state.not_in(GONE))
+    connection.execute(update.values(state=state, reason=reason))
+
+
 def _quarantine(
     connection: sa.Connection, suspect: sa.Select[tuple[int]] | Sequence[int], reason: str
 ) -> None:
     """Learn no more from these questions, but for those that a version that served and was not
     rolled back learned from as well."""
     served = sa.select(serving.c.adapter).where(serving.c.adapter.is_not(None))
-    trusted = sa.select(adapters.c.name).where(
-        adapters.c.state.in_((AdapterState.APPROVED, AdapterState.RETIRED)),
-        adapters.c.name.in_(served),
-    )
-    proven = sa.select(adapter_questions.c.question_id).where(
-        adapter_questions.c.adapter.in_(trusted)
-    )
-    connection.execute(
-        questions.update()
-        .where(questions.c.id.in_(suspect), questions.c.id.not_in(proven))
-        .values(state=QuestionState.QUARANTINED, reason=reason)
-    )
+    trusted = adapters.c.state.in_((AdapterState.APPROVED, AdapterState.RETIRED))
+    proven = sa.select(adapter_questions.c.question_id).join(adapters)
+    proven = proven.where(trusted, adapters.c.name.in_(served))
+    update = questions.update().where(questions.c.id.in_(suspect), questions.c.id.not_in(proven))
+    connection.execute(update.values(state=QuestionState.QUARANTINED, reason=reason))
 
 
 def want(connection: sa.Connection, name: str | None, author: str, reason: str) -> None:

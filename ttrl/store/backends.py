@@ -20,11 +20,12 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ttrl import ReportedError
 from ttrl.config.serving import shown
 from ttrl.files import fsync, touch
 
 
-class StoreError(Exception):
+class StoreError(ReportedError):
     """The store cannot be opened or used; the message says what to do."""
 
 
@@ -70,8 +71,7 @@ class Sqlite:
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
-        """Begin a transaction that writes, in which a table can be made again without losing
-        rows."""
+        """Begin a transaction in which a table can be made again without losing rows."""
         # Most changes of a table make it anew in SQLite. With foreign keys on, dropping the old
         # table deletes every row that refers to it, and a transaction cannot turn them off.
         with self.engine.connect() as connection:
@@ -87,15 +87,12 @@ class Sqlite:
     def owning(self) -> Iterator[None]:
         """Be the only process that owns the store. Raises StoreError."""
         # The lock is beside the file: another state directory may name the same store.
-        lock = FileLock(f"{self.file}.owner")
         try:
-            lock.acquire(timeout=0)
+            lock = FileLock(f"{self.file}.owner").acquire(timeout=0)
         except Timeout:
             raise in_use(self._url) from None
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def size(self) -> int | None:
         """Return the bytes in use; None where only the server knows."""
@@ -105,15 +102,14 @@ class Sqlite:
             return int(connection.exec_driver_sql(query).scalar_one())
 
     def give_back(self) -> bool:
-        """Return unused room to the disk and leave no copies of deleted rows. False if that was
-        not possible now."""
+        """Do what `Forgetting.give_back` says."""
         with self.engine.connect() as connection:
             driver: Any = connection.connection.driver_connection  # it has begun no transaction
             try:
-                before, free = -1, _unused(driver)
-                while free not in (0, before):  # a little at a time: other writers wait for it
-                    driver.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
-                    before, free = free, _unused(driver)
+                (free,) = driver.execute("PRAGMA freelist_count").fetchone()
+                for _ in range(0, free, PAGES):  # a little at a time: other writers wait for it
+                    # `execute` would stop at the first page.
+                    driver.executescript(f"PRAGMA incremental_vacuum({PAGES})")
                 # The write-ahead log has pages as they were before. A reader keeps it, and while
                 # we wait for the reader nobody can write.
                 driver.execute(f"PRAGMA busy_timeout = {CHECKPOINT_MS}")
@@ -163,10 +159,6 @@ class Sqlite:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _unused(driver: Any) -> int:
-    return int(driver.execute("PRAGMA freelist_count").fetchone()[0])
-
-
 def read_only(file: Path) -> str:
     """Return the name by which SQLite opens a file that is never to be written."""
     return f"file:{quote(str(file))}?mode=ro"
@@ -191,14 +183,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 WRITER, OWNER = 0x7474726C01, 0x7474726C02
 """PostgreSQL's advisory locks, which are the database's own."""
-PATIENCE = {
-    "connect_timeout": "10",  # seconds, all of them but the last
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "30000",  # milliseconds
-}
-"""A server that is gone without a word must not keep us waiting for hours."""
+KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+PATIENCE = {"connect_timeout": "10", **KEEPALIVES, "tcp_user_timeout": "30000"}
+"""A server that is gone without a word must not keep us waiting for hours. In seconds, the last in
+milliseconds."""
 
 
 class Postgresql:
@@ -258,13 +246,9 @@ class Postgresql:
                 f"the store {shown(self._url)} cannot store all of Unicode; create the database "
                 f"with ENCODING 'UTF8' TEMPLATE template0"
             )
-        for setting in (
-            f"lock_timeout = {round(1000 * self._patience)}",
-            "tcp_keepalives_idle = 30",  # seconds; else the server keeps a dead owner's lock
-            "tcp_keepalives_interval = 10",
-            "tcp_keepalives_count = 3",
-        ):
-            connection.execute(f"SET {setting}")
+        connection.execute(f"SET lock_timeout = {round(1000 * self._patience)}")
+        for name, value in KEEPALIVES.items():  # else the server keeps a dead owner's lock
+            connection.execute(f"SET tcp_{name} = {value}")
         connection.commit()
 
     def _begun(self, connection: sa.Connection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from ttrl import ReportedError
 from ttrl.config.serving import parse, shown
 from ttrl.files import touch
 from ttrl.store import migrations
@@ -30,6 +30,8 @@ PARAMETERS = 10_000
 """Values in one statement; SQLite takes 32,766."""
 OUTAGE = (DBAPIError, PoolTimeout, StoreError, OSError)
 """The store is locked, full, damaged or gone. What was asked of it may well succeed later."""
+IN_MEMORY = 1000
+"""Rows that are read at a time where all are read."""
 PATIENCE_SECONDS = 10.0
 """How long a writer waits for another, unless it is told otherwise."""
 T = TypeVar("T")
@@ -38,11 +40,8 @@ if TYPE_CHECKING:
     AnyRow = sa.Row[*tuple[Any, ...]]
 
 
-class NotFound(KeyError):
+class NotFound(ReportedError):
     """There is no such row; the message says where to look."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class Database:
@@ -87,9 +86,8 @@ class Database:
         return cls(place(state_dir, url), looking=True)
 
     def migrate(self, backups: Path) -> None:
-        """Migrate to the newest revision, or leave all as it was. An SQLite store that holds
-        something is copied to `backups` before. Others who open it meanwhile wait, as for any
-        writer. Raises StoreError."""
+        """Migrate to the newest revision, or leave all as it was. A file is copied to `backups`
+        before. Others who open it meanwhile wait, as for any writer. Raises StoreError."""
         try:
             if file := self.backend.file:
                 with suppress(OSError):  # the next line says why
@@ -107,16 +105,11 @@ class Database:
             return
         if before is not None and before not in migrations.known():
             raise _newer(before)
-        file = self.backend.file
-        if file is not None and before is not None and _holds_rows(connection):
-            try:  # by another connection, which does not see what this one writes
-                copy = migrations.copy_before(file, backups, before, time.time())
-            except (OSError, sqlite3.Error) as error:
-                raise StoreError(
-                    f"the store must be migrated, but cannot be copied to {backups} first: {error}"
-                ) from error
-            log.info("migrating the store from revision %s; its copy is %s", before, copy)
         try:
+            if before is not None and (file := self.backend.file):
+                # By another connection, which does not see what this one writes.
+                copy = migrations.copy_before(file, backups, before, time.time())
+                log.info("migrating the store from revision %s; its copy is %s", before, copy)
             migrations.upgrade(connection, newest)
         except Exception as error:  # whatever it is, the operator must know what became of the rows
             raise StoreError(
@@ -157,6 +150,27 @@ class Database:
         with self.read() as connection:
             return connection.execute(query).all()
 
+    def first(self, query: AnySelect) -> AnyRow | None:
+        return next(iter(self.rows(query.limit(1))), None)
+
+    def rows_among(
+        self, query: AnySelect, column: sa.ColumnElement[Any], values: Sequence[Any]
+    ) -> list[AnyRow]:
+        with self.read() as connection:
+            return rows_among(connection, query, column, values)
+
+    def get(self, query: AnySelect, missing: str) -> AnyRow:
+        """Return the first row that a query selects. Raises NotFound."""
+        row = self.first(query)
+        if row is None:
+            raise NotFound(missing)
+        return row
+
+    def stream(self, query: AnySelect) -> Iterator[AnyRow]:
+        """Yield what a query selects, a part of it in memory at a time."""
+        with self.read() as connection:
+            yield from connection.execution_options(yield_per=IN_MEMORY).execute(query)
+
     def scalars(self, query: sa.Select[T, *tuple[Any, ...]]) -> list[T]:
         with self.read() as connection:
             return list(connection.scalars(query))
@@ -166,24 +180,36 @@ class Database:
             value: T | None = connection.scalar(query)
         return value
 
+    def count(self, *which: sa.ColumnElement[bool]) -> int:
+        """Return how many rows of a table there are for which all of this holds."""
+        return self.scalar(sa.select(sa.func.count()).where(*which)) or 0
+
+    def counts(self, kind: sa.ColumnElement[Any], *which: sa.ColumnElement[bool]) -> dict[str, int]:
+        """Return how many rows of a table there are of each kind."""
+        # Grouped by its name: PostgreSQL takes two spellings with parameters for two expressions.
+        query = sa.select(kind.label("kind"), sa.func.count()).where(*which).group_by("kind")
+        return {row[0]: row[1] for row in self.rows(query)}
+
     def change(self, statement: sa.UpdateBase) -> int:
         """Execute a statement in a transaction of its own; return how many rows it changed."""
         with self.write() as connection:
             return connection.execute(statement).rowcount
 
+    def change_among(
+        self, statement: sa.Update | sa.Delete, column: sa.ColumnElement[Any], values: Sequence[Any]
+    ) -> int:
+        with self.write() as connection:
+            return change_among(connection, statement, column, values)
+
     def check(self) -> None:
-        """Read all of the store to see whether it is whole. Raises StoreDamaged."""
+        """Read all of the store to see whether it is whole. Raises StoreError."""
         try:
             self.backend.check()
         except DBAPIError as error:
-            if _is_damage(error):
-                raise damaged(self._url, str(error.orig)) from error
-            message = f"cannot read the store {shown(self._url)}: {error.orig}"
-            raise StoreError(message) from error
+            raise self.unusable(error) from error
 
     def owning(self) -> AbstractContextManager[None]:
-        """Be the store's only owner, whatever the state directory. Raises StoreError when another
-        process is."""
+        """Be the store's only owner. Raises StoreError when another process is."""
         return self.backend.owning()
 
     def upsert(self, table: sa.Table) -> Any:
@@ -200,9 +226,11 @@ class Database:
         self.close()
 
     def unusable(self, error: DBAPIError) -> StoreError:
-        """Return what to raise of an error that the store met while it was opened."""
+        """Return what to raise of an error that the store met while it was opened or checked."""
         message = " ".join(str(error.orig).split())
-        if _is_damage(error):
+        # Extended codes of SQLite have the plain one in their last byte.
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code in (SQLITE_CORRUPT, SQLITE_NOTADB):
             return damaged(self._url, message)
         return StoreError(
             f"the store {shown(self._url)} cannot be used: {message}; `ttrl doctor` says how to "
@@ -214,7 +242,7 @@ class Table:
     """One kind of rows in a database."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.db = database
 
 
 def place(state_dir: Path, url: str | None) -> sa.URL:
@@ -246,8 +274,8 @@ def exists(state_dir: Path, url: str | None) -> bool:
 
 
 def lost(state_dir: Path, url: str | None) -> int:
-    """Return how many versions there are whose store is not: its file is gone, or empty. 0 also
-    where only a server can tell. Raises StoreError."""
+    """Return how many versions there are whose store's file is gone, or empty; 0 also where only a
+    server can tell. Raises StoreError."""
     file = sqlite_file(state_dir, url)
     if file is None or (file.exists() and file.stat().st_size):
         return 0
@@ -294,15 +322,3 @@ def _newer(revision: str) -> StoreError:
         f"{migrations.known()[0]}): it was written by a newer ttrl, or before the first release; "
         "install that version, or use another state directory or store.url"
     )
-
-
-def _holds_rows(connection: sa.Connection) -> bool:
-    tables = set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
-    some = (sa.select(sa.literal(1)).select_from(sa.table(name)).limit(1) for name in tables)
-    return any(connection.scalar(each) for each in some)
-
-
-def _is_damage(error: DBAPIError) -> bool:
-    # Extended codes of SQLite have the plain one in their last byte.
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-    return code in (SQLITE_CORRUPT, SQLITE_NOTADB)

@@ -38,7 +38,6 @@ from ttrl.store.schema import (
 
 AT_ONCE = 100
 """Old questions that go in one transaction, with thousands of samples: the recorder waits."""
-IN_MEMORY = 1000
 A_YEAR = 365 * 86400.0
 
 
@@ -72,15 +71,14 @@ class Forgetting(Table):
     def asked_by(self, client: str) -> list[int]:
         """Return the questions that a client asked, whoever else asked them."""
         query = sa.select(question_clients.c.question_id).where(question_clients.c.client == client)
-        return self._database.scalars(query)
+        return self.db.scalars(query)
 
     def asked_before(self, at: float) -> list[int]:
         """Return the questions last asked before then (Unix seconds)."""
-        return self._database.scalars(sa.select(questions.c.id).where(questions.c.last_seen < at))
+        return self.db.scalars(sa.select(questions.c.id).where(questions.c.last_seen < at))
 
     def saying(self, matches: Callable[[str], object]) -> Doomed:
-        """Return the questions and the labelled probes with a text that matches, wherever it stands
-        in them."""
+        """Return the questions and the labelled probes in which any text matches."""
         q, p = questions.c, probes.c
         return Doomed(
             self._saying(sa.select(q.id, q.body, q.sampling), matches),
@@ -94,35 +92,28 @@ class Forgetting(Table):
         A run under way is ended, since it may be learning from them. Versions that learned from
         them, and the descendants of these, are tainted, and no longer wanted unless `keep_serving`.
         """
-        with self._database.write() as connection:
+        theirs = adapter_clients.c.client == doomed.client  # which none is without one
+        with self.db.write() as connection:
             c = adapter_questions.c
-            rows = rows_among(
-                connection, sa.select(c.adapter).distinct(), c.question_id, doomed.questions
-            )
+            query = sa.select(c.adapter).distinct()
+            rows = rows_among(connection, query, c.question_id, doomed.questions)
             learned = {row.adapter for row in rows}
-            if doomed.client:
-                theirs = adapter_clients.c.client == doomed.client
-                query = sa.select(adapter_clients.c.adapter).where(theirs)
-                learned |= set(connection.scalars(query))
+            learned |= set(connection.scalars(sa.select(adapter_clients.c.adapter).where(theirs)))
 
             ended = None
             if doomed.questions or doomed.probes or learned:
                 ended = active(connection)
-                values = {
-                    "state": RunState.ABORTED,
-                    "reason": "questions that it may have been training on were purged",
-                    "finished": time.time(),
-                }
-                # Its process sees that within seconds, and stops.
-                connection.execute(runs.update().where(runs.c.id == ended).values(values))
+                why = "questions that it may have been training on were purged"
+                end = runs.update().where(runs.c.id == ended)
+                end = end.values(state=RunState.ABORTED, reason=why, finished=time.time())
+                connection.execute(end)  # its process sees that within seconds, and stops
             tainted = _taint(connection, learned, keep_serving=keep_serving)
 
             labelled = _forget_probes(connection, doomed.probes)
             hashes = _hashes(connection, questions, doomed.questions)
             labelled += change_among(connection, probes.delete(), probes.c.hash, hashes)
             count = _forget(connection, doomed.questions)
-            if doomed.client:
-                connection.execute(adapter_clients.delete().where(theirs))
+            connection.execute(adapter_clients.delete().where(theirs))
 
             present, _ = present_and_before(connection)
             purged = Purged(count, labelled, tuple(tainted), ended, present)
@@ -134,7 +125,7 @@ class Forgetting(Table):
         """Forget questions (None: all), their votes and samples, the labels from `ttrl label`, and
         the answers to them that a verdict quotes; return how many there were. Versions that learned
         from them stay."""
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             if ids is None:
                 ids = list(connection.scalars(sa.select(questions.c.id)))
             for some in chunks(ids):
@@ -143,7 +134,7 @@ class Forgetting(Table):
 
     def delete_probes(self, ids: Sequence[int]) -> int:
         """Return how many there were."""
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             return _forget_probes(connection, ids)
 
     def expire(self, before: float | None, most: int | None) -> int:
@@ -152,13 +143,10 @@ class Forgetting(Table):
         that version, what was labelled stays, and nothing goes while a run is under way."""
         old = []
         if before is not None:
-            old = self._database.scalars(_free().where(questions.c.last_seen < before))
+            old += self.db.scalars(_free().where(questions.c.last_seen < before))
         if most is not None:
-            learnable = sa.select(sa.func.count()).select_from(questions).where(~questions.c.probe)
-            extra = (self._database.scalar(learnable) or 0) - most
-            if extra > 0:
-                old = list(dict.fromkeys([*old, *self._oldest(extra)]))
-        return self._forget_old(old)
+            old += self._oldest(max(0, self.db.count(~questions.c.probe) - most))
+        return self._forget_old(list(dict.fromkeys(old)))
 
     def shrink(self, most: int) -> int:
         """Forget the oldest samples, then the oldest questions, until the store has at most this
@@ -179,55 +167,44 @@ class Forgetting(Table):
         ended = self._with_samples(runs.c.finished < before)
         for run_id in ended:
             self._drop_samples(run_id)
-        newest = sa.select(sa.func.max(observations.c.id)).scalar_subquery()
-        old_runs = sa.select(runs.c.id).where(runs.c.finished < before)
-        latest = sa.select(sa.func.max(measurements.c.id)).group_by(
-            measurements.c.kind, measurements.c.version
-        )
-        with self._database.write() as connection:
-            # The newest one stays: its id would be used again, and who follows would miss it.
-            connection.execute(
-                observations.delete().where(
-                    observations.c.run_id.in_(old_runs), observations.c.id < newest
-                )
-            )
-            connection.execute(
-                measurements.delete().where(
-                    measurements.c.at < time.time() - A_YEAR, measurements.c.id.not_in(latest)
-                )
-            )
+        o, m = observations.c, measurements.c
+        # The newest one stays: its id would be used again, and who follows would miss it.
+        newest = sa.select(sa.func.max(o.id)).scalar_subquery()
+        of_old_run = o.run_id.in_(sa.select(runs.c.id).where(runs.c.finished < before))
+        self.db.change(observations.delete().where(of_old_run, o.id < newest))
+        latest = sa.select(sa.func.max(m.id)).group_by(m.kind, m.version)
+        year_old = m.at < time.time() - A_YEAR
+        self.db.change(measurements.delete().where(year_old, m.id.not_in(latest)))
         return len(ended)
 
     def retire(self, names: Sequence[str]) -> list[str]:
         """Mark versions whose files are about to be removed, and return those that were marked:
         none while a run is under way, and none that became wanted or tainted meanwhile."""
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             if active(connection):
                 return []
             free = set(names) - {present_and_before(connection)[0]}
-            update = adapters.update().where(
-                adapters.c.name.in_(free), adapters.c.state.not_in(GONE)
-            )
-            retired = update.values(state=AdapterState.RETIRED).returning(adapters.c.name)
-            return list(connection.execute(retired).scalars())
+            retired = adapters.update().values(state=AdapterState.RETIRED)
+            retired = retired.where(adapters.c.name.in_(free), adapters.c.state.not_in(GONE))
+            return list(connection.scalars(retired.returning(adapters.c.name)))
 
     def unpin(self, names: Sequence[str]) -> None:
         """Forget what these versions were to be proven by: their files are gone."""
-        self._database.change(pinned.delete().where(pinned.c.adapter.in_(names)))
+        self.db.change(pinned.delete().where(pinned.c.adapter.in_(names)))
 
     def give_back(self) -> bool:
         """Return unused room to the disk, and leave no copy of what was deleted where the database
         lets us; False when a reader kept one, to be tried again."""
-        return self._database.backend.give_back()
+        return self.db.backend.give_back()
 
     def _fits(self, most: int) -> bool:
-        size = self._database.backend.size()
+        size = self.db.backend.size()
         return size is None or size <= most
 
     def _forget_old(self, ids: Sequence[int]) -> int:
         count = 0
         for some in chunks(ids, AT_ONCE):
-            with self._database.write() as connection:
+            with self.db.write() as connection:
                 if active(connection):
                     break
                 self._remember_whose(connection, some)
@@ -240,36 +217,32 @@ class Forgetting(Table):
         learned, asked = adapter_questions.c, question_clients.c
         whose = sa.select(learned.adapter, asked.client).distinct()
         whose = whose.where(learned.question_id == asked.question_id, learned.question_id.in_(ids))
-        insert = self._database.upsert(adapter_clients).from_select(["adapter", "client"], whose)
+        insert = self.db.upsert(adapter_clients).from_select(["adapter", "client"], whose)
         connection.execute(insert.on_conflict_do_nothing())
 
     def _oldest(self, count: int) -> list[int]:
         query = _free().where(~questions.c.probe).order_by(questions.c.last_seen, questions.c.id)
-        return self._database.scalars(query.limit(count))
+        return self.db.scalars(query.limit(count))
 
     def _with_samples(self, which: sa.ColumnElement[bool]) -> list[int]:
         """Return the ended runs of which there are samples, the oldest first."""
         sampled = sa.select(votes.c.id).join(samples).where(votes.c.run_id == runs.c.id)
         query = sa.select(runs.c.id).where(which, runs.c.state.not_in(ACTIVE), sampled.exists())
-        return self._database.scalars(query.order_by(runs.c.id))
+        return self.db.scalars(query.order_by(runs.c.id))
 
     def _drop_samples(self, run_id: int) -> None:
         of_run = sa.select(votes.c.id).where(votes.c.run_id == run_id)
-        self._database.change(samples.delete().where(samples.c.vote_id.in_(of_run)))
+        self.db.change(samples.delete().where(samples.c.vote_id.in_(of_run)))
 
     def _saying(self, query: sa.Select[Any], matches: Callable[[str], object]) -> list[int]:
-        with self._database.read() as connection:
-            rows = connection.execution_options(yield_per=IN_MEMORY).execute(query)
-            return [row[0] for row in rows if any(map(matches, _texts(row[1:])))]
+        return [row[0] for row in self.db.stream(query) if any(map(matches, _texts(row[1:])))]
 
 
 def _free() -> sa.Select[int]:
     """Select the questions that nothing else is to be kept for."""
     proving = sa.select(pinned.c.question_id)
     judged = sa.select(comparisons.c.question_id).where(comparisons.c.judgement.is_not(None))
-    return sa.select(questions.c.id).where(
-        questions.c.id.not_in(proving), questions.c.id.not_in(judged)
-    )
+    return sa.select(questions.c.id).where(questions.c.id.not_in(proving.union_all(judged)))
 
 
 def _forget(connection: sa.Connection, ids: Sequence[int]) -> int:

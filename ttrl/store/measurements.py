@@ -1,16 +1,18 @@
-"""What was measured of versions and of the traffic, and what the live monitor compared: numbers."""
+"""What was measured of versions and of the traffic, and what the live monitor compared."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
+from ttrl.evaluation.drift import Drift, Shift
+from ttrl.evaluation.estimates import Quality
+from ttrl.store import shapes
 from ttrl.store.database import Table
 from ttrl.store.schema import measurements, shadow
 
@@ -21,21 +23,22 @@ evidence, never more."""
 
 class Kind(StrEnum):
     QUALITY = "quality"
-    """A version's answers to the probes (ttrl.evaluation.estimates)."""
     POLICY = "policy"
-    """How far a version is from others, in nats a token."""
     QUESTIONS = "questions"
-    """How far the newest questions are from those before them (ttrl.evaluation.drift)."""
+
+
+KINDS: Mapping[type, Kind] = {
+    Quality: Kind.QUALITY, Drift: Kind.POLICY, Shift: Kind.QUESTIONS,
+}  # fmt: skip
+T = TypeVar("T", Quality, Drift, Shift)
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """Numbers `at` a time in Unix seconds; `version` None is the base model, or no version."""
+class Measurement(Generic[T]):
+    """What was measured, and when (Unix seconds)."""
 
-    kind: Kind
-    version: str | None
+    found: T
     at: float
-    numbers: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,27 +52,25 @@ class Versions:
 
 
 class MeasurementTable(Table):
-    def add(self, kind: Kind, version: str | None, numbers: Mapping[str, Any]) -> None:
-        known = {  # JSON has no nan, and PostgreSQL refuses it
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in numbers.items()
+    """Measurements of a version; None is the base model, or no version."""
+
+    def add(self, version: str | None, found: Quality | Drift | Shift) -> None:
+        row = {
+            "kind": KINDS[type(found)],
+            "version": version,
+            "at": time.time(),
+            "numbers": shapes.dump(found),
         }
-        row = {"kind": kind, "version": version, "at": time.time(), "numbers": known}
-        self._database.change(measurements.insert().values(row))
+        self.db.change(measurements.insert().values(row))
 
-    def newest(self, kind: Kind, version: str | None = None) -> Measurement | None:
-        return next(iter(self.history(kind, version, limit=1)), None)
-
-    def history(
-        self, kind: Kind, version: str | None = None, *, limit: int = 100
-    ) -> list[Measurement]:
-        """Return a version's measurements, the newest first."""
+    def newest(self, shape: type[T], version: str | None = None) -> Measurement[T] | None:
         c = measurements.c
-        query = sa.select(measurements).where(
-            c.kind == kind, c.version.is_not_distinct_from(version)
-        )
-        rows = self._database.rows(query.order_by(c.id.desc()).limit(limit))
-        return [Measurement(Kind(row.kind), row.version, row.at, row.numbers) for row in rows]
+        of_version = c.version.is_not_distinct_from(version)
+        query = sa.select(measurements).where(c.kind == KINDS[shape], of_version)
+        for row in self.db.rows(query.order_by(c.id.desc()).limit(1)):
+            if found := shapes.load(shape, row.numbers):
+                return Measurement(found, row.at)
+        return None
 
 
 class ShadowTable(Table):
@@ -78,12 +79,10 @@ class ShadowTable(Table):
     def add(self, versions: Versions, differences: Mapping[str, float]) -> None:
         """Note one pair, and forget the oldest."""
         row = {"live": versions.live, "other": versions.other, "at": time.time()}
-        with self._database.write() as connection:
-            added = connection.execute(
-                shadow.insert().values(**row, differences=dict(differences))
-            ).inserted_primary_key
-            assert added is not None
-            connection.execute(shadow.delete().where(shadow.c.id <= added[0] - PAIRS_KEPT))
+        newest = sa.select(sa.func.max(shadow.c.id)).scalar_subquery()
+        with self.db.write() as connection:
+            connection.execute(shadow.insert().values(**row, differences=dict(differences)))
+            connection.execute(shadow.delete().where(shadow.c.id <= newest - PAIRS_KEPT))
 
     def of(self, versions: Versions) -> list[dict[str, float]]:
         """Return the pairs of these versions since the live one has been wanted, in order."""
@@ -92,4 +91,4 @@ class ShadowTable(Table):
             shadow.c.other.is_not_distinct_from(versions.other),
             shadow.c.at >= versions.since,
         )
-        return self._database.scalars(query.order_by(shadow.c.id))
+        return self.db.scalars(query.order_by(shadow.c.id))

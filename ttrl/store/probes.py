@@ -12,19 +12,11 @@ import sqlalchemy as sa
 
 from ttrl.evaluation.probes import Judged, Label, LabelledProbe, Pair, ProbeOrigin, Side
 from ttrl.questions.question import Question
-from ttrl.store.database import NotFound, Table, change_among, rows_among
-from ttrl.store.questions import (
-    QuestionState,
-    StoredQuestion,
-    drawn,
-    from_row,
-    known_secret,
-    secret,
-)
+from ttrl.store.database import Table, change_among, rows_among
+from ttrl.store.questions import QuestionState, StoredQuestion, drawn, from_row, secret
 from ttrl.store.schema import comparisons, probes, questions
 
-IN_MEMORY = 1000
-"""Rows that are read at a time where all are read."""
+c = comparisons.c
 _HELD_OUT = sa.select(questions).where(questions.c.probe)
 
 
@@ -41,21 +33,21 @@ class StoredPair:
 
 @dataclass(frozen=True)
 class History:
-    """What the operator was asked about one question: why, how often, whether a pair of it waits to
-    be judged, and whether one could not be."""
+    """What the operator was asked about one question: why, how often, how many pairs of it wait to
+    be judged, and how many could not be."""
 
     question_id: int
     origin: ProbeOrigin
     rounds: int
-    waiting: bool
-    skipped: bool
+    waiting: int
+    skipped: int
 
 
 class ProbeTable(Table):
     def add(self, labels: Sequence[Label]) -> int:
         """Add what the operator wrote, all or none, in place of what was said of a question before.
         Return how many probes there are more than before."""
-        insert = self._database.upsert(probes)
+        insert = self.db.upsert(probes)
         changed = ("answers", "rejected", "refuse", "tags", "origin")
         upsert = insert.on_conflict_do_update(
             index_elements=[probes.c.hash],
@@ -63,71 +55,55 @@ class ProbeTable(Table):
         )
         rows = [_row(each, ProbeOrigin.OPERATOR) for each in labels]
         total = sa.select(sa.func.count()).select_from(probes)
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             before = connection.scalar(total) or 0
             connection.execute(upsert, rows)
             return (connection.scalar(total) or 0) - before
 
     def labelled(self) -> list[LabelledProbe]:
-        """Return all of them, the oldest first; those that users asked as well with how these
-        sampled."""
+        """Return all, the oldest first; those that users asked as well with their sampling."""
         asked = probes.outerjoin(questions, questions.c.hash == probes.c.hash)
         query = sa.select(probes, questions.c.sampling).select_from(asked).order_by(probes.c.id)
-        return [_probe(row, row.sampling) for row in self._database.rows(query)]
+        return [_probe(row, row.sampling) for row in self.db.rows(query)]
 
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Return the texts of those of these questions that are labelled probes, by hash."""
-        rows = self._database.rows(sa.select(probes).where(probes.c.hash.in_(hashes)))
+        rows = self.db.rows(sa.select(probes).where(probes.c.hash.in_(hashes)))
         return {row.hash: _probe(row).question.text for row in rows}
 
     def expose(self, ids: Sequence[int]) -> None:
         """Count one more gate that has asked these."""
         exposed = probes.update().values(exposures=probes.c.exposures + 1)
-        with self._database.write() as connection:
-            change_among(connection, exposed, probes.c.id, ids)
+        self.db.change_among(exposed, probes.c.id, ids)
 
 
 class HoldoutTable(Table):
     def key(self) -> bytes:
-        """Return this store's own key, by which questions become probes and probes have their
-        turns."""
-        with self._database.read() as connection:
-            found = known_secret(connection)
-        if found is not None:
-            return found
-        with self._database.write() as connection:
-            return secret(connection)
+        """Return the store's own key, by which probes have their turns."""
+        return secret(self.db)
 
     def among(self, asked: Sequence[Question], *, share: float) -> frozenset[str]:
         """Return the hashes of those that are held out, or would be if they were recorded."""
-        columns = sa.select(questions.c.hash, questions.c.probe)
-        hashes = [question.hash for question in asked]
-        key = self.key()
-        with self._database.read() as connection:
-            rows = rows_among(connection, columns, questions.c.hash, hashes)
+        key, columns = self.key(), sa.select(questions.c.hash, questions.c.probe)
+        rows = self.db.rows_among(columns, questions.c.hash, [each.hash for each in asked])
         known: dict[str, bool] = {row.hash: row.probe for row in rows}
         return frozenset(
-            question.hash
-            for question in asked
-            if known.get(question.hash, drawn(question.cluster, key, share))
+            each.hash for each in asked if known.get(each.hash, drawn(each.cluster, key, share))
         )
 
     def probes(self, limit: int | None = None) -> list[StoredQuestion]:
         """Return the newest first, without those that tell the model what to say."""
         query = _HELD_OUT.where(questions.c.state != QuestionState.SKIPPED)
-        rows = self._database.rows(query.order_by(questions.c.id.desc()).limit(limit))
+        rows = self.db.rows(query.order_by(questions.c.id.desc()).limit(limit))
         return [from_row(row) for row in rows]
 
     def all(self) -> Iterator[Question]:
         """Yield every held-out question, a part of them in memory at a time."""
-        with self._database.read() as connection:
-            for row in connection.execution_options(yield_per=IN_MEMORY).execute(_HELD_OUT):
-                yield from_row(row).question
+        return (from_row(row).question for row in self.db.stream(_HELD_OUT))
 
     def expose(self, ids: Sequence[int]) -> None:
         exposed = questions.update().values(exposures=questions.c.exposures + 1)
-        with self._database.write() as connection:
-            change_among(connection, exposed, questions.c.id, ids)
+        self.db.change_among(exposed, questions.c.id, ids)
 
 
 class ComparisonTable(Table):
@@ -135,59 +111,45 @@ class ComparisonTable(Table):
     nothing but wrong answers to it is known."""
 
     def add(self, run_id: int, pairs: Sequence[Pair]) -> None:
-        """Ask the operator about these; a question that has a pair of that round already is
-        passed over."""
+        """Ask the operator about these, except where a question has a pair of that round."""
         if not pairs:
             return
-        insert = self._database.upsert(comparisons)
-        rows = [
-            {
-                "run_id": run_id,
-                "question_id": pair.question_id,
-                "round": pair.round,
-                "origin": pair.origin,
-                "text_live": pair.live.text,
-                "label_live": pair.live.label,
-                "text_candidate": pair.candidate.text,
-                "label_candidate": pair.candidate.label,
-                "at": time.time(),
-            }
-            for pair in pairs
-        ]
-        with self._database.write() as connection:
+        insert = self.db.upsert(comparisons)
+        rows = []
+        for pair in pairs:
+            row = {
+                "run_id": run_id, "question_id": pair.question_id, "round": pair.round,
+                "origin": pair.origin, "at": time.time(),
+                "text_live": pair.live.text, "label_live": pair.live.label,
+                "text_candidate": pair.candidate.text, "label_candidate": pair.candidate.label,
+            }  # fmt: skip
+            rows.append(row)
+        with self.db.write() as connection:
             connection.execute(insert.on_conflict_do_nothing(), rows)
 
     def history(self) -> dict[str, History]:
         """Return the history of every question that has a pair, by its hash."""
-        c = comparisons.c
-        query = (
-            sa.select(
-                questions.c.hash,
-                c.question_id,
-                sa.func.min(c.origin),  # all of a question's are the same
-                sa.func.count(),
-                sa.func.count().filter(c.judgement.is_(None)),
-                sa.func.count().filter(c.judgement == Judged.CANNOT_TELL),
-            )
-            .select_from(comparisons.join(questions, c.question_id == questions.c.id))
-            .group_by(questions.c.hash, c.question_id)
+        unjudged = sa.func.count().filter(c.judgement.is_(None))
+        skipped = sa.func.count().filter(c.judgement == Judged.CANNOT_TELL)
+        origin = sa.func.min(c.origin)  # all of a question's are the same
+        query = sa.select(
+            questions.c.hash, c.question_id, origin, sa.func.count(), unjudged, skipped
         )
+        query = query.join(comparisons).group_by(questions.c.hash, c.question_id)
         return {
-            row[0]: History(row[1], ProbeOrigin(row[2]), row[3], row[4] > 0, row[5] > 0)
-            for row in self._database.rows(query)
+            row[0]: History(row[1], ProbeOrigin(row[2]), *row[3:]) for row in self.db.rows(query)
         }
 
     def mark_random(self, question_ids: Collection[int]) -> None:
-        """Let these questions and their labels stand for the traffic from now on: they were drawn
-        at random now, having a pair already because versions disagreed. One that could not be
-        judged becomes a probe of which nothing is known, as if it had been drawn at random at
-        first."""
-        ids, c = sorted(question_ids), comparisons.c
-        insert = self._database.upsert(probes).on_conflict_do_nothing()
+        """Let these questions and their labels stand for the traffic: they had a pair because
+        versions disagreed, and were drawn at random now. One that could not be judged becomes a
+        probe of which nothing is known, as if it had been drawn at random at first."""
+        ids = sorted(question_ids)
+        insert = self.db.upsert(probes).on_conflict_do_nothing()
         drawn_now = comparisons.update().values(origin=ProbeOrigin.RANDOM, at=time.time())
         relabelled = probes.update().where(probes.c.origin == ProbeOrigin.DISAGREEMENT)
         relabelled = relabelled.values(origin=ProbeOrigin.RANDOM)
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             change_among(connection, drawn_now, c.question_id, ids)
             rows = rows_among(connection, sa.select(questions.c.hash), questions.c.id, ids)
             change_among(connection, relabelled, probes.c.hash, [row.hash for row in rows])
@@ -199,59 +161,46 @@ class ComparisonTable(Table):
     def drawn_since(self, at: float, *, again: bool = False) -> int:
         """Return how many questions were drawn at random since then (Unix seconds), for the first
         time or to be asked about `again`."""
-        c = comparisons.c
-        query = sa.select(sa.func.count()).where(
-            c.at >= at, c.origin == ProbeOrigin.RANDOM, c.round > 0 if again else c.round == 0
-        )
-        return self._database.scalar(query) or 0
+        turn = c.round > 0 if again else c.round == 0
+        return self.db.count(c.at >= at, c.origin == ProbeOrigin.RANDOM, turn)
 
     def undecided_right(self) -> tuple[int, int]:
         """Return, of the judged answers that were drawn from the undecided ones, how many are
         right, and how many there are."""
-        c = comparisons.c
-        query = sa.select(
-            sa.func.count().filter(c.judgement != Judged.NEITHER), sa.func.count()
-        ).where(c.round > 0, c.judgement.is_not(None), c.judgement != Judged.CANNOT_TELL)
-        ((right, judged),) = self._database.rows(query)
-        return right, judged
+        judged = (c.round > 0, c.judgement != Judged.CANNOT_TELL)  # which null is not, either
+        return self.db.count(*judged, c.judgement != Judged.NEITHER), self.db.count(*judged)
 
     def waiting(self) -> list[StoredPair]:
-        """Return the pairs not judged yet, the newest first; without questions that the operator
-        labelled."""
+        """Return the pairs to be judged, the newest first, of questions without a label."""
         labelled = sa.select(probes.c.hash).where(probes.c.origin == ProbeOrigin.OPERATOR)
-        unjudged = _pairs().where(comparisons.c.judgement.is_(None))
-        query = unjudged.where(~questions.c.hash.in_(labelled)).order_by(comparisons.c.id.desc())
-        return [_pair(row) for row in self._database.rows(query)]
+        unjudged = _pairs().where(c.judgement.is_(None))
+        query = unjudged.where(~questions.c.hash.in_(labelled)).order_by(c.id.desc())
+        return [_pair(row) for row in self.db.rows(query)]
 
     def first_judged(self, run_id: int) -> float:
-        """Return when the operator first judged an answer of a run (Unix seconds); now, if
-        never."""
-        query = sa.select(sa.func.min(comparisons.c.judged_at)).where(
-            comparisons.c.run_id == run_id, comparisons.c.judgement.is_not(None)
-        )
-        return self._database.scalar(query) or time.time()
+        """Return when an answer of a run was first judged (Unix seconds); now, if never."""
+        first = sa.select(sa.func.min(c.judged_at)).where(c.run_id == run_id)
+        return self.db.scalar(first) or time.time()
 
     def worth(self, run_id: int) -> list[float]:
         """Return what the judgements of a run's pairs say of its candidate, each from -1 to 1."""
-        query = _pairs().where(comparisons.c.run_id == run_id, comparisons.c.judgement.is_not(None))
-        judged = map(_pair, self._database.rows(query))
+        query = _pairs().where(c.run_id == run_id, c.judgement.is_not(None))
+        judged = map(_pair, self.db.rows(query))
         worth = (each.pair.worth(each.judged) for each in judged if each.judged)
         return [value for value in worth if value is not None]
 
     def get(self, pair_id: int) -> StoredPair:
         """Raises NotFound."""
-        for row in self._database.rows(_pairs().where(comparisons.c.id == pair_id)):
-            return _pair(row)
-        raise NotFound(f"there is no pair {pair_id}; see `ttrl label --list`")
+        missing = f"there is no pair {pair_id}; see `ttrl label --list`"
+        return _pair(self.db.get(_pairs().where(c.id == pair_id), missing))
 
     def judge(self, stored: StoredPair, judged: Judged | None, typed: str = "") -> Label | None:
         """Note a judgement (None takes it back) in place of the one before, and return what is
         known of the question by all of its judgements, which is noted too. What the operator
         labelled otherwise stays. Of a question that was forgotten meanwhile nothing is kept."""
-        c = comparisons.c
         values = {"judgement": judged, "judged_at": None if judged is None else time.time()}
         ours = (probes.c.hash == stored.question.hash) & (probes.c.origin != ProbeOrigin.OPERATOR)
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             accepted = connection.scalar(sa.select(probes.c.answers).where(ours)) or []
             connection.execute(probes.delete().where(ours))
             # Read anew: the question may have been drawn at random since `stored` was read.
@@ -269,7 +218,7 @@ class ComparisonTable(Table):
                 stored.question, judged or Judged.CANNOT_TELL, typed, right=right, wrong=wrong
             )
             if known is not None:
-                insert = self._database.upsert(probes)
+                insert = self.db.upsert(probes)
                 connection.execute(insert.on_conflict_do_nothing(), _row(known, pair.origin))
             return known
 
@@ -295,19 +244,16 @@ def _of_others(
 
 
 def _pairs() -> sa.Select[Any]:
-    joined = comparisons.join(questions, comparisons.c.question_id == questions.c.id)
     columns = (questions.c.hash, questions.c.body, questions.c.cluster)
-    return sa.select(comparisons, *columns).select_from(joined)
+    return sa.select(comparisons, *columns).join(questions)
 
 
 def _pair(row: sa.Row[Any]) -> StoredPair:
-    pair = Pair(
-        row.question_id,
-        ProbeOrigin(row.origin),
+    live, candidate = (
         Side(row.text_live, row.label_live),
         Side(row.text_candidate, row.label_candidate),
-        row.round,
     )
+    pair = Pair(row.question_id, ProbeOrigin(row.origin), live, candidate, row.round)
     judged = None if row.judgement is None else Judged(row.judgement)
     question = Question(row.body, row.hash, recorded_in=row.cluster)
     return StoredPair(row.id, row.run_id, question, pair, judged)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,20 @@ import sqlalchemy as sa
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Usage
 from ttrl.questions.screening import suspicion
-from ttrl.store.database import NotFound, Table, change_among, chunks, rows_among
-from ttrl.store.schema import adapter_questions, facts, question_clients, questions, runs, votes
+from ttrl.store.database import Database, Table, chunks, rows_among
+from ttrl.store.schema import (
+    HOLDOUT_KEY,
+    adapter_questions,
+    facts,
+    question_clients,
+    questions,
+    runs,
+    votes,
+)
 
 c = questions.c
 AT_ONCE = 500
 """Questions in memory, or in one statement, where all go out or many come in."""
-HOLDOUT_KEY = "holdout_key"
 BRANCHES = 8
 """Ways in which users go on from the same question, at most: more of them are different questions
 after the same worked examples."""
@@ -32,23 +38,14 @@ after the same worked examples."""
 class QuestionState(StrEnum):
     """What became of a question."""
 
-    NEW = "new"
-    """Not yet asked by a run."""
-    LEARNED_FROM = "learned_from"
-    """Its samples went into an update."""
-    NO_SIGNAL = "no_signal"
-    """Every sample earned the same: there was nothing to learn."""
-    NO_LABEL = "no_label"
-    """The vote gave no label; the reason says why."""
-    REFUSED = "refused"
-    """The engine refused it."""
-    LIKE_PROBE = "like_probe"
-    """It is like a probe: nothing learns from it."""
-    QUARANTINED = "quarantined"
-    """A version that learned from it was rolled back, or was worse; not learned from until it is
-    released."""
-    SKIPPED = "skipped"
-    """It tells the model what to say; not learned from until it is released."""
+    NEW = "new"  # not yet asked by a run
+    LEARNED_FROM = "learned_from"  # its samples went into an update
+    NO_SIGNAL = "no_signal"  # every sample earned the same: there was nothing to learn
+    NO_LABEL = "no_label"  # the vote gave no label; the reason says why
+    REFUSED = "refused"  # the engine refused it
+    LIKE_PROBE = "like_probe"  # it is like a probe: nothing learns from it
+    QUARANTINED = "quarantined"  # what learned from it was worse; kept back until released
+    SKIPPED = "skipped"  # it tells the model what to say; kept back until released
 
 
 FRESH_FOR_EACH_RETRIED = 4
@@ -111,49 +108,49 @@ class QuestionTable(Table):
         keyed hash of the cluster, so that no user can choose to be one, and near-duplicates and the
         turns of a conversation stay on one side. Traffic that tells the model what to say is
         skipped from the start; a file is the operator's own word."""
-        if not recorded:
-            return
-        new = self._database.upsert(questions).excluded
+        new = self.db.upsert(questions).excluded
         merged = {
             "count": c.count + 1,
             "last_seen": new.last_seen,
             # The newest way wins; a file says nothing of how users ask.
             "sampling": sa.func.coalesce(new.sampling, c.sampling),
         }
-        once = [
-            Exported(
-                each.question, 1, each.at, each.at, origin, (each.client,) if each.client else ()
-            )
-            for each in recorded
-        ]
+        once = []
+        for each in recorded:
+            clients = (each.client,) if each.client else ()
+            once.append(Exported(each.question, 1, each.at, each.at, origin, clients))
         self._write(once, holdout, merged)
 
     def take_in(self, exported: Sequence[Exported], *, holdout: float) -> int:
         """Add what is not there yet, all or none; return how much that is. Of what is there, the
         larger count, the wider times and the newer sampling stay, so that taking in the same twice
         does no harm."""
-        new = self._database.upsert(questions).excluded
+        new = self.db.upsert(questions).excluded
+
+        def kept(ours_if: sa.ColumnElement[bool], name: str) -> sa.ColumnElement[Any]:
+            return sa.case((ours_if, c[name]), else_=new[name])
+
         merged = {
-            "count": _larger(c.count, new.count),
-            "first_seen": sa.case(
-                (c.first_seen < new.first_seen, c.first_seen), else_=new.first_seen
-            ),
-            "last_seen": _larger(c.last_seen, new.last_seen),
+            "count": kept(c.count > new.count, "count"),
+            "first_seen": kept(c.first_seen < new.first_seen, "first_seen"),
+            "last_seen": kept(c.last_seen > new.last_seen, "last_seen"),
             "sampling": sa.case(
                 (c.last_seen > new.last_seen, sa.func.coalesce(c.sampling, new.sampling)),
                 else_=sa.func.coalesce(new.sampling, c.sampling),
             ),
         }
-        return self._write(exported, holdout, merged)
+        hashes = {each.question.hash for each in exported}
+        known = self.db.rows_among(sa.select(c.hash), c.hash, sorted(hashes))
+        self._write(exported, holdout, merged)
+        return len(hashes) - len(known)
 
     def export(self, state: str | None = None) -> Iterator[Exported]:
-        """Yield every question, or those in one state, the oldest first; a part in memory at a
-        time."""
+        """Yield every question, or those in one state, the oldest first."""
         query = sa.select(questions).order_by(c.id)
         if state is not None:
             query = query.where(c.state == state, ~c.probe)
         who = sa.select(question_clients.c.client).order_by(question_clients.c.client)
-        with self._database.read() as connection:
+        with self.db.read() as connection:
             for row in connection.execution_options(yield_per=AT_ONCE).execute(query):
                 clients = connection.scalars(who.where(question_clients.c.question_id == row.id))
                 yield Exported(
@@ -185,22 +182,15 @@ class QuestionTable(Table):
             c.state == QuestionState.LEARNED_FROM,
             c.id.in_(learned.where(adapter_questions.c.adapter.in_(again))),
         )
-        asked = sa.select(sa.func.count(votes.c.run_id.distinct())).where(
-            votes.c.question_id == c.id
-        )
-        asked_of_parent = sa.exists().where(
-            votes.c.question_id == c.id,
-            votes.c.run_id == runs.c.id,
-            runs.c.parent.is_not_distinct_from(parent),
-        )
-        retried = sa.and_(
-            c.state == QuestionState.NO_LABEL, asked.scalar_subquery() < tries, ~asked_of_parent
-        )
+        of_it = votes.c.question_id == c.id
+        asked = sa.select(sa.func.count(votes.c.run_id.distinct())).where(of_it).scalar_subquery()
+        of_parent = runs.c.parent.is_not_distinct_from(parent)
+        asked_of_parent = sa.exists().where(of_it, votes.c.run_id == runs.c.id, of_parent)
+        retried = sa.and_(c.state == QuestionState.NO_LABEL, asked < tries, ~asked_of_parent)
         twin = sa.func.row_number().over(partition_by=c.cluster, order_by=(c.shared.desc(), c.id))
         usable = [c.state == QuestionState.NEW, replayed, *([retried] if tries > 1 else [])]
-        among = sa.select(c.id, c.client, c.state, c.shared, twin.label("twin")).where(
-            ~c.probe, sa.or_(*usable)
-        )
+        among = sa.select(c.id, c.client, c.state, c.shared, twin.label("twin"))
+        among = among.where(~c.probe, sa.or_(*usable))
         if only:
             among = among.where(sa.or_(c.client.in_(only), c.origin == Origin.FILE))
         a = among.subquery().c
@@ -218,31 +208,25 @@ class QuestionTable(Table):
         return self._select(sa.select(questions).where(c.id.in_(ids), ~c.probe))
 
     def sole_client(self) -> bool:
-        """Return whether all traffic came from one client, or none did; those without a key are
-        one."""
-        clients = sa.select(c.client).where(c.origin == Origin.TRAFFIC)
-        return len(self._database.rows(clients.distinct().limit(2))) < 2
+        """Return whether all traffic came from at most one client; those without a key are one."""
+        clients = sa.select(c.client).where(c.origin == Origin.TRAFFIC).distinct().limit(2)
+        return len(self.db.scalars(clients)) < 2
 
     def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
         """Return the given questions that are no probes and not kept away from learning, whatever
         became of them before."""
         usable = sa.select(questions).where(~c.probe, c.state.not_in(KEPT_AWAY))
-        with self._database.read() as connection:
-            rows = rows_among(connection, usable, c.hash, hashes)
+        rows = self.db.rows_among(usable, c.hash, hashes)
         return sorted(map(from_row, rows), key=lambda row: row.id)
 
     def set_apart(self, ids: Sequence[int]) -> None:
         """Keep these from being learned from, because they are like probes."""
-        like_probe = questions.update().values(
-            state=QuestionState.LIKE_PROBE, reason="too similar to a probe"
-        )
-        with self._database.write() as connection:
-            change_among(connection, like_probe, c.id, ids)
+        values = {"state": QuestionState.LIKE_PROBE, "reason": "too similar to a probe"}
+        self.db.change_among(questions.update().values(values), c.id, ids)
 
     def reconsider(self) -> None:
         """Set none apart any more: the next run looks at each again."""
-        like_probe = questions.update().where(c.state == QuestionState.LIKE_PROBE)
-        self._database.change(like_probe.values(state=QuestionState.NEW, reason=None))
+        self._move(QuestionState.NEW, None, c.state == QuestionState.LIKE_PROBE)
 
     def page(
         self, limit: int, *, before: int | None = None, kind: str | None = None
@@ -263,20 +247,17 @@ class QuestionTable(Table):
 
     def get(self, question_id: int) -> StoredQuestion:
         """Raises NotFound."""
-        for row in self._select(sa.select(questions).where(c.id == question_id)):
-            return row
-        raise NotFound(f"there is no question {question_id}; see `ttrl questions list`")
+        missing = f"there is no question {question_id}; see `ttrl questions list`"
+        return from_row(self.db.get(sa.select(questions).where(c.id == question_id), missing))
 
     def mark(self, question_id: int, state: QuestionState, reason: str | None = None) -> None:
         """Note what became of a question. One that is quarantined stays so."""
-        query = questions.update().where(c.id == question_id, c.state != QuestionState.QUARANTINED)
-        self._database.change(query.values(state=state, reason=reason))
+        self._move(state, reason, c.id == question_id, c.state != QuestionState.QUARANTINED)
 
     def wait(self, reasons: Mapping[int, str]) -> None:
-        """Note why these questions were left out of the newest update and stay new, and forget
-        earlier such reasons of others."""
+        """Note why these questions, and no others, were left out of the newest update."""
         said = questions.update().where(c.state == QuestionState.NEW, c.reason.is_not(None))
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             connection.execute(said.values(reason=None))
             for reason in set(reasons.values()):
                 ids = [key for key, why in reasons.items() if why == reason]
@@ -287,63 +268,55 @@ class QuestionTable(Table):
         """Return those of the questions that a run asked that are quarantined."""
         asked = sa.select(votes.c.question_id).where(votes.c.run_id == run_id)
         query = sa.select(c.id).where(c.state == QuestionState.QUARANTINED, c.id.in_(asked))
-        return self._database.scalars(query)
+        return self.db.scalars(query)
 
     def release(self, ids: Sequence[int]) -> int:
-        """Let runs learn from those of these questions that were quarantined or skipped; return how
-        many."""
-        query = questions.update().where(c.id.in_(ids), c.state.in_(RELEASED))
-        return self._database.change(query.values(state=QuestionState.NEW, reason=None))
+        """Let runs learn from those that were quarantined or skipped; return how many."""
+        return self._move(QuestionState.NEW, None, c.id.in_(ids), c.state.in_(RELEASED))
 
     def usage(self, least: int) -> Usage:
-        """Return how users sample; nothing is said of it where fewer than `least` questions are
-        known."""
-        way = sa.cast(c.sampling, sa.Text)
-        query = sa.select(way.label("way"), sa.func.count()).group_by("way")
+        """Return how users sample, if that is known of at least as many questions."""
         known = (c.origin == Origin.TRAFFIC, c.sampling.is_not(sa.null()))
-        rows = self._database.rows(query.where(*known))
-        if sum(row[1] for row in rows) < least:
+        ways = self.db.counts(sa.cast(c.sampling, sa.Text), *known)
+        if sum(ways.values()) < least:
             return Usage()
-        return Usage.of((json.loads(row[0]), row[1]) for row in rows)
+        return Usage.of((json.loads(way), count) for way, count in ways.items())
 
     def counts(self) -> dict[str, int]:
         """Return how many questions are in each state, with `probe` for the held-out ones."""
-        # Grouped by its name: PostgreSQL takes two spellings with parameters for two expressions.
-        query = sa.select(_kind().label("kind"), sa.func.count()).group_by("kind")
-        return {row[0]: row[1] for row in self._database.rows(query)}
+        return self.db.counts(_kind())
 
     def reasons(self) -> dict[str, int]:
         """Return why questions are skipped or wait, and how many."""
-        query = sa.select(c.reason, sa.func.count()).where(
-            c.state.in_((QuestionState.NEW, QuestionState.SKIPPED)),
-            c.reason.is_not(None),
-        )
-        return {row[0]: row[1] for row in self._database.rows(query.group_by(c.reason))}
+        states = (QuestionState.NEW, QuestionState.SKIPPED)
+        return self.db.counts(c.reason, c.state.in_(states), c.reason.is_not(None))
 
     def fresh(self) -> int:
         """Return how many new questions no cap kept out of the newest update."""
-        query = sa.select(sa.func.count()).where(
-            c.state == QuestionState.NEW, ~c.probe, c.reason.is_(None)
-        )
-        return self._database.scalar(query) or 0
+        return self.db.count(c.state == QuestionState.NEW, ~c.probe, c.reason.is_(None))
 
     def times_asked(self) -> int:
         """Return how often questions came in, repetitions included."""
-        return self._database.scalar(sa.select(sa.func.sum(c.count))) or 0
+        return self.db.scalar(sa.select(sa.func.sum(c.count))) or 0
 
     def _select(self, query: sa.Select[Any]) -> list[StoredQuestion]:
-        return [from_row(row) for row in self._database.rows(query)]
+        return [from_row(row) for row in self.db.rows(query)]
 
-    def _write(self, items: Sequence[Exported], holdout: float, merged: Mapping[str, Any]) -> int:
+    def _move(
+        self, state: QuestionState, reason: str | None, *which: sa.ColumnElement[bool]
+    ) -> int:
+        return self.db.change(questions.update().where(*which).values(state=state, reason=reason))
+
+    def _write(self, items: Sequence[Exported], holdout: float, merged: Mapping[str, Any]) -> None:
         """Add questions and who asked them, or put the columns `merged` in the place of those of
-        questions that are there; return how many were not."""
+        questions that are there."""
         # Fingerprints and patterns of long questions take seconds, in which others may write.
-        with self._database.read() as connection:
+        with self.db.read() as connection:
             placed = in_conversations(connection, [item.question for item in items])
-        rows = []
+        key, rows = secret(self.db), []
         for item, question in zip(items, placed, strict=True):
             doubt = suspicion(question) if item.origin is Origin.TRAFFIC else None
-            row: dict[str, Any] = {
+            row = {
                 "hash": question.hash,
                 "cluster": question.cluster,
                 "body": dict(question.body),
@@ -353,12 +326,13 @@ class QuestionTable(Table):
                 "client": item.clients[0] if item.clients else None,
                 "shared": len(item.clients) > 1,
                 "origin": item.origin,
+                "probe": drawn(question.cluster, key, holdout),
                 "state": QuestionState.SKIPPED if doubt else QuestionState.NEW,
                 "reason": doubt,
                 "sampling": None if question.sampling is None else dict(question.sampling),
             }
             rows.append(row)
-        insert = self._database.upsert(questions)
+        insert = self.db.upsert(questions)
         new = insert.excluded
         shared = sa.or_(c.shared, new.shared, c.client.is_distinct_from(new.client))
         upsert = insert.on_conflict_do_update(
@@ -367,27 +341,17 @@ class QuestionTable(Table):
         asked = [{"asked": item.question.hash, "by": by} for item in items for by in item.clients]
         who = sa.select(c.id, sa.bindparam("by", type_=sa.String(64)))
         who = who.where(c.hash == sa.bindparam("asked"))
-        clients = self._database.upsert(question_clients)
+        clients = self.db.upsert(question_clients)
         clients = clients.from_select(["question_id", "client"], who).on_conflict_do_nothing()
-        hashes = {row["hash"] for row in rows}
-        with self._database.write() as connection:
-            known = rows_among(connection, sa.select(c.hash), c.hash, sorted(hashes))
-            key = secret(connection)
-            for row in rows:
-                row["probe"] = drawn(row["cluster"], key, holdout)
+        with self.db.write() as connection:
             for some in chunks(rows, AT_ONCE):
                 connection.execute(upsert, some)
             if asked:
                 connection.execute(clients, asked)
-        return len(hashes) - len(known)
 
 
 def _kind() -> sa.Case[str]:
     return sa.case((c.probe, "probe"), else_=c.state)
-
-
-def _larger(one: sa.ColumnElement[Any], other: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.case((one > other, one), else_=other)
 
 
 def in_conversations(connection: sa.Connection, asked: Sequence[Question]) -> list[Question]:
@@ -415,19 +379,10 @@ def in_conversations(connection: sa.Connection, asked: Sequence[Question]) -> li
     return placed
 
 
-def secret(connection: sa.Connection) -> bytes:
-    """Return this store's own key, made at first use, by which questions become probes: no user can
-    choose."""
-    found = known_secret(connection)
-    if found is None:
-        found = secrets.token_bytes(32)
-        connection.execute(facts.insert().values(name=HOLDOUT_KEY, value=found.hex()))
-    return found
-
-
-def known_secret(connection: sa.Connection) -> bytes | None:
-    found = connection.scalar(sa.select(facts.c.value).where(facts.c.name == HOLDOUT_KEY))
-    return None if found is None else bytes.fromhex(found)
+def secret(database: Database) -> bytes:
+    """Return this store's own key."""
+    (key,) = database.scalars(sa.select(facts.c.value).where(facts.c.name == HOLDOUT_KEY))
+    return bytes.fromhex(key)
 
 
 def drawn(cluster: str, key: bytes, share: float) -> bool:

@@ -11,7 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ttrl.store.database import NotFound, Table, rows_among
+from ttrl import ReportedError
+from ttrl.evaluation.gate import Judgement, Verdict
+from ttrl.store import shapes
+from ttrl.store.database import Table, rows_among
 from ttrl.store.schema import (
     comparisons,
     mentions,
@@ -35,18 +38,12 @@ class RunState(StrEnum):
     UPDATING = "updating"
     JUDGING = "judging"
     PUBLISHING = "publishing"
-    PUBLISHED = "published"
-    """Ended: its adapter should serve."""
-    HELD = "held"
-    """Ended: the adapter waits for the operator."""
-    REJECTED = "rejected"
-    """Ended: the gate or the run monitor said no."""
-    NOTHING = "nothing"
-    """Ended: there was nothing to learn."""
-    FAILED = "failed"
-    """Ended by a fault; the reason says which."""
-    ABORTED = "aborted"
-    """Ended because somebody stopped it, or it died."""
+    PUBLISHED = "published"  # ended: its adapter should serve
+    HELD = "held"  # ended: the adapter waits for the operator
+    REJECTED = "rejected"  # ended: the gate or the run monitor said no
+    NOTHING = "nothing"  # ended: there was nothing to learn
+    FAILED = "failed"  # ended by a fault; the reason says which
+    ABORTED = "aborted"  # ended because somebody stopped it, or it died
 
     @property
     def ended(self) -> bool:
@@ -99,7 +96,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Observation:
-    """Numbers that a run saw, to be read once by the daemon and followed by the command line."""
+    """An event of a run as it is stored; ttrl.events reads it."""
 
     id: int
     run_id: int
@@ -110,22 +107,26 @@ class Observation:
 
 @dataclass(frozen=True)
 class StoredVerdict:
-    """What a gate said, `at` in Unix seconds, and its numbers as JSON has them."""
+    """What the gate said of a candidate, or who judged its answers by hand; `at` in Unix
+    seconds."""
 
-    at: float
+    id: int
+    run_id: int
+    adapter: str | None
     against: str
-    verdict: str
-    evidence: Mapping[str, Any]
+    verdict: Verdict
+    evidence: Judgement
+    at: float
 
 
-class RunBusy(Exception):
+class RunBusy(ReportedError):
     """A run is already under way; wait for it or stop it."""
 
 
 class RunTable(Table):
     def create(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
         """Queue a new run. One at a time: raises RunBusy."""
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             if (busy := active(connection)) is not None:
                 raise RunBusy(f"run {busy} is already in progress; wait for it or stop it")
             values = {
@@ -138,9 +139,8 @@ class RunTable(Table):
 
     def get(self, run_id: int) -> Run:
         """Raises NotFound."""
-        for run in self._select(sa.select(runs).where(runs.c.id == run_id)):
-            return run
-        raise NotFound(f"there is no run {run_id}")
+        query = sa.select(runs).where(runs.c.id == run_id)
+        return _from_row(self.db.get(query, f"there is no run {run_id}"))
 
     def newest(self, limit: int = 1) -> list[Run]:
         return self._select(sa.select(runs).order_by(runs.c.id.desc()).limit(limit))
@@ -157,45 +157,33 @@ class RunTable(Table):
         """Note that the run's process is at work, and starts from `parent` or why it begins a new
         lineage. Raises RunBusy if the run has ended or was started."""
         now = time.time()
-        query = runs.update().where(runs.c.id == run_id, runs.c.state == RunState.QUEUED)
-        started = query.values(
-            state=RunState.SELECTING,
-            started=now,
-            heartbeat=now,
-            pid=os.getpid(),
-            parent=parent,
-            begins=begins,
-        )
-        if not self._database.change(started):
+        claimed = {"state": RunState.SELECTING, "started": now, "heartbeat": now}
+        claimed |= {"pid": os.getpid(), "parent": parent, "begins": begins}
+        queued = runs.update().where(runs.c.id == run_id, runs.c.state == RunState.QUEUED)
+        if not self.db.change(queued.values(claimed)):
             raise RunBusy(f"run {run_id} has already been claimed")
 
     def enter(self, run_id: int, state: RunState) -> None:
-        self._update_active(run_id, state=state, heartbeat=time.time())
-
-    def intend(self, run_id: int, adapter: str) -> None:
-        """Note the version that the run is about to put in its place, so that its files are known
-        should the run die."""
-        self._update_active(run_id, adapter=adapter)
+        self.note(run_id, state=state, heartbeat=time.time())
 
     def beat(self, run_id: int) -> bool:
         """Note that the run lives. False when somebody ended it meanwhile."""
-        return self._update_active(run_id, heartbeat=time.time())
-
-    def count(self, run_id: int, *, steps: int, questions: int, samples: int, tokens: int) -> None:
-        self._update_active(
-            run_id, steps=steps, questions=questions, samples=samples, tokens=tokens
-        )
+        return self.note(run_id, heartbeat=time.time())
 
     def end(self, run_id: int, state: RunState, reason: str, *, adapter: str | None = None) -> bool:
         """End a run, once: False when it had ended already."""
-        return self._update_active(
-            run_id, state=state, reason=reason, finished=time.time(), adapter=adapter
-        )
+        return self.note(run_id, state=state, reason=reason, finished=time.time(), adapter=adapter)
+
+    def note(self, run_id: int, **columns: Any) -> bool:
+        """Write columns of a run, unless it has ended: False. `adapter`, the version that it is
+        about to put in its place, comes before that: its files are known should the run die."""
+        update = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
+        return bool(self.db.change(update.values(columns)))
 
     def observe(self, run_id: int, kind: str, numbers: Mapping[str, Any]) -> None:
-        """Note numbers for the daemon and for whoever follows the run."""
+        """Note an event, as ttrl.events writes it."""
         row = {"run_id": run_id, "kind": kind, "at": time.time(), "numbers": dict(numbers)}
-        self._database.change(observations.insert().values(row))
+        self.db.change(observations.insert().values(row))
 
     def observed(self, *, after: int = 0, run_id: int | None = None) -> list[Observation]:
         """Return what was observed after a certain observation, in order."""
@@ -210,30 +198,42 @@ class RunTable(Table):
         return self._observations(sa.select(observations).where(observations.c.id.in_(newest)))
 
     def _observations(self, query: sa.Select[Any]) -> list[Observation]:
-        rows = self._database.rows(query.order_by(observations.c.id))
+        rows = self.db.rows(query.order_by(observations.c.id))
         return [Observation(**row._mapping) for row in rows]
 
-    def add_verdict(self, row: Mapping[str, Any]) -> None:
+    def add_verdict(
+        self, run_id: int, adapter: str | None, against: str, judgement: Judgement
+    ) -> None:
         """Note what the gate said. Of a run that was stopped meanwhile nothing is kept: its
         questions may have been purged."""
-        stopped = runs.c.state == RunState.ABORTED, runs.c.id == row["run_id"]
-        with self._database.write() as connection:
+        row = {
+            "run_id": run_id, "adapter": adapter, "against": against, "at": time.time(),
+            "verdict": judgement.verdict, "evidence": shapes.dump(judgement),
+        }  # fmt: skip
+        stopped = runs.c.state == RunState.ABORTED, runs.c.id == run_id
+        with self.db.write() as connection:
             if connection.scalar(sa.select(runs.c.id).where(*stopped)) is None:
-                connection.execute(verdicts.insert().values({**row, "at": time.time()}))
-                quoted = row["evidence"].get("worst", [])
-                _mention(connection, row["run_id"], {change["probe"] for change in quoted})
+                connection.execute(verdicts.insert().values(row))
+                _mention(connection, run_id, {change.probe for change in judgement.worst})
 
-    def verdicts(self, run_id: int) -> list[dict[str, Any]]:
-        """Return the gate's verdicts of a run; after the first, those by what was judged by
-        hand."""
-        query = sa.select(verdicts).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id)
-        return [dict(row._mapping) for row in self._database.rows(query)]
+    def verdicts(self, run_id: int | None = None) -> list[StoredVerdict]:
+        """Return the gate's verdicts of a run, or of all; of each after the first, those by what
+        was judged by hand."""
+        query = sa.select(verdicts).order_by(verdicts.c.id)
+        if run_id is not None:
+            query = query.where(verdicts.c.run_id == run_id)
+        found = []
+        for row in self.db.rows(query):
+            values = row._mapping
+            if evidence := shapes.load(Judgement, {"verdict": row.verdict, **row.evidence}):
+                found.append(
+                    StoredVerdict(**{**values, "verdict": evidence.verdict, "evidence": evidence})
+                )
+        return found
 
     def verdict(self, run_id: int) -> StoredVerdict | None:
         """Return the gate's verdict of a run, before anything was judged by hand."""
-        for row in self.verdicts(run_id):
-            return StoredVerdict(row["at"], row["against"], row["verdict"], row["evidence"])
-        return None
+        return next(iter(self.verdicts(run_id)), None)
 
     def labelled_gates(self) -> list[float]:
         """Return when evidence of labels was looked at (Unix seconds): by each gate that had some,
@@ -244,42 +244,35 @@ class RunTable(Table):
             .group_by(comparisons.c.run_id)
         )
         looked: dict[int, float | None] = {}
-        with self._database.read() as connection:
-            by_hand = list(connection.scalars(judged))
-            columns = (verdicts.c.run_id, verdicts.c.at, verdicts.c.evidence)
-            for run_id, at, why in connection.execute(sa.select(*columns).order_by(verdicts.c.id)):
-                looked.setdefault(run_id, at if why.get("certainty") else None)
+        for verdict in self.verdicts():
+            certain = verdict.evidence.certainty is not None
+            looked.setdefault(verdict.run_id, verdict.at if certain else None)
+        by_hand = self.db.scalars(judged)
         return sorted([at for at in looked.values() if at is not None] + by_hand)
 
     def _select(self, query: sa.Select[Any]) -> list[Run]:
-        return [_from_row(row) for row in self._database.rows(query)]
-
-    def _update_active(self, run_id: int, **values: Any) -> bool:
-        update = runs.update().where(runs.c.id == run_id, runs.c.state.in_(ACTIVE))
-        return bool(self._database.change(update.values(values)))
+        return [_from_row(row) for row in self.db.rows(query)]
 
 
 class VoteTable(Table):
     def add(self, rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
-        """Add whole votes with their samples, all or none, except for questions forgotten
-        meanwhile."""
+        """Add votes with their samples, all or none, but for questions forgotten meanwhile."""
         ids = [vote["question_id"] for vote, _ in rows]
-        with self._database.write() as connection:
+        with self.db.write() as connection:
             there = rows_among(connection, sa.select(questions.c.id), questions.c.id, ids)
             known = {row.id for row in there}
             for vote, drawn in rows:
-                if vote["question_id"] not in known:
-                    continue
-                key = connection.execute(votes.insert().values(dict(vote))).inserted_primary_key
-                assert key is not None
-                connection.execute(
-                    samples.insert(), [{**sample, "vote_id": key[0]} for sample in drawn]
-                )
+                if vote["question_id"] in known:
+                    insert = votes.insert().values(dict(vote)).returning(votes.c.id)
+                    of_vote = {"vote_id": connection.scalar(insert)}
+                    connection.execute(
+                        samples.insert(), [{**sample, **of_vote} for sample in drawn]
+                    )
 
     def newest(self, question_id: int, limit: int = 5) -> list[dict[str, Any]]:
         """Return the newest votes on a question, as JSON has them."""
         query = sa.select(votes).where(votes.c.question_id == question_id)
-        rows = self._database.rows(query.order_by(votes.c.id.desc()).limit(limit))
+        rows = self.db.rows(query.order_by(votes.c.id.desc()).limit(limit))
         return [dict(row._mapping) for row in rows]
 
     def samples(self, vote_id: int) -> list[dict[str, Any]]:
@@ -287,7 +280,7 @@ class VoteTable(Table):
         c = samples.c
         columns = sa.select(c.text, c.answer, c.finish, c.reward, c.kept)
         query = columns.where(c.vote_id == vote_id).order_by(c.position)
-        return [dict(row._mapping) for row in self._database.rows(query)]
+        return [dict(row._mapping) for row in self.db.rows(query)]
 
 
 def active(connection: sa.Connection) -> int | None:
@@ -295,8 +288,7 @@ def active(connection: sa.Connection) -> int | None:
 
 
 def _mention(connection: sa.Connection, run_id: int, hashes: set[str]) -> None:
-    """Note that a run names these questions, so that they are found there when they are to be
-    forgotten."""
+    """Note that a run names these questions, so that they can be forgotten there."""
     known = sa.select(mentions.c.hash).where(mentions.c.run_id == run_id)
     if fresh := hashes - set(connection.scalars(known)):
         rows = [{"hash": each, "run_id": run_id} for each in sorted(fresh)]

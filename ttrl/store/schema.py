@@ -35,28 +35,37 @@ class AnyText(sa.TypeDecorator[str]):
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def _table(name: str, *parts: sa.schema.SchemaItem, **options: Any) -> sa.Table:
+    return sa.Table(name, metadata, *parts, **options)
+
+
+def _columns(kind: Any, *names: str) -> list[sa.Column[Any]]:
+    """Columns of one type that always have a value."""
+    return [sa.Column(name, kind, nullable=False) for name in names]
+
+
 def _belongs_to(name: str, owner: str, **options: Any) -> sa.Column[Any]:
     """A column that names a row of another table, and goes with it."""
     return sa.Column(name, sa.ForeignKey(owner, ondelete="CASCADE"), nullable=False, **options)
 
 
-facts = sa.Table(
+facts = _table(
     "facts",
-    metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
+HOLDOUT_KEY = "holdout_key"
+"""The fact that is the store's own key, in hexadecimal: by it questions become probes, and probes
+have their turns. No user can choose to be one."""
 
-questions = sa.Table(
+questions = _table(
     "questions",
-    metadata,
     sa.Column("id", QuestionId, primary_key=True),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
     sa.Column("cluster", sa.String(32), nullable=False, index=True),
     sa.Column("body", sa.JSON, nullable=False),
     sa.Column("count", sa.Integer, nullable=False),
-    sa.Column("first_seen", sa.Float, nullable=False),
-    sa.Column("last_seen", sa.Float, nullable=False),
+    *_columns(sa.Float, "first_seen", "last_seen"),
     sa.Column("client", sa.String(64)),
     sa.Column("shared", sa.Boolean, nullable=False, comment="asked by more than one client"),
     sa.Column("origin", sa.String(16), nullable=False),
@@ -71,17 +80,15 @@ questions = sa.Table(
     sqlite_autoincrement=True,
 )
 
-question_clients = sa.Table(
+question_clients = _table(
     "question_clients",
-    metadata,
     _belongs_to("question_id", "questions.id", primary_key=True),
     sa.Column("client", sa.String(64), primary_key=True, index=True),
     comment="everybody with a key who asked it",
 )
 
-runs = sa.Table(
+runs = _table(
     "runs",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("trigger", sa.String(16), nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
@@ -95,16 +102,12 @@ runs = sa.Table(
     sa.Column("parent", sa.String(128)),
     sa.Column("begins", sa.String(24), comment="why a new lineage; null when it goes on"),
     sa.Column("adapter", sa.String(128)),
-    sa.Column("steps", sa.Integer, nullable=False),
-    sa.Column("questions", sa.Integer, nullable=False),
-    sa.Column("samples", sa.Integer, nullable=False),
-    sa.Column("tokens", sa.Integer, nullable=False),
+    *_columns(sa.Integer, "steps", "questions", "samples", "tokens"),
     sqlite_autoincrement=True,
 )
 
-votes = sa.Table(
+votes = _table(
     "votes",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     _belongs_to("run_id", "runs.id", index=True),
     _belongs_to("question_id", "questions.id", index=True),
@@ -114,15 +117,13 @@ votes = sa.Table(
     sa.Column("kind", sa.String(16), nullable=False, comment="as what the answers were read"),
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("label", AnyText),
-    sa.Column("share", sa.Float, nullable=False),
-    sa.Column("entropy", sa.Float, nullable=False),
+    *_columns(sa.Float, "share", "entropy"),
     sa.Column("counts", sa.JSON, nullable=False),
     sa.Column("stop", sa.String(16), nullable=False, comment="why there were no more samples"),
 )
 
-samples = sa.Table(
+samples = _table(
     "samples",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     _belongs_to("vote_id", "votes.id", index=True),
     sa.Column("position", sa.Integer, nullable=False),
@@ -135,13 +136,11 @@ samples = sa.Table(
     sa.Column("logprobs", sa.LargeBinary, nullable=False, comment="float32"),
 )
 
-probes = sa.Table(
+probes = _table(
     "probes",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
-    sa.Column("body", sa.JSON, nullable=False),
-    sa.Column("answers", sa.JSON, nullable=False),
+    *_columns(sa.JSON, "body", "answers"),
     sa.Column("rejected", sa.JSON, nullable=False, comment="wrong answers"),
     sa.Column("refuse", sa.Boolean, comment="null says nothing of it"),
     sa.Column("tags", sa.JSON, nullable=False),
@@ -152,9 +151,8 @@ probes = sa.Table(
     sqlite_autoincrement=True,
 )
 
-comparisons = sa.Table(
+comparisons = _table(
     "comparisons",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     _belongs_to("run_id", "runs.id", index=True),
     _belongs_to("question_id", "questions.id"),
@@ -162,10 +160,7 @@ comparisons = sa.Table(
         "round", sa.Integer, nullable=False, comment="how often the question was asked about before"
     ),
     sa.Column("origin", sa.String(16), nullable=False),
-    sa.Column("text_live", AnyText, nullable=False),
-    sa.Column("label_live", AnyText, nullable=False),
-    sa.Column("text_candidate", AnyText, nullable=False),
-    sa.Column("label_candidate", AnyText, nullable=False),
+    *_columns(AnyText, "text_live", "label_live", "text_candidate", "label_candidate"),
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("judgement", sa.String(16)),
     sa.Column("judged_at", sa.Float),
@@ -173,9 +168,8 @@ comparisons = sa.Table(
     sqlite_autoincrement=True,
 )
 
-adapters = sa.Table(
+adapters = _table(
     "adapters",
-    metadata,
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("lineage", sa.String(32), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
@@ -189,24 +183,21 @@ adapters = sa.Table(
     sa.Column("created", sa.Float, nullable=False),
 )
 
-adapter_questions = sa.Table(
+adapter_questions = _table(
     "adapter_questions",
-    metadata,
     _belongs_to("adapter", "adapters.name", primary_key=True),
     _belongs_to("question_id", "questions.id", primary_key=True, index=True),
 )
 
-adapter_clients = sa.Table(
+adapter_clients = _table(
     "adapter_clients",
-    metadata,
     _belongs_to("adapter", "adapters.name", primary_key=True),
     sa.Column("client", sa.String(64), primary_key=True),
     comment="whose questions a version learned from that are no longer kept",
 )
 
-pinned = sa.Table(
+pinned = _table(
     "pinned",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     _belongs_to("adapter", "adapters.name", index=True),
     _belongs_to("question_id", "questions.id", index=True),
@@ -218,9 +209,8 @@ pinned = sa.Table(
     sa.Column("parent", sa.LargeBinary, comment="float32"),
 )
 
-verdicts = sa.Table(
+verdicts = _table(
     "verdicts",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     _belongs_to("run_id", "runs.id", index=True),
     sa.Column("adapter", sa.String(128)),
@@ -230,17 +220,15 @@ verdicts = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
-mentions = sa.Table(
+mentions = _table(
     "mentions",
-    metadata,
     sa.Column("hash", sa.String(64), primary_key=True),
     _belongs_to("run_id", "runs.id", primary_key=True, index=True),
     comment="questions that a run was started with or that its verdicts quote",
 )
 
-wanted = sa.Table(
+wanted = _table(
     "wanted",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("adapter", sa.String(128), comment="null is the base model"),
     sa.Column("author", sa.String(32), nullable=False),
@@ -248,18 +236,16 @@ wanted = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
-serving = sa.Table(
+serving = _table(
     "serving",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("adapter", sa.String(128), comment="null is the base model"),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
 
-shadow = sa.Table(
+shadow = _table(
     "shadow",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("live", sa.String(128), nullable=False),
     sa.Column("other", sa.String(128), comment="null is the base model"),
@@ -268,9 +254,8 @@ shadow = sa.Table(
     sqlite_autoincrement=True,
 )
 
-measurements = sa.Table(
+measurements = _table(
     "measurements",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("version", sa.String(128), comment="null is the base model"),
@@ -280,9 +265,8 @@ measurements = sa.Table(
     sqlite_autoincrement=True,
 )
 
-observations = sa.Table(
+observations = _table(
     "observations",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     _belongs_to("run_id", "runs.id", index=True),
     sa.Column("kind", sa.String(16), nullable=False),

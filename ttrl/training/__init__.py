@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ttrl import ReportedError
+
 OUT_OF_MEMORY = "out of memory; lower update.micro_batch or update.keep"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One sampled answer of an update: token ids, the engine's log-probability of each completion
-    token, and its reward."""
+    """A sampled answer, the engine's log-probability of each of its tokens, and its reward."""
 
     prompt_ids: Sequence[int]
     completion_ids: Sequence[int]
@@ -21,19 +22,18 @@ class Row:
 
 
 NextBatch = Callable[[int, Mapping[str, float]], Sequence[Row]]
-"""Called with the number of optimizer steps done and what the trainer logged of the last one;
-returns the `questions_per_step * keep` rows of the next step, a question's rows together. It is
-called once more after the last step, when its rows are not used."""
+"""Called with the number of steps done and what the trainer logged of the last one; returns the
+`questions_per_step * keep` rows of the next step, a question's rows together. Called once more
+after the last step, when the rows are not used."""
 
 
 class TrainingEnded(Exception):
-    """No further step is to follow; its words, which may be empty, say why."""
+    """No further step is to follow; the message, which may be empty, says why."""
 
 
-class UpdateDiverged(Exception):
-    """The loss, the gradient or what the result says is not finite; the update was stopped. A lower
-    `update.learning_rate` helps."""
+class UpdateDiverged(ReportedError):
+    """Loss, gradient or log-probabilities are not finite; lower `update.learning_rate`."""
 
 
-class SettingRefused(ValueError):
-    """The trainer does not take a setting that was passed through in `update.grpo`."""
+class SettingRefused(ReportedError, ValueError):
+    """TRL does not take a setting of `update.grpo`."""

@@ -1,18 +1,16 @@
 """The policy update: TRL's GRPO on a LoRA, with samples that the serving engine drew.
 
-TRL's own vLLM modes merge the LoRA and push whole weights into the engine; pointed at the engine
-that serves, that would overwrite what users get. Here the weights leave as a small adapter instead.
+TRL's own vLLM modes would push merged weights into the engine, and so overwrite what users get.
+Here the weights leave as a small adapter.
 """
 
 from __future__ import annotations
 
-import difflib
 import gc
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import fields
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +30,12 @@ from ttrl.engine.proof import Pin, Pinned
 from ttrl.training import OUT_OF_MEMORY, NextBatch, SettingRefused, UpdateDiverged
 
 REFERENCE = "ref"
-"""TRL's copy of the adapter that an update starts from; without one the KL term is towards the
-model with its adapters switched off."""
+"""TRL's copy of the adapter that an update starts from; without it the KL term is to the base."""
 PARENT, RESULT = "parent", "result"
-"""Adapters beside the one that learns: the version that an update starts from (there is none of the
-base), and at the end the weights that were chosen."""
+"""Adapters beside the one that learns: the version that an update starts from, unless that is the
+base, and at the end the weights that were chosen."""
 PLACES = 32
-"""Tokens of an answer at which the distance from the start is taken."""
+"""Tokens of an answer at which the divergence from the start is taken."""
 
 
 @contextmanager
@@ -50,13 +47,12 @@ def _memory_errors() -> Iterator[None]:
 
 
 class Trainer(GRPOTrainer):  # type: ignore[misc]
-    """Updates a LoRA from `parent` (a version's directory; None is the base model), in so many
-    steps at most, on rows that `next_batch` of `run` brings. Raises SettingRefused and
-    MemoryError.
+    """Updates a LoRA from `parent` (a version's directory; None is the base model). Raises
+    SettingRefused and MemoryError.
 
-    It believes that it uses vLLM: TRL's importance-sampling correction between engine and trainer
-    runs only with `use_vllm`, and then expects an object with `sync_weights()`, which is the
-    trainer itself. Constructing with `use_vllm` would open TRL's own process group.
+    TRL's importance-sampling correction between engine and trainer runs only with `use_vllm`, and
+    then expects an object with `sync_weights()`, which is the trainer itself. Constructing with
+    `use_vllm` would open TRL's own process group.
     """
 
     @_memory_errors()
@@ -72,23 +68,21 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         scratch: Path,
     ) -> None:
         set_seed(settings.seed)
-        model = lora_model(base_model, parent, settings)
+        self._lora = lora_model(base_model, parent, settings)
         try:
             super().__init__(
-                model=model,
+                model=self._lora,
                 args=_arguments(settings, steps, temperature, max_tokens, scratch),
                 reward_funcs=[_reward],
                 rollout_func=self._rollout,
                 train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions_per_step}),
                 processing_class=AutoTokenizer.from_pretrained(base_model),
             )
-        except SettingRefused:
-            raise
         except (TypeError, ValueError, NotImplementedError) as error:
             raise SettingRefused(f"update.grpo: trl says: {error}") from error
         self.remove_callback(PrinterCallback)
-        if settings.kl_to is KlTo.BASE and REFERENCE in model.peft_config:
-            model.delete_adapter(REFERENCE)
+        if settings.kl_to is KlTo.BASE and REFERENCE in self._lora.peft_config:
+            self._lora.delete_adapter(REFERENCE)
         self.use_vllm = True
         self.vllm_generation = self
         self._last_loaded_step = -1
@@ -97,19 +91,17 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     @_memory_errors()
     def run(self, next_batch: NextBatch) -> None:
-        """Do all steps. Raises UpdateDiverged, MemoryError, and what `next_batch` raises; the model
-        has then the weights of the last step that was done, or those of a broken-off one."""
+        """Do all steps. Raises UpdateDiverged, MemoryError, and what `next_batch` raises."""
         self._next_batch = next_batch
         self.train()
         next_batch(self.state.global_step, self._logged())
 
     def sync_weights(self) -> None:
-        """TRL calls it before each rollout; the weights leave in `next_batch`."""
+        """Do nothing before a rollout: the weights leave in `next_batch`."""
 
     def save_adapter(self, directory: Path) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        model.save_pretrained(
-            directory,
+        self._lora.save_pretrained(
+            str(directory),
             selected_adapters=["default"],  # with a KL term there is a copy named `ref` as well
             save_embedding_layers=False,  # else PEFT may ask a hub about the vocabulary
         )
@@ -117,18 +109,16 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     @_memory_errors()
     def logprobs(self, pins: Sequence[Pin], result: Path) -> tuple[Pinned, ...]:
-        """The log-probabilities of the pins under the result, the base and the parent. Raises
-        UpdateDiverged if the result's are not finite, and MemoryError."""
-        model = self.accelerator.unwrap_model(self.model)
-        model.eval()
-        model.load_adapter(result, RESULT)
+        """Return the log-probabilities of the pins under the result, the base and the parent.
+        Raises UpdateDiverged if the result's are not finite, and MemoryError."""
+        self._lora.eval()
+        self._lora.load_adapter(result, RESULT)
         own, base = self._under(RESULT, pins), self._under(None, pins)
-        before: Sequence[tuple[float, ...] | None] = [None] * len(pins)
-        if PARENT in model.peft_config:
-            before = self._under(PARENT, pins)
+        has_parent = PARENT in self._lora.peft_config
+        before = self._under(PARENT, pins) if has_parent else [None] * len(pins)
         if not all(math.isfinite(value) for each in own for value in each):
             raise UpdateDiverged("the trained version has log-probabilities that are not finite")
-        dtype = str(model.dtype).removeprefix("torch.")
+        dtype = str(self._lora.dtype).removeprefix("torch.")
         return tuple(
             Pinned(pin, dtype, *under)
             for pin, under in zip(pins, zip(own, base, before, strict=True), strict=True)
@@ -136,12 +126,12 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def _under(self, adapter: str | None, pins: Sequence[Pin]) -> list[tuple[float, ...]]:
-        model = self.accelerator.unwrap_model(self.model)
         found = []
-        with use_adapter(model, adapter), self.accelerator.autocast():
+        with use_adapter(self._lora, adapter), self.accelerator.autocast():
             for pin in pins:
-                ids = torch.tensor([pin.token_ids], device=model.device)
-                logits = model(ids, logits_to_keep=ids.shape[1] - pin.start + 1).logits[0, :-1]
+                ids = torch.tensor([pin.token_ids], device=self._lora.device)
+                kept = ids.shape[1] - pin.start + 1
+                logits = self._lora(ids, logits_to_keep=kept).logits[0, :-1]
                 every = logits.float().log_softmax(-1)
                 found.append(tuple(every.gather(1, ids[0, pin.start :, None])[:, 0].tolist()))
                 del logits, every  # not kept through the next pin's forward: they are large
@@ -160,26 +150,23 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     def _logged(self) -> dict[str, float]:
         logs = next(logs for logs in reversed(self.state.log_history) if "grad_norm" in logs)
-        numbers: dict[str, float] = {}
-        for key, value in logs.items():
-            with suppress(TypeError, ValueError):
-                numbers[key] = float(value)
+        numbers = {key: value for key, value in logs.items() if isinstance(value, int | float)}
         if not math.isfinite(numbers["grad_norm"] + numbers["loss"]):
             raise UpdateDiverged(f"loss or gradient is not finite at step {self.state.global_step}")
         return {key: value for key, value in numbers.items() if math.isfinite(value)}
 
     def free(self) -> None:
-        """Free what the last step has left in memory; of one that was broken off, once its
-        exception, whose frames hold activations, is gone."""
+        """Free the last step's memory; call it when no exception holds its frames any more."""
         self._buffered_inputs = None
-        self.accelerator.unwrap_model(self.model).zero_grad(set_to_none=True)
+        self._lora.zero_grad(set_to_none=True)
         gc.collect()
         torch.cuda.empty_cache()
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """The next micro-batch. TRL shuffles a step's rows before it splits them, so that nearly
-        every micro-batch holds a long one and is padded to it; sorted by length they are not. The
-        gradient is the same: all of them are summed up before the optimizer's step."""
+        """Return the next micro-batch. TRL shuffles a step's rows before it splits them, so that
+        nearly all micro-batches are padded to a long one; here they are sorted by length. The
+        gradient, summed up before the optimizer's step, is the same, but for an entropy bonus,
+        which TRL averages over each micro-batch by itself."""
         position = self._step % self.args.steps_per_generation
         if position == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
@@ -198,8 +185,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         batch_size: int | None = None,
         **asked: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """What TRL's own returns, (B, logits_to_keep) each, but rows go through the model with
-        others of about their length and without the padding that these do not need."""
+        """Return what TRL's own does, (B, logits_to_keep) each, but send rows through the model
+        with others of about their length, and without needless padding."""
         columns = attention_mask * torch.arange(1, attention_mask.size(1) + 1, device=model.device)
         ends = columns.amax(1)
         order = ends.argsort(stable=True)
@@ -226,7 +213,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         )
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """A step's batch, a question's rows together; what the guard asks about it is logged."""
+        """Return a step's batch, a question's rows together, and log what the run monitor asks."""
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if "importance_sampling_ratio" in batch:  # else the correction was switched off
             tokens, sequences = effective(
@@ -242,12 +229,13 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def get_high_entropy_mask(
         self, entropies: torch.Tensor, mask: torch.Tensor, threshold: float
     ) -> torch.Tensor:
-        """The tokens to train on; TRL takes the quantile over each micro-batch by itself."""
+        """Return the tokens to train on, by a threshold of the whole step; TRL's is of a
+        micro-batch."""
         return (entropies >= self._least_entropy) & mask.bool()
 
     @torch.no_grad()
     def _entropy_threshold(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The entropy, in nats, that the share `top_entropy` of all the step's tokens reaches."""
+        """Return the entropy, in nats, that `top_entropy` of the step's tokens reach."""
         _, entropies, _ = self._get_per_token_logps_and_entropies(
             self.model,
             torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
@@ -263,11 +251,11 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def _kl_to_start(self, batch: Mapping[str, Any]) -> float:
-        """Mean divergence from the run's start of the next token's distribution, in nats. Over the
-        whole vocabulary (Amini et al., arXiv 2504.10637): the trained answers were chosen, half of
-        them for being no majority's, so that the tokens they happen to have say too much of rare
-        ones. Up to `PLACES` tokens of one answer of each question have to do."""
-        model = self.accelerator.unwrap_model(self.model)
+        """Return the mean KL divergence of the next token's distribution from the run's start, in
+        nats, at up to `PLACES` tokens of one answer of each question. Over the whole vocabulary
+        (Amini et al., arXiv 2504.10637), since the trained answers, chosen for their rewards,
+        overstate rare tokens."""
+        model = self._lora
         start = PARENT if PARENT in model.peft_config else None
         found = []
         for row in range(0, len(batch["completion_ids"]), self.num_generations):
@@ -293,35 +281,25 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 def effective(weights: torch.Tensor, mask: torch.Tensor) -> tuple[float, float]:
     """Return the effective sample size of importance weights as a share of their number, over
     tokens and over sequences: (sum w)^2 / (n sum w^2) (Kish, "Survey Sampling", 1965), 0 where all
-    are 0.
+    are 0. Weights are (B, T) or (B, 1), the mask (B, T); a sequence weighs what its tokens do on
+    average."""
 
-    Weights are (B, T) or (B, 1), the mask (B, T). A sequence weighs what its tokens do on average.
-    """
-    each = weights * mask
-    lengths = mask.sum(1)
-    by_sequence = (each.sum(1) / lengths)[lengths > 0]
-    return _effective(each[mask.bool()]), _effective(by_sequence)
+    def share(of: torch.Tensor) -> float:
+        squares = float(of.double().square().sum())
+        return float(of.double().sum()) ** 2 / (len(of) * squares) if squares else 0.0
 
-
-def _effective(weights: torch.Tensor) -> float:
-    weights = weights.double()
-    squares = float(weights.square().sum())
-    return float(weights.sum()) ** 2 / (len(weights) * squares) if squares else 0.0
+    each, lengths = weights * mask, mask.sum(1)
+    return share(each[mask.bool()]), share((each.sum(1) / lengths)[lengths > 0])
 
 
 def _reward(worth: list[float], **_: Any) -> list[float]:
-    """TRL shows reward functions only their own process's slice, so the vote is taken before."""
+    """Return the rewards of the rollout: the vote needs all samples, of which TRL shows a slice."""
     return worth
 
 
 def _arguments(
     settings: UpdateConfig, steps: int, temperature: float, max_tokens: int, scratch: Path
 ) -> GRPOConfig:
-    known = [field.name for field in fields(GRPOConfig)]
-    for name in settings.grpo.keys() - set(known):
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise SettingRefused(f"update.grpo.{name}: trl.GRPOConfig has no such field{hint}")
     rows = settings.questions_per_step * settings.keep
     micro = rows_at_once(settings)
     on_gpu = torch.cuda.is_available()
@@ -354,9 +332,9 @@ def _arguments(
         "dataloader_pin_memory": on_gpu,
         "disable_tqdm": True,
         "shuffle_dataset": False,
-        # The ratio of a whole answer's probabilities strays far from 1 with its length, so that
-        # TRL's `sequence_mask` leaves long answers hardly any weight. Token by token, cut at 2 (Yao
-        # et al., "Your efficient RL framework secretly brings you off-policy RL training", 2025).
+        # TRL's `sequence_mask` leaves long answers hardly any weight: the ratio of their
+        # probabilities strays far from 1. Token by token, cut at 2 (Yao et al., "Your efficient RL
+        # framework secretly brings you off-policy RL training", 2025).
         "vllm_importance_sampling_mode": "token_truncate",
         "vllm_importance_sampling_clip_max": 2.0,
     }

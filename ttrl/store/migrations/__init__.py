@@ -3,13 +3,14 @@ migrated to another."""
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from ttrl.files import fsync, hand_over, stamp
 from ttrl.store.backends import copy_file
-from ttrl.store.schema import metadata
+from ttrl.store.schema import HOLDOUT_KEY, facts, metadata
 
 DIRECTORY = Path(__file__).parent
 PART = "store.part"
@@ -33,8 +34,8 @@ def known() -> list[str]:
 
 def upgrade(connection: sa.Connection, revision: str) -> None:
     """Migrate to the newest revision, in the transaction that is under way. A new store gets all
-    tables as they are now, and runs no revision (Alembic's cookbook, "Building an Up to Date
-    Database from Scratch")."""
+    tables as they are now and a key of its own, and runs no revision (Alembic's cookbook, "Building
+    an Up to Date Database from Scratch")."""
     from alembic import command
     from alembic.config import Config
 
@@ -42,6 +43,8 @@ def upgrade(connection: sa.Connection, revision: str) -> None:
     config.set_main_option("script_location", str(DIRECTORY))
     if revision_of(connection) is None:
         metadata.create_all(connection, checkfirst=False)
+        key = {"name": HOLDOUT_KEY, "value": secrets.token_hex(32)}
+        connection.execute(facts.insert().values(key))
         command.stamp(config, revision)
     else:
         command.upgrade(config, revision)
