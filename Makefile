@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --durations 20
+# Hundreds of processes load the same modules: they find them compiled.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --durations 20
 PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .PHONY: help demo test test-quick test-long test-vllm pretrained pretrained-model lint audit format setup setup-services setup-vllm clean

@@ -27,11 +27,10 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from itertools import accumulate
-from pathlib import Path
 from statistics import fmean
 
 import click
@@ -430,18 +429,10 @@ def summary(cells: Cells, moved: Cells) -> dict[str, object]:
 
 @click.command()
 @click.option("--tries", default=300, show_default=True, help="Installations for each population.")
-@click.option("--smoke", is_flag=True, help="Two populations, few tries.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="All numbers.")
-def main(tries: int, smoke: bool, out: Path | None) -> None:
+def main(tries: int) -> None:
     """Hold the estimated accuracy against the true one."""
-    cells, moved = simulate(POPULATIONS[::5], 12) if smoke else simulate(POPULATIONS, tries)
+    cells, moved = simulate(POPULATIONS, tries)
     show(cells)
-    if out:
-        rows = [
-            {**asdict(population), "operator": operator, "questions": labels, **asdict(each)}
-            for (population, operator, labels), each in cells.items()
-        ]
-        out.write_text(json.dumps(rows, indent=1) + "\n")
     print(json.dumps(summary(cells, moved)))
 
 

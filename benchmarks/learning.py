@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.laboratory import cells, plot, table
+from benchmarks.laboratory import cells, table
 from benchmarks.laboratory.arms import ARMS, Arm, arms_of
 from benchmarks.laboratory.book import Book, OtherSize
 from benchmarks.laboratory.cells import Key
@@ -61,7 +61,6 @@ def _names(known: Sequence[str]) -> object:
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="All numbers; continued."
 )
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="An SVG.")
 def main(
     smoke: bool,
     seeds: int,
@@ -70,7 +69,6 @@ def main(
     steps: int,
     at_once: int,
     out: Path | None,
-    picture: Path | None,
 ) -> None:
     """Measure what learning does to a model, and what of it ships."""
     size = SMOKE if smoke else replace(Size(), steps=steps)
@@ -84,8 +82,6 @@ def main(
     found = table.summary(book)
     book.write(found=found, rows=table.rows(book))
     table.show(book)
-    if picture:
-        picture.write_text(plot.draw(book))
     print(json.dumps(found))
 
 

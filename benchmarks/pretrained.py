@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -321,14 +321,6 @@ def _last_run(state_dir: Path) -> tuple[Run, str | None]:
     return newest[0], said.verdict if said else None
 
 
-def observations(state_dir: Path) -> list[dict[str, Any]]:
-    """What the newest run's steps showed, for whoever wants to see more than the table."""
-    with Store.open(state_dir) as store:
-        run = store.runs.newest()[0]
-        found = store.runs.observed(run_id=run.id)
-        return [asdict(each) for each in found if each.kind in ("step", "draw", "guard", "verdict")]
-
-
 def precision() -> str:
     """Return the precision for engine and trainer: a processor without instructions for bfloat16
     takes several times as long for it as for float32, and one that has them a fraction."""
@@ -363,9 +355,6 @@ def engine_of(python: str) -> str:
 )
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="As in `ttrl serve`.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Keep what happens here.")
-@click.option(
-    "--signs", type=click.Path(path_type=Path, dir_okay=False), help="Write each step's signs here."
-)
 def main(
     folder: Path,
     data: str,
@@ -375,7 +364,6 @@ def main(
     python: str,
     settings: tuple[str, ...],
     state_dir: Path | None,
-    signs: Path | None,
 ) -> None:
     """Let a real model learn from the questions of one data set in FOLDER, and measure it."""
     if not (model / "config.json").exists():
@@ -405,8 +393,6 @@ def main(
             found = measure(daemon, parts, size)
         except DemoFailed as error:
             raise click.ClickException(str(error)) from None
-        if signs:
-            signs.write_text("".join(json.dumps(each) + "\n" for each in observations(where)))
     line = {"model": model.name, "data": data, "seed": seed, **found}
     line |= {"seconds": round(time.monotonic() - began), "engine": f"{engine_of(python)}, {dtype}"}
     print(json.dumps(line))

@@ -2,48 +2,61 @@
 
 Plain TTRL on the laboratory's easy questions passes through several versions; each answers held-out
 questions of all honest mixtures, as often as a whole vote asks. The answers to each question are
-then shuffled and counted again: all of them, fixed numbers of them, in rounds until the vote is
-decided, and all of them by ways of reasoning, each way with the square root of its votes. Label
-accuracy is the share of the questions whose label is the right answer, the loss is against the vote
-over all samples. The table is on standard error; the last line on standard output is JSON, with the
-figures of the recipes' rule: means over the versions, a run's votes.
+then shuffled and counted again: all of them, fixed numbers of them, and in rounds until the vote is
+decided. Label accuracy is the share of the questions whose label is the right answer, the loss is
+against the vote over all samples. The table is on standard error; the last line on standard output
+is JSON, with the figures of the recipes' rule: means over the versions, a run's votes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 import os
 import random
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.laboratory import plot
-from benchmarks.laboratory.answered import Asked, versions
-from benchmarks.laboratory.bench import bench
-from ttrl.meaning import Letters, cluster
+from benchmarks.laboratory import teachers
+from benchmarks.laboratory.arms import Scene
+from benchmarks.laboratory.bench import BASE, MAX_TOKENS, READER, Bench, bench, truth_of
+from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
+from ttrl.demo import Problem
+from ttrl.engine import threads
+from ttrl.engine.samples import Sampling
+from ttrl.questions.question import from_prompt
+from ttrl.sampling.groups import read_answers
+from ttrl.training import Row
 from ttrl.votes import decided, rounds, take_vote
 
 ROUNDS, SURE = 4, 0.9
 """The recipes' rule."""
 SURES = (0.7, 0.8, SURE, 0.95, 0.99)
 FIXED = (4, 8, 16, 24, 32, 48)
-SAME_WAY = 0.9
-"""Likeness by letters from which on two answers came about in the same way."""
+STEPS = (5, 15, 30)
+"""Optimizer steps after which a version is asked, besides the base."""
 DRAWS = 5
 """Times that the answers are shuffled."""
+AT_ONCE = 8
 
 Stop = Callable[[Sequence[str | None]], int]
 """After how many of the answers it is enough."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All answers of one version to a question, and the right one."""
+
+    answers: tuple[str | None, ...]
+    truth: str
 
 
 @dataclass(frozen=True)
@@ -114,87 +127,60 @@ def show(found: Found) -> None:
     Console(stderr=True, width=120).print(table)
 
 
-def by_ways(asked: Sequence[Asked]) -> float:
-    """Label accuracy where one way of reasoning does not outvote two."""
-    return fmean(_heaviest(each) == each.truth for each in asked)
+class Keeping(teachers.Published):
+    """Plain TTRL that leaves the weights of some steps in a directory."""
+
+    def __init__(self, place: Path, *learning: Any) -> None:
+        super().__init__(*learning)
+        self._place = place
+
+    def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
+        if step in STEPS:
+            self.save(self._place / f"step {step}")
+        return super().next_batch(step, numbers)
 
 
-def _heaviest(asked: Asked) -> str | None:
-    likeness = Letters(SAME_WAY)
-    weights: dict[str, float] = {}
-    for answer in dict.fromkeys(filter(None, asked.answers)):
-        ways = [t for a, t in zip(asked.answers, asked.texts, strict=True) if a == answer]
-        alike = likeness.compare(ways)
-        numbers = cluster([[e * (e >= SAME_WAY) for e in row] for row in alike])
-        weights[answer] = sum(math.sqrt(votes) for votes in Counter(numbers).values())
-    heaviest = max(weights.values(), default=0.0)
-    leading = [answer for answer, weight in weights.items() if weight == heaviest]
-    return leading[0] if len(leading) == 1 else None
+def versions(
+    worked_on: Bench, place: Path, questions: int, samples: int
+) -> Iterator[tuple[str, list[Asked]]]:
+    """The answers of the base, and of what plain TTRL made of it on the easy questions after some
+    steps: to held-out questions of all honest mixtures, so many of each."""
+    mixture = MIXTURES["easy"]
+    scene = Scene(worked_on, mixture, mixture.draw("easy", 1, Size()), Size(), 1, place)
+    night = teachers.Night(
+        worked_on.client, scene.config(), scene.questions, BASE, None, place / "last"
+    )
+    size = Size(trained=1, held_out=questions, probes=1)
+    honest = {name: each for name, each in MIXTURES.items() if each.kind is Kind.CURVE}
+    problems = [p for name, each in honest.items() for p in each.draw(name, 1, size).held_out]
+    yield "base", ask(worked_on, BASE, problems, samples)
+    teachers.publish(night, partial(Keeping, place))
+    for step in STEPS:
+        with worked_on.serving(place / f"step {step}") as version:
+            yield f"step {step}", ask(worked_on, version, problems, samples)
 
 
-WIDTH, HEIGHT, LEFT, TOP = 480.0, 260.0, 60.0, 40.0
-COLOURS = ("#555555", "#c2410c", "#1d4ed8", "#0b7a3b")
+def ask(worked_on: Bench, version: str, problems: Sequence[Problem], samples: int) -> list[Asked]:
+    def one(problem: Problem) -> Asked:
+        question, sampling = from_prompt(problem.prompt), Sampling(1.0, MAX_TOKENS)
+        drawn = worked_on.client.sample(question, model=version, n=samples, sampling=sampling)
+        return Asked(read_answers(READER, problem.prompt, drawn).answers, truth_of(problem))
 
-
-def draw(found: Found, samples: int) -> str:
-    """Accuracy against samples: a line for fixed numbers, dots for rounds."""
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 20:g} '
-        f'{TOP + HEIGHT + 60:g}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{LEFT + WIDTH + 20:g}" height="{TOP + HEIGHT + 60:g}" fill="white"/>',
-        plot.text(LEFT, 16, "label accuracy; lines: fixed numbers, dots: in rounds", "start"),
-        plot.text(LEFT + WIDTH / 2, TOP + HEIGHT + 34, "samples of each question"),
-    ]
-    for tenth in range(0, 11, 2):
-        y = TOP + HEIGHT * (1 - tenth / 10)
-        parts.append(plot.line((LEFT, y), (LEFT + WIDTH, y), "#e5e5e5"))
-        parts.append(plot.text(LEFT - 6, y + 4, f"{tenth / 10:.1f}", "end"))
-    for count in (8, 16, 32, samples):
-        parts.append(plot.text(LEFT + WIDTH * count / samples, TOP + HEIGHT + 16, str(count)))
-    for place, ((version, rows), colour) in enumerate(zip(found.items(), COLOURS, strict=True)):
-        parts += _version(rows, samples, colour)
-        parts.append(plot.text(LEFT + 110 * place, TOP + HEIGHT + 54, version, "start"))
-        parts.append(plot.line((LEFT + 110 * place - 22, TOP + HEIGHT + 50),
-                               (LEFT + 110 * place - 4, TOP + HEIGHT + 50), colour))  # fmt: skip
-    return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def _version(rows: Mapping[str, Measured], samples: int, colour: str) -> Iterator[str]:
-    def at(measured: Measured) -> tuple[float, float]:
-        x = LEFT + WIDTH * measured.samples / samples
-        return x, TOP + HEIGHT * (1 - measured.accuracy)
-
-    fixed = [at(rows[name]) for name in (*map(str, FIXED), "all") if name in rows]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in fixed)
-    yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-    for x, y in (at(measured) for name, measured in rows.items() if "rounds" in name):
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
+    return list(threads.map_in_order(one, problems, width=AT_ONCE))
 
 
 @click.command()
 @click.option("--questions", default=60, show_default=True, help="Of each mixture.")
 @click.option("--samples", default=64, show_default=True, help="A whole vote.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="All numbers.")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="An SVG.")
-def main(questions: int, samples: int, out: Path | None, picture: Path | None) -> None:
+def main(questions: int, samples: int) -> None:
     """Measure what votes in rounds save, and what that costs."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    out, picture = (path and path.absolute() for path in (out, picture))
     found: dict[str, dict[str, Measured]] = {}
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        place = Path(name)
-        with bench(place) as worked_on:
-            for version, asked in versions(worked_on, place, questions, samples):
-                found[version] = {
-                    rule: measure(asked, stop) for rule, stop in rules(samples).items()
-                } | {"by ways": Measured(round(by_ways(asked), 4), float(samples))}
-                click.echo(f"{version}: {len(asked)} questions asked {samples} times", err=True)
+    with tempfile.TemporaryDirectory() as name, bench(Path(name)) as worked_on:
+        for version, asked in versions(worked_on, Path(name), questions, samples):
+            found[version] = {rule: measure(asked, stop) for rule, stop in rules(samples).items()}
+            click.echo(f"{version}: {len(asked)} questions asked {samples} times", err=True)
     show(found)
-    if out:
-        rows = {v: {rule: asdict(m) for rule, m in rules_.items()} for v, rules_ in found.items()}
-        out.write_text(json.dumps(rows, indent=1) + "\n")
-    if picture:
-        picture.write_text(draw(found, samples))
     print(json.dumps(summary(found, samples)))
 
 

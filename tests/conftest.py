@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 
 import pytest
 
@@ -14,6 +15,14 @@ def pytest_configure():
     if services.REQUIRED and (missing := services.missing()):
         names = ", ".join(missing)
         raise pytest.UsageError(f"TEST_REQUIRE_SERVICES=1, and these are not installed: {names}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_certificates():
+    """No test speaks TLS, and loading certificates takes each client longer than all it does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-import openai
 
 from serve.gateway.app import Gateway
 from serve.gateway.keys import KeyFile
@@ -76,10 +75,14 @@ class House:
     recorder: Recorder
     stored: list[Recorded]
 
-    def client(self) -> openai.OpenAI:
+    def client(self) -> Any:
+        import openai  # late: it takes longer than most tests that have a house
+
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="key", max_retries=0)
 
-    def async_client(self) -> openai.AsyncOpenAI:
+    def async_client(self) -> Any:
+        import openai
+
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="key", max_retries=0)
 
     def http(self) -> httpx2.Client:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.demo_model import Lesson, Recipe, make_model, make_tokenizer, teach
+from benchmarks.demo_model import Recipe, make_model, make_tokenizer, teach
+from benchmarks.lessons import Lesson
 from ttrl.demo import Problem
 
 PERIODS = (7, 14, 21, 30, 45, 60, 90)

@@ -50,11 +50,6 @@ def majorities(scores: Scores) -> tuple[bool, ...]:
     return (*scores.trained.majority, *scores.held_out.majority)
 
 
-def greedy(scores: Scores) -> tuple[bool, ...]:
-    """Whether the most likely answer is right, of the same."""
-    return (*scores.trained.greedy, *scores.held_out.greedy)
-
-
 def harmed(book: Book, cell: Cell) -> Paired:
     """Corrupted in excess of what the base shows when it is asked again."""
     first, again = base(book, cell)
@@ -71,7 +66,6 @@ def numbers(book: Book, cell: Cell) -> dict[str, float]:
     (first, again), scores = base(book, cell), served(book, cell)
     change = compare(majorities(first), majorities(scores))
     by_chance = compare(majorities(first), majorities(again))
-    of_greedy = compare(greedy(first), greedy(scores))
     rows = {
         "held_out": scores.held_out,
         "trained": scores.trained,
@@ -83,8 +77,6 @@ def numbers(book: Book, cell: Cell) -> dict[str, float]:
         "learned": change.gained,
         "corrupted": change.lost,
         "corrupted_by_chance": by_chance.lost,
-        "learned_greedy": of_greedy.gained,
-        "corrupted_greedy": of_greedy.lost,
         "excess_corrupted": harmed(book, cell).difference,
         "unreadable": scores.held_out.unreadable,
         "tokens": scores.held_out.tokens,
@@ -138,8 +130,8 @@ def summary(book: Book) -> dict[str, Any]:
 
 
 def share_of_ceiling(book: Book) -> dict[str, Any]:
-    """What ours gains over the base, as a share of what the truth gains, where the prior is sound
-    and both were tried: over all cells, and the least and the most of one."""
+    """What ours gains over the base, as a share of what the truth gains, over all cells where the
+    prior is sound and both were tried."""
     pairs = [
         (cell, book.cells[cell.mixture, "truth", cell.seed])
         for cell in book
@@ -149,11 +141,9 @@ def share_of_ceiling(book: Book) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {}
     for suffix, rate in (("", "pass_at_1"), ("_greedy", "greedy")):
-        gains = [[gain(book, cell, rate) for cell in pair] for pair in pairs]
-        shares = [ours / truth for ours, truth in gains if truth > 0]
-        totals = [sum(side) for side in zip(*gains, strict=True)]
-        found[f"share_of_ceiling{suffix}"] = totals[0] / totals[1] if shares else None
-        found[f"share_of_ceiling{suffix}_range"] = [min(shares), max(shares)] if shares else None
+        ours = sum(gain(book, cell, rate) for cell, _ in pairs)
+        truth = sum(gain(book, cell, rate) for _, cell in pairs)
+        found[f"share_of_ceiling{suffix}"] = ours / truth if truth > 0 else None
     return found
 
 

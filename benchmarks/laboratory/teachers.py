@@ -110,7 +110,7 @@ class Published:
         return [row for group in used for row in training_rows(group, self._update.keep)]
 
 
-def publish(night: Night, learner: type[Published] = Published) -> int:
+def publish(night: Night, learner: Callable[..., Published] = Published) -> int:
     """TTRL's vote and selection in our trainer, with the demo's learning rate, steps and questions
     a step."""
     night = replace(night, config=override(night.config, PUBLISHED))

@@ -207,14 +207,18 @@ class Daemon:
 
     def engine(self) -> EngineClient:
         """The engine itself."""
-        return EngineClient(self.status()["engine_url"], api_key=self.engine_key())
+        return EngineClient(self.admin("status")["engine_url"], api_key=self.engine_key())
 
     def engine_key(self) -> str:
         """The key that the engine has from the daemon."""
+        return str(self.admin("config")["engine"]["api_key"])
+
+    def admin(self, what: str) -> dict[str, Any]:
+        """What a command asks of the daemon, without the command's process."""
         config = load(None, environ={}, overrides={"state_dir": str(self.state_dir)}).config
-        found = ask_daemon(config, "GET", "/admin/config")
+        found = ask_daemon(config, "GET", f"/admin/{what}")
         assert found is not None
-        return str(found["engine"]["api_key"])
+        return found
 
     def logprobs(self, token_ids: Sequence[int]) -> tuple[float | None, ...]:
         """What the engine says of each token, under the base model."""
@@ -222,11 +226,11 @@ class Daemon:
             return engine.prompt_logprobs(token_ids, model=MODEL)
 
     def wait_live(self, version: str) -> None:
-        def live() -> bool:
-            with self.store() as store:
-                return (store.adapters.serving().adapter or "base") == version
-
-        wait_until(live, f"{version} is live\n{self.log}")
+        with self.store() as store:
+            wait_until(
+                lambda: (store.adapters.serving().adapter or "base") == version,
+                f"{version} is live\n{self.log}",
+            )
 
     def engine_pid(self) -> int:
         """The engine's process: the daemon's child that is no run."""

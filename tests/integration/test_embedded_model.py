@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
+
+from ttrl.engine.process import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -74,8 +80,8 @@ async def done(*jobs: Any) -> None:
 
 async def answer(parts: SimpleNamespace, jobs: Sequence[Any]) -> None:
     async with generating(parts.model) as scheduler:
-        scheduler.submit(jobs)
-        await done(*jobs)
+        with scheduler.answering(jobs):
+            await done(*jobs)
 
 
 def plain_logprobs(
@@ -105,10 +111,10 @@ def test_logprobs_are_the_trainers(
     jobs = [make_job(parts, adapter, prompt, n=8) for prompt in PROMPTS]
     jobs += [make_job(parts, adapter, prompt, n=3, max_tokens=9) for prompt in PROMPTS]
     asyncio.run(answer(parts, jobs))
-    rows = [(job.prompt_ids, row.token_ids, row.logprobs) for job in jobs for row in job.rows]
-    plain = plain_logprobs(folder, adapter, [(prompt, answer) for prompt, answer, _ in rows])
-    for (_, _, ours), expected in zip(rows, plain, strict=True):
-        assert ours == pytest.approx(expected, abs=3e-5)
+    rows = [row for job in jobs for row in job.rows]
+    plain = plain_logprobs(folder, adapter, [(row.job.prompt_ids, row.token_ids) for row in rows])
+    for row, expected in zip(rows, plain, strict=True):
+        assert [drawn.logprob for drawn in row.drawn] == pytest.approx(expected, abs=3e-5)
 
 
 def test_adapters_differ_from_each_other_and_from_the_base(
@@ -142,15 +148,15 @@ def test_penalties_are_those_of_openai_and_vllm(
     """After a prompt of token 0 and an answer of 1, 1 and 2; 3 and one unknown would end it."""
     import torch
 
-    from ttrl.engine.embedded.generation import penalised
+    from ttrl.engine.embedded.generation import Drawn, penalised
 
     def rows(**settings: Any) -> Any:
         job = make_job(parts, None, [0], stop_token_ids=[3, 10**6], ignore_eos=True, **settings)
-        job.rows[0].token_ids += [1, 1, 2]
+        job.rows[0].drawn += [Drawn(token, 0.0, []) for token in (1, 1, 2)]
         return job.rows
 
     logits = torch.tensor([[2.0, 1.0, -1.0, -1.0, 0.5]]).repeat(2, 1)
-    found = penalised(logits, [*rows(**settings), *rows()])
+    found = penalised([*rows(**settings), *rows()], logits)
     assert found[0].tolist() == pytest.approx(expected)
     assert found[1].tolist() == logits[1].tolist() == [2.0, 1.0, -1.0, -1.0, 0.5]
 
@@ -170,12 +176,12 @@ def test_a_user_overtakes_what_has_lower_priority(parts: SimpleNamespace) -> Non
         )
         user = make_job(parts, None, PROMPTS[1], max_tokens=20)
         async with generating(parts.model) as scheduler:
-            scheduler.submit([slow])
-            await slow.news.wait()
-            scheduler.submit([user])
-            await done(user)
-            assert not slow.done
-            await done(slow)
+            with scheduler.answering([slow]):
+                await slow.news.wait()
+                with scheduler.answering([user]):
+                    await done(user)
+                assert not slow.done
+                await done(slow)
         assert user.rows[0].finish
 
     asyncio.run(scenario())
@@ -186,31 +192,44 @@ def test_who_has_left_is_not_answered(parts: SimpleNamespace) -> None:
         gone = make_job(parts, "a", PROMPTS[0], n=16, max_tokens=200, ignore_eos=True, stream=True)
         stays = make_job(parts, "a", PROMPTS[1], max_tokens=200, ignore_eos=True)
         async with generating(parts.model) as scheduler:
-            scheduler.submit([gone, stays])
-            await gone.news.wait()
-            scheduler.close([gone])
-            await done(stays)
-        assert max(len(row.token_ids) for row in gone.rows) < 200
+            with scheduler.answering([stays]):
+                with scheduler.answering([gone]):
+                    await gone.news.wait()
+                await done(stays)
+        assert max(len(row.drawn) for row in gone.rows) < 200
 
     asyncio.run(scenario())
 
 
-def test_a_loop_that_dies_fails_its_jobs(parts: SimpleNamespace) -> None:
-    """And those that come later, at once; nobody waits for ever."""
-    from ttrl.engine.embedded.generation import Scheduler
+def test_an_engine_whose_loop_dies_ends(
+    parts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And who waits for an answer does not wait for ever."""
+    from ttrl.engine.embedded import server
 
-    async def scenario() -> None:
-        scheduler = Scheduler(None)  # type: ignore[arg-type]
-        early, late = (make_job(parts, None, PROMPTS[0]) for _ in range(2))
-        scheduler.submit([early])
-        with pytest.raises(AttributeError):
-            await scheduler.run()  # There is no model to run.
-        scheduler.submit([late])
-        for job in (early, late):
-            assert job.failed
-            assert job.news.is_set()
+    def die(*_: object) -> None:
+        raise MemoryError("the model does not fit")
 
-    asyncio.run(scenario())
+    monkeypatch.setattr("ttrl.engine.embedded.generation.Batch.advance", die)
+    monkeypatch.setattr(server, "STOP_SECONDS", 1)
+    port = free_port()
+
+    def ask() -> int:
+        transport = httpx2.HTTPTransport(retries=9)  # until it listens
+        with httpx2.Client(transport=transport, timeout=30) as client:
+            url = f"http://127.0.0.1:{port}/v1/completions"
+            return client.post(url, json={"prompt": "x"}).status_code
+
+    # What ends the process is for this one no end.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(ask)
+            server.serve(parts.model, port, None)
+            assert asked.result() == 500
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "the model does not fit" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -234,12 +253,11 @@ def test_what_may_be_drawn(
     likelihood differ."""
     import torch
 
-    from ttrl.engine.embedded.generation import grouped, processed_logprobs
+    from ttrl.engine.embedded.generation import processed_logprobs
 
     logits = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).repeat(2, 1).log()
     jobs = [make_job(parts, None, [0], **chosen) for chosen in (settings, {"temperature": 0.1})]
-    groups = grouped([row for job in jobs for row in job.rows])
-    got = processed_logprobs(logits, groups).exp()[0].tolist()
+    got = processed_logprobs([job.rows[0] for job in jobs], logits).exp()[0].tolist()
     expected = sorted((weight / sum(kept) for weight in kept), reverse=True)
     assert sorted(got, reverse=True) == pytest.approx(expected + [0.0] * (4 - len(kept)), abs=1e-6)
 
@@ -247,42 +265,39 @@ def test_what_may_be_drawn(
 def test_draws_follow_the_distribution() -> None:
     import torch
 
-    from ttrl.engine.embedded.generation import draw
+    from ttrl.engine.embedded.generation import pick
 
     shares = torch.tensor([[0.5, 0.0, 0.3, 0.2]]).repeat(1000, 1)
     uniforms = torch.arange(1000, dtype=torch.float64)[:, None] / 1000
-    drawn = draw(shares.log(), uniforms)[:, 0].tolist()
+    drawn = pick(shares.log(), uniforms)[:, 0].tolist()
     assert [drawn.count(token) for token in range(4)] == pytest.approx([500, 0, 300, 200], abs=1)
 
 
 @pytest.mark.parametrize("stop", [[], ["END"]])
-def test_a_stream_that_is_read_while_a_token_is_added_ends_whole(
-    parts: SimpleNamespace, stop: list[str]
-) -> None:
-    """The model's thread writes while the event loop reads: also between a token and its finish."""
-    from ttrl.engine.embedded.protocol import Chat, Reply
+def test_text_grows_with_the_tokens(parts: SimpleNamespace, stop: list[str]) -> None:
+    """Also where a character has several tokens, or bytes that are no UTF-8 come in between."""
+    from tokenizers import Tokenizer, decoders
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
 
-    request = Chat.model_validate(
-        {"messages": [{"role": "user", "content": "x"}], "stream": True, "stop": stop}
+    from ttrl.engine.embedded.generation import Drawn
+
+    letters = sorted(ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE(vocab={letter: at for at, letter in enumerate(letters)}, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    ids = tokenizer.encode("Zoë’s 🙂 end").ids
+    bytes_model = SimpleNamespace(
+        end_ids=frozenset(), tokenizer=SimpleNamespace(backend_tokenizer=tokenizer)
     )
-    (job,) = request.jobs(parts.model, None)
-    job.max_tokens = 5
-    reply, (row,) = Reply(request, "tiny", [job], parts.model), job.rows
-    chunks = []
-
-    class Tokens(list[int]):
-        def append(self, token: int) -> None:
-            super().append(token)
-            chunks.extend(reply.news())
-
-    row.token_ids = Tokens()
-    for token in (20, 21, 22, 23, 24):
-        row.push(token, -1.0, [])
-    chunks.extend(reply.news())
-    choices = [chunk["choices"][0] for chunk in chunks]
-    assert "".join(choice["delta"]["content"] for choice in choices) == row.text != ""
-    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["length"]
-    assert reply.news() == []
+    job = make_job(SimpleNamespace(model=bytes_model, adapters={}), None, [0], 99, stop=stop)
+    seen = []
+    for token in (*ids, ids[-1], *tokenizer.encode("🙂").ids[1:], *ids):
+        job.rows[0].push(Drawn(token, 0.0, []))
+        seen.append(job.rows[0].text)
+    assert all(later.startswith(earlier) for earlier, later in pairwise(seen))
+    assert seen[len(ids) - 1] == "Zoë’s 🙂 end"
+    assert seen[-1].endswith("Zoë’s 🙂 end")
 
 
 def test_each_answer_of_a_seed_is_its_own(parts: SimpleNamespace) -> None:
@@ -292,33 +307,19 @@ def test_each_answer_of_a_seed_is_its_own(parts: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("echo", True), ("truncate_prompt_tokens", 1), ("thinking_token_budget", 0)],
+    [("echo", True), ("truncate_prompt_tokens", 1), ("tools", [{}])],
 )
 def test_what_is_not_supported_is_refused(
     parts: SimpleNamespace, field: str, value: object
 ) -> None:
-    """To Python, True is 1 and 0 is False."""
-    import json
+    from starlette.testclient import TestClient
 
-    from ttrl.engine.embedded.protocol import Completion, Refusal, read
+    from ttrl.engine.embedded.server import Server
 
-    body = json.dumps({"prompt": "x", field: value}).encode()
-    with pytest.raises(Refusal, match=field):
-        read(Completion, body, parts.model)
-
-
-def test_a_models_own_limit_may_exceed_what_it_is_served_with(parts: SimpleNamespace) -> None:
-    from ttrl.engine.embedded.protocol import Chat, Refusal
-
-    request = {"messages": [{"role": "user", "content": "x"}]}
-    before, parts.model.max_new_tokens = parts.model.max_new_tokens, 10**6
-    try:
-        (job,) = Chat.model_validate(request).jobs(parts.model, None)
-        assert job.max_tokens < parts.model.max_model_len
-        with pytest.raises(Refusal, match="max_tokens"):
-            Chat.model_validate({**request, "max_tokens": 10**6}).jobs(parts.model, None)
-    finally:
-        parts.model.max_new_tokens = before
+    client = TestClient(Server(parts.model).app())
+    answer = client.post("/v1/completions", json={"prompt": "x", field: value})
+    assert answer.status_code == 400
+    assert field in answer.json()["error"]["message"]
 
 
 def test_the_rank_is_refused_before_the_weights_are_read(
@@ -329,10 +330,8 @@ def test_the_rank_is_refused_before_the_weights_are_read(
 
     from safetensors.torch import save_file
 
-    from ttrl.engine.embedded.model import AdapterUnfit
-
     save_file({}, tmp_path / "adapter_model.safetensors")
-    for rank, says in ((10**4, "greater than max_lora_rank"), (0, "rank 0")):
+    for rank, says in ((10**4, "greater than max_lora_rank"), (0, "no rank")):
         (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank, "lora_alpha": 1}))
-        with pytest.raises(AdapterUnfit, match=says):
+        with pytest.raises(ValueError, match=says):
             parts.model.read_adapter("x", str(tmp_path))

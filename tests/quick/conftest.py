@@ -1,4 +1,4 @@
-"""Property tests try the same examples in every run."""
+"""Property tests try the same examples in every run, and commits do not wait for the disk."""
 
 from __future__ import annotations
 
@@ -7,11 +7,36 @@ import pytest
 
 from tests.migrations import newer_migrations
 from ttrl.store import migrations
+from ttrl.store.backends import Sqlite
 
 # Nothing here is timed, for the machine may be busy; it is benchmarks.fuzz that looks for other
 # examples.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "same", deadline=None, derandomize=True, database=None, max_examples=50
+)
 hypothesis.settings.load_profile("same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_fsync():
+    """Processes are killed here, never the machine."""
+    connected = Sqlite._connected
+
+    def relaxed(self, connection, record):
+        connected(self, connection, record)
+        connection.execute("PRAGMA synchronous = OFF")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sqlite, "_connected", relaxed)
+        yield
+
+
+@pytest.fixture(scope="session")
+def openai():
+    """The client's package, which takes its time to be loaded."""
+    import openai
+
+    return openai
 
 
 @pytest.fixture

@@ -34,15 +34,20 @@ from ttrl.store import Store
 from ttrl.store.questions import Recorded
 
 
-@pytest.fixture
-def state(tmp_path):
-    """A state directory with questions and two versions."""
-    made = tmp_path / "state"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    made = tmp_path_factory.mktemp("made") / "state"
     made.mkdir(mode=0o700)
     with Store.open(made) as store:
         store.questions.record([Recorded(from_prompt(f"q {n}"), 1.0) for n in range(9)], holdout=0)
     publish(made, 2)
     return made
+
+
+@pytest.fixture
+def state(tmp_path, made):
+    """A state directory with questions and two versions."""
+    return shutil.copytree(made, tmp_path / "state")
 
 
 def ttrl(*words, code=0):
@@ -93,7 +98,7 @@ def test_a_pipe_gets_the_same(state, tmp_path):
     assert held(tmp_path / "again") == held(state)
     assert backup.newest(state).file is None
     back_up(state, tmp_path / "b.tar")
-    subprocess.run([*command, "--state-dir", str(state)], capture_output=True, check=True)
+    back_up(state, "-")
     assert backup.newest(state).file == str(tmp_path / "b.tar"), "which is still there"
 
 
@@ -439,21 +444,32 @@ def test_a_file_that_is_cut_short_is_refused(state, tmp_path, part):
 
 
 KILLED = """
-import os, signal, sys
-from serve.cli import main
+import json, os, signal, sys
+from serve import restore
+from serve.cli import backup, main
 
-renames, rename = 0, os.rename
+def killed_after(renames, state):
+    rename = os.rename
+    def counted(*words, **more):
+        nonlocal renames
+        renames -= 1
+        if renames < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(*words, **more)
+    os.rename = counted
+    main(["restore", "--force", sys.argv[1], "--state-dir", state])
 
-def counted(*words, **more):
-    global renames
-    renames += 1
-    if renames > int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(*words, **more)
-
-os.rename = counted
-main(["restore", "--force", *sys.argv[2:]])
+ends = []
+for renames, state in enumerate(sys.argv[2:]):
+    child = os.fork()
+    if child == 0:
+        os.dup2(2, 1)
+        killed_after(renames, state)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(ends))
 """
+"""Restores into one state directory after the other, each in a child that is killed after so many
+renames; prints how the children ended."""
 
 
 @pytest.mark.fault(
@@ -461,8 +477,7 @@ main(["restore", "--force", *sys.argv[2:]])
     sees="nothing, or that it is finished by the next command",
     keeps="what was there before, or all of the backup; what made room for it in both cases",
 )
-@pytest.mark.parametrize("renames", range(8))
-def test_a_restore_that_is_killed_is_all_or_nothing(state, tmp_path, renames):
+def test_a_restore_that_is_killed_is_all_or_nothing(state, tmp_path):
     """Of its renames the first decides; the others make room for adapters and for the store with
     its two files beside, and put the new ones in place: seven in all."""
     back_up(state, tmp_path / "b.tar")
@@ -471,14 +486,16 @@ def test_a_restore_that_is_killed_is_all_or_nothing(state, tmp_path, renames):
         store.questions.record([Recorded(from_prompt("later"), 1.0)], holdout=0)
     before = held(state)
     assert len(list(state.glob("store.sqlite-*"))) == 2
-    command = [sys.executable, "-c", KILLED, str(renames), str(tmp_path / "b.tar")]
-    done = subprocess.run([*command, "--state-dir", str(state)], capture_output=True, text=True)
-    assert done.returncode == (0 if renames == 7 else -signal.SIGKILL), done.stderr
-    prepare(state)
-    assert held(state) == (before if renames == 0 else backed_up)
-    aside = list(state.glob("replaced-*"))
-    assert [held(each) for each in aside] == ([] if renames == 0 else [before])
-    assert not restore.unfinished(state)
+    states = [shutil.copytree(state, tmp_path / f"state-{renames}") for renames in range(8)]
+    command = [sys.executable, "-c", KILLED, tmp_path / "b.tar", *states]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(done.stdout) == [-signal.SIGKILL] * 7 + [0], done.stderr
+    for renames, killed in enumerate(states):
+        prepare(killed)
+        assert held(killed) == (before if renames == 0 else backed_up)
+        aside = list(killed.glob("replaced-*"))
+        assert [held(each) for each in aside] == ([] if renames == 0 else [before])
+        assert not restore.unfinished(killed)
 
 
 def test_a_restore_that_is_being_finished_is_waited_for(state, tmp_path):

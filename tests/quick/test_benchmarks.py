@@ -72,7 +72,7 @@ def test_versions_that_are_alike_raise_no_alarm_and_nonsense_does_soon():
 
 
 def test_estimates_hold_for_operators_who_type_nothing():
-    cells, moved = estimates.simulate(estimates.POPULATIONS[4:5], 32)
+    cells, moved = estimates.simulate(estimates.POPULATIONS[4:5], 16)
     found = estimates.summary(cells, moved)
     assert set(found["coverage_by_operator"]) == set(estimates.Operator)
     assert fmean(each["mean"] for each in found["operators"].values()) >= 0.9
@@ -91,7 +91,7 @@ def test_simulated_versions_are_as_good_as_they_should_be():
 
 @pytest.mark.parametrize("case", monitors.BETTER)
 def test_a_better_version_is_not_rolled_back(case):
-    found = monitors.roll_backs(3, case, 1e5, 1500)
+    found = monitors.roll_backs(3, case, 1e5, 600)
     assert found["low"] == found["a_year"] == 0
 
 

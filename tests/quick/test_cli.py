@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -41,8 +42,8 @@ from ttrl.store.runs import RunState, Trigger
 
 
 @pytest.fixture
-def ttrl(tmp_path):
-    Store.open(tmp_path).close()
+def ttrl(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path)
 
     def run(*words, code=0, **options):
         done = CliRunner().invoke(

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from serve.cli import COMMANDS, main
 from tests.versions import publish
-from ttrl.store import Store
 
 IN_WORDS = {"serve": "runs until it is stopped", "runs report": "writes a page",
             "questions export": "writes JSON lines"}  # fmt: skip
@@ -36,8 +35,8 @@ def test_every_command_has_json():
 
 
 @pytest.fixture
-def ttrl(tmp_path):
-    Store.open(tmp_path).close()
+def ttrl(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path)
 
     def run(*words: str, code: int = 0) -> dict[str, object]:
         asked = [*words, "--json", "--state-dir", str(tmp_path)]

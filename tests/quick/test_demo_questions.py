@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmarks.demo_model import BLURTED, draw_lesson
+from benchmarks.lessons import BLURTED, draw_lesson
 from ttrl.demo import Problem, make_disjoint, make_problems, model_dir
 
 

@@ -308,9 +308,11 @@ def test_a_step_is_chosen_without_what_cannot_be_had_of_another(store):
     assert "probes left out" in evaluation.remarks()
 
 
-@pytest.mark.parametrize("serves", [None, "live"])
-@pytest.mark.parametrize(("known", "undecided"), [(0, 0), (20, 0), (120, 0), (20, 100)])
-def test_the_cost_of_an_examination_is_what_it_draws(store, serves, known, undecided):
+@pytest.mark.parametrize(
+    ("known", "undecided", "serves"),
+    [(0, 0, None), (20, 0, "live"), (120, 0, None), (20, 100, None), (20, 100, "live")],
+)
+def test_the_cost_of_an_examination_is_what_it_draws(store, known, undecided, serves):
     """Of labels of which only wrong answers are known, none choose and none are asked at 0."""
     wrong = [Label(q, (), None, (), rejected=("1",)) for q in sums(undecided, 700)]
     store.probes.add([*labels(known), *wrong]) if known else None

@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import fuzz
 from tests.house import house
 from tests.standin import streaming
 from ttrl.config import GatewayConfig
 
 
+@pytest.fixture(scope="module")
+def fuzz():
+    from benchmarks import fuzz  # late: schemathesis takes its time to be loaded
+
+    return fuzz
+
+
+@pytest.mark.integration
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("streams", [False, True])
-def test_the_surface_for_a_moment(streams):
+def test_the_surface_for_a_moment(fuzz, streams):
     counts = fuzz.Counts()
     with house() as home:
         if streams:
@@ -24,12 +31,12 @@ def test_the_surface_for_a_moment(streams):
     assert counts.broken == []
 
 
-def test_the_parser_for_a_moment():
+def test_the_parser_for_a_moment(fuzz):
     counts = fuzz.Counts()
     fuzz.parser(100, 7, counts)
     assert counts.answers >= 200
     assert counts.broken == []
 
 
-def test_every_route_is_described():
+def test_every_route_is_described(fuzz):
     assert set(GatewayConfig().routes) <= {operation.path for operation in fuzz.operations()}

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import openai
 import pytest
 from starlette.types import Receive, Send
 
@@ -71,7 +70,7 @@ def test_a_request_without_a_model_gets_what_is_served(home: House) -> None:
     assert home.engine.received[0].body["model"] == "base-model"
 
 
-def test_only_stable_names_are_listed(home: House) -> None:
+def test_only_stable_names_are_listed(home: House, openai) -> None:
     home.live.flip("ttrl-1")
     home.live.max_model_len = 512
     with home.client() as client:
@@ -135,7 +134,7 @@ def test_64_at_once_with_the_async_client(home: House, stream: bool) -> None:
     home.engine.behave = echoing
     texts = [f"What is {n} minus {n}?" for n in range(64)]
 
-    async def ask(client: openai.AsyncOpenAI, text: str) -> str | None:
+    async def ask(client, text: str) -> str | None:
         if stream:
             chunks = await client.chat.completions.create(
                 model="demo", messages=asking(text), stream=True

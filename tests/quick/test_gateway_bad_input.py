@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import openai
 import pytest
 
 from tests.house import House, asking, house, until
@@ -114,7 +113,7 @@ def test_a_long_body_of_unknown_length(home: House) -> None:
     assert answer.status_code == 413
 
 
-def test_the_real_client_understands(home: House) -> None:
+def test_the_real_client_understands(home: House, openai) -> None:
     with home.client() as client:
         with pytest.raises(openai.NotFoundError) as unknown:
             client.chat.completions.create(model="gpt-9", messages=asking())

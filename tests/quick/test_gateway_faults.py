@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx2
-import openai
 import pytest
 from starlette.testclient import TestClient
 from starlette.types import Receive, Send
@@ -87,7 +86,7 @@ def test_no_engine_is_a_503_that_says_when_to_come_back() -> None:
     sees="502",
     keeps="everything; the question is not recorded",
 )
-def test_an_engine_that_hangs_up_is_a_502() -> None:
+def test_an_engine_that_hangs_up_is_a_502(openai) -> None:
     with hanging_up() as url, house(engine_url=url) as home, home.client() as client:
         with pytest.raises(openai.InternalServerError) as error:
             client.chat.completions.create(model="demo", messages=asking())
@@ -115,7 +114,7 @@ def test_an_engine_that_dies_mid_stream_cuts_the_stream(home: House) -> None:
     nothing_learned(home, Unlearnable.INCOMPLETE)
 
 
-def test_the_real_client_notices_a_cut_stream(home: House) -> None:
+def test_the_real_client_notices_a_cut_stream(home: House, openai) -> None:
     home.engine.behave = dying_after(["one"])
     with home.client() as client:
         stream = client.chat.completions.create(model="demo", messages=asking(), stream=True)
@@ -162,7 +161,7 @@ def test_a_page_instead_of_an_answer_teaches_nothing(home: House) -> None:
     nothing_learned(home, Unlearnable.ENGINE_REFUSED)
 
 
-def test_a_client_that_leaves_before_the_answer_ends_the_engines_work(home: House) -> None:
+def test_a_client_that_leaves_before_the_answer_ends_the_engines_work(home: House, openai) -> None:
     home.engine.behave = hanging
     with home.client() as client, pytest.raises(openai.APITimeoutError):
         client.chat.completions.create(model="demo", messages=asking(), timeout=1.0)
@@ -318,7 +317,7 @@ def test_a_defect_of_ours_is_a_500_without_the_users_words(
     assert all(record.exc_info is None for record in caplog.records)
 
 
-def test_after_every_fault_it_still_answers(home: House) -> None:
+def test_after_every_fault_it_still_answers(home: House, openai) -> None:
     home.engine.behave = dying_after([])
     with home.client() as client:
         with pytest.raises(openai.APIError):

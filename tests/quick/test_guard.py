@@ -243,7 +243,7 @@ def test_what_another_rule_saw_before_is_not_trusted_either():
     assert (ruling.rule, ruling.trusted) == (Rule.ALIKE, 9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.floats(0, 0.04), min_size=12, max_size=40),
     st.floats(0.3, 10),

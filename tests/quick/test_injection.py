@@ -14,7 +14,6 @@ import pytest
 
 from tests import faults
 from tests.faults import Fault, after, arm, before, full_disk, inject, switchable, uncommitted
-from ttrl.store import Store
 
 NAMED = {
     name: fault
@@ -33,6 +32,19 @@ with Store.open(pathlib.Path(sys.argv[1])) as store:
         store.set_fact("at", number)
         store.fact("at")
 """
+SHELF = """
+class Shelf:
+    def put(self, number):
+        open("shelf", "w").write(number)
+    def look(self):
+        open("shelf")
+"""
+PLACING = """
+from shelf import Shelf
+for number in "123":
+    Shelf().put(number)
+    Shelf().look()
+"""
 
 
 @pytest.mark.parametrize("fault", NAMED.values(), ids=NAMED)
@@ -45,37 +57,43 @@ def test_every_function_is_there(fault):
 @pytest.mark.parametrize(
     ("fault", "killed", "left"),
     [
-        (before("ttrl.store:Store.set_fact"), True, None),
-        (after("ttrl.store:Store.set_fact"), True, "1"),
-        (before("ttrl.store:Store.set_fact", nth=3), True, "2"),
-        (after("ttrl.store:Store.set_fact", nth=4), False, "3"),
-        (before("ttrl.store:Store.fact", nth=2), True, "2"),
-        (uncommitted("ttrl.store:Store.set_fact"), True, None),
-        (replace(uncommitted("ttrl.store:Store.set_fact"), nth=2), True, "1"),
-        (before("ttrl.store:Store.set_fact", program="jobs.run"), False, "3"),
-        (before("ttrl.store:Store.set_fact", program="store.set_fact"), True, None),
+        (before("shelf:Shelf.put"), True, None),
+        (after("shelf:Shelf.put"), True, "1"),
+        (before("shelf:Shelf.put", nth=3), True, "2"),
+        (after("shelf:Shelf.put", nth=4), False, "3"),
+        (before("shelf:Shelf.look", nth=2), True, "2"),
+        (before("shelf:Shelf.put", program="jobs.run"), False, "3"),
+        (before("shelf:Shelf.put", program="import Shelf"), True, None),
     ],
 )
 def test_a_process_is_killed_there(tmp_path, monkeypatch, fault: Fault, killed, left):
+    (tmp_path / "shelf.py").write_text(SHELF)
     inject(monkeypatch, fault)
-    done = subprocess.run([sys.executable, "-P", "-c", PROGRAM, str(tmp_path)])
+    done = subprocess.run([sys.executable, "-c", PLACING], cwd=tmp_path)
     assert done.returncode == (-signal.SIGKILL if killed else 0)
-    with Store.open(tmp_path) as store:
-        assert store.fact("at") == left
+    found = tmp_path / "shelf"
+    assert (found.read_text() if found.exists() else None) == left
 
 
-def test_a_disk_is_full_from_there_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("nth", "left"), [(1, None), (2, "1")])
+def test_a_process_is_killed_before_it_commits(store, tmp_path, monkeypatch, nth, left):
+    inject(monkeypatch, replace(uncommitted("ttrl.store:Store.set_fact"), nth=nth))
+    done = subprocess.run([sys.executable, "-P", "-c", PROGRAM, str(tmp_path)])
+    assert done.returncode == -signal.SIGKILL
+    assert store.fact("at") == left
+
+
+def test_a_disk_is_full_from_there_on(store, tmp_path, monkeypatch):
     inject(monkeypatch, full_disk(before("ttrl.store:Store.set_fact", nth=2)))
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 1
     assert "sqlite3.OperationalError" in done.stderr
-    with Store.open(tmp_path) as store:
-        assert store.fact("at") == "1"
+    assert store.fact("at") == "1"
 
 
-def test_a_process_that_is_up_is_killed_from_when_it_is_armed(tmp_path):
+def test_a_process_that_is_up_is_killed_from_when_it_is_armed(store, tmp_path):
     waiting = PROGRAM.replace("    store.set_fact", "    input(number)\n        store.set_fact")
     file = tmp_path / "fault"
     fault = uncommitted("ttrl.store:Store.set_fact")
@@ -93,5 +111,4 @@ def test_a_process_that_is_up_is_killed_from_when_it_is_armed(tmp_path):
             child.stdin.write(b"\n")
             child.stdin.flush()
         assert child.wait(30) == -signal.SIGKILL
-    with Store.open(tmp_path) as store:
-        assert store.fact("at") == "2"
+    assert store.fact("at") == "2"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from statistics import fmean
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.laboratory import misrewards, plot, table, teachers
+from benchmarks.laboratory import misrewards, table, teachers
 from benchmarks.laboratory.book import Book, Cell, OtherSize, Scores
 from benchmarks.laboratory.measures import (
     ONE_SIDED,
@@ -22,7 +21,7 @@ from benchmarks.laboratory.measures import (
     excess,
     pass_at_k,
 )
-from benchmarks.laboratory.mixtures import MIXTURES, Kind, Size
+from benchmarks.laboratory.mixtures import MIXTURES, Size
 from ttrl.answers import Reader
 from ttrl.config import UpdateConfig, VoteConfig
 from ttrl.demo import Problem
@@ -220,15 +219,3 @@ def test_a_table_is_continued_where_it_ended_and_not_with_another_size(tmp_path)
     assert Book.open(SIZE, file).cells == first.cells
     with pytest.raises(OtherSize, match=r"table\.json"):
         Book.open(replace(SIZE, steps=7), file)
-
-
-def test_the_plot_has_a_point_for_each_mixture_of_the_curve():
-    curve = [name for name, mixture in MIXTURES.items() if mixture.kind is Kind.CURVE]
-    assert set(curve) == {name for family in plot.FAMILIES.values() for name in family}
-    cells = [cell(name, "none", GOOD_PRIOR, GOOD_PRIOR) for name in (*curve, "flood")]
-    cells += [cell(name, "ours", BEST if name == "easy" else BETTER) for name in (*curve, "flood")]
-    picture = ElementTree.fromstring(plot.draw(book(*cells)))
-    circles = picture.findall("{http://www.w3.org/2000/svg}circle")
-    assert len(circles) == sum(map(len, plot.FAMILIES.values()))
-    heights = {float(circle.get("cy")) for circle in circles}
-    assert len(heights) == 2, "gains of 0.4 and of 0.5"

@@ -120,7 +120,7 @@ def test_questions_that_move_are_seen(store):
 )
 def test_questions_that_say_little(store, texts):
     """Conversations that end in the same few words are different questions."""
-    now = time.time()
+    now, recorded = time.time(), []
     for n in range(240):
         body = [
             {"role": "user", "content": f"Tell me of {n}."},
@@ -128,7 +128,7 @@ def test_questions_that_say_little(store, texts):
             {"role": "user", "content": texts[n % len(texts)]},
         ]
         question = from_request({"messages": body}, max_chars=1000)
-        at = now - (n % 2) * 10 * DAY
-        store.questions.record([Recorded(question, at)], holdout=0)
+        recorded.append(Recorded(question, now - (n % 2) * 10 * DAY))
+    store.questions.record(recorded, holdout=0)
     found = measure.shift_of_questions(config(), store)
     assert found is None or not found.moved

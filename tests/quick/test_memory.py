@@ -27,6 +27,9 @@ from ttrl.engine.memory import GIB, CannotEstimate, Card, Fit, Model, first_card
 from ttrl.store import Store
 from ttrl.store.runs import RunState, Trigger
 
+loads_transformers = pytest.mark.integration
+"""It takes seconds."""
+
 QWEN3 = {
     "model_type": "qwen3",
     "hidden_size": 1024,
@@ -164,6 +167,7 @@ def estimated(gib, *flags, free=None, **settings):
     return memory.estimate(configured(*flags, **settings), card(gib, free))
 
 
+@loads_transformers
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("config", "parameters", "kv_bytes", "lora_rank_16"),
@@ -178,21 +182,20 @@ def estimated(gib, *flags, free=None, **settings):
 )
 def test_published_models(tmp_path, config, parameters, kv_bytes, lora_rank_16):
     """What their authors or the hub say they have, from a configuration without any weights."""
-    pytest.importorskip("transformers")
     found = memory.figures(write_config(tmp_path / "m", config))
     assert found.parameters == pytest.approx(parameters, rel=0.005)
     assert 2 * (found.cached + found.windowed) == kv_bytes
     assert lora_rank_16 in (None, 16 * found.linear)
 
 
+@loads_transformers
 def test_the_figures_of_the_other_tests(tmp_path):
-    pytest.importorskip("transformers")
     assert memory.figures(write_config(tmp_path / "q", QWEN3)) == QWEN3_SMALL
     assert memory.figures(write_config(tmp_path / "l", LLAMA)) == LLAMA_8B
 
 
+@loads_transformers
 def test_layers_with_a_window_cache_no_more_than_that(tmp_path):
-    pytest.importorskip("transformers")
     found = memory.figures(write_config(tmp_path / "m", GEMMA2))
     assert found.cached == found.windowed == 13 * 2 * 4 * 256
     assert found.cache(8192) == found.cached * (8192 + 4096)
@@ -206,8 +209,8 @@ def test_layers_with_a_window_cache_no_more_than_that(tmp_path):
         (QWEN3 | {"model_type": "nobody-s"}, "cannot read the configuration"),
     ],
 )
+@loads_transformers
 def test_models_that_cannot_be_estimated(tmp_path, config, why):
-    pytest.importorskip("transformers")
     with pytest.raises(CannotEstimate, match=why):
         memory.figures(write_config(tmp_path / "m", config))
 
@@ -233,11 +236,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.mark.integration
+@loads_transformers
 @pytest.mark.timeout(300)
 def test_a_model_that_is_not_downloaded(tmp_path, monkeypatch):
     """Its configuration is all that is fetched, and it does not stay."""
-    pytest.importorskip("transformers")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
@@ -249,7 +251,8 @@ def test_a_model_that_is_not_downloaded(tmp_path, monkeypatch):
 
 
 def test_a_hub_name_is_looked_up_in_the_local_cache_only(tmp_path, monkeypatch):
-    hub = pytest.importorskip("huggingface_hub")
+    import huggingface_hub as hub
+
     snapshot = tmp_path / "models--o--m" / "snapshots" / "abc"
     (tmp_path / "models--o--m" / "refs").mkdir(parents=True)
     (tmp_path / "models--o--m" / "refs" / "main").write_text("abc")

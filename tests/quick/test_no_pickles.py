@@ -22,7 +22,7 @@ def loaders(source: str) -> set[str]:
                 found |= {each.name.partition(".")[0] for each in names} & UNPICKLE
             case ast.ImportFrom(module=str(module)):
                 found |= {module.partition(".")[0]} & UNPICKLE
-            case ast.Attribute():
+            case ast.Attribute(attr="load" | "unsafe_load" | "full_load"):
                 found |= {ast.unparse(node)} & CALLS
             case ast.keyword(
                 arg="trust_remote_code" | "resume_from_checkpoint" as name, value=value

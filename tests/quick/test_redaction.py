@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-import spacy
 
 from serve.gateway.recorder import Recorder
 from tests.house import Tally
@@ -115,6 +114,8 @@ def test_every_text_of_a_request(redactor):
 
 
 def test_names_are_the_models_business(tmp_path):
+    import spacy  # late: it loads torch
+
     pipeline = spacy.blank("en")
     pipeline.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Ada Lovelace"}])
     pipeline.to_disk(tmp_path / "model")

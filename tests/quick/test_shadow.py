@@ -94,8 +94,10 @@ class Scene:
         self.live.flip(name)
 
     def outcomes(self) -> Counter[str]:
-        values = ((each, self.value("questions_total", outcome=each)) for each in Outcome)
-        return Counter({str(each): int(value) for each, value in values if value})
+        name = "ttrl_shadow_questions_total"
+        families = self.metrics.registry.restricted_registry([name]).collect()
+        samples = [sample for family in families for sample in family.samples if sample.value]
+        return Counter({sample.labels["outcome"]: int(sample.value) for sample in samples})
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"ttrl_shadow_{name}", labels) or 0

@@ -5,43 +5,37 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
+from tests.versions import publish
 
 HEAVY = ("torch", "transformers", "trl", "peft", "vllm", "datasets", "accelerate", "pandas")
 
-CHECK = """
+STATEMENTS = (
+    "import serve.main, serve.cli.demo",
+    "import ttrl.sampling.groups, ttrl.sampling.selection, ttrl.evaluation.gate",
+    "import ttrl.adapters.versions, ttrl.engine.process",
+    "from ttrl.engine import memory; memory.first_card()",
+    "import jobs.run, jobs.measure",
+    "from serve.cli import COMMANDS, main; [main.get_command(None, name) for name in COMMANDS]",
+    r"from ttrl import answers; answers.canonical([r'\boxed{x^2}', r'\boxed{x*x}'], 'math')",
+    "from click.testing import CliRunner; CliRunner().invoke(main, ['doctor', *sys.argv[1:]])",
+)
+HEAVY_STATEMENT = "import pandas"
+CHECK = f"""
 import sys
-{imports}
-print([name for name in {heavy} if name in sys.modules])
+for statement in {(*STATEMENTS, HEAVY_STATEMENT)}:
+    exec(statement)
+    print([name for name in {HEAVY} if name in sys.modules])
 """
 
 
-def loaded_by(imports):
-    program = CHECK.format(imports=imports, heavy=HEAVY)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import serve.main, serve.cli.demo",
-        "import ttrl.sampling.groups, ttrl.sampling.selection, ttrl.evaluation.gate",
-        "import ttrl.adapters.versions, ttrl.engine.process",
-        "from ttrl.engine import memory\nmemory.first_card()",
-        "import jobs.run, jobs.measure",
-        "from serve.cli import COMMANDS, main\n[main.get_command(None, name) for name in COMMANDS]",
-        "from ttrl import answers\nanswers.canonical(['\\\\boxed{x^2}', '\\\\boxed{x*x}'], 'math')",
-    ],
-)
-def test_nothing_heavy_is_imported(imports):
-    assert loaded_by(imports) == "[]"
-
-
-def test_this_test_can_fail():
-    assert loaded_by("import transformers") != "[]"
+def test_nothing_heavy_is_imported(tmp_path):
+    """The doctor asks packages for their versions; the last statement shows what is seen."""
+    publish(tmp_path, 2)
+    command = [sys.executable, "-c", CHECK, "--state-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *loaded, last = done.stdout.splitlines()
+    assert dict(zip(STATEMENTS, loaded, strict=True)) == dict.fromkeys(STATEMENTS, "[]")
+    assert last == "['pandas']"
 
 
 def test_help_loads_next_to_nothing():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from ttrl import logs
@@ -12,7 +11,7 @@ from ttrl import logs
 KEY_VARIABLE = "VLLM_API_KEY"
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ttrl.engine.embedded",
         description="A small engine for trials and tests; use vLLM in production. Reads an API "
@@ -24,8 +23,7 @@ def main() -> int:
     parser.add_argument("--max-lora-rank", type=int, default=16)
     args = parser.parse_args()
     if not (Path(args.model) / "config.json").is_file():
-        print(f"{args.model} is not a model directory: it has no config.json", file=sys.stderr)  # noqa: T201
-        return 2
+        parser.error(f"{args.model} is not a model directory: it has no config.json")
     # Torch's threads would spin while they wait for each other, which on a busy machine makes a
     # step ten times slower. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -41,10 +39,9 @@ def main() -> int:
     try:
         model = Model(args.model, name=name, max_rank=args.max_lora_rank)
     except ValueError as error:
-        print(f"cannot serve {args.model}: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return serve(model, args.port, os.environ.get(KEY_VARIABLE))
+        parser.error(f"cannot serve {args.model}: {error}")
+    serve(model, args.port, os.environ.get(KEY_VARIABLE))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,9 +1,10 @@
 """What is asked of the model, and the loop that answers it: batches, priorities, sampling.
 
 The loop is not `model.generate`: that admits nobody to a batch under way and lets no finished
-answer leave it. Measured on the demo's model, one core, 8 questions x 32 answers: this loop 0.45 s,
-`generate` 2.5 s, `generate_batch` (continuous batching) 7.0 s. Cache layers and logits processors
-are the library's.
+answer leave it. Measured beside each other on one busy core with the demo's model, 8 questions x 32
+answers: this loop 1.0 s, `generate` for all at once 5.3 s (with the cache below 5.0 s), for eight
+answers at a time 6.1 s; `generate_batch` (continuous batching) took 28 s for 8 answers. The logits
+processors are the library's.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Annotated, Any, Literal, Self
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from tokenizers.decoders import DecodeStream
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import (
@@ -35,20 +38,19 @@ from transformers.cache_utils import DynamicLayer
 
 from ttrl.engine.embedded.model import Adapter, Model
 
-MAX_ANSWERS = 256
-MAX_ALTERNATIVES = 20
 INT64 = 2**63
 MAX_ROWS = 512
-PREFILL_TOKENS = 16384
-"""The most that one lane decodes at once, and that is read in one go (padding counts)."""
+"""The most that one batch decodes at once."""
+READ_TOKENS = 2048
+"""Prompts of about so many tokens are read before somebody else has a turn."""
 ROOM = 64
 """Positions that a cache grows by. With the library's own layer, which copies everything for every
 token, 8 questions x 32 answers took 2.4 times as long."""
 KEEP_SHARE = 0.75
 """Finished rows stay in a batch until fewer than this share of it goes on: leaving copies the
 cache. Letting each go at once was 3 to 6 times slower."""
-UNFINISHED = "\ufffd"
-"""What a decoder writes for a character of which only some bytes have come."""
+FLOOR = -9999.0
+"""The least log-probability: JSON has no minus infinity."""
 
 
 class Settings(BaseModel):
@@ -56,7 +58,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    n: int = Field(1, ge=1, le=MAX_ANSWERS)
+    n: int = Field(1, ge=1, le=256)
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=-1)
@@ -69,7 +71,7 @@ class Settings(BaseModel):
     seed: int | None = Field(None, ge=-INT64, lt=INT64)
     stop: Annotated[
         list[Annotated[str, Field(min_length=1)]],
-        BeforeValidator(lambda value: [value] if value and isinstance(value, str) else value or []),
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     ] = []
     stop_token_ids: list[int] = []
     include_stop_str_in_output: bool = False
@@ -80,88 +82,67 @@ class Settings(BaseModel):
     stream: bool = False
     priority: int = Field(0, ge=-INT64, lt=INT64)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.temperature == 0 and self.n > 1:
-            raise ValueError(f"n must be 1 when using greedy sampling, got {self.n}")
-        if self.stream and self.prompt_logprobs is not None:
-            raise ValueError("prompt_logprobs are not available in a stream")
-        return self
 
-    @property
-    def penalises(self) -> bool:
-        counted = self.frequency_penalty or self.presence_penalty
-        return bool(counted or self.min_tokens or self.repetition_penalty != 1)
+class Drawn(NamedTuple):
+    """A token, its log-probability, and the likeliest tokens in its place."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
 
 
 class Row:
-    """One answer as it grows. The model's thread alone writes it; readers may look at any time."""
+    """One answer as it grows. `text` is without the token or the stop string that ended it unless
+    these were asked for."""
 
     def __init__(self, job: Job, index: int) -> None:
         self.job = job
-        self.token_ids: list[int] = []
-        self.logprobs: list[float] = []
-        self.tops: list[list[tuple[int, float]]] = []
+        self.drawn: list[Drawn] = []
+        self.text = ""
         self.finish: str | None = None
         self.stop_reason: str | int | None = None
         seed = job.settings.seed
         # Each answer's own, as in vLLM, so that it does not depend on what shares the batch.
-        generator = random if seed is None else random.Random((seed + index) % INT64)
-        self.random = generator.random
-        self._searched = 0
-        """Characters among which no stop string ends any more."""
-        self._cut: int | None = None
-        """Characters before or with the stop string that ended it."""
+        self.random = (random if seed is None else random.Random(str(seed + index))).random
+        self._decoder = DecodeStream(skip_special_tokens=job.settings.skip_special_tokens)
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [each.token for each in self.drawn]
 
     @property
     def alive(self) -> bool:
         return not self.finish and not self.job.abandoned
 
-    @property
-    def text(self) -> str:
-        """The answer so far, without the token or the stop string that ended it unless these were
-        asked for."""
-        return self._decode(self.token_ids.copy())[: self._cut]
+    def push(self, drawn: Drawn) -> None:
+        settings, token, before = self.job.settings, drawn.token, len(self.text)
+        self.drawn.append(drawn)
+        included = settings.include_stop_str_in_output
+        ended = token in self.job.end_ids
+        if included or not ended:
+            self.text += self._decoded(token)
+        if ended:
+            self.finish = "stop"
+            self.stop_reason = token if token in settings.stop_token_ids else None
+            return
+        if len(self.drawn) >= self.job.max_tokens:
+            self.finish = "length"
+        if len(self.drawn) <= settings.min_tokens:
+            return  # as in vLLM, no stop string counts yet
+        starts = ((self.text.find(x, max(0, before - len(x) + 1)), x) for x in settings.stop)
+        if ends := [(at + len(stop), stop) for at, stop in starts if at >= 0]:
+            end, stop = min(ends)
+            self.finish, self.stop_reason = "stop", stop
+            self.text = self.text[: end if included else end - len(stop)]
 
-    def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        job, finish = self.job, None
-        if token in job.end_ids:
-            finish = "stop"
-            self.stop_reason = token if token in job.settings.stop_token_ids else None
-        elif job.settings.stop and (stop := self._completed_stop([*self.token_ids, token])):
-            finish, self.stop_reason = "stop", stop
-        elif len(self.token_ids) + 1 >= job.max_tokens:
-            finish = "length"
-        self.tops.append(top)
-        self.logprobs.append(logprob)
-        # A reader takes the number of tokens for the number of all of these, and an answer that has
-        # finished for whole.
-        self.token_ids.append(token)
-        self.finish = finish
-
-    def _decode(self, ids: list[int]) -> str:
-        settings = self.job.settings
-        if ids and ids[-1] in self.job.end_ids and not settings.include_stop_str_in_output:
-            ids.pop()
-        return self.job.model.decode(ids, special=not settings.skip_special_tokens)
-
-    def _completed_stop(self, ids: list[int]) -> str | None:
-        """Return the stop string that the last of the tokens completes, and cut the text there."""
-        settings, text = self.job.settings, self._decode(ids)
-        before, self._searched = self._searched, len(text.rstrip(UNFINISHED))
-        # As in vLLM, none counts before `min_tokens`.
-        if len(ids) <= settings.min_tokens:
-            return None
-        found = [
-            (at + len(stop), stop)
-            for stop in settings.stop
-            if (at := text.find(stop, max(0, before - len(stop) + 1))) >= 0
-        ]
-        if not found:
-            return None
-        end, stop = min(found, key=lambda each: each[0])
-        self._cut = end if settings.include_stop_str_in_output else end - len(stop)
-        return stop
+    def _decoded(self, token: int) -> str:
+        """Return the text that this token completes; a character's last token has it all."""
+        tokenizer = self.job.model.tokenizer.backend_tokenizer
+        try:
+            return self._decoder.step(tokenizer, token) or ""
+        except Exception:  # noqa: BLE001 - its answer to bytes that are no UTF-8
+            self._decoder = DecodeStream(skip_special_tokens=self.job.settings.skip_special_tokens)
+            return self._decoder.step(tokenizer, token) or ""
 
 
 @dataclass(eq=False)
@@ -178,9 +159,7 @@ class Job:
     logprobs: int | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     prompt_logprobs: list[float | None] | None = None
-    started: bool = False
     abandoned: bool = False
-    failed: bool = False
 
     def __post_init__(self) -> None:
         ends = frozenset() if self.settings.ignore_eos else self.model.end_ids
@@ -189,201 +168,161 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return self.failed or self.abandoned or all(row.finish for row in self.rows)
+        return not any(row.alive for row in self.rows)
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values (rows, heads, positions, width) as views of buffers with room behind them."""
+    """Keys and values as views of a buffer (2, rows, heads, positions, width) with room behind."""
 
-    keys: Tensor
-    values: Tensor
+    def __init__(self, buffer: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.is_initialized = True
+        self._show(buffer, buffer.shape[3])
+
+    def _show(self, buffer: Tensor, length: int) -> None:
+        self._buffer, self.states = buffer, buffer[:, :, :, :length]
+        self.keys, self.values = self.states.unbind()
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.hold(key_states, value_states)
-        else:
-            end = self.get_seq_length() + 1  # after the prompt, one token a step
-            if end > self._buffers[0].shape[2]:
-                self.hold(self.keys, self.values)
-            for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-                buffer[:, :, end - 1 : end] = states
-            self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
-        return self.keys, self.values
+        buffer, end = self._buffer, self.states.shape[3] + 1  # one token a step
+        if end > buffer.shape[3]:
+            # Zeros: a masked NaN would still spoil a sum.
+            buffer = pad(buffer, (0, 0, 0, ROOM))
+        buffer[:, :, :, end - 1 : end] = torch.stack([key_states, value_states])
+        self._show(buffer, end)
+        return self.states[0], self.states[1]
 
-    def hold(self, keys: Tensor, values: Tensor) -> None:
-        """Copy these and leave room behind them. Zeros: a masked NaN would still spoil a sum."""
-        self._buffers = [pad(tensor, (0, 0, 0, ROOM)) for tensor in (keys, values)]
-        self.keys, self.values = (buffer[:, :, : keys.shape[2]] for buffer in self._buffers)
 
-    def select(self, rows: Tensor, start: int = 0) -> None:
-        """Keep these rows, repeated if named twice, from position `start` on."""
-        held = (self.keys, self.values)
-        self.hold(*(tensor[:, :, start:].index_select(0, rows) for tensor in held))
+class Part(NamedTuple):
+    """Rows, their mask (rows, positions), 1 where a token is, and of each layer what was computed
+    for them (2, rows, heads, positions, width)."""
 
-    def join(self, other: GrowingLayer, length: int) -> None:
-        """Append the other's rows, the shorter ones padded on the left to `length`."""
-        pairs = ((self.keys, other.keys), (self.values, other.values))
-        self.hold(
-            *(
-                torch.cat([pad(each, (0, 0, length - each.shape[2], 0)) for each in pair])
-                for pair in pairs
-            )
-        )
+    rows: list[Row]
+    mask: Tensor
+    states: list[Tensor]
 
 
 class Batch:
-    """Rows that are decoded together under one adapter: left-padded, one cache, one token a step.
-    `mask` (rows, positions) is 1 where a token is."""
+    """The work of one adapter at one priority: the jobs that wait, and the rows that are decoded
+    together. These are left-padded, with one cache, and get one token a step; `mask` (rows,
+    positions) is 1 where a token is."""
 
-    def __init__(
-        self, model: Model, rows: list[Row], layers: list[GrowingLayer], mask: Tensor
-    ) -> None:
-        self._model, self._layers = model, layers
-        self._set_rows(rows, mask)
+    def __init__(self, model: Model, adapter: Adapter | None) -> None:
+        self.waiting: deque[Job] = deque()
+        self.rows: list[Row] = []
+        self._model, self._adapter = model, adapter
+        self._mask = torch.zeros(0, 0, dtype=torch.long)
+        self._layers: list[GrowingLayer] = []
 
-    def _set_rows(self, rows: list[Row], mask: Tensor) -> None:
-        self.rows, self._mask = rows, mask
-        # Without a mask attention runs a good third faster.
-        self._padded = bool((mask == 0).any())
-        self._groups = grouped(rows)
-        self._penalties = any(row.job.settings.penalises for row in rows)
-        self._greedy = torch.tensor([[row.job.settings.temperature == 0] for row in rows])
-        self._tops = max((row.job.logprobs or 0 for row in rows), default=0)
+    @property
+    def alive(self) -> int:
+        return sum(row.alive for row in self.rows)
 
-    @classmethod
-    def prefill(cls, model: Model, jobs: Sequence[Job]) -> Batch:
-        """Read each prompt once, share it among the job's answers, and draw their first tokens.
+    def admit(self) -> list[Job]:
+        """Return the jobs whose turn it is to start."""
+        jobs: list[Job] = []
+        rows, tokens = self.alive, 0
+        while self.waiting and tokens < READ_TOKENS:
+            # Something always starts on an empty batch, however large it is.
+            if rows and rows + len(self.waiting[0].rows) > MAX_ROWS:
+                break
+            job = self.waiting.popleft()
+            if not job.abandoned:
+                jobs.append(job)
+                rows += len(job.rows)
+                tokens += len(job.prompt_ids)
+        return jobs
 
-        A job that wants its prompt's log-probabilities must come alone.
-        """
-        longest = max(len(job.prompt_ids) for job in jobs)
-        gaps = [longest - len(job.prompt_ids) for job in jobs]
-        ids = [[0] * gap + job.prompt_ids for gap, job in zip(gaps, jobs, strict=True)]
-        mask = torch.tensor([[0] * gap + [1] * (longest - gap) for gap in gaps])
-        layers = [GrowingLayer() for _ in range(model.network.config.num_hidden_layers)]  # type: ignore[no-untyped-call]
-        wants_prompt = jobs[0].settings.prompt_logprobs is not None
-        logits = model.network(
-            input_ids=torch.tensor(ids),
-            attention_mask=mask if any(gaps) else None,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=Cache(list(layers)),
-            use_cache=True,
-            logits_to_keep=0 if wants_prompt else 1,
-        ).logits
-        if wants_prompt:
-            # At temperature 1; the first token follows nothing.
-            following = torch.tensor(jobs[0].prompt_ids[1:], dtype=torch.long)[:, None]
-            own = logits[0, :-1].log_softmax(-1).gather(-1, following)
-            jobs[0].prompt_logprobs = [None, *own[:, 0].tolist()]
-        owners = torch.tensor([at for at, job in enumerate(jobs) for _ in job.rows])
-        for layer in layers:
-            layer.select(owners)
-        batch = cls(model, [row for job in jobs for row in job.rows], layers, mask[owners])
-        batch._draw(logits[owners, -1])
-        return batch
-
-    def step(self) -> None:
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=-1)
+    @torch.inference_mode()
+    def advance(self, jobs: Sequence[Job]) -> list[tuple[Row, Drawn]]:
+        """Start these jobs, or else make a step; return the tokens that were drawn."""
+        self._model.adapter = self._adapter
+        kept = [at for at, row in enumerate(self.rows) if row.alive]
+        started = [self._read(job) for job in jobs]
+        if jobs or len(kept) < len(self.rows) * KEEP_SHARE:
+            states = [layer.states[:, kept] for layer in self._layers]
+            own = Part([self.rows[at] for at in kept], self._mask[kept], states)
+            self._regroup([part for part in (own, *(part for part, _ in started)) if part.rows])
+        if jobs:
+            rows = [row for job in jobs for row in job.rows]
+            return draw(rows, torch.cat([logits for _, logits in started]))
+        if not self.rows:
+            return []
+        self._mask = pad(self._mask, (0, 1), value=1)
         logits = self._model.network(
-            input_ids=torch.tensor([row.token_ids[-1:] for row in self.rows]),
-            attention_mask=self._mask if self._padded else None,
+            input_ids=torch.tensor([[row.drawn[-1].token] for row in self.rows]),
+            # Without a mask attention runs a good third faster.
+            attention_mask=None if self._mask.all() else self._mask,
             position_ids=self._mask.sum(-1, keepdim=True) - 1,
             past_key_values=Cache(list(self._layers)),
-            use_cache=True,
         ).logits
-        self._draw(logits[:, -1])
+        return draw(self.rows, logits[:, -1])
 
-    def drop_finished(self) -> None:
-        alive = [at for at, row in enumerate(self.rows) if row.alive]
-        if len(alive) == len(self.rows):
-            return
-        mask = self._mask[alive]
-        # Padding that only the departed needed goes with them.
-        start = int(mask.argmax(-1).min()) if alive else 0
-        for layer in self._layers:
-            layer.select(torch.tensor(alive, dtype=torch.long), start)
-        self._set_rows([self.rows[at] for at in alive], mask[:, start:])
+    def _read(self, job: Job) -> tuple[Part, Tensor]:
+        """Read a prompt once for all of its answers; return its last logits for each as well."""
+        known = Cache(layer_class_to_replicate=DynamicLayer)
+        wanted = job.settings.prompt_logprobs is not None
+        logits = self._model.network(
+            input_ids=torch.tensor([job.prompt_ids]),
+            past_key_values=known,
+            logits_to_keep=0 if wanted else 1,
+        ).logits[0]
+        if wanted:
+            # At temperature 1; the first token follows nothing.
+            following = torch.tensor(job.prompt_ids[1:], dtype=torch.long)[:, None]
+            own = logits[:-1].log_softmax(-1).gather(-1, following).clamp(min=FLOOR)
+            job.prompt_logprobs = [None, *own[:, 0].tolist()]
+        answers = len(job.rows)
+        mask = torch.ones(answers, len(job.prompt_ids), dtype=torch.long)
+        layers: list[Any] = known.layers
+        both = (torch.stack([layer.keys, layer.values]) for layer in layers)
+        states = [each.expand(-1, answers, -1, -1, -1) for each in both]
+        return Part(job.rows, mask, states), logits[-1:].expand(answers, -1)
 
-    def join(self, newer: Batch) -> None:
-        """Append the other's rows; both end at the same position, the shorter is padded left."""
-        length = max(self._mask.shape[1], newer._mask.shape[1])
-        for layer, other in zip(self._layers, newer._layers, strict=True):
-            layer.join(other, length)
-        masks = [pad(mask, (length - mask.shape[1], 0)) for mask in (self._mask, newer._mask)]
-        self._set_rows(self.rows + newer.rows, torch.cat(masks))
-
-    def _draw(self, logits: Tensor) -> None:
-        if self._penalties:
-            logits = penalised(logits, self.rows)
-        logprobs = processed_logprobs(logits, self._groups)
-        uniforms = torch.tensor([[row.random()] for row in self.rows], dtype=torch.float64)
-        drawn = torch.where(self._greedy, logits.argmax(-1, keepdim=True), draw(logprobs, uniforms))
-        tops: list[list[tuple[int, float]]] = [[] for _ in self.rows]
-        if self._tops:
-            shares, tokens = logprobs.topk(min(self._tops, logprobs.shape[-1]))
-            pairs = zip(tokens.tolist(), shares.tolist(), strict=True)
-            tops = [list(zip(*pair, strict=True)) for pair in pairs]
-        chosen = logprobs.gather(-1, drawn)[:, 0].tolist()
-        for row, token, logprob, top in zip(
-            self.rows, drawn[:, 0].tolist(), chosen, tops, strict=True
-        ):
-            if not row.finish:
-                row.push(token, logprob, top)
+    def _regroup(self, parts: Sequence[Part]) -> None:
+        """Go on with these rows, with as little padding on the left as the longest allows."""
+        length = max((int(part.mask.sum(-1).max()) for part in parts), default=0)
+        self.rows = [row for part in parts for row in part.rows]
+        masks = [pad(part.mask, (length - part.mask.shape[1], 0)) for part in parts]
+        self._mask = torch.cat(masks) if masks else self._mask[:0]
+        self._layers = [
+            GrowingLayer(
+                torch.cat([pad(each, (0, 0, length - each.shape[3], 0)) for each in same], dim=1)
+            )
+            for same in zip(*(part.states for part in parts), strict=True)
+        ]
 
 
-Group = tuple[LogitsProcessorList, list[int]]
-"""What is done to logits, and the rows to which."""
+def draw(rows: Sequence[Row], logits: Tensor) -> list[tuple[Row, Drawn]]:
+    """Return the next token of each row, given the model's logits (rows, vocabulary)."""
+    logits = penalised(rows, logits)
+    logprobs = processed_logprobs(rows, logits)
+    uniforms = torch.tensor([[row.random()] for row in rows], dtype=torch.float64)
+    greedy = torch.tensor([[row.job.settings.temperature == 0] for row in rows])
+    drawn = torch.where(greedy, logits.argmax(-1, keepdim=True), pick(logprobs, uniforms))
+    logprobs = logprobs.clamp(min=FLOOR)
+    chosen = logprobs.gather(-1, drawn)[:, 0].tolist()
+    wanted = max(row.job.logprobs or 0 for row in rows)
+    shares, tokens = logprobs.topk(min(wanted, logprobs.shape[-1]))
+    tops = [
+        list(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), shares.tolist(), strict=True)
+    ]
+    columns = zip(rows, drawn[:, 0].tolist(), chosen, tops, strict=True)
+    return [
+        (row, Drawn(token, logprob, top[: row.job.logprobs or 0]))
+        for row, token, logprob, top in columns
+    ]
 
 
-def grouped(rows: Sequence[Row]) -> list[Group]:
-    groups: dict[tuple[float, float, int, float], list[int]] = {}
-    for at, row in enumerate(rows):
-        s = row.job.settings
-        # A greedy answer's log-probabilities are those at temperature 1, unfiltered.
-        key = (s.temperature, s.min_p, s.top_k, s.top_p) if s.temperature else (1.0, 0.0, 0, 1.0)
-        groups.setdefault(key, []).append(at)
-    found: list[Group] = []
-    for (temperature, min_p, top_k, top_p), rows_at in groups.items():
-        processors = LogitsProcessorList()  # in vLLM's order
-        if temperature != 1:
-            processors.append(TemperatureLogitsWarper(temperature))
-        if min_p > 0:
-            processors.append(MinPLogitsWarper(min_p))
-        if top_k > 0:
-            processors.append(TopKLogitsWarper(top_k))
-        if top_p < 1:
-            processors.append(TopPLogitsWarper(top_p))
-        found.append((processors, rows_at))
-    return found
-
-
-def processed_logprobs(logits: Tensor, groups: Sequence[Group]) -> Tensor:
-    """Return the log-probabilities (rows, vocabulary) of the distributions to draw from."""
-    logprobs = torch.empty_like(logits)
-    for processors, at in groups:
-        logprobs[at] = processors(None, logits[at]).log_softmax(-1)  # type: ignore[arg-type]
-    return logprobs
-
-
-def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
-    """Return a token for each row of `logprobs` (rows, vocabulary); `uniforms` (rows, 1) in [0, 1)
-    decide."""
-    # float64: rounding must not give a token of probability 0 a share of the line.
-    line = logprobs.double().exp_().cumsum(-1)
-    drawn = torch.searchsorted(line, uniforms * line[:, -1:], right=True)
-    return drawn.clamp_(max=logprobs.shape[-1] - 1)
-
-
-def penalised(logits: Tensor, rows: Sequence[Row]) -> Tensor:
-    """Return the logits (rows, vocabulary) after minimum length and penalties, in vLLM's order.
-    Repetition counts the prompt as well, the others the answer alone."""
+def penalised(rows: Sequence[Row], logits: Tensor) -> Tensor:
+    """Return the logits after minimum length and penalties, in vLLM's order. Repetition counts the
+    prompt as well, the others the answer alone."""
     logits = logits.clone()
     for at, row in enumerate(rows):
         s = row.job.settings
-        if len(row.token_ids) < s.min_tokens:
+        if len(row.drawn) < s.min_tokens:
             logits[at, [end for end in row.job.end_ids if 0 <= end < logits.shape[-1]]] = -torch.inf
         if s.repetition_penalty != 1:
             seen = torch.tensor([row.job.prompt_ids + row.token_ids])
@@ -396,143 +335,93 @@ def penalised(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     return logits
 
 
-@dataclass(eq=False)
-class Lane:
-    """The work of one adapter at one priority: what waits, and the batch that is being decoded."""
+def processed_logprobs(rows: Sequence[Row], logits: Tensor) -> Tensor:
+    """Return the log-probabilities of the distributions to draw from. A greedy answer's are those
+    at temperature 1, unfiltered."""
+    groups: dict[tuple[float, float, int, float], list[int]] = {}
+    for at, row in enumerate(rows):
+        s = row.job.settings
+        key = (s.temperature, s.min_p, s.top_k, s.top_p) if s.temperature else (1.0, 0.0, 0, 1.0)
+        groups.setdefault(key, []).append(at)
+    logprobs = torch.empty_like(logits)
+    for key, members in groups.items():
+        logprobs[members] = warpers(*key)(None, logits[members]).log_softmax(-1)  # type: ignore[arg-type]
+    return logprobs
 
-    adapter: Adapter | None
-    priority: int
-    waiting: deque[Job] = field(default_factory=deque)
-    batch: Batch | None = None
-    turn: int = 0
 
-    def admit(self) -> list[Job]:
-        jobs: list[Job] = []
-        rows, longest = len(self.batch.rows) if self.batch else 0, 0
-        while self.waiting:
-            job = self.waiting[0]
-            longest = max(longest, len(job.prompt_ids))
-            alone = job.settings.prompt_logprobs is not None
-            # Something always starts on an empty lane, however large it is.
-            if (rows and rows + len(job.rows) > MAX_ROWS) or (
-                jobs and (alone or longest * (len(jobs) + 1) > PREFILL_TOKENS)
-            ):
-                break
-            self.waiting.popleft()
-            if job.abandoned:
-                continue
-            job.started = True
-            jobs.append(job)
-            rows += len(job.rows)
-            if alone:
-                break
-        return jobs
+@cache
+def warpers(temperature: float, min_p: float, top_k: int, top_p: float) -> LogitsProcessorList:
+    found: list[Any] = [TemperatureLogitsWarper(temperature)]  # in vLLM's order
+    found += [MinPLogitsWarper(min_p)] if min_p else []
+    found += [TopKLogitsWarper(top_k)] if top_k > 0 else []
+    found += [TopPLogitsWarper(top_p)] if top_p < 1 else []
+    return LogitsProcessorList(found)
+
+
+def pick(logprobs: Tensor, uniforms: Tensor) -> Tensor:
+    """Return a token for each row of `logprobs` (rows, vocabulary); `uniforms` (rows, 1) in [0, 1)
+    decide."""
+    # float64: rounding must not give a token of probability 0 a share of the line.
+    line = logprobs.double().exp_().cumsum(-1)
+    picked = torch.searchsorted(line, uniforms * line[:, -1:], right=True)
+    return picked.clamp_(max=logprobs.shape[-1] - 1)
 
 
 class Scheduler:
-    """Between any two tokens it turns to the lane with the lowest priority number, among equals to
+    """Between any two tokens it turns to the batch with the lowest priority number, among equals to
     the one that has waited longest. So a newcomer waits for one step, never for a batch, and low
     priorities stand still while higher ones have work. Everything but the model's steps, which a
     thread makes, happens on the event loop."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._lanes: dict[tuple[int, Adapter | None], Lane] = {}
-        self._open: set[Job] = set()
+        self._batches: dict[tuple[int, Adapter | None], Batch] = {}
         self._arrived = asyncio.Event()
-        self.ended = False
-        self._turn = 0
         self.registry = CollectorRegistry()
-        for at, name in enumerate(("running", "waiting")):
-            gauge = Gauge(f"vllm:num_requests_{name}", f"Answers {name}.", registry=self.registry)
-            gauge.set_function(partial(lambda at: self._counts()[at], at))
+        running = Gauge("vllm:num_requests_running", "Answers running.", registry=self.registry)
+        running.set_function(lambda: sum(each.alive for each in self._batches.values()))
+        waiting = Gauge("vllm:num_requests_waiting", "Answers waiting.", registry=self.registry)
+        waiting.set_function(
+            lambda: sum(len(j.rows) for each in self._batches.values() for j in each.waiting)
+        )
         self._read = Counter("vllm:prompt_tokens", "Prompt tokens read.", registry=self.registry)
         self._written = Counter("vllm:generation_tokens", "Tokens written.", registry=self.registry)
 
-    def submit(self, jobs: Iterable[Job]) -> None:
-        """Queue jobs; they fail at once when the loop has ended."""
+    @contextmanager
+    def answering(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """Work on these; on leaving, nobody waits any more for what is unfinished."""
         for job in jobs:
-            if self.ended:
-                _fail(job)
-                continue
-            self._open.add(job)
             key = (job.settings.priority, job.adapter)
-            lane = self._lanes.setdefault(key, Lane(job.adapter, job.settings.priority))
-            lane.waiting.append(job)
-            self._arrived.set()
-
-    def close(self, jobs: Iterable[Job]) -> None:
-        """Forget jobs; nobody waits any more for what is unfinished."""
-        for job in jobs:
-            job.abandoned |= not job.done
-            self._open.discard(job)
+            self._batches.setdefault(key, Batch(self._model, job.adapter)).waiting.append(job)
+        self._arrived.set()
+        try:
+            yield
+        finally:
+            for job in jobs:
+                job.abandoned = True
 
     async def run(self) -> None:
-        """Answer jobs until cancelled. Unfinished ones fail."""
+        """Answer jobs until cancelled."""
         loop = asyncio.get_running_loop()
         # A pool of one: torch has threads of its own for each thread that uses it.
         with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
-            try:
-                while True:
-                    busy = {
-                        k: lane for k, lane in self._lanes.items() if lane.waiting or lane.batch
-                    }
-                    self._lanes = busy
-                    if not busy:
-                        self._arrived.clear()
-                        await self._arrived.wait()
-                        continue
-                    lane = min(busy.values(), key=lambda lane: (lane.priority, lane.turn))
-                    self._turn += 1
-                    lane.turn = self._turn
-                    jobs = lane.admit()
-                    for job in await loop.run_in_executor(thread, self._advance, lane, jobs):
-                        if job.done or job.settings.stream:
-                            job.news.set()
-            finally:
-                self.ended = True
-                for job in self._open:
-                    if not job.done:
-                        _fail(job)
-
-    @torch.inference_mode()
-    def _advance(self, lane: Lane, jobs: Sequence[Job]) -> Iterable[Job]:
-        """Start these jobs, or else make a step; return the jobs that got tokens."""
-        self._model.adapter = lane.adapter
-        if jobs:
-            fresh = Batch.prefill(self._model, jobs)
-            self._read.inc(sum(len(job.prompt_ids) for job in jobs))
-            self._written.inc(len(fresh.rows))
-            if lane.batch:
-                lane.batch.drop_finished()
-            if lane.batch and lane.batch.rows:
-                lane.batch.join(fresh)
-            else:
-                lane.batch = fresh
-        elif lane.batch:
-            self._written.inc(sum(row.alive for row in lane.batch.rows))
-            lane.batch.step()
-        batch = lane.batch
-        if not batch:
-            return ()
-        advanced = dict.fromkeys(row.job for row in batch.rows)
-        if sum(row.alive for row in batch.rows) < len(batch.rows) * KEEP_SHARE:
-            batch.drop_finished()
-        if not batch.rows:
-            lane.batch = None
-        return advanced
-
-    def _counts(self) -> tuple[int, int]:
-        """Return the answers that are running and waiting. What has begun waits as well while it
-        stands still because others go first: vLLM would have pre-empted it."""
-        left = {job: sum(not row.finish for row in job.rows) for job in self._open if not job.done}
-        first = min((job.settings.priority for job in left), default=0)
-        running = sum(
-            rows for job, rows in left.items() if job.started and job.settings.priority == first
-        )
-        return running, sum(left.values()) - running
-
-
-def _fail(job: Job) -> None:
-    job.failed = True
-    job.news.set()
+            while True:
+                if not self._batches:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                key = min(self._batches, key=lambda key: key[0])
+                batch = self._batches[key] = self._batches.pop(key)  # now the last of its equals
+                jobs = batch.admit()
+                if not jobs and not batch.alive:
+                    del self._batches[key]
+                    continue
+                drawn = await loop.run_in_executor(thread, batch.advance, jobs)
+                advanced = {row.job for row, _ in drawn if row.alive}
+                for row, each in drawn:
+                    if row.alive:
+                        row.push(each)
+                        self._written.inc()
+                self._read.inc(sum(len(job.prompt_ids) for job in jobs))
+                for job in advanced:
+                    if job.done or job.settings.stream:
+                        job.news.set()

@@ -9,8 +9,7 @@ adapter is a mapping of tensors, read while others are served.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,35 +21,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-SAMPLING_DEFAULTS = (
-    "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty",
-    "repetition_penalty",
-)  # fmt: skip
-"""What vLLM (0.32) takes from a model's generation_config.json, besides max_new_tokens."""
-
 LAYERS = frozenset({"full_attention", "sliding_attention"})
-TENSOR_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
-
-PLAIN: Mapping[str, tuple[object, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none",),
-    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
-}
-"""What an adapter's settings must be, if they are there at all: plain LoRA on linear layers."""
 NOT_PLAIN = (
-    "alora_invocation_tokens", "alpha_pattern", "fan_in_fan_out", "layer_replication", "lora_bias",
-    "modules_to_save", "rank_pattern", "target_parameters", "trainable_token_indices", "use_bdlora",
-    "use_dora", "use_qalora", "use_rslora",
+    "alora_invocation_tokens", "alpha_pattern", "fan_in_fan_out", "layer_replication", "use_dora",
+    "use_qalora", "use_rslora",
 )  # fmt: skip
-"""What they must not have, unless it is empty or false."""
-
-
-class AdapterMissing(Exception):
-    """There is no adapter at that path."""
-
-
-class AdapterUnfit(Exception):
-    """The adapter is damaged or does not belong to this model."""
+"""Settings of an adapter that give its tensors another meaning; others bring other tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +55,13 @@ class Model:
         ends = generation.get("eos_token_id", [])
         ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self.end_ids = frozenset(ends - {None})
-        self.defaults = {
-            key: generation[key] for key in SAMPLING_DEFAULTS if generation.get(key) is not None
+        self.defaults: dict[str, Any] = {
+            name: value for name, value in generation.items() if value is not None
         }
-        self.max_new_tokens: int | None = generation.get("max_new_tokens")
-        self.vocabulary_size = len(self.tokenizer)
+        """By the names that requests have, and much else."""
+        if most := generation.get("max_new_tokens"):
+            self.defaults["max_tokens"] = min(most, self.max_model_len)
         self.longest_token = max(map(len, self.tokenizer.get_vocab()))
-        # The first call settles the tokenizer's own state, which threads would race for.
-        self.encode("a")
 
         self.adapter: Adapter | None = None
         """The adapter that the next forward pass goes through; None is the base model."""
@@ -106,66 +81,39 @@ class Model:
             rows = inputs[0].reshape(-1, inputs[0].shape[-1])
             outputs.view(-1, outputs.shape[-1]).addmm_(rows @ down, up)
 
-    def render(self, messages: Sequence[dict[str, Any]], **options: Any) -> str:
-        """Return the prompt's text. Raises what the template raises: jinja2's TemplateError,
-        ValueError, TypeError, KeyError."""
-        return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, **options))
-
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Return the token ids; `special` adds what the tokenizer puts around a plain text."""
-        return list(self.tokenizer.encode(text, add_special_tokens=special))
-
-    def decode(self, token_ids: Sequence[int], *, special: bool = False) -> str:
-        text = self.tokenizer.decode(
-            list(token_ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False
-        )
-        return str(text)
-
     @lru_cache(maxsize=65536)  # noqa: B019 - there is one model for the life of the process
     def token(self, token_id: int) -> str:
-        return self.decode([token_id], special=True)
+        return str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
     def read_adapter(self, name: str, path: str) -> Adapter:
-        """Read and check all of an adapter. Raises AdapterMissing or AdapterUnfit."""
+        """Read and check all of an adapter. Raises FileNotFoundError; ValueError if it is damaged
+        or does not belong to this model."""
         settings = Path(path, "adapter_config.json")
         weights = Path(path, "adapter_model.safetensors")
         if not (settings.is_file() and weights.is_file()):
-            raise AdapterMissing(f"no {settings.name} with {weights.name} at that path")
+            raise FileNotFoundError(f"no {settings.name} with {weights.name} at that path")
+        config = json.loads(settings.read_text(encoding="utf-8"))
         try:
-            config = json.loads(settings.read_text(encoding="utf-8"))
-            rank, alpha = int(config["r"]), float(config["lora_alpha"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise AdapterUnfit(f"{settings.name} is not a LoRA configuration") from error
+            rank, scale = int(config["r"]), float(config["lora_alpha"]) / int(config["r"])
+        except (LookupError, TypeError, ArithmeticError) as error:
+            raise ValueError(f"{settings.name} has no rank and alpha") from error
         # Before the weights: whoever asks what fits may send none.
-        if rank < 1:
-            raise AdapterUnfit(f"{settings.name} has the rank {rank}")
         if rank > self.max_rank:
-            raise AdapterUnfit(f"LoRA rank {rank} is greater than max_lora_rank {self.max_rank}")
-        for setting, value in config.items():
-            allowed = value in PLAIN.get(setting, (value,)) and setting not in NOT_PLAIN
-            if value and not allowed:
-                raise AdapterUnfit(f"only plain LoRA is supported, not {setting}={value!r}")
+            raise ValueError(f"LoRA rank {rank} is greater than max_lora_rank {self.max_rank}")
+        if unusual := [setting for setting in NOT_PLAIN if config.get(setting)]:
+            raise ValueError(f"only plain LoRA is supported, without {', '.join(unusual)}")
         try:
             tensors = load_file(weights)
-        except (SafetensorError, OSError) as error:
-            raise AdapterUnfit(f"{weights.name} is damaged") from error
-        if not tensors or not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise AdapterUnfit(f"{weights.name} has no weights or infinite ones")
-
-        sides: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            found = TENSOR_NAME.fullmatch(key)
-            if not found or tensor.ndim != 2:
-                raise AdapterUnfit(f"unexpected tensor {key}")
-            sides.setdefault(found["module"], {})[found["side"]] = tensor.float()
+        except SafetensorError as error:
+            raise ValueError(f"{weights.name} is damaged") from error
         deltas = {}
-        for module, pair in sides.items():
-            if len(pair) != 2:
-                raise AdapterUnfit(f"{module} has only one of A and B")
-            down, up = pair["A"], pair["B"]
-            if (up.shape[0], down.shape[1]) != self._shapes.get(module):
-                raise AdapterUnfit(f"the model has no linear layer {module} of that shape")
-            if not down.shape[0] == up.shape[1] == rank:
-                raise AdapterUnfit(f"{module} is not of rank {rank}")
-            deltas[module] = down.T.contiguous(), (up.T * (alpha / rank)).contiguous()
+        for module, (outputs, inputs) in self._shapes.items():
+            keys = [f"base_model.model.{module}.lora_{side}.weight" for side in "AB"]
+            if keys[0] in tensors and keys[1] in tensors:
+                down, up = (tensors.pop(key).float() for key in keys)
+                if (down.shape, up.shape) != ((rank, inputs), (outputs, rank)):
+                    raise ValueError(f"the tensors for {module} do not fit the model")
+                deltas[module] = down.T.contiguous(), up.T.contiguous() * scale
+        if tensors or not deltas:
+            raise ValueError(f"unexpected tensors: {', '.join(tensors) or 'none'}")
         return Adapter(name, path, deltas)
