@@ -16,6 +16,7 @@ from serve.gateway.live import BASE
 from ttrl.config import Config
 from ttrl.evaluation.estimates import LEAST, Estimate, Quality, Withheld
 from ttrl.evaluation.probes import Judged, Side
+from ttrl.questions.question import message_text
 from ttrl.store import Store
 from ttrl.store.measurements import Measurement
 from ttrl.store.probes import StoredPair
@@ -203,8 +204,22 @@ def sides(stored: StoredPair) -> tuple[tuple[Judged, Side], tuple[Judged, Side]]
     return a, b
 
 
-def shown(side: Side) -> str:
-    return side.text or "(no readable answer)"
+def pair_report(stored: StoredPair) -> dict[str, Any]:
+    """A pair as whoever judges it sees it: nothing tells which side is which."""
+    (_, a), (_, b) = sides(stored)
+    return {
+        "id": stored.id,
+        "run": stored.run_id,
+        "origin": stored.pair.origin,
+        "body": stored.question.body,
+        "a": {"text": a.text, "answer": a.label},
+        "b": {"text": b.text, "answer": b.label},
+    }
+
+
+def turns(body: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who said what in a question."""
+    return [(each["role"], message_text(each)) for each in body["messages"]]
 
 
 def judged(stored: StoredPair, word: str) -> Judged:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import sqlite3
 import tarfile
 import time
@@ -15,9 +16,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Literal
 
-import sqlalchemy as sa
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ttrl import ReportedError
@@ -28,7 +28,6 @@ from ttrl.store import Store, StoreError, migrations
 from ttrl.store.backends import copy_file
 from ttrl.store.database import ADAPTERS, BACKUPS, FILE, sqlite_file
 
-FORMAT = 1
 MANIFEST = "manifest.json"
 LONGEST_WORD = 80
 
@@ -36,9 +35,8 @@ Size = Annotated[int, Field(ge=0, lt=2**63)]
 Moment = Annotated[float, Field(ge=0, lt=253_402_300_800)]
 """Unix seconds, before the year 10000, which no calendar here has."""
 Tell = Callable[[int], object]
-"""Hears of every piece how many bytes it had."""
+"""Hears of every file how many bytes it had."""
 LONGEST_MANIFEST = 64 * 1024**2
-PIECE = 1024**2
 NEWEST = "newest.json"
 FILES = "|".join(map(re.escape, (*versions.FILES, versions.MANIFEST)))
 MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/[A-Za-z0-9][A-Za-z0-9._-]*/(?:{FILES})")
@@ -56,17 +54,13 @@ class Member(BaseModel, extra="forbid", strict=True):
     sha256: str
 
 
-class Made(BaseModel):
-    """What every format's manifest says: which it is, and by which version it was made."""
+class Manifest(BaseModel, extra="forbid", strict=True):
+    """What a backup holds, and by which version it was made. `at` is the moment of the store in
+    Unix seconds, `revision` that of its schema; `left_out` says of versions that are in the store
+    and not in the backup why."""
 
-    format: int
+    format: Literal[1]
     ttrl: str
-
-
-class Manifest(Made, extra="forbid", strict=True):
-    """What a backup holds. `at` is the moment of the store in Unix seconds, `revision` that of its
-    schema; `left_out` says of versions that are in the store and not in the backup why."""
-
     at: Moment
     revision: str
     members: dict[str, Member]
@@ -84,17 +78,14 @@ class Manifest(Made, extra="forbid", strict=True):
 def read_manifest(text: bytes) -> Manifest:
     """Raises BackupError, whatever the text is."""
     try:
-        made = Made.model_validate_json(text)
-        if made.format != FORMAT:
-            raise BackupError(
-                f"the backup has format {made.format}, but this ttrl reads format {FORMAT}; use "
-                f"the version that made it, {made.ttrl[:LONGEST_WORD]}, or a newer one"
-            )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:LONGEST_WORD] or "all of it"
-        raise BackupError(f"cannot read the backup's {MANIFEST}: {where}: {first['msg']}") from None
+        raise BackupError(
+            f"cannot read the backup's {MANIFEST}: {where}: {first['msg']}; was it made by a newer "
+            f"ttrl?"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -129,11 +120,7 @@ def write(
                 f"cannot copy the store {source}: {error}; see `ttrl doctor`"
             ) from error
     with Store.look(work) if store else Store.look(state_dir, url) as look:
-        try:
-            revision, digests = look.revision(), look.adapters.digests()
-        except sa.exc.DBAPIError as error:
-            said = " ".join(str(error.orig).split())
-            raise BackupError(f"cannot read the store's versions: {said}") from error
+        revision, digests = look.revision(), look.adapters.digests()
     if revision is None:
         raise BackupError("the store has no schema revision; see `ttrl doctor`")
     for name, digest in digests.items():
@@ -147,7 +134,7 @@ def write(
     with tarfile.open(fileobj=out, mode="w|") as tar:
         members = {name: _add(tar, name, path, at, tell) for name, path in paths.items()}
         manifest = Manifest(
-            format=FORMAT,
+            format=1,
             ttrl=version("ttrl"),
             at=at,
             revision=revision,
@@ -165,20 +152,18 @@ def unpack(file: Path, staging: Path, tell: Tell) -> Manifest:
     OSError."""
     with _opened(file) as (tar, infos, manifest):
         for name, member in manifest.members.items():
-            if infos[name].size != member.size:
-                raise BackupError(f"{file} is damaged: the length of {name} is wrong")
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             source = tar.extractfile(infos[name])
             assert source is not None
             touch(path)
-            reading = _Hashing(source, tell)
-            with path.open("wb") as target:
-                while piece := reading.read(PIECE):
-                    target.write(piece)
-            if reading.sum.hexdigest() != member.sha256:
-                raise BackupError(f"{file} is damaged: the checksum of {name} is wrong")
+            with path.open("r+b") as target:
+                shutil.copyfileobj(source, target)
+                target.seek(0)
+                if hashlib.file_digest(target, "sha256").hexdigest() != member.sha256:
+                    raise BackupError(f"{file} is damaged: the checksum of {name} is wrong")
             fsync(path)
+            tell(member.size)
     for directory in {staging, *(path for path in staging.rglob("*") if path.is_dir())}:
         fsync(directory)
     return manifest
@@ -243,29 +228,17 @@ def _add(tar: tarfile.TarFile, name: str, path: Path, at: float, tell: Tell) -> 
     except FileNotFoundError:
         raise BackupError(f"{name} was pruned while the backup was made; make another") from None
     with file:
-        size, reading = path.stat().st_size, _Hashing(file, tell)
-        tar.addfile(_info(name, size, at), reading)  # type: ignore[arg-type]  # it calls read
-    return Member(size=size, sha256=reading.sum.hexdigest())
+        size, sha256 = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        tar.addfile(_info(name, size, at), file)
+    tell(size)
+    return Member(size=size, sha256=sha256)
 
 
 def _info(name: str, size: int, at: float) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = size, int(at), 0o600
     return info
-
-
-class _Hashing:
-    """What is read of a file goes into a digest."""
-
-    def __init__(self, file: IO[bytes], tell: Tell) -> None:
-        self.sum = hashlib.sha256()
-        self._file, self._tell = file, tell
-
-    def read(self, size: int) -> bytes:
-        piece = self._file.read(size)
-        self.sum.update(piece)
-        self._tell(len(piece))
-        return piece
 
 
 @contextmanager
@@ -287,7 +260,8 @@ def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.Tar
             source = tar.extractfile(last)
             assert source is not None
             manifest = read_manifest(source.read())
-            if manifest.members.keys() != infos.keys():
+            sizes = {name: info.size for name, info in infos.items()}
+            if sizes != {name: member.size for name, member in manifest.members.items()}:
                 raise BackupError(f"{file} is damaged: its files do not match its manifest")
             yield tar, infos, manifest
     except (tarfile.TarError, ValueError) as error:  # the latter for what should be a number

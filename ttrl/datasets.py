@@ -179,7 +179,7 @@ def _parsed(
     if more := bad[MOST_ERRORS:]:
         bad = [*bad[:MOST_ERRORS], f"and {len(more)} more lines"]
     if bad:
-        raise DatasetUnreadable("\n".join(bad))
+        raise DatasetUnreadable("\n".join([*bad, "No line of the file was used."]))
     return results
 
 

@@ -63,10 +63,12 @@ class LazyGroup(Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ReportedError as error:
-            from serve.cli.output import Failure
-
-            raise Failure(str(error)) from error
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if failure := _failure(error):
+                raise failure from error
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -81,6 +83,31 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _failure(error: Exception) -> click.ClickException | None:
+    """How a command ends at a known failure; None for a defect."""
+    from sqlalchemy.exc import DBAPIError
+
+    from serve.cli.output import Failure
+    from serve.gateway.keys import KeysUnreadable
+    from ttrl.config.loading import ConfigError
+    from ttrl.engine.memory import MemoryRefused
+    from ttrl.store.database import cause
+
+    match error:
+        case ConfigError() | KeysUnreadable() | MemoryRefused():
+            return Failure(str(error), 2)
+        case ReportedError():
+            return Failure(str(error))
+        case FileExistsError():
+            return Failure(f"{error.filename} already exists; choose a new name")
+        case OSError() if not isinstance(error, BrokenPipeError):
+            words = ": ".join(filter(None, (error.filename, error.strerror)))
+            return Failure(words or str(error))
+        case DBAPIError():
+            return Failure(f"the store cannot be used: {cause(error)}; see `ttrl doctor`")
+    return None
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,9 +6,9 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,25 +17,27 @@ from serve.cli.common import (
     PATH,
     Resolve,
     ask_daemon,
-    json_option,
     look_store,
+    model_option,
     open_store,
     redacted,
     resolve_options,
     run_config,
     settle,
 )
-from serve.cli.daemon import share_card, waiting, with_model
-from serve.cli.output import counted, fail, labels_words, print_json, say
+from serve.cli.daemon import run_alone
+from serve.cli.output import counted, fail, json_option, labels_words, show
 from serve.cli.questions import REASONS
 from serve.cli.runs import following, write_report
 from serve.views import run_report
-from ttrl import logs
 from ttrl.config import Config
 from ttrl.questions.question import Question
 from ttrl.store import Store
 from ttrl.store.questions import Origin, Recorded
 from ttrl.store.runs import Run, RunState, Trigger
+
+if TYPE_CHECKING:
+    from serve.daemon.core import Core
 
 LOOK_SECONDS = 0.25
 NOT_SHIPPED = 4
@@ -55,8 +57,8 @@ CODES = {
     help="Train on these (JSONL or plain lines) instead of the recorded questions; they are "
     "recorded too.",
 )
-@click.option("--model", help="The base model, if no daemon is running.")
-@click.option("--steps", type=int, help="Maximum number of optimizer steps.")
+@model_option
+@click.option("--steps", "update__steps", type=int, help="Maximum number of optimizer steps.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
@@ -67,15 +69,7 @@ CODES = {
 )
 @json_option
 @resolve_options
-def adapt(
-    resolve: Resolve,
-    file: Path | None,
-    model: str | None,
-    steps: int | None,
-    report: Path | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def adapt(resolve: Resolve, file: Path | None, report: Path | None, dry_run: bool) -> None:
     """Run one training run: in the daemon if one uses the state directory, else on its own.
 
     A daemon's runs go by its settings; --steps and --set change some of them for this run.
@@ -83,10 +77,9 @@ def adapt(
     """
     from ttrl import datasets
 
-    resolved = resolve({"model.name": model, "update.steps": steps})
     if report is not None and not report.resolve().parent.is_dir():
         fail(f"cannot write {report}: there is no directory {report.parent}", code=2)
-    config, changes = run_config(resolved)
+    config, changes = run_config(resolve())
     questions = None
     if file is not None:
         questions = datasets.read_questions(file, max_chars=config.record.max_chars)
@@ -94,7 +87,7 @@ def adapt(
     if dry_run:
         with look_store(config, empty=True) as store:
             plan = _plan(config, store, questions)
-        print_json(plan) if as_json else _say_plan(plan)
+        show(plan, _plan_lines(plan))
         return
     with open_store(config, create=True) as store:
         request: dict[str, Any] = {"overrides": changes} if changes else {}
@@ -106,21 +99,16 @@ def adapt(
                 origin=Origin.FILE,
             )
             request["hashes"] = [question.hash for question in questions]
-        run = _by_daemon(config, store, request, as_json)
+        run = _by_daemon(config, store, request)
         if run is None:
-            config = with_model(config)
-            logs.configure("warning")
-            config = share_card(config)
-            run = _by_itself(config, request, as_json)
-        if as_json:
-            print_json(run_report(run))
-        else:
-            say(f"Run {run.id} ended: {run.state}. {run.reason}")
-            if run.state is RunState.HELD:
-                click.echo(
-                    f"Look at it with `ttrl adapters show {run.adapter}`, "
-                    f"serve it with `ttrl adapters promote {run.adapter}`."
-                )
+            run = run_alone(config, partial(_by_itself, request=request))
+        lines = [f"Run {run.id} ended: {run.state}. {run.reason}"]
+        if run.state is RunState.HELD:
+            lines.append(
+                f"Look at it with `ttrl adapters show {run.adapter}`, "
+                f"serve it with `ttrl adapters promote {run.adapter}`."
+            )
+        show(run_report(run), lines)
         if report is not None:
             write_report(store, run.id, report)
     raise SystemExit(CODES.get(run.state, 1))
@@ -172,43 +160,46 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     }
 
 
-def _say_plan(plan: Mapping[str, Any]) -> None:
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     for why, count in plan["left_out"].items():
-        click.echo(f"{count} wait for a later run: {REASONS[why]}.")
+        yield f"{count} wait for a later run: {REASONS[why]}."
     if not plan["questions"]:
-        click.echo("There are no new questions to train on.")
+        yield "There are no new questions to train on."
         return
     pace = "`ttrl assess` measures how long sampling takes"
     if plan["hours"] is not None:
         pace = f"about {plan['hours']:.1f} hours at the last run's pace"
     whence = f"{plan['from']} ({plan['lineage']})" if plan["lineage"] else plan["from"]
-    click.echo(
+    yield (
         f"{counted(plan['steps'], 'step')} at most, each with some of {plan['questions']} "
-        f"questions, starting from {whence}:\n"
-        f"  {plan['samples']} samples to vote on, {plan['trained_sequences']} sequences to train "
-        f"on,\n"
-        f"  {plan['probe_samples']} samples to evaluate the result on {plan['probes']} probes, "
-        f"sampled {plan['evaluated']},\n"
-        f"  {plan['tokens_at_most']} tokens at most; {pace}.\n"
-        f"It ships if the verdict of the gate is {plan['ships_if']}. Nothing was sampled.\n"
-        f"Labels: {labels_words(plan['labels'])}."
+        f"questions, starting from {whence}:"
     )
+    yield f"  {plan['samples']} samples to vote on"
+    yield f"  {plan['trained_sequences']} sequences to train on"
+    yield (
+        f"  {plan['probe_samples']} samples to evaluate the result on {plan['probes']} probes, "
+        f"sampled {plan['evaluated']}"
+    )
+    yield f"  {plan['tokens_at_most']} tokens at most; {pace}"
+    yield f"It ships if the verdict of the gate is {plan['ships_if']}. Nothing was sampled."
+    yield f"Labels: {labels_words(plan['labels'])}."
     if plan["probes"] < plan["min_probes"]:
-        click.echo(
+        yield (
             f"With fewer than {plan['min_probes']} probes (gate.min_probes) it cannot ship: the "
-            f"gate needs more evidence.",
-            err=True,
+            f"gate needs more evidence."
         )
 
 
-def _by_daemon(
-    config: Config, store: Store, request: Mapping[str, Any], as_json: bool
-) -> Run | None:
-    with _interrupts() as interrupts:
+def _by_daemon(config: Config, store: Store, request: Mapping[str, Any]) -> Run | None:
+    # As an exception, Ctrl-C might come before it is known which run to stop, or be lost in
+    # somebody's callback.
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
         answer = ask_daemon(config, "POST", "/admin/runs", request)
         if answer is None:
             return None
-        with following(store, answer["run"], silent=as_json) as look:
+        with following(store, answer["run"]) as look:
             while not (run := look()).state.ended:
                 if interrupts:
                     interrupts.clear()
@@ -219,43 +210,18 @@ def _by_daemon(
                         f"daemon is running"
                     )
                 time.sleep(LOOK_SECONDS)
+    finally:
+        signal.signal(signal.SIGINT, before)
     if run.state is RunState.PUBLISHED:
         settle(config, store, run.adapter)
     return run
 
 
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Ctrl-C adds to a list: as an exception it might come before it is known which run to stop, or
-    be lost in somebody's callback."""
-    interrupts: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _by_itself(config: Config, request: Mapping[str, Any], as_json: bool) -> Run:
-    """Own the state directory and an engine for as long as the run takes."""
-    from serve.daemon.core import core
-    from serve.daemon.process import on_signals
-
-    async def alone() -> Run:
-        this = asyncio.current_task()
-        assert this is not None
-        async with core(config) as parts:
-            on_signals([this.cancel], [parts.end_now])
-            await parts.engine.start(waiting("the engine is starting"))
-            begun = await parts.runs.start(Trigger.OPERATOR, request)
-            with following(parts.store, begun.id, silent=as_json) as look:
-                while not (run := look()).state.ended:  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(LOOK_SECONDS)
-            await parts.runs.wait()
-            await parts.reconciler.settle()
-        return run
-
-    try:
-        return asyncio.run(alone())
-    except asyncio.CancelledError:
-        fail("stopped by the operator; see `ttrl runs list` for the state of the run")
+async def _by_itself(parts: Core, request: Mapping[str, Any]) -> Run:
+    begun = await parts.runs.start(Trigger.OPERATOR, request)
+    with following(parts.store, begun.id) as look:
+        while not (run := look()).state.ended:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(LOOK_SECONDS)
+    await parts.runs.wait()
+    await parts.reconciler.settle()
+    return run

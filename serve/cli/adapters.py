@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,32 +12,19 @@ from rich.text import Text
 from rich.tree import Tree
 
 from jobs.selection import WORDS, Begins
+from serve import operations
 from serve.cli import Group
 from serve.cli.common import PATH, look_store, open_store, settle, standard_options
-from serve.cli.output import (
-    counted,
-    echo_fields,
-    fail,
-    found_or_fail,
-    print_json,
-    print_table,
-    tell,
-)
+from serve.cli.output import counted, list_rows, print_json, show_fields, tell, wants_json
+from serve.gateway.live import BASE
 from serve.views import Branch, branches, verdicts
 from ttrl.adapters.versions import AdapterDamaged, verify
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.store import Store
-from ttrl.store.adapters import GONE, Author
 from ttrl.store.questions import QuestionState
 
-STYLES = {
-    "live": "green",
-    "held": "yellow",
-    "rolled_back": "red",
-    "tainted": "red",
-    "retired": "dim",
-}
+NONE = "There are no versions yet."
 
 
 @click.group(cls=Group)
@@ -48,29 +34,27 @@ def adapters() -> None:
 
 @adapters.command("list")
 @standard_options
-def list_(config: Config, as_json: bool) -> None:
+def list_(config: Config) -> None:
     """Every version, newest first."""
     with look_store(config) as store:
         roles = store.adapters.roles()
         rows = [{**vars(row), "role": roles.get(row.name, "")} for row in store.adapters.all()]
-    if as_json:
-        print_json(rows)
-    elif not rows:
-        click.echo("There are no versions yet.")
-    else:
-        cells = ([row[k] for k in ("name", "role", "state", "run_id", "reason")] for row in rows)
-        print_table(("name", "role", "state", "run", "reason"), cells)
+    list_rows(rows, "name", "role", "state", ("run", "run_id"), "reason", empty=NONE)
 
 
 @adapters.command()
 @click.argument("name")
 @standard_options
-def show(config: Config, name: str, as_json: bool) -> None:
+def show(config: Config, name: str) -> None:
     """Show one version: its parent, its training questions, its verdict, and whether its files
     are intact."""
+    path, damage = config.state_dir / "adapters" / name, None
     with look_store(config) as store:
-        with found_or_fail():
-            version = store.adapters.get(name)
+        version = store.adapters.get(name)
+        try:
+            verify(path)
+        except AdapterDamaged as error:
+            damage = str(error)
         run_id = version.run_id
         fields = {
             **vars(version),
@@ -80,65 +64,42 @@ def show(config: Config, name: str, as_json: bool) -> None:
             "to_label": sum(pair.run_id == run_id for pair in store.comparisons.waiting()),
             "begins": store.runs.get(run_id).begins if run_id else None,
             "verdicts": verdicts(store, run_id) if run_id else [],
-            "path": str(config.state_dir / "adapters" / name),
-            "files": _damage(config, name) or "whole",
+            "path": str(path),
+            "files": damage or "whole",
         }
-    print_json(fields) if as_json else echo_fields(fields)
+    show_fields(fields)
 
 
 @adapters.command()
 @click.argument("name")
 @standard_options
-def promote(config: Config, name: str, as_json: bool) -> None:
+def promote(config: Config, name: str) -> None:
     """Make a version live, whatever its verdict. `base` is the base model."""
     with open_store(config) as store:
-        chosen = None if name == "base" else name
-        if chosen is not None:
-            with found_or_fail():
-                state = store.adapters.get(chosen).state
-            if damage := _damage(config, chosen):
-                fail(f"{chosen} is {state}: its files are gone" if state in GONE else damage)
-        if chosen != store.adapters.wanted().adapter:
-            store.adapters.want(chosen, author=Author.OPERATOR, reason="promoted by hand")
-        if chosen is not None and (count := _quarantined(store, chosen)):
-            click.echo(
-                f"{counted(count, 'question')} that it was trained on stay quarantined; "
-                f"`ttrl questions release --adapter {chosen}` releases them.",
-                err=True,
-            )
-        _settle(config, store, as_json)
+        chosen = operations.promote(config, store, name)
+        _settle(config, store, chosen)
 
 
 @adapters.command()
 @click.option("--reason", default="rolled back by hand", show_default=True)
 @standard_options
-def rollback(config: Config, reason: str, as_json: bool) -> None:
+def rollback(config: Config, reason: str) -> None:
     """Go back to the previous version. The current one is not promoted again automatically, and
     the questions that only it was trained on are quarantined."""
     with open_store(config) as store:
-        present = store.adapters.wanted().adapter
-        if present is None:
-            fail("the base model is live: there is nothing to roll back")
-        store.adapters.roll_back(author=Author.OPERATOR, reason=reason)
-        if count := _quarantined(store, present):
-            click.echo(
-                f"{counted(count, 'question')} that it was trained on are quarantined; see "
-                "`ttrl questions list --state quarantined`.",
-                err=True,
-            )
-        _settle(config, store, as_json)
+        _settle(config, store, operations.roll_back(store, reason))
 
 
 @adapters.command()
 @standard_options
-def tree(config: Config, as_json: bool) -> None:
+def tree(config: Config) -> None:
     """Show the base models, their lineages, and the versions of each."""
     with look_store(config) as store:
         versions = list(branches(store))
-    if as_json:
-        print_json([asdict(version) for version in versions])
+    if wants_json():
+        print_json(versions)
     elif not versions:
-        click.echo("There are no versions yet.")
+        click.echo(NONE)
     else:
         Console().print(*_trees(versions), sep="\n")
 
@@ -147,57 +108,46 @@ def tree(config: Config, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("directory", type=PATH)
 @standard_options
-def export(config: Config, name: str, directory: Path, as_json: bool) -> None:
+def export(config: Config, name: str, directory: Path) -> None:
     """Copy a version, verified, to a new DIRECTORY, as PEFT and vLLM read it."""
-    with look_store(config) as store, found_or_fail():
-        store.adapters.get(name)
-    if damage := _damage(config, name):
-        fail(damage)
-    try:
-        shutil.copytree(config.state_dir / "adapters" / name, directory)
-    except FileExistsError:
-        fail(f"{directory} already exists; choose a new directory")
-    except OSError as error:
-        fail(f"cannot write {directory}: {error.strerror or error}")
-    tell(as_json, f"{name} was copied to {directory}.", name=name, directory=directory)
+    with look_store(config) as store:
+        path = config.state_dir / "adapters" / store.adapters.get(name).name
+    verify(path)
+    shutil.copytree(path, directory)
+    tell(f"{name} was copied to {directory}.", name=name, directory=directory)
 
 
-def _settle(config: Config, store: Store, as_json: bool) -> None:
+def _settle(config: Config, store: Store, changed: str | None) -> None:
+    """Say what became of the questions of the version that was changed, and wait for the daemon."""
+    if changed is not None and (count := _quarantined(store, changed)):
+        click.echo(
+            f"{counted(count, 'question')} that it was trained on are quarantined; "
+            f"`ttrl questions release --adapter {changed}` releases them.",
+            err=True,
+        )
     wanted = store.adapters.wanted().adapter
     live = settle(config, store, wanted)
-    if as_json:
-        print_json({"wanted": wanted or "base", "live": live})
+    if wants_json():
+        print_json({"wanted": wanted or BASE, "live": live})
 
 
 def _quarantined(store: Store, name: str) -> int:
     return len(store.adapters.question_ids(name, QuestionState.QUARANTINED))
 
 
-def _damage(config: Config, name: str) -> str | None:
-    """What is wrong with a version's files, if anything."""
-    try:
-        verify(config.state_dir / "adapters" / name)
-    except AdapterDamaged as error:
-        return str(error)
-    return None
-
-
-def _trees(versions: Sequence[Branch]) -> Iterable[Tree]:
+def _trees(versions: Sequence[Branch]) -> list[Tree]:
     """One for each base model; parents come before their children."""
     bases: dict[str, Tree] = {}
-    lineages: dict[tuple[str, str], Tree] = {}
-    nodes: dict[tuple[str, str | None], Tree] = {}
+    nodes: dict[tuple[str, ...], Tree] = {}
     for version in versions:
-        base = version.base_model
-        bases.setdefault(base, Tree(Text(base, style="bold")))
-        lineage = base, version.lineage
-        if lineage not in lineages:
+        base, lineage = version.base_model, version.lineage
+        bases.setdefault(base, Tree(Text(base)))
+        if ("lineage", base, lineage) not in nodes:
             why = f": {WORDS[Begins(version.begins)]}" if version.begins else ""
-            lineages[lineage] = bases[base].add(Text(f"lineage {version.lineage}{why}"))
+            nodes["lineage", base, lineage] = bases[base].add(Text(f"lineage {lineage}{why}"))
         state = version.role or version.state.replace("_", " ")
         parts = (version.name, state, version.verdict, f"update {version.depth}")
         words = ", ".join([*filter(None, parts), clock(version.created)])
-        style = STYLES.get(version.role or version.state, "")
-        parent = nodes.get((base, version.parent), lineages[lineage])
-        nodes[base, version.name] = parent.add(Text(words, style=style))
-    return bases.values()
+        parent = nodes.get((base, version.parent or ""), nodes["lineage", base, lineage])
+        nodes[base, version.name] = parent.add(Text(words))
+    return list(bases.values())

@@ -6,18 +6,16 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn
 
 from serve import restore as place
 from serve.cli.common import PATH, require_state_dir, standard_options
-from serve.cli.output import counted, fail, print_json
+from serve.cli.output import counted, fail, print_json, progress, tell, wants_json
 from serve.state import owning, prepare
 from ttrl import backup as archive
 from ttrl.backup import Manifest, Newest
@@ -26,6 +24,7 @@ from ttrl.config.section import clock
 from ttrl.files import hand_over, stamp, whole
 from ttrl.store.database import FILE
 
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
 SPARE = 64 * 1024**2
 """Bytes that a disk must have left beside what is written."""
 MIB = 1024**2
@@ -39,7 +38,7 @@ MIB = 1024**2
     help="Leave out the store, for example because it is in PostgreSQL.",
 )
 @standard_options
-def backup(config: Config, file: Path, adapters_only: bool, as_json: bool) -> None:
+def backup(config: Config, file: Path, adapters_only: bool) -> None:
     """Copy the store and every version into FILE, a tar; `-` is standard output.
 
     The daemon may run, answer and learn meanwhile: the copy is a consistent snapshot. FILE
@@ -47,7 +46,7 @@ def backup(config: Config, file: Path, adapters_only: bool, as_json: bool) -> No
     """
     require_state_dir(config)
     piped = str(file) == "-"
-    if piped and as_json:
+    if piped and wants_json():
         fail(
             "cannot write both the backup and JSON to stdout; give a file or leave out --json",
             code=2,
@@ -60,18 +59,17 @@ def backup(config: Config, file: Path, adapters_only: bool, as_json: bool) -> No
         fail(f"{file} already exists; choose a new name")
     if not piped and config.state_dir.resolve() in file.resolve().parents:
         fail(f"{file} is in the state directory and would be lost with it; choose a path outside")
-    with _disk_errors():
-        prepare(config.state_dir)
-        made = _back_up(config, file, piped, not adapters_only)
-        if not adapters_only:
-            newest = Newest(made.at, str(file.resolve()))
-            if piped:  # what went into a pipe is elsewhere: the newest file is the one from before
-                before = archive.newest(config.state_dir)
-                newest = Newest(made.at, before.file if before else None, piped=True)
-            archive.remember(config.state_dir, newest)
+    prepare(config.state_dir)
+    made = _back_up(config, file, piped, not adapters_only)
+    if not adapters_only:
+        newest = Newest(made.at, str(file.resolve()))
+        if piped:  # what went into a pipe is elsewhere: the newest file is the one from before
+            before = archive.newest(config.state_dir)
+            newest = Newest(made.at, before.file if before else None, piped=True)
+        archive.remember(config.state_dir, newest)
     for why in made.left_out.values():
         click.echo(f"Left out: {why}; see `ttrl doctor`.", err=True)
-    if as_json:
+    if wants_json():
         print_json({"file": str(file.resolve()), "left_out": made.left_out, **_fields(made)})
     else:
         click.echo(f"{'-' if piped else file} has {_words(made)}.", err=piped)
@@ -83,45 +81,42 @@ def backup(config: Config, file: Path, adapters_only: bool, as_json: bool) -> No
     "--force", is_flag=True, help="Move the current contents of the state directory aside."
 )
 @standard_options
-def restore(config: Config, file: Path, force: bool, as_json: bool) -> None:
+def restore(config: Config, file: Path, force: bool) -> None:
     """Restore FILE, a backup, into the state directory.
 
     The whole backup is verified before anything is replaced. With --force, the previous contents
     are moved to `replaced-TIME` in the state directory.
     """
-    with _disk_errors():
-        manifest = archive.contents(file)
-        archive.check_revision(manifest)
-        if FILE in manifest.members and config.store.url is not None:
-            fail(
-                f"{file} holds an SQLite store, but store.url names another database: restore it "
-                f"without store.url, or restore the database with its own tools",
-                code=2,
-            )
-        with owning(config.state_dir):
-            parts = {name.partition("/")[0] for name in manifest.members}
-            if (there := place.in_the_way(config.state_dir, parts)) and not force:
-                fail(
-                    f"{config.state_dir} already holds {', '.join(there)}; choose an empty "
-                    "directory with --state-dir, or move its contents aside with --force"
-                )
-            _require_room(config.state_dir, manifest.size)
-            with (
-                place.staging(config.state_dir, stamp(time.time())) as staged,
-                _progress("restoring", manifest.size) as advance,
-            ):
-                archive.unpack(file, staged, advance)
-                place.decide(staged)
-            aside = place.finish(config.state_dir)
-        hand_over(config.state_dir, config.state_dir)
-    if as_json:
-        print_json({"aside": aside and str(aside), **_fields(manifest)})
-        return
-    click.echo(f"{config.state_dir} now has {_words(manifest)}.")
-    if aside:
-        click.echo(
-            f"The previous contents are in {aside}; delete them when you no longer need them."
+    manifest = archive.contents(file)
+    archive.check_revision(manifest)
+    if FILE in manifest.members and config.store.url is not None:
+        fail(
+            f"{file} holds an SQLite store, but store.url names another database: restore it "
+            f"without store.url, or restore the database with its own tools",
+            code=2,
         )
+    with owning(config.state_dir):
+        parts = {name.partition("/")[0] for name in manifest.members}
+        if (there := place.in_the_way(config.state_dir, parts)) and not force:
+            fail(
+                f"{config.state_dir} already holds {', '.join(there)}; choose an empty "
+                "directory with --state-dir, or move its contents aside with --force"
+            )
+        _require_room(config.state_dir, manifest.size)
+        with (
+            place.staging(config.state_dir, stamp(time.time())) as staged,
+            progress("restoring", *COLUMNS) as move,
+        ):
+            archive.unpack(file, staged, lambda size: move(advance=size, total=manifest.size))
+            place.decide(staged)
+        aside = place.finish(config.state_dir)
+    hand_over(config.state_dir, config.state_dir)
+    words = f"{config.state_dir} now has {_words(manifest)}."
+    if aside:
+        words += (
+            f"\nThe previous contents are in {aside}; delete them when you no longer need them."
+        )
+    tell(words, aside=aside, **_fields(manifest))
 
 
 def _back_up(config: Config, file: Path, piped: bool, store: bool) -> Manifest:
@@ -134,9 +129,13 @@ def _back_up(config: Config, file: Path, piped: bool, store: bool) -> Manifest:
     with (
         tempfile.TemporaryDirectory(prefix=".ttrl-backup-", dir=beside) as work,
         target as out,
-        _progress("backing up", sum(sizes)) as advance,
+        progress("backing up", *COLUMNS) as move,
     ):
-        return archive.write(out, state_dir, url, Path(work), advance, store=store)
+        total = sum(sizes)
+        return archive.write(
+            out, state_dir, url, Path(work), lambda size: move(advance=size, total=total),
+            store=store,
+        )  # fmt: skip
 
 
 def _require_room(directory: Path, size: int) -> None:
@@ -146,25 +145,6 @@ def _require_room(directory: Path, size: int) -> None:
             f"{directory} has room for {free / MIB:.0f} MiB, but {(size + SPARE) / MIB:.0f} MiB "
             f"are needed; nothing was changed"
         )
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda size: bar.advance(task, size)
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        fail(f"{error.filename or 'the backup'}: {error.strerror or error}")
 
 
 def _fields(manifest: Manifest) -> dict[str, Any]:

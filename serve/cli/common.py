@@ -11,20 +11,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import httpx2
-from sqlalchemy.exc import DBAPIError
 
-from serve import restore
-from serve.cli.output import Failure, fail
+from serve.cli.output import Command, Failure, fail, json_option
 from serve.state import owner_of, prepare
 from ttrl.config import Config
-from ttrl.config.loading import ConfigError, Resolved, Source, load, override, scalar
+from ttrl.config.loading import Resolved, Source, load, override, scalar
 from ttrl.questions.question import Question
 from ttrl.store import Store
-from ttrl.store.database import cause, exists
+from ttrl.store.database import exists
 
-Command = Callable[..., Any]
-Resolve = Callable[..., Resolved]
+Resolve = Callable[[], Resolved]
 
 PATH = click.Path(path_type=Path)
 ID = click.IntRange(1, 2**63 - 1)
@@ -34,10 +30,16 @@ OF_A_RUN = ("vote.", "meaning.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
 SETTLE_SECONDS = 30.0
 
+model_option = click.option(
+    "--model", "model__name", help="The base model, if no daemon is running."
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+limit_option = click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+
 
 def resolve_options(command: Command) -> Command:
-    """--config, --state-dir and --set, handed over as `resolve`, which reads the configuration
-    with a command's own settings on top."""
+    """--config, --state-dir and --set, handed over as `resolve`, which reads the configuration.
+    An option or argument of the command that is called section__name is that setting."""
 
     @click.option("--config", "-c", "config_file", type=PATH, help="A YAML file.")
     @click.option(
@@ -54,7 +56,7 @@ def resolve_options(command: Command) -> Command:
     def wrapped(
         *, config_file: Path | None, state_dir: Path | None, settings: tuple[str, ...], **rest: Any
     ) -> Any:
-        overrides = {}
+        overrides: dict[str, Any] = {}
         for text in settings:
             path, equals, value = text.partition("=")
             if not equals:
@@ -62,17 +64,10 @@ def resolve_options(command: Command) -> Command:
                     f"{text!r} is not of the form update.steps=20", param_hint="--set"
                 )
             overrides[path.strip()] = scalar(value)
-        if state_dir is not None:
-            overrides["state_dir"] = str(state_dir)
-
-        def resolve(more: Mapping[str, Any] | None = None) -> Resolved:
-            given = {key: value for key, value in (more or {}).items() if value is not None}
-            try:
-                return load(config_file, overrides={**overrides, **given})
-            except ConfigError as error:
-                fail(str(error), code=2)
-
-        return command(resolve=resolve, **rest)
+        named = {name.replace("__", "."): rest.pop(name) for name in [*rest] if "__" in name}
+        named["state_dir"] = state_dir and str(state_dir)
+        overrides |= {path: value for path, value in named.items() if value not in (None, ())}
+        return command(resolve=lambda: load(config_file, overrides=overrides), **rest)
 
     return wrapped
 
@@ -87,29 +82,22 @@ def config_options(command: Command) -> Command:
     return resolve_options(wrapped)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 def standard_options(command: Command) -> Command:
-    """--json, as `as_json`, and the configuration, as `config`."""
+    """--json, and the configuration as `config`."""
     return json_option(config_options(command))
 
 
 @contextmanager
 def open_store(config: Config, *, create: bool = False) -> Iterator[Store]:
-    """The configured store; where there is none it is made, or the command ends."""
-    try:
-        if create:
-            prepare(config.state_dir)
-        else:
-            require_state_dir(config)
-            if restore.unfinished(config.state_dir):
-                prepare(config.state_dir)
-            _require_store(config)
-        with Store.open(config.state_dir, config.store.url) as store:
-            yield store
-    except DBAPIError as error:
-        fail(f"the store cannot be used: {cause(error)}; see `ttrl doctor`")
+    """The configured store; where there is none it is made if it may `create` one, or else the
+    command ends."""
+    if not create:
+        require_state_dir(config)
+    prepare(config.state_dir)
+    if not create:
+        require_store(config)
+    with Store.open(config.state_dir, config.store.url) as store:
+        yield store
 
 
 @contextmanager
@@ -119,17 +107,13 @@ def look_store(config: Config, *, empty: bool = False) -> Iterator[Store]:
     with ExitStack() as stack:
         state_dir, url = config.state_dir, config.store.url
         if not empty:
-            require_state_dir(config)
-            _require_store(config)
+            require_store(config)
         elif not exists(state_dir, url):
             state_dir, url = Path(stack.enter_context(TemporaryDirectory())), None
             Store.open(state_dir).close()
         store = stack.enter_context(Store.look(state_dir, url))
-        try:
-            store.require_current()
-            yield store
-        except DBAPIError as error:
-            fail(f"the store cannot be read: {cause(error)}; see `ttrl doctor`")
+        store.require_current()
+        yield store
 
 
 def require_state_dir(config: Config) -> None:
@@ -137,28 +121,28 @@ def require_state_dir(config: Config) -> None:
         fail(f"there is no state directory {config.state_dir}; is --state-dir right?", code=2)
 
 
-def _require_store(config: Config) -> None:
+def require_store(config: Config) -> None:
+    require_state_dir(config)
     if not exists(config.state_dir, config.store.url):
         fail(f"there is no ttrl state in {config.state_dir}; is --state-dir right?", code=2)
 
 
 def redacted(config: Config, questions: Sequence[Question]) -> list[Question]:
-    """Of a file, what is recorded of them; a failure ends the command."""
-    from ttrl.redaction import RedactionFailed, Redactor
+    """Of a file, what is recorded of them. Raises RedactionFailed."""
+    from ttrl.redaction import Redactor
 
     if not config.record.entities:
         return list(questions)
-    try:
-        with Redactor(config.record.entities, config.record.redact_model) as redactor:
-            return [redactor.question(question) for question in questions]
-    except RedactionFailed as error:
-        fail(f"{error}; nothing was recorded")
+    with Redactor(config.record.entities, config.record.redact_model) as redactor:
+        return [redactor.question(question) for question in questions]
 
 
 def ask_daemon(
     config: Config, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """The running daemon's answer; None when none is running. A refusal ends the command."""
+    import httpx2
+
     owner = owner_of(config.state_dir)
     if owner is None or owner.admin is None:
         return None

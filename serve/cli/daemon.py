@@ -4,45 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
+from rich.text import Text
 
 from serve.cli import Group
-from serve.cli.common import Resolve, daemons, json_option, resolve_options, standard_options
-from serve.cli.output import fail, print_json, tell
+from serve.cli.common import (
+    Resolve,
+    config_options,
+    daemons,
+    resolve_options,
+    standard_options,
+)
+from serve.cli.output import fail, json_option, print_json, print_table, tell, wants_json
 from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
 from ttrl.config.loading import Resolved
 
+if TYPE_CHECKING:
+    from serve.daemon.core import Core
+
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+WAITING_SECONDS = 5.0
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--model", help="The base model: a directory or a Hugging Face Hub name.")
-@click.option("--served-name", help="The model name that clients use, if not the model's own.")
 @click.option(
-    "--engine", type=click.Choice([kind.value for kind in EngineKind]), help="The engine to start."
+    "--model", "model__name", help="The base model: a directory or a Hugging Face Hub name."
 )
-@click.option("--engine-url", help="Use a running engine, and its model.")
-@click.option("--host", help="Address to listen on; loopback by default.")
-@click.option("--port", type=int, help="Port to listen on; 8000 by default.")
-@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-@resolve_options
-def serve(
-    resolve: Resolve,
-    model: str | None,
-    served_name: str | None,
-    engine: str | None,
-    engine_url: str | None,
-    host: str | None,
-    port: int | None,
-    flags: tuple[str, ...],
-) -> None:
+@click.option(
+    "--served-name",
+    "model__served_name",
+    help="The model name that clients use, if not the model's own.",
+)
+@click.option(
+    "--engine",
+    "engine__kind",
+    type=click.Choice([kind.value for kind in EngineKind]),
+    help="The engine to start.",
+)
+@click.option("--engine-url", "engine__url", help="Use a running engine, and its model.")
+@click.option("--host", "gateway__host", help="Address to listen on; loopback by default.")
+@click.option("--port", "gateway__port", type=int, help="Port to listen on; 8000 by default.")
+@click.argument("engine__flags", metavar="[FLAGS]...", nargs=-1, type=click.UNPROCESSED)
+@config_options
+def serve(config: Config) -> None:
     """Run the daemon in front of an engine: serve the OpenAI API, record questions, train on a
     schedule.
 
@@ -52,17 +62,6 @@ def serve(
     ttrl serve --model Qwen/Qwen3-8B -- --max-model-len 8192
     ttrl serve --engine-url http://127.0.0.1:8001
     """
-    config = resolve(
-        {
-            "model.name": model,
-            "model.served_name": served_name,
-            "engine.kind": engine,
-            "engine.url": engine_url,
-            "engine.flags": list(flags) or None,
-            "gateway.host": host,
-            "gateway.port": port,
-        }
-    ).config
     from ttrl.rewards import check_installed
 
     config = with_model(config)
@@ -83,39 +82,57 @@ def serve(
         runner.run(run(config, waiting(what, log.info)))
 
 
+def run_alone(config: Config, work: Callable[[Core], Awaitable[T]]) -> T:
+    """Do work with a state directory and an engine of our own; a signal stops it."""
+    from serve.daemon.core import core
+    from serve.daemon.process import on_signals
+
+    config = with_model(config)
+    logs.configure("warning")
+    config = share_card(config)
+
+    async def alone() -> T:
+        this = asyncio.current_task()
+        assert this is not None
+        async with core(config) as parts:
+            on_signals([this.cancel], [parts.end_now])
+            await parts.engine.start(waiting("the engine is starting"))
+            return await work(parts)
+
+    try:
+        return asyncio.run(alone())
+    except asyncio.CancelledError:
+        fail("stopped by the operator; see `ttrl runs list` for the state of the run")
+
+
 def with_model(config: Config) -> Config:
     """With the model of the engine that is already running, if none was named, under the name that
     its clients know. Refuse a model that is none, before anything starts."""
     from ttrl.engine.client import EngineClient, EngineError
 
-    url = config.engine.url
+    url, why = config.engine.url, ""
     if url is not None and not config.model.name:
         try:
             with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
                 served = client.base_model()
         except EngineError as error:
-            fail(f"no model is set: give --model NAME (cannot ask the engine: {error})", code=2)
-        known_as = config.model.served_name or served.name
-        model = ModelConfig(name=served.root or served.name, served_name=known_as)
-        config = config.model_copy(update={"model": model})
-    name = config.model.name
-    if not name:
-        fail("no model is set: give --model NAME, or set model.name", code=2)
-    check_model_directory(name)
+            why = f" (cannot ask the engine: {error})"
+        else:
+            known_as = config.model.served_name or served.name
+            model = ModelConfig(name=served.root or served.name, served_name=known_as)
+            config = config.model_copy(update={"model": model})
+    if not config.model.name:
+        fail(f"no model is set: give --model NAME, or set model.name{why}", code=2)
+    check_model_directory(config.model.name)
     return config
 
 
 def check_keys(config: Config) -> None:
-    """Refuse a file of keys that is none, before anything starts."""
-    from serve.gateway.keys import KeysUnreadable, read
+    """Refuse a file of keys that is none, before anything starts. Raises KeysUnreadable."""
+    from serve.gateway.keys import read
 
-    if config.gateway.keys is None:
-        return
-    try:
+    if config.gateway.keys is not None:
         read(config.gateway.keys)
-    except KeysUnreadable as error:
-        hint = "" if config.gateway.keys.exists() else "; `ttrl keys add NAME` makes one"
-        fail(f"gateway.keys: {error}{hint}", code=2)
 
 
 def check_model_directory(name: str) -> None:
@@ -126,16 +143,11 @@ def check_model_directory(name: str) -> None:
 
 
 def share_card(config: Config) -> Config:
-    """Share the GPU between an engine of ours and the trainer; refuse if they can never fit. Beside
-    somebody else's, each run looks for itself at what is free."""
-    from ttrl.engine.memory import MemoryRefused, fit_to_card
+    """Share the GPU between an engine of ours and the trainer. Beside somebody else's, each run
+    looks for itself at what is free. Raises MemoryRefused if they can never fit."""
+    from ttrl.engine.memory import fit_to_card
 
-    if config.engine.url is not None:
-        return config
-    try:
-        return fit_to_card(config)
-    except MemoryRefused as error:
-        fail(str(error), code=2)
+    return config if config.engine.url is not None else fit_to_card(config)
 
 
 @click.group(cls=Group)
@@ -146,26 +158,23 @@ def config() -> None:
 @config.command()
 @json_option
 @resolve_options
-def show(resolve: Resolve, as_json: bool) -> None:
+def show(resolve: Resolve) -> None:
     """Show every setting, its value and its source; if a daemon is running, its settings."""
     resolved = resolve()
     if (running := daemons(resolved.config)) is not None:
         resolved = Resolved.running(running)
     rows = list(resolved.rows())
-    if as_json:
+    if wants_json():
         print_json({path: {"value": value, "source": source} for path, value, source in rows})
         return
-    columns = (Column(heading, overflow="fold") for heading in ("setting", "value", "source"))
-    table = Table(*columns, box=None)
-    for path, value, source in rows:
-        table.add_row(path, str(value), source)
-    Console().print(table)
+    cells = ((path, source, Text(str(value))) for path, value, source in rows)
+    print_table(("setting", "source", "value"), cells)
 
 
 @config.command()
 @click.option("--card-gib", type=click.FloatRange(min=1), help="Estimate for a GPU of this size.")
 @standard_options
-def check(config: Config, card_gib: float | None, as_json: bool) -> None:
+def check(config: Config, card_gib: float | None) -> None:
     """Check the configuration, and estimate how engine and trainer share the GPU's memory. Exit
     code 2 if it cannot be used."""
     from ttrl.engine import memory
@@ -174,9 +183,7 @@ def check(config: Config, card_gib: float | None, as_json: bool) -> None:
     if config.model.name:
         check_model_directory(config.model.name)
     else:
-        click.echo(
-            "No model is set; set model.name or give `ttrl serve --model NAME`.", err=as_json
-        )
+        click.echo("No model is set; set model.name or give `ttrl serve --model NAME`.", err=True)
     check_keys(config)
     load(config.vote.rewards)
     size = int((card_gib or 0) * memory.GIB)
@@ -189,19 +196,18 @@ def check(config: Config, card_gib: float | None, as_json: bool) -> None:
         if found.fit not in (memory.Fit.FITS, memory.Fit.UNKNOWN):
             plan = f"Warning: {plan}"
     words = "\n".join(filter(None, (plan, "The configuration is valid.")))
-    tell(as_json, words, good=True, memory_plan=plan)
+    tell(words, good=True, memory_plan=plan)
 
 
 def waiting(what: str, say: Callable[[str], object] | None = None) -> Callable[[float], None]:
-    """Says every now and then how long it has been: on a terminal each second, else by `say`."""
-    on_terminal = sys.stderr.isatty()
-    last = -5.0
+    """Says every now and then how long it has been."""
+    last = -WAITING_SECONDS
 
     def progress(seconds: float) -> None:
         nonlocal last
-        if seconds - last >= (1.0 if on_terminal else 5.0):
+        if seconds - last >= WAITING_SECONDS:
             last = seconds
             words = f"{what} ... {seconds:.0f} s"
-            click.echo(words, err=True) if on_terminal or say is None else say(words)
+            say(words) if say is not None else click.echo(words, err=True)
 
     return progress

@@ -5,15 +5,15 @@ Right answers are used for the table at the end, and nowhere else.
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -23,10 +23,9 @@ from typing import Any
 import click
 import httpx2
 from rich.console import Console
-from rich.table import Table
 
-from serve.cli.common import PATH, json_option
-from serve.cli.output import Failure, fail, print_json
+from serve.cli.common import PATH
+from serve.cli.output import Failure, fail, json_option, print_json, print_table, wants_json
 from serve.state import owner_of, prepare
 from ttrl import answers
 from ttrl.answers import AnswerKind
@@ -42,7 +41,7 @@ MODEL = "ttrl-demo"
 ASKED, HELD_OUT = 200, 100
 VOTES = 64
 AT_ONCE = 16
-"""Requests in flight, and answers to one of them."""
+"""Requests in flight."""
 TEMPERATURES = (0.3, 0.6, 0.8, 1.2)
 SAMPLES_PER_TEMPERATURE = 8
 MAX_TOKENS = 96
@@ -69,10 +68,10 @@ class DemoFailed(Failure):
 @dataclass(frozen=True)
 class Score:
     """How the endpoint answers the held-out questions: whether each greedy answer is correct, and
-    which share of all answers and of the majorities is."""
+    which share is: of all answers, by temperature, and of the majorities."""
 
-    greedy: tuple[bool, ...]
-    pass_at_1: float
+    greedy: list[bool]
+    accuracy: dict[float, float]
     majority: float
 
 
@@ -89,7 +88,8 @@ class Daemon:
 def daemon(state_dir: Path, settings: Sequence[str], config: Path = SETTINGS) -> Iterator[Daemon]:
     """`ttrl serve` as anybody would start it, stopped at the end. Raises DemoFailed."""
     # Not the store that the environment may name: the demo must leave that alone.
-    all_settings = (f"model.name={model_dir()}", *settings, "store.url=null")
+    ours = (f"gateway.max_n={VOTES}", "store.url=null")
+    all_settings = (f"model.name={model_dir()}", *settings, *ours)
     options = (
         *("--config", str(config), "--state-dir", str(state_dir)),
         *(word for setting in all_settings for word in ("--set", setting)),
@@ -136,58 +136,54 @@ def ask(
 ) -> tuple[list[list[str]], str]:
     """So many answers to each question, asked as users do, a few requests under way at once; and
     the version that answered the last. Recorded only to `learn`. Raises DemoFailed."""
-    free = asyncio.Semaphore(AT_ONCE)
     headers = {} if learn else {"X-TTRL-No-Learn": "1"}
+    client = httpx2.Client(base_url=daemon.url, headers=headers, timeout=300, trust_env=False)
 
-    async def answers_to(client: httpx2.AsyncClient, problem: Problem) -> tuple[list[str], str]:
-        texts: list[str] = []
-        async with free:
-            while len(texts) < count:
-                body = {
-                    "model": MODEL,
-                    "messages": [{"role": "user", "content": problem.prompt}],
-                    "temperature": temperature,
-                    "n": min(AT_ONCE, count - len(texts)),
-                    "max_tokens": MAX_TOKENS,
-                }
-                answer = await client.post("/v1/chat/completions", json=body, headers=headers)
-                if answer.is_error:
-                    raise DemoFailed(f"the daemon answered {answer.status_code}: {answer.text}")
-                texts += (choice["message"]["content"] for choice in answer.json()["choices"])
-        return texts, answer.headers["x-ttrl-adapter"]
+    def post(problem: Problem) -> httpx2.Response:
+        body = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": problem.prompt}],
+            "temperature": temperature,
+            "n": count,
+            "max_tokens": MAX_TOKENS,
+        }
+        answer = client.post("/v1/chat/completions", json=body)
+        if answer.is_error:
+            raise DemoFailed(f"the daemon answered {answer.status_code}: {answer.text}")
+        return answer
 
-    async def all_answers() -> list[tuple[list[str], str]]:
-        client = httpx2.AsyncClient(base_url=daemon.url, timeout=120, trust_env=False)
-        async with client:
-            return await asyncio.gather(*(answers_to(client, problem) for problem in problems))
-
-    answered = asyncio.run(all_answers())
-    return [texts for texts, _ in answered], answered[-1][1]
+    with client, ThreadPoolExecutor(AT_ONCE) as pool:
+        answered = list(pool.map(post, problems))
+    texts = [[each["message"]["content"] for each in a.json()["choices"]] for a in answered]
+    return texts, answered[-1].headers["x-ttrl-adapter"]
 
 
-def score(daemon: Daemon, held_out: Sequence[Problem]) -> Score:
-    """Ask the held-out questions, unrecorded: greedily, and `VOTES` times."""
+def score(daemon: Daemon, held_out: Sequence[Problem], temperatures: Sequence[float] = ()) -> Score:
+    """Ask the held-out questions, unrecorded: greedily, `VOTES` times, and some times at other
+    temperatures."""
     greedy, _ = ask(daemon, held_out, temperature=0.0)
     sampled, _ = ask(daemon, held_out, count=VOTES)
-    majorities = [take_vote(answers.canonical(texts, AnswerKind.MATH)).label for texts in sampled]
-    return Score(
-        greedy=tuple(_correct(t[0], p) for t, p in zip(greedy, held_out, strict=True)),
-        pass_at_1=_accuracy(sampled, held_out),
-        majority=fmean(
-            label is not None and answers.same(label, problem.answer, AnswerKind.MATH)
-            for label, problem in zip(majorities, held_out, strict=True)
-        ),
+    correct = [
+        _accuracy([texts], [each]) == 1 for texts, each in zip(greedy, held_out, strict=True)
+    ]
+    accuracy = {0.0: fmean(correct), 1.0: _accuracy(sampled, held_out)}
+    for temperature in temperatures:
+        texts, _ = ask(daemon, held_out, count=SAMPLES_PER_TEMPERATURE, temperature=temperature)
+        accuracy[temperature] = _accuracy(texts, held_out)
+    labels = (take_vote(answers.canonical(texts, AnswerKind.MATH)).label for texts in sampled)
+    majority = fmean(
+        label is not None and answers.same(label, problem.answer, AnswerKind.MATH)
+        for label, problem in zip(labels, held_out, strict=True)
     )
-
-
-def _correct(text: str, problem: Problem) -> bool:
-    return answers.matches(text, [problem.answer], AnswerKind.MATH)
+    return Score(correct, accuracy, majority)
 
 
 def _accuracy(answered: Sequence[Sequence[str]], problems: Sequence[Problem]) -> float:
     """The share of correct answers of each question, on average."""
-    pairs = zip(answered, problems, strict=True)
-    return fmean(fmean(_correct(text, problem) for text in texts) for texts, problem in pairs)
+    return fmean(
+        fmean(answers.matches(text, [problem.answer], AnswerKind.MATH) for text in texts)
+        for texts, problem in zip(answered, problems, strict=True)
+    )
 
 
 @click.command()
@@ -205,9 +201,7 @@ def _accuracy(answered: Sequence[Sequence[str]], problems: Sequence[Problem]) ->
 @click.option("--state-dir", type=PATH, help="The state directory; kept afterwards.")
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="As in `ttrl serve`.")
 @json_option
-def demo(
-    engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ...], as_json: bool
-) -> None:
+def demo(engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ...]) -> None:
     """Try the whole loop on this machine, in minutes, with a small model.
 
     Starts the daemon, asks it 200 questions over HTTP, trains on them without labels, and asks
@@ -216,30 +210,24 @@ def demo(
     # So that the daemon is stopped and the directory removed, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     began = time.monotonic()
-    console = Console(stderr=as_json, quiet=as_json, highlight=False)
-    all_settings = (*ENGINES[EngineKind(engine)], *settings)
-    with ExitStack() as stack:
-        if state_dir is None:
-            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="ttrl-demo-"))
-            state_dir = Path(made)
+    made = tempfile.TemporaryDirectory(prefix="ttrl-demo-") if state_dir is None else None
+    with made or nullcontext(state_dir) as where:
+        state_dir = Path(str(where))
         prepare(state_dir)
-        started = stack.enter_context(daemon(state_dir, all_settings))
-        result = _run(started, seed, console, as_json=as_json)
+        with daemon(state_dir, (*ENGINES[EngineKind(engine)], *settings)) as started:
+            result = _run(started, seed)
     result["seconds"] = round(time.monotonic() - began, 1)
-    console.print(_table(result))
-    console.print(
-        f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
-        f"{result['samples']} samples; {result['seconds']:.0f} s in all; "
-        f"adapter {result['adapter']}"
-    )
-    if as_json:
+    if wants_json():
         print_json(result)
+    else:
+        _show(result)
     if result["run"] != RunState.PUBLISHED:
         fail(f"the run published no version; it ended {result['run']}: {result['reason']}")
 
 
-def _run(daemon: Daemon, seed: int, console: Console, *, as_json: bool) -> dict[str, Any]:
+def _run(daemon: Daemon, seed: int) -> dict[str, Any]:
     asked, held_out = make_disjoint(ASKED, HELD_OUT, seed=seed)
+    console = Console(quiet=wants_json(), highlight=False)
 
     def ask_all(which: str) -> str:
         """Ask to learn, and show a few answers; the version that gave them."""
@@ -253,28 +241,24 @@ def _run(daemon: Daemon, seed: int, console: Console, *, as_json: bool) -> dict[
 
     console.print(f"`ttrl serve` answers at {daemon.url}/v1")
     ask_all(f"asked {len(asked)} questions")
-    before = score(daemon, held_out)
-    accuracies = {0.0: fmean(before.greedy), 1.0: before.pass_at_1}
-    for temperature in TEMPERATURES:
-        sampled, _ = ask(daemon, held_out, count=SAMPLES_PER_TEMPERATURE, temperature=temperature)
-        accuracies[temperature] = _accuracy(sampled, held_out)
-    best = max(accuracies, key=lambda temperature: accuracies[temperature])
+    before = score(daemon, held_out, TEMPERATURES)
+    best = max(before.accuracy, key=lambda temperature: before.accuracy[temperature])
     console.print(
         f"{len(held_out)} held-out questions: no temperature does better than "
-        f"{accuracies[best]:.0%} ({best:g})"
+        f"{before.accuracy[best]:.0%} ({best:g})"
     )
     console.print("`ttrl adapt` trains on the recorded questions, without labels")
-    run = _adapt(daemon, seed, silent=as_json)
+    run = _adapt(daemon, seed)
     version = ask_all(f"the same {len(asked)} questions")
     after = score(daemon, held_out)
     changes = Counter(zip(before.greedy, after.greedy, strict=True))
     return {
         "questions": len(asked),
-        "greedy_before": fmean(before.greedy),
-        "greedy_after": fmean(after.greedy),
-        "pass_at_1_before": round(before.pass_at_1, 4),
-        "pass_at_1_after": round(after.pass_at_1, 4),
-        "best_temperature_before": round(accuracies[best], 4),
+        "greedy_before": before.accuracy[0.0],
+        "greedy_after": after.accuracy[0.0],
+        "pass_at_1_before": round(before.accuracy[1.0], 4),
+        "pass_at_1_after": round(after.accuracy[1.0], 4),
+        "best_temperature_before": round(before.accuracy[best], 4),
         "best_temperature": best,
         "majority_before": before.majority,
         "majority_after": after.majority,
@@ -288,9 +272,10 @@ def _run(daemon: Daemon, seed: int, console: Console, *, as_json: bool) -> dict[
     }
 
 
-def _adapt(daemon: Daemon, seed: int, *, silent: bool) -> Run:
+def _adapt(daemon: Daemon, seed: int) -> Run:
     """`ttrl adapt`, with its progress on this terminal."""
     command = [*ttrl(), "adapt", *daemon.options, "--set", f"update.seed={seed}"]
+    silent = wants_json()
     command += ["--json"] if silent else []
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL if silent else None)
     with Store.open(daemon.state_dir) as store:
@@ -300,16 +285,22 @@ def _adapt(daemon: Daemon, seed: int, *, silent: bool) -> Run:
     return newest[0]
 
 
-def _table(result: dict[str, Any]) -> Table:
-    table = Table(title="held-out questions, before and after")
-    for heading in ("", "before", "after"):
-        table.add_column(heading, justify="left" if not heading else "right")
+def _show(result: Mapping[str, Any]) -> None:
     rows = (
         ("most likely answer is correct", "greedy"),
         ("one answer at temperature 1 is correct", "pass_at_1"),
         (f"majority of {VOTES} is correct", "majority"),
     )
-    for name, key in rows:
-        table.add_row(name, f"{result[f'{key}_before']:.0%}", f"{result[f'{key}_after']:.0%}")
-    table.add_row("best at any temperature", f"{result['best_temperature_before']:.0%}", "")
-    return table
+    percent = "{:.0%}".format
+    cells = [
+        (words, *(percent(result[f"{key}_{when}"]) for when in ("before", "after")))
+        for words, key in rows
+    ]
+    best = percent(result["best_temperature_before"])
+    cells.append(("best at any temperature", best, ""))
+    print_table(("held-out questions", "before", "after"), cells)
+    click.echo(
+        f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
+        f"{result['samples']} samples; {result['seconds']:.0f} s in all; "
+        f"adapter {result['adapter']}"
+    )

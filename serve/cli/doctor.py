@@ -7,52 +7,45 @@ from collections import Counter
 from dataclasses import asdict
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
-from serve.cli.common import Resolve, json_option, resolve_options
-from serve.cli.output import Failure, counted, plain, print_json
+from serve.cli.common import Resolve, resolve_options
+from serve.cli.output import counted, json_option, plain, print_json, say, wants_json
 from serve.doctor import Outcome, broken, examine, ok
+from ttrl.config.loading import ConfigError
 
-STYLES = {
+COLOURS = {
     Outcome.OK: "green",
     Outcome.NOTE: "cyan",
     Outcome.WARNING: "yellow",
-    Outcome.BROKEN: "bold red",
+    Outcome.BROKEN: "red",
 }
-WIDE = 160
+WIDTH = 15
 
 
 @click.command()
 @json_option
 @resolve_options
-def doctor(resolve: Resolve, as_json: bool) -> None:
+def doctor(resolve: Resolve) -> None:
     """Check the installation, and say how to fix what is wrong. Nothing is changed.
 
     Give it the daemon's configuration. Exit code 1 if something is broken.
     """
     try:
         config = resolve().config
-    except Failure as failure:
-        findings = [("configuration", broken(failure.message, "see `ttrl config show`"))]
+    except ConfigError as error:
+        findings = [("configuration", broken(str(error), "see `ttrl config show`"))]
     else:
         valid = "configuration", ok("every setting is valid")
         findings = [valid, *examine(config, time.time())]
     counts = Counter(finding.outcome for _, finding in findings)
-    if as_json:
+    if wants_json():
         print_json([{"check": check, **asdict(finding)} for check, finding in findings])
     else:
-        columns = Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold")
-        table, console = Table(*columns, box=None, show_header=False), Console()
         for check, finding in findings:
-            outcome = Text(finding.outcome, STYLES[finding.outcome])
-            table.add_row(outcome, check, plain(finding.what))
+            outcome = click.style(f"{finding.outcome:8}", COLOURS[finding.outcome])
+            click.echo(f"{outcome} {check:{WIDTH}} {plain(finding.what)}")
             if finding.mend:
-                table.add_row("", "", plain(f"-> {finding.mend}"))
-        if not console.is_terminal:
-            console.width = WIDE
-        console.print(table)
+                say(f"{'':8} {'':{WIDTH}} -> {finding.mend}")
         warnings = counted(counts[Outcome.WARNING], "warning")
         click.echo(f"{counts[Outcome.BROKEN]} broken, {warnings}.")
     if counts[Outcome.BROKEN]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from serve.cli import Group
 from serve.cli.common import standard_options
-from serve.cli.output import counted, fail, print_json, print_table, tell
+from serve.cli.output import counted, fail, list_rows, tell
 from serve.gateway.keys import Key, changing, digest_of, made, read
 from ttrl.config import Config
 
@@ -35,12 +35,7 @@ def keys() -> None:
 )
 @standard_options
 def add(
-    config: Config,
-    name: str,
-    no_learn: bool,
-    requests_a_minute: int | None,
-    at_once: int | None,
-    as_json: bool,
+    config: Config, name: str, no_learn: bool, requests_a_minute: int | None, at_once: int | None
 ) -> None:
     """Make a key for NAME and print it once: only its SHA-256 is stored."""
     secret = made()
@@ -60,40 +55,30 @@ def add(
         if any(other.name == name for other in known):
             fail(f"a key {name} already exists; remove it with `ttrl keys remove {name}`")
         known.append(key)
-    if as_json:
-        print_json({"name": name, "key": secret})
-        return
     click.echo("Send it as Authorization: Bearer or as x-api-key. It is not shown again:", err=True)
-    click.echo(secret)
+    tell(secret, name=name, key=secret)
 
 
 @keys.command("list")
 @standard_options
-def list_(config: Config, as_json: bool) -> None:
+def list_(config: Config) -> None:
     """List the keys and their limits."""
-    known = read(_file(config))
-    if as_json:
-        print_json([key.model_dump() for key in known])
-    elif not known:
-        click.echo("There are no keys: every request is refused.")
-    else:
-        rows = (
-            (
-                key.name,
-                "yes" if key.learn else "no",
-                key.requests_a_minute or "-",
-                key.at_once or "-",
-                key.sha256[:12],
-            )
-            for key in known
-        )
-        print_table(("name", "learn", "a minute", "at once", "sha256"), rows)
+    rows = [key.model_dump() for key in read(_file(config))]
+    list_rows(
+        rows,
+        "name",
+        ("learn", lambda row: "yes" if row["learn"] else "no"),
+        ("a minute", lambda row: row["requests_a_minute"] or "-"),
+        ("at once", lambda row: row["at_once"] or "-"),
+        ("sha256", lambda row: row["sha256"][:12]),
+        empty="There are no keys: every request is refused.",
+    )
 
 
 @keys.command()
 @click.argument("name")
 @standard_options
-def remove(config: Config, name: str, as_json: bool) -> None:
+def remove(config: Config, name: str) -> None:
     """Remove a key: a running daemon refuses it within three seconds."""
     path = _file(config)
     if not path.exists():
@@ -105,7 +90,7 @@ def remove(config: Config, name: str, as_json: bool) -> None:
         known.remove(gone)
         left = len(known)
     words = f"{name} is removed; {counted(left, 'key')} left."
-    tell(as_json, words, name=name, sha256=gone.sha256, left=left)
+    tell(words, name=name, sha256=gone.sha256, left=left)
     click.echo(f"`ttrl questions purge --key {gone.sha256}` deletes its questions.", err=True)
 
 

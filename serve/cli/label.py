@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 
+from serve import operations
 from serve.cli.common import open_store, settle, standard_options
-from serve.cli.output import fail, found_or_fail, plain, print_json
-from serve.views import WORDS, judged, shown, sides
+from serve.cli.output import fail, plain, print_json, tell, wants_json
+from serve.views import WORDS, judged, pair_report, turns
 from ttrl.config import Config
-from ttrl.questions.question import message_text
 from ttrl.store import Store
 from ttrl.store.probes import StoredPair
 
@@ -36,9 +36,7 @@ KEYS = "a: A is right   b: B   =: both   n: neither   ?: cannot tell   u: undo t
 )
 @click.option("--answer", default="", help="The correct answer, with --judge ID neither.")
 @standard_options
-def label(
-    config: Config, listed: bool, judge: tuple[int, str] | None, answer: str, as_json: bool
-) -> None:
+def label(config: Config, listed: bool, judge: tuple[int, str] | None, answer: str) -> None:
     """Judge answers to questions of your users: where the live version and a candidate disagree,
     and a few at random. Which side is which is not shown. The question becomes a labelled probe.
     `neither` records that both answers are wrong; if you give the correct answer as well, the
@@ -56,21 +54,17 @@ def label(
         raise click.UsageError("give either --list or --judge")
     with open_store(config) as store:
         if judge is not None:
-            _judge_one(store, *judge, answer, as_json)
-            _confirm(store, config, after_one=True, err=as_json)
+            _judge_one(store, *judge, answer)
+            _confirm(store, config, after_one=True)
             return
         waiting = store.comparisons.waiting()
-        if as_json:
-            print_json([_row(stored) for stored in waiting])
+        if wants_json():
+            print_json([pair_report(stored) for stored in waiting])
         elif not waiting:
+            why = "no run's candidate has reached the gate yet"
             if store.comparisons.history():
-                why = "every pair has been judged. The next run may add more."
-                click.echo(f"There is nothing to label: {why}")
-            else:
-                click.echo(
-                    "There is nothing to label yet: pairs are answers to held-out questions, from "
-                    "runs whose candidate reaches the gate."
-                )
+                why = "every pair has been judged"
+            click.echo(f"There is nothing to label: {why}. The next run may add more.")
         elif listed:
             for stored in waiting:
                 _show(Console(), stored, f"pair {stored.id}")
@@ -79,21 +73,18 @@ def label(
             _confirm(store, config)
 
 
-def _judge_one(store: Store, pair_id: int, word: str, answer: str, as_json: bool) -> None:
-    with found_or_fail():
-        stored = store.comparisons.get(pair_id)
+def _judge_one(store: Store, pair_id: int, word: str, answer: str) -> None:
+    stored = store.comparisons.get(pair_id)
     before = next((each for each in WORDS if judged(stored, each) == stored.judged), None)
-    known = store.comparisons.judge(stored, judged(stored, word), answer)
+    known = operations.judge(store, pair_id, word, answer)
     labelled = known is not None and bool(known.accepted or known.rejected)
-    if as_json:
-        print_json({"id": pair_id, "judged": word, "before": before, "probe": labelled})
-        return
     again = f" (before: {before})" if before else ""
     is_probe = " Its question is now a labelled probe." if labelled else ""
-    click.echo(f"Pair {pair_id}: recorded as {word}{again}.{is_probe}")
+    words = f"Pair {pair_id}: recorded as {word}{again}.{is_probe}"
+    tell(words, id=pair_id, judged=word, before=before, probe=labelled)
 
 
-def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool = False) -> None:
+def _confirm(store: Store, config: Config, *, after_one: bool = False) -> None:
     """Let those of the versions that wait serve that the judgements prove better, and say how it
     stands; not after each single judgement, which would tell which side was which."""
     from jobs.probes import confirm
@@ -102,10 +93,10 @@ def _confirm(store: Store, config: Config, *, after_one: bool = False, err: bool
     for verdict in confirm(store, config.gate):
         name = verdict.adapter
         if not verdict.but:
-            click.echo(f"{name} is proven better by your labels ({verdict.certainty}).", err=err)
+            click.echo(f"{name} is proven better by your labels ({verdict.certainty}).", err=True)
             settle(config, store, name)
         elif not after_one or verdict.run_id not in waiting:
-            click.echo(f"{name} is held: {verdict.but}.", err=err)
+            click.echo(f"{name} is held: {verdict.but}.", err=True)
 
 
 def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
@@ -118,14 +109,14 @@ def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
             break
         if key == "u":
             at = max(0, at - 1)
-            store.comparisons.judge(waiting[at], None)
+            operations.judge(store, waiting[at].id, None)
         else:
             typed = ""
             if key == "n":
                 prompt = "Correct answer? (Enter: only record that this one is wrong)"
                 typed = str(click.prompt(prompt, default="", show_default=False)).strip()
             word = next(each for each, its in WORDS.items() if its == key)
-            store.comparisons.judge(waiting[at], judged(waiting[at], word), typed)
+            operations.judge(store, waiting[at].id, word, typed)
             at += 1
     click.echo(f"{at} of {len(waiting)} judged. All judgements are saved.")
 
@@ -144,26 +135,12 @@ def _key() -> str:
 
 
 def _show(console: Console, stored: StoredPair, progress: str) -> None:
-    messages, asked = stored.question.body["messages"], stored.question.text
-    if len(messages) > 1:  # all of its turns, each with who said it
-        asked = "\n\n".join(f"{each['role']}: {message_text(each)}" for each in messages)
+    pair = pair_report(stored)
+    said = turns(pair["body"])  # if there are several, each with who said it
+    asked = "\n\n".join(f"{role}: {text}" if len(said) > 1 else text for role, text in said)
     console.rule(progress)
     console.print(Panel(plain(asked), title="question"))
-    grid = Table.grid(expand=True, padding=(0, 1))
-    grid.add_column(ratio=1)
-    grid.add_column(ratio=1)
-    (_, a), (_, b) = sides(stored)
-    grid.add_row(Panel(plain(shown(a)), title="A"), Panel(plain(shown(b)), title="B"))
-    console.print(Panel(plain(shown(a)), title=SAME) if a.text == b.text else grid)
-
-
-def _row(stored: StoredPair) -> dict[str, object]:
-    (_, a), (_, b) = sides(stored)
-    return {
-        "id": stored.id,
-        "run": stored.run_id,
-        "origin": stored.pair.origin,
-        "body": stored.question.body,
-        "a": {"text": a.text, "answer": a.label},
-        "b": {"text": b.text, "answer": b.label},
-    }
+    a, b = (plain(pair[side]["text"] or "(no readable answer)") for side in "ab")
+    grid = Table.grid(Column(ratio=1), Column(ratio=1), expand=True, padding=(0, 1))
+    grid.add_row(Panel(a, title="A"), Panel(b, title="B"))
+    console.print(Panel(a, title=SAME) if a == b else grid)

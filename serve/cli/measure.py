@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from jobs import measure as measure_job
 from jobs.measure import Assessment, Measured
@@ -19,42 +17,44 @@ from serve.cli.common import (
     PATH,
     Resolve,
     ask_daemon,
-    json_option,
+    model_option,
     open_store,
     resolve_options,
     run_config,
 )
-from serve.cli.daemon import waiting, with_model
-from serve.cli.output import counted, print_json
+from serve.cli.daemon import run_alone
+from serve.cli.output import counted, json_option, progress, show
 from serve.gateway.live import BASE
-from ttrl import logs
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.evaluation.estimates import Quality
 from ttrl.store import Store
 
+T = TypeVar("T")
+
 
 @click.command()
-@click.option("--model", help="The base model, if no daemon is running.")
+@model_option
 @json_option
 @resolve_options
-def measure(resolve: Resolve, model: str | None, as_json: bool) -> None:
+def measure(resolve: Resolve) -> None:
     """Sample the live version on every probe, and report how good its answers are and whether the
     questions have drifted. The daemon does this once a day, and so does the gate of each run."""
+    config, _ = run_config(resolve())
 
-    def work(client: EngineClient, _live: str, own_store: Store | None) -> None:
-        opened = nullcontext(own_store) if own_store is not None else open_store(config)
-        with opened as store, _progress("asking", as_json) as progress:
-            measured = measure_job.run(config, store, client, progress)
-        print_json(measured) if as_json else click.echo("\n".join(_lines(measured)))
+    def work(client: EngineClient, _live: str, store: Store) -> Measured:
+        with progress("asking") as move:
+            return measure_job.run(
+                config, store, client, lambda done, of: move(completed=done, total=of)
+            )
 
-    config, _ = run_config(resolve({"model.name": model}))
-    _with_engine(config, work)
+    measured = _with_engine(config, work)
+    show(measured, _lines(measured))
 
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.option("--model", help="The base model, if no daemon is running.")
+@model_option
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -64,53 +64,43 @@ def measure(resolve: Resolve, model: str | None, as_json: bool) -> None:
 )
 @json_option
 @resolve_options
-def assess(resolve: Resolve, file: Path, model: str | None, limit: int, as_json: bool) -> None:
+def assess(resolve: Resolve, file: Path, limit: int) -> None:
     """Read a log of questions (JSONL or plain lines) and estimate what share of them has a
     training signal for the live version, and what a run would cost. Nothing is trained or
     recorded."""
     from ttrl import datasets
 
-    def work(client: EngineClient, live: str, _: Store | None) -> None:
-        version = None if live == BASE else live
-        with _progress("voting", as_json) as progress:
-            assessed = measure_job.assess(
-                client, config, questions, version=version, limit=limit, progress=progress
-            )
-        print_json(assessed) if as_json else click.echo(_words(assessed))
-
-    config, _ = run_config(resolve({"model.name": model}))
+    config, _ = run_config(resolve())
     questions = datasets.read_questions(file, max_chars=config.record.max_chars)
-    _with_engine(config, work)
+
+    def work(client: EngineClient, live: str, _: Store) -> Assessment:
+        with progress("voting") as move:
+            return measure_job.assess(
+                client,
+                config,
+                questions,
+                version=None if live == BASE else live,
+                limit=limit,
+                progress=lambda done, of: move(completed=done, total=of),
+            )
+
+    assessed = _with_engine(config, work)
+    show(assessed, _assessed(assessed))
 
 
-def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None], None]) -> None:
-    """Do work with the engine of the running daemon, or else with one of our own and its store; it
+def _with_engine(config: Config, work: Callable[[EngineClient, str, Store], T]) -> T:
+    """Do work with the engine of the running daemon, or else with one of our own, and the store; it
     is told which version serves."""
     status = ask_daemon(config, "GET", "/admin/status")
-    if status is not None:
-        with engine_client(config, status["engine_url"]) as client:
-            work(client, status["live"], None)
-        return
-    config = with_model(config)
-    logs.configure("warning")
-
-    async def alone() -> None:
-        from serve.daemon.core import core
-
-        async with core(config) as parts:
-            await parts.engine.start(waiting("the engine is starting"))
-            live = parts.live.current.version
-            await asyncio.to_thread(work, parts.engine.client, live, parts.store)
-
-    asyncio.run(alone())
-
-
-@contextmanager
-def _progress(what: str, as_json: bool) -> Iterator[Callable[[int, int], None]]:
-    console = Console(stderr=True)
-    with Progress(console=console, disable=as_json or not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, of: progress.update(task, completed=done, total=of)
+    if status is None:
+        return run_alone(
+            config,
+            lambda parts: asyncio.to_thread(
+                work, parts.engine.client, parts.live.current.version, parts.store
+            ),
+        )
+    with engine_client(config, status["engine_url"]) as client, open_store(config) as store:
+        return work(client, status["live"], store)
 
 
 def _lines(measured: Measured) -> Iterator[str]:
@@ -156,22 +146,22 @@ def quality_lines(quality: Quality) -> Iterator[str]:
         yield f"tag          {tag} {share.value:.1%}"
 
 
-def _words(assessed: Assessment) -> str:
-    worth = "Worth a run." if assessed.worth_it else "Not worth a run: too little training signal."
-    reasons = ", ".join(f"{reason} {count}" for reason, count in assessed.no_label_reasons.items())
-    failed = f"  {assessed.failed} got no answer from the engine\n" if assessed.failed else ""
-    return (
-        f"Of {assessed.questions} questions, {assessed.asked} were voted on:\n"
-        f"  {assessed.teachable:.0%} have a training signal (a majority, and answers that "
-        f"differ from it)\n"
-        f"  {assessed.unanimous:.0%} are already unanimous\n"
-        f"  {assessed.no_label:.0%} have no majority label"
-        + (f" ({reasons})" if reasons else "")
-        + "\n"
-        f"  the majority answer has {assessed.mean_share:.0%} of the samples on average\n"
-        f"  {assessed.cut_off_words or f'{assessed.cut_off:.0%} of the samples were cut off'}\n"
-        f"{failed}"
-        f"A run over them draws about {assessed.samples_per_run} samples of "
-        f"{assessed.tokens_per_sample:.0f} tokens; sampling alone takes about "
-        f"{assessed.seconds_per_run:.0f} s at the speed measured here.\n{worth}"
+def _assessed(found: Assessment) -> Iterator[str]:
+    yield f"Of {found.questions} questions, {found.asked} were voted on:"
+    yield (
+        f"  {found.teachable:.0%} have a training signal (a majority, and answers that differ from "
+        f"it)"
     )
+    yield f"  {found.unanimous:.0%} are already unanimous"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in found.no_label_reasons.items())
+    yield f"  {found.no_label:.0%} have no majority label" + (f" ({reasons})" if reasons else "")
+    yield f"  the majority answer has {found.mean_share:.0%} of the samples on average"
+    yield f"  {found.cut_off_words or f'{found.cut_off:.0%} of the samples were cut off'}"
+    if found.failed:
+        yield f"  {found.failed} got no answer from the engine"
+    yield (
+        f"A run over them draws about {found.samples_per_run} samples of "
+        f"{found.tokens_per_sample:.0f} tokens; sampling alone takes about "
+        f"{found.seconds_per_run:.0f} s at the speed measured here."
+    )
+    yield "Worth a run." if found.worth_it else "Not worth a run: too little training signal."

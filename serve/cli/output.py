@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from functools import partial
+from operator import itemgetter
 from typing import Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +21,9 @@ from jobs.selection import WORDS, Begins
 from ttrl.config.section import clock
 from ttrl.store.runs import StoredVerdict
 
+Command = Callable[..., Any]
+Column = str | tuple[str, str | Callable[[Mapping[str, Any]], object]]
+JSON = f"{__name__}.json"
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
 TIMES = frozenset({"created", "started", "finished", "heartbeat"})
@@ -38,13 +44,19 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     raise Failure(message, code)
 
 
-@contextmanager
-def found_or_fail() -> Iterator[None]:
-    """A row that the store does not have ends the command with the store's sentence."""
-    try:
-        yield
-    except KeyError as error:
-        fail(error.args[0])
+def json_option(command: Command) -> Command:
+    """--json, which the functions here look up."""
+
+    def keep(context: click.Context, _: click.Parameter, given: bool) -> None:
+        context.meta[JSON] = given
+
+    return click.option(
+        "--json", is_flag=True, expose_value=False, callback=keep, help="Print JSON."
+    )(command)
+
+
+def wants_json() -> bool:
+    return bool(click.get_current_context().meta.get(JSON))
 
 
 def print_json(value: object) -> None:
@@ -55,8 +67,47 @@ def _as_json(value: object) -> object:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
-def tell(as_json: bool, words: str, **result: object) -> None:
-    print_json(result) if as_json else click.echo(words)
+def tell(words: str, **result: object) -> None:
+    """Print what a command did: `result` with --json, else `words`."""
+    print_json(result) if wants_json() else click.echo(words)
+
+
+def show(value: object, lines: Iterable[str]) -> None:
+    """Print a value: with --json as such, else in words, which may quote users and models."""
+    if wants_json():
+        print_json(value)
+    else:
+        for line in lines:
+            say(line)
+
+
+def list_rows(rows: Sequence[Mapping[str, Any]], *columns: Column, empty: str = "") -> None:
+    """Print all of the rows with --json, else a table of some columns: a key of the rows, or a
+    heading with a key or with what makes a cell of a row. `empty` is said where there are none."""
+    pairs = [(each, each) if isinstance(each, str) else each for each in columns]
+    makers = [itemgetter(make) if isinstance(make, str) else make for _, make in pairs]
+    if wants_json():
+        print_json(rows)
+    elif empty and not rows:
+        click.echo(empty)
+    else:
+        cells = ([make(row) for make in makers] for row in rows)
+        print_table([heading for heading, _ in pairs], cells)
+
+
+@contextmanager
+def progress(what: str, *columns: ProgressColumn) -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error, if that is a terminal, and yield what moves it, by `total` and
+    `completed` or `advance`."""
+    console = Console(stderr=True)
+    bar = Progress(
+        *columns or Progress.get_default_columns(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        yield partial(bar.update, bar.add_task(what, total=None))
 
 
 def plain(text: str) -> Text:
@@ -86,8 +137,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     for row in rows:
         cells = ("" if cell is None else cell for cell in row)
         table.add_row(*(c if isinstance(c, Text) else one_line(str(c)) for c in cells))
-    wanted = Console(width=WIDEST).measure(table)
-    console.width = max(console.width, wanted.minimum if console.is_terminal else wanted.maximum)
+    if not console.is_terminal:
+        console.width = WIDEST
     console.print(table)
 
 
@@ -102,30 +153,26 @@ def labels_words(outlook: Mapping[str, Any]) -> str:
     return f"{have}; about {needed} needed to prove a candidate better"
 
 
-def echo_fields(fields: Mapping[str, Any]) -> None:
-    """One line a field; times and verdicts as people read them."""
+def show_fields(fields: Mapping[str, Any]) -> None:
+    """Print a row: as JSON, or one line a field, with times and verdicts as people read them."""
+    if wants_json():
+        print_json(fields)
+        return
     for name, value in fields.items():
+        lines = ["-" if value in (None, "") else str(value)]
         if name == "verdicts":
-            for verdict in value:
-                _echo("verdict", _verdict_lines(verdict))
-        elif name == "guard" and value is not None:
+            name, lines = "verdict", [line for each in value for line in _verdict_lines(each)]
+        elif value and name == "guard":
             trusted = f"weights are trusted up to step {value.trusted}"
-            ruling = f"{value.action}, rule {value.rule}"
-            _echo("run monitor", (ruling, value.reason, trusted))
-        elif value in (None, ""):
-            _echo(name, ["-"])
-        elif name in TIMES:
-            _echo(name, [clock(value)])
-        elif name == "begins":
-            _echo(name, [f"a new lineage: {WORDS[Begins(value)]}"])
-        else:
-            _echo(name, [str(value)])
-
-
-def _echo(name: str, lines: Iterable[str]) -> None:
-    for line in lines:
-        say(f"{name:12} {line}")
-        name = ""
+            lines = [f"{value.action}, rule {value.rule}", value.reason, trusted]
+            name = "run monitor"
+        elif value and name in TIMES:
+            lines = [clock(value)]
+        elif value and name == "begins":
+            lines = [f"a new lineage: {WORDS[Begins(value)]}"]
+        for line in lines:
+            say(f"{name:12} {line}")
+            name = ""
 
 
 def _verdict_lines(verdict: StoredVerdict) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import click
 
 from serve.cli import Group
-from serve.cli.common import ID, PATH, look_store, open_store, standard_options
-from serve.cli.output import counted, fail, print_json, print_table, say, tell
+from serve.cli.common import ID, PATH, look_store, open_store, standard_options, yes_option
+from serve.cli.output import Column, counted, fail, list_rows, say, tell, wants_json
 from ttrl.config import Config
 from ttrl.evaluation.probes import Apart, LabelledProbe
+from ttrl.store.questions import StoredQuestion
 
 RIGHT = 40
 """Characters that are shown of what is right for a probe."""
@@ -31,7 +33,7 @@ def probes() -> None:
     "--tag", "tags", multiple=True, help="Tag for every probe of the file, such as safety."
 )
 @standard_options
-def add(config: Config, file: Path, tags: tuple[str, ...], as_json: bool) -> None:
+def add(config: Config, file: Path, tags: tuple[str, ...]) -> None:
     """Add labelled probes, or replace their labels.
 
     \b
@@ -44,10 +46,7 @@ def add(config: Config, file: Path, tags: tuple[str, ...], as_json: bool) -> Non
     """
     from ttrl import datasets
 
-    try:
-        labels = datasets.read_probes(file, tags=tags, max_chars=config.record.max_chars)
-    except datasets.DatasetUnreadable as error:
-        fail(f"{error}\nNothing was added.")
+    labels = datasets.read_probes(file, tags=tags, max_chars=config.record.max_chars)
     with open_store(config, create=True) as store:
         added = store.probes.add(labels)
         new = store.questions.new(None)
@@ -58,7 +57,6 @@ def add(config: Config, file: Path, tags: tuple[str, ...], as_json: bool) -> Non
     again = "" if added == len(labels) else " (the labels of the others are replaced)"
     clusters = len({probe.cluster for probe in known})
     tell(
-        as_json,
         f"{counted(len(labels), 'probe')} read, {added} of them new{again}; there are {len(known)} "
         f"in all, in {clusters} clusters of near-duplicates.\n"
         f"{counted(len(like), 'recorded question')} like them will not be trained on.",
@@ -69,32 +67,31 @@ def add(config: Config, file: Path, tags: tuple[str, ...], as_json: bool) -> Non
 @probes.command("list")
 @click.option("--traffic", is_flag=True, help="The held-out questions that the gate asks now.")
 @standard_options
-def list_(config: Config, traffic: bool, as_json: bool) -> None:
+def list_(config: Config, traffic: bool) -> None:
     """List labelled probes, or held-out ones, and how many gates have seen each."""
     from jobs.probes import traffic as sampled
 
     with look_store(config) as store:
         labelled = store.probes.labelled()
-        rows = [_row(probe) for probe in labelled]
         if traffic:
+            held_out = sampled(store, config.gate, labelled)
+            rows = [_row(row, added=row.first_seen) for row in held_out]
+        else:
             rows = [
-                {
-                    "id": row.id,
-                    "exposures": row.exposures,
-                    "added": row.first_seen,
-                    "cluster": row.question.cluster,
-                    "body": row.question.body,
-                    "question": row.question.text,
-                }
-                for row in sampled(store, config.gate, labelled)
+                _row(
+                    probe,
+                    added=probe.added,
+                    tags=probe.tags,
+                    origin=probe.origin,
+                    answers=probe.accepted,
+                    rejected=probe.rejected,
+                    refuse=probe.refuse,
+                )
+                for probe in labelled
             ]
-    if as_json:
-        print_json(rows)
-    elif not rows:
-        click.echo("No questions are held out yet." if traffic else "There are no labelled probes.")
-    else:
-        headings = ("id", "origin", "seen by", "tags", "right", "question")
-        print_table(headings, map(_cells, rows))
+    empty = "No questions are held out yet." if traffic else "There are no labelled probes."
+    list_rows(rows, *COLUMNS, empty=empty)
+    if rows and not wants_json():
         tags = Counter(tag for row in rows for tag in row.get("tags", ()))
         by_tag = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
         say(f"{counted(len(rows), 'probe')}{': ' if by_tag else ''}{by_tag}")
@@ -104,15 +101,10 @@ def list_(config: Config, traffic: bool, as_json: bool) -> None:
 @click.argument("ids", type=ID, nargs=-1)
 @click.option("--tag", help="Every probe with this tag.")
 @click.option("--all", "everything", is_flag=True, help="Every labelled probe.")
-@click.option("--yes", is_flag=True, help="With --all: do not ask for confirmation.")
+@yes_option
 @standard_options
 def remove(
-    config: Config,
-    ids: tuple[int, ...],
-    tag: str | None,
-    everything: bool,
-    yes: bool,
-    as_json: bool,
+    config: Config, ids: tuple[int, ...], tag: str | None, everything: bool, yes: bool
 ) -> None:
     """Delete labelled probes. Questions that are like none of the others can be trained on
     again."""
@@ -130,29 +122,33 @@ def remove(
             click.confirm(f"Delete {counted(len(chosen), 'probe')}?", abort=True, err=True)
         count = store.forgetting.delete_probes(chosen)
         store.questions.reconsider()
-    tell(as_json, f"{counted(count, 'probe')} deleted.", forgotten=count)
+    tell(f"{counted(count, 'probe')} deleted.", forgotten=count)
 
 
-def _row(probe: LabelledProbe) -> dict[str, Any]:
+def _row(probe: LabelledProbe | StoredQuestion, **known: object) -> dict[str, Any]:
+    question = probe.question
     return {
         "id": probe.id,
-        "tags": probe.tags,
-        "origin": probe.origin,
         "exposures": probe.exposures,
-        "answers": probe.accepted,
-        "rejected": probe.rejected,
-        "refuse": probe.refuse,
-        "added": probe.added,
-        "cluster": probe.cluster,
-        "body": probe.question.body,
-        "question": probe.question.text,
+        "cluster": question.cluster,
+        "body": question.body,
+        "question": question.text,
+        **known,
     }
 
 
-def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+def _right(row: Mapping[str, Any]) -> str:
     known = [REFUSE[row.get("refuse")], *row.get("answers", ())]
     if not row.get("answers"):
         known += [f"not {answer}" for answer in row.get("rejected", ())]
-    right = shorten(" or ".join(filter(None, known)), RIGHT)
-    tags = ", ".join(row.get("tags", ()))
-    return row["id"], row.get("origin", "traffic"), row["exposures"], tags, right, row["question"]
+    return shorten(" or ".join(filter(None, known)), RIGHT)
+
+
+COLUMNS: tuple[Column, ...] = (
+    "id",
+    ("origin", lambda row: row.get("origin", "traffic")),
+    ("seen by", "exposures"),
+    ("tags", lambda row: ", ".join(row.get("tags", ()))),
+    ("right", _right),
+    "question",
+)

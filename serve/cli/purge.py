@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
-from serve.cli.common import ID, ask_daemon, open_store, settle, standard_options
-from serve.cli.output import counted, fail, print_json
+from serve.cli.common import ID, ask_daemon, open_store, settle, standard_options, yes_option
+from serve.cli.output import counted, fail, tell
 from serve.gateway.keys import KeysUnreadable, read
 from serve.restore import older_stores
 from serve.state import StateDirError, owning
@@ -58,20 +59,9 @@ NOTHING = "nothing matches: no such question is recorded or was trained on"
     help="Keep serving a live version that was trained on what is purged until a run replaces it.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@yes_option
 @standard_options
-def purge(
-    config: Config,
-    ids: tuple[int, ...],
-    key: str | None,
-    text: str | None,
-    regex: str | None,
-    before: str | None,
-    keep_serving: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def purge(config: Config, keep_serving: bool, dry_run: bool, yes: bool, **by: Any) -> None:
     """Delete questions as if they had never been asked.
 
     With them go their votes, samples, labels and quoted answers, and every version that learned
@@ -83,9 +73,10 @@ def purge(
 
     Exits with 1 when nothing was found and there was no older store.
     """
-    if bool(ids) + sum(given is not None for given in (key, text, regex, before)) != 1:
+    given = [(how, what) for how, what in by.items() if what not in (None, ())]
+    if len(given) != 1:
         raise click.UsageError("give one of --id, --key, --text, --regex and --before")
-    find = _finder(config, ids, key, text, regex, before)
+    find = _finder(config, *given[0])
     with open_store(config) as store:
         doomed = find(store)
         would = store.forgetting.purge(doomed, keep_serving=keep_serving, dry=True)
@@ -99,14 +90,16 @@ def purge(
             if would.run is not None:
                 ask_daemon(config, "POST", "/admin/runs/stop")
             would = _purge(config, store, doomed, keep_serving, stores)
-        if nothing and before is None:
+        if nothing and by["before"] is None:
             fail(NOTHING)
     unchanged = dry_run or nothing
-    if as_json:
-        print_json({**asdict(would), "older_stores": names, "dry_run": unchanged})
-    else:
-        click.echo(_words(would, names))
-        click.echo("Nothing was changed." if unchanged else "Deleted.")
+    done = "Nothing was changed." if unchanged else "Deleted."
+    tell(
+        f"{_words(would, names)}\n{done}",
+        **asdict(would),
+        older_stores=names,
+        dry_run=unchanged,
+    )
 
 
 def _purge(
@@ -144,29 +137,22 @@ def _purge(
     return purged
 
 
-def _finder(
-    config: Config,
-    ids: tuple[int, ...],
-    key: str | None,
-    text: str | None,
-    regex: str | None,
-    before: str | None,
-) -> Callable[[Store], Doomed]:
+def _finder(config: Config, how: str, given: Any) -> Callable[[Store], Doomed]:
     """What finds it in a store, after all that was typed has been read."""
-    if key is not None:
-        client = _client(key, config.gateway.keys)
+    if how == "key":
+        client = _client(given, config.gateway.keys)
         return lambda store: Doomed(store.forgetting.asked_by(client), client=client)
-    if before is not None:
-        at = _moment(before)
+    if how == "before":
+        at = _moment(given)
         return lambda store: Doomed(store.forgetting.asked_before(at))
-    if text is not None:
-        wanted = _plain(_typed(text, "Text"))
+    if how == "text":
+        wanted = _plain(_typed(given, "Text"))
         if not wanted:
             raise click.UsageError("--text must not be empty: it would match every question")
         return lambda store: store.forgetting.saying(lambda asked: wanted in _plain(asked))
-    if regex is not None:
+    if how == "regex":
         try:
-            pattern = re.compile(_typed(regex, "Regular expression"))
+            pattern = re.compile(_typed(given, "Regular expression"))
         except re.error as error:
             raise click.BadParameter(f"not a regular expression: {error}") from None
         if pattern.search(""):
@@ -174,7 +160,7 @@ def _finder(
                 "--regex must not match the empty text: it would match every question"
             )
         return lambda store: store.forgetting.saying(pattern.search)
-    return lambda _: Doomed(ids)
+    return lambda _: Doomed(given)
 
 
 def _client(key: str, keys: Path | None) -> str:
@@ -229,9 +215,8 @@ def _plain(text: str) -> str:
 
 
 def _words(purged: Purged, stores: Sequence[str]) -> str:
-    lines = [f"{counted(purged.questions, 'question')}, with votes, samples and labels"]
-    if not purged.anything:
-        lines = [NOTHING]
+    found = f"{counted(purged.questions, 'question')}, with votes, samples and labels"
+    lines = [found if purged.anything else NOTHING]
     if purged.probes:
         lines.append(counted(purged.probes, "labelled probe"))
     if purged.adapters:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,27 @@ from serve.cli.common import (
     PATH,
     config_options,
     daemons,
+    limit_option,
     look_store,
     open_store,
     redacted,
     standard_options,
+    yes_option,
 )
-from serve.cli.output import counted, fail, found_or_fail, print_json, print_table, say, tell
+from serve.cli.output import (
+    counted,
+    fail,
+    list_rows,
+    print_json,
+    print_table,
+    say,
+    tell,
+    wants_json,
+)
 from serve.cli.purge import purge
 from serve.views import tally
 from ttrl.config import Config
 from ttrl.config.section import clock
-from ttrl.files import fresh
 from ttrl.questions.screening import Suspicion
 from ttrl.sampling.selection import LeftOut
 from ttrl.store.questions import QuestionState, StoredQuestion
@@ -43,6 +52,7 @@ REASONS: Mapping[str, str] = {
 }
 """Why a question waits or is skipped, as people read it."""
 
+STATE = "Only questions in this state."
 BAR, ANSWERS = 30, 12
 """Width of the bar of all samples of a vote, and how many answers have one of their own."""
 
@@ -56,34 +66,24 @@ questions.add_command(purge)
 
 
 @questions.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@limit_option
 @click.option("--before", type=ID, help="List questions with smaller ids than this.")
-@click.option(
-    "--state",
-    "only",
-    type=click.Choice(["probe", *map(str, QuestionState)]),
-    help="Only questions in this state.",
-)
+@click.option("--state", type=click.Choice(["probe", *map(str, QuestionState)]), help=STATE)
 @standard_options
-def list_(config: Config, limit: int, before: int | None, only: str | None, as_json: bool) -> None:
+def list_(config: Config, limit: int, before: int | None, state: str | None) -> None:
     """The newest first."""
     with look_store(config) as store:
-        newest = store.questions.page(limit, before=before, kind=only)
-    if as_json:
-        print_json([_row(question) for question in newest])
-        return
-    rows = ((q.id, q.count, *_state(q), q.question.text) for q in newest)
-    print_table(("id", "asked", "state", "reason", "question"), rows)
+        rows = list(map(_row, store.questions.page(limit, before=before, kind=state)))
+    state_of, why = ("state", lambda row: _state(row)[0]), ("reason", lambda row: _state(row)[1])
+    list_rows(rows, "id", ("asked", "count"), state_of, why, "question")
 
 
 @questions.command()
 @click.argument("ids", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every question.")
-@click.option("--yes", is_flag=True, help="With --all: do not ask for confirmation.")
+@yes_option
 @standard_options
-def delete(
-    config: Config, ids: tuple[int, ...], everything: bool, yes: bool, as_json: bool
-) -> None:
+def delete(config: Config, ids: tuple[int, ...], everything: bool, yes: bool) -> None:
     """Delete questions, with their votes and samples. Versions trained on them stay; `ttrl
     questions purge` removes those as well."""
     if bool(ids) == everything:
@@ -95,7 +95,7 @@ def delete(
         store.forgetting.give_back()
     if ids and not count:
         fail(f"there is no question {', '.join(map(str, ids))}")
-    tell(as_json, f"{counted(count, 'question')} deleted.", forgotten=count)
+    tell(f"{counted(count, 'question')} deleted.", forgotten=count)
 
 
 @questions.command()
@@ -103,43 +103,39 @@ def delete(
 @click.option("--adapter", help="All questions that this version was trained on.")
 @click.option("--run", "run_id", type=ID, help="All questions that this run sampled.")
 @standard_options
-def release(
-    config: Config, ids: tuple[int, ...], adapter: str | None, run_id: int | None, as_json: bool
-) -> None:
+def release(config: Config, ids: tuple[int, ...], adapter: str | None, run_id: int | None) -> None:
     """Let runs train on questions that were skipped, or that were quarantined because a version
     trained on them was rolled back or was worse."""
     if bool(ids) + bool(adapter) + (run_id is not None) != 1:
         raise click.UsageError("give question ids, --adapter NAME or --run ID")
     with open_store(config) as store:
         chosen: Sequence[int] = ids
-        with found_or_fail():
-            if adapter:
-                name = store.adapters.get(adapter).name
-                chosen = store.adapters.question_ids(name, QuestionState.QUARANTINED)
-            if run_id is not None:
-                chosen = store.questions.quarantined_by(store.runs.get(run_id).id)
+        if adapter:
+            name = store.adapters.get(adapter).name
+            chosen = store.adapters.question_ids(name, QuestionState.QUARANTINED)
+        if run_id is not None:
+            chosen = store.questions.quarantined_by(store.runs.get(run_id).id)
         count = store.questions.release(chosen)
     if not count:
         fail("none of these is skipped or quarantined; see `ttrl questions list`")
-    tell(as_json, f"{counted(count, 'question')} released.", released=count)
+    tell(f"{counted(count, 'question')} released.", released=count)
 
 
 @questions.command()
 @click.argument("question_id", metavar="ID", type=ID)
 @click.option("--samples", is_flag=True, help="Show the full samples of the newest vote.")
 @standard_options
-def show(config: Config, question_id: int, samples: bool, as_json: bool) -> None:
+def show(config: Config, question_id: int, samples: bool) -> None:
     """Show a question, its state, and its newest votes."""
     with look_store(config) as store:
-        with found_or_fail():
-            asked = store.questions.get(question_id)
+        asked = _row(store.questions.get(question_id))
         votes = store.votes.newest(question_id)
         drawn = store.votes.samples(votes[0]["id"]) if samples and votes else []
-    if as_json:
-        print_json({**_row(asked), "votes": votes, **({"samples": drawn} if samples else {})})
+    if wants_json():
+        print_json({**asked, "votes": votes, **({"samples": drawn} if samples else {})})
         return
-    say(f"{asked.question.text}\n\n{': '.join(filter(None, _state(asked)))}")
-    if (sent := asked.question.sampling) is not None:
+    say(f"{asked['question']}\n\n{': '.join(filter(None, _state(asked)))}")
+    if (sent := asked["sampling"]) is not None:
         fields = ", ".join(f"{name} {json.dumps(value)}" for name, value in sent.items())
         say("asked with " + (fields or "the engine's defaults"))
     for vote in votes:
@@ -150,15 +146,11 @@ def show(config: Config, question_id: int, samples: bool, as_json: bool) -> None
 
 
 @questions.command()
-@click.argument("file", type=PATH)
-@click.option(
-    "--state",
-    type=click.Choice(list(map(str, QuestionState))),
-    help="Only questions in this state.",
-)
+@click.argument("file")
+@click.option("--state", type=click.Choice(list(map(str, QuestionState))), help=STATE)
 @click.option("--keys", is_flag=True, help="Include the hashes of the clients' keys.")
 @config_options
-def export(config: Config, file: Path, state: str | None, keys: bool) -> None:
+def export(config: Config, file: str, state: str | None, keys: bool) -> None:
     """Write the recorded questions to a new FILE as JSONL.
 
     `ttrl questions import` reads it elsewhere, `ttrl adapt --questions` trains on it. Only you
@@ -166,15 +158,17 @@ def export(config: Config, file: Path, state: str | None, keys: bool) -> None:
     """
     from ttrl.datasets import line_of
 
-    with look_store(config) as store:
-        count = _write(file, (line_of(each, keys=keys) for each in store.questions.export(state)))
+    count = 0
+    with look_store(config) as store, click.open_file(file, "x", encoding="utf-8") as out:
+        for count, each in enumerate(store.questions.export(state), 1):  # noqa: B007
+            out.write(f"{line_of(each, keys=keys)}\n")
     click.echo(f"{counted(count, 'question')} exported.", err=True)
 
 
 @questions.command("import")
 @click.argument("file", type=PATH)
 @standard_options
-def import_(config: Config, file: Path, as_json: bool) -> None:
+def import_(config: Config, file: Path) -> None:
     """Import what `ttrl questions export` wrote, or any FILE of questions in JSONL.
 
     Questions already recorded are not counted again. With record.redact (of the running daemon,
@@ -184,10 +178,7 @@ def import_(config: Config, file: Path, as_json: bool) -> None:
 
     if not config.record.entities:
         config = daemons(config) or config
-    try:
-        rows = datasets.read_exported(file, max_chars=config.record.max_chars, now=time.time())
-    except datasets.DatasetUnreadable as error:
-        fail(f"{error}\nNothing was imported.")
+    rows = datasets.read_exported(file, max_chars=config.record.max_chars, now=time.time())
     questions = redacted(config, [row.question for row in rows])
     rows = [replace(row, question=q) for row, q in zip(rows, questions, strict=True)]
     if not config.state_dir.exists():
@@ -195,7 +186,7 @@ def import_(config: Config, file: Path, as_json: bool) -> None:
     with open_store(config, create=True) as store:
         added = store.questions.take_in(rows, holdout=config.gate.holdout)
     words = f"{counted(len(rows), 'question')} read, {added} of them new."
-    tell(as_json, words, read=len(rows), new=added)
+    tell(words, read=len(rows), new=added)
 
 
 def _show_vote(vote: Mapping[str, Any]) -> None:
@@ -216,39 +207,18 @@ def _show_vote(vote: Mapping[str, Any]) -> None:
     print_table(("votes", "of all", "answer"), rows)
 
 
-def _state(stored: StoredQuestion) -> tuple[str, str]:
+def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     """What a question is, and why."""
-    reason = stored.reason or ""
-    waits = "waits: " if stored.state is QuestionState.NEW and reason else ""
-    return "probe" if stored.probe else stored.state, f"{waits}{REASONS.get(reason, reason)}"
+    reason = row["reason"] or ""
+    waits = "waits: " if row["state"] == QuestionState.NEW and reason else ""
+    return "probe" if row["probe"] else row["state"], f"{waits}{REASONS.get(reason, reason)}"
 
 
-def _row(question: StoredQuestion) -> dict[str, object]:
+def _row(stored: StoredQuestion) -> dict[str, Any]:
+    fields = ("id", "count", "state", "probe", "reason", "exposures", "client")
     return {
-        "id": question.id,
-        "count": question.count,
-        "state": question.state,
-        "probe": question.probe,
-        "reason": question.reason,
-        "exposures": question.exposures,
-        "client": question.client,
-        "body": question.question.body,
-        "sampling": question.question.sampling,
+        **{name: getattr(stored, name) for name in fields},
+        "body": stored.question.body,
+        "sampling": stored.question.sampling,
+        "question": stored.question.text,
     }
-
-
-def _write(file: Path, lines: Iterable[str]) -> int:
-    count = 0
-    if file == Path("-"):
-        for count, line in enumerate(lines, 1):  # noqa: B007
-            click.echo(line)
-        return count
-    try:
-        with os.fdopen(fresh(file), "w") as out:
-            for count, line in enumerate(lines, 1):  # noqa: B007
-                out.write(f"{line}\n")
-    except FileExistsError:
-        fail(f"{file} already exists; choose a new file")
-    except OSError as error:
-        fail(f"cannot write {file}: {error.strerror or error}")
-    return count

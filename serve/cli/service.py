@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 import click
 
 from serve.cli import Group
-from serve.cli.common import PATH, json_option
-from serve.cli.output import fail, tell
+from serve.cli.common import PATH
+from serve.cli.output import fail, json_option, tell
+from ttrl.files import whole
 
 _PACKAGE = Path(str(files("serve")))
 UNITS = next(p for p in (_PACKAGE / "units", _PACKAGE.parent / "systemd") if p.is_dir())
@@ -27,9 +25,16 @@ HIDDEN = {
     "PrivateTmp": ("/tmp", "/var/tmp"),  # noqa: S108 - named, not used
 }
 """Where the units see nothing, by the setting that makes it so."""
-CONFIGURATION = Path("/etc/ttrl/ttrl.yaml")
-VLLM_SETTINGS = Path("/etc/ttrl/vllm.env")
-USER = "ttrl"
+NEXT_STEPS = """\
+Next, as root:
+  id ttrl || useradd --system --user-group --home-dir /var/lib/ttrl --no-create-home \\
+    --shell /usr/sbin/nologin ttrl
+  write /etc/ttrl/ttrl.yaml, with at least `state_dir: /var/lib/ttrl` and `model: {{name: ...}}`
+  with --vllm, write /etc/ttrl/vllm.env, as ttrl-vllm.service says in its first lines
+  systemctl daemon-reload
+  systemctl enable {names}
+  systemctl restart {names}
+  systemctl status ttrl; journalctl --unit ttrl --follow"""
 
 
 def units(directory: Path, ttrl: Path, vllm: Path | None = None) -> dict[Path, str]:
@@ -87,7 +92,6 @@ def install(
     vllm: Path | None,
     force: bool,
     print_only: bool,
-    as_json: bool,
 ) -> None:
     """Write ttrl.service, and print the next steps.
 
@@ -98,7 +102,7 @@ def install(
     wanted = units(directory, program, vllm)
     if print_only:
         words = "\n".join(f"# {path}\n{text}" for path, text in wanted.items()).removesuffix("\n")
-        tell(as_json, words, units={str(path): text for path, text in wanted.items()})
+        tell(words, units={str(path): text for path, text in wanted.items()})
         return
     for each in filter(None, (program, vllm)):
         if not str(each).isprintable() or set("'\"\\").intersection(str(each)):
@@ -113,55 +117,23 @@ def install(
                 "install it elsewhere, such as in /opt, with a Python that every user may run",
                 code=2,
             )
-    try:
-        written = _write(wanted, force)
-    except OSError as error:
+    there = {path: path.read_text(errors="replace") for path in wanted if path.exists()}
+    changed = [str(path) for path, text in there.items() if text != wanted[path]]
+    if changed and not force:
         fail(
-            f"cannot write units into {directory} ({error.strerror}); "
-            "run as root, or choose another directory with --directory"
-        )
-    lines = [f"{path}: {'written' if new else 'unchanged'}" for path, new in written.items()]
-    lines += ["Next, as root:", *_next_steps([path.name for path in wanted])]
-    tell(as_json, "\n".join(lines), written=written)
-
-
-def _write(units: Mapping[Path, str], force: bool) -> dict[str, bool]:
-    """All of them or none, each whole or not at all; whether each is new. Raises OSError."""
-    there: dict[Path, str] = {}
-    for path in units:
-        with suppress(FileNotFoundError):
-            there[path] = path.read_text(encoding="utf-8", errors="replace")
-    others = [str(path) for path, text in there.items() if text != units[path]]
-    if others and not force:
-        fail(
-            f"{' and '.join(others)} would be changed: compare with --print, move your changes "
+            f"{' and '.join(changed)} would be changed: compare with --print, move your changes "
             f"to a drop-in (`systemctl edit`), then give --force"
         )
-    for path, text in units.items():
-        if there.get(path) != text:
-            staging = path.with_name(f".{path.name}.new")
-            staging.write_text(text, encoding="utf-8")
-            staging.chmod(0o644)
-            staging.replace(path)
-    return {str(path): there.get(path) != text for path, text in units.items()}
-
-
-def _next_steps(names: Sequence[str]) -> Iterator[str]:
-    try:
-        pwd.getpwnam(USER)  # not all users: a directory service need not list them
-    except KeyError:
-        yield (
-            f"  useradd --system --user-group --home-dir /var/lib/{USER} --no-create-home "
-            f"--shell /usr/sbin/nologin {USER}"
+    if not os.access(directory, os.W_OK):
+        fail(
+            f"cannot write units into {directory}; run as root, or choose another directory with "
+            f"--directory"
         )
-    if not CONFIGURATION.exists():
-        yield (
-            f"  write {CONFIGURATION}, with at least `state_dir: /var/lib/ttrl` and "
-            "`model: {name: ...}`"
-        )
-    if len(names) > 1 and not VLLM_SETTINGS.exists():
-        yield f"  write {VLLM_SETTINGS}, as ttrl-vllm.service says in its first lines"
-    yield "  systemctl daemon-reload"
-    yield f"  systemctl enable {' '.join(names)}"
-    yield f"  systemctl restart {' '.join(names)}"
-    yield "  systemctl status ttrl; journalctl --unit ttrl --follow"
+    new = {str(path): there.get(path) != text for path, text in wanted.items()}
+    for path, text in wanted.items():
+        with whole(path, again=True) as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text.encode())
+    lines = [f"{path}: {'written' if new[path] else 'unchanged'}" for path in new]
+    names = " ".join(path.name for path in wanted)
+    tell("\n".join([*lines, NEXT_STEPS.format(names=names)]), written=new)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.live import Live
 
-from serve import views
+from serve import operations, views
 from serve.cli.common import NOT_RUNNING, ask_daemon, look_store, open_store, standard_options
-from serve.cli.output import counted, fail, labels_words, plain, print_json, say, tell
+from serve.cli.output import counted, fail, labels_words, show, tell, wants_json
 from serve.cli.questions import REASONS
-from serve.daemon.schedule import PAUSED, Decision
+from serve.daemon.schedule import Decision
 from serve.state import owner_of
 from ttrl.config import Config
 from ttrl.config.section import clock
@@ -33,16 +30,21 @@ WATCH_SECONDS = 2.0
 @click.command()
 @click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
 @standard_options
-def status(config: Config, as_json: bool, watch: bool) -> None:
+def status(config: Config, watch: bool) -> None:
     """Show the queue, the live version and its quality, the last run and the next. Exit code 3
-    when no daemon
-    is running."""
-    if watch:
-        _watch(config, as_json)
-    report = _look(config)
-    print_json(report) if as_json else say("\n".join(_lines(report)))
-    if not report["running"]:
-        raise SystemExit(NOT_RUNNING)
+    when no daemon is running."""
+    try:
+        while True:
+            report = _look(config)
+            if watch and not wants_json():
+                click.clear()
+            show(report, _lines(report))
+            if not watch:
+                raise SystemExit(0 if report["running"] else NOT_RUNNING)
+            time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        if not watch:
+            raise
 
 
 def _look(config: Config) -> dict[str, Any]:
@@ -55,25 +57,9 @@ def _look(config: Config) -> dict[str, Any]:
     return {"running": True, **urls, **running}
 
 
-def _watch(config: Config, as_json: bool) -> NoReturn:
-    """In place on a terminal; else, and with --json, one look after the other."""
-    console = Console()
-    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-        while True:
-            report = _look(config)
-            if as_json:
-                print_json(report)
-            elif console.is_terminal:
-                live.update(plain("\n".join(_lines(report))), refresh=True)
-            else:
-                say("\n".join([*_lines(report), ""]))
-            time.sleep(WATCH_SECONDS)
-    raise SystemExit(0)
-
-
 @click.command()
 @standard_options
-def page(config: Config, as_json: bool) -> None:
+def page(config: Config) -> None:
     """Print a link that logs in to the running daemon's page: keep it secret."""
     owner = owner_of(config.state_dir)
     if owner is None or owner.url is None:
@@ -81,37 +67,37 @@ def page(config: Config, as_json: bool) -> None:
     if owner.page is None:
         fail("the daemon has no page (admin.port)")
     link = f"{owner.page}/login?key={owner.key}"
-    tell(as_json, link, url=link)
+    tell(link, url=link)
 
 
 @click.command()
 @standard_options
-def pause(config: Config, as_json: bool) -> None:
+def pause(config: Config) -> None:
     """Pause scheduled runs. A run in progress goes on; `ttrl runs stop` stops it."""
     with open_store(config) as store:
-        store.set_fact(PAUSED, str(time.time()))
-    tell(as_json, "Training is paused; users are served as before.", paused=True)
+        operations.pause(store, True)
+    tell("Training is paused; users are served as before.", paused=True)
 
 
 @click.command()
 @standard_options
-def resume(config: Config, as_json: bool) -> None:
+def resume(config: Config) -> None:
     """Resume scheduled runs."""
     with open_store(config) as store:
-        store.set_fact(PAUSED, None)
-    tell(as_json, "Training is resumed.", paused=False)
+        operations.pause(store, False)
+    tell("Training is resumed.", paused=False)
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     running = report["running"]
-    if not running:
-        yield "daemon     not running"
-    else:
+    if running:
         up = "running" if report["engine_up"] else "running, but its engine is down"
         yield f"daemon     {up}"
         yield f"address    {report['url']}/v1"
-    if report.get("page"):
-        yield f"page       {report['page']}"
+        if report["page"]:
+            yield f"page       {report['page']}"
+    else:
+        yield "daemon     not running"
     yield f"model      {report['model'] or '-'}"
     since = f", since {clock(report['live_since'])}" if report["live_since"] else ""
     yield f"live       {report['live']}{since}"
@@ -137,14 +123,12 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         last = f"{run['id']}, {run['state']}, {clock(run['finished'] or run['created'])}"
         last += f": {run['reason']}" if run["reason"] else ""
     yield f"last run   {last}"
+    following = "once a daemon is running"
     if report["paused"]:
         following = "paused"
-    elif not running:
-        following = "once a daemon is running"
-    elif report["next_run"] is None:
-        following = "not scheduled"
-    else:
-        following = f"{report['next_run']}{WAITS.get(report['schedule'], '')}"
+    elif running:
+        waits = WAITS.get(report["schedule"], "")
+        following = f"{report['next_run']}{waits}" if report["next_run"] else "not scheduled"
     yield f"next run   {following}"
 
 

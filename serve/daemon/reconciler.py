@@ -21,7 +21,7 @@ from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineU
 from ttrl.engine.proof import prove
 from ttrl.metrics import Metrics
 from ttrl.store import Store
-from ttrl.store.database import OUTAGE, cause
+from ttrl.store.database import OUTAGE, NotFound, cause
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class Reconciler:
             log.info("loading %s", version, extra={"adapter": version})
             with self._metrics.load_seconds.time():
                 self.client.load_adapter(version, self._root / version)
-        except (AdapterDamaged, AdapterForeign, EngineRefused, KeyError) as error:
+        except (AdapterDamaged, AdapterForeign, EngineRefused, NotFound) as error:
             self._not_loaded(version, error)
             return
         self._proven.pop(version, None)

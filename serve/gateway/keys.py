@@ -75,7 +75,8 @@ def read(path: Path) -> list[Key]:
             raise KeysUnreadable(f"other users can write {path}: run `chmod 600` on it")
         found = _KEYS.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise KeysUnreadable(f"cannot read the keys in {path}: {error.strerror}") from None
+        hint = "" if path.exists() else "; `ttrl keys add NAME` makes one"
+        raise KeysUnreadable(f"cannot read the keys in {path}: {error.strerror}{hint}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -120,8 +120,13 @@ async def read(request: Request, *, limit: int, seconds: float) -> dict[str, Any
     except TimeoutError:
         late = f"The request did not arrive within {seconds:g} seconds."
         raise Refused(408, late, headers={"connection": "close"}) from None
+    return parse(bytes(body))
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body. Raises Refused."""
     try:
-        asked = from_json(bytes(body), allow_inf_nan=False)  # refuses what is nested too deeply
+        asked = from_json(body, allow_inf_nan=False)  # refuses what is nested too deeply
     except ValueError:
         raise Refused(400, "The request is not valid JSON.", code="invalid_json") from None
     if not isinstance(asked, dict):

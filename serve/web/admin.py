@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import re
 import secrets
 import time
@@ -27,20 +26,20 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from jobs.probes import confirm
+from serve import operations
 from serve.daemon.core import Core
 from serve.daemon.housekeeping import remove_files
-from serve.daemon.schedule import PAUSED, Clock
-from serve.gateway.live import BASE
-from serve.gateway.request import HANDLERS, Refused, Unexpected
+from serve.daemon.schedule import Clock
+from serve.gateway.request import HANDLERS, Refused, Unexpected, parse
 from serve.gateway.shadow import Shadow
-from serve.views import UNEASY, WORDS, judged, report, shown, sides, tally
+from serve.operations import Refusal
+from serve.views import UNEASY, WORDS, pair_report, report, tally
 from serve.web import html
-from ttrl.adapters.versions import AdapterDamaged, verify
+from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config.loading import ConfigError
-from ttrl.questions.question import Question, message_text
 from ttrl.store import StoreDamaged, StoreError
-from ttrl.store.adapters import AdapterGone, Author
-from ttrl.store.database import OUTAGE, cause
+from ttrl.store.adapters import AdapterGone
+from ttrl.store.database import OUTAGE, NotFound, cause
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunBusy, Trigger
 
@@ -49,8 +48,16 @@ SESSION_SECONDS = 12 * 3600.0
 MAX_FORM = 64 * 1024
 RUNS, QUESTIONS, ANSWERS = 10, 50, 8
 """How many of each are shown."""
+REFUSALS: Mapping[type[Exception], tuple[int, str]] = {
+    RunBusy: (409, "run_under_way"),
+    ConfigError: (400, "bad_setting"),
+    StoreDamaged: (503, "store_damaged"),
+}
+"""Status and code of what `ttrl` is told when no run can be started."""
 Handler = Callable[[Request], Awaitable[Response]]
-Push = Callable[[Request, dict[str, str]], Awaitable[str]]
+Read = Callable[[Request], dict[str, Any]]
+Push = Callable[[Request, dict[str, str]], str | Awaitable[str]]
+"""What a button does with a form; the page to go to afterwards."""
 
 
 def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
@@ -69,10 +76,10 @@ def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
 def routes(core: Core, clock: Clock, watch: Shadow, token: str) -> list[Route]:
     """What `ttrl` asks of a running daemon: each for who has the token."""
 
-    async def status(_: Request) -> Response:
+    async def status(_: Request) -> dict[str, Any]:
         stored = await asyncio.to_thread(report, core.store, core.config)
         next_run, shadow = await asyncio.to_thread(clock.next_run), watch.report()
-        running = {
+        return stored | {
             "next_run": next_run,
             "engine_up": core.engine.up,
             "engine_url": core.engine.url,
@@ -81,58 +88,47 @@ def routes(core: Core, clock: Clock, watch: Shadow, token: str) -> list[Route]:
             "shadow": shadow and asdict(shadow),
             "store_damage": core.damage,
         }
-        return JSONResponse(stored | running)
 
-    async def settings(_: Request) -> Response:
-        return Response(core.config.model_dump_json(), media_type="application/json")
+    async def settings(_: Request) -> dict[str, Any]:
+        return core.config.model_dump(mode="json")
 
-    async def start_run(request: Request) -> Response:
-        try:
-            body = json.loads(await request.body() or b"{}")
-        except ValueError:
-            body = None
-        try:
-            if not isinstance(body, dict):
-                raise ConfigError("the request's body must be a JSON object")
-            run = await core.runs.start(Trigger.OPERATOR, body)
-        except RunBusy as error:
-            raise Refused(409, str(error), code="run_under_way") from None
-        except StoreDamaged as error:
-            raise Refused(503, str(error), code="store_damaged") from None
-        except ConfigError as error:
-            raise Refused(400, str(error), code="bad_setting") from None
-        return JSONResponse({"run": run.id})
+    async def start_run(request: Request) -> dict[str, Any]:
+        body = parse(await request.body() or b"{}")
+        return {"run": (await core.runs.start(Trigger.OPERATOR, body)).id}
 
-    async def stop_run(_: Request) -> Response:
-        return JSONResponse({"stopped": await core.runs.stop()})
+    async def stop_run(_: Request) -> dict[str, Any]:
+        return {"stopped": await core.runs.stop()}
 
-    async def reconcile(_: Request) -> Response:
+    async def reconcile(_: Request) -> dict[str, Any]:
         core.reconciler.wake()
-        return JSONResponse({"answering": core.live.current.version})
+        return {"answering": core.live.current.version}
 
-    async def prune(_: Request) -> Response:
-        return JSONResponse({"removed": await remove_files(core)})
+    async def prune(_: Request) -> dict[str, Any]:
+        return {"removed": await remove_files(core)}
 
-    def checked(handler: Handler) -> Handler:
+    def route(method: str, path: str, handler: Callable[[Request], Awaitable[object]]) -> Route:
         async def answer(request: Request) -> Response:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), token.encode()):
                 raise Refused(401, "The admin token is required.", code="unauthorized")
             try:
-                return await handler(request)
+                return JSONResponse(await handler(request))
+            except (RunBusy, ConfigError, StoreDamaged) as error:
+                status, code = REFUSALS[type(error)]
+                raise Refused(status, str(error), code=code) from None
             except OUTAGE as error:
                 message = f"cannot use the store now: {cause(error)}"
                 raise Refused(503, message, code="store_unavailable") from None
 
-        return answer
+        return Route(path, answer, methods=[method])
 
     return [
-        Route("/admin/status", checked(status)),
-        Route("/admin/config", checked(settings)),
-        Route("/admin/runs", checked(start_run), methods=["POST"]),
-        Route("/admin/runs/stop", checked(stop_run), methods=["POST"]),
-        Route("/admin/reconcile", checked(reconcile), methods=["POST"]),
-        Route("/admin/prune", checked(prune), methods=["POST"]),
+        route("GET", "/admin/status", status),
+        route("GET", "/admin/config", settings),
+        route("POST", "/admin/runs", start_run),
+        route("POST", "/admin/runs/stop", stop_run),
+        route("POST", "/admin/reconcile", reconcile),
+        route("POST", "/admin/prune", prune),
     ]
 
 
@@ -195,10 +191,6 @@ async def _fields(request: Request) -> dict[str, str]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-class Refusal(Exception):
-    """A button that cannot be pushed now; says why."""
-
-
 class Page:
     def __init__(self, core: Core, clock: Clock, watch: Shadow, key: str) -> None:
         self._core, self._clock, self._watch = core, clock, watch
@@ -206,12 +198,12 @@ class Page:
         self._door = Door(key)
 
     def routes(self) -> list[Route]:
-        seen = {
-            "/": self._home,
-            "/questions": self._questions,
-            "/questions/{id:row}": self._question,
-            "/runs/{id:row}": self._run,
-            "/label": self._label,
+        seen: Mapping[str, tuple[str, Read]] = {
+            "/": ("home", self._home),
+            "/questions": ("questions", self._questions),
+            "/questions/{id:row}": ("question", self._question),
+            "/runs/{id:row}": ("report", self._run),
+            "/label": ("label", self._label),
         }
         pushed: Mapping[str, Push] = {
             "/adapt": self._adapt,
@@ -222,13 +214,23 @@ class Page:
             "/promote": self._promote,
             "/label/{id:row}": self._judge,
         }
-        routes = [Route("/login", self._login, methods=["GET", "POST"])]
-        routes += [Route(path, self._seen(handler)) for path, handler in seen.items()]
-        for path, handler in pushed.items():
-            routes.append(Route(path, self._pushed(handler), methods=["POST"]))
-        return routes
+        return [
+            Route("/login", self._login, methods=["GET", "POST"]),
+            *(Route(path, self._seen(template, read)) for path, (template, read) in seen.items()),
+            *(Route(path, self._pushed(push), methods=["POST"]) for path, push in pushed.items()),
+        ]
 
-    def _seen(self, handler: Handler) -> Handler:
+    def _seen(self, template: str, read: Read) -> Handler:
+        """A page, read and drawn in a thread, since users' answers must not wait for it."""
+
+        async def draw(request: Request) -> Response:
+            return await asyncio.to_thread(
+                lambda: self._show(request, f"{template}.html", **read(request))
+            )
+
+        return self._checked(draw)
+
+    def _checked(self, handler: Handler) -> Handler:
         """Only for who is let in; if it cannot be answered, a sentence: also while the store is
         away."""
 
@@ -237,11 +239,9 @@ class Page:
                 return RedirectResponse("/login", 303)
             try:
                 return await handler(request)
-            except KeyError as error:
-                status, message = 404, str(error.args[0])
-            except (
-                Refusal, RunBusy, ConfigError, AdapterDamaged, AdapterGone, StoreDamaged,
-            ) as error:  # fmt: skip
+            except NotFound as error:
+                status, message = 404, str(error)
+            except (Refusal, RunBusy, AdapterDamaged, AdapterGone, StoreDamaged) as error:
                 status, message = 409, str(error)
             except (DBAPIError, StoreError):
                 live = self._core.live.current.version
@@ -256,12 +256,15 @@ class Page:
 
         async def push(request: Request) -> Response:
             form = await _fields(request)
-            if self._door.takes(request.cookies[COOKIE], form.get("token", "")):
-                return RedirectResponse(await handler(request, form), 303)
-            message = "The form has expired; go back and reload the page."
-            return self._show(request, "message.html", 403, message=message)
+            if not self._door.takes(request.cookies[COOKIE], form.get("token", "")):
+                message = "The form has expired; go back and reload the page."
+                return self._show(request, "message.html", 403, message=message)
+            where = await asyncio.to_thread(handler, request, form)
+            where = where if isinstance(where, str) else await where
+            self._core.reconciler.wake()
+            return RedirectResponse(where, 303)
 
-        return self._seen(push)
+        return self._checked(push)
 
     def _show(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         """A page that browsers let do nothing but what we wrote: only styles and scripts with the
@@ -297,80 +300,55 @@ class Page:
         )
         return answer
 
-    async def _home(self, request: Request) -> Response:
-        def read() -> dict[str, Any]:
-            monitor = self._watch.report()
-            store, config = self._store, self._core.config
-            facts = html.facts(
-                store,
-                engine_up=self._core.engine.up,
-                answering=self._core.live.current.version,
-                uneasy=monitor.nearest if monitor and monitor.nearness >= UNEASY else None,
-                damage=self._core.damage,
-            )
-            mood, sentence = html.sentence(facts)
-            return {
-                "facts": facts,
-                "mood": mood,
-                "sentence": sentence,
-                "progress": html.progress(facts),
-                "next_run": self._clock.next_run(),
-                "schedule": self._clock.decision,
-                "versions": html.versions(store),
-                "runs": store.runs.newest(RUNS),
-                "questions": store.questions.counts(),
-                "monitor": monitor,
-                "evaluated": str(store.questions.usage(config.gate.min_probes)),
-                "served_name": config.served_name,
-            }
+    def _home(self, _: Request) -> dict[str, Any]:
+        store, config, monitor = self._store, self._core.config, self._watch.report()
+        facts = html.facts(
+            store,
+            engine_up=self._core.engine.up,
+            answering=self._core.live.current.version,
+            uneasy=monitor.nearest if monitor and monitor.nearness >= UNEASY else None,
+            damage=self._core.damage,
+        )
+        mood, sentence = html.sentence(facts)
+        return {
+            "facts": facts,
+            "mood": mood,
+            "sentence": sentence,
+            "progress": html.progress(facts),
+            "next_run": self._clock.next_run(),
+            "schedule": self._clock.decision,
+            "versions": html.versions(store),
+            "runs": store.runs.newest(RUNS),
+            "questions": store.questions.counts(),
+            "monitor": monitor,
+            "evaluated": str(store.questions.usage(config.gate.min_probes)),
+            "served_name": config.served_name,
+        }
 
-        return self._show(request, "home.html", **await asyncio.to_thread(read))
+    def _run(self, request: Request) -> dict[str, Any]:
+        return html.run_values(self._store, request.path_params["id"])
 
-    async def _run(self, request: Request) -> Response:
-        def draw() -> Response:
-            values = html.run_values(self._store, request.path_params["id"])
-            return self._show(request, "report.html", **values)
-
-        return await asyncio.to_thread(draw)  # of many steps it takes long
-
-    async def _questions(self, request: Request) -> Response:
+    def _questions(self, request: Request) -> dict[str, Any]:
         kind = request.query_params.get("state") or None
         before = _row_id(request.query_params.get("before", ""))
-        rows = await asyncio.to_thread(
-            self._store.questions.page, QUESTIONS, before=before, kind=kind
-        )
-        states = [*QuestionState, "probe"]
+        rows = self._store.questions.page(QUESTIONS, before=before, kind=kind)
         more = rows[-1].id if len(rows) == QUESTIONS else None
-        return self._show(request, "questions.html", rows=rows, kind=kind, states=states, more=more)
+        return {"rows": rows, "kind": kind, "states": [*QuestionState, "probe"], "more": more}
 
-    async def _question(self, request: Request) -> Response:
-        def read() -> dict[str, Any]:
-            question = self._store.questions.get(request.path_params["id"])
-            votes = self._store.votes.newest(question.id)
-            return {
-                "question": question,
-                "turns": _turns(question.question),
-                "votes": [{**vote, "rows": tally(vote, ANSWERS)} for vote in votes],
-                "samples": self._store.votes.samples(votes[0]["id"]) if votes else [],
-            }
+    def _question(self, request: Request) -> dict[str, Any]:
+        question = self._store.questions.get(request.path_params["id"])
+        votes = self._store.votes.newest(question.id)
+        return {
+            "question": question,
+            "votes": [{**vote, "rows": tally(vote, ANSWERS)} for vote in votes],
+            "samples": self._store.votes.samples(votes[0]["id"]) if votes else [],
+        }
 
-        return self._show(request, "question.html", **await asyncio.to_thread(read))
-
-    async def _label(self, request: Request) -> Response:
-        waiting = await asyncio.to_thread(self._store.comparisons.waiting)
-        pair = None
-        if waiting:  # nothing that would tell which side is which
-            (_, a), (_, b) = sides(waiting[0])
-            pair = {
-                "id": waiting[0].id,
-                "turns": _turns(waiting[0].question),
-                "a": shown(a),
-                "b": shown(b),
-                "same": a.text == b.text,
-            }
+    def _label(self, request: Request) -> dict[str, Any]:
+        waiting = self._store.comparisons.waiting()
+        pair = pair_report(waiting[0]) if waiting else None
         last = _row_id(request.query_params.get("last", ""))
-        count = len(waiting)
-        return self._show(request, "label.html", pair=pair, count=count, words=WORDS, last=last)
+        return {"pair": pair, "count": len(waiting), "words": WORDS, "last": last}
 
     async def _adapt(self, _request: Request, _form: dict[str, str]) -> str:
         run = await self._core.runs.start(Trigger.OPERATOR, {})
@@ -380,54 +358,27 @@ class Page:
         await self._core.runs.stop()
         return "/"
 
-    async def _pause(self, paused: bool, _request: Request, _form: dict[str, str]) -> str:
-        since = str(time.time()) if paused else None
-        await asyncio.to_thread(self._store.set_fact, PAUSED, since)
+    def _pause(self, paused: bool, _request: Request, _form: dict[str, str]) -> str:
+        operations.pause(self._store, paused)
         return "/"
 
-    async def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
+    def _roll_back(self, _request: Request, form: dict[str, str]) -> str:
         """Only what the operator saw: another version may have gone live since."""
-        only, reason = form.get("version", ""), "rolled back on the page"
-        back = self._store.adapters.roll_back
-        if not await asyncio.to_thread(back, author=Author.OPERATOR, reason=reason, only=only):
-            raise Refusal("Another version has become live; reload the page.")
-        self._core.reconciler.wake()
+        operations.roll_back(self._store, "rolled back on the page", form.get("version", ""))
         return "/"
 
-    async def _promote(self, _request: Request, form: dict[str, str]) -> str:
-        name = form.get("version", "")
-
-        def promote() -> None:
-            chosen = None if name == BASE else self._store.adapters.get(name).name
-            if chosen is not None:
-                verify(self._core.config.state_dir / "adapters" / chosen)
-            if chosen != self._store.adapters.wanted().adapter:
-                reason = "promoted on the page"
-                self._store.adapters.want(chosen, author=Author.OPERATOR, reason=reason)
-
-        await asyncio.to_thread(promote)
-        self._core.reconciler.wake()
+    def _promote(self, _request: Request, form: dict[str, str]) -> str:
+        operations.promote(self._core.config, self._store, form.get("version", ""))
         return "/"
 
-    async def _judge(self, request: Request, form: dict[str, str]) -> str:
+    def _judge(self, request: Request, form: dict[str, str]) -> str:
         """Versions that judgements prove better are wanted once no pair of theirs waits, since to
         do so at once would tell which side was which."""
         word, pair_id = form.get("word", ""), request.path_params["id"]
         answer = form.get("answer", "").strip()
         if (word not in WORDS and word != "undo") or (answer and word != "neither"):
             raise Refusal("Unknown judgement.")
-
-        def judge() -> None:
-            stored = self._store.comparisons.get(pair_id)
-            found = None if word == "undo" else judged(stored, word)
-            self._store.comparisons.judge(stored, found, answer)
-            if not self._store.comparisons.waiting():
-                confirm(self._store, self._core.config.gate)
-
-        await asyncio.to_thread(judge)
-        self._core.reconciler.wake()
+        operations.judge(self._store, pair_id, None if word == "undo" else word, answer)
+        if not self._store.comparisons.waiting():
+            confirm(self._store, self._core.config.gate)
         return "/label" if word == "undo" else f"/label?last={pair_id}"
-
-
-def _turns(question: Question) -> list[tuple[str, str]]:
-    return [(each["role"], message_text(each)) for each in question.body["messages"]]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -14,18 +14,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from serve import views
 from serve.daemon.schedule import PAUSED
 from serve.gateway.live import BASE
-from serve.views import (
-    beside_base,
-    branches,
-    compared,
-    interval,
-    quality,
-    share,
-    verdicts,
-    withheld,
-)
 from ttrl import events
 from ttrl.config.section import utc
 from ttrl.evaluation.estimates import Estimate, Quality
@@ -65,8 +56,9 @@ def templates() -> Environment:
     environment.filters |= {
         "time": lambda at: "-" if at is None else utc(at),
         "percent": lambda share: "-" if share is None else f"{share:.0%}",
-        "interval": interval,
+        "interval": views.interval,
         "path": path,
+        "turns": views.turns,
         "place": place,
     }
     environment.globals["plots"] = {"WIDTH": WIDTH, "HEIGHT": HEIGHT}
@@ -89,7 +81,7 @@ def place(value: float, low: float = 0.0, high: float = 1.0, size: float = WIDTH
 
 def run_values(store: Store, run_id: int) -> dict[str, Any]:
     """What one run did, what the gate saw, and what changed for the worse, for report.html. Raises
-    KeyError when there is no such run."""
+    NotFound when there is no such run."""
     run = store.runs.get(run_id)
     steps = [event for event in events.observed(store, run_id) if isinstance(event, Step)]
     curves = {
@@ -99,12 +91,12 @@ def run_values(store: Store, run_id: int) -> dict[str, Any]:
     return {
         "run": run,
         "curves": {name: points for name, points in curves.items() if points},
-        "verdicts": verdicts(store, run_id),
+        "verdicts": views.verdicts(store, run_id),
     }
 
 
 def run_page(store: Store, run_id: int) -> str:
-    """The page about a run, complete in itself. Raises KeyError when there is no such run."""
+    """The page about a run, complete in itself. Raises NotFound when there is no such run."""
     template = templates().get_template("report.html")
     return template.render(nonce="", now=time.time(), **run_values(store, run_id))
 
@@ -142,7 +134,8 @@ def facts(
 ) -> Facts:
     """What can be said now. The last run is the newest that has ended, unless what it held was
     decided on since."""
-    back, (live, base) = next(iter(store.adapters.roll_backs()), None), quality(store).values()
+    back, measured = next(iter(store.adapters.roll_backs()), None), views.quality(store)
+    live, base = (newest.found.right if newest else None for newest in measured.values())
     last = next((run for run in store.runs.newest(2) if run.state.ended), None)
     if last and last.state is RunState.HELD and last.adapter:
         made = store.adapters.find(last.adapter)
@@ -159,8 +152,8 @@ def facts(
         damage=damage,
         taken_back=back if back and time.time() - back.at < RECENT_SECONDS else None,
         newest=next(iter(store.adapters.all()), None),
-        live=live.found.right if live else None,
-        base=base.found.right if base else None,
+        live=live,
+        base=base,
     )
 
 
@@ -176,7 +169,7 @@ def sentence(facts: Facts) -> tuple[Mood, str]:
     odd, usual, run = [], [], facts.run
     if facts.uneasy:
         odd.append(f"the live monitor is near an alarm ({facts.uneasy})")
-    known = facts.live and facts.base and beside_base(facts.live, facts.base)
+    known = facts.live and facts.base and views.beside_base(facts.live, facts.base)
     if facts.answering != BASE and known == -1:
         odd.append("on the labelled probes it is worse than the base model")
     if back := facts.taken_back:
@@ -219,10 +212,12 @@ def progress(facts: Facts) -> str:
     if newest := facts.newest:
         learned = f"The newest version, {newest.name}, was created {utc(newest.created)}."
     if facts.answering != BASE:
-        return f"{compared(facts.live, facts.base)} {learned}"
+        return f"{views.compared(facts.live, facts.base)} {learned}"
     if facts.base is None:
         return learned
-    return f"The base model's accuracy on the labelled probes is {share(facts.base)}. {learned}"
+    return (
+        f"The base model's accuracy on the labelled probes is {views.share(facts.base)}. {learned}"
+    )
 
 
 def by(back: RollBack) -> str:
@@ -246,8 +241,6 @@ def versions(store: Store) -> list[dict[str, Any]]:
     adapters = store.adapters
     why = {row.name: row.reason or "" for row in adapters.all()}
     why |= {back.version: by(back) for back in adapters.roll_backs()}
-    every = list(branches(store))
-    names = {branch.name for branch in every}
 
     def row(name: str | None, **shown: Any) -> dict[str, Any]:
         newest = store.measurements.newest(Quality, name)
@@ -256,18 +249,17 @@ def versions(store: Store) -> list[dict[str, Any]]:
             "name": name or BASE,
             "right": found and found.right,
             "estimate": found and found.estimate,
-            "withheld": withheld(found) if found and not found.estimate else "",
+            "withheld": views.withheld(found) if found and not found.estimate else "",
             "agreement": found and found.agreement,
+            "why": why.get(name or BASE, ""),
             **shown,
         }
 
-    def below(parent: str | None) -> Iterator[dict[str, Any]]:
-        for branch in every:
-            if (branch.parent if branch.parent in names else None) == parent:
-                role = branch.role or branch.state.replace("_", " ")
-                shown = vars(branch) | {"role": role, "why": why.get(branch.name, "")}
-                yield row(**shown)
-                yield from below(branch.name)
-
-    base = {"depth": 0, "role": adapters.roles().get(None, "base"), "why": "", "verdict": None}
-    return [row(None, **base, created=None), *below(None)]
+    base = {"depth": 0, "role": adapters.roles().get(None, "base"), "verdict": None}
+    paths: dict[str | None, tuple[int, ...]] = {}
+    rows: dict[tuple[int, ...], dict[str, Any]] = {(): row(None, **base, created=None)}
+    for at, branch in enumerate(views.branches(store)):  # parents first
+        paths[branch.name] = path = (*paths.get(branch.parent, ()), at)
+        role = branch.role or branch.state.replace("_", " ")
+        rows[path] = row(**vars(branch) | {"role": role})
+    return [rows[path] for path in sorted(rows)]

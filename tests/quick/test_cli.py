@@ -456,7 +456,7 @@ def test_bad_probes_are_named_and_none_is_added(ttrl, store, tmp_path):
     said = ttrl("probes", "add", str(path), code=1)
     assert f"{path}:2: it has neither" in said
     assert f"{path}:3: this line is not valid JSON" in said
-    assert "Nothing was added" in said
+    assert "No line of the file was used" in said
     assert "secret" not in said
     assert store.probes.labelled() == []
 

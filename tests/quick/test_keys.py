@@ -549,7 +549,7 @@ def test_root_follows_no_link_of_the_service_user(
 def test_a_bad_file_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text("[")
-    assert "not valid YAML" in ttrl("add", "a", keys=path, code=1)
+    assert "not valid YAML" in ttrl("add", "a", keys=path, code=2)
     assert path.read_text() == "["
 
 

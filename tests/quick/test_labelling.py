@@ -30,6 +30,7 @@ from ttrl.evaluation.probes import (
 )
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.questions.regime import Usage
+from ttrl.store.database import NotFound
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
 
@@ -210,7 +211,7 @@ def test_pairs_and_their_labels_go_with_their_question(queue):
     queue.comparisons.judge(second, Judged.LIVE)
     queue.forgetting.delete([first.pair.question_id])
     assert list(labels(queue)) == [second.question.text]
-    with pytest.raises(KeyError, match=f"no pair {first.id}"):
+    with pytest.raises(NotFound, match=f"no pair {first.id}"):
         queue.comparisons.get(first.id)
     queue.comparisons.judge(first, Judged.LIVE)
     assert list(labels(queue)) == [second.question.text]
@@ -505,7 +506,7 @@ def test_one_answer_is_shown_once(ttrl, store):
 
 
 def test_without_pairs_it_says_why(ttrl, store):
-    assert "pairs are answers to held-out questions" in ttrl()
+    assert "no run's candidate has reached the gate" in ttrl()
 
 
 def test_texts_do_not_steer_the_terminal(ttrl, store):

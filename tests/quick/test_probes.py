@@ -223,7 +223,7 @@ def test_every_bad_line_is_named(tmp_path, row, said):
     path = written(tmp_path, GOOD, row, GOOD, row)
     with pytest.raises(datasets.DatasetUnreadable) as raised:
         datasets.read_probes(path, tags=(), max_chars=100)
-    second, fourth = str(raised.value).splitlines()
+    second, fourth, _ = str(raised.value).splitlines()
     assert second.startswith(f"{path}:2: ")
     assert fourth.startswith(f"{path}:4: ")
     assert said in second

@@ -12,6 +12,7 @@ from ttrl.evaluation.gate import judge
 from ttrl.evaluation.probes import Label
 from ttrl.events import observe
 from ttrl.questions.question import from_prompt
+from ttrl.store.database import NotFound
 from ttrl.store.runs import RunState, Trigger
 
 
@@ -50,7 +51,7 @@ def test_a_removed_probe_is_not_in_it(store):
 def test_a_run_that_judged_nothing_has_a_page_as_well(store):
     run = store.runs.create(Trigger.OPERATOR, {})
     assert "queued" in html.run_page(store, run.id)
-    with pytest.raises(KeyError, match="there is no run 99"):
+    with pytest.raises(NotFound, match="there is no run 99"):
         html.run_page(store, 99)
 
 

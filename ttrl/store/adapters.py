@@ -147,7 +147,7 @@ class AdapterTable(Table):
         return None if row is None else _from_row(row)
 
     def get(self, name: str) -> AdapterRow:
-        """Raises KeyError."""
+        """Raises NotFound."""
         missing = f"there is no version {name}; see `ttrl adapters list`"
         return _from_row(self.db.get(sa.select(adapters).where(adapters.c.name == name), missing))
 

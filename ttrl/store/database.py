@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from ttrl import ReportedError
 from ttrl.config.serving import parse, shown
 from ttrl.files import touch
 from ttrl.store import migrations
@@ -37,6 +38,10 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     AnySelect = sa.Select[*tuple[Any, ...]]
     AnyRow = sa.Row[*tuple[Any, ...]]
+
+
+class NotFound(ReportedError):
+    """There is no such row; the message says where to look."""
 
 
 class Database:
@@ -155,10 +160,10 @@ class Database:
             return rows_among(connection, query, column, values)
 
     def get(self, query: AnySelect, missing: str) -> AnyRow:
-        """Return the first row that a query selects. Raises KeyError with a sentence."""
+        """Return the first row that a query selects. Raises NotFound."""
         row = self.first(query)
         if row is None:
-            raise KeyError(missing)
+            raise NotFound(missing)
         return row
 
     def stream(self, query: AnySelect) -> Iterator[AnyRow]:

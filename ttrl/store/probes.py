@@ -190,7 +190,7 @@ class ComparisonTable(Table):
         return [value for value in worth if value is not None]
 
     def get(self, pair_id: int) -> StoredPair:
-        """Raises KeyError."""
+        """Raises NotFound."""
         missing = f"there is no pair {pair_id}; see `ttrl label --list`"
         return _pair(self.db.get(_pairs().where(c.id == pair_id), missing))
 

@@ -246,7 +246,7 @@ class QuestionTable(Table):
         return [row.question.text for row in rows]
 
     def get(self, question_id: int) -> StoredQuestion:
-        """Raises KeyError."""
+        """Raises NotFound."""
         missing = f"there is no question {question_id}; see `ttrl questions list`"
         return from_row(self.db.get(sa.select(questions).where(c.id == question_id), missing))
 

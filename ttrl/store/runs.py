@@ -138,7 +138,7 @@ class RunTable(Table):
         return _from_row(made)
 
     def get(self, run_id: int) -> Run:
-        """Raises KeyError."""
+        """Raises NotFound."""
         query = sa.select(runs).where(runs.c.id == run_id)
         return _from_row(self.db.get(query, f"there is no run {run_id}"))
 
