@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": ("daemon", "Run the daemon in front of an engine."),
     "adapt": ("adapt", "Run one training run now."),
     "assess": ("measure", "Estimate the training signal in a log of questions."),
+    "answers": ("answers", "Show how sampled answers are read and counted."),
     "measure": ("measure", "Measure how good the live version is."),
     "status": ("status", "Show queue, live adapter, last and next run."),
     "page": ("status", "Print a link to the operator's page."),

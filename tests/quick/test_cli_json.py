@@ -86,3 +86,34 @@ def test_units_that_are_there_already_are_said_to_be(tmp_path):
     assert install() == {"written": {str(unit): True}}
     assert install() == {"written": {str(unit): False}}
     assert planned == {str(unit): unit.read_text()}
+
+
+def test_answers_are_shown_as_they_are_counted(ttrl, tmp_path):
+    file = tmp_path / "samples"
+    samples = ["17 x 23 = **391**", *["It is 391."] * 3, "**381**", "I don't know."]
+    file.write_text(json.dumps({"question": "What is 17 * 23?", "samples": samples}))
+    (row,) = ttrl("answers", str(file))
+    assert (row["label"], row["outcome"]) == ("391", "label")
+    assert row["answers"] == {"391": samples[:4], "381": samples[4:5]}
+    assert row["unreadable"] == samples[5:]
+
+
+def test_further_phrases_are_read(ttrl, tmp_path):
+    file, phrases = tmp_path / "samples", tmp_path / "phrases.yaml"
+    samples = ["Matokeo ni 7 kwa sababu 2 + 5 na 9 ni kubwa.", "7"]
+    file.write_text(json.dumps({"question": "2 + 5?", "samples": samples}))
+    given = ("answers", str(file), "--set", f"vote.phrases={phrases}")
+    assert len(ttrl(*given[:2])[0]["answers"]) == 2
+    phrases.write_text("nouns: [matokeo]\ncopulas: [ni]\nremarks: [kwa sababu]\n")
+    assert ttrl(*given)[0]["answers"] == {"7": samples}
+
+
+@pytest.mark.parametrize("text", ["verbs: [ni]", "nouns: 7", "- nouns", "nouns: [[[a]]]", "a: ["])
+def test_phrases_of_another_form_are_refused(tmp_path, text):
+    file, phrases = tmp_path / "samples", tmp_path / "phrases.yaml"
+    file.write_text(json.dumps({"question": "2 + 5?", "samples": ["7"]}))
+    phrases.write_text(text)
+    asked = ["answers", str(file), "--set", f"vote.phrases={phrases}"]
+    done = CliRunner().invoke(main, [*asked, "--state-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {phrases}")

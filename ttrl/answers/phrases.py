@@ -78,8 +78,9 @@ def _read(path: Path) -> dict[str, list[str]]:
         raise PhrasesUnreadable(f"{path}: a table of lists of words is expected")
     found = {}
     for name, rows in table.items():
-        words = [word for row in rows or () for word in (row if isinstance(row, list) else [row])]
-        if not all(isinstance(word, str) for word in words):
+        lists = rows if isinstance(rows, list) else [None]
+        words = [word for row in lists for word in (row if isinstance(row, list) else [row])]
+        if not all(isinstance(word, str) and word for word in words):
             raise PhrasesUnreadable(f"{path}: {name} must be a list of words")
         found[name] = words
     return found

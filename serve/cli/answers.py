@@ -1,0 +1,98 @@
+"""`ttrl answers`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel, ValidationError
+
+from jobs.process import reader_for
+from serve.cli.common import PATH, config_options
+from serve.cli.output import counted, fail, json_option, one_line, show
+from ttrl.config import Config
+from ttrl.votes import take_vote
+
+EXAMPLES = 3
+"""Wordings shown of each answer."""
+
+
+class Samples(BaseModel):
+    """One line of the file."""
+
+    question: str
+    samples: list[str]
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@json_option
+@config_options
+def answers(config: Config, file: Path) -> None:
+    """Show how the answers in FILE are read and counted: a JSON object a line, with a "question"
+    and its "samples", a list of texts. Nothing is asked or recorded."""
+    reader = reader_for(config)
+    found = []
+    for row in _rows(file):
+        reading = reader.read(row.question, row.samples)
+        vote = take_vote(
+            reading.answers,
+            readable=config.vote.readable,
+            floor=config.vote.floor,
+            ceiling=config.vote.ceiling,
+            kind=reading.kind,
+        )
+        said: dict[str | None, list[str]] = {}
+        for answer, sample in zip(reading.answers, row.samples, strict=True):
+            said.setdefault(answer, []).append(sample)
+        found.append(
+            {
+                "question": row.question,
+                "kind": reading.kind,
+                "outcome": vote.outcome,
+                "label": vote.label,
+                "share": vote.share,
+                "answers": {answer: said[answer] for answer, _ in vote.counts},
+                "unreadable": said.get(None, []),
+            }
+        )
+    show(found, _lines(found))
+
+
+def _rows(file: Path) -> Iterator[Samples]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"cannot read {file}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield Samples.model_validate_json(line)
+        except ValidationError:
+            expected = json.dumps({"question": "...", "samples": ["...", "..."]})
+            fail(f"{file}:{number}: expected {expected}", code=2)
+
+
+def _lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for row in found:
+        yield one_line(row["question"]).plain
+        outcome = f"no label ({row['outcome'].replace('_', ' ')})"
+        if row["label"] is not None:
+            outcome = f"label {one_line(row['label']).plain}"
+        yield f"  read as {row['kind']}: {outcome}, largest share {row['share']:.0%}"
+        for answer, samples in row["answers"].items():
+            yield f"  {len(samples):>3}  {one_line(answer).plain}"
+            yield from _examples(samples)
+        if row["unreadable"]:
+            yield f"  {counted(len(row['unreadable']), 'sample')} could not be read"
+            yield from _examples(row["unreadable"])
+        yield ""
+
+
+def _examples(samples: Sequence[str]) -> Iterator[str]:
+    for sample in list(dict.fromkeys(samples))[:EXAMPLES]:
+        yield f"         {one_line(sample).plain}"
