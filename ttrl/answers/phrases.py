@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, list[str]]:
         raise PhrasesUnreadable(f"{path} is not valid YAML: {error}") from None
     if not isinstance(table, dict):
         raise PhrasesUnreadable(f"{path}: a table of lists of words is expected")
-    found = {}
+    found: dict[str, Any] = {}
     for name, rows in table.items():
         lists = rows if isinstance(rows, list) else [None]
         words = [word for row in lists for word in (row if isinstance(row, list) else [row])]
