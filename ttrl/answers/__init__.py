@@ -47,7 +47,7 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
     if says_yes_or_no(answers):
         return AnswerKind.TEXT
     short = [each.short for each in answers if each.short is not None and each.is_name]
-    values = sum(_is_value(trim(text, phrases()), comma) for text in short)
+    values = sum(_is_value(trim(text, answers[0].table), comma) for text in short)
     if short and len(short) >= len(answers) * SHORT and values * 2 > len(short):
         return AnswerKind.MATH
     if asks_for_value(question):
@@ -146,15 +146,22 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
     return keys(answers, AnswerKind.TEXT)
 
 
-def matches(text: str, accepted: Sequence[str], kind: AnswerKind, question: str = "") -> bool:
-    found = said(text)
+def matches(
+    text: str,
+    accepted: Sequence[str],
+    kind: AnswerKind,
+    question: str = "",
+    table: Phrases | None = None,
+) -> bool:
+    found = said(text, table)
     if found is None:
         return False
     comma = decimal_comma(question, [found])
     answer = _read(found, kind, question, comma=comma)
     if answer is None:
         return False
-    pairs = (keys([answer, right], kind, comma=comma) for right in accepted)
+    ordered = asks_for_order(question)
+    pairs = (keys([answer, right], kind, comma=comma, ordered=ordered) for right in accepted)
     return any(one is not None and one == other for one, other in pairs)
 
 
@@ -198,7 +205,7 @@ class Reader:
     def close(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> float:
         """How close an answer is to the nearest of those that are right, from 0 to 1."""
         if kind is not AnswerKind.FREE:
-            return float(matches(text, accepted, kind, question))
+            return float(matches(text, accepted, kind, question, self.table))
         theirs = max((meaning.copied(each, question) for each in accepted), default=0.0)
         found = said(text, self.table)
         own = None if found is None else _own_words(found.text, question, theirs)
@@ -215,7 +222,7 @@ class Reader:
         if one == other:
             return True
         if kind is not AnswerKind.FREE:
-            return same(one, other, kind)
+            return same(one, other, kind, ordered=asks_for_order(question))
         return self.matches(one, [other], question, kind)
 
 

@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import words
-from ttrl.answers.said import CLAUSE, MARKUP, Said, behind_phrase, without_end
+from ttrl.answers.said import CLAUSE, MARKUP, Said, behind_phrase, has, without_end
 
 _LETTER_SET = re.compile(
     r"\(?([A-Ja-j])\)?(?:\s*(?:,|;|&|、|\b(?:and|und|et|y|e)\b|和)[\s,]*(?:and\s+)?\(?[A-J]\)?)*"
@@ -31,10 +31,6 @@ _JUDGED_LETTER = re.compile(
     r"|\b(?i:i\s+(?:choose|pick|select))\s+(?i:option\s+)?\(?([A-J])(?![\w'’])"
     r"|\b(?i:it(?:['’]s|\s+is|\s+must\s+be)|guess\s+is|is|be|hence|thus|therefore|so)\s+"
     r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
-)
-_DENIED = re.compile(
-    r"\b(?:n?either|nor|none|not|no|false|wrong|incorrect|falsche?|doubt|\w+n['’]t)\b",
-    re.IGNORECASE,
 )
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
 _TICK = re.compile(
@@ -77,7 +73,7 @@ def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
         if _TICK.search(line) and (letter := re.match(r"[\s*_>-]*\(?([A-Ja-j])[.):]", line))
     }:
         return ", ".join(sorted(ticked))
-    return _judged_letter(found.text) or _letter_line(found.text)
+    return _judged_letter(found) or _letter_line(found.text)
 
 
 def lone_letters(text: str) -> str | None:
@@ -157,14 +153,14 @@ def _led(tail: str) -> str | None:
     return ", ".join(sorted(each.upper() for each in found))
 
 
-def _judged_letter(text: str) -> str | None:
+def _judged_letter(found: Said) -> str | None:
     """The last one that is called right, but for "neither A nor B is right"."""
-    found = None
+    text, letter = found.text, None
     for judged in _JUDGED_LETTER.finditer(text):
         clause = CLAUSE.split(text[max(0, judged.start() - 200) : judged.start()])[-1]
-        if not _DENIED.search(clause):
-            found = next(filter(None, judged.groups()))
-    return found
+        if not has(clause, found.table, "negators") and "doubt" not in clause:
+            letter = next(filter(None, judged.groups()))
+    return letter
 
 
 def _letter_line(text: str) -> str | None:

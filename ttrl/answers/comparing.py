@@ -62,8 +62,8 @@ judge = Judge()
 atexit.register(judge.close)
 
 
-def same(left: str, right: str, kind: AnswerKind) -> bool:
-    one, other = keys([left, right], kind)
+def same(left: str, right: str, kind: AnswerKind, *, ordered: bool = False) -> bool:
+    one, other = keys([left, right], kind, ordered=ordered)
     return one is not None and one == other
 
 

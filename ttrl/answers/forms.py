@@ -88,6 +88,7 @@ _VERBATIM = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"  # a date is no difference and no quotient
     r"|\d+(?: ?: ?\d+)+|\d+ ?- ?\d+"  # a ratio, a time, a range
     r"|\w+_\{?\w+\}?"  # a number in another base, an indexed name
+    r"|.*\d ?\[.*"  # a citation, and no mixed number
     r"|.*\d ?min \d.*"  # a time, and no smallest of two
     r"|.*\d/\d+(?:[A-Za-z(]|\\(?:pi|sqrt|ln|log|sin|cos|tan)).*"  # 1/2x: who knows which
     r"|.*(?<![_^\d])\d+ \d.*|.*'.*"  # numbers side by side are no product, primes no decoration

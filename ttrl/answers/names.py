@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence, Set
 
 from ttrl.answers.forms import words
@@ -10,8 +11,8 @@ from ttrl.answers.phrases import Phrases
 from ttrl.answers.said import (
     FEW_WORDS,
     MARKUP,
-    PARENTHESIS,
     SENTENCE_END,
+    TOKENS,
     Said,
     count_words,
     has,
@@ -21,6 +22,9 @@ from ttrl.answers.said import (
     without_end,
 )
 
+MAX_SENTENCE = 1000
+"""Characters of a sentence that is compared with the question word by word."""
+
 
 def name(found: Said, question: str) -> str | None:
     """What a sample says to a question that asks for a name or a word, in small letters; None
@@ -29,20 +33,35 @@ def name(found: Said, question: str) -> str | None:
         return None
     span = found.short if found.short is not None else found.text
     bare = without_end(without_contrast(trim(span, found.table), found.table))
-    tokens = tokens_of(bare)
-    small, copular = found.table.words["small"], found.table.words["copular"]
-    if copular & set(tokens):
-        asked = set(tokens_of(question))
-        left = [token for token in tokens if token not in small and token not in asked]
-        if left and len(left) <= FEW_WORDS:
-            return " ".join(left)
+    bare = _behind_copula(bare, question, found.table)
     number = whole_number(bare)
     if number is not None:
         return str(number)
-    noted = PARENTHESIS.fullmatch(bare)
-    said = words(noted[1] if noted and not noted[1].endswith("=") else bare)
-    head, _, tail = said.partition(" ")
-    return tail if tail and head in small else said or None
+    head, bracket, note = bare.rpartition(" (")
+    if bracket and note.endswith(")") and not head.endswith("="):
+        bare = head
+    head, _, tail = bare.partition(" ")
+    article = head.casefold() in found.table.words["articles"] and (
+        head.islower() or head in ("The", "A", "An")
+    )
+    return words(tail if tail and article else bare) or None
+
+
+def _behind_copula(text: str, question: str, table: Phrases) -> str:
+    """What a short sentence says of its subject ("It is Canberra"), or where that is what was asked
+    ("Canberra is the capital"), the subject."""
+    parts = text.split()
+    asked, small = set(tokens_of(question)), table.words["small"]
+    for place, part in enumerate(parts):
+        plain = part.casefold().replace("’", "'")
+        if plain not in table.words["copular"] or not (part.islower() or "'" in plain):
+            continue
+        behind, before = " ".join(parts[place + 1 :]), " ".join(parts[:place])
+        told = [token for token in tokens_of(behind) if token not in small]
+        if told and not set(told) <= asked:
+            return behind if len(told) <= FEW_WORDS else text
+        return before if told and tokens_of(before) else text
+    return text
 
 
 def says_yes_or_no(answers: Sequence[Said]) -> bool:
@@ -64,13 +83,15 @@ def yes_or_no(found: Said, question: str) -> str | None:
     if found.unfinished or found.declines:
         return None
     sentences = [each.strip() for each in SENTENCE_END.split(found.text) if each and each.strip()]
-    last = trim(sentences[-1], found.table)
+    last = trim(sentences[-1][:MAX_SENTENCE], found.table)
     for span in (*reversed(found.bold), found.text, last):
         if verdict := _verdict(span, found.table):
             return verdict
     small = found.table.words["small"] | found.table.words["copular"]
     asked = [t for t in tokens_of(question) if t not in small and len(t) > 2 and not t.isdigit()]
     tokens = tokens_of(last)
+    if {"only", "nur", "unless", "except"} & set(tokens):
+        return None
     denied = sum(has(token, found.table, "negators") for token in tokens)
     again = sum(any(_akin(a, token) for token in tokens) for a in asked)
     if not asked or again * 2 < len(asked) or found.text.rstrip()[-1:] not in ".!。！*":
@@ -117,18 +138,48 @@ def mentioned(found: Said, known: Mapping[tuple[str, ...], str], asked: Set[str]
 def _mention(
     found: Said, text: str, known: Mapping[tuple[str, ...], str], asked: Set[str]
 ) -> str | None:
-    """None where no known answer stands in the text, "" where several do or one is denied; of one
-    within another only the longer counts, and what the question names only where nothing else."""
+    """None where no known answer stands in the text, "" where several do or one is denied, or is
+    part of a longer name or of a list; of one within another only the longer counts, and what the
+    question names only where nothing else."""
     text = without_contrast(text, found.table)
-    tokens, taken, hits = tokens_of(text), set[int](), dict[str, bool]()
+    matches = list(TOKENS.finditer(text))
+    tokens, taken, hits = [match[0].casefold() for match in matches], set[int](), dict[str, bool]()
     for words_of, key in sorted(known.items(), key=lambda item: -len(item[0])):
         for start in range(len(tokens) - len(words_of) + 1):
             span = range(start, start + len(words_of))
             if tuple(tokens[start : span.stop]) == words_of and taken.isdisjoint(span):
                 taken.update(span)
                 hits[key] = set(words_of) <= asked
+                if _goes_on(text, matches, span.start, span.stop, found.table):
+                    return ""
     new = [key for key, named in hits.items() if not named] or list(hits)
     if not new:
         return None
     rest = " ".join(token for place, token in enumerate(tokens) if place not in taken)
     return new[0] if len(new) == 1 and not has(rest, found.table, "negators") else ""
+
+
+def _goes_on(
+    text: str, matches: Sequence[re.Match[str]], start: int, end: int, table: Phrases
+) -> bool:
+    """Whether what stands there belongs to a longer name ("Papua New Guinea") or to a list."""
+    plain = table.words["small"] | table.words["copular"] | table.words["subjects"]
+    for place, step in ((start - 1, -1), (end, 1)):
+        if not 0 <= place < len(matches):
+            continue
+        inner = matches[start] if step < 0 else matches[end - 1]
+        left, right = sorted((inner, matches[place]), key=lambda match: match.start())
+        between, beside = text[left.end() : right.start()], matches[place][0]
+        if beside.casefold() in _AND:
+            return True
+        large = beside[0].isupper() and inner[0][0].isupper() and between in (" ", "-")
+        if large and beside.casefold() not in plain and not _starts_hedged(beside, table):
+            return True
+    return False
+
+
+_AND = frozenset(["and", "und", "et", "y", "e", "en", "och", "i", "и"])
+
+
+def _starts_hedged(word: str, table: Phrases) -> bool:
+    return any(table.patterns[kind].fullmatch(word) for kind in ("hedges", "openers", "nouns"))

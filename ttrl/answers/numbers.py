@@ -51,12 +51,16 @@ FUNCTIONS = frozenset(
 """Names in running letters that are mathematics and no words."""
 
 
+_NO_NUMBERS = frozenset(["null", "once", "second", "sei"])
+"""Words that are a number in one language, and something else in another."""
+
+
 @lru_cache(maxsize=4096)
 def whole_number(text: str) -> int | None:
     """The number that words say: "twenty-one", "zweihundertzwölf", "quatre-vingts", "十二"; None
     where they say none, or more than one ("twelve one")."""
     text = " ".join(text.split()).casefold()
-    if not text or len(text) > 80 or text == "null":  # "null" is nothing in English
+    if (len(text) < 2 and text.isascii()) or len(text) > 80 or text in _NO_NUMBERS:
         return None
     if re.fullmatch("[零〇一二三四五六七八九十百千万亿两]+", text):
         text = re.sub("^(?=[百千])", "一", text)

@@ -19,6 +19,7 @@ from ttrl.answers.numbers import (
     to_fraction,
     whole_number,
 )
+from ttrl.answers.phrases import phrases
 from ttrl.answers.units import DOLLAR, SIGN, measure
 
 
@@ -142,7 +143,10 @@ def _halves(whole: str | None, count: str | None, part: str, unit: str | None) -
 
 def _number(value: Fraction, said: str) -> Number:
     unit = measure(said) if said else None
-    return Number(value * unit.size, unit.unit, said) if unit else Number(value, "", said)
+    if unit is None:
+        turned = said.casefold() if said.casefold() in phrases().words["directions"] else ""
+        return Number(value, turned, said)
+    return Number(value * unit.size, unit.unit, said)
 
 
 def _in_parts(text: str) -> Number | None:

@@ -55,7 +55,7 @@ _BOLD = re.compile(
     re.DOTALL,
 )
 MATH = re.compile(
-    r"\$\$(.{1,500}?)\$\$|\\\[(.{1,500}?)\\\]|\\\((.{1,500}?)\\\)|\$((?:[^$\\\n]|\\.){1,500})\$",
+    r"\$\$(.{1,500}?)\$\$|\\\[(.{1,500}?)\\\]|\\\((.{1,500}?)\\\)|\$(?=\S)((?:[^$\\\n]|\\.){1,500}?)(?<=\S)\$(?!\d)",
     re.DOTALL,
 )
 JOINED = re.compile(
@@ -68,8 +68,8 @@ SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)(?=\s|$)|(?<=[。！？])|
 CLAUSE = re.compile(r"[.,;:!?。，；：！？\n]")
 _SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 WORDS = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W\d_]+)*")
-_TOKENS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)*")
-PARENTHESIS = re.compile(r"(\S.*?)\s*\((?:[^()]{1,60})\)")
+TOKENS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)*")
+_CITATIONS = re.compile(r"(?<=\S)(?:\s*\[\d{1,3}(?:,\s*\d{1,3})*\])+$")
 MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"“”]")
 
 
@@ -123,9 +123,10 @@ class Said:
         "Sentiment: positive"."""
         if self.announced is not None or self.short is None:
             return self.announced is not None
-        tokens = tokens_of(self.short)
-        subject = len(tokens) > 1 and tokens[0] in self.table.words["subjects"]
-        return not (self.unfinished or subject) and self.table.words["copular"].isdisjoint(tokens)
+        tokens = TOKENS.findall(self.short)  # "War and Peace" has no verb, German or not
+        subject = len(tokens) > 1 and tokens[0].casefold() in self.table.words["subjects"]
+        verb = any(each.islower() and each in self.table.words["copular"] for each in tokens)
+        return not (self.unfinished or subject or verb)
 
 
 def said(text: str, table: Phrases | None = None) -> Said | None:
@@ -139,7 +140,7 @@ def said(text: str, table: Phrases | None = None) -> Said | None:
     if r"\begin" not in text:
         text = _DOUBLED.sub(lambda _: "\\", text)
     text = _ENV.sub(lambda env: "\n" + env[2].replace("&", "").replace(r"\\", "\n") + "\n", text)
-    text = text.translate(_WIDE).replace(r"\_", "_")
+    text = re.sub(r"[ \t]{3,}", "  ", text.translate(_WIDE).replace(r"\_", "_"))
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
     text = _without_next_question(text, table)
@@ -257,7 +258,9 @@ def boxes(text: str) -> str | None:
             opened.append(None if token[0] == "{" else (token.start(), token.end()))
     if not found:
         bare = _BARE_BOX.findall(text)
-        return bare[-1].rstrip(".,") if bare else None
+        if bare:
+            return str(bare[-1]).rstrip(".,")
+        return "" if r"\boxed" in text else None  # one that was begun is no other answer
     together = [found[-1]]
     for box in reversed(found[:-1]):
         if not _BETWEEN_BOXES.fullmatch(text[box[3] : together[0][0]]):
@@ -340,11 +343,11 @@ def trim(text: str, table: Phrases) -> str:
         remark = table.patterns["remarks"].search(text, 1)
         text = text[: remark.start()] if remark else text
     text = (
-        without_end(text.strip()).strip('"“”„').lstrip("≈~≃∼=•>→⇒➡ \t").strip()
+        _CITATIONS.sub("", without_end(text.strip())).strip('"“”„').lstrip("≈~≃∼=•→⇒➡ \t").strip()
         if not math
         else text
     )
-    text = re.sub(r"^[-*]\s+", "", text)
+    text = re.sub(r"^[-*]\s+(?![\d\\.(])", "", text)
     if label := _LABEL.match(text):
         text = text[label.end() :]
     for kind in ("openers", "hedges"):
@@ -354,11 +357,19 @@ def trim(text: str, table: Phrases) -> str:
     head, comma, tail = text.rpartition(",")
     if comma and table.patterns["hedges"].fullmatch(tail.strip()):
         text = head
-    noted = PARENTHESIS.fullmatch(text)
-    if noted and isinstance(form(noted[1]), Number):
-        text = noted[1]
+    text = without_note(text)
     ending = next((each for each in table.words["endings"] if text.endswith(each)), "")
     return text.removesuffix(ending).strip() or text.strip()
+
+
+def without_note(text: str) -> str:
+    """A value without what is said of it in brackets: "42 (forty-two)", but not "2 (x+1)"."""
+    head, bracket, note = text.rpartition(" (")
+    if not bracket or not note.endswith(")"):
+        return text
+    value = form(head)
+    again = bool(re.search(r"[^\W\d_]{3}", note)) or form(note[:-1]) == value
+    return head.strip() if isinstance(value, Number) and again else text
 
 
 def without_contrast(text: str, table: Phrases) -> str:
@@ -376,7 +387,7 @@ def _contrast(table: Phrases) -> re.Pattern[str]:
 
 
 def tokens_of(text: str) -> list[str]:
-    return [token.casefold() for token in _TOKENS.findall(text)]
+    return [token.casefold() for token in TOKENS.findall(text)]
 
 
 def _leading_assignments(sentences: Sequence[str]) -> str:

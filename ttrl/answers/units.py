@@ -13,8 +13,8 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 LANGUAGES = (
-    "en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "nb", "fi", "pl", "cs", "hu", "ro", "tr",
-    "ru", "uk", "el", "ar", "hi", "id", "vi", "zh", "ja", "ko",
+    "en", "de", "fr", "es", "it", "pt", "nl", "sv", "pl", "ru", "uk", "tr", "ar", "hi", "id", "vi",
+    "zh", "ja", "ko",
 )  # fmt: skip
 """Those whose names of units and months are known."""
 PERCENT = "%"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence, Set
+from fractions import Fraction
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import Expression, Form, Group, Named, Word, form, leaves
 from ttrl.answers.numbers import FUNCTIONS
 from ttrl.answers.phrases import Phrases, phrases
-from ttrl.answers.quantities import scan
+from ttrl.answers.quantities import Found, scan
 from ttrl.answers.said import (
     ASSIGNED,
     JOINED,
@@ -29,6 +30,7 @@ from ttrl.answers.said import (
     without_contrast,
     without_end,
 )
+from ttrl.answers.units import months
 
 FEW_VALUE_WORDS = 3
 """And so many words that are announced in place of a value: "no real solutions"."""
@@ -130,40 +132,91 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     math = [next(filter(None, match.groups())) for match in MATH.finditer(bare)]
     plain = MATH.sub(lambda match: next(filter(None, match.groups())), bare).strip()
     for span in [plain, *reversed(math)] if len(math) < 2 else [plain]:
-        meaning = form(span, comma=comma) if len(span) <= MAX_ANSWER_CHARS else None
+        short = len(span) <= MAX_ANSWER_CHARS and '"' not in span
+        meaning = form(span, comma=comma) if short else None
         if meaning is not None and not _is_words(meaning) and not _has_word(meaning):
             return span
     right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
     if right and (meaning := form(right, comma=comma)) and not _is_words(meaning):
         return right
-    numbers = scan(plain, comma=comma)
+    plain = without_contrast(plain, table)
+    told = plain[_conclusion(plain, table) :]
+    numbers = scan(told, comma=comma)
     if not numbers:
         return None
-    if has(without_contrast(plain, table), table, "negators"):
-        return ""
-    new = [number for number in numbers if number.value not in asked]
-    if not new:
-        return numbers[0].text if len({number.value for number in numbers}) == 1 else ""
+    new = [number for number in numbers if number.value not in asked] or numbers
     listed = [new[-1]]
     for before in reversed(new[:-1]):
-        if not (before.end and JOINED.fullmatch(plain[before.end : listed[0].start])):
+        if not (before.end and JOINED.fullmatch(told[before.end : listed[0].start])):
             break
         listed.insert(0, before)
-    led_by = plain[: listed[0].start].rstrip().casefold() if listed[0].end else ""
-    for phrase, sign in _BOUNDS.items():
-        if led_by.endswith(phrase):
-            return f"x {sign} {listed[0].text}"
+    values = {number.value for number in (new if len(listed) == 1 else listed)}
+    if len(values) != len(listed) and len(listed) == 1:
+        return ""  # several, of which none is the last word
+    if bound := _bound(told, listed, table):
+        return bound
+    if any(number.end and _in_mathematics(told, number, table) for number in listed):
+        return ""
+    if has(told, table, "negators"):
+        return ""
     return ", ".join(number.text for number in listed)
 
 
-_BOUNDS = {
-    "less than or equal to": r"\le", "greater than or equal to": r"\ge", "no more than": r"\le",
-    "no less than": r"\ge", "less than": "<", "fewer than": "<", "below": "<",
-    "smaller than": "<", "greater than": ">", "more than": ">", "larger than": ">", "above": ">",
-    "at least": r"\ge", "at most": r"\le", "up to": r"\le", "mindestens": r"\ge",
-    "höchstens": r"\le", "mehr als": ">", "weniger als": "<", "plus de": ">", "moins de": "<",
-    "au moins": r"\ge", "más de": ">", "menos de": "<",
-}  # fmt: skip
+def _conclusion(sentence: str, table: Phrases) -> int:
+    """Where what follows from the rest begins, "so the total is 5", if there is a number in it."""
+    starts = [
+        match.end()
+        for match in table.patterns["conclusions"].finditer(sentence)
+        if re.search(r"\d", sentence[match.end() :])
+    ]
+    return starts[-1] if starts else 0
+
+
+_BEFORE = re.compile(r"(?:[\^√π!×·*/+−(\[{<>≤≥_:]|[A-Za-z]\s?-)\s*$")
+_AFTER = re.compile(r"[A-Za-z√π^!²³(\[{_:]|\s*[\^√π×·*/+=<>≤≥]")
+_COMPOSED = r"(?:in|out of|to|of|R|remainder|over|by|[-–:])"
+_COMPOSED_BEFORE = re.compile(rf"\d\s*{_COMPOSED}\s*$")
+_COMPOSED_AFTER = re.compile(
+    rf"\s*{_COMPOSED}\s*\d|\s+(?:halves|(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth"
+    r"|tenth)s?\b)"
+)
+
+
+def _in_mathematics(text: str, number: Found, table: Phrases) -> bool:
+    """Whether a number is part of an expression, of a ratio, of a date, or is turned round by a
+    word beside it: no value by itself."""
+    before, after = text[: number.start], text[number.end :]
+    if _AFTER.match(after) or _BEFORE.search(before):
+        return True
+    if number.text.isdecimal() and (
+        _COMPOSED_BEFORE.search(before) or _COMPOSED_AFTER.match(after)
+    ):
+        return True
+    if not isinstance(number.value, Fraction):
+        return False
+    near = [
+        *re.findall(r"([^\W\d_]+)\W{0,2}$", before),
+        *re.findall(r"^\W{0,2}([^\W\d_]+)", after),
+    ]
+    return any(
+        (word[0].isupper() and word.casefold() in months())
+        or word.casefold() in table.words["directions"]
+        for word in near
+    )
+
+
+def _bound(text: str, listed: Sequence[Found], table: Phrases) -> str | None:
+    """A number that is said to be a bound, as one."""
+    if len(listed) != 1 or not listed[0].end:
+        return None
+    before, after = text[: listed[0].start].rstrip(), text[listed[0].end :].lstrip()
+    for name, sign in (("at_least", r"\ge"), ("at_most", r"\le"), ("less", "<"), ("more", ">")):
+        if any(match.end() == len(before) for match in table.patterns[name].finditer(before)):
+            return f"x {sign} {listed[0].text}"
+    for name, sign in (("or_more", r"\ge"), ("or_less", r"\le")):
+        if table.patterns[name].match(after):
+            return f"x {sign} {listed[0].text}"
+    return None
 
 
 _HOW_MANY = re.compile(
