@@ -84,7 +84,8 @@ def test_a_store_without_its_key_gets_one(tmp_path):
     with Store.open(tmp_path) as store:
         store.questions.db.change(facts.delete())
     with Store.open(tmp_path) as store:
-        assert store.questions.record(asked("What is one plus two?"), holdout=0.5)
+        store.questions.record(asked("What is one plus two?"), holdout=0.5)
+        assert store.questions.usage(1)
 
 
 @both_stores
