@@ -25,7 +25,7 @@ STOPPED_BECAUSE = {
     signal.SIGINT: "the run was stopped",
     signal.SIGTERM: "the process that started the run has exited or stopped it",
 }
-"""The daemon stops a run with SIGINT; the kernel sends SIGTERM when the daemon is gone."""
+"""The daemon stops a run with SIGINT; its watchdog sends SIGTERM when the daemon is gone."""
 CLEANUP_SECONDS = 30
 """To clean up after a signal. A process that takes longer hangs with its engine and is killed; its
 owner or the next run cleans up."""

@@ -12,7 +12,7 @@ from ttrl.adapters.versions import verify
 from ttrl.config import Config
 from ttrl.evaluation.probes import Label
 from ttrl.store import Store
-from ttrl.store.adapters import Author
+from ttrl.store.adapters import GONE, AdapterGone, Author
 
 
 class Refusal(ReportedError):
@@ -22,7 +22,10 @@ class Refusal(ReportedError):
 def promote(config: Config, store: Store, version: str) -> str | None:
     """Want a version, whatever its verdict, and return its name, None for the base model. Raises
     NotFound, AdapterDamaged, AdapterGone."""
-    chosen = None if version == BASE else store.adapters.get(version).name
+    row = None if version == BASE else store.adapters.get(version)
+    chosen = None if row is None else row.name
+    if row is not None and row.state in GONE:
+        raise AdapterGone(f"{row.name} is {row.state}: its files are gone; choose another version")
     if chosen is not None:
         verify(config.state_dir / "adapters" / chosen)
     if chosen != store.adapters.wanted().adapter:

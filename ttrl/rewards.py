@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, cached_property, reduce
+from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -294,7 +295,12 @@ def find(name: str) -> Reward:
         return REWARDS[name]
     offered = {point.name: point for point in entry_points(group=OFFERED_REWARDS)}
     try:
-        found = offered.get(name, EntryPoint(name, name, OFFERED_REWARDS)).load()
+        module, _, function = name.partition(":")
+        found = (
+            offered[name].load()
+            if name in offered
+            else reduce(getattr, function.split("."), import_module(module))
+        )
     except (Exception, SystemExit) as error:  # importing runs a module, which may raise anything
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise RewardUnknown(f"cannot import the reward {name}: {why}") from error

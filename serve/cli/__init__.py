@@ -104,6 +104,8 @@ def _failure(error: Exception) -> click.ClickException | None:
         case FileExistsError():
             return Failure(f"{error.filename} already exists; choose a new name")
         case OSError() if not isinstance(error, BrokenPipeError):
+            # For a daemon's journal: others do not log at this level.
+            logging.getLogger(__name__).info("an unexpected error", exc_info=error)
             words = ": ".join(filter(None, (error.filename, error.strerror)))
             return Failure(words or str(error))
         case DBAPIError():

@@ -101,7 +101,11 @@ def adapt(resolve: Resolve, file: Path | None, report: Path | None, dry_run: boo
             request["hashes"] = [question.hash for question in questions]
         run = _by_daemon(config, store, request)
         if run is None:
-            run = run_alone(config, partial(_by_itself, request=request))
+            run = run_alone(
+                config,
+                partial(_by_itself, request=request),
+                hint="; see `ttrl runs list` for the state of the run",
+            )
         lines = [f"Run {run.id} ended: {run.state}. {run.reason}"]
         if run.state is RunState.HELD:
             lines.append(

@@ -82,8 +82,9 @@ def serve(config: Config) -> None:
         runner.run(run(config, waiting(what, log.info)))
 
 
-def run_alone(config: Config, work: Callable[[Core], Awaitable[T]]) -> T:
-    """Do work with a state directory and an engine of our own; a signal stops it."""
+def run_alone(config: Config, work: Callable[[Core], Awaitable[T]], *, hint: str = "") -> T:
+    """Do work with a state directory and an engine of our own. A signal stops it: the command then
+    ends with a sentence, and with `hint`."""
     from serve.daemon.core import core
     from serve.daemon.process import on_signals
 
@@ -102,7 +103,7 @@ def run_alone(config: Config, work: Callable[[Core], Awaitable[T]]) -> T:
     try:
         return asyncio.run(alone())
     except asyncio.CancelledError:
-        fail("stopped by the operator; see `ttrl runs list` for the state of the run")
+        fail(f"stopped by the operator{hint}")
 
 
 def with_model(config: Config) -> Config:

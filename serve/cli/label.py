@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 from rich.console import Console
@@ -15,6 +16,7 @@ from serve.cli.output import fail, plain, print_json, tell, wants_json
 from serve.views import WORDS, judged, pair_report, turns
 from ttrl.config import Config
 from ttrl.store import Store
+from ttrl.store.database import NotFound
 from ttrl.store.probes import StoredPair
 
 SAME = "one answer; is it right? (=: yes, n: no)"
@@ -109,14 +111,18 @@ def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
             break
         if key == "u":
             at = max(0, at - 1)
-            operations.judge(store, waiting[at].id, None)
+            with suppress(NotFound):  # its question has been deleted meanwhile
+                operations.judge(store, waiting[at].id, None)
         else:
             typed = ""
             if key == "n":
                 prompt = "Correct answer? (Enter: only record that this one is wrong)"
                 typed = str(click.prompt(prompt, default="", show_default=False)).strip()
             word = next(each for each, its in WORDS.items() if its == key)
-            operations.judge(store, waiting[at].id, word, typed)
+            try:
+                operations.judge(store, waiting[at].id, word, typed)
+            except NotFound:
+                click.echo("Its question has been deleted meanwhile; nothing was recorded.")
             at += 1
     click.echo(f"{at} of {len(waiting)} judged. All judgements are saved.")
 

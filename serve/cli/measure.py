@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,8 +43,9 @@ def measure(resolve: Resolve) -> None:
     questions have drifted. The daemon does this once a day, and so does the gate of each run."""
     config, _ = run_config(resolve())
 
-    def work(client: EngineClient, _live: str, store: Store) -> Measured:
-        with progress("asking") as move:
+    def work(client: EngineClient, _live: str, own: Store | None) -> Measured:
+        opened = nullcontext(own) if own is not None else open_store(config)
+        with opened as store, progress("asking") as move:
             return measure_job.run(
                 config, store, client, lambda done, of: move(completed=done, total=of)
             )
@@ -73,7 +75,7 @@ def assess(resolve: Resolve, file: Path, limit: int) -> None:
     config, _ = run_config(resolve())
     questions = datasets.read_questions(file, max_chars=config.record.max_chars)
 
-    def work(client: EngineClient, live: str, _: Store) -> Assessment:
+    def work(client: EngineClient, live: str, _: Store | None) -> Assessment:
         with progress("voting") as move:
             return measure_job.assess(
                 client,
@@ -88,8 +90,8 @@ def assess(resolve: Resolve, file: Path, limit: int) -> None:
     show(assessed, _assessed(assessed))
 
 
-def _with_engine(config: Config, work: Callable[[EngineClient, str, Store], T]) -> T:
-    """Do work with the engine of the running daemon, or else with one of our own, and the store; it
+def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None], T]) -> T:
+    """Do work with the engine of the running daemon, or else with one of our own and its store; it
     is told which version serves."""
     status = ask_daemon(config, "GET", "/admin/status")
     if status is None:
@@ -99,8 +101,8 @@ def _with_engine(config: Config, work: Callable[[EngineClient, str, Store], T]) 
                 work, parts.engine.client, parts.live.current.version, parts.store
             ),
         )
-    with engine_client(config, status["engine_url"]) as client, open_store(config) as store:
-        return work(client, status["live"], store)
+    with engine_client(config, status["engine_url"]) as client:
+        return work(client, status["live"], None)
 
 
 def _lines(measured: Measured) -> Iterator[str]:

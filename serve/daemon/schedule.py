@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -124,8 +123,10 @@ class Clock:
             if decision is Decision.START:
                 # Here, and not in the thread: one that is no longer waited for goes on.
                 await asyncio.to_thread(self.store.set_fact, FIRED, now.isoformat())
-                with suppress(RunBusy):  # since the look, by hand
+                try:
                     await self.start()
+                except RunBusy as error:  # since the look, by hand
+                    log.info("schedule: %s", error)
             if decision is not self.decision:
                 log.info("schedule: %s", decision)
                 self.decision = decision

@@ -241,7 +241,9 @@ class Page:
                 return await handler(request)
             except NotFound as error:
                 status, message = 404, str(error)
-            except (Refusal, RunBusy, AdapterDamaged, AdapterGone, StoreDamaged) as error:
+            except (
+                Refusal, RunBusy, ConfigError, AdapterDamaged, AdapterGone, StoreDamaged,
+            ) as error:  # fmt: skip
                 status, message = 409, str(error)
             except (DBAPIError, StoreError):
                 live = self._core.live.current.version

@@ -15,6 +15,7 @@ from ttrl.evaluation.gate import judge
 from ttrl.evaluation.probes import Judged, Side
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import Trigger
+from ttrl.store.schema import verdicts
 
 COUNT = 40
 
@@ -111,6 +112,16 @@ def test_judging_by_hand_is_a_test_of_its_own(store):
     assert (found.certainty.labels, found.but) == (COUNT, "")
     assert found.certainty.threshold == pytest.approx(104, rel=1e-3)
     assert len(store.runs.labelled_gates()) == 2
+
+
+def test_evidence_that_cannot_be_read_was_looked_at_all_the_same(store):
+    held(store, probes(20, 0.5, 0.52, labelled=True))
+    before = store.runs.labelled_gates()
+    newer = verdicts.update().values(evidence={"certainty": {"e": 1}, "version": 99})
+    store.runs.db.change(newer)
+    assert store.runs.verdicts() == []
+    assert store.runs.labelled_gates() == before
+    assert before
 
 
 def test_a_version_compared_with_what_no_longer_serves_waits(store):

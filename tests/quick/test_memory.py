@@ -301,6 +301,8 @@ SHARE = "--gpu-memory-utilization="
         (80, [], {}, Fit.FITS),
         (80, ["--max-model-len", "8192", f"{SHARE}0.5"], {}, Fit.FITS),
         (80, [f"{SHARE}0.38", "--max-model-len=16384"], {}, Fit.FITS),
+        (80, ["--max-model-len=8k"], {}, Fit.FITS),
+        (80, ["--max-model-len=auto"], {}, Fit.FITS),
         (80, [f"{SHARE}0.6"], {}, Fit.UNLIKELY),
         (80, ["--gpu_memory_utilization", "0.1"], {}, Fit.UNLIKELY),
         (80, [f"{SHARE}0.92"], {}, Fit.UNLIKELY),

@@ -334,6 +334,17 @@ def test_a_run_is_started_and_stopped(scene):
     assert "already in progress" in refused.text
 
 
+def test_a_run_with_settings_that_hold_no_more_is_refused_with_the_reason(scene, monkeypatch):
+    def start(*_: object) -> None:
+        raise ConfigError("meaning.references: there is no such file")
+
+    scene.login()
+    monkeypatch.setattr(scene.runs, "start", start)
+    refused = scene.push("/adapt")
+    assert refused.status_code == 409
+    assert "there is no such file" in refused.text
+
+
 def test_roll_back_only_what_was_seen(scene):
     publish(scene.store, "one")
     scene.login()

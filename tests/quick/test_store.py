@@ -80,6 +80,14 @@ def test_others_may_write_while_fingerprints_are_taken(
     assert taken
 
 
+def test_a_store_without_its_key_gets_one(tmp_path):
+    with Store.open(tmp_path) as store:
+        store.questions.db.change(facts.delete())
+    with Store.open(tmp_path) as store:
+        store.questions.record(asked("What is one plus two?"), holdout=0.5)
+        assert store.questions.usage(1)
+
+
 @both_stores
 def test_probes_are_held_out_by_a_key_and_never_offered(store, tmp_path, fresh_url):
     prompts = [f"question {number}" for number in range(400)]

@@ -308,7 +308,7 @@ def vllm_flags(given: Sequence[str]) -> argparse.Namespace:
         raise CannotEstimate(f"the effect of {min(unknown)} on the engine's memory is not known")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--gpu-memory-utilization", type=float)
-    parser.add_argument("--max-model-len", type=int, default=0)
+    parser.add_argument("--max-model-len", type=_tokens, default=0)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--kv-cache-dtype", default="auto")
     try:
@@ -318,6 +318,15 @@ def vllm_flags(given: Sequence[str]) -> argparse.Namespace:
     flags.width = 4 if flags.dtype in ("float", "float32") else 2
     flags.cache_width = 1 if flags.kv_cache_dtype.startswith("fp8") else flags.width
     return flags
+
+
+def _tokens(text: str) -> int:
+    """Read a length as vLLM does: 8k is 8000, 8K is 8192. 0 for `auto` and -1, which leave it to
+    vLLM."""
+    if text in ("auto", "-1"):
+        return 0
+    scale = {"k": 1000, "K": 1024}.get(text[-1:], 1)
+    return int(float(text[:-1] if scale > 1 else text) * scale)
 
 
 def _dashes(word: str) -> str:

@@ -19,6 +19,7 @@ from ttrl.config.serving import parse, shown
 from ttrl.files import touch
 from ttrl.store import migrations
 from ttrl.store.backends import Postgresql, Sqlite, StoreDamaged, StoreError, damaged
+from ttrl.store.schema import HOLDOUT_KEY, facts
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,10 @@ class Database:
             if self.revision() != newest:  # else no lock is taken
                 with self.backend.migrating() as connection:
                     self._upgrade(connection, newest, backups)
+            has_key = sa.select(facts.c.name).where(facts.c.name == HOLDOUT_KEY)
+            if not self.scalars(has_key):
+                with suppress(sa.exc.IntegrityError):  # another process was faster
+                    self.change(facts.insert().values(migrations.new_key()))
         except DBAPIError as error:
             raise self.unusable(error) from error
 

@@ -243,10 +243,11 @@ class RunTable(Table):
             .where(comparisons.c.judgement.is_not(None))
             .group_by(comparisons.c.run_id)
         )
+        c = verdicts.c
         looked: dict[int, float | None] = {}
-        for verdict in self.verdicts():
-            certain = verdict.evidence.certainty is not None
-            looked.setdefault(verdict.run_id, verdict.at if certain else None)
+        # Also of evidence that this release cannot read: it was looked at.
+        for row in self.db.rows(sa.select(c.run_id, c.at, c.evidence).order_by(c.id)):
+            looked.setdefault(row.run_id, row.at if row.evidence.get("certainty") else None)
         by_hand = self.db.scalars(judged)
         return sorted([at for at in looked.values() if at is not None] + by_hand)
 

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 """Of all shapes. Raise it when a field is dropped, or means something else than before, and make
-`load` read the rows from before. Rows without a version are read like those of the first."""
+`load` read the rows from before. Rows without a version are read like those of the first, but for
+those without a field that is needed since."""
 T = TypeVar("T")
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
@@ -41,5 +42,11 @@ def load(shape: type[T], row: Mapping[str, Any]) -> T | None:
             return value
         except ValidationError:  # whose words quote the row
             pass
-    log.warning("skipping a stored %s that this release cannot read", shape.__name__)
+    _warn(shape.__name__)
     return None
+
+
+@cache
+def _warn(name: str) -> None:
+    """Once in a process: some rows are read every few seconds."""
+    log.warning("skipping a stored %s that this release cannot read", name)

@@ -43,11 +43,15 @@ def upgrade(connection: sa.Connection, revision: str) -> None:
     config.set_main_option("script_location", str(DIRECTORY))
     if revision_of(connection) is None:
         metadata.create_all(connection, checkfirst=False)
-        key = {"name": HOLDOUT_KEY, "value": secrets.token_hex(32)}
-        connection.execute(facts.insert().values(key))
+        connection.execute(facts.insert().values(new_key()))
         command.stamp(config, revision)
     else:
         command.upgrade(config, revision)
+
+
+def new_key() -> dict[str, str]:
+    """Return the fact by which a store draws its held-out questions."""
+    return {"name": HOLDOUT_KEY, "value": secrets.token_hex(32)}
 
 
 def copy_before(source: Path, directory: Path, revision: str, at: float) -> Path:
