@@ -75,7 +75,8 @@ def use(url: str) -> None:
         httpx2.get(f"{url}{path}", trust_env=False)
     with httpx2.Client(base_url=url, trust_env=False, timeout=60) as http:
         for status, path, sent in WRONG:
-            assert http.post(path, **sent).status_code == status
+            got = http.post(path, **sent).status_code
+            assert got == status, (path, got, str(sent)[:200])
         going = {**ASKED, "stream": True, "max_tokens": 64}
         with http.stream("POST", CHAT, json=going) as answer:
             next(answer.iter_raw())

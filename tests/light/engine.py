@@ -95,6 +95,8 @@ async def chat(request: Request) -> Response:
     weights = weights_of(body.get("model"))
     if weights is None:
         return refused(404, "does not exist")
+    if not body["messages"]:
+        return refused(400, "messages must not be empty")
     said = body["messages"][-1]["content"]
     greedy = body.get("temperature") == 0
     rng = None if greedy else random.Random(body.get("seed"))
