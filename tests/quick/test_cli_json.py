@@ -103,7 +103,7 @@ def test_further_phrases_are_read(ttrl, tmp_path):
     samples = ["Matokeo ni 7 kwa sababu 2 + 5 na 9 ni kubwa.", "7"]
     file.write_text(json.dumps({"question": "2 + 5?", "samples": samples}))
     given = ("answers", str(file), "--set", f"vote.phrases={phrases}")
-    assert len(ttrl(*given[:2])[0]["answers"]) == 2
+    assert ttrl(*given[:2])[0]["unreadable"] == samples[:1]
     phrases.write_text("nouns: [matokeo]\ncopulas: [ni]\nremarks: [kwa sababu]\n")
     assert ttrl(*given)[0]["answers"] == {"7": samples}
 

@@ -32,6 +32,7 @@ _JUDGED_LETTER = re.compile(
     r"|\b(?i:it(?:['’]s|\s+is|\s+must\s+be)|guess\s+is|is|be|hence|thus|therefore|so)\s+"
     r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
 )
+_UNSURE = re.compile(r"\b(?:either|none|doubt)", re.IGNORECASE)
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
 _TICK = re.compile(
     r"[✅✔☑✓]|\((?:correct|right|true)\)|[-–—:] (?:correct|right|true|yes)\b", re.IGNORECASE
@@ -158,7 +159,7 @@ def _judged_letter(found: Said) -> str | None:
     text, letter = found.text, None
     for judged in _JUDGED_LETTER.finditer(text):
         clause = CLAUSE.split(text[max(0, judged.start() - 200) : judged.start()])[-1]
-        if not has(clause, found.table, "negators") and "doubt" not in clause:
+        if not has(clause, found.table, "negators") and not _UNSURE.search(clause):
             letter = next(filter(None, judged.groups()))
     return letter
 
