@@ -79,6 +79,7 @@ def test_what_cannot_be_read_is_skipped(store, kind, numbers):
 
 
 def test_an_unreadable_row_is_not_quoted_in_the_log(store, caplog):
+    shapes._warn.cache_clear()  # it is said once in a process
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.add_verdict(run.id, None, "base", judgement(probe="a user's words"))
     with store.write() as connection:
