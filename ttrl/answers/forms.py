@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 from ttrl.answers.dates import day, time_of_day
@@ -65,6 +66,7 @@ MAX_CHARS = 500
 MAX_DEPTH = 20
 """Deeper nesting of brackets is not taken apart."""
 
+_PLAIN = re.compile(r"-?[0-9]{1,100}(?:\.[0-9]{1,100})?")
 _BRACKETS = re.compile(r"\\[{}]|[()\[\]{}]")
 _OPENING = {"(", "[", "{", r"\{"}
 _OR = re.compile(r"\b(?:or|oder)\b|\\(?:vee|lor)\b|或")
@@ -105,9 +107,12 @@ _QUOTED = re.compile("[\"'“‘„«](.+)[\"'”’“»]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
+@lru_cache(maxsize=4096)
 def form(text: str, *, comma: bool = False) -> Form | None:
     """The meaning of one answer as written; None where nothing is left of it. With `comma`, a
     single comma between digits is that of decimals. Longer texts are words."""
+    if _PLAIN.fullmatch(text):
+        return quantity(text)
     if len(text) > MAX_CHARS:
         return Word(text)
     cleaned = clean(text)
