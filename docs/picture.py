@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, LINES = 96, 60
+SHOWN = 3
+"""Steps at the beginning and at the end that are drawn."""
 
 
 def run_on_terminal(command: list[str]) -> str:
@@ -55,11 +57,20 @@ def final_screen(written: str) -> str:
     return "\n".join(lines)
 
 
+def without_middle(screen: str) -> str:
+    """The screen with the first and the last steps of the run alone."""
+    lines = screen.split("\n")
+    steps = [place for place, line in enumerate(lines) if re.match(r"step \d+/", line)]
+    if len(steps) <= 2 * SHOWN:
+        return screen
+    return "\n".join([*lines[: steps[SHOWN]], "...", *lines[steps[-SHOWN] :]])
+
+
 def main() -> None:
     target = Path(sys.argv[1])
     written = run_on_terminal([sys.executable, "-c", "from serve.cli import main; main()", "demo"])
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(Text.from_ansi(final_screen(written)))
+    console.print(Text.from_ansi(without_middle(final_screen(written))))
     target.write_text(console.export_svg(title="ttrl demo"))
 
 
