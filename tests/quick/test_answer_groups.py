@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
+
+import pytest
 
 from benchmarks.answers import pairs
 from ttrl.answers import Reader
@@ -19,3 +22,37 @@ def test_wordings_that_were_written_without_the_rules_in_sight():
         total += pairs(Reader().read(group["question"], group["samples"]).answers, group["classes"])
     assert total["right"] / (total["right"] + total["wrong"]) >= 0.99
     assert total["right"] / (total["right"] + total["missed"]) >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("question", "groups"),
+    [
+        ("Simplify it.", ([r"\boxed{2(x+1)}"] * 2, [r"\boxed{2(x+3)}"])),
+        ("Which complexity has it?", (["O(n)", "O(n)"], ["O(n^2)"], ["O(log n)"])),
+        ("What is 3 - 6?", (["- 3", "-3"], ["3", "The answer is 3."])),
+        ("How much is it?", (["5 × 10^3 kg"], ["7 × 10^3 kg"])),
+        ("Derive x^2 + x.", (["The derivative is 2x + 1."], ["3x + 1", "3x+1"])),
+        ("Where is the vertex?", (["The vertex is (1, 2)."], ["The vertex is at (2, 1)."])),
+        ("How likely is it?", (["1 in 6", "1 in 6"], ["5 in 6"])),
+        ("What is the ratio?", (["The ratio is 2:3."], ["The ratio is 5:3."])),
+        ("What is the score?", (["Brazil won 3-2"], ["Brazil won 4-2"], ["2"])),
+        ("What does it cost?", (["2 pens at $3, so $6.", "$6"], ["2 pens at $3, so $7.", "$7"])),
+        ("What is 5 + 6?", (["It is 11, not 14.", "11"], ["It's 14, not 11.", "14"])),
+        ("Which is heavier?", (["Iron is heavier than lead."], ["Lead is heavier than iron."])),
+        ("Which book is it?", (["War and Peace"], ["Peace"])),
+        ("Who is it?", (["Will Smith"], ["May Smith"], ["Smith"])),
+        ("Who hosted it?", (["It was hosted by Papua New Guinea."], ["Guinea", "Guinea"])),
+        ("Who wrote it?", (["Elton John wrote this one."], ["John", "John"])),
+        ("How many?", (["over 5"], ["5"], ["5 or more"], ["at most 5"], ["under 5"])),
+        ("When was it?", (["before 2024"], ["after 2024"], ["2024"])),
+        ("How did it change?", (["20% increase"], ["20% decrease"])),
+        ("When did it end?", (["It ended on May 6, 1945."], ["It ended on June 6, 1945."])),
+        ("What is 8 + 8?", (["We get 16 [1].", "16"], ["17", "17"])),
+        ("May I return it?", (["You cannot return it.", "No", "No."], ["Yes", "Yes, I think."])),
+        ("Sort them, ascending: 3 1 2", (["1, 2, 3"], ["3, 2, 1"])),
+    ],
+)
+def test_what_differs_is_never_one_answer(question, groups):
+    answers = iter(Reader().read(question, [text for group in groups for text in group]).answers)
+    found = [{next(answers) for _ in group} - {None} for group in groups]
+    assert all(one.isdisjoint(other) for one, other in combinations(found, 2)), found

@@ -26,6 +26,10 @@ QUESTION_REPEATED = 0.8
 """Share of an answer that stands in the question, from which on it is no answer."""
 
 
+SHORT = 0.25
+"""Share of the answers that must be short where a question is to be one for short answers."""
+
+
 def kind_of(question: str, texts: Sequence[str] = ()) -> AnswerKind:
     """The kind of a question, from its text and, if given, samples of its answers.
 
@@ -63,10 +67,6 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
         return AnswerKind.TEXT
     long = [count_words(answer.text) > FEW_WORDS for answer in answers]
     return AnswerKind.FREE if sum(long) * 2 > len(long) else AnswerKind.TEXT
-
-
-SHORT = 0.25
-"""Share of the answers that must be short where a question is to be one for short answers."""
 
 
 def _is_value(text: str, comma: bool) -> bool:

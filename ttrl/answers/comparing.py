@@ -204,8 +204,8 @@ class _Context:
 
 def _cluster(found: set[Leaf], said: Mapping[Leaf, str]) -> dict[Leaf, str]:
     """Names for leaves. Numbers (but for those that have one in `said`) and words name themselves;
-    expressions, shortest first, take the
-    name of the first leaf of their unit that the judge calls equal."""
+    expressions, shortest first, take the name of the first leaf of their unit that the judge calls
+    equal."""
     names = {leaf: said.get(leaf) or _own_name(leaf) for leaf in found}
     heads: list[Number | Expression] = [leaf for leaf in found if isinstance(leaf, Number)]
     heads.sort(key=_own_name)

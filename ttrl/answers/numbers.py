@@ -14,40 +14,11 @@ NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
 """Those in which text2num reads number words."""
 MAX_DIGITS = 200
 """Longer numbers are not read: Python refuses some thousand digits, and models ramble."""
-FUNCTIONS = frozenset(
-    [
-        "sqrt",
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "log",
-        "ln",
-        "exp",
-        "lim",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "det",
-        "mod",
-        "deg",
-        "arg",
-        "sgn",
-        "frac",
-        "infty",
-        "inf",
-        "pi",
-    ]
-)
+FUNCTIONS = frozenset({
+    "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh",
+    "tanh", "log", "ln", "exp", "lim", "max", "min", "gcd", "lcm", "det", "mod", "deg", "arg",
+    "sgn", "frac", "infty", "inf", "pi",
+})  # fmt: skip
 """Names in running letters that are mathematics and no words."""
 
 

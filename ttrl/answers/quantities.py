@@ -112,9 +112,8 @@ def quantity(text: str, comma: bool = False) -> Number | None:
         return _halves(**half.groupdict())
     body, said = split_unit(text)
     known = measure(said) if said else None
-    if (
-        known and len(known.unit) == 3 and _GROUPED.fullmatch(body)
-    ):  # no price has a tenth of a cent
+    price = known is not None and len(known.unit) == 3
+    if price and _GROUPED.fullmatch(body):  # "1.250 EUR": no price has tenths of a cent
         body = body.replace(".", "")
     value = to_fraction(body, comma or (bool(said) and _SHORT_COMMA.fullmatch(body) is not None))
     return _in_parts(text) if value is None else _number(value, said)
@@ -182,27 +181,10 @@ _SCANNED = re.compile(
 _AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]?)[.}]?")
 _WORD_RUN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
 _HAN_NUMBER = re.compile("[二三四五六七八九十百两][一二三四五六七八九十百千万零两]*")
-_ARTICLES = frozenset(
-    [
-        "one",
-        "a",
-        "an",
-        "ein",
-        "eine",
-        "eins",
-        "un",
-        "une",
-        "uno",
-        "una",
-        "um",
-        "uma",
-        "een",
-        "no",
-        "once",
-        "second",
-        "six",
-    ]
-)
+_ARTICLES = frozenset({
+    "one", "a", "an", "ein", "eine", "eins", "un", "une", "uno", "una", "um", "uma", "een", "no",
+    "six",
+})  # fmt: skip
 """Number words that are mostly something else in a sentence."""
 
 

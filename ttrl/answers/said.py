@@ -342,11 +342,8 @@ def trim(text: str, table: Phrases) -> str:
         text = re.sub(r"\*\*|__|`", "", text)
         remark = table.patterns["remarks"].search(text, 1)
         text = text[: remark.start()] if remark else text
-    text = (
-        _CITATIONS.sub("", without_end(text.strip())).strip('"“”„').lstrip("≈~≃∼=•→⇒➡ \t").strip()
-        if not math
-        else text
-    )
+        text = _CITATIONS.sub("", without_end(text.strip())).strip('"“”„')
+        text = text.lstrip("≈~≃∼=•→⇒➡ \t").strip()
     text = re.sub(r"^[-*]\s+(?![\d\\.(])", "", text)
     if label := _LABEL.match(text):
         text = text[label.end() :]
