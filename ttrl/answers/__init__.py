@@ -9,13 +9,20 @@ from dataclasses import dataclass, field
 from ttrl import meaning
 from ttrl.answers.choices import letters, options
 from ttrl.answers.comparing import keys, same
-from ttrl.answers.forms import Expression, Group, Named, Word, form
+from ttrl.answers.forms import Expression, Group, Named, Word, form, leaves
 from ttrl.answers.names import mentioned, name, says_yes_or_no, yes_or_no
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
 from ttrl.answers.said import FEW_WORDS, Said, boxes, count_words, said, tokens_of, trim
 from ttrl.answers.thoughts import without_thoughts
-from ttrl.answers.values import asks_for_order, asks_for_value, asks_how_many, decimal_comma, value
+from ttrl.answers.values import (
+    asks_for_order,
+    asks_for_value,
+    asks_how_many,
+    decimal_comma,
+    is_words,
+    value,
+)
 from ttrl.config import AnswerKind
 from ttrl.meaning import Letters, Likeness
 
@@ -69,9 +76,11 @@ def _is_value(text: str, comma: bool) -> bool:
             return True
         case Word(text=said):
             return said[:1].isdigit() or said.startswith("--")
-        case Group(items=items):
-            return any(isinstance(item, Number | Expression) for item in items)
-        case Named() | Expression():
+        case Group():
+            return any(isinstance(leaf, Number | Expression) for leaf in leaves(meaning))
+        case Expression():
+            return not is_words(meaning)
+        case Named():
             return True
         case _:
             return False

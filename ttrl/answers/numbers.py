@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -27,7 +27,7 @@ _NO_NUMBERS = frozenset(["null", "once", "second", "sei"])
 
 
 @lru_cache(maxsize=4096)
-def whole_number(text: str) -> int | None:
+def whole_number(text: str, languages: Sequence[str] = NUMBER_LANGUAGES) -> int | None:
     """The number that words say: "twenty-one", "zweihundertzwölf", "quatre-vingts", "十二"; None
     where they say none, or more than one ("twelve one")."""
     text = " ".join(text.split()).casefold()
@@ -43,7 +43,7 @@ def whole_number(text: str) -> int | None:
         return None
     text = re.sub(r"^a (?=hundred|thousand|million)", "one ", text)
     text = re.sub(r"^eine(?= milli)", "ein", text).replace("dreiss", "dreiß")
-    for language in NUMBER_LANGUAGES:
+    for language in languages:
         try:
             return int(text2num(text, language))
         except ValueError:
@@ -51,10 +51,48 @@ def whole_number(text: str) -> int | None:
     return None
 
 
+_WORD = re.compile(r"[^\W\d_]+")
+_HAN_NUMBER = re.compile("[〇一二三四五六七八九十百千万两]*[二三四五六七八九十百千万两][一二三四五六七八九十百千万零〇两]*")
+_ARTICLES = frozenset({
+    "one", "a", "an", "ein", "eine", "eins", "un", "une", "uno", "una", "um", "uma", "een", "no",
+    "non", "ones", "six", "tens", "cent", "cents",
+})  # fmt: skip
+"""Number words that are mostly something else in a sentence."""
+_MOST_WORDS = 9
+"""Of a number: "nine hundred and ninety-nine thousand nine hundred and ninety-nine"."""
+
+
+def in_digits(text: str, *, english: bool = True) -> str:
+    """A text with its number words in digits: "12 euros and 50 cents" of "twelve euros and fifty
+    cents"; what is mostly an article stays a word. Words of other languages count where the text
+    is not `english`: "miles" is Spanish for thousands."""
+    languages = NUMBER_LANGUAGES[:1] if english else NUMBER_LANGUAGES
+    text = _HAN_NUMBER.sub(lambda run: str(whole_number(run[0]) or run[0]), text)
+    words = list(_WORD.finditer(text))
+    parts: list[str] = []
+    place = number = 0
+    while number < len(words):
+        first = words[number]
+        named = len(first[0]) > 2 and whole_number(first[0], languages) is not None
+        begins = named or first[0].casefold() == "a"
+        for last in words[number : number + _MOST_WORDS][::-1] if begins else ():
+            said = text[first.start() : last.end()]
+            alone = said.casefold()
+            value = None if alone in _ARTICLES or alone in SCALES else whole_number(said, languages)
+            if value is not None:
+                parts += [text[place : first.start()], str(value)]
+                place = last.end()
+                number += sum(each.end() <= place for each in words[number + 1 :][:_MOST_WORDS])
+                break
+        number += 1
+    return "".join([*parts, text[place:]])
+
+
 DIGITS = (
     r"(?:(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ '’]\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}|\d+)"
     r"(?:\.\d*)?|\.\d+)"
 )
+ODDS = r"(\d+|one|an?) (?:in|out of) (?:every )?(\d{1,3})"
 BRACED = rf"\{{ ?(-?{DIGITS}) ?\}}"
 SCALES = {
     "hundred": 100, "hundreds": 100, "hundert": 100, "thousand": 10**3, "thousands": 10**3,
@@ -121,6 +159,8 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = t
         (rf"({DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?",
          _scientific),
         (rf"({DIGITS})e([-+]?\d{{1,3}})", _scientific),
+        (r"(\d{1,3}) ?\^ ?\{? ?(\d{1,2}) ?\}?", lambda base, power: Fraction(int(base) ** int(power))),
+        (ODDS, lambda some, all_: _quotient("1" if some.isalpha() else some, all_)),
         (r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}", _repeating),
         (r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|0,\d+)", _points),
         (r"(.{1,40})分之(.{1,40})", _parts),

@@ -7,6 +7,7 @@ box, "####", "the answer is".
 from __future__ import annotations
 
 import ast
+import html
 import json
 import re
 import unicodedata
@@ -36,12 +37,13 @@ _ESCAPED = (
 )
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
 _ENV = re.compile(
-    r"\\begin\{(align|aligned|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}", re.DOTALL
+    r"\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}", re.DOTALL
 )
 _SPECIAL = re.compile(r"<\|[a-zA-Z_]{2,30}\|>|</s>|<end_of_turn>|<eos>|\[/?INST\]")
-_WIDE = str.maketrans(
-    dict(zip(map(ord, "０１２３４５６７８９．，％＋－（）＝"), "0123456789.,%+-()=", strict=True))
-)
+_WIDE = str.maketrans("．，％＋－（）＝٫٬", ".,%+-()=.,")
+_DIGIT = re.compile(r"(?![0-9])\d")
+_POWER = re.compile(r"(?<=[A-Za-z0-9)])\*\*(?=[\d(-])")
+_SUBSCRIPT = re.compile(r"<(sub|sup)>([^<>]{1,20})</\1>")
 _OBJECT = re.compile(r"\{\s*[\"'](?=\w)")
 _BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([^\s{\\$]+)")
@@ -51,7 +53,7 @@ _BETWEEN_BOXES = re.compile(
 )
 _BOLD = re.compile(
     r"\*\*(?=\S)(.{1,200}?)\*\*|__(?=\S)(.{1,200}?)__|<(?:b|strong)>(.{1,200}?)</(?:b|strong)>"
-    r"|\\textbf\{([^{}]{1,200})\}",
+    r"|\\textbf\{([^{}]{1,200})\}|```\w*\n([^\n`]{1,200})\n```|(?<!`)`([^`\n]{1,200})`(?!`)",
     re.DOTALL,
 )
 MATH = re.compile(
@@ -64,12 +66,15 @@ JOINED = re.compile(
 _LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
 ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
 _OPEN_END = tuple("=:+-×÷*/(,&−–—")
-SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)(?=\s|$)|(?<=[。！？])|\n+")
+SENTENCE_END = re.compile(
+    r"(?<=[.!?])(?<!\b[ap]\.m\.)(?<!\b[A-Z][a-z]{2}\.(?=\s\d))(?<!\b[ap]\.(?=\s?m\.))(?=\s|$)"
+    r"|(?<=[。！？।])|\n+"
+)
 CLAUSE = re.compile(r"[.,;:!?。，；：！？\n]")
 _SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 WORDS = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W\d_]+)*")
 TOKENS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)*")
-_CITATIONS = re.compile(r"(?<=\S)(?:\s*\[\d{1,3}(?:,\s*\d{1,3})*\])+$")
+_CITATIONS = re.compile(r"(?<=[^\W_])(?:\s+\[\d{1,3}(?:,\s*\d{1,3})*\])+$")
 MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"“”]")
 
 
@@ -100,7 +105,9 @@ class Said:
         if text.endswith(_OPEN_END):
             return True
         last = tokens_of(text[-40:])
-        return len(last) > 1 and text[-1:].isalpha() and last[-1] in self.table.words["dangling"]
+        if not (len(last) > 1 and text[-1:].isalpha() and last[-1] in self.table.words["dangling"]):
+            return False
+        return not isinstance(form(text), Number)  # "5 ft 3 in"
 
     def says_nothing_of(self, asked: Set[str]) -> bool:
         """Whether it has none of the words of the question, or is too short for a sentence."""
@@ -143,6 +150,7 @@ def said(text: str, table: Phrases | None = None) -> Said | None:
     text = re.sub(r"[ \t]{3,}", "  ", text.translate(_WIDE).replace(r"\_", "_"))
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
+    text = _plain_signs(text)
     text = _without_next_question(text, table)
     spoken_to_end = _SPECIAL.split(text.strip())
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
@@ -150,6 +158,13 @@ def said(text: str, table: Phrases | None = None) -> Said | None:
         return None
     found = next((each for each in _announced(text, table) if each is not None), None)
     return Said(text, found, tuple(_bold(text)), table)
+
+
+def _plain_signs(text: str) -> str:
+    """A text with the digits, the powers and the letters of HTML as others write them."""
+    text = _SUBSCRIPT.sub(lambda low: ("_" if low[1] == "sub" else "^") + f"{{{low[2]}}}", text)
+    text = html.unescape(text) if "&" in text else text
+    return _POWER.sub("^", _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text))
 
 
 def _bold(text: str) -> list[str]:
@@ -320,7 +335,7 @@ def count_words(text: str) -> float:
 def without_end(text: str) -> str:
     """A text without the marks and pictures at its end; "!" stays behind a number, as in 5!."""
     while True:
-        shorter = text.rstrip(" \t\n.,;:。，；*_`\ufe0f\u200d")
+        shorter = text.rstrip(" \t\n.,;:。，；।*_`\ufe0f\u200d")
         if shorter and unicodedata.category(shorter[-1]) == "So" and shorter[-1] not in "°℃℉":
             shorter = shorter[:-1]
         if shorter[-1:] in ("!", "?", "！", "？") and not shorter[:-1].rstrip()[-1:].isdigit():
@@ -361,12 +376,13 @@ def trim(text: str, table: Phrases) -> str:
 
 def without_note(text: str) -> str:
     """A value without what is said of it in brackets: "42 (forty-two)", but not "2 (x+1)"."""
-    head, bracket, note = text.rpartition(" (")
+    head, bracket, note = text.rpartition("(")
     if not bracket or not note.endswith(")"):
         return text
+    head = head.rstrip()
     value = form(head)
     again = bool(re.search(r"[^\W\d_]{3}", note)) or form(note[:-1]) == value
-    return head.strip() if isinstance(value, Number) and again else text
+    return head if isinstance(value, Number) and again else text
 
 
 def without_contrast(text: str, table: Phrases) -> str:

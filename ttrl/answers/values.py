@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import Expression, Form, Group, Named, Word, form, leaves
-from ttrl.answers.numbers import FUNCTIONS
+from ttrl.answers.numbers import FUNCTIONS, in_digits
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Found, scan
 from ttrl.answers.said import (
@@ -49,20 +49,21 @@ def value(found: Said, question: str, *, comma: bool) -> str | None:
     ]:
         if span is None:
             continue
+        span = in_digits(span, english=not comma)
         bare = trim(span, found.table)
         if len(bare) > MAX_ANSWER_CHARS:
             return None
         meaning = form(bare, comma=comma)
-        if meaning is not None and not _is_words(meaning):
+        if meaning is not None and not is_words(meaning):
             return bare
         last = _last_value(span, question, found.table, comma)
         if last or announced:
             few = meaning is not None and (boxed or count_words(bare) <= FEW_VALUE_WORDS)
             return last or (bare if few else None)
-    return _last_value(found.text, question, found.table, comma)
+    return _last_value(in_digits(found.text, english=not comma), question, found.table, comma)
 
 
-def _is_words(meaning: Form) -> bool:
+def is_words(meaning: Form) -> bool:
     """Whether a form has words, which no mathematician would compare."""
     match meaning:
         case Word(text=text):
@@ -71,9 +72,9 @@ def _is_words(meaning: Form) -> bool:
             letters = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", latex))
             return any(word.lower() not in FUNCTIONS and not word.isupper() for word in letters)
         case Group(items=items):
-            return any(map(_is_words, items))
+            return any(map(is_words, items))
         case Named(value=inner):
-            return _is_words(inner)
+            return is_words(inner)
         case _:
             return False
 
@@ -85,7 +86,7 @@ def _has_word(meaning: Form) -> bool:
 
 def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | None:
     sentences = [each for each in SENTENCE_END.split(text) if each and each.strip()]
-    asked = {number.value for number in scan(question, comma=comma)}
+    asked = {number.value for number in scan(in_digits(question, english=not comma), comma=comma)}
     if assigned := _assignments(sentences):
         return assigned
     if listed := _numbered_lines(text.strip().splitlines()):
@@ -134,10 +135,10 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     for span in [plain, *reversed(math)] if len(math) < 2 else [plain]:
         short = len(span) <= MAX_ANSWER_CHARS and '"' not in span
         meaning = form(span, comma=comma) if short else None
-        if meaning is not None and not _is_words(meaning) and not _has_word(meaning):
+        if meaning is not None and not is_words(meaning) and not _has_word(meaning):
             return span
     right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
-    if right and (meaning := form(right, comma=comma)) and not _is_words(meaning):
+    if right and (meaning := form(right, comma=comma)) and not is_words(meaning):
         return right
     plain = without_contrast(plain, table)
     told = plain[_conclusion(plain, table) :]
@@ -174,7 +175,7 @@ def _conclusion(sentence: str, table: Phrases) -> int:
 
 _BEFORE = re.compile(r"(?:[\^√π!×·*/+−(\[{<>≤≥_:]|[A-Za-z]\s?-)\s*$")
 _AFTER = re.compile(r"[A-Za-z√π^!²³(\[{_:]|\s*[\^√π×·*/+=<>≤≥]")
-_COMPOSED = r"(?:in|out of|to|of|R|remainder|over|by|[-–:])"
+_COMPOSED = r"(?:in|out of|of|R|remainder|over|by|[-–:])"
 _COMPOSED_BEFORE = re.compile(rf"\d\s*{_COMPOSED}\s*$")
 _COMPOSED_AFTER = re.compile(
     rf"\s*{_COMPOSED}\s*\d|\s+(?:halves|(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth"
