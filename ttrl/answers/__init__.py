@@ -10,7 +10,7 @@ from ttrl import meaning
 from ttrl.answers.choices import letters, options
 from ttrl.answers.comparing import keys, same
 from ttrl.answers.forms import Expression, Group, Named, Word, form, leaves
-from ttrl.answers.names import mentioned, name, says_yes_or_no, yes_or_no
+from ttrl.answers.names import mentioned, name, one_name, says_yes_or_no, yes_or_no
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
 from ttrl.answers.said import FEW_WORDS, Said, boxes, count_words, said, tokens_of, trim
@@ -43,8 +43,8 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
     of the answers that are short are values. Of the others those are free whose answers are
     sentences, hardly any of them short; all else is text.
     """
-    if listed := options(question):
-        chosen = [letters(answer, listed) is not None for answer in answers]
+    if options(question):
+        chosen = [letters(answer, question) is not None for answer in answers]
         if not chosen or sum(chosen) * 2 >= len(chosen):
             return AnswerKind.CHOICE
     comma = decimal_comma(question, answers)
@@ -89,7 +89,7 @@ def _is_value(text: str, comma: bool) -> bool:
 def _read(found: Said, kind: AnswerKind, question: str, *, comma: bool) -> str | None:
     match kind:
         case AnswerKind.CHOICE:
-            return letters(found, options(question))
+            return letters(found, question)
         case AnswerKind.MATH:
             return value(found, question, comma=comma)
         case AnswerKind.TEXT:
@@ -122,12 +122,16 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
         for each, key in zip(found, own, strict=True)
         if each and key and each.is_name and each.says_nothing_of(asked)
     ]
-    known = {tuple(tokens_of(key)): key for key in bare}
+    known: dict[tuple[str, ...], str] = {}
+    for key in sorted(set(bare), key=bare.count):
+        known[tuple(tokens_of(key))] = key
+    alike = {tuple(tokens_of(key)) for key in bare if known[tuple(tokens_of(key))] != key}
+    known = {tokens: key for tokens, key in known.items() if tokens not in alike}  # "+5" and "-5"
     answers = [
         key if each is None or key is None or key in bare else mentioned(each, known, asked) or key
         for each, key in zip(found, own, strict=True)
     ]
-    return keys(answers, AnswerKind.TEXT)
+    return one_name(keys(answers, AnswerKind.TEXT))
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ _SPOKEN = tuple(
             r"HH:MM(?::(?P<second>\d\d))?(?![\d:])(?:\s*(?:hours|hrs|uhr|heures|h)\b|z\b)?",
             r"HH\.MM\s?(?:uhr|h)\b",
             r"HHhMM(?!\d|\s?m)",
+            r"(?P<hour>[01]\d|2[0-3])(?P<minute>[0-5]\d) (?:hours|hrs)\b",
             r"HH\s?(?:uhr|heures?|horas?)\s?MIN(?![\d\s]*[mh])",
             r"HH[点點時时시]\s?MIN[分분]?",
             r"MIN (?:minutes past|minutes after|past|minuten nach) HH\b",

@@ -109,7 +109,7 @@ _OTHER_SCRIPT = re.compile(r"[^\W\d_A-Za-z\u0370-\u03ff]{2}")
 _HALF_OF = re.compile(r"(\d+)/(\d+) (?=[A-Za-z\\])")
 _QUOTED = re.compile("[\"'“‘„«](.+)[\"'”’“»]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_INDEX = re.compile(r"(?<=[A-Za-z)])_\{?(\d{1,3})\}?")  # H_2O is H2O
+_INDEX = re.compile(r"(?<=[A-Za-z)}])_(\{)?(\d{1,3})(?(1)\})")  # H_2O is H2O
 
 
 @lru_cache(maxsize=4096)
@@ -193,7 +193,7 @@ def _moment(text: str) -> Word | None:
         found = next(spans(text), None)
         whole = found and (found.start, found.end) == (0, len(text))
         return Word(found.text, found.ratio) if found and whole else None
-    hours = re.fullmatch(r"(\d?\d)[h:](\d\d)(?: ?h(?:ou)?rs)?", text)
+    hours = re.fullmatch(r"(\d?\d)(?:h(?=\d\d$)|:(?=\d\d ?h))(\d\d)(?: ?h(?:ou)?rs?)?", text)
     seconds = (int(hours[1]) * 60 + int(hours[2])) * 60 if hours else 0
     return Word(time.text, time.text.replace("AM", "PM") if time.open else "", seconds)
 
@@ -386,7 +386,7 @@ def _is_words(text: str) -> bool:
 def words(text: str) -> str:
     """The letters of a text that count when texts are compared; one letter keeps its case."""
     text = " ".join(unwrap_text(text).split()).strip(" .,;:!?*`_")
-    text = _INDEX.sub(r"\1", text)
+    text = _INDEX.sub(r"\2", text)
     quoted = _QUOTED.fullmatch(text)
     text = quoted[1] if quoted else text
     return text if len(text) == 1 else text.casefold()

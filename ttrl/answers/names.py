@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 
 from ttrl.answers.forms import words
@@ -10,6 +12,7 @@ from ttrl.answers.numbers import whole_number
 from ttrl.answers.phrases import Phrases
 from ttrl.answers.said import (
     FEW_WORDS,
+    JOINED,
     MARKUP,
     SENTENCE_END,
     TOKENS,
@@ -31,6 +34,8 @@ def name(found: Said, question: str) -> str | None:
     where it breaks off or does not know."""
     if found.announced is None and (found.unfinished or found.declines):
         return None
+    if items := _listed(found):
+        return words(", ".join(items if has(question, found.table, "ordered") else sorted(items)))
     span = found.short if found.short is not None else found.text
     bare = without_end(without_contrast(trim(span, found.table), found.table))
     bare = _behind_copula(bare, question, found.table)
@@ -40,11 +45,72 @@ def name(found: Said, question: str) -> str | None:
     head, bracket, note = bare.rpartition(" (")
     if bracket and note.endswith(")") and not head.endswith("="):
         bare = head
+    bare = _SCORE.sub("", bare)
+    bare = _APPOSITION.split(bare)[0]
     head, _, tail = bare.partition(" ")
+    while tail and head.casefold() in found.table.words["titles"]:
+        bare = tail
+        head, _, tail = bare.partition(" ")
     article = head.casefold() in found.table.words["articles"] and (
         head.islower() or head in ("The", "A", "An")
     )
     return words(tail if tail and article else bare) or None
+
+
+_LISTED = re.compile(r"\s*(?:[-*•–]|\d{1,2}[.)]|[^\w\s])\s*(.*\w.*)")
+_SCORE = re.compile(
+    r"[\s,;:|(–-]+(?:(?:with )?(?:an? )?(?:confidence|score|probability)\b[^\d]{0,12})?"
+    r"(?:[01]?\.\d+|\d{1,3}(?:\.\d+)?\s?%)\)?$", re.IGNORECASE,
+)  # fmt: skip
+_APPOSITION = re.compile(r",\s+(?:the|a|an|who|der|die|das|ein|eine|le|la|un|une|el|una|il)\s")
+MOST_IN_ITEM = 3
+"""Words of an item of a list; what is longer is a clause."""
+
+
+def _listed(found: Said) -> list[str]:
+    """The items that an answer lists, line by line, as JSON or with "and", in small letters."""
+    text = found.announced or found.text
+    lines = [line for line in text.splitlines() if line.strip()]
+    marked = [match for line in lines if (match := _LISTED.fullmatch(line))]
+    if len(marked) > 1 and len(marked) >= len(lines) - 1:
+        items = [match[1] for match in marked]
+    else:
+        short = text.strip() if text.strip().startswith('["') else found.short
+        joined = re.sub(r'^\[|\]$|"', "", trim(short or "", found.table))
+        items = JOINED.split(joined)
+        if "=" in joined or len(items) < 3 and not re.search(r"\w (?:and|und|et|y|e|en) \w|&|和|と", joined):
+            return []
+    items = [words(without_end(MARKUP.sub("", item))) for item in items]
+    most = min(MOST_IN_ITEM, len(items))
+    short = [item for item in items if item and count_words(item) <= most]
+    return items if len(short) == len(items) > 1 else []
+
+
+def one_name(answers: Sequence[str | None]) -> list[str | None]:
+    """The names of one question, those that are one but for accents, or the initials of another
+    ("U.S." and "United States"), by the most common of them."""
+    counts = Counter(answer for answer in answers if answer)
+    heads: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for answer, _ in counts.most_common():
+        heads[answer] = known.setdefault(_plain(answer), answer)
+    for answer in counts:
+        tokens = [token for token in tokens_of(answer) if token not in ("of", "the", "and")]
+        initials = "".join(token[0] for token in tokens)
+        if len(tokens) > 1 and initials in known:
+            heads[known[initials]] = heads[answer]
+        if (short := answer.partition(" of ")[0]) in counts:  # "United States of America"
+            heads[answer] = heads[short]
+    return [heads.get(heads[answer], heads[answer]) if answer else None for answer in answers]
+
+
+def _plain(text: str) -> str:
+    """A name without accents and points."""
+    letters = unicodedata.normalize("NFKD", text) if text.isascii() or _LATIN.search(text) else text
+    return re.sub(r"(?<=\w)\.(?=\w|$)", "", "".join(c for c in letters if not unicodedata.combining(c)))
+
+
+_LATIN = re.compile("[a-zà-öø-ÿ]")
 
 
 def _behind_copula(text: str, question: str, table: Phrases) -> str:
@@ -93,10 +159,13 @@ def yes_or_no(found: Said, question: str) -> str | None:
     if {"only", "nur", "unless", "except"} & set(tokens):
         return None
     denied = sum(has(token, found.table, "negators") for token in tokens)
-    again = sum(any(_akin(a, token) for token in tokens) for a in asked)
-    if not asked or again * 2 < len(asked) or found.text.rstrip()[-1:] not in ".!。！*":
+    if denied > 1:
         return None
-    return "no" if denied % 2 else "yes"
+    again = sum(any(_akin(a, token) for token in tokens) for a in asked)
+    end = found.text.rstrip()[-1:]
+    if not asked or again * 2 < len(asked) or end.isalnum() or end in ",:;":
+        return None
+    return "no" if denied else "yes"
 
 
 def _akin(one: str, other: str) -> bool:

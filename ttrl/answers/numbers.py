@@ -85,7 +85,10 @@ def in_digits(text: str, *, english: bool = True) -> str:
                 number += sum(each.end() <= place for each in words[number + 1 :][:_MOST_WORDS])
                 break
         number += 1
-    return "".join([*parts, text[place:]])
+    return _ONE.sub("1", "".join([*parts, text[place:]]))
+
+
+_ONE = re.compile(r"\bone(?=,? (?:and |or )?\d)|(?<=\d, )one\b", re.IGNORECASE)
 
 
 DIGITS = (
@@ -163,6 +166,7 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = t
         (ODDS, lambda some, all_: _quotient("1" if some.isalpha() else some, all_)),
         (r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}", _repeating),
         (r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|0,\d+)", _points),
+        (r"(\d{1,3}(?:[ '’]\d{3})+),(\d+)", lambda whole, part: decimal(f"{whole}.{part}")),
         (r"(.{1,40})分之(.{1,40})", _parts),
     )
 )  # fmt: skip

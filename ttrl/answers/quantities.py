@@ -22,7 +22,7 @@ from ttrl.answers.numbers import (
     whole_number,
 )
 from ttrl.answers.phrases import phrases
-from ttrl.answers.units import DOLLAR, SIGN, measure
+from ttrl.answers.units import DOLLAR, MINOR, SIGN, Measure, measure
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def split_unit(text: str) -> tuple[str, str]:
 
 def _may_be_unit(name: str) -> bool:
     words = re.split(r"[ /^*]", name.lower())
-    if whole_number(words[0]) is not None:
+    if whole_number(words[0]) is not None or words[0] in ("am", "pm"):
         return False
     changing = _NOT_UNITS & set(words)
     return not changing or (not changing & SCALES.keys() and measure(name) is not None)
@@ -172,6 +172,8 @@ def _in_parts(text: str) -> Number | None:
         if last and last.unit == "second" and name == "m":
             name = "min"
         unit = measure(name) if part else None
+        if last and name.casefold() in MINOR:  # "12 euros and 50 cents"
+            unit = Measure(last.unit, Fraction(1, 100))
         if (
             part is None
             or unit is None

@@ -37,7 +37,7 @@ _ESCAPED = (
 )
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
 _ENV = re.compile(
-    r"\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}", re.DOTALL
+    r"(?:\$+\s*)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s*\$+)?", re.DOTALL
 )
 _SPECIAL = re.compile(r"<\|[a-zA-Z_]{2,30}\|>|</s>|<end_of_turn>|<eos>|\[/?INST\]")
 _WIDE = str.maketrans("．，％＋－（）＝٫٬", ".,%+-()=.,")
@@ -53,7 +53,7 @@ _BETWEEN_BOXES = re.compile(
 )
 _BOLD = re.compile(
     r"\*\*(?=\S)(.{1,200}?)\*\*|__(?=\S)(.{1,200}?)__|<(?:b|strong)>(.{1,200}?)</(?:b|strong)>"
-    r"|\\textbf\{([^{}]{1,200})\}|```\w*\n([^\n`]{1,200})\n```|(?<!`)`([^`\n]{1,200})`(?!`)",
+    r"|\\textbf\{([^{}]{1,200})\}|```\w*\n([^\n`]{1,200})\n```\s*\Z|(?<!`)`([^`\n]{1,200})`(?!`)",
     re.DOTALL,
 )
 MATH = re.compile(
@@ -67,7 +67,8 @@ _LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
 ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
 _OPEN_END = tuple("=:+-×÷*/(,&−–—")
 SENTENCE_END = re.compile(
-    r"(?<=[.!?])(?<!\b[ap]\.m\.)(?<!\b[A-Z][a-z]{2}\.(?=\s\d))(?<!\b[ap]\.(?=\s?m\.))(?=\s|$)"
+    r"(?<=[.!?])(?<!\b[ap]\.m\.)(?<!\b[A-Z][a-z]{2}\.(?=\s\d))(?<!\b[ap]\.(?=\s?m\.))"
+    r"(?<!\d\.(?=\s[^\W\d_]{3,10}\.?\s\d{4}))(?=\s|$)"
     r"|(?<=[。！？।])|\n+"
 )
 CLAUSE = re.compile(r"[.,;:!?。，；：！？\n]")
@@ -225,7 +226,8 @@ def _in_json(text: str, table: Phrases) -> str | None:
     by_name = {str(key).casefold().replace(" ", "_"): value for key, value in found.items()}
     keys = [key for key in table.keys if key in by_name]
     if not keys and len(by_name) != 1:
-        return None
+        named = {k: None if isinstance(v, list) else _plain(v) for k, v in by_name.items()}
+        return None if None in named.values() else ", ".join(f"{k} = {v}" for k, v in named.items())
     return _plain(by_name[keys[0]] if keys else next(iter(by_name.values())))
 
 
@@ -359,6 +361,8 @@ def trim(text: str, table: Phrases) -> str:
         text = text[: remark.start()] if remark else text
         text = _CITATIONS.sub("", without_end(text.strip())).strip('"“”„')
         text = text.lstrip("≈~≃∼=•→⇒➡ \t").strip()
+        while text and unicodedata.category(text[0]) == "So":
+            text = text[1:].lstrip("\ufe0f\u200d ")
     text = re.sub(r"^[-*]\s+(?![\d\\.(])", "", text)
     if label := _LABEL.match(text):
         text = text[label.end() :]

@@ -49,7 +49,7 @@ CURRENCIES: Mapping[str, str] = {
 }
 """Signs and everyday names, which may mean several currencies: one each, as what counts is whether
 two samples of one question name the same."""
-_MINOR = {
+MINOR = {
     "¢": "USD", "cent": "USD", "cents": "USD", "ct": "EUR", "centime": "EUR", "centimes": "EUR",
     "céntimo": "EUR", "céntimos": "EUR", "centesimi": "EUR", "pence": "GBP", "penny": "GBP",
     "p": "GBP", "paise": "INR", "paisa": "INR",
@@ -115,8 +115,8 @@ def measure(name: str) -> Measure | None:
         return None
     if plain in _SIGNS or plain.replace(".", "") in _SIGNS:
         return Measure(_SIGNS[plain if plain in _SIGNS else plain.replace(".", "")])
-    if plain in _MINOR:
-        return Measure(_MINOR[plain], Fraction(1, 100))
+    if plain in MINOR:
+        return Measure(MINOR[plain], Fraction(1, 100))
     if plain == PERCENT or _ALIASES.get(plain) == PERCENT:
         return Measure(PERCENT)
     if len(plain) == 3 and name.isupper() and plain.upper() in _codes():
@@ -124,7 +124,7 @@ def measure(name: str) -> Measure | None:
     unit = _ALIASES.get(plain, name.rstrip("."))
     if not _UNIT.fullmatch(unit.translate(_POWERS).replace("**", "^")):
         return None
-    return _pint(unit) or _pint(_ALIASES.get(plain, plain)) or _translated(plain)
+    return _pint(unit) or (_pint(_ALIASES.get(plain, plain)) if len(plain) > 1 else None) or _translated(plain)
 
 
 def _pint(name: str) -> Measure | None:

@@ -42,6 +42,7 @@ def value(found: Said, question: str, *, comma: bool) -> str | None:
     or the words that it announces instead of one."""
     if found.announced is None and (found.unfinished or found.declines):
         return None
+    english = asked_in_english(question, found.table)
     boxed = found.announced is not None and found.announced == boxes(found.text)
     for span, announced in [
         (found.announced, True),
@@ -49,7 +50,7 @@ def value(found: Said, question: str, *, comma: bool) -> str | None:
     ]:
         if span is None:
             continue
-        span = in_digits(span, english=not comma)
+        span = in_digits(span, english=english)
         bare = trim(span, found.table)
         if len(bare) > MAX_ANSWER_CHARS:
             return None
@@ -60,7 +61,7 @@ def value(found: Said, question: str, *, comma: bool) -> str | None:
         if last or announced:
             few = meaning is not None and (boxed or count_words(bare) <= FEW_VALUE_WORDS)
             return last or (bare if few else None)
-    return _last_value(in_digits(found.text, english=not comma), question, found.table, comma)
+    return _last_value(in_digits(found.text, english=english), question, found.table, comma)
 
 
 def is_words(meaning: Form) -> bool:
@@ -86,7 +87,8 @@ def _has_word(meaning: Form) -> bool:
 
 def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | None:
     sentences = [each for each in SENTENCE_END.split(text) if each and each.strip()]
-    asked = {number.value for number in scan(in_digits(question, english=not comma), comma=comma)}
+    english = asked_in_english(question, table)
+    asked = {number.value for number in scan(in_digits(question, english=english), comma=comma)}
     if assigned := _assignments(sentences):
         return assigned
     if listed := _numbered_lines(text.strip().splitlines()):
@@ -246,6 +248,11 @@ def asks_for_value(question: str) -> bool:
     return bool(_LATEX.search(question) or _SUM.search(question) or asks)
 
 
+def asked_in_english(question: str, table: Phrases) -> bool:
+    tokens = tokens_of(question)
+    return not tokens or not table.words["english"].isdisjoint(tokens)
+
+
 def asks_for_order(question: str) -> bool:
     return has(question, phrases(), "ordered")
 
@@ -258,4 +265,8 @@ def decimal_comma(question: str, answers: Sequence[Said]) -> bool:
         return False
     if any(re.search(r"(?<![\d.,])0,\d|\d\.\d{3},\d", text) for text in texts):
         return True
-    return sum(token in phrases().words["comma"] for token in tokens_of(question)) >= 2
+    return _writes_commas(question) or sum(map(_writes_commas, texts)) * 2 > len(texts)
+
+
+def _writes_commas(text: str) -> bool:
+    return len(phrases().words["comma"] & set(tokens_of(text))) >= 2
