@@ -45,8 +45,8 @@ def days(text: str) -> Iterator[tuple[str, int, int]]:
     """Find the days that a text names in words or year first, and where."""
     for written in _WRITTEN:
         for found in written.finditer(text):
-            inside = text[max(0, found.start() - 1) : found.start()].isalnum()
-            if not inside and not text[found.end() : found.end() + 1].isalnum() and (known := _iso(found)):
+            around = text[: found.start()][-1:] + text[found.end() :][:1]
+            if not re.search("[A-Za-z0-9]", around) and (known := _iso(found)):
                 yield known, *found.span()
 
 

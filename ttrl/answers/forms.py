@@ -358,6 +358,8 @@ def _leaf(text: str) -> Form:
     if based := _BASED.fullmatch(text):
         digits, base = (based[1], based[2]) if based[1] else (based[3], "2")
         return Word(f"{digits}_{base}", digits)
+    if re.fullmatch(r"\d+ ?: ?\d+", text):  # a ratio
+        return Word(text.replace(" ", ""))
     if _is_words(body):
         return Word(words(text))
     unit = measure(said) if said else None

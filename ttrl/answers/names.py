@@ -34,7 +34,7 @@ def name(found: Said, question: str) -> str | None:
     where it breaks off or does not know."""
     if found.announced is None and (found.unfinished or found.declines):
         return None
-    if items := _listed(found):
+    if items := _listed(found, question):
         return words(", ".join(items if has(question, found.table, "ordered") else sorted(items)))
     span = found.short if found.short is not None else found.text
     bare = without_end(without_contrast(trim(span, found.table), found.table))
@@ -67,7 +67,14 @@ MOST_IN_ITEM = 3
 """Words of an item of a list; what is longer is a clause."""
 
 
-def _listed(found: Said) -> list[str]:
+def _told_alone(found: Said, question: str) -> str:
+    sentences = [each for each in SENTENCE_END.split(found.text) if each and each.strip()]
+    alone = sentences[0].strip()[:MAX_SENTENCE] if len(sentences) == 1 else ""
+    told = _behind_copula(alone, question, found.table)
+    return told if told != alone else ""
+
+
+def _listed(found: Said, question: str) -> list[str]:
     """The items that an answer lists, line by line, as JSON or with "and", in small letters."""
     text = found.announced or found.text
     lines = [line for line in text.splitlines() if line.strip()]
@@ -75,10 +82,12 @@ def _listed(found: Said) -> list[str]:
     if len(marked) > 1 and len(marked) >= len(lines) - 1:
         items = [match[1] for match in marked]
     else:
-        short = text.strip() if text.strip().startswith('["') else found.short
-        joined = re.sub(r'^\[|\]$|"', "", trim(short or "", found.table))
+        as_json = text.strip().startswith('["')
+        short = text.strip() if as_json else found.short or _told_alone(found, question)
+        joined = re.sub(r'^\[|\]$|"', "", trim(short, found.table))
         items = JOINED.split(joined)
-        if "=" in joined or len(items) < 3 and not re.search(r"\w (?:and|und|et|y|e|en) \w|&|和|と", joined):
+        linked = as_json or re.search(r"\w (?:and|und|et|y|e|en) \w|&|和|と", joined)
+        if "=" in joined or (len(items) < 3 and not linked):
             return []
     items = [words(without_end(MARKUP.sub("", item))) for item in items]
     most = min(MOST_IN_ITEM, len(items))
@@ -120,7 +129,9 @@ def _behind_copula(text: str, question: str, table: Phrases) -> str:
     asked, small = set(tokens_of(question)), table.words["small"]
     for place, part in enumerate(parts):
         plain = part.casefold().replace("’", "'")
-        if plain not in table.words["copular"] or not (part.islower() or "'" in plain):
+        copula = plain in table.words["copular"] and (part.islower() or "'" in plain)
+        equals = part == "=" and text.count("=") == 1 and asked.issuperset(tokens_of(parts[0]))
+        if not copula and not equals and part not in ("—", "–"):
             continue
         behind, before = " ".join(parts[place + 1 :]), " ".join(parts[:place])
         told = [token for token in tokens_of(behind) if token not in small]

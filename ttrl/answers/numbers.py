@@ -34,6 +34,8 @@ def whole_number(text: str, languages: Sequence[str] = NUMBER_LANGUAGES) -> int 
     if (len(text) < 2 and text.isascii()) or len(text) > 80 or text in _NO_NUMBERS:
         return None
     if re.fullmatch("[零〇一二三四五六七八九十百千万亿两]+", text):
+        if re.fullmatch("[零〇一二三四五六七八九]{4}", text):  # a year, digit by digit
+            return int(text.translate(str.maketrans("零〇一二三四五六七八九", "00123456789")))
         text = re.sub("^(?=[百千])", "一", text)
         try:
             return int(cn2an.cn2an(text.replace("两", "二").replace("〇", "零"), "strict"))

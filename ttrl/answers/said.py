@@ -61,7 +61,7 @@ MATH = re.compile(
     re.DOTALL,
 )
 JOINED = re.compile(
-    r"\s*(?:,\s*(?:and|or|und|et|y|e)?|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
+    r"\s*(?:,\s*(?:(?:and|or|und|et|y|e)\b)?|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
 )
 _LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
 ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
@@ -152,7 +152,7 @@ def said(text: str, table: Phrases | None = None) -> Said | None:
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
     text = _plain_signs(text)
-    text = _without_next_question(text, table)
+    text = _correction(table).sub("", _without_next_question(text, table))
     spoken_to_end = _SPECIAL.split(text.strip())
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
     if not any(map(str.isalnum, text)):
@@ -201,11 +201,19 @@ def _next_question(table: Phrases) -> re.Pattern[str]:
     )
 
 
+@cache
+def _correction(table: Phrases) -> re.Pattern[str]:
+    """What is taken back at once: "417... no, sorry, 437"."""
+    again = table.patterns["corrections"].pattern
+    return re.compile(rf"\S+\s*(?:\.\.\.|…|[,;—–-])\s*{again}[,:]?\s+(?=\S)", re.IGNORECASE)
+
+
 # What announces itself
 
 
 def _announced(text: str, table: Phrases) -> Iterator[str | None]:
     yield _in_json(text, table)
+    yield _in_yaml(text, table)
     yield _in_tag(text, table)
     yield boxes(text)
     if mark := re.search(r"####\s*(\S[^\n]*)", text):
@@ -223,12 +231,30 @@ def _in_json(text: str, table: Phrases) -> str | None:
     found = _object(bare[place.start() :])
     if found is None:
         return "" if place.start() == 0 else None
+    return _of_mapping(found, table)
+
+
+def _of_mapping(found: Mapping[object, object], table: Phrases) -> str | None:
+    """The value of the key that holds the answer, or of the only one; of others all, as
+    assignments."""
     by_name = {str(key).casefold().replace(" ", "_"): value for key, value in found.items()}
     keys = [key for key in table.keys if key in by_name]
     if not keys and len(by_name) != 1:
         named = {k: None if isinstance(v, list) else _plain(v) for k, v in by_name.items()}
         return None if None in named.values() else ", ".join(f"{k} = {v}" for k, v in named.items())
     return _plain(by_name[keys[0]] if keys else next(iter(by_name.values())))
+
+
+_YAML = re.compile(r"([a-z_]\w*):[ \t]+[\"']?(\S[^\n]{0,60}?)[\"']?[ \t]*")
+
+
+def _in_yaml(text: str, table: Phrases) -> str | None:
+    """As `_in_json`, of a text or a fence of code that has nothing but keys and values."""
+    fence = re.search(r"```ya?ml\n(.*?)```", text, re.DOTALL)
+    lines = (fence[1] if fence else text).strip().splitlines()
+    lines = [line for line in lines if line.strip() and not line.startswith(("#", "---", "..."))]
+    pairs = [match.groups() for line in lines if (match := _YAML.fullmatch(line))]
+    return _of_mapping(dict(pairs), table) if len(pairs) == len(lines) > 1 else None
 
 
 def _object(text: str) -> Mapping[object, object] | None:
