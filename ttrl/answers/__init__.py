@@ -161,7 +161,7 @@ class Reader:
         value, "x = 5" is "5"; a bare list has no order, "1, 2" is "2, 1". What cannot be compared
         within `QUESTION_SECONDS` is different.
         """
-        found = [said(text, self.table) for text in without_thoughts(texts)]
+        found = [said(text, self.table, question) for text in without_thoughts(texts)]
         kind = self.kind or _kind_of(question, [each for each in found if each])
         if kind is not AnswerKind.FREE:
             return Reading(kind, tuple(_canonical(found, kind, question)))
@@ -179,14 +179,13 @@ class Reader:
 
     def close(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> float:
         """How close an answer is to the nearest of those that are right, from 0 to 1."""
-        found = said(text, self.table)
+        found = said(text, self.table, question)
         if found is None:
             return 0.0
         if kind is not AnswerKind.FREE:
-            comma, ordered = decimal_comma(question, [found]), asks_for_order(question)
-            answer = _read(found, kind, question, comma=comma)
-            pairs = (keys([answer, right], kind, comma=comma, ordered=ordered) for right in accepted)
-            return float(any(one is not None and one == other for one, other in pairs))
+            rights = [said(right, self.table, question) for right in accepted]
+            answer, *known = _canonical([found, *rights], kind, question)
+            return float(answer is not None and answer in known)
         theirs = max((meaning.copied(each, question) for each in accepted), default=0.0)
         own = _own_words(found.text, question, theirs)
         if own is None:

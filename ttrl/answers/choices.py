@@ -10,6 +10,7 @@ from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import words
 from ttrl.answers.said import (
     CLAUSE,
+    JOINED,
     MARKUP,
     SENTENCE_END,
     Said,
@@ -41,6 +42,9 @@ _JUDGED_LETTER = re.compile(
     r"|\b(?i:it(?:['’]s|\s+is|\s+must\s+be)|guess\s+is|is|be|hence|thus|therefore|so)\s+"
     r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
 )
+_ALL_BUT = re.compile(
+    r"all(?: (?:of )?(?:them|these|the above|options|choices))? (?:but|except(?: for)?) (.+)", re.IGNORECASE
+)
 _UNSURE = re.compile(r"\b(?:either|none|doubt)", re.IGNORECASE)
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
 _TICK = re.compile(
@@ -66,6 +70,8 @@ def options(question: str) -> Mapping[str, str]:
 def letters(found: Said, question: str = "") -> str | None:
     """The letters that a sample chooses, "A, C"; None where it chooses none, or one or another."""
     listed = options(question)
+    stem = _OPTION.split(question)[0] if _OPTION.search(question) else _NUMBERED.split(question)[0]
+    asks_for_none = has(stem, found.table, "negators")
     if found.announced is not None:
         chosen = _letters(found.announced, listed) or _led(found.announced)
         if chosen is not None or not behind_phrase(found.text, found.table):
@@ -81,13 +87,13 @@ def letters(found: Said, question: str = "") -> str | None:
     if ticked := {
         letter[1].upper()
         for line in found.text.splitlines()
-        if _TICK.search(line) and (letter := re.match(r"[\s*_>-]*\(?([A-Ja-j])[.):]", line))
+        if _TICK.search(line) and (letter := re.match(r"[^\w(]*\(?([A-Ja-j])[.):]", line))
     }:
         return ", ".join(sorted(ticked))
     return (
         _judged_letter(found)
         or _letter_line(found.text, listed)
-        or _only_option(found, listed, has(question, found.table, "negators"))
+        or _only_option(found, listed, asks_for_none)
     )
 
 
@@ -109,7 +115,15 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
         return chosen
     if "1" in listed:
         return _numbers(bare, listed)
+    if but := _ALL_BUT.fullmatch(bare):
+        without = _letter_set(_bare(but[1], listed))
+        left = listed.keys() - set((without or "").split(", "))
+        return ", ".join(sorted(left)) if without and left else None
     said = words(bare)
+    by_text = {words(text): letter for letter, text in listed.items()}
+    items = [words(item) for item in JOINED.split(bare)]
+    if len(items) > 1 and set(items) <= by_text.keys():
+        return ", ".join(sorted(by_text[item] for item in items))
     for letter, text in listed.items():
         if said and said in (words(text), words(f"{letter} {text}"), words(f"({letter}) {text}")):
             return letter
@@ -121,7 +135,7 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
 
 def _bare(span: str, listed: Mapping[str, str]) -> str:
     """A span without mark-up, and with its options in capitals."""
-    bare = without_end(MARKUP.sub(" ", span)).strip()
+    bare = without_end(MARKUP.sub(" ", span)).strip().strip("[]")
     bare = re.sub(r"^(?:(?i:option|choice|only|just)s?\s+|选项)", "", bare)
     bare = re.sub(r"\(([a-j])\)", lambda letter: letter[0].upper(), bare)
     if listed and re.fullmatch(r"[a-j](?:[\s,;&]+(?:and\s+)?[a-j])*", bare):

@@ -166,6 +166,10 @@ def _factors(product: Expression, names: Mapping[Leaf, str]) -> str | None:
     return write(group, {leaf: _own_name(leaf) for leaf in factors} | dict(names))
 
 
+_SHORTENED = re.compile(r"(\d+(?:\.\d+)?)([kKmMbB])")
+_THOUSANDS = {"k": 10**3, "m": 10**6, "b": 10**9}
+
+
 class _Context:
     """What the leaves of one question's answers are, together: it says what one means that leaves
     something open."""
@@ -201,6 +205,10 @@ class _Context:
                 pound = measure("lb")
                 if pound and pound.unit in self.units:
                     return self.settled(Number(pound.base(leaf.value), pound.unit, "lb"))
+        if isinstance(leaf, Expression) and (short := _SHORTENED.fullmatch(leaf.latex)):
+            many = Fraction(short[1]) * _THOUSANDS[short[2].lower()]
+            if (many, leaf.unit) in self.numbers:
+                return self.settled(Number(many, leaf.unit))
         match leaf:
             case Number(unit="") if len(self.measures) > 1:
                 meant = {

@@ -163,6 +163,8 @@ def _form(text: str) -> Form:
     text = text.strip()
     if array := _ARRAY.fullmatch(text):
         text = array[1]
+    if text.count(r"\to ") > 1:  # "1 → 3 → 7" is a list
+        text = text.replace(r"\to ", ", ")
     if moment := _moment(text):
         return moment
     if number := quantity(text):
@@ -358,8 +360,8 @@ def _leaf(text: str) -> Form:
     if based := _BASED.fullmatch(text):
         digits, base = (based[1], based[2]) if based[1] else (based[3], "2")
         return Word(f"{digits}_{base}", digits)
-    if re.fullmatch(r"\d+ ?: ?\d+", text):  # a ratio
-        return Word(text.replace(" ", ""))
+    if re.fullmatch(r"[\d,]+ ?: ?[\d,]+", text):  # a ratio
+        return Word(re.sub("[ ,]", "", text))
     if _is_words(body):
         return Word(words(text))
     unit = measure(said) if said else None

@@ -34,18 +34,19 @@ def name(found: Said, question: str) -> str | None:
     where it breaks off or does not know."""
     if found.announced is None and (found.unfinished or found.declines):
         return None
+    if found.announced == "":
+        return None
     if items := _listed(found, question):
         return words(", ".join(items if has(question, found.table, "ordered") else sorted(items)))
     span = found.short if found.short is not None else found.text
     bare = without_end(without_contrast(trim(span, found.table), found.table))
-    bare = _behind_copula(bare, question, found.table)
+    bare = _behind_copula(_SCORE.sub("", bare), question, found.table)
     number = whole_number(bare)
     if number is not None:
         return str(number)
     head, bracket, note = bare.rpartition(" (")
     if bracket and note.endswith(")") and not head.endswith("="):
         bare = head
-    bare = _SCORE.sub("", bare)
     bare = _APPOSITION.split(bare)[0]
     head, _, tail = bare.partition(" ")
     while tail and head.casefold() in found.table.words["titles"]:
@@ -62,7 +63,7 @@ _SCORE = re.compile(
     r"[\s,;:|(–-]+(?:(?:with )?(?:an? )?(?:confidence|score|probability)\b[^\d]{0,12})?"
     r"(?:[01]?\.\d+|\d{1,3}(?:\.\d+)?\s?%)\)?$", re.IGNORECASE,
 )  # fmt: skip
-_APPOSITION = re.compile(r",\s+(?:the|a|an|who|der|die|das|ein|eine|le|la|un|une|el|una|il)\s")
+_APPOSITION = re.compile(r",\s+(?:with|followed|the|a|an|who|der|die|das|ein|eine|le|la|un|une|el|una|il)\s")
 MOST_IN_ITEM = 3
 """Words of an item of a list; what is longer is a clause."""
 
@@ -84,10 +85,10 @@ def _listed(found: Said, question: str) -> list[str]:
     else:
         as_json = text.strip().startswith('["')
         short = text.strip() if as_json else found.short or _told_alone(found, question)
-        joined = re.sub(r'^\[|\]$|"', "", trim(short, found.table))
+        joined = trim(short, found.table)
         items = JOINED.split(joined)
         linked = as_json or re.search(r"\w (?:and|und|et|y|e|en) \w|&|和|と", joined)
-        if "=" in joined or (len(items) < 3 and not linked):
+        if re.search(r"[=\d]", joined) or (len(items) < 3 and not linked):
             return []
     items = [words(without_end(MARKUP.sub("", item))) for item in items]
     most = min(MOST_IN_ITEM, len(items))
@@ -116,7 +117,8 @@ def one_name(answers: Sequence[str | None]) -> list[str | None]:
 def _plain(text: str) -> str:
     """A name without accents and points."""
     letters = unicodedata.normalize("NFKD", text) if text.isascii() or _LATIN.search(text) else text
-    return re.sub(r"(?<=\w)\.(?=\w|$)", "", "".join(c for c in letters if not unicodedata.combining(c)))
+    plain = "".join(each for each in letters if not unicodedata.combining(each))
+    return re.sub(r"(?<=\w)[.,](?=\W|$)|(?<=\w)\.(?=\w)", "", plain)
 
 
 _LATIN = re.compile("[a-zà-öø-ÿ]")

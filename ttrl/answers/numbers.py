@@ -57,7 +57,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 _HAN_NUMBER = re.compile("[〇一二三四五六七八九十百千万两]*[二三四五六七八九十百千万两][一二三四五六七八九十百千万零〇两]*")
 _ARTICLES = frozenset({
     "one", "a", "an", "ein", "eine", "eins", "un", "une", "uno", "una", "um", "uma", "een", "no",
-    "non", "ones", "six", "tens", "cent", "cents",
+    "non", "ones", "tens", "cent", "cents",
 })  # fmt: skip
 """Number words that are mostly something else in a sentence."""
 _MOST_WORDS = 9
@@ -87,10 +87,17 @@ def in_digits(text: str, *, english: bool = True) -> str:
                 number += sum(each.end() <= place for each in words[number + 1 :][:_MOST_WORDS])
                 break
         number += 1
-    return _ONE.sub("1", "".join([*parts, text[place:]]))
+    text = _ONE.sub("1", "".join([*parts, text[place:]]))
+    text = _AND_A_HALF.sub(lambda half: f"{half[1]} 1/{_HALF[half[2].lower()]}", text)
+    return _UNIT_AND_A_HALF.sub(r"1 1/2 \1", text)
 
 
-_ONE = re.compile(r"\bone(?=,? (?:and |or )?\d)|(?<=\d, )one\b", re.IGNORECASE)
+_ONE = re.compile(
+    r"\bone(?=,? (?:and |or |to |in |out of )?\d)|(?<=\d, )one\b|(?<=\d to )one\b", re.IGNORECASE
+)
+_HALF = {"half": 2, "third": 3, "quarter": 4}
+_AND_A_HALF = re.compile(r"\b(\d+) and (?:a |one )(half|third|quarter)\b", re.IGNORECASE)
+_UNIT_AND_A_HALF = re.compile(r"\b(?:an?|one) ([^\W\d_]+) and a half\b", re.IGNORECASE)
 
 
 DIGITS = (
@@ -161,7 +168,7 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = t
         (rf"({DIGITS}) ?/ ?({DIGITS})", _quotient),
         (rf"\\frac ?{BRACED} ?{BRACED}", _quotient),
         (r"(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}", _mixed),
-        (rf"({DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?",
+        (rf"({DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?[{{(]? ?(-?\d{{1,3}}) ?[)}}]?",
          _scientific),
         (rf"({DIGITS})e([-+]?\d{{1,3}})", _scientific),
         (r"(\d{1,3}) ?\^ ?\{? ?(\d{1,2}) ?\}?", lambda base, power: Fraction(int(base) ** int(power))),

@@ -61,7 +61,7 @@ MATH = re.compile(
     re.DOTALL,
 )
 JOINED = re.compile(
-    r"\s*(?:,\s*(?:(?:and|or|und|et|y|e)\b)?|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
+    r"\s*(?:,\s*(?:(?:and|or|then|und|et|y|e)\b)?|→|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
 )
 _LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
 ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
@@ -137,7 +137,7 @@ class Said:
         return not (self.unfinished or subject or verb)
 
 
-def said(text: str, table: Phrases | None = None) -> Said | None:
+def said(text: str, table: Phrases | None = None, question: str = "") -> Said | None:
     """Return what a model's text says, without its thoughts and without what it makes up after its
     answer; None where that is nothing."""
     table = table or phrases()
@@ -157,7 +157,7 @@ def said(text: str, table: Phrases | None = None) -> Said | None:
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
     if not any(map(str.isalnum, text)):
         return None
-    found = next((each for each in _announced(text, table) if each is not None), None)
+    found = next((each for each in _announced(text, table, question) if each is not None), None)
     return Said(text, found, tuple(_bold(text)), table)
 
 
@@ -211,9 +211,9 @@ def _correction(table: Phrases) -> re.Pattern[str]:
 # What announces itself
 
 
-def _announced(text: str, table: Phrases) -> Iterator[str | None]:
-    yield _in_json(text, table)
-    yield _in_yaml(text, table)
+def _announced(text: str, table: Phrases, question: str) -> Iterator[str | None]:
+    yield _in_json(text, table, question)
+    yield _in_yaml(text, table, question)
     yield _in_tag(text, table)
     yield boxes(text)
     if mark := re.search(r"####\s*(\S[^\n]*)", text):
@@ -221,24 +221,27 @@ def _announced(text: str, table: Phrases) -> Iterator[str | None]:
     yield behind_phrase(text, table)
 
 
-def _in_json(text: str, table: Phrases) -> str | None:
+def _in_json(text: str, table: Phrases, question: str) -> str | None:
     """The answer's value in a JSON object, also one in a fence of code or within other text; ""
     where a text is an object that cannot be read."""
     bare = without_end(re.sub(r"```\w*", "", text)).strip()
     place = _OBJECT.search(bare)
     if place is None:
         return None
-    found = _object(bare[place.start() :])
-    if found is None:
+    found = _literal(bare[place.start() :])
+    if not isinstance(found, dict):
         return "" if place.start() == 0 else None
-    return _of_mapping(found, table)
+    return _of_mapping(found, table, question)
 
 
-def _of_mapping(found: Mapping[object, object], table: Phrases) -> str | None:
-    """The value of the key that holds the answer, or of the only one; of others all, as
-    assignments."""
+def _of_mapping(found: Mapping[object, object], table: Phrases, question: str) -> str | None:
+    """The value of the key that holds the answer, that the question names, or of the only one; of
+    others all, as assignments."""
     by_name = {str(key).casefold().replace(" ", "_"): value for key, value in found.items()}
+    asked = tokens_of(question)
     keys = [key for key in table.keys if key in by_name]
+    keys = keys or [key for key in by_name if key in asked]
+    keys = keys if len(keys) == 1 or keys[:1] == [key for key in table.keys if key in keys][:1] else []
     if not keys and len(by_name) != 1:
         named = {k: None if isinstance(v, list) else _plain(v) for k, v in by_name.items()}
         return None if None in named.values() else ", ".join(f"{k} = {v}" for k, v in named.items())
@@ -248,26 +251,28 @@ def _of_mapping(found: Mapping[object, object], table: Phrases) -> str | None:
 _YAML = re.compile(r"([a-z_]\w*):[ \t]+[\"']?(\S[^\n]{0,60}?)[\"']?[ \t]*")
 
 
-def _in_yaml(text: str, table: Phrases) -> str | None:
+def _in_yaml(text: str, table: Phrases, question: str) -> str | None:
     """As `_in_json`, of a text or a fence of code that has nothing but keys and values."""
     fence = re.search(r"```ya?ml\n(.*?)```", text, re.DOTALL)
     lines = (fence[1] if fence else text).strip().splitlines()
+    marked = bool(fence) or text.startswith("---")
     lines = [line for line in lines if line.strip() and not line.startswith(("#", "---", "..."))]
     pairs = [match.groups() for line in lines if (match := _YAML.fullmatch(line))]
-    return _of_mapping(dict(pairs), table) if len(pairs) == len(lines) > 1 else None
+    if len(pairs) < len(lines) or len(pairs) < 2 - marked:
+        return None
+    return _of_mapping(dict(pairs), table, question)
 
 
-def _object(text: str) -> Mapping[object, object] | None:
-    """The object that a text begins with, of JSON or as Python prints it."""
+def _literal(text: str) -> object:
+    """The object or the list that a text begins with, of JSON or as Python prints it."""
     try:
-        found, _ = json.JSONDecoder(parse_float=str, parse_int=str).raw_decode(text)
+        return json.JSONDecoder(parse_float=str, parse_int=str).raw_decode(text)[0]
     except (ValueError, RecursionError):
         end = text.find("}") + 1
         try:
-            found = ast.literal_eval(text[:end]) if 0 < end < MAX_ANSWER_CHARS else None
+            return ast.literal_eval(text[:end]) if 0 < end < MAX_ANSWER_CHARS else None
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
-    return found if isinstance(found, dict) else None
 
 
 def _plain(value: object) -> str | None:
@@ -391,7 +396,9 @@ def trim(text: str, table: Phrases) -> str:
             text = text[1:].lstrip("\ufe0f\u200d ")
     text = re.sub(r"^[-*]\s+(?![\d\\.(])", "", text)
     if label := _LABEL.match(text):
-        text = text[label.end() :]
+        text = text[label.end() :].strip('"')
+    if text.startswith('["') and isinstance(listed := _literal(text), list):
+        text = _plain(listed) or text
     for kind in ("openers", "hedges"):
         opening = table.patterns[kind].match(text)
         if opening and opening.end() < len(text):

@@ -120,12 +120,12 @@ def _numbered_lines(lines: Sequence[str]) -> str | None:
         if item is None:
             break
         items.insert(0, item[2])
-    numbers = [item[1] for item in map(_ITEM.fullmatch, lines[-len(items) :]) if item]
-    counted = numbers == [str(n + 1) for n in range(len(items))]
+    numbers = [item[1] or "" for item in map(_ITEM.fullmatch, lines[-len(items) :]) if item]
+    counted = numbers in ([str(n + 1) for n in range(len(items))], [""] * len(items))
     return ", ".join(items) if counted and len(items) > 2 else None
 
 
-_ITEM = re.compile(r"\s*(\d{1,2})[.)]\s*(-?\d[\d.,/]*)\s*")
+_ITEM = re.compile(r"\s*(?:(\d{1,2})[.)]|[-*•]\s)\s*(-?\d[\d.,/]*)\s*")
 
 
 def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) -> str | None:
@@ -142,6 +142,9 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
     if right and (meaning := form(right, comma=comma)) and not is_words(meaning):
         return right
+    tail = _TUPLE.search(without_end(plain))
+    if tail and isinstance(meaning := form(tail[0], comma=comma), Group) and not is_words(meaning):
+        return tail[0]
     plain = without_contrast(plain, table)
     told = plain[_conclusion(plain, table) :]
     numbers = scan(told, comma=comma)
@@ -163,6 +166,9 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     if has(told, table, "negators"):
         return ""
     return ", ".join(number.text for number in listed)
+
+
+_TUPLE = re.compile(r"[(\[][^()\[\]]{1,200},[^()\[\]]{1,200}[)\]]$")
 
 
 def _conclusion(sentence: str, table: Phrases) -> int:
