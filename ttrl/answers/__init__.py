@@ -183,7 +183,7 @@ class Reader:
         if found is None:
             return 0.0
         if kind is not AnswerKind.FREE:
-            rights = [said(right, self.table, question) for right in accepted]
+            rights = [Said(right, right, (), self.table) for right in accepted]
             answer, *known = _canonical([found, *rights], kind, question)
             return float(answer is not None and answer in known)
         theirs = max((meaning.copied(each, question) for each in accepted), default=0.0)

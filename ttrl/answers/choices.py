@@ -43,7 +43,8 @@ _JUDGED_LETTER = re.compile(
     r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
 )
 _ALL_BUT = re.compile(
-    r"all(?: (?:of )?(?:them|these|the above|options|choices))? (?:but|except(?: for)?) (.+)", re.IGNORECASE
+    r"all(?: (?:of )?(?:them|these|the above|options|choices))? (?:but|except(?: for)?) (.+)",
+    re.IGNORECASE,
 )
 _UNSURE = re.compile(r"\b(?:either|none|doubt)", re.IGNORECASE)
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
@@ -90,11 +91,10 @@ def letters(found: Said, question: str = "") -> str | None:
         if _TICK.search(line) and (letter := re.match(r"[^\w(]*\(?([A-Ja-j])[.):]", line))
     }:
         return ", ".join(sorted(ticked))
-    return (
-        _judged_letter(found)
-        or _letter_line(found.text, listed)
-        or _only_option(found, listed, asks_for_none)
-    )
+    chosen = _judged_letter(found) or _letter_line(found.text, listed)
+    if chosen or found.announced is not None:
+        return chosen
+    return _only_option(found, listed, asks_for_none)
 
 
 def lone_letters(text: str) -> str | None:
@@ -221,7 +221,8 @@ def _only_option(found: Said, listed: Mapping[str, str], asks_for_none: bool) ->
         if re.match(r"[\s*_>-]*\(?[A-J][.):]", sentence):  # an option said again
             continue
         clause = without_contrast(MARKUP.sub("", CLAUSE.split(sentence)[0]), found.table)
-        if has(clause, found.table, "negators") and not asks_for_none:
+        denied = has(clause, found.table, "negators") and not asks_for_none
+        if denied or _UNSURE.search(clause):
             return None
         if said := _SAID_LETTERS.match(clause.strip()):
             chosen.add(_letter_set(said["letters"].strip()))

@@ -131,7 +131,7 @@ def _math_keys(answers: Iterable[str], comma: bool, ordered: bool) -> dict[str, 
     return known
 
 
-_VECTOR = re.compile(r"\((?:[^(),]+,){2,}[^(),]+\)")
+_VECTOR = re.compile(r"\((?:[^(),\[\]]+,){2,}[^(),\[\]]+\)")
 
 
 def _said_units(found: Sequence[Leaf], settled: Mapping[Leaf, Leaf]) -> dict[Leaf, str]:
@@ -143,7 +143,9 @@ def _said_units(found: Sequence[Leaf], settled: Mapping[Leaf, Leaf]) -> dict[Lea
             known = measure(leaf.said) if leaf.unit else None
             if known and known != Measure(known.unit):
                 value = known.said(leaf.value)
-                names.setdefault(meant, f"{value} \\text{{{leaf.said.removesuffix('.')}}}")
+                said = leaf.said.removesuffix(".")
+                unit = rf"\text{{{said}}}" if said[0].isalpha() else said
+                names.setdefault(meant, f"{value} {unit}")
     return names
 
 

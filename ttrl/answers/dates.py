@@ -78,7 +78,7 @@ _SPOKEN = tuple(
             r"HH\.MM\s?(?:uhr|h)\b",
             r"HHhMM(?!\d|\s?m)",
             r"(?P<hour>[01]\d|2[0-3])(?P<minute>[0-5]\d) (?:hours|hrs)\b",
-            r"HH\s?(?:uhr|heures?|horas?)\s?MIN(?![\d\s]*[mh])",
+            r"HH\s?(?:uhr|heures?|horas?|h)\s?MIN(?![\d\s]*[mh])",
             r"HH[点點時时시]\s?MIN[分분]?",
             r"MIN (?:minutes past|minutes after|past|minuten nach) HH\b",
         )),
@@ -168,7 +168,9 @@ def _time(text: str, match: re.Match[str], later: int) -> Time | None:
     return Time(said, start, end, open_half)
 
 
-_LEADS = re.compile(r"(?:um|at|a las?|à|alle?|kl\.?|it is|it's|es ist|son las|il est)\s+", re.IGNORECASE)
+_LEADS = re.compile(
+    r"(?:um|at|a las?|à|alle?|kl\.?|it is|it's|es ist|son las|il est)\s+", re.IGNORECASE
+)
 
 
 def time_of_day(text: str) -> Time | None:

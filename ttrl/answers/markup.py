@@ -40,6 +40,7 @@ _REWRITES = tuple(
         (r"\\(?:leq|leqslant|leqq)(?![A-Za-z])|<=", r"\\le "),
         (r"\\(?:geq|geqslant|geqq)(?![A-Za-z])|>=", r"\\ge "),
         (r"\\not\s*=|=/=|!=|\\neq(?![A-Za-z])", r"\\ne "),
+        (r"->|=>", r"\\to "),
         (r"\\(?:implies|rightarrow|Rightarrow)(?![A-Za-z])", r"\\to "),
         (r"\\lnot(?![A-Za-z])|¬", r"\\neg "),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),

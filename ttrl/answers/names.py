@@ -63,7 +63,9 @@ _SCORE = re.compile(
     r"[\s,;:|(–-]+(?:(?:with )?(?:an? )?(?:confidence|score|probability)\b[^\d]{0,12})?"
     r"(?:[01]?\.\d+|\d{1,3}(?:\.\d+)?\s?%)\)?$", re.IGNORECASE,
 )  # fmt: skip
-_APPOSITION = re.compile(r",\s+(?:with|followed|the|a|an|who|der|die|das|ein|eine|le|la|un|une|el|una|il)\s")
+_APPOSITION = re.compile(
+    r",\s+(?:with|followed|the|a|an|who|der|die|das|ein|eine|le|la|un|une|el|una|il)\s"
+)
 MOST_IN_ITEM = 3
 """Words of an item of a list; what is longer is a clause."""
 
@@ -84,16 +86,16 @@ def _listed(found: Said, question: str) -> list[str]:
         items = [match[1] for match in marked]
     else:
         as_json = text.strip().startswith('["')
-        short = text.strip() if as_json else found.short or _told_alone(found, question)
-        joined = trim(short, found.table)
+        told = text.strip() if as_json else found.short or _told_alone(found, question)
+        joined = trim(told, found.table)
         items = JOINED.split(joined)
         linked = as_json or re.search(r"\w (?:and|und|et|y|e|en) \w|&|和|と", joined)
         if re.search(r"[=\d]", joined) or (len(items) < 3 and not linked):
             return []
     items = [words(without_end(MARKUP.sub("", item))) for item in items]
     most = min(MOST_IN_ITEM, len(items))
-    short = [item for item in items if item and count_words(item) <= most]
-    return items if len(short) == len(items) > 1 else []
+    short = all(item and count_words(item) <= most for item in items)
+    return items if short and len(items) > 1 else []
 
 
 def one_name(answers: Sequence[str | None]) -> list[str | None]:

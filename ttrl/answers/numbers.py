@@ -54,7 +54,9 @@ def whole_number(text: str, languages: Sequence[str] = NUMBER_LANGUAGES) -> int 
 
 
 _WORD = re.compile(r"[^\W\d_]+")
-_HAN_NUMBER = re.compile("[〇一二三四五六七八九十百千万两]*[二三四五六七八九十百千万两][一二三四五六七八九十百千万零〇两]*")
+_HAN_NUMBER = re.compile(
+    "[〇一二三四五六七八九十百千万两]*[二三四五六七八九十百千万两][一二三四五六七八九十百千万零〇两]*"
+)
 _ARTICLES = frozenset({
     "one", "a", "an", "ein", "eine", "eins", "un", "une", "uno", "una", "um", "uma", "een", "no",
     "non", "ones", "tens", "cent", "cents",
@@ -118,7 +120,8 @@ SCALES = {
     "千": 10**3, "万": 10**4, "亿": 10**8,
 }  # fmt: skip
 """What multiplies the number before, in digits or in words."""
-SCALE = rf"(?:{'|'.join(sorted(SCALES, key=len, reverse=True))})(?![^\W\d_])\.?"
+_SPACED = sorted((scale for scale in SCALES if len(scale) > 1), key=len, reverse=True)
+SCALE = rf"(?:(?:{'|'.join(_SPACED)})(?![^\W\d_])\.?|[百千万亿](?!\d))"
 _SIGNED = re.compile(r"([-+负]|(?:minus|negative|moins|menos|meno)\b)\s*", re.IGNORECASE)
 
 
@@ -171,7 +174,8 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = t
         (rf"({DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?[{{(]? ?(-?\d{{1,3}}) ?[)}}]?",
          _scientific),
         (rf"({DIGITS})e([-+]?\d{{1,3}})", _scientific),
-        (r"(\d{1,3}) ?\^ ?\{? ?(\d{1,2}) ?\}?", lambda base, power: Fraction(int(base) ** int(power))),
+        (r"(\d{1,3}) ?\^ ?\{? ?(\d{1,2}) ?\}?",
+         lambda base, power: Fraction(int(base) ** int(power))),
         (ODDS, lambda some, all_: _quotient("1" if some.isalpha() else some, all_)),
         (r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}", _repeating),
         (r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|0,\d+)", _points),

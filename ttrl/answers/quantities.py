@@ -13,11 +13,11 @@ from ttrl.answers.numbers import (
     BRACED,
     DIGITS,
     FUNCTIONS,
+    NUMBER_LANGUAGES,
     ODDS,
     SCALE,
     SCALES,
     decimal,
-    in_digits,
     to_fraction,
     whole_number,
 )
@@ -88,7 +88,7 @@ def split_unit(text: str) -> tuple[str, str]:
 
 def _may_be_unit(name: str) -> bool:
     words = re.split(r"[ /^*]", name.lower())
-    if whole_number(words[0]) is not None or words[0] in ("am", "pm"):
+    if whole_number(words[0], NUMBER_LANGUAGES[:1]) is not None or words[0] in ("am", "pm"):
         return False
     changing = _NOT_UNITS & set(words)
     return not changing or (not changing & SCALES.keys() and measure(name) is not None)
@@ -117,8 +117,8 @@ def quantity(text: str, comma: bool = False) -> Number | None:
         return _halves(**half.groupdict())
     if tall := _FEET.fullmatch(text):
         return _in_parts(f"{tall[1]} ft {tall[2]} in")
-    if price := _CENTS.fullmatch(text):
-        return quantity(f"{price[1]}.{price[3]} {price[2]}")
+    if cents := _CENTS.fullmatch(text):
+        return quantity(f"{cents[1]}.{cents[3]} {cents[2]}")
     body, said = split_unit(text)
     known = measure(said) if said else None
     price = known is not None and len(known.unit) == 3
@@ -137,7 +137,8 @@ _DIVISORS = {
 }  # fmt: skip
 _HALVES = re.compile(
     r"(?:(?P<whole>\S.{0,30}?) and )?(?:(?P<count>a|an|one|\d{1,3}|two|three) )?"
-    rf"(?P<part>{'|'.join(_DIVISORS)})s?(?: (?:of )?(?:a |an |one )?(?P<unit>[^\W\d_]+))?(?<!\band)",
+    rf"(?P<part>{'|'.join(_DIVISORS)})s?"
+    r"(?: (?:of )?(?:a |an |one )?(?P<unit>[^\W\d_]+))?(?<!\band)",
     re.IGNORECASE,
 )
 _GROUPED = re.compile(r"\d{1,3}\.\d{3}")
@@ -197,8 +198,9 @@ _AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]
 
 
 _SPAN = re.compile(
-    rf"(?P<lead>(?:from|between|von|zwischen|de|entre|tra|da|van|tussen)\s+)?(?P<low>{DIGITS})\s?"
-    rf"(?P<sign>[-–—]|to|and|bis|und|et|à|y|a|tot|en|e)\s?(?P<high>{DIGITS})(?![\w.,:/]*\d)"
+    rf"(?P<lead>(?:from|between|von|zwischen|de|entre|tra|da|van|tussen)\s+)?(?P<low>{DIGITS})"
+    r"(?P<unit>\s?[^\W\d_]{1,12})?\s?"
+    rf"(?P<sign>[-–—]|to|and|bis|und|et|à|y|a|tot|en|e)\s?(?P<high>{DIGITS})(?(unit)(?P=unit))(?![\w.,:/]*\d)"
     r"(?P<noun>\s[^\W\d_]+)?",
     re.IGNORECASE,
 )

@@ -37,7 +37,8 @@ _ESCAPED = (
 )
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
 _ENV = re.compile(
-    r"(?:\$+\s*)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s*\$+)?", re.DOTALL
+    r"(?:\$+\s*)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s*\$+)?",
+    re.DOTALL,
 )
 _SPECIAL = re.compile(r"<\|[a-zA-Z_]{2,30}\|>|</s>|<end_of_turn>|<eos>|\[/?INST\]")
 _WIDE = str.maketrans("．，％＋－（）＝٫٬", ".,%+-()=.,")
@@ -175,7 +176,8 @@ def _bold(text: str) -> list[str]:
     for match in _BOLD.finditer(text):
         span = next(filter(None, match.groups())).strip()
         heading = span.endswith(":") or text.startswith(":", match.end())
-        if not span or (heading and not isinstance(form(span.rstrip(":")), Number)):
+        number = any(map(str.isdigit, span)) and isinstance(form(span.rstrip(":")), Number)
+        if not span or (heading and not number):
             continue
         if found and JOINED.fullmatch(text[end : match.start()]):
             found[-1] += f", {span}"
@@ -241,7 +243,9 @@ def _of_mapping(found: Mapping[object, object], table: Phrases, question: str) -
     asked = tokens_of(question)
     keys = [key for key in table.keys if key in by_name]
     keys = keys or [key for key in by_name if key in asked]
-    keys = keys if len(keys) == 1 or keys[:1] == [key for key in table.keys if key in keys][:1] else []
+    keys = (
+        keys if len(keys) == 1 or keys[:1] == [key for key in table.keys if key in keys][:1] else []
+    )
     if not keys and len(by_name) != 1:
         named = {k: None if isinstance(v, list) else _plain(v) for k, v in by_name.items()}
         return None if None in named.values() else ", ".join(f"{k} = {v}" for k, v in named.items())
@@ -257,7 +261,7 @@ def _in_yaml(text: str, table: Phrases, question: str) -> str | None:
     lines = (fence[1] if fence else text).strip().splitlines()
     marked = bool(fence) or text.startswith("---")
     lines = [line for line in lines if line.strip() and not line.startswith(("#", "---", "..."))]
-    pairs = [match.groups() for line in lines if (match := _YAML.fullmatch(line))]
+    pairs = [(match[1], match[2]) for line in lines if (match := _YAML.fullmatch(line))]
     if len(pairs) < len(lines) or len(pairs) < 2 - marked:
         return None
     return _of_mapping(dict(pairs), table, question)

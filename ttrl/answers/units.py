@@ -55,7 +55,9 @@ MINOR = {
     "p": "GBP", "paise": "INR", "paisa": "INR",
 }  # fmt: skip
 """A hundredth of it."""
-_SIGNS = {sign.replace("_", " "): code for signs, code in CURRENCIES.items() for sign in signs.split()}
+_SIGNS = {
+    sign.replace("_", " "): code for signs, code in CURRENCIES.items() for sign in signs.split()
+}
 SIGN = rf"(?:(?:us|a|au|c|ca|nz|hk|s|r|mx)?{DOLLAR}|(?:jp|cn)?¥|[€£₹₩₽₺₫₱฿₪]|rs\.?(?=\s?\d))"
 """What stands before an amount, in small letters."""
 
@@ -124,7 +126,11 @@ def measure(name: str) -> Measure | None:
     unit = _ALIASES.get(plain, name.rstrip("."))
     if not _UNIT.fullmatch(unit.translate(_POWERS).replace("**", "^")):
         return None
-    return _pint(unit) or (_pint(_ALIASES.get(plain, plain)) if len(plain) > 1 else None) or _translated(plain)
+    return (
+        _pint(unit)
+        or (_pint(_ALIASES.get(plain, plain)) if len(plain) > 1 else None)
+        or _translated(plain)
+    )
 
 
 def _pint(name: str) -> Measure | None:
@@ -153,7 +159,7 @@ def _pint(name: str) -> Measure | None:
 def _known(word: str) -> bool:
     """Whether a word is a unit: not where only the sign of a prefix makes it one, as in "cats",
     which pint would read as centi and at (technical atmosphere)."""
-    for prefix, unit, _ in _registry().parse_unit_name(word):
+    for prefix, _unit, _ in _registry().parse_unit_name(word):
         if not prefix or word.startswith(prefix):
             return len(word) > 1 or word in "mghsLlKNJWVAPTCF"
         if len(word) <= 3 or (word[0] in "kMGT" and not word.islower()):
@@ -177,7 +183,7 @@ def _codes() -> frozenset[str]:
 
 def _translated(plain: str) -> Measure | None:
     name = _names().get(plain)
-    return _pint(name) if name else None
+    return Measure(PERCENT) if name == "percent" else _pint(name) if name else None
 
 
 @cache

@@ -55,7 +55,7 @@ def value(found: Said, question: str, *, comma: bool) -> str | None:
         if len(bare) > MAX_ANSWER_CHARS:
             return None
         meaning = form(bare, comma=comma)
-        if meaning is not None and not is_words(meaning):
+        if meaning is not None and not is_words(meaning) and (announced or not _has_word(meaning)):
             return bare
         last = _last_value(span, question, found.table, comma)
         if last or announced:
@@ -70,8 +70,13 @@ def is_words(meaning: Form) -> bool:
         case Word(text=text):
             return bool(WORDS.search(text)) and " " in text
         case Expression(latex=latex):
-            letters = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", latex))
-            return any(word.lower() not in FUNCTIONS and not word.isupper() for word in letters)
+            letters = re.findall(r"[A-Za-z]+", re.sub(r"\\[A-Za-z]+", " ", latex))
+            alone = {letter for letter in letters if len(letter) == 1}
+            return any(
+                word.lower() not in FUNCTIONS and not word.isupper() and alone.isdisjoint(word)
+                for word in letters
+                if len(word) > 1
+            )
         case Group(items=items):
             return any(map(is_words, items))
         case Named(value=inner):
