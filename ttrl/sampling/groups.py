@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -12,6 +13,7 @@ from typing import Any
 
 from ttrl import rewards
 from ttrl.answers import Reader, Reading
+from ttrl.answers.layers import Layer
 from ttrl.config import Config, Downsampling, UpdateConfig, VoteConfig
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
@@ -193,7 +195,7 @@ class Roller:
         reading = read_answers(self.reader, question.question.text, drawn)
         return take_vote(
             reading.answers,
-            cut=len(drawn.samples) - len(drawn.ended),
+            layers=reading.layers,
             readable=self.settings.readable,
             kind=reading.kind,
             floor=self.settings.floor,
@@ -204,7 +206,11 @@ class Roller:
 
 def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:
     """Read the canonical answer of each sample; those that were cut off have none."""
-    return reader.read(question_text, ["" if each.cut else each.text for each in drawn.samples])
+    cut = [each.cut for each in drawn.samples]
+    texts = ["" if gone else each.text for gone, each in zip(cut, drawn.samples, strict=True)]
+    reading = reader.read(question_text, texts)
+    layers = (Layer.CUT_OFF if gone else by for gone, by in zip(cut, reading.layers, strict=True))
+    return replace(reading, layers=tuple(layers))
 
 
 def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
@@ -231,6 +237,7 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
         samples.append(
             {
                 "position": position,
+                "layer": group.vote.layers[position],
                 "text": sample.text,
                 "answer": group.vote.answers[position],
                 "finish": sample.finish,
@@ -243,7 +250,9 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
     return vote, samples
 
 
-def cut_off(samples: int, cut: int, max_tokens: int) -> str:
+def cut_off(layers: Counter[Layer], max_tokens: int) -> str:
+    """Say what to do if many of the samples, counted by how they were read, were cut off."""
+    cut, samples = layers[Layer.CUT_OFF], layers.total()
     if cut <= CUT_TO_SAY * samples:
         return ""
     share = f"{cut / samples:.0%} of the samples"
