@@ -226,7 +226,7 @@ def assess(
         no_label=fates[QuestionState.NO_LABEL] / max(asked, 1),
         no_label_reasons=dict(Counter(str(group.vote.outcome) for group in unlabelled)),
         mean_share=fmean(shares) if shares else 0.0,
-        layers=layers,
+        layers=dict(layers),
         unread=[
             {"question": question, "layer": layer, "text": text}
             for question, (layer, text) in islice(unread.items(), EXAMPLES)

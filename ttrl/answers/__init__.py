@@ -260,7 +260,7 @@ def _layer(
     bold_alone = replace(found, text="")
     if found.bold and _read(bold_alone, kind, question, comma=False) is not None:
         return Layer.BOLD
-    if found.short is not None:
+    if found.short == found.text:
         return Layer.WHOLE_TEXT
     if kind is AnswerKind.CHOICE:
         return Layer.LETTER
