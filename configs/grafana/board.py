@@ -100,8 +100,6 @@ ROWS: dict[str, list[Panel]] = {
             "has signal": "ttrl_groups_informative_ratio",
             "label flipped": "ttrl_vote_flipped_ratio",
             "same label": "ttrl_vote_alike_ratio",
-            "unreadable": "ttrl_samples_unreadable_ratio",
-            "cut off": "ttrl_samples_cut_off_ratio",
         }, "percentunit"),
         Panel("Samples, by how they were read", {
             "{{read}}": f"{grown('ttrl_samples_total', 'read')} > 0",

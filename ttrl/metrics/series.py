@@ -210,14 +210,6 @@ class Voting(Group):
     alike = newest(
         "ttrl_vote_alike_ratio", "Share of the newest step's question pairs with the same label."
     )
-    unreadable = newest(
-        "ttrl_samples_unreadable_ratio",
-        "Share of the newest step's samples that are cut off or unreadable.",
-    )
-    cut = newest(
-        "ttrl_samples_cut_off_ratio",
-        "Share of the newest step's samples that were cut off at vote.max_tokens.",
-    )
     length = newest("ttrl_samples_length_tokens", "Mean length of the newest step's samples.")
     unanswered = counter(
         "ttrl_questions_unanswered_total",
