@@ -65,7 +65,7 @@ class Vote:
     """The canonical answer of each sample (None: unreadable), and what they add up to.
 
     `counts` is in order of votes, then of text. `share` is the most common answer's part of the
-    samples that were not `cut` off, unreadable ones included. `entropy` is that of the readable
+    samples that were not cut off, unreadable ones included. `entropy` is that of the readable
     answers, in nats (of free texts the discrete semantic entropy, Farquhar et al., Nature 630,
     2024). `kind` is how the answers were read, `layers` by what each was or why not, `stop` why
     there were no more samples.
@@ -80,10 +80,6 @@ class Vote:
     kind: AnswerKind = AnswerKind.TEXT
     stop: Stop = Stop.ALL
     layers: tuple[Layer, ...] = ()
-
-    @property
-    def cut(self) -> int:
-        return self.layers.count(Layer.CUT_OFF)
 
 
 def entropy(counts: Collection[int]) -> float:

@@ -79,20 +79,20 @@ def _rows(file: Path) -> Iterator[Samples]:
 
 
 def _lines(rows: Sequence[Samples], found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for row, read in zip(rows, found, strict=True):
-        layers = dict(zip(row.samples, read["layers"], strict=True))
-        yield one_line(read["question"]).plain
-        outcome = f"no label ({read['outcome'].replace('_', ' ')})"
-        if read["label"] is not None:
-            outcome = f"label {one_line(read['label']).plain}"
-        yield f"  read as {read['kind']}: {outcome}, largest share {read['share']:.0%}"
-        yield f"  {how_read(Counter(read['layers']))}"
-        for answer, samples in read["answers"].items():
+    for given, row in zip(rows, found, strict=True):
+        layers = dict(zip(given.samples, row["layers"], strict=True))
+        yield one_line(row["question"]).plain
+        outcome = f"no label ({row['outcome'].replace('_', ' ')})"
+        if row["label"] is not None:
+            outcome = f"label {one_line(row['label']).plain}"
+        yield f"  read as {row['kind']}: {outcome}, largest share {row['share']:.0%}"
+        yield f"  {how_read(Counter(row['layers']))}"
+        for answer, samples in row["answers"].items():
             yield f"  {len(samples):>3}  {one_line(answer).plain}"
             yield from _examples(samples, layers)
-        if read["unreadable"]:
-            yield f"  {counted(len(read['unreadable']), 'sample')} could not be read"
-            yield from _examples(read["unreadable"], layers)
+        if row["unreadable"]:
+            yield f"  {counted(len(row['unreadable']), 'sample')} could not be read"
+            yield from _examples(row["unreadable"], layers)
         yield ""
 
 

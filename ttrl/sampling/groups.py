@@ -160,7 +160,11 @@ class Roller:
         ballot = Ballot(
             question=question.question.text,
             samples=tuple(drawn.samples[place] for place in ended),
-            vote=replace(vote, answers=tuple(vote.answers[place] for place in ended)),
+            vote=replace(
+                vote,
+                answers=tuple(vote.answers[place] for place in ended),
+                layers=tuple(vote.layers[place] for place in ended),
+            ),
             max_tokens=self.settings.longest,
             reader=self.reader,
             references=tuple(self.references.get(question.question.hash, ())),
@@ -206,11 +210,10 @@ class Roller:
 
 def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:
     """Read the canonical answer of each sample; those that were cut off have none."""
-    cut = [each.cut for each in drawn.samples]
-    texts = ["" if gone else each.text for gone, each in zip(cut, drawn.samples, strict=True)]
+    texts = ["" if each.cut else each.text for each in drawn.samples]
     reading = reader.read(question_text, texts)
-    layers = (Layer.CUT_OFF if gone else by for gone, by in zip(cut, reading.layers, strict=True))
-    return replace(reading, layers=tuple(layers))
+    read = zip(drawn.samples, reading.layers, strict=True)
+    return replace(reading, layers=tuple(Layer.CUT_OFF if s.cut else by for s, by in read))
 
 
 def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
