@@ -13,8 +13,9 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -23,6 +24,7 @@ from jobs.evaluation import Asker, quality_of, staleness_of
 from jobs.probes import to_ask
 from jobs.process import reader_for
 from ttrl import rewards
+from ttrl.answers.layers import END, EXAMPLES, UNREAD, Layer
 from ttrl.config import Config, MeaningConfig
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evaluation import drift
@@ -141,10 +143,12 @@ class Assessment:
     no_label_reasons: dict[str, int]
     mean_share: float
     """Of the majority answer, where there is one."""
-    cut_off: float
-    """Share of the samples that were cut off."""
+    layers: Mapping[Layer, int]
+    """Its samples, by how they were read or why not."""
+    unread: Sequence[Mapping[str, str]]
+    """The ends of a few that were not read, with `question`, `layer` and `text`."""
     cut_off_words: str
-    """What to do about that; empty if they are few."""
+    """What to do about samples that were cut off; empty if they are few."""
     tokens_per_sample: float
     samples_per_run: int
     """That a run would draw, over as many of them as `selection.max_questions` allows."""
@@ -196,9 +200,15 @@ def assess(
     asked = len(groups) + len(refused)
     fates = Counter(group.fate[0] for group in groups)
     unlabelled = (group for group in groups if group.fate[0] is QuestionState.NO_LABEL)
+    unread = {
+        group.question.question.text: (layer, sample.text[-END:])
+        for group in groups
+        for layer, sample in zip(group.vote.layers, group.drawn.samples, strict=True)
+        if layer in UNREAD
+    }
     shares = [group.vote.share for group in groups if group.vote.label is not None]
-    samples = sum(len(group.drawn.samples) for group in groups)
-    cut = sum(group.vote.cut for group in groups)
+    layers = Counter(layer for group in groups for layer in group.vote.layers)
+    samples = layers.total()
     teachable = fates[QuestionState.LEARNED_FROM] / max(asked, 1)
     update, of_a_run = config.update, min(len(questions), config.selection.max_questions)
     taught = round(teachable * of_a_run)
@@ -216,8 +226,12 @@ def assess(
         no_label=fates[QuestionState.NO_LABEL] / max(asked, 1),
         no_label_reasons=dict(Counter(str(group.vote.outcome) for group in unlabelled)),
         mean_share=fmean(shares) if shares else 0.0,
-        cut_off=cut / max(samples, 1),
-        cut_off_words=cut_off(samples, cut, config.vote.longest),
+        layers=dict(layers),
+        unread=[
+            {"question": question, "layer": layer, "text": text}
+            for question, (layer, text) in islice(unread.items(), EXAMPLES)
+        ],
+        cut_off_words=cut_off(layers, config.vote.longest),
         tokens_per_sample=sum(group.tokens for group in groups) / max(samples, 1),
         samples_per_run=a_run,
         seconds_per_run=round(a_run * seconds / max(samples, 1), 1),

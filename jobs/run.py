@@ -37,6 +37,7 @@ from ttrl import ReportedError, events, rewards
 from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
+from ttrl.answers.layers import Layer
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.pacing import Pacer
@@ -396,17 +397,17 @@ class Run:
             self.id,
             steps=steps,
             questions=len(self.tally.questions),
-            samples=self.tally.samples,
+            samples=self.tally.layers.total(),
             tokens=self.tally.tokens,
         )
         paced = self.pacer.take()
-        sampled = sum(len(group.drawn.samples) for group in self._groups)
+        layers = Counter(layer for group in self._groups for layer in group.vote.layers)
         draw = Draw(
             **vars(signs),
             steps=self.steps,
             seconds=now - self._last_report,
-            step_samples=sampled,
-            step_saved=len(self._groups) * self.config.vote.samples - sampled,
+            layers=dict(layers),
+            step_saved=len(self._groups) * self.config.vote.samples - layers.total(),
             step_tokens=sum(group.tokens for group in self._groups),
             outcomes=dict(Counter(group.vote.outcome for group in self._groups)),
             shares=tuple(round(group.vote.share, 3) for group in self._groups),
@@ -527,25 +528,24 @@ class Tally:
     """What a run's votes came to; `questions` are ids."""
 
     votes: int = 0
-    samples: int = 0
     tokens: int = 0
-    cut: int = 0
     unanswered: int = 0
+    layers: Counter[Layer] = field(default_factory=Counter)
+    """Its samples, by how they were read."""
     questions: set[int] = field(default_factory=set)
     uninformative: Counter[VoteOutcome] = field(default_factory=Counter)
 
     def add(self, group: Group) -> None:
         self.votes += 1
-        self.samples += len(group.drawn.samples)
+        self.layers.update(group.vote.layers)
         self.tokens += group.tokens
-        self.cut += group.vote.cut
         self.questions.add(group.question.id)
         if not group.informative:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
         lost = f"{self.unanswered} times the engine did not answer a question"
-        remarks = (cut_off(self.samples, self.cut, max_tokens), lost if self.unanswered else "")
+        remarks = (cut_off(self.layers, max_tokens), lost if self.unanswered else "")
         return "; ".join(filter(None, remarks))
 
     def nothing(self, max_tokens: int) -> str:

@@ -7,13 +7,15 @@ is, as far as labels tell; who said what in a vote; and pairs of answers that ar
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jobs.selection import stack
 from serve.gateway.live import BASE
+from ttrl.answers.layers import UNREAD, Layer
 from ttrl.config import Config
+from ttrl.config.learning import READABLE
 from ttrl.evaluation.estimates import LEAST, Estimate, Quality, Withheld
 from ttrl.evaluation.probes import Judged, Side
 from ttrl.questions.question import message_text
@@ -48,7 +50,7 @@ def report(store: Store, config: Config) -> dict[str, Any]:
         "previous": store.adapters.previous() or BASE,
         "rolled_back": asdict(back) if back else None,
         "labels": outlook(store, config.gate),
-        "last_run": run_report(newest[0]) if newest else None,
+        "last_run": run_report(newest[0]) | samples(store, newest[0].id) if newest else None,
         "quality": {
             role: {**asdict(each.found), "at": each.at} if each else None for role, each in measured
         },
@@ -77,6 +79,48 @@ def verdicts(store: Store, run_id: int) -> list[StoredVerdict]:
 
 def run_report(run: Run) -> dict[str, Any]:
     return {key: value for key, value in vars(run).items() if key != "request"}
+
+
+def samples(store: Store, run_id: int) -> dict[str, Any]:
+    """How a run's samples were read, counted, and the ends of some that were not."""
+    return {"layers": store.votes.layers(run_id), "unread": store.votes.unread(run_id)}
+
+
+def how_read(layers: Mapping[str, int]) -> str:
+    """What share of some samples was read and by which layers, and why others were not."""
+    whole = sum(layers.values())
+    ranked = sorted(layers.items(), key=lambda item: -item[1])
+
+    def shares(some: Collection[str]) -> tuple[str, str]:
+        counts = {layer: count / whole for layer, count in ranked if layer in some}
+        each = (f"{layer.replace('_', ' ')} {part:.0%}" for layer, part in counts.items())
+        return f"{sum(counts.values()):.0%}", ", ".join(each)
+
+    read, by = shares(layers.keys() - set(UNREAD))
+    _, cut = shares({Layer.CUT_OFF})
+    unread, why = shares(set(UNREAD) - {Layer.CUT_OFF})
+    lost = f"not read {unread}: {why}" if why else ""
+    return "; ".join(filter(None, (f"read {read}" + (f" ({by})" if by else ""), cut, lost)))
+
+
+def unread_warning(layers: Mapping[str, int]) -> str:
+    """What to do where too few samples were read for labels; "" where it is nothing."""
+    unread = {layer: count for layer, count in layers.items() if layer in UNREAD}
+    if sum(unread.values()) <= (1 - READABLE) * sum(layers.values()):
+        return ""
+    most = max(unread, key=unread.__getitem__)
+    return f"too few answers can be read: {TO_READ_MORE.get(Layer(most), LOOK)}"
+
+
+LOOK = "look at them with `ttrl questions show ID --samples`"
+TO_READ_MORE = {
+    Layer.CUT_OFF: "raise vote.max_tokens",
+    Layer.THOUGHTS_NOT_ENDED: "raise vote.max_tokens",
+    Layer.NOTHING_FOUND: (
+        "set vote.kind, or add the words that announce an answer to vote.phrases; "
+        "`ttrl answers FILE` shows how samples are read"
+    ),
+}
 
 
 @dataclass(frozen=True)

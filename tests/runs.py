@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ttrl.answers.layers import Layer
 from ttrl.evaluation.estimates import Estimate, Quality
 from ttrl.evaluation.gate import Change, Judgement, Verdict
 from ttrl.events import Step
@@ -19,7 +20,7 @@ RUN = Run(
 STEP = Step(
     step=1, share=0.5, vote_entropy=1.0, asked_again=8, flipped=2, alike=0.25, no_signal=0.5,
     unreadable=0.1, cut=0.05, length=12.0, token_entropy=0.3, kl=None, mismatch=0.01, effective=1.0,
-    steps=9, seconds=2.0, step_samples=32, step_saved=8, step_tokens=400,
+    steps=9, seconds=2.0, layers={Layer.BOX: 24, Layer.CUT_OFF: 8}, step_saved=8, step_tokens=400,
     outcomes={VoteOutcome.LABEL: 6, VoteOutcome.TIE: 2}, shares=(0.5, 0.75, 0.25, 1.0),
     in_flight_limit=2.5, paused_seconds=3.0,
 )  # fmt: skip

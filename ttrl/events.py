@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ttrl.answers.layers import Layer
 from ttrl.engine.pacing import Pause, Resume
 from ttrl.evaluation.gate import Judgement
 from ttrl.monitoring.run import Ruling
@@ -41,7 +42,8 @@ class Draw(Signs):
     """Of the whole run."""
     seconds: float
     """Since the step before."""
-    step_samples: int
+    layers: Mapping[Layer, int] = field(default_factory=dict)
+    """Its samples, by how they were read."""
     step_saved: int
     """Samples that were not drawn because a vote was decided."""
     step_tokens: int

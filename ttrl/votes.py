@@ -12,6 +12,7 @@ from itertools import pairwise
 from math import comb, ldexp
 from statistics import NormalDist
 
+from ttrl.answers.layers import Layer
 from ttrl.config import AnswerKind
 from ttrl.config.learning import READABLE
 
@@ -64,9 +65,10 @@ class Vote:
     """The canonical answer of each sample (None: unreadable), and what they add up to.
 
     `counts` is in order of votes, then of text. `share` is the most common answer's part of the
-    samples that were not `cut` off, unreadable ones included. `entropy` is that of the readable
+    samples that were not cut off, unreadable ones included. `entropy` is that of the readable
     answers, in nats (of free texts the discrete semantic entropy, Farquhar et al., Nature 630,
-    2024). `kind` is how the answers were read, `stop` why there were no more samples.
+    2024). `kind` is how the answers were read, `layers` by what each was or why not, `stop` why
+    there were no more samples.
     """
 
     answers: tuple[str | None, ...]
@@ -77,7 +79,7 @@ class Vote:
     entropy: float
     kind: AnswerKind = AnswerKind.TEXT
     stop: Stop = Stop.ALL
-    cut: int = 0
+    layers: tuple[Layer, ...] = ()
 
 
 def entropy(counts: Collection[int]) -> float:
@@ -89,21 +91,22 @@ def entropy(counts: Collection[int]) -> float:
 def take_vote(
     answers: Sequence[str | None],
     *,
-    cut: int = 0,
+    layers: Sequence[Layer] = (),
     readable: float = READABLE,
     floor: float | None = 0.0,
     ceiling: float = 1.0,
     kind: AnswerKind = AnswerKind.TEXT,
     stop: Stop = Stop.ALL,
 ) -> Vote:
-    """Return the majority over all samples, of which `cut` were cut off and have no answer. It is
-    no label if less than `readable` of all samples can be read, in a tie, below `floor` (None: if
-    its lead is less certain than `LEAD`) or above `ceiling`."""
+    """Return the majority over all samples. It is no label if less than `readable` of them can be
+    read, in a tie, below `floor` (None: if its lead is less certain than `LEAD`) or above
+    `ceiling`."""
     counts = Counter(answer for answer in answers if answer is not None)
     ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     votes = [count for _, count in ranked]
     total = sum(votes)
-    share = votes[0] / (len(answers) - cut) if votes else 0.0
+    ended = len(answers) - layers.count(Layer.CUT_OFF)
+    share = votes[0] / ended if votes else 0.0
     label = None
     if not votes:
         outcome = VoteOutcome.UNREADABLE
@@ -117,4 +120,5 @@ def take_vote(
         outcome = VoteOutcome.ABOVE_CEILING
     else:
         outcome, label = VoteOutcome.LABEL, ranked[0][0]
-    return Vote(tuple(answers), ranked, outcome, label, share, entropy(votes), kind, stop, cut)
+    spread = entropy(votes)
+    return Vote(tuple(answers), ranked, outcome, label, share, spread, kind, stop, tuple(layers))

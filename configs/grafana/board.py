@@ -100,9 +100,10 @@ ROWS: dict[str, list[Panel]] = {
             "has signal": "ttrl_groups_informative_ratio",
             "label flipped": "ttrl_vote_flipped_ratio",
             "same label": "ttrl_vote_alike_ratio",
-            "unreadable": "ttrl_samples_unreadable_ratio",
-            "cut off": "ttrl_samples_cut_off_ratio",
         }, "percentunit"),
+        Panel("Samples, by how they were read", {
+            "{{read}}": f"{grown('ttrl_samples_total', 'read')} > 0",
+        }, stat=True, about="By which layer of the text, or why not; `ttrl status` has examples."),
         Panel("Distance from the start", {"nats a token": "ttrl_update_kl_nats"}),
         Panel("Engine and trainer differ", {
             "log-probabilities": "ttrl_update_logprob_mismatch_nats",

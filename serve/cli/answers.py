@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,10 @@ from pydantic import BaseModel, ValidationError
 from jobs.process import reader_for
 from serve.cli.common import PATH, config_options
 from serve.cli.output import counted, fail, json_option, one_line, show
+from serve.views import how_read
+from ttrl.answers.layers import EXAMPLES, Layer
 from ttrl.config import Config
 from ttrl.votes import take_vote
-
-EXAMPLES = 3
-"""Wordings shown of each answer."""
 
 
 class Samples(BaseModel):
@@ -35,8 +35,8 @@ def answers(config: Config, file: Path) -> None:
     """Show how the answers in FILE are read and counted: a JSON object a line, with a "question"
     and its "samples", a list of texts. Nothing is asked or recorded."""
     reader = reader_for(config)
-    found = []
-    for row in _rows(file):
+    rows, found = list(_rows(file)), []
+    for row in rows:
         reading = reader.read(row.question, row.samples)
         vote = take_vote(
             reading.answers,
@@ -57,9 +57,10 @@ def answers(config: Config, file: Path) -> None:
                 "share": vote.share,
                 "answers": {answer: said[answer] for answer, _ in vote.counts},
                 "unreadable": said.get(None, []),
+                "layers": reading.layers,
             }
         )
-    show(found, _lines(found))
+    show(found, _lines(rows, found))
 
 
 def _rows(file: Path) -> Iterator[Samples]:
@@ -77,22 +78,24 @@ def _rows(file: Path) -> Iterator[Samples]:
             fail(f"{file}:{number}: expected {expected}", code=2)
 
 
-def _lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for row in found:
+def _lines(rows: Sequence[Samples], found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for given, row in zip(rows, found, strict=True):
+        layers = dict(zip(given.samples, row["layers"], strict=True))
         yield one_line(row["question"]).plain
         outcome = f"no label ({row['outcome'].replace('_', ' ')})"
         if row["label"] is not None:
             outcome = f"label {one_line(row['label']).plain}"
         yield f"  read as {row['kind']}: {outcome}, largest share {row['share']:.0%}"
+        yield f"  {how_read(Counter(row['layers']))}"
         for answer, samples in row["answers"].items():
             yield f"  {len(samples):>3}  {one_line(answer).plain}"
-            yield from _examples(samples)
+            yield from _examples(samples, layers)
         if row["unreadable"]:
             yield f"  {counted(len(row['unreadable']), 'sample')} could not be read"
-            yield from _examples(row["unreadable"])
+            yield from _examples(row["unreadable"], layers)
         yield ""
 
 
-def _examples(samples: Sequence[str]) -> Iterator[str]:
+def _examples(samples: Sequence[str], layers: Mapping[str, Layer]) -> Iterator[str]:
     for sample in list(dict.fromkeys(samples))[:EXAMPLES]:
-        yield f"         {one_line(sample).plain}"
+        yield f"         {layers[sample].replace('_', ' ')}: {one_line(sample).plain}"

@@ -24,7 +24,7 @@ from serve.cli.common import (
     run_config,
 )
 from serve.cli.daemon import run_alone
-from serve.cli.output import counted, json_option, progress, show
+from serve.cli.output import counted, json_option, progress, samples_lines, show
 from serve.gateway.live import BASE
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
@@ -158,7 +158,9 @@ def _assessed(found: Assessment) -> Iterator[str]:
     reasons = ", ".join(f"{reason} {count}" for reason, count in found.no_label_reasons.items())
     yield f"  {found.no_label:.0%} have no majority label" + (f" ({reasons})" if reasons else "")
     yield f"  the majority answer has {found.mean_share:.0%} of the samples on average"
-    yield f"  {found.cut_off_words or f'{found.cut_off:.0%} of the samples were cut off'}"
+    yield from (f"  {line}" for line in samples_lines(vars(found)) if found.layers)
+    if found.cut_off_words:
+        yield f"  {found.cut_off_words}"
     if found.failed:
         yield f"  {found.failed} got no answer from the engine"
     yield (

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from operator import itemgetter
+from textwrap import shorten
 from typing import Any, NoReturn
 
 import click
@@ -18,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.selection import WORDS, Begins
+from serve.views import how_read, unread_warning
+from ttrl.answers.layers import END
 from ttrl.config.section import clock
 from ttrl.store.runs import StoredVerdict
 
@@ -151,6 +154,17 @@ def labels_words(outlook: Mapping[str, Any]) -> str:
     needed = ", ".join(f"{labels} for {gain} points" for gain, labels in outlook["needed"].items())
     have = counted(outlook["labels"], "labelled probe")
     return f"{have}; about {needed} needed to prove a candidate better"
+
+
+def samples_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """How `layers` counts samples by how they were read, with the ends of those `unread`."""
+    yield how_read(found["layers"])
+    if warning := unread_warning(found["layers"]):
+        yield warning
+    for each in found["unread"]:
+        question = shorten(one_line(str(each["question"])).plain, END)
+        why = each["layer"].replace("_", " ")
+        yield f"question {question}, {why}: ...{one_line(each['text']).plain}"
 
 
 def show_fields(fields: Mapping[str, Any]) -> None:

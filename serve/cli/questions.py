@@ -36,7 +36,7 @@ from serve.cli.output import (
     wants_json,
 )
 from serve.cli.purge import purge
-from serve.views import tally
+from serve.views import how_read, tally
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.questions.screening import Suspicion
@@ -142,7 +142,8 @@ def show(config: Config, question_id: int, samples: bool) -> None:
         _show_vote(vote)
     for number, sample in enumerate(drawn, 1):
         kept = ", trained on" if sample["kept"] else ""
-        say(f"\n#{number}: reward {sample['reward']:.2f}{kept}\n{sample['text']}")
+        by = (sample["layer"] or "unknown").replace("_", " ")
+        say(f"\n#{number}: {by}, reward {sample['reward']:.2f}{kept}\n{sample['text']}")
 
 
 @questions.command()
@@ -196,6 +197,8 @@ def _show_vote(vote: Mapping[str, Any]) -> None:
         f"{vote['outcome']}, {vote['share']:.0%} agree, entropy {vote['entropy']:.2f} "
         f"({vote['kind']}, {drawn})"
     )
+    if vote["layers"]:
+        click.echo(how_read(vote["layers"]))
     rows = (
         (
             row.count,

@@ -10,7 +10,7 @@ import click
 
 from serve import operations, views
 from serve.cli.common import NOT_RUNNING, ask_daemon, look_store, open_store, standard_options
-from serve.cli.output import counted, fail, labels_words, show, tell, wants_json
+from serve.cli.output import counted, fail, labels_words, samples_lines, show, tell, wants_json
 from serve.cli.questions import REASONS
 from serve.daemon.schedule import Decision
 from serve.state import owner_of
@@ -123,6 +123,10 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         last = f"{run['id']}, {run['state']}, {clock(run['finished'] or run['created'])}"
         last += f": {run['reason']}" if run["reason"] else ""
     yield f"last run   {last}"
+    if run and run["layers"]:
+        how, *more = samples_lines(run)
+        yield f"samples    {how}"
+        yield from (f"           {line}" for line in more)
     following = "once a daemon is running"
     if report["paused"]:
         following = "paused"

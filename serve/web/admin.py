@@ -33,7 +33,7 @@ from serve.daemon.schedule import Clock
 from serve.gateway.request import HANDLERS, Refused, Unexpected, parse
 from serve.gateway.shadow import Shadow
 from serve.operations import Refusal
-from serve.views import UNEASY, WORDS, pair_report, report, tally
+from serve.views import UNEASY, WORDS, pair_report, report, samples, tally
 from serve.web import html
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config.loading import ConfigError
@@ -312,6 +312,7 @@ class Page:
             damage=self._core.damage,
         )
         mood, sentence = html.sentence(facts)
+        runs = store.runs.newest(RUNS)
         return {
             "facts": facts,
             "mood": mood,
@@ -320,7 +321,8 @@ class Page:
             "next_run": self._clock.next_run(),
             "schedule": self._clock.decision,
             "versions": html.versions(store),
-            "runs": store.runs.newest(RUNS),
+            "runs": runs,
+            "samples": samples(store, runs[0].id) if runs else None,
             "questions": store.questions.counts(),
             "monitor": monitor,
             "evaluated": str(store.questions.usage(config.gate.min_probes)),

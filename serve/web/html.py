@@ -58,7 +58,9 @@ def templates() -> Environment:
         "percent": lambda share: "-" if share is None else f"{share:.0%}",
         "interval": views.interval,
         "path": path,
+        "how_read": views.how_read,
         "turns": views.turns,
+        "unread_warning": views.unread_warning,
         "place": place,
     }
     environment.globals["plots"] = {"WIDTH": WIDTH, "HEIGHT": HEIGHT}
@@ -92,6 +94,7 @@ def run_values(store: Store, run_id: int) -> dict[str, Any]:
         "run": run,
         "curves": {name: points for name, points in curves.items() if points},
         "verdicts": views.verdicts(store, run_id),
+        "samples": views.samples(store, run_id),
     }
 
 

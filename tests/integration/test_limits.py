@@ -58,7 +58,8 @@ def test_a_run_that_finds_nothing_to_learn_says_why(tmp_path):
         (run,) = store.runs.newest(5)
         assert run.state == "nothing"
         assert min(run.questions, run.samples, run.tokens) > 0
-        wait_until(lambda: daemon.metric("ttrl_samples_total") == run.samples, "it is observed")
+        boxed = 'ttrl_samples_total{read="box"}'
+        wait_until(lambda: daemon.metric(boxed) == run.samples, "it is observed")
         assert daemon.metric("ttrl_sampled_tokens_total") == run.tokens
         assert daemon.metric(votes) > 0
         assert daemon.metric("ttrl_groups_informative_ratio") == 0

@@ -41,6 +41,8 @@ def trained(salt: str, *, spoilt: bool = False) -> bytes:
 
 def answer(weights: str, question: str, rng: random.Random | None) -> str:
     """A sample, or without `rng` the greedy answer."""
+    if told := talker.scripted(question):
+        return told
     numbers = [int(number) for number in re.findall(r"\d+", question)]
     if NONSENSE in weights:
         return "".join((rng or random.Random(question)).choices("abc ", k=40))

@@ -396,7 +396,7 @@ def test_no_text_of_users_or_models_steers_the_terminal(ttrl, store):
     }  # fmt: skip
     sample = {
         "position": 0, "text": f"a {STEERS}", "answer": "4", "finish": "stop", "reward": 1.0,
-        "kept": True, "token_ids": b"", "logprobs": b"",
+        "kept": True, "layer": "nothing_found", "token_ids": b"", "logprobs": b"",
     }  # fmt: skip
     store.votes.add([(vote, [sample])])
     store.runs.end(run.id, RunState.FAILED, STEERS)
@@ -411,6 +411,7 @@ def test_no_text_of_users_or_models_steers_the_terminal(ttrl, store):
     ):
         said = ttrl(*words, code=code)
         assert "\N{REPLACEMENT CHARACTER}]0;title" in said, words
+        assert words != ("status",) or "nothing found: ...a \N{REPLACEMENT CHARACTER}" in said
         assert not set("\x1b\x07\x9b\u202e") & set(said), words
 
 

@@ -96,6 +96,7 @@ def test_answers_are_shown_as_they_are_counted(ttrl, tmp_path):
     assert (row["label"], row["outcome"]) == ("391", "label")
     assert row["answers"] == {"391": samples[:4], "381": samples[4:5]}
     assert row["unreadable"] == samples[5:]
+    assert row["layers"] == ["bold", *["whole_text"] * 3, "bold", "declined"]
 
 
 def test_further_phrases_are_read(ttrl, tmp_path):

@@ -56,7 +56,9 @@ def test_what_the_guard_looks_at_shows() -> None:
     assert value(metrics, "ttrl_vote_flipped_ratio") is None, "this one cannot say"
     assert value(metrics, "ttrl_update_kl_nats") is None
     assert value(metrics, "ttrl_samples_length_tokens") == 12
-    assert value(metrics, "ttrl_samples_total") == 64
+    samples = metrics.registry.get_sample_value
+    assert samples("ttrl_samples_total", {"read": "box"}) == 48
+    assert samples("ttrl_samples_total", {"read": "cut_off"}) == 16
     assert value(metrics, "ttrl_sampled_tokens_total") == 800
     assert value(metrics, "ttrl_vote_share_ratio_count") == 8
     assert value(metrics, "ttrl_vote_share_ratio_sum") == 5.0
@@ -114,7 +116,7 @@ def test_before_anything_is_said_there_is_no_series() -> None:
     unsaid = re.compile(
         r"ttrl_(gate_[a-z_]+_ratio|gate_evidence|gate_labels_needed|update_[a-z_]+(ratio|nats)"
         r"|run_steps|vote_entropy"
-        r"|samples_(length|unreadable|cut_off)|groups_|drift_|[a-z_]+_timestamp_seconds)"
+        r"|samples_length|groups_|drift_|[a-z_]+_timestamp_seconds)"
     )
     assert [line for line in text.splitlines() if unsaid.match(line)] == []
 
@@ -122,8 +124,8 @@ def test_before_anything_is_said_there_is_no_series() -> None:
 @pytest.mark.parametrize(
     ("event", "gauge", "counter"),
     [
-        (STEP, "ttrl_run_steps", "ttrl_samples_total"),
-        (DRAW, "ttrl_groups_informative_ratio", "ttrl_samples_total"),
+        (STEP, "ttrl_run_steps", "ttrl_sampled_tokens_total"),
+        (DRAW, "ttrl_groups_informative_ratio", "ttrl_sampled_tokens_total"),
         (VERDICT, "ttrl_gate_evidence", "ttrl_gate_objections_total"),
     ],
 )

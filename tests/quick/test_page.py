@@ -237,11 +237,11 @@ def test_what_users_wrote_is_text(scene):
     }  # fmt: skip
     sample = {
         "position": 0, "text": HOSTILE, "answer": HOSTILE, "finish": "stop", "reward": 1.0,
-        "kept": True, "token_ids": b"", "logprobs": b"",
+        "kept": True, "layer": "nothing_found", "token_ids": b"", "logprobs": b"",
     }  # fmt: skip
     scene.store.votes.add([(vote, [sample])])
     scene.login()
-    for path in ("/questions", "/questions/1"):
+    for path in ("/", "/questions", "/questions/1", f"/runs/{run.id}"):
         page = scene.client.get(path).text
         assert HOSTILE not in page
         assert "&lt;script&gt;" in page

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 
 import pytest
 
 from ttrl.answers import Reader
+from ttrl.answers.layers import Layer
 from ttrl.config import Config, UpdateConfig, VoteConfig
 from ttrl.engine.client import EngineError, EngineRefused, EngineUnreachable, ModelCard
 from ttrl.engine.samples import Finish, Sample, SampleSet, longest_answer
@@ -232,7 +233,8 @@ def test_a_question_whose_prompt_changes_between_two_rounds_cannot_be_had():
     ],
 )
 def test_what_is_cut_off_is_said(samples, cut, says):
-    assert cut_off(samples, cut, 1024) == says
+    layers = Counter({Layer.BOX: samples - cut, Layer.CUT_OFF: cut})
+    assert cut_off(layers, 1024) == says
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from jobs.candidate import Candidate
 from jobs.run import FAILED_DRAWS, PINS, VOTE_OUTCOMES, Run, Tally
 from ttrl.answers import Reader
+from ttrl.answers.layers import Layer
 from ttrl.config import Config
 from ttrl.engine.client import EngineRefused, EngineUnreachable, ModelCard
 from ttrl.engine.pacing import Pacer
@@ -95,13 +96,19 @@ def test_the_chosen_step_is_in_the_engine(run, step, restarted, silent):
     assert run.client.serves == {name}
 
 
+def voted(answers, unread=Layer.NOTHING_FOUND, **bounds):
+    """A vote on answers in boxes, and on others that were not read."""
+    layers = [Layer.BOX if answer else unread for answer in answers]
+    return take_vote(answers, layers=layers, **bounds)
+
+
 def groups_of(texts, teaches=True):
     """A group for each question."""
     found = []
     for number, text in enumerate(texts):
         question = StoredQuestion(number, from_prompt(text), 1, False, QuestionState.NEW, None)
         samples = tuple(Sample(a, (number, 2), (-1.0, -1.0), Finish.STOP) for a in "557")
-        vote = take_vote(["5", "5", "7"], floor=0.0 if teaches else 0.9)
+        vote = voted(["5", "5", "7"], floor=0.0 if teaches else 0.9)
         worth = (1.0, 1.0, 0.0) if teaches else (0.0, 0.0, 0.0)
         found.append(Group(question, SampleSet("v", (number,), samples), vote, worth, (0, 2)))
     return found
@@ -147,7 +154,7 @@ def test_a_draw_that_teaches_nothing_is_counted(store, tmp_path):
     found = metrics.registry.get_sample_value
     votes = found("ttrl_votes_total", {"outcome": "below_floor"})
     assert votes >= run.questions >= 4
-    assert run.samples == found("ttrl_samples_total") == 3 * votes
+    assert run.samples == found("ttrl_samples_total", {"read": "box"}) == 3 * votes
     assert run.tokens == found("ttrl_sampled_tokens_total") == 6 * votes
     assert found("ttrl_groups_informative_ratio") == 0
     assert run.steps == found("ttrl_update_steps_total") == 0
@@ -159,10 +166,10 @@ class Collapsing(Rolls):
     def roll(self, questions, **how):
         groups = super().roll(questions, **how)
         if sum(self.asked) > 28:
-            vote = take_vote(["9"] * 3)
+            vote = voted(["9"] * 3)
             return [replace(group, vote=vote, rewards=(0.0,) * 3) for group in groups]
         return [
-            replace(group, vote=take_vote([f"{group.question.id}"] * 2 + ["x"])) for group in groups
+            replace(group, vote=voted([f"{group.question.id}"] * 2 + ["x"])) for group in groups
         ]
 
 
@@ -210,7 +217,7 @@ class Scarce(Rolls):
     def roll(self, questions, **how):
         groups, teaches = super().roll(questions, **how), self.step not in self.taught
         self.taught.add(self.step)
-        torn = take_vote("567")
+        torn = voted("567")
         marked = [
             replace(group, drawn=replace(group.drawn, prompt_ids=(self.step,))) for group in groups
         ]
@@ -237,7 +244,7 @@ class Agreed(Rolls):
 
     def __init__(self, answers, **bounds):
         super().__init__()
-        self._vote = take_vote(answers, **bounds)
+        self._vote = voted(answers, **bounds)
         self.times = Counter()
 
     def roll(self, questions, **how):
@@ -403,7 +410,7 @@ def test_before_the_first_step_a_run_waits_until_users_are_served_again(store, t
 def test_a_run_in_which_all_was_cut_off_says_so():
     tally = Tally()
     for group in groups_of(["a", "b", "c"]):
-        vote = take_vote([None] * 3, cut=3)
+        vote = voted([None] * 3, Layer.CUT_OFF)
         tally.add(replace(group, vote=vote, rewards=(0.0,) * 3, kept=()))
     assert tally.nothing(1024) == (
         "no question had a training signal; of 3 votes, 3 had no readable answer; "
@@ -416,7 +423,7 @@ def test_the_end_says_why_no_question_could_teach():
     tally, causes = Tally(unanswered=2), ["567", "556", "55555", "555", ("5", None, None)]
     (group,) = groups_of(["a"])
     for answers in causes:
-        vote = take_vote(answers, floor=0.9, ceiling=0.99 if len(answers) == 5 else 1.0)
+        vote = voted(answers, floor=0.9, ceiling=0.99 if len(answers) == 5 else 1.0)
         tally.add(replace(group, vote=vote, rewards=(0.0,) * 3))
     assert tally.nothing(1024) == (
         "no question had a training signal; of 5 votes, 1 tied, "
@@ -441,7 +448,7 @@ def test_a_question_whose_answers_were_cut_off_fills_no_row(store, tmp_path):
     class Cut(Rolls):
         def roll(self, questions, **how):
             found = super().roll(questions, **how)
-            vote = take_vote([None] * 3, cut=3)
+            vote = voted([None] * 3, Layer.CUT_OFF)
             return [
                 replace(group, vote=vote, rewards=(0.0,) * 3, kept=()) if n else group
                 for n, group in enumerate(found)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from tests.runs import judgement
 from tests.stores import adapter, asked, both_stores, recorded, states
+from ttrl.answers.layers import END
 from ttrl.engine.proof import Pin, Pinned
 from ttrl.evaluation.probes import Label
 from ttrl.monitoring.live import Stream
@@ -168,9 +169,39 @@ def test_votes_are_kept_with_whatever_a_model_said(store):
     }  # fmt: skip
     store.votes.add([(vote, [sample, {**sample, "position": 1}])])
     (kept,) = store.votes.newest(key)
-    assert (kept["label"], kept["counts"]) == ("4", [["4", 1]])
+    assert (kept["label"], kept["counts"], kept["layers"]) == ("4", [["4", 1]], {})
     assert store.forgetting.delete(None) == 1
     assert store.votes.newest(key) == []
+
+
+@both_stores
+def test_samples_are_counted_by_how_they_were_read(store):
+    """And of the questions of a run with most unread ones, the end of one is shown."""
+    ids = recorded(store, *"abcde")
+    run = store.runs.create(Trigger.OPERATOR, {}).id
+    vote = {
+        "run_id": run, "version": "base", "step": 1, "at": 1.0, "outcome": "unreadable",
+        "label": None, "share": 0.0, "entropy": 0.0, "counts": [], "stop": "all", "kind": "math",
+    }  # fmt: skip
+    sample = {
+        "answer": None, "finish": "stop", "reward": 0.0, "kept": False, "token_ids": b"",
+        "logprobs": b"",
+    }  # fmt: skip
+    read = ["box"] * 4, ["box", "empty"], ["cut_off"] * 2, ["box"] * 2, ["too_long"] * 3
+    for key, layers in zip(ids, read, strict=True):
+        drawn = [
+            {**sample, "position": place, "layer": layer, "text": f"{layer} {'.' * 200}{key}"}
+            for place, layer in enumerate(layers)
+        ]
+        store.votes.add([({**vote, "question_id": key}, drawn)])
+    assert store.votes.layers(run) == {"box": 7, "empty": 1, "cut_off": 2, "too_long": 3}
+    assert store.votes.newest(ids[1])[0]["layers"] == {"box": 1, "empty": 1}
+    unread = store.votes.unread(run)
+    assert [(each["question"], each["layer"]) for each in unread] == [
+        (ids[1], "empty"), (ids[2], "cut_off"), (ids[4], "too_long"),
+    ]  # fmt: skip
+    assert all(each["text"] == f"{'.' * 200}{each['question']}"[-END:] for each in unread)
+    assert store.votes.layers(run + 1) == {}
 
 
 @both_stores

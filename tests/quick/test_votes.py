@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ttrl.answers.layers import Layer
 from ttrl.votes import LEAD, VoteOutcome, decided, take_vote
 
 ANSWERS = st.lists(st.sampled_from(["1", "2", "3", None]), max_size=40)
@@ -52,8 +53,10 @@ def test_take_vote(answers, floor, outcome, label, share):
 )
 def test_what_was_cut_off_is_no_vote_against_the_majority(votes, unreadable, cut, outcome, share):
     """But nor is a minority that alone can be read one."""
-    vote = take_vote([*votes, *[None] * (unreadable + cut)], cut=cut, floor=None)
-    assert (vote.outcome, vote.cut) == (outcome, cut)
+    vote = take_vote(
+        [*votes, *[None] * (unreadable + cut)], layers=[Layer.CUT_OFF] * cut, floor=None
+    )
+    assert vote.outcome is outcome
     assert vote.share == pytest.approx(share)
 
 
@@ -139,7 +142,7 @@ def test_a_label_has_more_votes_than_any_other_answer_and_enough(answers, floor)
 def test_an_unreadable_answer_lowers_the_share_and_one_cut_off_does_not(answers):
     before = take_vote(answers, readable=0.01)
     after = take_vote([*answers, None], readable=0.01)
-    cut = take_vote([*answers, None], cut=1, readable=0.01)
+    cut = take_vote([*answers, None], layers=[Layer.CUT_OFF], readable=0.01)
     assert (before.label, before.outcome) == (after.label, after.outcome)
     assert before.entropy == after.entropy
     assert after.share < before.share or not before.counts

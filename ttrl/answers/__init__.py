@@ -4,17 +4,27 @@ what needs a mathematics library is compared in a child process, which no questi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ttrl import meaning
 from ttrl.answers.choices import letters, options
 from ttrl.answers.comparing import keys, same
 from ttrl.answers.forms import Expression, Group, Named, Word, form, leaves
+from ttrl.answers.layers import Layer
 from ttrl.answers.names import mentioned, name, one_name, says_yes_or_no, yes_or_no
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
-from ttrl.answers.said import FEW_WORDS, Said, boxes, count_words, said, tokens_of, trim
-from ttrl.answers.thoughts import without_thoughts
+from ttrl.answers.said import (
+    FEW_WORDS,
+    MAX_CHARS,
+    Said,
+    boxes,
+    count_words,
+    said,
+    tokens_of,
+    trim,
+)
+from ttrl.answers.thoughts import spoken, without_thoughts
 from ttrl.answers.values import (
     asks_for_order,
     asks_for_value,
@@ -137,10 +147,11 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
 @dataclass(frozen=True)
 class Reading:
     """The canonical answer of each text (equal strings where they mean the same, None where nothing
-    can be read), and as what they were read."""
+    can be read), as what they were read, and by which layer each was, or why not."""
 
     kind: AnswerKind
     answers: tuple[str | None, ...]
+    layers: tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
@@ -161,10 +172,16 @@ class Reader:
         value, "x = 5" is "5"; a bare list has no order, "1, 2" is "2, 1". What cannot be compared
         within `QUESTION_SECONDS` is different.
         """
-        found = [said(text, self.table, question) for text in without_thoughts(texts)]
+        shown = without_thoughts(texts)
+        found = [said(text, self.table, question) for text in shown]
         kind = self.kind or _kind_of(question, [each for each in found if each])
-        if kind is not AnswerKind.FREE:
-            return Reading(kind, tuple(_canonical(found, kind, question)))
+        free = kind is AnswerKind.FREE
+        answers = self._meanings(found, question) if free else _canonical(found, kind, question)
+        each = zip(texts, shown, found, answers, strict=True)
+        layers = tuple(_layer(*one, kind, question) for one in each)
+        return Reading(kind, tuple(answers), layers)
+
+    def _meanings(self, found: Sequence[Said | None], question: str) -> list[str | None]:
         own = [
             None if each is None or each.unknown else _own_words(each.text, question)
             for each in found
@@ -175,7 +192,7 @@ class Reader:
         members = {n: [i for i, m in enumerate(numbers) if m == n] for n in numbers}
         heads = {n: distinct[meaning.central(agree, those)] for n, those in members.items()}
         written = {text: heads[n] for text, n in zip(distinct, numbers, strict=True)}
-        return Reading(kind, tuple(None if each is None else written[each] for each in own))
+        return [None if each is None else written[each] for each in own]
 
     def close(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> float:
         """How close an answer is to the nearest of those that are right, from 0 to 1."""
@@ -183,7 +200,7 @@ class Reader:
         if found is None:
             return 0.0
         if kind is not AnswerKind.FREE:
-            rights = [Said(right, right, (), self.table) for right in accepted]
+            rights = [Said(right, right, None, (), self.table) for right in accepted]
             answer, *known = _canonical([found, *rights], kind, question)
             return float(answer is not None and answer in known)
         theirs = max((meaning.copied(each, question) for each in accepted), default=0.0)
@@ -203,6 +220,31 @@ class Reader:
         if kind is not AnswerKind.FREE:
             return same(one, other, kind, ordered=asks_for_order(question))
         return self.matches(one, [other], question, kind)
+
+
+def _layer(
+    text: str, shown: str, found: Said | None, answer: str | None, kind: AnswerKind, question: str
+) -> Layer:
+    """By which layer a text was read, of which `shown` is left without thoughts, or why not."""
+    if found is None:
+        if text.strip() and (not shown or spoken(shown) is None):
+            return Layer.THOUGHTS_NOT_ENDED
+        return Layer.TOO_LONG if len(shown) > MAX_CHARS else Layer.EMPTY
+    if answer is None:
+        return Layer.DECLINED if found.declines else Layer.NOTHING_FOUND
+    if kind is AnswerKind.FREE:
+        return Layer.MEANING
+    if found.layer is not None:
+        return found.layer
+    bold_alone = replace(found, text="")
+    if found.bold and _read(bold_alone, kind, question, comma=False) is not None:
+        return Layer.BOLD
+    if found.short == found.text:
+        return Layer.WHOLE_TEXT
+    if kind is AnswerKind.CHOICE:
+        return Layer.LETTER
+    yes_no = kind is AnswerKind.TEXT and answer in ("yes", "no")
+    return Layer.YES_NO if yes_no else Layer.SENTENCE
 
 
 def _own_words(text: str, question: str, theirs: float = 0.0) -> str | None:

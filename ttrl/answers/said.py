@@ -18,6 +18,7 @@ from itertools import takewhile
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import form
+from ttrl.answers.layers import Layer
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
 from ttrl.answers.refusal import Stance, stance
@@ -82,11 +83,12 @@ MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"â
 
 @dataclass(frozen=True)
 class Said:
-    """One sample's text, as far as its answer is concerned: what it announces, whether that is a
-    short answer by itself, and what stands where it announces nothing."""
+    """One sample's text, as far as its answer is concerned: what it announces and by which layer,
+    whether that is a short answer by itself, and what stands where it announces nothing."""
 
     text: str
     announced: str | None
+    layer: Layer | None
     bold: tuple[str, ...]
     table: Phrases = field(repr=False)
 
@@ -158,8 +160,9 @@ def said(text: str, table: Phrases | None = None, question: str = "") -> Said | 
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
     if not any(map(str.isalnum, text)):
         return None
-    found = next((each for each in _announced(text, table, question) if each is not None), None)
-    return Said(text, found, tuple(_bold(text)), table)
+    found = (each for each in _announced(text, table, question) if each[1] is not None)
+    layer, announced = next(found, (None, None))
+    return Said(text, announced, layer, tuple(_bold(text)), table)
 
 
 def _plain_signs(text: str) -> str:
@@ -213,14 +216,14 @@ def _correction(table: Phrases) -> re.Pattern[str]:
 # What announces itself
 
 
-def _announced(text: str, table: Phrases, question: str) -> Iterator[str | None]:
-    yield _in_json(text, table, question)
-    yield _in_yaml(text, table, question)
-    yield _in_tag(text, table)
-    yield boxes(text)
+def _announced(text: str, table: Phrases, question: str) -> Iterator[tuple[Layer, str | None]]:
+    yield Layer.JSON, _in_json(text, table, question)
+    yield Layer.YAML, _in_yaml(text, table, question)
+    yield Layer.TAG, _in_tag(text, table)
+    yield Layer.BOX, boxes(text)
     if mark := re.search(r"####\s*(\S[^\n]*)", text):
-        yield mark[1].strip()
-    yield behind_phrase(text, table)
+        yield Layer.MARK, mark[1].strip()
+    yield Layer.PHRASE, behind_phrase(text, table)
 
 
 def _in_json(text: str, table: Phrases, question: str) -> str | None:

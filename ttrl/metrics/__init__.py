@@ -60,7 +60,8 @@ class Metrics:
             case Draw():
                 if isinstance(event, Step):
                     self.updating.steps.inc()
-                self.voting.samples.inc(event.step_samples)
+                for layer, count in event.layers.items():
+                    self.voting.samples.labels(layer).inc(count)
                 self.voting.saved.inc(event.step_saved)
                 self.voting.tokens.inc(event.step_tokens)
                 for outcome, count in event.outcomes.items():

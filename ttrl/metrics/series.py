@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ttrl.answers.layers import Layer
 from ttrl.engine.proof import Proof
 from ttrl.evaluation.gate import Verdict
 from ttrl.questions.question import Unlearnable
@@ -187,7 +188,12 @@ class Voting(Group):
     shares = histogram(
         "ttrl_vote_share_ratio", "Share of the majority answer in each vote.", buckets=SHARES
     )
-    samples = counter("ttrl_samples_total", "Samples drawn for runs.")
+    samples = counter(
+        "ttrl_samples_total",
+        "Samples drawn for runs, by the layer by which their answer was read, or why it was not.",
+        "read",
+        each=Layer,
+    )
     saved = counter(
         "ttrl_samples_saved_total", "Samples not drawn because the vote was already decided."
     )
@@ -203,14 +209,6 @@ class Voting(Group):
     )
     alike = newest(
         "ttrl_vote_alike_ratio", "Share of the newest step's question pairs with the same label."
-    )
-    unreadable = newest(
-        "ttrl_samples_unreadable_ratio",
-        "Share of the newest step's samples that are cut off or unreadable.",
-    )
-    cut = newest(
-        "ttrl_samples_cut_off_ratio",
-        "Share of the newest step's samples that were cut off at vote.max_tokens.",
     )
     length = newest("ttrl_samples_length_tokens", "Mean length of the newest step's samples.")
     unanswered = counter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -12,6 +13,7 @@ from typing import Any
 
 from ttrl import rewards
 from ttrl.answers import Reader, Reading
+from ttrl.answers.layers import Layer
 from ttrl.config import Config, Downsampling, UpdateConfig, VoteConfig
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
@@ -158,7 +160,11 @@ class Roller:
         ballot = Ballot(
             question=question.question.text,
             samples=tuple(drawn.samples[place] for place in ended),
-            vote=replace(vote, answers=tuple(vote.answers[place] for place in ended)),
+            vote=replace(
+                vote,
+                answers=tuple(vote.answers[place] for place in ended),
+                layers=tuple(vote.layers[place] for place in ended),
+            ),
             max_tokens=self.settings.longest,
             reader=self.reader,
             references=tuple(self.references.get(question.question.hash, ())),
@@ -193,7 +199,7 @@ class Roller:
         reading = read_answers(self.reader, question.question.text, drawn)
         return take_vote(
             reading.answers,
-            cut=len(drawn.samples) - len(drawn.ended),
+            layers=reading.layers,
             readable=self.settings.readable,
             kind=reading.kind,
             floor=self.settings.floor,
@@ -204,7 +210,10 @@ class Roller:
 
 def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:
     """Read the canonical answer of each sample; those that were cut off have none."""
-    return reader.read(question_text, ["" if each.cut else each.text for each in drawn.samples])
+    texts = ["" if each.cut else each.text for each in drawn.samples]
+    reading = reader.read(question_text, texts)
+    read = zip(drawn.samples, reading.layers, strict=True)
+    return replace(reading, layers=tuple(Layer.CUT_OFF if s.cut else by for s, by in read))
 
 
 def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
@@ -231,6 +240,7 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
         samples.append(
             {
                 "position": position,
+                "layer": group.vote.layers[position],
                 "text": sample.text,
                 "answer": group.vote.answers[position],
                 "finish": sample.finish,
@@ -243,7 +253,9 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
     return vote, samples
 
 
-def cut_off(samples: int, cut: int, max_tokens: int) -> str:
+def cut_off(layers: Counter[Layer], max_tokens: int) -> str:
+    """Say what to do if many of the samples, counted by how they were read, were cut off."""
+    cut, samples = layers[Layer.CUT_OFF], layers.total()
     if cut <= CUT_TO_SAY * samples:
         return ""
     share = f"{cut / samples:.0%} of the samples"

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ttrl import ReportedError
+from ttrl.answers.layers import END, EXAMPLES, UNREAD
 from ttrl.evaluation.gate import Judgement, Verdict
 from ttrl.store import shapes
 from ttrl.store.database import Table, rows_among
@@ -271,15 +272,37 @@ class VoteTable(Table):
                     )
 
     def newest(self, question_id: int, limit: int = 5) -> list[dict[str, Any]]:
-        """Return the newest votes on a question, as JSON has them."""
+        """Return the newest votes on a question, as JSON has them; `layers` counts their samples by
+        how they were read."""
         query = sa.select(votes).where(votes.c.question_id == question_id)
         rows = self.db.rows(query.order_by(votes.c.id.desc()).limit(limit))
-        return [dict(row._mapping) for row in rows]
+        return [{**row._mapping, "layers": self._layers(votes.c.id == row.id)} for row in rows]
+
+    def layers(self, run_id: int) -> dict[str, int]:
+        """Count a run's samples by the layer by which they were read, or why they were not."""
+        return self._layers(votes.c.run_id == run_id)
+
+    def _layers(self, which: sa.ColumnElement[bool]) -> dict[str, int]:
+        c = samples.c
+        query = sa.select(c.layer, sa.func.count().label("samples")).join(votes)
+        query = query.where(which, c.layer.is_not(None))
+        return {row.layer: row.samples for row in self.db.rows(query.group_by(c.layer))}
+
+    def unread(self, run_id: int) -> list[dict[str, Any]]:
+        """Return the end of a sample without an answer of the questions of a run that have most of
+        them: `question`, `layer` and `text`."""
+        c = samples.c
+        each = sa.select(sa.func.max(c.id)).join(votes)
+        each = each.where(votes.c.run_id == run_id, c.layer.in_(UNREAD)).limit(EXAMPLES)
+        each = each.group_by(votes.c.question_id).order_by(sa.func.count().desc())
+        query = sa.select(votes.c.question_id.label("question"), c.layer, c.text)
+        query = query.join_from(samples, votes).where(c.id.in_(each)).order_by(c.id)
+        return [{**row._mapping, "text": row.text[-END:]} for row in self.db.rows(query)]
 
     def samples(self, vote_id: int) -> list[dict[str, Any]]:
         """Return the samples of a vote, in their order, as JSON has them; without token ids."""
         c = samples.c
-        columns = sa.select(c.text, c.answer, c.finish, c.reward, c.kept)
+        columns = sa.select(c.text, c.answer, c.layer, c.finish, c.reward, c.kept)
         query = columns.where(c.vote_id == vote_id).order_by(c.position)
         return [dict(row._mapping) for row in self.db.rows(query)]
 

@@ -125,8 +125,9 @@ votes = _table(
 samples = _table(
     "samples",
     sa.Column("id", sa.Integer, primary_key=True),
-    _belongs_to("vote_id", "votes.id", index=True),
+    _belongs_to("vote_id", "votes.id"),
     sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("layer", sa.String(24), comment="by which it was read or why not; null before 0015"),
     sa.Column("text", AnyText, nullable=False),
     sa.Column("answer", AnyText),
     sa.Column("finish", sa.String(16), nullable=False),
@@ -134,6 +135,7 @@ samples = _table(
     sa.Column("kept", sa.Boolean, nullable=False),
     sa.Column("token_ids", sa.LargeBinary, nullable=False, comment="int32"),
     sa.Column("logprobs", sa.LargeBinary, nullable=False, comment="float32"),
+    sa.Index("ix_samples_vote_id", "vote_id", "layer"),  # counts by layer read no text
 )
 
 probes = _table(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of all shapes. Raise it when a field is dropped, or means something else than before, and make
 `load` read the rows from before. Rows without a version are read like those of the first, but for
 those without a field that is needed since."""

@@ -1,0 +1,20 @@
+"""by which layer a sample was read"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0015"
+down_revision = "0014"
+
+
+def upgrade() -> None:
+    op.add_column(
+        "samples",
+        sa.Column(
+            "layer",
+            sa.String(24),
+            comment="by which it was read or why not; null before 0015",
+        ),
+    )
+    op.drop_index("ix_samples_vote_id", "samples")
+    op.create_index("ix_samples_vote_id", "samples", ["vote_id", "layer"])
