@@ -13,18 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy.exc import DataError, IntegrityError
-
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
 from ttrl.redaction import RedactionFailed
-from ttrl.store.database import OUTAGE, cause
+from ttrl.store.database import cause, is_outage
 from ttrl.store.questions import Recorded
 
 log = logging.getLogger(__name__)
-
-SPOILT = (DataError, IntegrityError)
-"""The store can be written, but not this."""
 
 
 @dataclass(eq=False)
@@ -114,7 +109,7 @@ class Recorder:
                 await asyncio.to_thread(self.write, batch)
                 break
             except Exception as error:  # noqa: BLE001 - a defect in one row must not end all recording
-                if isinstance(error, OUTAGE) and not isinstance(error, SPOILT):
+                if is_outage(error):
                     if not self.failing:
                         log.warning(
                             "cannot write the store (requests are still answered): %s", cause(error)

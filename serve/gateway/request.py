@@ -6,11 +6,12 @@ What its fields may be is for the engine to judge, but for the limits that prote
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
+import math
 import traceback
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,9 +98,11 @@ def whereabouts(error: BaseException) -> str:
     return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
 
 
-async def read(request: Request, *, limit: int, seconds: float) -> dict[str, Any]:
-    """The JSON object in a body of at most `limit` bytes, which must come within `seconds`. Raises
-    Refused or ClientDisconnect."""
+async def read(
+    request: Request, *, limit: int, arriving: AbstractAsyncContextManager[None]
+) -> dict[str, Any]:
+    """The JSON object in a body of at most `limit` bytes, which must come before `arriving` raises
+    TimeoutError. Raises Refused or ClientDisconnect."""
     headers = request.headers
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -112,13 +115,13 @@ async def read(request: Request, *, limit: int, seconds: float) -> dict[str, Any
         raise too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(seconds):
+        async with arriving:
             async for piece in request.stream():
                 body += piece
                 if len(body) > limit:
                     raise too_large
     except TimeoutError:
-        late = f"The request did not arrive within {seconds:g} seconds."
+        late = "The request did not arrive in time."
         raise Refused(408, late, headers={"connection": "close"}) from None
     return parse(bytes(body))
 
@@ -142,6 +145,22 @@ def check(request: Mapping[str, Any], *, max_n: int) -> None:
         if value is not None and not (type(value) is int and 1 <= value <= max_n):
             message = f"'{name}' must be an integer from 1 to {max_n}."
             raise Refused(400, message, param=name, code="invalid_value")
+
+
+def counts_as(request: Mapping[str, Any], max_n: int) -> int:
+    """As how many requests it counts: of `max_n` answers, or texts to embed, each."""
+    lists = (request.get(name) for name in ("prompt", "input"))
+    # A list of numbers is one prompt, in tokens; one of objects is one conversation.
+    texts = max(
+        (
+            sum(isinstance(each, str | list) for each in some)
+            for some in lists
+            if type(some) is list
+        ),
+        default=1,
+    )
+    answers = max(request.get("n") or 1, request.get("best_of") or 1)
+    return max(1, math.ceil(texts * answers / max_n))
 
 
 def for_engine(request: Mapping[str, Any], model: str) -> bytes:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ttrl import ReportedError
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.store.database import Table, rows_among
+from ttrl.store.database import Table, change_among, rows_among
 from ttrl.store.questions import QuestionState
 from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
 
@@ -113,9 +113,9 @@ class AdapterTable(Table):
         *,
         author: str,
     ) -> AdapterRow:
-        """Add a version and, when it is approved, want it live: one transaction, so that neither is
-        ever seen without the other. Return the row as it was written: held if its parent was rolled
-        back meanwhile. Raises Forgotten."""
+        """Add a version, mark what it learned from, and, when it is approved, want it live: one
+        transaction, so that none is ever seen without the others. Return the row as it was written:
+        held if its parent was rolled back meanwhile. Raises Forgotten."""
         learned = sorted(set(question_ids))
         known = sa.select(questions.c.id)
         with self.db.write() as connection:
@@ -130,6 +130,9 @@ class AdapterTable(Table):
             if learned:
                 lineage = [{"adapter": row.name, "question_id": key} for key in learned]
                 connection.execute(adapter_questions.insert(), lineage)
+                free = questions.update().where(questions.c.state != QuestionState.QUARANTINED)
+                used = free.values(state=QuestionState.LEARNED_FROM, reason=None)
+                change_among(connection, used, questions.c.id, learned)
             for each in measured:
                 values = {
                     "adapter": row.name, "question_id": each.pin.question_id, "dtype": each.dtype,

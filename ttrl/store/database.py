@@ -11,7 +11,7 @@ from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ttrl import ReportedError
@@ -99,7 +99,7 @@ class Database:
                     self._upgrade(connection, newest, backups)
             has_key = sa.select(facts.c.name).where(facts.c.name == HOLDOUT_KEY)
             if not self.scalars(has_key):
-                with suppress(sa.exc.IntegrityError):  # another process was faster
+                with suppress(IntegrityError):  # another process was faster
                     self.change(facts.insert().values(migrations.new_key()))
         except DBAPIError as error:
             raise self.unusable(error) from error
@@ -292,6 +292,11 @@ def cause(error: Exception) -> str:
     inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
     detail = getattr(inner, "sqlite_errorname", None) or getattr(inner, "strerror", None)
     return f"{type(inner).__name__} ({detail})" if detail else type(inner).__name__
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether the store cannot be used at all, rather than cannot hold what it was given."""
+    return isinstance(error, OUTAGE) and not isinstance(error, DataError | IntegrityError)
 
 
 def chunks(values: Sequence[T], size: int = PARAMETERS) -> Iterator[Sequence[T]]:
