@@ -23,7 +23,7 @@ from jobs.probes import (
     to_choose,
 )
 from ttrl import events
-from ttrl.adapters.versions import AdapterDamaged
+from ttrl.adapters.versions import AdapterDamaged, place
 from ttrl.answers import Reader
 from ttrl.answers.refusal import Stance, stance
 from ttrl.config import Config, GateConfig
@@ -294,8 +294,8 @@ class Evaluation:
         done = partial(self._progress, len(steps) * len(self._choosing))
         found = self._asker.ask(map(load, steps), self._choosing, done)
         scores = {}
-        for place, step in enumerate(steps):
-            of_step = ((asked, [drawn[place]]) for asked, drawn in found)
+        for number, step in enumerate(steps):
+            of_step = ((asked, [drawn[number]]) for asked, drawn in found)
             right = [answered.accuracy for _, (answered,) in self._asker.read(of_step)]
             scores[step] = fmean(right) if right else 0.0
         self._expose([asked for asked, _ in found])
@@ -342,7 +342,8 @@ class Evaluation:
         if week in (None, self.parent):
             return replace(found, from_week=found.from_base if week is None else found.from_live)
         try:
-            with candidate.loaded_beside(self._config.state_dir / "adapters" / week) as name:
+            directory = place(self._config.state_dir / "adapters", week)
+            with candidate.loaded_beside(directory) as name:
                 return replace(found, from_week=from_served(name))
         except (AdapterDamaged, EngineError) as error:
             log.warning("cannot compare with %s, which was live a week ago: %s", week, error)

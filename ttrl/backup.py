@@ -39,7 +39,7 @@ Tell = Callable[[int], object]
 LONGEST_MANIFEST = 64 * 1024**2
 NEWEST = "newest.json"
 FILES = "|".join(map(re.escape, (*versions.FILES, versions.MANIFEST)))
-MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/[A-Za-z0-9][A-Za-z0-9._-]*/(?:{FILES})")
+MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/{versions.NAME}/(?:{FILES})")
 """What a backup may hold, all of it regular files."""
 
 
@@ -125,7 +125,7 @@ def write(
         raise BackupError("the store has no schema revision; see `ttrl doctor`")
     for name, digest in digests.items():
         try:
-            versions.verify(state_dir / ADAPTERS / name, digest)
+            versions.verify(versions.place(state_dir / ADAPTERS, name), digest)
         except AdapterDamaged as error:
             left_out[name] = str(error).encode(errors="replace").decode()
         else:

@@ -6,7 +6,6 @@ What its fields may be is for the engine to judge, but for the limits that prote
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import traceback
@@ -15,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +22,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
+BRACKETS = 200_000
+"""Lists and objects in a body at most. All else is read at 8 MiB in a quarter of a second, while
+nobody else is answered; millions of empty lists took seconds."""
 TYPES = {401: "authentication_error", 403: "authentication_error", 429: "rate_limit_error"}
 """OpenAI's `type` for a status."""
 
@@ -128,6 +130,9 @@ async def read(
 
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in a body. Raises Refused."""
+    if body.count(b"[") + body.count(b"{") > BRACKETS:
+        message = f"The request has more than {BRACKETS:,} lists and objects."
+        raise Refused(413, message, code="request_too_large")
     try:
         asked = from_json(body, allow_inf_nan=False)  # refuses what is nested too deeply
     except ValueError:
@@ -168,7 +173,10 @@ def for_engine(request: Mapping[str, Any], model: str) -> bytes:
     for numbers beyond all, which JSON has no word for."""
     passed = {**request, "model": model}
     passed.pop("priority", None)  # only the daemon's own work has another one
-    try:
-        return json.dumps(passed, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError:
-        raise Refused(400, "Numbers must be finite.", code="invalid_json") from None
+    body = to_json(passed)  # several times as fast as json.dumps
+    if b"Infinity" in body:  # in a text, or in place of 1e400
+        try:
+            from_json(body, allow_inf_nan=False)
+        except ValueError:
+            raise Refused(400, "Numbers must be finite.", code="invalid_json") from None
+    return body
