@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -88,14 +88,17 @@ class Database:
 
     def migrate(self, backups: Path) -> None:
         """Migrate to the newest revision, or leave all as it was. A file is copied to `backups`
-        before. Others who open it meanwhile wait, as for any writer. Raises StoreError."""
+        before. Others who open a new one meanwhile wait, as for any writer. Raises StoreError, also
+        where another process owns what is to be migrated."""
         try:
             if file := self.backend.file:
                 with suppress(OSError):  # the next line says why
                     touch(file)
-            newest = migrations.known()[0]
-            if self.revision() != newest:  # else no lock is taken
-                with self.backend.migrating() as connection:
+            newest, before = migrations.known()[0], self.revision()
+            if before != newest:  # else no lock is taken
+                # Not under a daemon: it is of the version before, and goes by the old schema.
+                owned = self.owning() if before else nullcontext()
+                with owned, self.backend.migrating() as connection:
                     self._upgrade(connection, newest, backups)
             has_key = sa.select(facts.c.name).where(facts.c.name == HOLDOUT_KEY)
             if not self.scalars(has_key):
