@@ -21,6 +21,10 @@ from ttrl.store.questions import Recorded
 
 log = logging.getLogger(__name__)
 
+REST_SECONDS = 60.0
+"""In which nothing of a client is recorded whose question could not be redacted: others wait for
+each that takes long."""
+
 
 @dataclass(eq=False)
 class Recorder:
@@ -42,6 +46,7 @@ class Recorder:
     failing: bool = False
     """Whether the last attempt to write failed."""
     _redacting: bool = True
+    _rests: dict[str | None, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._queue: asyncio.Queue[Recorded] = asyncio.Queue(self.capacity)
@@ -88,12 +93,17 @@ class Recorder:
         """What could be redacted. Nothing else is ever written: it is dropped and counted."""
         done = []
         for item in batch:
+            if self._rests.get(item.client, 0.0) > time.monotonic():
+                self._settle(1, Unlearnable.NOT_REDACTED)
+                continue
             try:
                 question = await asyncio.to_thread(redact, item.question)
             except RedactionFailed as error:
                 if self._redacting:
                     log.error("dropping questions: %s", error)
                 self._redacting = False
+                if item.client is not None:  # without keys everybody is one
+                    self._rests[item.client] = time.monotonic() + REST_SECONDS
                 self._settle(1, Unlearnable.NOT_REDACTED)
             else:
                 self._redacting = True

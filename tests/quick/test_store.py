@@ -20,7 +20,7 @@ from ttrl.monitoring.live import Stream
 from ttrl.questions import question as questions
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.store import Store, StoreDamaged, StoreError
-from ttrl.store.adapters import AdapterState
+from ttrl.store.adapters import AdapterState, RunOver
 from ttrl.store.database import Database
 from ttrl.store.measurements import Versions
 from ttrl.store.questions import BRANCHES, Exported, Origin, QuestionState, Recorded
@@ -589,3 +589,13 @@ def test_damage_is_told_as_damage_wherever_it_is(tmp_path, empty_store):
         file.write_bytes(whole[:begin] + b"\xff" * 4096 + whole[begin + 4096 :])
         with pytest.raises(StoreDamaged), Store.open(tmp_path) as store:
             store.check()
+
+
+@pytest.mark.parametrize("state", [RunState.ABORTED, RunState.FAILED])
+def test_a_run_that_was_ended_publishes_nothing(store, state):
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.end(run.id, state, "stopped")
+    with pytest.raises(RunOver):
+        store.adapters.publish(replace(adapter("x"), run_id=run.id), [], author="run")
+    assert store.adapters.all() == []
+    assert store.adapters.wanted().adapter is None
