@@ -14,7 +14,7 @@ import multiprocessing
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -42,6 +42,8 @@ from schemathesis.specs.openapi.checks import (
 from benchmarks.gateway import run_engine, run_gateway
 from ttrl.answers import AnswerKind, Reader
 from ttrl.meaning import Letters, agreement
+from ttrl.questions.question import from_prompt
+from ttrl.questions.screening import suspicion
 
 DESCRIPTION = Path(str(files("serve") / "openapi.yaml"))
 CHECKS = [
@@ -74,6 +76,28 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES, max_size=60).map("".join) | st.text()
 
 
+ASKED = "How many apples are 3 + 4? (A) one (B) two (C) seven"
+
+
+def _as(kind: AnswerKind | None) -> Callable[[str], object]:
+    return lambda text: answers.Reader(kind).read(ASKED, [text, f"{text}."])
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    **{kind: _as(kind) for kind in AnswerKind},
+    "any": _as(None),
+    "question": lambda text: answers.Reader().read(text, ["5", "The answer is 6."]),
+    "screen": lambda text: suspicion(from_prompt(text)),
+    "fingerprint": lambda text: from_prompt(text).cluster,
+}
+"""What reads texts of users and models."""
+SHORT, LONG = 2000, 8000
+"""Characters of the texts of which the times are compared."""
+GROWTH, LEAST_SECONDS = 3.0, 0.1
+"""Times as long as in proportion to its length that a text may take, and what is too short to be
+measured. In proportion to its square would be 4 times."""
+
+
 @dataclass
 class Counts:
     """What was tried, and what is broken, in words."""
@@ -81,6 +105,7 @@ class Counts:
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     answers: int = 0
+    timed: int = 0
     broken: list[str] = field(default_factory=list)
 
 
@@ -164,27 +189,66 @@ def parser(examples: int, seed: int, counts: Counts) -> None:
     read()
 
 
+def grows(read: Callable[[str], object], text: str) -> bool:
+    """Whether reading a text that repeats this one takes more than in proportion to its length."""
+
+    def seconds(first: str, length: int) -> float:
+        began = time.process_time()
+        read(first + (text * length)[:length])
+        return time.process_time() - began
+
+    def once(first: str) -> bool:
+        short, long = seconds(first, SHORT), seconds(first, LONG)
+        return long > LEAST_SECONDS and long > GROWTH * short * LONG / SHORT
+
+    return once("The answer is ") and once("So it is ")  # twice: others use the machine as well
+
+
+def timing(examples: int, seed: int, counts: Counts) -> None:
+    """So many texts, repeated, read by each reader."""
+
+    @seeded(seed)
+    @how(
+        max_examples=examples, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck), print_blob=False,
+    )  # fmt: skip
+    @given(st.lists(PIECES, min_size=1, max_size=4).map("".join))
+    def read(text: str) -> None:
+        counts.timed += 1
+        counts.broken.extend(
+            f"{name}: the time to read {text!r} again and again grows faster than its length"
+            for name, each in READERS.items()
+            if grows(each, text)
+        )
+
+    read()
+
+
 @click.command()
 @click.option("--minutes", default=10.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(minutes: float, seed: int) -> None:
-    """Half of the time each."""
+    """A third of the time each."""
     counts, began = Counts(), time.monotonic()
     with gateway() as url:
-        while time.monotonic() - began < 30 * minutes:
+        while time.monotonic() - began < 20 * minutes:
             surface(url, 100, seed, counts)
             seed += 1
             click.echo(f"{counts.requests} requests, {len(counts.broken)} broken", err=True)
-    while time.monotonic() - began < 60 * minutes:
+    while time.monotonic() - began < 40 * minutes:
         parser(500, seed, counts)
         seed += 1
         click.echo(f"{counts.answers} answers, {len(counts.broken)} broken", err=True)
+    while time.monotonic() - began < 60 * minutes:
+        timing(5, seed, counts)
+        seed += 1
+        click.echo(f"{counts.timed} texts timed, {len(counts.broken)} broken", err=True)
     for each in counts.broken[:20]:
         click.echo(each, err=True)
     statuses = {str(status): count for status, count in sorted(counts.statuses.items())}
     click.echo(json.dumps({
         "requests": counts.requests, "statuses": statuses, "answers": counts.answers,
-        "broken": len(counts.broken),
+        "timed": counts.timed, "broken": len(counts.broken),
     }))  # fmt: skip
 
 

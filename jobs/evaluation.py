@@ -23,7 +23,7 @@ from jobs.probes import (
     to_choose,
 )
 from ttrl import events
-from ttrl.adapters.versions import AdapterDamaged
+from ttrl.adapters.versions import AdapterDamaged, place
 from ttrl.answers import Reader
 from ttrl.answers.refusal import Stance, stance
 from ttrl.config import Config, GateConfig
@@ -85,7 +85,7 @@ class Asker:
     reader: Reader
     usage: Usage
     _settled: dict[str, Regime] = field(default_factory=dict)
-    _left_out: list[EngineError] = field(default_factory=list)
+    _left_out: list[Exception] = field(default_factory=list)
 
     def ask(
         self,
@@ -175,12 +175,30 @@ class Asker:
     def remarks(self) -> str:
         """Say how many probes were left out, and why."""
         refused = sum(isinstance(each, EngineRefused) and each.final for each in self._left_out)
-        counts = {"refused": refused, "did not answer": len(self._left_out) - refused}
-        reasons = (f"{count} that the engine {did}" for did, count in counts.items() if count)
+        lost = sum(isinstance(each, EngineError) for each in self._left_out) - refused
+        counts = {
+            "the engine refused": refused,
+            "the engine did not answer": lost,
+            "could not be read": len(self._left_out) - refused - lost,
+        }
+        reasons = (f"{count} that {why}" for why, count in counts.items() if count)
         return f"probes left out: {', '.join(reasons)}" if self._left_out else ""
 
-    def read(self, asked: Item, *drawn: Answers) -> list[Answered]:
-        """Read the versions' answers to one question, all as the same kind."""
+    def read(
+        self, found: Iterable[tuple[Item, Sequence[Answers]]]
+    ) -> Iterator[tuple[Item, list[Answered]]]:
+        """Yield each question with what the versions' answers say, all read as the same kind. One
+        whose answers cannot be read is left out for all versions."""
+        for item, drawn in found:
+            try:
+                answered = self._read(item, drawn)
+            except Exception as error:  # noqa: BLE001 - one probe never ends an evaluation
+                self._left_out.append(error)
+                log.warning("leaving out a probe: %s in reading it", type(error).__name__)
+            else:
+                yield item, answered
+
+    def _read(self, asked: Item, drawn: Sequence[Answers]) -> list[Answered]:
         texts = [each.texts for each in drawn]
         every = [text for each in texts for text in each]
         reading = self.reader.read(asked.question.text, every)
@@ -276,9 +294,10 @@ class Evaluation:
         done = partial(self._progress, len(steps) * len(self._choosing))
         found = self._asker.ask(map(load, steps), self._choosing, done)
         scores = {}
-        for place, step in enumerate(steps):
-            read = (self._asker.read(asked, drawn[place]) for asked, drawn in found)
-            scores[step] = fmean(answered.accuracy for (answered,) in read)
+        for number, step in enumerate(steps):
+            of_step = ((asked, [drawn[number]]) for asked, drawn in found)
+            right = [answered.accuracy for _, (answered,) in self._asker.read(of_step)]
+            scores[step] = fmean(right) if right else 0.0
         self._expose([asked for asked, _ in found])
         return max(steps, key=lambda step: (scores[step], step))
 
@@ -291,8 +310,8 @@ class Evaluation:
         found = self._asker.ask(versions, self._judging, done, greedy=True)
         self._expose([item for item, _ in found])
         compared = []
-        for item, answers in found:
-            *bases, live, last = self._asker.read(item, *answers)
+        for item, answered in self._asker.read(found):
+            *bases, live, last = answered
             base, tags = bases[0] if bases else live, item.label.tags if item.label else ()
             probe = Probe(item.question.hash, item.question.cluster, base, live, last, tags)
             compared.append(Compared(item, probe))
@@ -323,7 +342,8 @@ class Evaluation:
         if week in (None, self.parent):
             return replace(found, from_week=found.from_base if week is None else found.from_live)
         try:
-            with candidate.loaded_beside(self._config.state_dir / "adapters" / week) as name:
+            directory = place(self._config.state_dir / "adapters", week)
+            with candidate.loaded_beside(directory) as name:
                 return replace(found, from_week=from_served(name))
         except (AdapterDamaged, EngineError) as error:
             log.warning("cannot compare with %s, which was live a week ago: %s", week, error)

@@ -80,8 +80,8 @@ def run(
             usage = store.questions.usage(config.gate.min_probes)
             asker = Asker(client, config, pacer, reader_for(config), usage)
             found = asker.ask([model], asked, lambda done: progress(done, len(asked)))
-            answered = [(one, asker.read(one, *drawn)[0]) for one, drawn in found]
-        looked = staleness_of(store, (one for one, _ in found))
+            answered = [(one, says) for one, (says,) in asker.read(found)]
+        looked = staleness_of(store, (one for one, _ in answered))
         quality = quality_of(store, config.gate, answered, looked)
         remarks = asker.remarks()
     if quality is not None:
@@ -177,7 +177,7 @@ def assess(
     config = with_length(config, client)
     model, width = version or client.base_model().name, config.vote.in_flight
     refused: list[EngineError] = []
-    failed: list[EngineError] = []
+    failed: list[Exception] = []
     groups: list[Group] = []
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from jobs.probes import WEEK_SECONDS
 from ttrl.adapters import versions
+from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config import Config
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
@@ -83,8 +84,13 @@ def remove_files(config: Config, store: Store, loaded: AbstractSet[str]) -> list
     should serve until another does. What no row knows is not touched: the store may be another."""
     root, stay = config.state_dir / "adapters", loaded | {store.adapters.wanted().adapter}
     gone = [row.name for row in store.adapters.all() if row.state in GONE]
-    doomed = [name for name in gone if name not in stay and (root / name).is_dir()]
-    for name in doomed:
-        versions.remove(root / name)
+    doomed = []
+    for name in gone:
+        try:
+            if name not in stay and versions.place(root, name).is_dir():
+                versions.remove(root, name)
+                doomed.append(name)
+        except (AdapterDamaged, OSError) as error:  # the others go all the same
+            log.warning("cannot delete %s: %s", name, error)
     store.forgetting.unpin([name for name in gone if not (root / name).exists()])
     return doomed

@@ -55,7 +55,7 @@ from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, rows
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store, StoreError
 from ttrl.store.adapters import AdapterRow, AdapterState, Author
-from ttrl.store.database import OUTAGE, cause
+from ttrl.store.database import OUTAGE, cause, is_outage
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.store.runs import RunState
 from ttrl.training import (
@@ -79,6 +79,9 @@ DRAWS_PER_STEP = 4
 FAILED_DRAWS = 3
 """Draws in a row without an answered question, each retried for a minute, after which the engine is
 taken to be gone."""
+FAILURES = 2
+"""Draws in which an engine that answers others does not answer a question, after which that one is
+kept back."""
 REPLAYED_STEPS = 4
 """Steps after which samples are too old to be trained on again: their importance weights stray too
 far from 1."""
@@ -142,6 +145,8 @@ class Run:
         self._replayable: deque[tuple[int, Sequence[Row]]] = deque()
         """A question's rows, after the number of the step that they were sampled for."""
         self._draws = self._failed_draws = 0
+        self._failures: Counter[int] = Counter()
+        """How often a question was not answered by an engine that answers others."""
         self._seen: list[Signs] = []
         self._random = Random(config.update.seed)
 
@@ -180,7 +185,11 @@ class Run:
             trusted = self.trusted_steps()
             if not trusted:
                 reason = _with_remarks(self.ruling.words(), self.tally.remarks(config.vote.longest))
-                return self._reject(reason) if self.ruling.collapse else (RunState.REJECTED, reason)
+                if self.ruling.collapse:
+                    return self._reject(reason)
+                for question_id in self.trained_on:  # or the next run would be the same
+                    store.questions.mark(question_id, QuestionState.LEARNED_FROM)
+                return RunState.REJECTED, reason
             candidate.load(evaluation.best_step(trusted, candidate.load))
             try:
                 pinned = trainer.logprobs(self.pins(), candidate.directory)
@@ -326,10 +335,10 @@ class Run:
             # A question that was learned from stays so when it has no signal any more.
             question = group.question
             known = question.state is QuestionState.LEARNED_FROM or question.id in self.trained_on
-            teaches = group.informative and group in used
-            if teaches:
+            if group.informative and group in used:
+                # Written with the version: what a run that dies was trained on is as new as before.
                 self.trained_on.add(question.id)
-            if not known and (teaches or not group.informative):
+            elif not known and not group.informative:
                 self.store.questions.mark(question.id, *group.fate)
         batch = [list(training_rows(group, update.keep)) for group in used]
         if update.replay:
@@ -341,48 +350,83 @@ class Run:
         return [row for rows in [*batch, *replayed] for row in rows]
 
     def _sample(self, questions: Sequence[StoredQuestion]) -> list[Group]:
-        """Sample the questions from the candidate, vote, and write that down. Questions that fail
-        come again in a later draw. When the engine is gone, raises TrainingEnded if there are steps
-        to judge, the engine's error if not."""
+        """Sample the questions from the candidate, vote, and write that down. Questions that the
+        engine does not answer come again in a later draw; those that are at fault are kept back.
+        When the engine is gone, raises TrainingEnded if there are steps to judge, the engine's
+        error if not."""
         self._draws += 1
-        failures: list[EngineError] = []
+        failures: list[tuple[StoredQuestion, Exception]] = []
 
         def refuse(question: StoredQuestion, error: EngineRefused) -> None:
             self.rounds.drop(question.id)
             reason = f"status {error.status}"
             self.store.questions.mark(question.id, QuestionState.REFUSED, reason)
 
-        def fail(question: StoredQuestion, error: EngineError) -> None:
-            failures.append(error)
-            self.rounds.give_back(question)
+        def fail(question: StoredQuestion, error: Exception) -> None:
+            failures.append((question, error))
 
         version = self.candidate.version
-        groups = self.roller.roll(
+        groups = []
+        for group in self.roller.roll(
             questions, version=version, draw=self._draws, refused=refuse, failed=fail
-        )
-        self._failed_draws = 0 if groups or not failures else self._failed_draws + 1
-        if failures:
-            self.tally.unanswered += len(failures)
-            self._observe(Unanswered(len(failures)))
-            newest = failures[-1]
-            log.warning("leaving %d questions out of this step: %s", len(failures), newest)
-            if self._failed_draws >= FAILED_DRAWS:
+        ):
+            try:
+                self.store.votes.add([rows(group, run_id=self.id, step=self._draws)])
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                fail(group.question, error)
+            else:
+                groups.append(group)
+        lost = [error for _, error in failures if isinstance(error, EngineError)]
+        self._failed_draws = 0 if groups or not lost else self._failed_draws + 1
+        silent = self._failed_draws >= FAILED_DRAWS
+        looks = bool(lost) and (silent or self.tally.votes > 0)
+        well = bool(groups) or (looks and self._serves(version))
+        gone = silent and not well
+        for question, fault in failures:
+            self._failures[question.id] += well
+            again = gone or not (silent or self._failures[question.id] >= FAILURES)
+            if isinstance(fault, EngineError) and again:
+                self.rounds.give_back(question)
+                continue
+            # No more than the kind of fault: what an exception of ours says may quote the question.
+            kind = type(fault).__name__
+            if isinstance(fault, EngineRefused):
+                kind = f"status {fault.status}"
+            log.warning("question %d failed, and is kept back: %s", question.id, kind)
+            self.rounds.drop(question.id)
+            self.store.questions.mark(question.id, QuestionState.FAILED, kind)
+        if lost:
+            self.tally.unanswered += len(lost)
+            self._observe(Unanswered(len(lost)))
+            newest = lost[-1]
+            log.warning("leaving %d questions out of this step: %s", len(lost), newest)
+            if gone:
                 if not self._seen:
                     raise newest
                 raise TrainingEnded(f"the engine stopped answering: {newest}")
-            if any(isinstance(error, EngineRefused) and error.status == 404 for error in failures):
+            if any(isinstance(error, EngineRefused) and error.status == 404 for error in lost):
                 try:
                     self.candidate.reload_if_lost()
                 except EngineError as error:
                     log.warning(
                         "the candidate could not be loaded into the engine again: %s", error
                     )
-        self.store.votes.add([rows(group, run_id=self.id, step=self._draws) for group in groups])
         for group in groups:
             self.tally.add(group)
             if group.settled:
                 self.rounds.drop(group.question.id)
         return groups
+
+    def _serves(self, version: str) -> bool:
+        """Return whether the engine answers a plain prompt, so that what it does not answer is at
+        fault itself."""
+        try:
+            self.client.prompt_logprobs([1], model=version)
+        except EngineError:
+            return False
+        return True
 
     def _count_informative(self) -> int:
         return sum(group.informative for group in self._groups)

@@ -113,11 +113,11 @@ def descent(config: Config, store: Store) -> Descent:
             return Descent(None, Begins.TAINTED, again=tuple(forebears))
     live, root = None, config.state_dir / "adapters"
     if name is not None:
-        live = versions.verify(root / name)
+        live = versions.verify(versions.place(root, name))
     elif (wanted := store.adapters.wanted().adapter) is not None:
         # It was not loaded, as happens to what belongs to another base model.
         with suppress(AdapterDamaged):
-            manifest = versions.read_manifest(root / wanted)
+            manifest = versions.read_manifest(versions.place(root, wanted))
             live = None if manifest.base.same_weights(base) else manifest
     full = live is not None and _full(config, store, live.name)
     stacked = stack(rows, live.name) if live else []

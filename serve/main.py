@@ -21,6 +21,7 @@ from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
 from serve.gateway.admission import names
 from serve.gateway.app import Gateway
 from serve.gateway.keys import KeyFile
+from serve.gateway.reading import BoundedReader
 from serve.gateway.recorder import Recorder
 from serve.gateway.server import PortInUse, allow_files, listen, own_url, server_for
 from serve.gateway.shadow import Shadow
@@ -94,12 +95,14 @@ async def _run(
     config, store, metrics, live = parts.config, parts.store, parts.metrics, parts.live
     webhook = Webhook(config.webhook, metrics)
     parts.runs.ended.append(lambda run: webhook.tell(of_run(run)))
+    reader = BoundedReader(config.vote)
     shadow = Shadow(
         config,
         store,
         parts.engine.client,
         live,
         metrics.judging,
+        read=reader.read,
         rolled_back=parts.reconciler.wake,
         alerted=lambda version, words: webhook.tell(of_alert(version, words)),
     )
@@ -174,6 +177,7 @@ async def _run(
         admin_server.leave()
         server.leave()
         await asyncio.wait({admin_serving, serving})
+        reader.close()
         if redactor is not None:
             redactor.close()
         await asyncio.gather(admin_serving, serving)  # raises what ended them

@@ -8,7 +8,7 @@ from serve.daemon.schedule import PAUSED
 from serve.gateway.live import BASE
 from serve.views import judged
 from ttrl import ReportedError
-from ttrl.adapters.versions import verify
+from ttrl.adapters.versions import place, verify
 from ttrl.config import Config
 from ttrl.evaluation.probes import Label
 from ttrl.store import Store
@@ -27,7 +27,7 @@ def promote(config: Config, store: Store, version: str) -> str | None:
     if row is not None and row.state in GONE:
         raise AdapterGone(f"{row.name} is {row.state}: its files are gone; choose another version")
     if chosen is not None:
-        verify(config.state_dir / "adapters" / chosen)
+        verify(place(config.state_dir / "adapters", chosen))
     if chosen != store.adapters.wanted().adapter:
         store.adapters.want(chosen, author=Author.OPERATOR, reason="promoted by the operator")
     return chosen

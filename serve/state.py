@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -22,9 +23,9 @@ from ttrl.store.database import BACKUPS
 
 LOCK = "owner.lock"
 OWNER = "owner.json"
-LOOK_SECONDS, LOOKER_SECONDS = 1.0, 0.02
-"""Who asks whether there is an owner holds the lock for a moment: an owner waits for that, and so
-does another who asks, who would take the owner that died last for a living one."""
+LOOK_SECONDS = 1.0
+"""Who asks whether there is an owner holds the lock for a moment, shared with others who ask: an
+owner waits for that."""
 OURS = (
     "owner.*", "store.sqlite*", "adapters", "logs", "runs", BACKUPS,
     f"{restore.ASIDE}*", f"{restore.STAGING}*", f"{restore.READY}*",
@@ -142,17 +143,21 @@ def owner_of(state_dir: Path) -> Owner | None:
     """Who owns the directory now; None when nobody does, whatever a dead owner left behind. Raises
     StateDirError."""
     try:
-        if not (state_dir / LOCK).exists():
-            return None
-        with FileLock(state_dir / LOCK, timeout=LOOKER_SECONDS, poll_interval=LOOKER_SECONDS / 2):
-            return None
-    except Timeout:
-        return _read(state_dir)
+        handle = os.open(state_dir / LOCK, os.O_RDONLY)  # on a read-only disk, too
+    except FileNotFoundError:
+        return None
     except PermissionError:
         raise StateDirError(
             f"the state directory {state_dir} cannot be used by user {os.geteuid()}; run this as "
             f"its owner, or choose another with --state-dir"
         ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(state_dir)
+    finally:
+        os.close(handle)
+    return None
 
 
 def _read(state_dir: Path) -> Owner | None:

@@ -39,7 +39,7 @@ Tell = Callable[[int], object]
 LONGEST_MANIFEST = 64 * 1024**2
 NEWEST = "newest.json"
 FILES = "|".join(map(re.escape, (*versions.FILES, versions.MANIFEST)))
-MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/[A-Za-z0-9][A-Za-z0-9._-]*/(?:{FILES})")
+MEMBER = re.compile(rf"{re.escape(FILE)}|{ADAPTERS}/{versions.NAME}/(?:{FILES})")
 """What a backup may hold, all of it regular files."""
 
 
@@ -125,7 +125,7 @@ def write(
         raise BackupError("the store has no schema revision; see `ttrl doctor`")
     for name, digest in digests.items():
         try:
-            versions.verify(state_dir / ADAPTERS / name, digest)
+            versions.verify(versions.place(state_dir / ADAPTERS, name), digest)
         except AdapterDamaged as error:
             left_out[name] = str(error).encode(errors="replace").decode()
         else:
@@ -241,11 +241,20 @@ def _info(name: str, size: int, at: float) -> tarfile.TarInfo:
     return info
 
 
+class _Careful(io.BufferedReader):
+    """A file of which no header that claims to be long is read into memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > LONGEST_MANIFEST:
+            raise tarfile.ReadError("it has a header that is too long")
+        return super().read(size)
+
+
 @contextmanager
 def _opened(file: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.TarInfo], Manifest]]:
     """A backup's archive, its entries by name, and its manifest, which names exactly those."""
     try:
-        with tarfile.open(file, "r:") as tar:
+        with _Careful(io.FileIO(file)) as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
             infos: dict[str, tarfile.TarInfo] = {}
             for info in tar:
                 name, plain = info.name, info.isreg() and not info.issparse()

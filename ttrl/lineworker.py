@@ -85,6 +85,8 @@ def serve_lines(
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             found = answer(question)
+        except MemoryError:  # what is kept in caches would be missing from now on
+            raise
         except Exception:  # noqa: BLE001 - whatever a library cannot do
             found = otherwise
         answers.write(json.dumps(found) + "\n")

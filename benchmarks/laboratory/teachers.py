@@ -18,7 +18,7 @@ from jobs.process import reader_for
 from jobs.run import Run, training_rows
 from ttrl.config import Config
 from ttrl.config.loading import override
-from ttrl.engine.client import EngineClient, EngineError
+from ttrl.engine.client import EngineClient
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.samples import SampleSet
 from ttrl.questions.question import from_prompt
@@ -229,5 +229,5 @@ def _agreeing(group: Group, count: int, rng: random.Random) -> list[Row]:
     return list(training_rows(replace(group, kept=tuple(rng.sample(enough, count))), count))
 
 
-def _fail(_question: StoredQuestion, error: EngineError) -> None:
+def _fail(_question: StoredQuestion, error: Exception) -> None:
     raise error

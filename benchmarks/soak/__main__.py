@@ -16,13 +16,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import click
+import httpx2
 import psutil
 
 from benchmarks.soak.served import Served
@@ -31,6 +32,7 @@ from benchmarks.soak.users import Asked, Users
 from benchmarks.versions import make
 from ttrl.adapters import versions
 from ttrl.store import Store
+from ttrl.store.questions import QuestionState
 
 PAUSE_SECONDS = (2.0, 8.0)
 GRACE_SECONDS = 2.0
@@ -57,9 +59,15 @@ class Sight:
     pid: int = 0
     memory: list[float] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
+    healthz: float = 0.0
+    """The longest that /healthz took while the daemon was up, in seconds."""
 
-    def look(self, daemon: psutil.Popen) -> None:
+    def look(self, daemon: psutil.Popen, url: str) -> None:
         """Once."""
+        began = time.monotonic()
+        with suppress(httpx2.HTTPError):
+            httpx2.get(f"{url}/healthz", timeout=30, trust_env=False).raise_for_status()
+            self.healthz = max(self.healthz, time.monotonic() - began)
         if daemon.pid != self.pid:
             self.pid, self.memory, self.descriptors = daemon.pid, [], []
         try:
@@ -87,7 +95,7 @@ def soak(
 
     def watch() -> None:
         while not over.wait(1.0):
-            sight.look(served.daemon)
+            sight.look(served.daemon, served.url)
 
     with beside(users.run), beside(watch):
         while (gone := time.monotonic() - began) < seconds:
@@ -144,6 +152,7 @@ def judge(
         for name, digest in rows.items()
     )
     runs = store.runs.newest(10**6)
+    failed_back = store.questions.page(10**9, kind=QuestionState.FAILED)
     return {
         "faults": dict(Counter(each.name for each in events)),
         "requests": len(asked),
@@ -153,6 +162,7 @@ def judge(
         "in_memory_when_killed": len(missing) - len(lost),
         "doubled": sum(kept.get(each.prompt, 0) > 1 for each in asked),
         "runs": dict(Counter(run.state.value for run in runs)),
+        "questions_failed": dict(Counter(row.reason for row in failed_back)),
         "runs_without_end": sum(not run.state.ended for run in runs),
         "versions": len(rows),
         "versions_whole": whole,
@@ -187,6 +197,7 @@ def main(short: bool, minutes: float | None, seed: int, keep: Path | None) -> No
             found = judge(store, state_dir, users.asked, events)
     print(json.dumps({
         "minutes": length, **found,
+        "healthz_max_s": round(sight.healthz, 3),
         "daemon_mib": flat(sight.memory), "daemon_descriptors": flat(sight.descriptors),
     }))  # fmt: skip
     bad = ("failed_unexpectedly", "lost", "doubled", "runs_without_end")

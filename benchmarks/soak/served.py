@@ -95,9 +95,9 @@ class Served:
                 continue
         return None
 
-    def configuration(self) -> list[str]:
-        """For other commands on the same state."""
-        return [*ttrl(), *self._command[len(ttrl()) + 1 :]]
+    def command(self, word: str) -> list[str]:
+        """Another command on the same state."""
+        return [*ttrl(), word, *self._command[len(ttrl()) + 1 :]]
 
 
 def run(command: list[str]) -> None:

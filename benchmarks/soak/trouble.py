@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import socket
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from urllib.parse import urlsplit
 
 import psutil
 
 from benchmarks.soak.served import Served, run
 from benchmarks.versions import Made, publish
+from ttrl.adapters import versions
 from ttrl.store import Store
 from ttrl.store.adapters import Author
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: soak\r\ncontent-type: application/json\r\n"
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+)
+BOMB = (
+    b'{"messages": [{"role": "user", "content": "Never heard?"}], "x": ['
+    + b"[]," * 2_500_000
+    + b"1]}"
+)
+POISON = (
+    "Sum up " + "-" * 30_000,
+    "分之" * 9_000,
+    "$" * 30_000,
+    "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}" * 1_700,
+)
+"""Questions that are slow to read."""
 BODY = b'{"messages": [{"role": "user", "content": "Never heard?"}], "stream": true}'
 
 
@@ -95,7 +112,7 @@ class Trouble:
 
     def command(self) -> None:
         """Somebody looks at the state."""
-        run([*self._served.configuration()[:3], "status", *self._served.configuration()[3:]])
+        run(self._served.command("status"))
 
     def idle_clients(self) -> None:
         """Who connect and say nothing, or only half of it."""
@@ -111,6 +128,49 @@ class Trouble:
             client.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY)
             client.recv(16)
             time.sleep(3)
+
+    def slow_bodies(self) -> None:
+        """More than there is room for, whose bodies do not come."""
+        with ExitStack() as stack:
+            for count in (900, 300):
+                for _ in range(count):
+                    client = stack.enter_context(self._connect())
+                    client.sendall(HEAD + b"content-length: 5000\r\n\r\n{")
+                time.sleep(3)
+
+    def item_bombs(self) -> None:
+        """Bodies of millions of lists."""
+        for _ in range(12):
+            with self._connect() as client, suppress(ConnectionError):
+                client.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(BOMB) + BOMB)
+                client.recv(16)
+
+    def poison_questions(self) -> None:
+        """Which are recorded, screened, compared and learned from."""
+        for text in POISON:
+            asked = {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
+            body = json.dumps(asked).encode()
+            with self._connect() as client, suppress(ConnectionError):
+                client.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
+                client.recv(16)
+
+    def second_daemon(self) -> None:
+        """Which finds that there is one."""
+        words = self._served.command("serve")
+        ended = subprocess.run(words, capture_output=True, timeout=120, check=False)
+        if ended.returncode == 0:
+            raise RuntimeError("two daemons had one state directory")
+
+    def version_away(self) -> None:
+        """What is kept for a roll-back is away for a while."""
+        if (name := self._store.adapters.previous()) is None:
+            return
+        file = self._served.state_dir / "adapters" / name / versions.WEIGHTS
+        aside = file.with_name(f".{file.name}")
+        with suppress(FileNotFoundError):
+            file.rename(self._served.state_dir / aside.name)
+            time.sleep(5)
+            (self._served.state_dir / aside.name).rename(file)
 
     def _connect(self) -> socket.socket:
         parts = urlsplit(self._served.url)

@@ -18,7 +18,7 @@ from serve.cli.common import PATH, look_store, open_store, settle, standard_opti
 from serve.cli.output import counted, list_rows, print_json, show_fields, tell, wants_json
 from serve.gateway.live import BASE
 from serve.views import Branch, branches, verdicts
-from ttrl.adapters.versions import AdapterDamaged, verify
+from ttrl.adapters.versions import AdapterDamaged, place, verify
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.store import Store
@@ -52,7 +52,7 @@ def show(config: Config, name: str) -> None:
     with look_store(config) as store:
         version = store.adapters.get(name)
         try:
-            verify(path)
+            verify(place(path.parent, name))
         except AdapterDamaged as error:
             damage = str(error)
         run_id = version.run_id
@@ -111,7 +111,7 @@ def tree(config: Config) -> None:
 def export(config: Config, name: str, directory: Path) -> None:
     """Copy a version, verified, to a new DIRECTORY, as PEFT and vLLM read it."""
     with look_store(config) as store:
-        path = config.state_dir / "adapters" / store.adapters.get(name).name
+        path = place(config.state_dir / "adapters", store.adapters.get(name).name)
     verify(path)
     shutil.copytree(path, directory)
     tell(f"{name} was copied to {directory}.", name=name, directory=directory)

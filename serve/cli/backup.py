@@ -59,14 +59,18 @@ def backup(config: Config, file: Path, adapters_only: bool) -> None:
         fail(f"{file} already exists; choose a new name")
     if not piped and config.state_dir.resolve() in file.resolve().parents:
         fail(f"{file} is in the state directory and would be lost with it; choose a path outside")
-    prepare(config.state_dir)
+    if place.unfinished(config.state_dir):
+        prepare(config.state_dir)
     made = _back_up(config, file, piped, not adapters_only)
     if not adapters_only:
         newest = Newest(made.at, str(file.resolve()))
         if piped:  # what went into a pipe is elsewhere: the newest file is the one from before
             before = archive.newest(config.state_dir)
             newest = Newest(made.at, before.file if before else None, piped=True)
-        archive.remember(config.state_dir, newest)
+        try:
+            archive.remember(config.state_dir, newest)
+        except OSError as error:  # a full or read-only disk is when one backs up
+            click.echo(f"Not noted as the newest backup: {error.strerror}.", err=True)
     for why in made.left_out.values():
         click.echo(f"Left out: {why}; see `ttrl doctor`.", err=True)
     if wants_json():

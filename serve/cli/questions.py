@@ -104,8 +104,8 @@ def delete(config: Config, ids: tuple[int, ...], everything: bool, yes: bool) ->
 @click.option("--run", "run_id", type=ID, help="All questions that this run sampled.")
 @standard_options
 def release(config: Config, ids: tuple[int, ...], adapter: str | None, run_id: int | None) -> None:
-    """Let runs train on questions that were skipped, or that were quarantined because a version
-    trained on them was rolled back or was worse."""
+    """Let runs train on questions that were skipped, that failed, or that were quarantined because
+    a version trained on them was rolled back or was worse."""
     if bool(ids) + bool(adapter) + (run_id is not None) != 1:
         raise click.UsageError("give question ids, --adapter NAME or --run ID")
     with open_store(config) as store:
@@ -117,7 +117,7 @@ def release(config: Config, ids: tuple[int, ...], adapter: str | None, run_id: i
             chosen = store.questions.quarantined_by(store.runs.get(run_id).id)
         count = store.questions.release(chosen)
     if not count:
-        fail("none of these is skipped or quarantined; see `ttrl questions list`")
+        fail("none of these is skipped, failed or quarantined; see `ttrl questions list`")
     tell(f"{counted(count, 'question')} released.", released=count)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from serve.daemon.process import Loop
@@ -17,7 +18,13 @@ from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import AdapterDamaged, AdapterForeign
 from ttrl.config import Config
-from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
+from ttrl.engine.client import (
+    EngineClient,
+    EngineError,
+    EngineRefused,
+    EngineUnreachable,
+    ModelCard,
+)
 from ttrl.engine.proof import prove
 from ttrl.metrics import Metrics
 from ttrl.store import Store
@@ -59,6 +66,8 @@ class Situation:
     leases: AbstractSet[str] = frozenset()
     """Name prefixes of the candidates of runs that live."""
     in_flight: Mapping[str, int] = field(default_factory=dict)
+    foreign: AbstractSet[str] = frozenset()
+    """Versions that came from elsewhere than our state directory: another daemon's."""
 
 
 def plan(now: Situation) -> list[Action]:
@@ -90,7 +99,7 @@ def plan(now: Situation) -> list[Action]:
     kept = {target, now.wanted, now.previous, now.live}
     actions += [
         Action("unload", version)
-        for version in sorted(now.loaded - kept)
+        for version in sorted(now.loaded - kept - now.foreign)
         if version.startswith(OURS)
         and not version.startswith(tuple(now.leases))
         and not now.in_flight.get(version)
@@ -157,10 +166,11 @@ class Reconciler:
         ones are loaded, after those that nobody needs are not. Raises EngineError."""
         await self.settle()
         async with self._one_at_a_time:
-            return await asyncio.to_thread(lambda: work(self._loaded()))
+            return await asyncio.to_thread(lambda: work({card.name for card in self._cards()}))
 
     def _look(self) -> Situation:
-        active, loaded = self.store.runs.active(), self._loaded()
+        active, cards = self.store.runs.active(), self._cards()
+        loaded = {card.name for card in cards}
         since = time.monotonic() - self.config.engine.proof_interval.total_seconds()
         return Situation(
             wanted=self.store.adapters.wanted().adapter,
@@ -171,10 +181,15 @@ class Reconciler:
             broken={name for name, count in dict(self._failures).items() if count >= TRIES},
             leases={f"{CANDIDATE}{active.id}-"} if active else set(),
             in_flight={name: self.gateway.in_flight(name) for name in loaded},
+            foreign={card.name for card in cards if self._is_foreign(card)},
         )
 
-    def _loaded(self) -> set[str]:
-        return {card.name for card in self.client.models() if card.parent is not None}
+    def _cards(self) -> list[ModelCard]:
+        return [card for card in self.client.models() if card.parent is not None]
+
+    def _is_foreign(self, card: ModelCard) -> bool:
+        ours = self.config.state_dir.resolve()
+        return card.root is not None and not Path(card.root).resolve().is_relative_to(ours)
 
     async def _act(self, action: Action) -> None:
         if action.version is not None and action.verb != "flip":
@@ -190,14 +205,15 @@ class Reconciler:
     def _load(self, version: str) -> None:
         try:
             known = self.store.adapters.get(version)
-            manifest = versions.verify(self._root / version, known.digest)
+            directory = versions.place(self._root, version)
+            manifest = versions.verify(directory, known.digest)
             if not manifest.base.same_weights(identify(self.config.model.name)):
                 base = manifest.base_model
                 raise AdapterForeign(f"{version} was made for another base model, {base}")
             log.info("loading %s", version, extra={"adapter": version})
             with self._metrics.load_seconds.time():
-                self.client.load_adapter(version, self._root / version)
-        except (AdapterDamaged, AdapterForeign, EngineRefused, NotFound) as error:
+                self.client.load_adapter(version, directory)
+        except (AdapterDamaged, AdapterForeign, EngineRefused, NotFound, OSError) as error:
             self._not_loaded(version, error)
             return
         self._proven.pop(version, None)

@@ -21,7 +21,7 @@ from serve.gateway.request import whereabouts
 from serve.gateway.server import PortInUse, listen
 from serve.state import OWNER, Owner, StateDirError, owner_of
 from ttrl.adapters.base import ModelNotFound, find, identify
-from ttrl.adapters.versions import AdapterDamaged, verify
+from ttrl.adapters.versions import AdapterDamaged, place, verify
 from ttrl.config import Config, EngineKind
 from ttrl.config.section import clock
 from ttrl.engine import memory, preflight
@@ -353,7 +353,7 @@ def _versions(config: Config, store: Store) -> Iterator[Finding]:
     wrong = {}
     for row in rows:
         try:
-            manifest = verify(root / row.name, row.digest)
+            manifest = verify(place(root, row.name), row.digest)
         except AdapterDamaged as error:
             wrong[row.name] = str(error)
         else:

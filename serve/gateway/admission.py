@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+)
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -19,6 +27,8 @@ from ttrl.metrics.series import Serving
 MINUTE = 60.0
 SLACK_SECONDS = 0.001
 RETRY_AFTER_SECONDS = 5
+SLOW_SECONDS = 1.0
+"""In which a body arrives whose client is not slow."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what was set is compared with it
 AWAY = {
@@ -32,8 +42,17 @@ AWAY = {
 
 
 @dataclass(eq=False)
+class Place:
+    """What a request holds while it is under way: as how many it counts."""
+
+    key: Key | None
+    count: int = 0
+
+
+@dataclass(eq=False)
 class Admission:
-    """Lets requests in, and counts those under way, of which there are no more than `most`. Without
+    """Lets requests in, and counts those under way, of which there are no more than `most`: one
+    whose body is still to come after `SLOW_SECONDS` goes where there is no room for others. Without
     `keys` everybody is let in who asks for one of `hosts`: a site whose name is made to point here
     would else have its visitors' browsers ask, and read the answers."""
 
@@ -44,12 +63,14 @@ class Admission:
     hosts: Collection[str] = LOOPBACK
     _under_way: int = 0
     _of_key: Counter[str] = field(default_factory=Counter)
+    _reading: dict[Place, tuple[float, asyncio.Timeout]] = field(default_factory=dict)
+    """Since when those whose bodies are still to come have waited, the longest first."""
     _filled_at: dict[str, float] = field(default_factory=dict)
     """When each key may again send all the requests of a minute at once."""
 
     @contextmanager
-    def admitted(self, headers: Mapping[str, str]) -> Iterator[Key | None]:
-        """Whose request it is, if there are keys. Raises Refused."""
+    def admitted(self, headers: Mapping[str, str]) -> Iterator[Place]:
+        """Hold a place, and say whose it is, if there are keys. Raises Refused."""
         key = None
         if self.keys is None:
             if "host" in headers and host_in(headers["host"]) not in self.hosts:
@@ -57,21 +78,48 @@ class Admission:
         elif (key := self.keys.find(digest := client(headers))) is None:
             reason = "wrong_key" if digest else "no_key"
             raise self._away(reason, {"www-authenticate": "Bearer"})
-        name = key.name if key else ""
+        place = Place(key)
+        self.hold(place, 1)
+        try:
+            yield place
+        finally:
+            self._under_way -= place.count
+            self._of_key[key.name if key else ""] -= place.count
+
+    def hold(self, place: Place, more: int) -> None:
+        """Count a request as so many more. Raises Refused."""
+        key, name = place.key, place.key.name if place.key else ""
         wait = {"retry-after": str(RETRY_AFTER_SECONDS)}
-        if self._under_way >= self.most:
+        if self._under_way + more > self.most and not (more == 1 and self._shed()):
             raise self._away("overloaded", wait)
-        if key and key.at_once is not None and self._of_key[name] >= key.at_once:
+        if key and key.at_once is not None and self._of_key[name] + more > key.at_once:
             raise self._away("at_once", wait)
         if key and key.requests_a_minute is not None:  # last: what it uses up is taken
-            self._take(key.sha256, MINUTE / key.requests_a_minute)
-        self._under_way += 1
-        self._of_key[name] += 1
-        try:
-            yield key
-        finally:
-            self._under_way -= 1
-            self._of_key[name] -= 1
+            self._take(key.sha256, more * MINUTE / key.requests_a_minute)
+        self._under_way += more
+        self._of_key[name] += more
+        place.count += more
+
+    @asynccontextmanager
+    async def reading(self, place: Place, seconds: float) -> AsyncIterator[None]:
+        """The time in which a body must arrive, cut short where others need its place. Raises
+        TimeoutError."""
+        async with asyncio.timeout(seconds) as limit:
+            self._reading[place] = self.clock(), limit
+            try:
+                yield
+            finally:
+                self._reading.pop(place, None)
+
+    def _shed(self) -> bool:
+        """Make room, if a body has been coming for long: its place is free in a moment."""
+        place, (since, limit) = next(iter(self._reading.items()), (None, (math.inf, None)))
+        if place is None or limit is None or self.clock() - since < SLOW_SECONDS:
+            return False
+        del self._reading[place]
+        limit.reschedule(asyncio.get_running_loop().time())
+        self.metrics.turned_away.labels("overloaded").inc()
+        return True
 
     def handler(
         self, handler: Callable[[Request], Awaitable[Response]]

@@ -23,11 +23,19 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, names
+from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Place, names
 from serve.gateway.keys import Key, KeyFile, client
 from serve.gateway.live import BASE, Live, Target
 from serve.gateway.recorder import Recorder
-from serve.gateway.request import HANDLERS, Refused, Unexpected, check, for_engine, read
+from serve.gateway.request import (
+    HANDLERS,
+    Refused,
+    Unexpected,
+    check,
+    counts_as,
+    for_engine,
+    read,
+)
 from ttrl.config import Config
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Unlearnable, from_request
@@ -183,8 +191,8 @@ class Exchange:
         live = self._gateway.live
         self._serving.in_flight.inc()
         try:
-            with self._gateway.admission.admitted(self._headers) as key:
-                await self._forward(key)
+            with self._gateway.admission.admitted(self._headers) as place:
+                await self._forward(place)
         except Refused as refused:
             response = refused.response({ADAPTER_HEADER: live.current.version})
             await response(self._request.scope, self._request.receive, self._pass)
@@ -209,10 +217,14 @@ class Exchange:
             self._complete = self._complete or ended
         await self._send(message)
 
-    async def _forward(self, key: Key | None) -> None:
+    async def _forward(self, place: Place) -> None:
         config, live = self._gateway.config.gateway, self._gateway.live
-        asked = await read(self._request, limit=config.max_body, seconds=self._gateway.body_seconds)
+        admission, seconds = self._gateway.admission, self._gateway.body_seconds
+        arriving = admission.reading(place, seconds)
+        asked = await read(self._request, limit=config.max_body, arriving=arriving)
         check(asked, max_n=config.max_n)
+        if (more := counts_as(asked, config.max_n) - 1) > 0:
+            admission.hold(place, more)
         if (target := live.target(asked.get("model"))) is None:
             raise no_such_model()
         body = for_engine(asked, target.model)
@@ -220,7 +232,7 @@ class Exchange:
         try:
             reason = await self._unless_gone(self._answer(target, asked, body))
         finally:
-            self._record(asked, key, reason)
+            self._record(asked, place.key, reason)
 
     async def _unless_gone(self, work: Coroutine[object, object, T]) -> T:
         """The result of `work`; if the client hangs up before its answer is complete, `work` is

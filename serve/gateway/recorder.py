@@ -13,18 +13,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy.exc import DataError, IntegrityError
-
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
 from ttrl.redaction import RedactionFailed
-from ttrl.store.database import OUTAGE, cause
+from ttrl.store.database import cause, is_outage
 from ttrl.store.questions import Recorded
 
 log = logging.getLogger(__name__)
 
-SPOILT = (DataError, IntegrityError)
-"""The store can be written, but not this."""
+REST_SECONDS = 60.0
+"""In which nothing of a client is recorded whose question could not be redacted: others wait for
+each that takes long."""
 
 
 @dataclass(eq=False)
@@ -47,6 +46,7 @@ class Recorder:
     failing: bool = False
     """Whether the last attempt to write failed."""
     _redacting: bool = True
+    _rests: dict[str | None, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._queue: asyncio.Queue[Recorded] = asyncio.Queue(self.capacity)
@@ -93,12 +93,17 @@ class Recorder:
         """What could be redacted. Nothing else is ever written: it is dropped and counted."""
         done = []
         for item in batch:
+            if self._rests.get(item.client, 0.0) > time.monotonic():
+                self._settle(1, Unlearnable.NOT_REDACTED)
+                continue
             try:
                 question = await asyncio.to_thread(redact, item.question)
             except RedactionFailed as error:
                 if self._redacting:
                     log.error("dropping questions: %s", error)
                 self._redacting = False
+                if item.client is not None:  # without keys everybody is one
+                    self._rests[item.client] = time.monotonic() + REST_SECONDS
                 self._settle(1, Unlearnable.NOT_REDACTED)
             else:
                 self._redacting = True
@@ -114,7 +119,7 @@ class Recorder:
                 await asyncio.to_thread(self.write, batch)
                 break
             except Exception as error:  # noqa: BLE001 - a defect in one row must not end all recording
-                if isinstance(error, OUTAGE) and not isinstance(error, SPOILT):
+                if is_outage(error):
                     if not self.failing:
                         log.warning(
                             "cannot write the store (requests are still answered): %s", cause(error)

@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial, reduce
 from statistics import fmean
 
 from serve.gateway.live import BASE, Live
-from ttrl.answers import Reader
-from ttrl.answers.phrases import phrases
+from serve.gateway.reading import Unread
 from ttrl.config import Config
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
@@ -27,7 +26,7 @@ from ttrl.engine.samples import SampleSet, Sampling
 from ttrl.metrics.series import Judging
 from ttrl.monitoring.live import Detector, Side, Stream, differences, failures, threshold
 from ttrl.questions.question import Question
-from ttrl.sampling.groups import PRIORITY, read_answers, to_learn_from, with_length
+from ttrl.sampling.groups import PRIORITY, to_learn_from, with_length
 from ttrl.store import Store
 from ttrl.store.adapters import Author
 from ttrl.store.measurements import Versions
@@ -46,6 +45,7 @@ class Outcome(StrEnum):
     QUEUE_FULL = "queue_full"
     SWAPPED = "swapped"  # another version went live: there was nothing to compare any more
     ENGINE_FAILED = "engine_failed"  # it says nothing about a version
+    UNREAD = "unread"  # its answers could not be read in time: nor does that
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,16 @@ class Compared:
 @dataclass(eq=False)
 class Shadow:
     """Asks questions again and judges the pairs: rolls back on harm, alerts when the live version
-    only differs. What it knows is in the store and survives a restart. `rolled_back` is called when
-    the store has been told of a roll-back; `alerted` hears of a version that differs, and how."""
+    only differs. What it knows is in the store and survives a restart. `read` says what the answers
+    to a question say, in a thread. `rolled_back` is called when the store has been told of a
+    roll-back; `alerted` hears of a version that differs, and how."""
 
     config: Config
     store: Store
     client: EngineClient
     live: Live
     metrics: Judging
+    read: Callable[[str, Sequence[str]], Sequence[str | None]]
     rolled_back: Callable[[], None]
     alerted: Callable[[str, str], None] = lambda *_: None
     _last: tuple[Versions, str, tuple[Side, Side]] | None = None
@@ -78,8 +80,6 @@ class Shadow:
 
     def __post_init__(self) -> None:
         self._settings = settings = self.config.shadow
-        vote = self.config.vote  # by letters: the daemon imports no model
-        self._reader = Reader(vote.kind, table=phrases(vote.phrases))
         self._queue: asyncio.Queue[Question] = asyncio.Queue(QUEUE)
         self._fresh = Detector(threshold(settings.pairs_a_minute, settings.false_alarms_a_year))
         self._state: tuple[Versions | None, Detector] = (None, self._fresh)
@@ -178,10 +178,12 @@ class Shadow:
             differences = await asyncio.wrap_future(asking)
         except EngineError:
             return Outcome.ENGINE_FAILED
+        except Unread:
+            return Outcome.UNREAD
         return await asyncio.to_thread(self.note, versions, differences)
 
     def _compare(self, question: Question, versions: Versions) -> dict[Stream, float]:
-        """Ask both, in any order. Raises EngineError."""
+        """Ask both, in any order. Raises EngineError, Unread."""
         names = [versions.live, versions.other or self.live.base.model]
         vote = with_length(self.config, self.client).vote
         sampling = to_learn_from(question, vote)
@@ -190,8 +192,8 @@ class Shadow:
         if live is None or other is None:
             return failures(live=live is None, other=other is None)
         # Both read together: only then do equal strings mean equal answers.
-        both = replace(live, samples=live.samples + other.samples)
-        answers, count = read_answers(self._reader, question.text, both).answers, len(live.samples)
+        texts = ["" if each.cut else each.text for each in (*live.samples, *other.samples)]
+        answers, count = self.read(question.text, texts), len(live.samples)
         before = None  # what was answered to the question before, if it was another one
         if self._last and self._last[0] == versions and self._last[1] != question.hash:
             before = self._last[2]

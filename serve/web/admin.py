@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import time
@@ -43,7 +44,11 @@ from ttrl.store.database import OUTAGE, NotFound, cause
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunBusy, Trigger
 
+log = logging.getLogger(__name__)
+
 COOKIE = "ttrl-session"
+WRONG_SECONDS = 0.5
+"""After which somebody with a wrong key is told so."""
 SESSION_SECONDS = 12 * 3600.0
 MAX_FORM = 64 * 1024
 RUNS, QUESTIONS, ANSWERS = 10, 50, 8
@@ -290,6 +295,9 @@ class Page:
         given = request.query_params.get("key") or (await _fields(request)).get("key", "")
         if not self._door.opens(given):
             status = 401 if given else 200
+            if given:
+                log.warning("somebody tried a wrong key at the admin page")
+                await asyncio.sleep(WRONG_SECONDS)
             return self._show(request, "login.html", status, wrong=bool(given))
         answer = RedirectResponse("/", 303)
         answer.set_cookie(

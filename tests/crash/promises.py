@@ -7,12 +7,17 @@ from contextlib import closing
 
 from tests.integration.daemon import Daemon, wait_until
 from ttrl.adapters import versions
+from ttrl.store.questions import QuestionState
 
 
 def keeps_its_promises(daemon: Daemon) -> None:
     """What is true whatever was killed, once the daemon is up."""
     with daemon.store() as store, daemon.engine() as engine:
         rows = store.adapters.all()
+        learned = {key for row in rows for key in store.adapters.question_ids(row.name)}
+        states = {row.id: row.state for row in store.questions.page(10_000)}
+        marked = {key for key, state in states.items() if state is QuestionState.LEARNED_FROM}
+        assert marked <= learned, "a question was used up, and no version has learned from it"
         for row in rows:
             manifest = versions.verify(daemon.state_dir / "adapters" / row.name)
             assert (manifest.name, manifest.digest) == (row.name, row.digest)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 
 import pytest
 
@@ -99,5 +102,36 @@ def test_a_crash_while_publishing_leaves_only_what_sweep_removes(published, tmp_
 
 def test_removing_leaves_nothing(published):
     directory, _ = published
-    versions.remove(directory)
+    versions.remove(directory.parent, directory.name)
     assert list(directory.parent.iterdir()) == []
+
+
+@pytest.mark.fault(
+    "a version's file cannot be read (EIO, EACCES)",
+    sees="the wanted version, or the one before where that is the one",
+    keeps="everything; the version counts as damaged, not the store as away",
+)
+def test_a_version_that_cannot_be_read_is_damaged(published, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    with pytest.raises(AdapterDamaged, match="cannot be read: Input/output error"):
+        versions.verify(published[0])
+
+
+@pytest.mark.fault(
+    "a doctored store has versions whose names lead out of the state directory",
+    sees="nothing",
+    keeps="whatever they name",
+)
+@pytest.mark.parametrize("name", ["../precious", "..", ".", "", "/etc", "a/b", "a\0", ".staging-a"])
+def test_a_name_that_leads_elsewhere_is_none(tmp_path, name):
+    root, precious = tmp_path / "adapters", tmp_path / "precious"
+    for folder in (root / "a" / "b", precious):
+        folder.mkdir(parents=True)
+    versions.discard(root, name)
+    with pytest.raises(AdapterDamaged, match="is no name of a version"):
+        versions.remove(root, name)
+    assert precious.is_dir()
+    assert (root / "a" / "b").is_dir()

@@ -392,6 +392,14 @@ def test_a_backup_that_is_none_is_refused(state, tmp_path, change, said):
     assert not list(state.glob("replaced-*"))
 
 
+def test_a_header_that_claims_to_be_long_is_not_read(tmp_path):
+    info = tarfile.TarInfo("a")
+    info.type, info.size = tarfile.XHDTYPE, 2**30
+    (tmp_path / "b.tar").write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
+    with pytest.raises(BackupError, match="a header that is too long"):
+        backup.contents(tmp_path / "b.tar")
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_a_file_that_comes_meanwhile_is_not_overwritten(tmp_path, monkeypatch, links):
     """Nor is a link followed that lies where the file is made; FAT has no hard links."""

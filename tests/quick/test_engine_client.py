@@ -361,6 +361,7 @@ def test_samples_come_in_the_order_of_their_index() -> None:
     ("changes", "text", "finish"),
     [
         ({"message": {"content": None}}, "", Finish.STOP),
+        ({"message": {"content": "half a pair: \ud83d"}}, "half a pair: ?", Finish.STOP),
         ({"message": {"content": "x", "tool_calls": [{}]}}, "", Finish.OTHER),
         ({"message": {"content": "x", "tool_calls": []}}, "x", Finish.STOP),
         ({"finish_reason": "abort"}, "7", Finish.OTHER),

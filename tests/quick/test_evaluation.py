@@ -25,6 +25,7 @@ from ttrl.evaluation.drift import Drift
 from ttrl.evaluation.gate import Certainty
 from ttrl.evaluation.probes import Label, LabelledProbe, ProbeOrigin
 from ttrl.events import Probed, read
+from ttrl.questions.question import from_prompt
 from ttrl.questions.regime import Usage
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
@@ -190,9 +191,9 @@ def test_what_is_cut_off_is_read_where_its_user_wanted_no_more(users_length, fin
     )
     sample = Sample("\\boxed{300}", (1,), (0.0,), finish)
     drawn = Answers((sample,), 0.1, sample, users_length)
-    (read,) = asker.read(Item(1, label.question, row), drawn)
+    ((_, (read,)),) = asker.read([(Item(1, label.question, row), [drawn])])
     assert (read.right, read.greedy_right) == ((right,), right)
-    (unknown,) = asker.read(Item(1, label.question), drawn)
+    ((_, (unknown,)),) = asker.read([(Item(1, label.question), [drawn])])
     assert (unknown.answers != (None,)) is right
 
 
@@ -408,3 +409,18 @@ def test_a_live_version_that_cannot_be_read_back_is_within_no_limit(store):
     store.measurements.add("step-10", found)
     kept = store.measurements.newest(Drift, "step-10").found
     assert kept == replace(found, from_live=None)
+
+
+def test_a_probe_whose_answers_cannot_be_read_is_left_out():
+    class Choking(Reader):
+        def read(self, question, texts):
+            if question == "worse":
+                raise ValueError("what it choked on")
+            return super().read(question, texts)
+
+    asker = Asker(None, Config(), None, Choking(), Usage())
+    drawn = Answers((Sample("5", (1,), (-1.0,), Finish.STOP),), 1.0)
+    items = [Item(number, from_prompt(text)) for number, text in enumerate(["worse", "better"])]
+    read = list(asker.read((item, [drawn]) for item in items))
+    assert [item.question.text for item, _ in read] == ["better"]
+    assert asker.remarks() == "probes left out: 1 that could not be read"

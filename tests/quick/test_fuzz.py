@@ -7,7 +7,7 @@ import pytest
 
 from tests.house import house
 from tests.standin import streaming
-from ttrl.config import GatewayConfig
+from ttrl.config import AnswerKind, GatewayConfig
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +40,18 @@ def test_the_parser_for_a_moment(fuzz):
 
 def test_every_route_is_described(fuzz):
     assert set(GatewayConfig().routes) <= {operation.path for operation in fuzz.operations()}
+
+
+def test_time_that_grows_faster_than_the_text_is_seen(fuzz):
+    assert fuzz.grows(lambda text: sum(1 for n in range(len(text)) for _ in text[n::4]), "-")
+    assert not fuzz.grows(lambda text: sum(1 for _ in range(200) for _ in text), "-")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "text", ["-", "1,", "$", "**", "分之", "x = 1, ", "1 km ", "the answer is "]
+)
+def test_reading_takes_time_in_proportion_to_length(fuzz, text):
+    """But for free texts, which are read where that holds up nobody."""
+    readers = {name: read for name, read in fuzz.READERS.items() if name != AnswerKind.FREE}
+    assert [name for name, read in readers.items() if fuzz.grows(read, text)] == []

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import resource
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import Receive, Send
 
+from serve.gateway import admission
 from serve.gateway.server import Phase, overdue
 from tests.house import House, asking, house, until
 from tests.standin import DEADLINE, event, head, streaming
@@ -295,6 +297,23 @@ def many(home: House, count: int) -> Iterator[list[socket.socket]]:
             yield [stack.enter_context(connected(home)) for _ in range(count)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.fault(
+    "as many bodies trickle in as the daemon takes requests",
+    sees="nothing: one that has been coming for more than a second makes room, with a 408",
+    keeps="everything",
+)
+def test_bodies_that_trickle_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "SLOW_SECONDS", 0.0)
+    with house(gateway={"max_requests": 3}) as home, many(home, 3) as slow, home.http() as client:
+        for each in slow:
+            each.sendall(ASK + b"content-length: 5000\r\n\r\n{")
+        until(lambda: home.tally.under_way == 3, "there is no room")
+        assert client.post(CHAT, json={"messages": asking()}).status_code == 200
+        (shed,), _, _ = select.select(slow, [], [], DEADLINE)
+        assert shed.recv(4096).startswith(b"HTTP/1.1 408 ")
+        assert home.tally.away == {"overloaded": 1}
 
 
 @pytest.mark.fault(

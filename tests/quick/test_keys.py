@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -21,7 +22,7 @@ from serve.cli import main
 from serve.gateway import keys
 from serve.gateway.admission import Admission, host_in, names
 from serve.gateway.keys import Key, KeyFile, KeysUnreadable, changing, digest_of, read
-from serve.gateway.request import Refused
+from serve.gateway.request import Refused, counts_as
 from tests.house import House, Tally, asking, house, until
 from tests.standin import DEADLINE, Gate, streaming
 from ttrl.metrics import Metrics
@@ -425,6 +426,45 @@ def test_too_many_at_once(home: House) -> None:
     home.settle()
     assert ask(home, "busy").status_code == 200
     assert home.tally.away == {"at_once": 1}
+
+
+@pytest.mark.parametrize(
+    ("request_", "count"),
+    [
+        ({"messages": [{"role": "user"}] * 99}, 1),
+        ({"messages": [], "n": 16}, 1),
+        ({"prompt": "one"}, 1),
+        ({"prompt": list(range(999))}, 1),
+        ({"prompt": []}, 1),
+        ({"prompt": ["a"] * 16}, 1),
+        ({"prompt": ["a"] * 17}, 2),
+        ({"prompt": [[1, 2]] * 16, "n": 16}, 16),
+        ({"prompt": ["a"] * 300_000, "n": 16}, 300_000),
+        ({"prompt": ["a"] * 8, "best_of": 4, "n": 2}, 2),
+        ({"input": ["a"] * 160}, 10),
+        ({"input": [{"role": "user"}] * 160}, 1),
+    ],
+)
+def test_as_how_many_requests_one_counts(request_: dict[str, Any], count: int) -> None:
+    assert counts_as(request_, max_n=16) == count
+
+
+@pytest.mark.fault(
+    "one request has the work of thousands",
+    sees="it counts as thousands: 429 or 503 to whoever sent it, nothing to others",
+    keeps="everything",
+)
+@pytest.mark.parametrize(
+    ("key", "prompts", "status"),
+    [("busy", 16, 200), ("busy", 17, 429), ("alice", 300_000, 503)],
+)
+def test_many_prompts_count_as_many_requests(home, key, prompts, status) -> None:
+    body = {"model": "demo", "prompt": ["a"] * prompts}
+    with home.http() as client:
+        answer = client.post("/v1/completions", json=body, headers={"x-api-key": key})
+    assert answer.status_code == status
+    assert len(home.engine.received) == (status == 200)
+    assert ask(home, "alice").status_code == 200
 
 
 @pytest.mark.fault(

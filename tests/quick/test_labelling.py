@@ -223,7 +223,9 @@ def answered(label, letters):
         Sample("" if letter == "-" else letter, (1,), (0.0,), Finish.STOP) for letter in letters
     ]
     asker = Asker(None, Config(), None, Reader(AnswerKind.TEXT), Usage())
-    return asker.read(Item(label.id, label.question, label), Answers(samples, 0.1))[0]
+    item = Item(label.id, label.question, label)
+    ((_, (found,)),) = asker.read([(item, [Answers(samples, 0.1)])])
+    return found
 
 
 def examined(row, live, candidate):

@@ -186,6 +186,24 @@ def test_another_writer_waits_and_a_reader_sees_the_old_rows_meanwhile(
 
 
 @pytest.mark.fault(
+    "a command or run of a newer version meets a daemon of the version before",
+    sees="nothing; the command ends with a sentence",
+    keeps="the store, in the schema that the daemon goes by",
+)
+@both_stores
+def test_no_store_is_migrated_under_its_owner(tmp_path, fresh_url, upgraded):
+    url = fresh_url()
+    fill(tmp_path, url)
+    with Store.open(tmp_path, url) as daemons, daemons.owning():
+        upgraded()
+        with pytest.raises(StoreError, match="in use by another process"):
+            Store.open(tmp_path, url)
+        assert daemons.revision() == TODAY
+        assert len(daemons.questions.new(9)) == 1
+    Store.open(tmp_path, url).close()
+
+
+@pytest.mark.fault(
     "the store was written by a newer version",
     sees="the daemon does not start, and says which version to install",
     keeps="the store, untouched",

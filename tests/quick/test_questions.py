@@ -36,6 +36,10 @@ def ask(*messages, **fields):
             Unlearnable.TOOL_CALL,
         ),
         ({"messages": [user("x" * 1001)]}, Unlearnable.TOO_LONG),
+        (
+            {"messages": [user("\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}" * 56)]},
+            Unlearnable.TOO_LONG,
+        ),
     ],
 )
 def test_what_cannot_be_learned_from_has_a_reason(request_, reason):

@@ -56,6 +56,9 @@ def unload(version):
         ),
         pytest.param(Situation(None, A, A, {A}, {A}), [flip(None)], id="rolled back to the base"),
         pytest.param(
+            Situation(A, None, A, {A, B, C}, {A}, foreign={B}), [unload(C)], id="another daemon's"
+        ),
+        pytest.param(
             Situation(None, None, None, {A}, in_flight={A: 2}), [], id="requests end where they are"
         ),
         pytest.param(Situation(None, None, None, {A}), [unload(A)], id="nobody needs it"),

@@ -142,6 +142,33 @@ def test_what_takes_too_long_fails_and_the_next_text_has_a_process_again():
 
 
 @pytest.mark.fault(
+    "a client sends questions that take long to redact",
+    sees="nothing",
+    keeps="what others ask; nothing of that client's for a minute",
+)
+def test_a_client_whose_questions_cannot_be_redacted_rests():
+    asked, written, tally = [], [], Tally()
+
+    def redact(question):
+        asked.append(question.text)
+        if question.text == "long":
+            raise RedactionFailed("a text could not be redacted")
+        return question
+
+    async def scenario():
+        recorder = Recorder(written.extend, interval=0, metrics=tally.metrics, redact=redact)
+        for client, text in [("a", "long"), ("a", "long"), ("b", "hers"), (None, "anybody's")]:
+            recorder.offer(from_prompt(text), client)
+        async with writing(recorder):
+            await until(lambda: not recorder.pending)
+
+    asyncio.run(scenario())
+    assert asked == ["long", "hers", "anybody's"]
+    assert [item.question.text for item in written] == ["hers", "anybody's"]
+    assert tally.skips == {Unlearnable.NOT_REDACTED: 2}
+
+
+@pytest.mark.fault(
     "questions cannot be redacted, and are to be",
     sees="nothing",
     keeps="none of these questions: what cannot be redacted is not stored",

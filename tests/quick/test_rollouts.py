@@ -252,3 +252,22 @@ def test_a_number_that_was_given_is_taken():
 
     assert with_length(Config(), Engine()).vote.longest == 2048
     assert with_length(Config(vote={"max_tokens": 77}), None).vote.longest == 77
+
+
+def test_a_question_whose_answers_cannot_be_read_is_left_out():
+    class Choking(Reader):
+        def read(self, question, texts):
+            if question == QUESTION.question.text:
+                raise ValueError("what it choked on")
+            return super().read(question, texts)
+
+    engine, settings, failed = Engine("5" * 16), VoteConfig(samples=4, rounds=1), []
+    with pacer_for(engine, settings) as pacer:
+        roller = Roller(engine, settings, UpdateConfig(keep=4), pacer, Choking())
+        other = replace(QUESTION, id=2, question=from_prompt("What is 1 plus 4?"))
+        groups = roller.roll(
+            [QUESTION, other], version="v", draw=1, refused=fail,
+            failed=lambda question, error: failed.append((question.id, type(error))),
+        )  # fmt: skip
+    assert [group.question.id for group in groups] == [2]
+    assert failed == [(1, ValueError)]

@@ -22,7 +22,7 @@ from ttrl.monitoring.run import LABELS, Action, Rule, Ruling
 from ttrl.questions.question import from_prompt
 from ttrl.sampling.groups import Group
 from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
-from ttrl.store.runs import Trigger
+from ttrl.store.runs import RunState, Trigger
 from ttrl.training import TrainingEnded
 from ttrl.votes import VoteOutcome, take_vote
 
@@ -35,6 +35,13 @@ class Engine:
         self.serves: set[str] = set()
         self.silent = 0
         """Times more that it does not say what it serves."""
+        self.up = False
+        """Whether it answers a plain prompt."""
+
+    def prompt_logprobs(self, token_ids, *, model):
+        if not self.up:
+            raise GONE
+        return (None,) * len(token_ids)
 
     def models(self) -> tuple[ModelCard, ...]:
         if self.silent:
@@ -309,30 +316,93 @@ def test_a_question_that_cannot_be_had_is_left_out_of_the_step(store, tmp_path, 
     for seen in store.runs.observed():
         metrics.observed(read(seen))
     assert metrics.registry.get_sample_value("ttrl_questions_unanswered_total") == every
-    assert len(store.questions.new(12)) == 8, "what was left out is as new as before"
+    assert len(run.trained_on) == 4
+    assert len(store.questions.new(12)) == 12, "until a version is written, all is as new as before"
 
 
 def test_a_question_that_cannot_be_had_keeps_its_pass(store, tmp_path):
     """Or a run of one pass would not ask it again."""
     run = run_on(store, tmp_path, Failing(GONE, {1}, lost=2), 4, passes=1)
     assert len(run.next_batch(0, {})) == 8
-    assert store.questions.new(4) == []
+    assert len(run.trained_on) == 4
     with pytest.raises(TrainingEnded):
         run.next_batch(1, {})
 
 
-def test_a_question_that_can_never_be_had_does_not_hold_up_the_run(store, tmp_path):
-    class Poisoned(Rolls):
-        def roll(self, questions, *, failed, **how):
-            for question in questions:
-                if question.id == 1:
-                    failed(question, GONE)
-            return super().roll([each for each in questions if each.id != 1], failed=failed, **how)
+class Poisoned(Rolls):
+    """Cannot get the questions with these ids."""
 
-    run = run_on(store, tmp_path, Poisoned(teaches=False), 4, passes=1)
+    def __init__(self, error, ids, **how):
+        super().__init__(**how)
+        self._error, self._ids = error, ids
+
+    def roll(self, questions, *, failed, **how):
+        for question in questions:
+            if question.id in self._ids:
+                failed(question, self._error)
+        good = [each for each in questions if each.id not in self._ids]
+        return super().roll(good, failed=failed, **how)
+
+
+def kept_back(store):
+    return {(row.id, row.reason) for row in store.questions.page(99, kind="failed")}
+
+
+@pytest.mark.fault(
+    "the answers to one question cannot be had, read, scored or stored",
+    sees="nothing",
+    keeps="everything; the question is kept back as `failed`, and the run goes on",
+)
+@pytest.mark.parametrize(
+    ("error", "reason", "times"),
+    [
+        (GONE, "EngineUnreachable", 2),
+        (EngineRefused(500, "of this question"), "status 500", 2),
+        (ValueError("its own words"), "ValueError", 0),
+    ],
+)
+def test_a_question_that_can_never_be_had_does_not_hold_up_the_run(
+    store, tmp_path, error, reason, times
+):
+    run = run_on(store, tmp_path, Poisoned(error, {1}, teaches=False), 4, passes=1)
+    run.client.up = True
     with pytest.raises(TrainingEnded):
         run.next_batch(0, {})
-    assert run.tally.unanswered == 3
+    assert run.tally.unanswered == times
+    assert kept_back(store) == {(1, reason)}
+    assert store.questions.release([1]) == 1
+
+
+def test_many_questions_that_can_never_be_had_do_not_end_each_run(store, tmp_path):
+    """They come first, again and again, and the engine answers everything else."""
+    first = [row.id for row in run_on(store, tmp_path, Rolls(), 60).rounds.take(3 * LABELS)]
+    store.runs.end(1, RunState.FAILED, "")
+    run = run_on(store, tmp_path, Poisoned(EngineRefused(500, "no"), set(first)), 60)
+    run.client.up = True
+    assert len(run.next_batch(0, {})) == 8
+    back = {key for key, _ in kept_back(store)}
+    assert len(back) == LABELS
+    assert back < set(first)
+
+
+def test_what_an_engine_that_is_gone_does_not_answer_stays_new(store, tmp_path):
+    run = run_on(store, tmp_path, Failing(GONE, set(range(9))), 60)
+    with pytest.raises(EngineUnreachable):
+        run.next_batch(0, {})
+    assert len(store.questions.new(99)) == 60
+
+
+def test_samples_that_cannot_be_stored_cost_their_question(store, tmp_path):
+    class Halved(Rolls):
+        def roll(self, questions, **how):
+            whole, *more = super().roll(questions, **how)
+            half = replace(whole.drawn.samples[0], text="half a pair: \ud83d")
+            drawn = replace(whole.drawn, samples=(half, *whole.drawn.samples[1:]))
+            return [replace(whole, drawn=drawn), *more]
+
+    run = run_on(store, tmp_path, Halved(), 12)
+    assert len(run.next_batch(0, {})) == 8
+    assert [reason for _, reason in kept_back(store)] == ["UnicodeEncodeError"]
 
 
 @pytest.mark.parametrize(

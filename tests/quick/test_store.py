@@ -21,7 +21,7 @@ from ttrl.monitoring.live import Stream
 from ttrl.questions import question as questions
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.store import Store, StoreDamaged, StoreError
-from ttrl.store.adapters import AdapterState
+from ttrl.store.adapters import AdapterState, RunOver
 from ttrl.store.database import Database
 from ttrl.store.measurements import Versions
 from ttrl.store.questions import BRANCHES, Exported, Origin, QuestionState, Recorded
@@ -498,7 +498,8 @@ def test_what_made_a_rejected_version_worse_is_quarantined(store):
     store.adapters.publish(adapter("good", 1), ids[:1], author="run")
     store.adapters.served("good", "")
     store.adapters.quarantine(ids[:2], "run 7 trained on it and became worse")
-    assert {row.id for row in store.questions.new(10)} == {ids[0], ids[2]}
+    assert [row.id for row in store.questions.new(10)] == ids[2:]
+    assert store.questions.get(ids[0]).state is QuestionState.LEARNED_FROM
     (kept,) = store.questions.page(10, kind=QuestionState.QUARANTINED)
     assert (kept.id, kept.reason) == (ids[1], "run 7 trained on it and became worse")
     assert store.questions.release(ids) == 1
@@ -619,3 +620,13 @@ def test_damage_is_told_as_damage_wherever_it_is(tmp_path, empty_store):
         file.write_bytes(whole[:begin] + b"\xff" * 4096 + whole[begin + 4096 :])
         with pytest.raises(StoreDamaged), Store.open(tmp_path) as store:
             store.check()
+
+
+@pytest.mark.parametrize("state", [RunState.ABORTED, RunState.FAILED])
+def test_a_run_that_was_ended_publishes_nothing(store, state):
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.end(run.id, state, "stopped")
+    with pytest.raises(RunOver):
+        store.adapters.publish(replace(adapter("x"), run_id=run.id), [], author="run")
+    assert store.adapters.all() == []
+    assert store.adapters.wanted().adapter is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ WEIGHTS = "adapter_model.safetensors"
 MANIFEST = "manifest.json"
 FILES = (CONFIG, WEIGHTS)
 STAGING = ".staging-"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What a version may be called: nothing that leads out of a directory."""
 
 
 class AdapterDamaged(ReportedError):
@@ -55,6 +58,14 @@ class Manifest:
         return Base(self.base_model, self.weights, self.text)
 
 
+def place(root: Path, name: str) -> Path:
+    """Return where the version of this name lies: the one way from a name, which a store may have
+    from anywhere, to a path. Raises AdapterDamaged."""
+    if not re.fullmatch(NAME, name):
+        raise AdapterDamaged(f"{name!r} is no name of a version; was the store changed by hand?")
+    return root / name
+
+
 def digest_of(directory: Path) -> str:
     whole = hashlib.sha256()
     for name in FILES:
@@ -65,7 +76,7 @@ def digest_of(directory: Path) -> str:
 
 def publish(source: Path, root: Path, manifest: Manifest) -> Path:
     """Copy a saved LoRA to its final place: write, fsync, rename, fsync."""
-    final, staging = root / manifest.name, root / f"{STAGING}{manifest.name}"
+    final, staging = place(root, manifest.name), root / f"{STAGING}{manifest.name}"
     if final.exists():
         raise FileExistsError(f"the adapter {manifest.name} already exists; names are not reused")
     shutil.rmtree(staging, ignore_errors=True)
@@ -92,7 +103,16 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def verify(directory: Path, digest: str | None = None) -> Manifest:
-    """Check a version against its manifest, and the digest in the store. Raises AdapterDamaged."""
+    """Check a version against its manifest, and the digest in the store. Raises AdapterDamaged,
+    also where a file cannot be read."""
+    try:
+        return _verified(directory, digest)
+    except OSError as error:
+        why = f"{error.strerror or type(error).__name__} ({error.filename or directory})"
+        raise AdapterDamaged(f"{directory.name} cannot be read: {why}") from error
+
+
+def _verified(directory: Path, digest: str | None) -> Manifest:
     if not directory.is_dir() or directory.is_symlink():
         raise AdapterDamaged(f"{directory.name}: there is no such directory")
     manifest = read_manifest(directory)
@@ -112,16 +132,19 @@ def version_name(lineage: str, number: int, digest: str) -> str:
     return f"ttrl-{lineage}-{number}-{digest[:8]}"
 
 
-def remove(directory: Path) -> None:
-    """Delete a version; the rename comes first, so that half a version is never seen."""
+def remove(root: Path, name: str) -> None:
+    """Delete a version; the rename comes first, so that half a version is never seen. Raises
+    AdapterDamaged, OSError."""
+    directory = place(root, name)
     doomed = directory.with_name(f".doomed-{directory.name}")
     directory.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def discard(root: Path, name: str) -> None:
-    """Delete the files of a version that no row knows, published or staged."""
-    for path in (root / name, root / f"{STAGING}{name}"):
+    """Delete the files of a version that no row knows, published or staged; nothing where that is
+    no name of a version."""
+    for path in (root / name, root / f"{STAGING}{name}") if re.fullmatch(NAME, name) else ():
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -12,8 +12,8 @@ from text_to_num import text2num  # type: ignore[import-untyped]
 
 NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
 """Those in which text2num reads number words."""
-MAX_DIGITS = 200
-"""Longer numbers are not read: Python refuses some thousand digits, and models ramble."""
+MAX_DIGITS, MAX_BITS = 200, 8192
+"""Longer or larger numbers are not read: Python writes 4,300 digits at most, and models ramble."""
 FUNCTIONS = frozenset({
     "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh",
     "tanh", "log", "ln", "exp", "lim", "max", "min", "gcd", "lcm", "det", "mod", "deg", "arg",
@@ -197,7 +197,9 @@ def to_fraction(text: str, comma: bool = False) -> Fraction | None:
     sign = _SIGNED.match(text)
     rest = text[sign.end() :] if sign else text
     value = _points(rest) if comma and _COMMA.fullmatch(rest) else _unsigned(rest)
-    return -value if value is not None and sign and sign[1] != "+" else value
+    if value is None or max(value.numerator, value.denominator).bit_length() > MAX_BITS:
+        return None
+    return -value if sign and sign[1] != "+" else value
 
 
 def _unsigned(text: str) -> Fraction | None:

@@ -149,6 +149,8 @@ class GatewayConfig(Section):
     """Further POST routes that are forwarded; nothing else is."""
     max_body: ByteSize = ByteSize(8 * 1024**2)
     max_n: Positive = 16
+    """Maximum number of answers to a prompt. A request with more prompts, or texts to embed, counts
+    as as many requests as that would take."""
     drain_timeout: Duration = timedelta(seconds=30)
     keys: FromAnywhere | None = None
     """The file of API keys, made by `ttrl keys add`; if unset, every client on this machine has

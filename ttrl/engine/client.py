@@ -399,7 +399,8 @@ def _sample(choice: Any) -> Sample:
         raise ValueError("log-probabilities and tokens differ in number")
     if choice["message"].get("tool_calls"):
         return Sample("", token_ids, logprobs, Finish.OTHER)
-    text = str(choice["message"].get("content") or "")
+    # Half a surrogate pair, which JSON can spell, is no text: neither store nor tokenizer takes it.
+    text = str(choice["message"].get("content") or "").encode(errors="replace").decode()
     # How many tokens the thoughts are is not said; they have as large a share as of the characters.
     thoughts = len(_thoughts(choice))
     thought = round(len(token_ids) * thoughts / max(thoughts + len(text), 1))

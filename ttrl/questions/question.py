@@ -123,12 +123,18 @@ def from_request(request: Mapping[str, Any], *, max_chars: int) -> Question | Un
         return reason
     if messages[-1]["role"] != "user":
         return Unlearnable.NO_QUESTION
-    if sum(len(message_text(message)) for message in messages) > max_chars:
+    texts = [message_text(message) for message in messages]
+    # As they are compared and screened, too: there are characters that become eighteen.
+    if sum(map(len, texts)) > max_chars or sum(map(_plain_length, texts)) > max_chars:
         return Unlearnable.TOO_LONG
     body = {name: request[name] for name in SHAPING_FIELDS if request.get(name) is not None}
     if _larger_than(body, BESIDE * max_chars):
         return Unlearnable.TOO_LONG
     return Question(body, digest(body), sampling_of(request))
+
+
+def _plain_length(text: str) -> int:
+    return len(unicodedata.normalize("NFKC", text))
 
 
 def _larger_than(value: Any, most: int) -> bool:

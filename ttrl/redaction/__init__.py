@@ -15,7 +15,7 @@ from ttrl import ReportedError
 from ttrl.lineworker import LineWorker, WorkerEnded, WorkerNotReady
 from ttrl.questions.question import Question, digest
 
-SECONDS = 30.0
+SECONDS = 5.0
 """The longest that one question may take before the process is ended and replaced."""
 NOT_ASKED = frozenset({"chat_template"})
 """Fields of a request that are programs."""

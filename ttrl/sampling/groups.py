@@ -17,8 +17,8 @@ from ttrl.answers.layers import Layer
 from ttrl.config import Config, Downsampling, UpdateConfig, VoteConfig
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
-from ttrl.engine.client import EngineClient, EngineError, EngineRefused, joined
-from ttrl.engine.pacing import Pacer, Tell
+from ttrl.engine.client import EngineClient, EngineRefused, joined
+from ttrl.engine.pacing import Pacer, PacerClosed, Tell
 from ttrl.engine.samples import SampleSet, Sampling, longest_answer
 from ttrl.questions.question import Question
 from ttrl.questions.regime import ends
@@ -132,25 +132,27 @@ class Roller:
         version: str,
         draw: int,
         refused: Callable[[StoredQuestion, EngineRefused], None],
-        failed: Callable[[StoredQuestion, EngineError], None],
+        failed: Callable[[StoredQuestion, Exception], None],
     ) -> list[Group]:
         """Return a group for each question that the engine answers. Questions that it refuses (too
-        long, say) are handed to `refused`, those that failed in spite of retries to `failed`: a
-        vote is taken over all samples or not at all. `draw` tells the draws' seeds apart. Raises
-        PacerClosed."""
+        long, say) are handed to `refused`, those that failed in spite of retries, or whose answers
+        cannot be read or scored, to `failed`: a vote is taken over all samples or not at all.
+        `draw` tells the draws' seeds apart. Raises PacerClosed."""
 
-        def one(question: StoredQuestion) -> Group | EngineError:
+        def one(question: StoredQuestion) -> Group | Exception:
             seed = hash((self.update.seed, draw, question.id)) % 2**31
             try:
                 return self._group(question, version, seed)
-            except EngineError as error:
+            except PacerClosed:
+                raise
+            except Exception as error:  # noqa: BLE001 - one question never ends a run
                 return error
 
         rolled = list(threads.map_in_order(one, questions, width=self.pacer.width))
         for question, outcome in zip(questions, rolled, strict=True):
             if isinstance(outcome, EngineRefused) and outcome.final:
                 refused(question, outcome)
-            elif isinstance(outcome, EngineError):
+            elif isinstance(outcome, Exception):
                 failed(question, outcome)
         return [outcome for outcome in rolled if isinstance(outcome, Group)]
 

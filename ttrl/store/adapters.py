@@ -13,9 +13,18 @@ import sqlalchemy as sa
 
 from ttrl import ReportedError
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.store.database import Table, rows_among
+from ttrl.store.database import Table, change_among, rows_among
 from ttrl.store.questions import QuestionState
-from ttrl.store.schema import adapter_questions, adapters, pinned, questions, serving, wanted
+from ttrl.store.runs import RunState
+from ttrl.store.schema import (
+    adapter_questions,
+    adapters,
+    pinned,
+    questions,
+    runs,
+    serving,
+    wanted,
+)
 
 
 class AdapterState(StrEnum):
@@ -30,6 +39,8 @@ class AdapterState(StrEnum):
 
 GONE = (AdapterState.TAINTED, AdapterState.RETIRED)
 """These have no files, or will soon have none."""
+OVER = (RunState.FAILED, RunState.ABORTED)
+"""Runs that were given up."""
 TAKEN_BACK = (AdapterState.ROLLED_BACK, AdapterState.TAINTED)
 
 
@@ -39,6 +50,10 @@ class AdapterGone(ReportedError):
 
 class Forgotten(ReportedError):
     """Questions that a version learned from were forgotten before it was published."""
+
+
+class RunOver(ReportedError):
+    """A run was ended, by an operator or as dead, and is not to publish any more."""
 
 
 class Author(StrEnum):
@@ -113,12 +128,15 @@ class AdapterTable(Table):
         *,
         author: str,
     ) -> AdapterRow:
-        """Add a version and, when it is approved, want it live: one transaction, so that neither is
-        ever seen without the other. Return the row as it was written: held if its parent was rolled
-        back meanwhile. Raises Forgotten."""
+        """Add a version, mark what it learned from, and, when it is approved, want it live: one
+        transaction, so that none is ever seen without the others. Return the row as it was written:
+        held if its parent was rolled back meanwhile. Raises Forgotten, RunOver."""
         learned = sorted(set(question_ids))
         known = sa.select(questions.c.id)
         with self.db.write() as connection:
+            run = sa.select(runs.c.state).where(runs.c.id == row.run_id)
+            if connection.scalar(run) in OVER:
+                raise RunOver(f"run {row.run_id} was ended before it could publish")
             parent = _state(connection, row.parent)
             there = rows_among(connection, known, questions.c.id, learned)
             if parent is AdapterState.TAINTED or len(there) < len(learned):
@@ -130,6 +148,9 @@ class AdapterTable(Table):
             if learned:
                 lineage = [{"adapter": row.name, "question_id": key} for key in learned]
                 connection.execute(adapter_questions.insert(), lineage)
+                free = questions.update().where(questions.c.state != QuestionState.QUARANTINED)
+                used = free.values(state=QuestionState.LEARNED_FROM, reason=None)
+                change_among(connection, used, questions.c.id, learned)
             for each in measured:
                 values = {
                     "adapter": row.name, "question_id": each.pin.question_id, "dtype": each.dtype,

@@ -7,12 +7,14 @@ waits for nobody, and one process at a time owns the store. `engine` begins tran
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 from urllib.parse import quote
 
@@ -41,7 +43,7 @@ def damaged(url: sa.URL, how: str) -> StoreDamaged:
 
 def in_use(url: sa.URL) -> StoreError:
     return StoreError(
-        f"the store {shown(url)} is in use by another process; "
+        f"the store {shown(url)} is in use by another process, perhaps of another version of ttrl; "
         "stop that one, or choose another store with store.url"
     )
 
@@ -49,6 +51,8 @@ def in_use(url: sa.URL) -> StoreError:
 PAGES = 1000
 """Given back in one transaction: 4 MB."""
 CHECKPOINT_MS = 200
+ROOM = 1024**2
+"""Bytes that a disk must have left for the files that SQLite makes beside a store."""
 
 
 class Sqlite:
@@ -161,7 +165,11 @@ class Sqlite:
 
 def read_only(file: Path) -> str:
     """Return the name by which SQLite opens a file that is never to be written."""
-    return f"file:{quote(str(file))}?mode=ro"
+    # Readers and writers meet in files beside it. Where these cannot be made, on a read-only or
+    # full disk, and are not there, nobody writes.
+    writable = os.access(file.parent, os.W_OK) and disk_usage(file.parent).free > ROOM
+    alone = not writable and not file.with_name(f"{file.name}-wal").exists()
+    return f"file:{quote(str(file))}?mode=ro" + ("&immutable=1" if alone else "")
 
 
 def copy_file(source: Path, target: Path) -> None:

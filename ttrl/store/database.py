@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ttrl import ReportedError
@@ -88,18 +88,21 @@ class Database:
 
     def migrate(self, backups: Path) -> None:
         """Migrate to the newest revision, or leave all as it was. A file is copied to `backups`
-        before. Others who open it meanwhile wait, as for any writer. Raises StoreError."""
+        before. Others who open a new one meanwhile wait, as for any writer. Raises StoreError, also
+        where another process owns what is to be migrated."""
         try:
             if file := self.backend.file:
                 with suppress(OSError):  # the next line says why
                     touch(file)
-            newest = migrations.known()[0]
-            if self.revision() != newest:  # else no lock is taken
-                with self.backend.migrating() as connection:
+            newest, before = migrations.known()[0], self.revision()
+            if before != newest:  # else no lock is taken
+                # Not under a daemon: it is of the version before, and goes by the old schema.
+                owned = self.owning() if before else nullcontext()
+                with owned, self.backend.migrating() as connection:
                     self._upgrade(connection, newest, backups)
             has_key = sa.select(facts.c.name).where(facts.c.name == HOLDOUT_KEY)
             if not self.scalars(has_key):
-                with suppress(sa.exc.IntegrityError):  # another process was faster
+                with suppress(IntegrityError):  # another process was faster
                     self.change(facts.insert().values(migrations.new_key()))
         except DBAPIError as error:
             raise self.unusable(error) from error
@@ -292,6 +295,11 @@ def cause(error: Exception) -> str:
     inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
     detail = getattr(inner, "sqlite_errorname", None) or getattr(inner, "strerror", None)
     return f"{type(inner).__name__} ({detail})" if detail else type(inner).__name__
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether the store cannot be used at all, rather than cannot hold what it was given."""
+    return isinstance(error, OUTAGE) and not isinstance(error, DataError | IntegrityError)
 
 
 def chunks(values: Sequence[T], size: int = PARAMETERS) -> Iterator[Sequence[T]]:

@@ -43,6 +43,7 @@ class QuestionState(StrEnum):
     NO_SIGNAL = "no_signal"  # every sample earned the same: there was nothing to learn
     NO_LABEL = "no_label"  # the vote gave no label; the reason says why
     REFUSED = "refused"  # the engine refused it
+    FAILED = "failed"  # it could not be sampled, read, scored or stored; kept back until released
     LIKE_PROBE = "like_probe"  # it is like a probe: nothing learns from it
     QUARANTINED = "quarantined"  # what learned from it was worse; kept back until released
     SKIPPED = "skipped"  # it tells the model what to say; kept back until released
@@ -53,7 +54,7 @@ FRESH_FOR_EACH_RETRIED = 4
 have none again."""
 KEPT_AWAY = (QuestionState.LIKE_PROBE, QuestionState.QUARANTINED)
 """No run learns from these, even when it is told to."""
-RELEASED = (QuestionState.QUARANTINED, QuestionState.SKIPPED)
+RELEASED = (QuestionState.QUARANTINED, QuestionState.SKIPPED, QuestionState.FAILED)
 """Those that the operator can let runs learn from."""
 
 
@@ -271,7 +272,7 @@ class QuestionTable(Table):
         return self.db.scalars(query)
 
     def release(self, ids: Sequence[int]) -> int:
-        """Let runs learn from those that were quarantined or skipped; return how many."""
+        """Let runs learn from those that were kept back; return how many."""
         return self._move(QuestionState.NEW, None, c.id.in_(ids), c.state.in_(RELEASED))
 
     def usage(self, least: int) -> Usage:
