@@ -80,13 +80,13 @@ ASKED = "How many apples are 3 + 4? (A) one (B) two (C) seven"
 
 
 def _as(kind: AnswerKind | None) -> Callable[[str], object]:
-    return lambda text: answers.Reader(kind).read(ASKED, [text, f"{text}."])
+    return lambda text: Reader(kind).read(ASKED, [text, f"{text}."])
 
 
 READERS: dict[str, Callable[[str], object]] = {
     **{kind: _as(kind) for kind in AnswerKind},
     "any": _as(None),
-    "question": lambda text: answers.Reader().read(text, ["5", "The answer is 6."]),
+    "question": lambda text: Reader().read(text, ["5", "The answer is 6."]),
     "screen": lambda text: suspicion(from_prompt(text)),
     "fingerprint": lambda text: from_prompt(text).cluster,
 }
