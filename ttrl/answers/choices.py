@@ -12,10 +12,10 @@ from ttrl.answers.said import (
     CLAUSE,
     JOINED,
     MARKUP,
-    SENTENCE_END,
     Said,
     behind_phrase,
     has,
+    sentences_of,
     without_contrast,
     without_end,
 )
@@ -215,7 +215,7 @@ _SAID_LETTERS = re.compile(
 def _only_option(found: Said, listed: Mapping[str, str], asks_for_none: bool) -> str | None:
     """What the first and the last sentence begin with, if it is one option, by letter or by what it
     says; denied only where the question asks which is not so."""
-    sentences = [each for each in SENTENCE_END.split(found.text) if each and each.strip()]
+    sentences = sentences_of(found.text)
     chosen: set[str | None] = set()
     for sentence in {sentences[0], sentences[-1]}:
         if re.match(r"[\s*_>-]*\(?[A-J][.):]", sentence):  # an option said again

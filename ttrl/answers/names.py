@@ -14,11 +14,11 @@ from ttrl.answers.said import (
     FEW_WORDS,
     JOINED,
     MARKUP,
-    SENTENCE_END,
     TOKENS,
     Said,
     count_words,
     has,
+    sentences_of,
     tokens_of,
     trim,
     without_contrast,
@@ -34,7 +34,7 @@ def name(found: Said, question: str) -> str | None:
     where it breaks off or does not know."""
     if found.announced is None and (found.unfinished or found.declines):
         return None
-    if found.announced == "":
+    if found.announced == "" or found.asks:
         return None
     if items := _listed(found, question):
         return words(", ".join(items if has(question, found.table, "ordered") else sorted(items)))
@@ -55,7 +55,8 @@ def name(found: Said, question: str) -> str | None:
     article = head.casefold() in found.table.words["articles"] and (
         head.islower() or head in ("The", "A", "An")
     )
-    return words(tail if tail and article else bare) or None
+    said = words(tail if tail and article else bare)
+    return None if not said or found.table.patterns["nouns"].fullmatch(said) else said
 
 
 _LISTED = re.compile(r"\s*(?:[-*•–]|\d{1,2}[.)]|[^\w\s])\s*(.*\w.*)")
@@ -71,7 +72,7 @@ MOST_IN_ITEM = 3
 
 
 def _told_alone(found: Said, question: str) -> str:
-    sentences = [each for each in SENTENCE_END.split(found.text) if each and each.strip()]
+    sentences = sentences_of(found.text)
     alone = sentences[0].strip()[:MAX_SENTENCE] if len(sentences) == 1 else ""
     told = _behind_copula(alone, question, found.table)
     return told if told != alone else ""
@@ -141,7 +142,10 @@ def _behind_copula(text: str, question: str, table: Phrases) -> str:
         told = [token for token in tokens_of(behind) if token not in small]
         if told and not set(told) <= asked:
             return behind if len(told) <= FEW_WORDS else text
-        return before if told and tokens_of(before) else text
+        subject = set(tokens_of(before)) - small - table.words["subjects"]
+        if told and not subject:  # "It is positive", where the question has "positive or negative"
+            return behind
+        return before if told else text
     return text
 
 
@@ -163,7 +167,7 @@ def yes_or_no(found: Said, question: str) -> str | None:
         return verdict
     if found.unfinished or found.declines:
         return None
-    sentences = [each.strip() for each in SENTENCE_END.split(found.text) if each and each.strip()]
+    sentences = sentences_of(found.text)
     last = trim(sentences[-1][:MAX_SENTENCE], found.table)
     for span in (*reversed(found.bold), found.text, last):
         if verdict := _verdict(span, found.table):
@@ -210,7 +214,7 @@ def mentioned(found: Said, known: Mapping[tuple[str, ...], str], asked: Set[str]
     one = _mention(found, found.text, known, asked)
     if one or one is None:
         return one
-    sentences = [each for each in SENTENCE_END.split(found.text) if each and each.strip()]
+    sentences = sentences_of(found.text)
     alone = tuple(tokens_of(trim(sentences[-1], found.table)))
     if alone in known:
         return known[alone]

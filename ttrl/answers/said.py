@@ -68,7 +68,7 @@ JOINED = re.compile(
 _LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
 ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
 _OPEN_END = tuple("=:+-×÷*/(,&−–—")
-SENTENCE_END = re.compile(
+_SENTENCE_END = re.compile(
     r"(?<=[.!?])(?<!\b[ap]\.m\.)(?<!\b[A-Z][a-z]{2}\.(?=\s\d))(?<!\b[ap]\.(?=\s?m\.))"
     r"(?<!\d\.(?=\s[^\W\d_]{3,10}\.?\s\d{4}))(?=\s|$)"
     r"|(?<=[。！？।])|\n+"
@@ -112,6 +112,13 @@ class Said:
         if not (len(last) > 1 and text[-1:].isalpha() and last[-1] in self.table.words["dangling"]):
             return False
         return not isinstance(form(text), Number)  # "5 ft 3 in"
+
+    @cached_property
+    def asks(self) -> bool:
+        """Whether it is nothing but a question, as the one that was asked, said again."""
+        sentences = sentences_of(self.text)
+        long = self.announced is None and count_words(self.text) > 3
+        return long and bool(sentences) and all(map(is_question, sentences))
 
     def says_nothing_of(self, asked: Set[str]) -> bool:
         """Whether it has none of the words of the question, or is too short for a sentence."""
@@ -344,7 +351,7 @@ def behind_phrase(text: str, table: Phrases) -> str | None:
             continue
         rest = text[phrase.end() : phrase.end() + MAX_ANSWER_CHARS + 1]
         math = MATH.match(rest)
-        sentences = [each for each in SENTENCE_END.split(rest) if each and each.strip()]
+        sentences = sentences_of(rest)
         tail = rest[: math.end()] if math else sentences[0] if sentences else ""
         if sentences and ASSIGNED.fullmatch(sentences[0]):
             tail = _leading_assignments(sentences)
@@ -355,6 +362,15 @@ def behind_phrase(text: str, table: Phrases) -> str | None:
         if math or count_words(tail) <= FEW_WORDS or any(map(str.isdigit, tail)) or not found:
             found = tail
     return found
+
+
+def is_question(sentence: str) -> bool:
+    return sentence.rstrip(' *_"”)').endswith(("?", "？"))
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences and the lines of a text."""
+    return [each.strip() for each in _SENTENCE_END.split(text) if each and each.strip()]
 
 
 def starts(text: str, table: Phrases, words: str) -> bool:

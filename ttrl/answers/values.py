@@ -17,14 +17,16 @@ from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Found, scan
 from ttrl.answers.said import (
     ASSIGNED,
+    FEW_WORDS,
     JOINED,
     MATH,
-    SENTENCE_END,
     WORDS,
     Said,
     boxes,
     count_words,
     has,
+    is_question,
+    sentences_of,
     tokens_of,
     trim,
     without_contrast,
@@ -32,6 +34,8 @@ from ttrl.answers.said import (
 )
 from ttrl.answers.units import months
 
+GIVEN = 0.8
+"""Share of a sentence's words that stand in the question, from which on it says it again."""
 FEW_VALUE_WORDS = 3
 """And so many words that are announced in place of a value: "no real solutions"."""
 _LONG_WORD = re.compile(r"[^\W\d_]{3,}|[a-z]{2}|[\u3040-\u30ff\u3400-\u9fff]{2}")
@@ -40,7 +44,7 @@ _LONG_WORD = re.compile(r"[^\W\d_]{3,}|[a-z]{2}|[\u3040-\u30ff\u3400-\u9fff]{2}"
 def value(found: Said, question: str, *, comma: bool) -> str | None:
     """What a sample says to a question that asks for a value: a number, a quantity, an expression,
     or the words that it announces instead of one."""
-    if found.announced is None and (found.unfinished or found.declines):
+    if found.announced is None and (found.unfinished or found.declines or found.asks):
         return None
     english = asked_in_english(question, found.table)
     boxed = found.announced is not None and found.announced == boxes(found.text)
@@ -91,7 +95,7 @@ def _has_word(meaning: Form) -> bool:
 
 
 def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | None:
-    sentences = [each for each in SENTENCE_END.split(text) if each and each.strip()]
+    sentences = sentences_of(text)
     english = asked_in_english(question, table)
     asked = {number.value for number in scan(in_digits(question, english=english), comma=comma)}
     if assigned := _assignments(sentences):
@@ -99,9 +103,10 @@ def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | 
     if listed := _numbered_lines(text.strip().splitlines()):
         return listed
     for sentence in reversed(sentences):
-        if table.patterns["asides"].match(sentence.lstrip("*_ \n(")) and len(sentences) > 1:
+        aside = table.patterns["asides"].match(sentence.lstrip("*_ \n("))
+        if (aside and len(sentences) > 1) or is_question(sentence):
             continue
-        found = _value_of(sentence.strip(), asked, table, comma)
+        found = _value_of(sentence.strip(), asked, question, table, comma)
         if found is not None:
             return found or None
     return None
@@ -133,7 +138,9 @@ def _numbered_lines(lines: Sequence[str]) -> str | None:
 _ITEM = re.compile(r"\s*(?:(\d{1,2})[.)]|[-*•]\s)\s*(-?\d[\d.,/]*)\s*")
 
 
-def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) -> str | None:
+def _value_of(
+    sentence: str, asked: Set[object], question: str, table: Phrases, comma: bool
+) -> str | None:
     """The value that a sentence ends in; None where it has none, "" where it has several or denies
     one."""
     bare = trim(sentence, table)
@@ -161,6 +168,8 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
         if not (before.end and JOINED.fullmatch(told[before.end : listed[0].start])):
             break
         listed.insert(0, before)
+    if _given(told, numbers, asked, question):
+        return ""
     values = {number.value for number in (new if len(listed) == 1 else listed)}
     if len(values) != len(listed) and len(listed) == 1:
         return ""  # several, of which none is the last word
@@ -171,6 +180,14 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     if has(told, table, "negators"):
         return ""
     return ", ".join(number.text for number in listed)
+
+
+def _given(sentence: str, numbers: Sequence[Found], asked: Set[object], question: str) -> bool:
+    """Whether a sentence has nothing but what the question says."""
+    tokens = tokens_of(sentence)
+    again = sum(token in set(tokens_of(question)) for token in tokens)
+    known = all(number.value in asked for number in numbers)
+    return known and len(tokens) > FEW_WORDS and again >= GIVEN * len(tokens)
 
 
 _TUPLE = re.compile(r"[(\[][^()\[\]]{1,200},[^()\[\]]{1,200}[)\]]$")
