@@ -12,6 +12,7 @@ from ttrl.answers.said import MAX_CHARS
 LONG = "The sum of both is what the two of them have together, which is 5."
 CASES = [
     (AnswerKind.MATH, '{"answer": 5}', Layer.JSON),
+    (AnswerKind.MATH, "```yaml\nanswer: 5\n```", Layer.YAML),
     (AnswerKind.MATH, "so <answer>5</answer>", Layer.TAG),
     (AnswerKind.MATH, r"**4** or \boxed{5}", Layer.BOX),
     (AnswerKind.MATH, "2 and 3\n#### 5", Layer.MARK),

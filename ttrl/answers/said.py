@@ -38,7 +38,7 @@ _ESCAPED = (
 )
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
 _ENV = re.compile(
-    r"(?:\$+\s*)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s*\$+)?",
+    r"(?:\${1,2}\s?)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s?\${1,2})?",
     re.DOTALL,
 )
 _SPECIAL = re.compile(r"<\|[a-zA-Z_]{2,30}\|>|</s>|<end_of_turn>|<eos>|\[/?INST\]")
@@ -217,7 +217,9 @@ def _next_question(table: Phrases) -> re.Pattern[str]:
 def _correction(table: Phrases) -> re.Pattern[str]:
     """What is taken back at once: "417... no, sorry, 437"."""
     again = table.patterns["corrections"].pattern
-    return re.compile(rf"\S+\s*(?:\.\.\.|…|[,;—–-])\s*{again}[,:]?\s+(?=\S)", re.IGNORECASE)
+    return re.compile(
+        rf"(?<!\S)\S{{1,40}}\s?(?:\.\.\.|…|[,;—–-])\s*{again}[,:]?\s(?=\S)", re.IGNORECASE
+    )
 
 
 # What announces itself
