@@ -276,6 +276,12 @@ class VoteTable(Table):
         rows = self.db.rows(query.order_by(votes.c.id.desc()).limit(limit))
         return [dict(row._mapping) for row in rows]
 
+    def instructions(self, run_id: int) -> dict[str | None, int]:
+        """Return how many votes of a run were asked with each instruction; None is without."""
+        instruction, number = votes.c.instruction, sa.func.count().label("number")
+        of_run = sa.select(instruction, number).where(votes.c.run_id == run_id)
+        return {row.instruction: row.number for row in self.db.rows(of_run.group_by(instruction))}
+
     def samples(self, vote_id: int) -> list[dict[str, Any]]:
         """Return the samples of a vote, in their order, as JSON has them; without token ids."""
         c = samples.c
