@@ -415,7 +415,7 @@ def main(
         f"engine.python={python}",
         f"update.seed={seed}",
         f"vote.max_tokens={size.max_tokens}",
-        *([f"vote.instruction={instruction}"] if instruction else []),
+        *([f"vote.instruction={json.dumps(instruction)}"] if instruction else []),
         *(SMOKE_SETTINGS if smoke else ()),
         *settings,
     )
