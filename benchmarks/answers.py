@@ -2,9 +2,9 @@
 
 Each line of the file is a question with samples: `kind`, `question`, `samples`, and `classes`, a
 number for each sample (equal where they say the same) or null where nothing can be read. Without a
-file: ordinary wordings and near misses, written by somebody who had not seen the rules. Pairs
-of one question's samples are counted: precision is the share of the pairs counted as one that
-say the same, recall the share of those that say the same that are counted as one.
+file: ordinary wordings and near misses, and odder ones, written by somebody who had not seen the
+rules. Pairs of one question's samples are counted: precision is the share of the pairs counted as
+one that say the same, recall the share of those that say the same that are counted as one.
 `readable_right` is the share of the samples that are read exactly if there is something to read.
 
 What is wrong is listed on standard error; the last line on standard output is JSON.
@@ -23,7 +23,7 @@ import click
 
 from ttrl.answers import Reader
 
-DATA = Path(__file__).with_name("data") / "answers.jsonl"
+DATA = sorted(Path(__file__).with_name("data").glob("answers*.jsonl"))
 
 
 def pairs(answers: Sequence[object], classes: Sequence[int | None]) -> Counter[str]:
@@ -47,7 +47,7 @@ def mistakes(group: dict[str, object], answers: Sequence[object]) -> Iterator[st
 @click.option("--all", "everything", is_flag=True, help="List groups without a mistake as well.")
 def main(files: Sequence[Path], everything: bool) -> None:
     """Read each group of FILES as samples of one question."""
-    files = files or [DATA]
+    files = files or DATA
     groups = [
         json.loads(line)
         for file in files

@@ -40,8 +40,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from benchmarks.gateway import run_engine, run_gateway
-from ttrl import answers
-from ttrl.answers import AnswerKind
+from ttrl.answers import AnswerKind, Reader
 from ttrl.meaning import Letters, agreement
 
 DESCRIPTION = Path(str(files("serve") / "openapi.yaml"))
@@ -154,7 +153,7 @@ def parser(examples: int, seed: int, counts: Counts) -> None:
     def read(left: str, right: str, kind: AnswerKind) -> None:
         counts.answers += 2
         try:
-            forms = answers.canonical([left, right, left], kind)
+            forms = Reader(kind).read("", [left, right, left]).answers
             agreement([left, right], right, Letters())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
             counts.broken.append(f"{kind}: {type(error).__name__} of {left!r} and {right!r}")

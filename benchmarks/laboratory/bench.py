@@ -12,7 +12,6 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.laboratory.measures import Answered
-from ttrl import answers
 from ttrl.answers import AnswerKind, Reader
 from ttrl.demo import Problem, model_dir
 from ttrl.engine import threads
@@ -126,6 +125,6 @@ def _read(problems: Sequence[Problem], asked: Sequence[tuple[SampleSet, SampleSe
 
 def truth_of(problem: Problem) -> str:
     """The right answer, written as votes have it."""
-    (truth,) = answers.canonical([rf"\boxed{{{problem.answer}}}"], AnswerKind.MATH)
+    (truth,) = Reader(AnswerKind.MATH).read("", [rf"\boxed{{{problem.answer}}}"]).answers
     assert truth is not None
     return truth

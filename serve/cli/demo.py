@@ -27,8 +27,7 @@ from rich.console import Console
 from serve.cli.common import PATH
 from serve.cli.output import Failure, fail, json_option, print_json, print_table, wants_json
 from serve.state import owner_of, prepare
-from ttrl import answers
-from ttrl.answers import AnswerKind
+from ttrl.answers import AnswerKind, Reader
 from ttrl.config import EngineKind
 from ttrl.demo import Problem, make_disjoint, model_dir
 from ttrl.engine import parent_death
@@ -158,6 +157,9 @@ def ask(
     return texts, answered[-1].headers["x-ttrl-adapter"]
 
 
+_READER = Reader(AnswerKind.MATH)
+
+
 def score(daemon: Daemon, held_out: Sequence[Problem], temperatures: Sequence[float] = ()) -> Score:
     """Ask the held-out questions, unrecorded: greedily, `VOTES` times, and some times at other
     temperatures."""
@@ -170,9 +172,9 @@ def score(daemon: Daemon, held_out: Sequence[Problem], temperatures: Sequence[fl
     for temperature in temperatures:
         texts, _ = ask(daemon, held_out, count=SAMPLES_PER_TEMPERATURE, temperature=temperature)
         accuracy[temperature] = _accuracy(texts, held_out)
-    labels = (take_vote(answers.canonical(texts, AnswerKind.MATH)).label for texts in sampled)
+    labels = (take_vote(_READER.read("", texts).answers).label for texts in sampled)
     majority = fmean(
-        label is not None and answers.same(label, problem.answer, AnswerKind.MATH)
+        label is not None and _READER.same(label, problem.answer, "", AnswerKind.MATH)
         for label, problem in zip(labels, held_out, strict=True)
     )
     return Score(correct, accuracy, majority)
@@ -181,7 +183,7 @@ def score(daemon: Daemon, held_out: Sequence[Problem], temperatures: Sequence[fl
 def _accuracy(answered: Sequence[Sequence[str]], problems: Sequence[Problem]) -> float:
     """The share of correct answers of each question, on average."""
     return fmean(
-        fmean(answers.matches(text, [problem.answer], AnswerKind.MATH) for text in texts)
+        fmean(_READER.matches(text, [problem.answer], "", AnswerKind.MATH) for text in texts)
         for texts, problem in zip(answered, problems, strict=True)
     )
 

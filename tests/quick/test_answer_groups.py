@@ -12,16 +12,20 @@ import pytest
 from benchmarks.answers import pairs
 from ttrl.answers import Reader
 
-GROUPS = Path(__file__).parents[2] / "benchmarks" / "data" / "answers.jsonl"
+DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 
 
-def test_wordings_that_were_written_without_the_rules_in_sight():
+@pytest.mark.parametrize(
+    ("file", "precision", "recall"),
+    [("answers.jsonl", 0.99, 0.94), ("answers_odd.jsonl", 0.98, 0.7)],
+)
+def test_wordings_that_were_written_without_the_rules_in_sight(file, precision, recall):
     total: Counter[str] = Counter()
-    for line in GROUPS.read_text(encoding="utf-8").splitlines():
+    for line in (DATA / file).read_text(encoding="utf-8").splitlines():
         group = json.loads(line)
         total += pairs(Reader().read(group["question"], group["samples"]).answers, group["classes"])
-    assert total["right"] / (total["right"] + total["wrong"]) >= 0.99
-    assert total["right"] / (total["right"] + total["missed"]) >= 0.93
+    assert total["right"] / (total["right"] + total["wrong"]) >= precision
+    assert total["right"] / (total["right"] + total["missed"]) >= recall
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,17 @@ def test_wordings_that_were_written_without_the_rules_in_sight():
         ("When did it end?", (["It ended on May 6, 1945."], ["It ended on June 6, 1945."])),
         ("What is 8 + 8?", (["We get 16 [1].", "16"], ["17", "17"])),
         ("May I return it?", (["You cannot return it.", "No", "No."], ["Yes", "Yes, I think."])),
+        ("What is the connective?", ([r"$p \land q$"], [r"$p \lor q$"])),
+        ("What is the line?", (["x = 3", r"\boxed{x = 3}"], ["y = 3", r"\boxed{y = 3}"])),
+        ("Which expression is it?", (["xs[0]", "`xs[0]`"], ["xs[1]", "`xs[1]`"], ["xs[-1]"])),
+        ("What did he make?", (["+$50", "He gained $50."], ["-$50", "He lost $50."])),
+        ("What is 23 * 19?", (["The answer is 417... no, sorry, 437.", "437"], ["417"])),
+        ("When is it?", (["half past three in the afternoon"], ["half past three at night"])),
+        ("How far is it?", (["It is 15 miles.", "15 miles"], ["15000", "1000"])),
+        ("有多少人？", (["12万人", "120000人"], ["12人", "12"])),
+        ("Where is it true?", (["[-3, 5]"], ["(-3, 5)"], [r"(-\infty, -3] \cup [5, \infty)"])),
+        ("How many are left?", (["four hundred seven cards"], ["four hundred cards", "400"])),
+        ("What is 2.5 kg more?", (["1.2 kg"], ["1.2 g"], ["1.2 lb"])),
         ("Sort them, ascending: 3 1 2", (["1, 2, 3"], ["3, 2, 1"])),
     ],
 )

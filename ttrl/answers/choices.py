@@ -8,7 +8,17 @@ from itertools import zip_longest
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import words
-from ttrl.answers.said import CLAUSE, MARKUP, Said, behind_phrase, has, without_end
+from ttrl.answers.said import (
+    CLAUSE,
+    JOINED,
+    MARKUP,
+    SENTENCE_END,
+    Said,
+    behind_phrase,
+    has,
+    without_contrast,
+    without_end,
+)
 
 _LETTER_SET = re.compile(
     r"\(?([A-Ja-j])\)?(?:\s*(?:,|;|&|、|\b(?:and|und|et|y|e)\b|和)[\s,]*(?:and\s+)?\(?[A-J]\)?)*"
@@ -28,9 +38,13 @@ _ANOTHER_LETTER = re.compile(
 _JUDGED_LETTER = re.compile(
     r"\(?\b([A-J])\)?\s+(?i:is\s+(?:the\s+)?(?:right|correct|best))\b"
     r"|(?:\b(?i:sondern|richtig\s+ist)\s+|而是\s*|选择?(?!项)[是为:：]?\s*)\(?([A-J])(?![\w'’])"
-    r"|\b(?i:i\s+(?:choose|pick|select))\s+(?i:option\s+)?\(?([A-J])(?![\w'’])"
+    r"|\b(?i:not)\s+\(?[A-J]\)?,?\s+but\s+\(?([A-J])(?![\w'’])|\b(?i:i\s+(?:choose|pick|select))\s+(?i:option\s+)?\(?([A-J])(?![\w'’])"
     r"|\b(?i:it(?:['’]s|\s+is|\s+must\s+be)|guess\s+is|is|be|hence|thus|therefore|so)\s+"
     r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
+)
+_ALL_BUT = re.compile(
+    r"all(?: (?:of )?(?:them|these|the above|options|choices))? (?:but|except(?: for)?) (.+)",
+    re.IGNORECASE,
 )
 _UNSURE = re.compile(r"\b(?:either|none|doubt)", re.IGNORECASE)
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
@@ -54,8 +68,11 @@ def options(question: str) -> Mapping[str, str]:
     return numbered if list(numbered) == [str(n + 1) for n in range(len(numbered))] != [] else {}
 
 
-def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
+def letters(found: Said, question: str = "") -> str | None:
     """The letters that a sample chooses, "A, C"; None where it chooses none, or one or another."""
+    listed = options(question)
+    stem = _OPTION.split(question)[0] if _OPTION.search(question) else _NUMBERED.split(question)[0]
+    asks_for_none = has(stem, found.table, "negators")
     if found.announced is not None:
         chosen = _letters(found.announced, listed) or _led(found.announced)
         if chosen is not None or not behind_phrase(found.text, found.table):
@@ -71,10 +88,13 @@ def letters(found: Said, listed: Mapping[str, str] = {}) -> str | None:
     if ticked := {
         letter[1].upper()
         for line in found.text.splitlines()
-        if _TICK.search(line) and (letter := re.match(r"[\s*_>-]*\(?([A-Ja-j])[.):]", line))
+        if _TICK.search(line) and (letter := re.match(r"[^\w(]*\(?([A-Ja-j])[.):]", line))
     }:
         return ", ".join(sorted(ticked))
-    return _judged_letter(found) or _letter_line(found.text)
+    chosen = _judged_letter(found) or _letter_line(found.text, listed)
+    if chosen or found.announced is not None:
+        return chosen
+    return _only_option(found, listed, asks_for_none)
 
 
 def lone_letters(text: str) -> str | None:
@@ -95,7 +115,15 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
         return chosen
     if "1" in listed:
         return _numbers(bare, listed)
+    if but := _ALL_BUT.fullmatch(bare):
+        without = _letter_set(_bare(but[1], listed))
+        left = listed.keys() - set((without or "").split(", "))
+        return ", ".join(sorted(left)) if without and left else None
     said = words(bare)
+    by_text = {words(text): letter for letter, text in listed.items()}
+    items = [words(item) for item in JOINED.split(bare)]
+    if len(items) > 1 and set(items) <= by_text.keys():
+        return ", ".join(sorted(by_text[item] for item in items))
     for letter, text in listed.items():
         if said and said in (words(text), words(f"{letter} {text}"), words(f"({letter}) {text}")):
             return letter
@@ -107,8 +135,8 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
 
 def _bare(span: str, listed: Mapping[str, str]) -> str:
     """A span without mark-up, and with its options in capitals."""
-    bare = without_end(MARKUP.sub(" ", span)).strip()
-    bare = re.sub(r"^(?i:option|choice|only|just)s?\s+", "", bare)
+    bare = without_end(MARKUP.sub(" ", span)).strip().strip("[]")
+    bare = re.sub(r"^(?:(?i:option|choice|only|just)s?\s+|选项)", "", bare)
     bare = re.sub(r"\(([a-j])\)", lambda letter: letter[0].upper(), bare)
     if listed and re.fullmatch(r"[a-j](?:[\s,;&]+(?:and\s+)?[a-j])*", bare):
         bare = re.sub(r"\b[a-j]\b", lambda letter: letter[0].upper(), bare)
@@ -164,11 +192,44 @@ def _judged_letter(found: Said) -> str | None:
     return letter
 
 
-def _letter_line(text: str) -> str | None:
-    """The letter of the only option that a line starts with; several are the options repeated."""
-    found = {
-        next(filter(None, match.groups())).upper()
-        for match in map(_LETTER_LINE.match, text.splitlines())
-        if match
-    }
-    return found.pop() if len(found) == 1 else None
+def _letter_line(text: str, listed: Mapping[str, str]) -> str | None:
+    """The letter of the only option that a line starts with, or those of several that are said
+    again; all of them are the options repeated."""
+    lines = [(line, match) for line in text.splitlines() if (match := _LETTER_LINE.match(line))]
+    found = {next(filter(None, match.groups(""))).upper(): match.end() for _, match in lines}
+    if len(found) == 1:
+        return next(iter(found))
+    bulleted = dict(_BULLETED.findall(text))
+    again = all(words(text) == words(listed.get(letter, "")) for letter, text in bulleted.items())
+    return ", ".join(sorted(bulleted)) if 1 < len(bulleted) < len(listed) and again else None
+
+
+_BULLETED = re.compile(r"^\s*[-*•]\s+\(?([A-J])[.):]\s+(.*?)\s*$", re.MULTILINE)
+
+
+_SAID_LETTERS = re.compile(
+    rf"(?:(?:[Oo]nly|[Jj]ust)\s+)?(?:[Oo]ptions?|[Cc]hoices?|选项)?\s*(?P<letters>{_LETTER_SET.pattern})\s+(?:is|are|was|were)\b"
+)
+
+
+def _only_option(found: Said, listed: Mapping[str, str], asks_for_none: bool) -> str | None:
+    """What the first and the last sentence begin with, if it is one option, by letter or by what it
+    says; denied only where the question asks which is not so."""
+    sentences = [each for each in SENTENCE_END.split(found.text) if each and each.strip()]
+    chosen: set[str | None] = set()
+    for sentence in {sentences[0], sentences[-1]}:
+        if re.match(r"[\s*_>-]*\(?[A-J][.):]", sentence):  # an option said again
+            continue
+        clause = without_contrast(MARKUP.sub("", CLAUSE.split(sentence)[0]), found.table)
+        denied = has(clause, found.table, "negators") and not asks_for_none
+        if denied or _UNSURE.search(clause):
+            return None
+        if said := _SAID_LETTERS.match(clause.strip()):
+            chosen.add(_letter_set(said["letters"].strip()))
+            continue
+        spoken = set(re.findall(r"(?<![\w'])[B-HJ](?![\w'])", clause))
+        for letter, text in listed.items():
+            if text and re.search(rf"(?<!\w){re.escape(text.casefold())}(?!\w)", clause.casefold()):
+                spoken.add(letter)
+        chosen |= spoken
+    return chosen.pop() if len(chosen) == 1 else None

@@ -27,7 +27,7 @@ from ttrl.answers.forms import (
 )
 from ttrl.answers.markup import clean
 from ttrl.answers.quantities import Number
-from ttrl.answers.units import PERCENT, measure
+from ttrl.answers.units import PERCENT, Measure, measure
 from ttrl.config import AnswerKind
 from ttrl.lineworker import LineWorker, WorkerEnded
 
@@ -94,22 +94,31 @@ def _text_key(answer: str) -> str | None:
         return str(meaning.value)
     if isinstance(meaning, Word) and any(map(str.isdigit, meaning.text)):
         return meaning.text
-    if "\\" in answer:
-        return clean(answer)
-    return words(answer) or None
+    plain = clean(answer) if "\\" in answer else answer
+    return plain if "\\" in plain else words(plain) or None
 
 
 def _math_keys(answers: Iterable[str], comma: bool, ordered: bool) -> dict[str, str | None]:
-    meanings = {answer: form(answer, comma=comma) for answer in answers}
-    variables = {part.name for part in meanings.values() if isinstance(part, Named)}
-    if len(variables) == 1:  # "x > 3" is (3, oo) where nobody speaks of another variable
+    answers = list(answers)
+    vectors = any(_VECTOR.fullmatch(answer) for answer in answers)
+    meanings = {
+        answer: form(f"({answer[1:-1]})" if vectors and answer[:1] == "[" else answer, comma=comma)
+        for answer in answers
+    }
+    named = {part for part in meanings.values() if isinstance(part, Named)}
+    variables = {part.name for part in named}
+    alike = len({part.value for part in named}) < len(named) or any(
+        isinstance(part.value, Group) for part in named
+    )
+    if len(variables) == 1 or not alike:
+        # "x > 3" is (3, oo), and "x = 3" is 3, where nobody says the same of another variable.
         meanings = {
             a: part.value if isinstance(part, Named) else part for a, part in meanings.items()
         }
-    found = {leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning)}
+    found = [leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning)]
     context = _Context(found)
     settled = {leaf: context.settled(leaf) for leaf in found}
-    names_of_settled = _cluster(set(settled.values()), _said_units(settled))
+    names_of_settled = _cluster(set(settled.values()), _said_units(found, settled))
     names = {leaf: names_of_settled[meant] for leaf, meant in settled.items()}
     known = {
         answer: (write(meaning, names, ordered=ordered) or None) if meaning else None
@@ -122,15 +131,21 @@ def _math_keys(answers: Iterable[str], comma: bool, ordered: bool) -> dict[str, 
     return known
 
 
-def _said_units(settled: Mapping[Leaf, Leaf]) -> dict[Leaf, str]:
+_VECTOR = re.compile(r"\((?:[^(),\[\]]+,){2,}[^(),\[\]]+\)")
+
+
+def _said_units(found: Sequence[Leaf], settled: Mapping[Leaf, Leaf]) -> dict[Leaf, str]:
     """The names of quantities, each in the shortest unit that it was written in."""
     names: dict[Leaf, str] = {}
-    for leaf, meant in sorted(settled.items(), key=lambda pair: _length_then_text(pair[0])):
+    for leaf in sorted(found, key=_length_then_text):
+        meant = settled[leaf]
         if isinstance(leaf, Number) and isinstance(meant, Number) and meant.unit == leaf.unit:
             known = measure(leaf.said) if leaf.unit else None
-            if known and known.size != 1:
-                value = leaf.value / known.size
-                names.setdefault(meant, f"{value} \\text{{{leaf.said.removesuffix('.')}}}")
+            if known and known != Measure(known.unit):
+                value = known.said(leaf.value)
+                said = leaf.said.removesuffix(".")
+                unit = rf"\text{{{said}}}" if said[0].isalpha() else said
+                names.setdefault(meant, f"{value} {unit}")
     return names
 
 
@@ -153,11 +168,15 @@ def _factors(product: Expression, names: Mapping[Leaf, str]) -> str | None:
     return write(group, {leaf: _own_name(leaf) for leaf in factors} | dict(names))
 
 
+_SHORTENED = re.compile(r"(\d+(?:\.\d+)?)([kKmMbB])")
+_THOUSANDS = {"k": 10**3, "m": 10**6, "b": 10**9}
+
+
 class _Context:
     """What the leaves of one question's answers are, together: it says what one means that leaves
     something open."""
 
-    def __init__(self, found: Iterable[Leaf]) -> None:
+    def __init__(self, found: Sequence[Leaf]) -> None:
         self.numbers = {(leaf.value, leaf.unit) for leaf in found if isinstance(leaf, Number)}
         self.words = {leaf.text for leaf in found if isinstance(leaf, Word) and not leaf.other}
         units = {leaf.unit for leaf in found if not isinstance(leaf, Word)}
@@ -176,6 +195,8 @@ class _Context:
                 return Number(Fraction(seconds), "second")
             case Word(other=other) if other in self.words and leaf.text not in self.words:
                 return Word(other)
+            case Word(other=other) if other.isdecimal() and (Fraction(other), "") in self.numbers:
+                return Number(Fraction(other))
             case Word(text=text):
                 return Word(text)
             case Number(value=number, unit="%"):
@@ -185,17 +206,21 @@ class _Context:
             case Number(unit="GBP", said=name) if name.startswith("pound"):
                 pound = measure("lb")
                 if pound and pound.unit in self.units:
-                    return self.settled(Number(leaf.value * pound.size, pound.unit, "lb"))
+                    return self.settled(Number(pound.base(leaf.value), pound.unit, "lb"))
+        if isinstance(leaf, Expression) and (short := _SHORTENED.fullmatch(leaf.latex)):
+            many = Fraction(short[1]) * _THOUSANDS[short[2].lower()]
+            if (many, leaf.unit) in self.numbers:
+                return self.settled(Number(many, leaf.unit))
         match leaf:
             case Number(unit="") if len(self.measures) > 1:
                 meant = {
-                    (leaf.value * each.size, each.unit)
+                    (each.base(leaf.value), each.unit)
                     for each in self.measures
-                    if (leaf.value * each.size, each.unit) in self.numbers
+                    if (each.base(leaf.value), each.unit) in self.numbers
                 }
                 return Number(*meant.pop()) if len(meant) == 1 else leaf
             case Number(unit=unit) if unit and len(self.measures) == 1 and len(self.units) == 1:
-                return Number(leaf.value / next(iter(self.measures)).size)
+                return Number(next(iter(self.measures)).said(leaf.value))
             case Expression() if len(self.units) < 2:
                 return replace(leaf, unit="")
             case _:

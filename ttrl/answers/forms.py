@@ -17,7 +17,7 @@ from itertools import accumulate
 from ttrl.answers.dates import day, time_of_day
 from ttrl.answers.markup import clean, unwrap_text
 from ttrl.answers.numbers import FUNCTIONS
-from ttrl.answers.quantities import Number, quantity, split_unit
+from ttrl.answers.quantities import Number, quantity, spans, split_unit
 from ttrl.answers.units import measure
 
 
@@ -86,6 +86,10 @@ _NAME = re.compile(
     r"|\([A-Za-z](?:, ?[A-Za-z])*\)|\\(?:angle|overline|text)\s*\{?[\w ]+\}?"
 )
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}")
+_LOGIC = re.compile(r"\\(?:land|lor)\b")
+_SAYS = re.compile(rf"{_EQUALS.pattern}|{_RELATION.pattern}")
+_ARRAY = re.compile(r"(?:np\.|numpy\.)?(?:array|matrix|Matrix)\((\[.*\])\)")
+_BASED = re.compile(r"\(?(\d+)\)?_\{?\(?(2|8|10|16)\)?\}?|0b([01]+)")
 _VERBATIM = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"  # a date is no difference and no quotient
     r"|\d+(?: ?: ?\d+)+|\d+ ?- ?\d+"  # a ratio, a time, a range
@@ -105,6 +109,7 @@ _OTHER_SCRIPT = re.compile(r"[^\W\d_A-Za-z\u0370-\u03ff]{2}")
 _HALF_OF = re.compile(r"(\d+)/(\d+) (?=[A-Za-z\\])")
 _QUOTED = re.compile("[\"'“‘„«](.+)[\"'”’“»]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
+_INDEX = re.compile(r"(?<=[A-Za-z)}])_(\{)?(\d{1,3})(?(1)\})")  # H_2O is H2O
 
 
 @lru_cache(maxsize=4096)
@@ -156,6 +161,10 @@ def write(part: Form, names: Mapping[Leaf, str], *, ordered: bool = False) -> st
 
 def _form(text: str) -> Form:
     text = text.strip()
+    if array := _ARRAY.fullmatch(text):
+        text = array[1]
+    if text.count(r"\to ") > 1:  # "1 → 3 → 7" is a list
+        text = text.replace(r"\to ", ", ")
     if moment := _moment(text):
         return moment
     if number := quantity(text):
@@ -171,20 +180,24 @@ def _form(text: str) -> Form:
     if structured:
         return structured
     items = _items(text)  # a bare list: "x = 1 or x = 2", "x = 1, y = 2"
-    return _set(text) if len(items) > 1 else _leaf(_assignment(items[0] if items else text)[1])
+    if len(items) > 1 and not (_LOGIC.search(text) and not all(map(_SAYS.search, items))):
+        return _set(text)
+    name, value = _assignment(items[0] if len(items) == 1 else text)
+    return Named(name, _leaf(value)) if name in ("x", "y", "z") else _leaf(value)
 
 
 def _moment(text: str) -> Word | None:
-    """A day or a time of day."""
+    """A day, a time of day, a span."""
     if known := day(text):
         return Word(known)
-    known = time_of_day(text)
-    if known is None:
-        return None
-    open_half = re.match(r"\d?\d(?::\d\d)*$", text) and not text.startswith("0")
-    hours = re.fullmatch(r"(\d?\d)h(\d\d)", text)
+    time = time_of_day(text)
+    if time is None:
+        found = next(spans(text), None)
+        whole = found and (found.start, found.end) == (0, len(text))
+        return Word(found.text, found.ratio) if found and whole else None
+    hours = re.fullmatch(r"(\d?\d)(?:h(?=\d\d$)|:(?=\d\d ?h))(\d\d)(?: ?h(?:ou)?rs?)?", text)
     seconds = (int(hours[1]) * 60 + int(hours[2])) * 60 if hours else 0
-    return Word(known, known.replace("AM", "PM") if open_half else "", seconds)
+    return Word(time.text, time.text.replace("AM", "PM") if time.open else "", seconds)
 
 
 def _matrix(text: str) -> Form | None:
@@ -196,6 +209,8 @@ def _matrix(text: str) -> Form | None:
         for row in re.split(r"\\\\", matrix[2])
         if row.strip()
     ]
+    if len(rows) > 1 and all(len(row.items) == 1 for row in rows):  # a column is a vector
+        return Group("(", ")", tuple(row.items[0] for row in rows))
     return Group(r"\begin{pmatrix} ", r" \end{pmatrix}", tuple(rows), r" \\ ")
 
 
@@ -209,6 +224,10 @@ def _bracketed(text: str) -> Form | None:
     if opening in ("{", r"\{"):
         return _set(inner) if closing.endswith("}") and _items(inner) else None
     items = _split(inner, _SEPARATOR)
+    rows = [item.strip() for item in items]
+    if len(rows) > 1 and all(row[:1] == "[" and row[-1:] == "]" for row in rows):
+        cells = r"\\".join(row[1:-1].replace(",", "&") for row in rows)
+        return _matrix(rf"\begin{{pmatrix}}{cells}\end{{pmatrix}}")
     if len(items) == 1 and opening + closing in ("()", "[]"):
         return _form(inner)
     if len(items) < 2 or not all(item.strip() for item in items):
@@ -322,6 +341,8 @@ def _assignment(text: str) -> tuple[str, str]:
         return "", text
     if _NAME.fullmatch(sides[0]):
         return sides[0], sides[-1]
+    if len(sides) > 2:  # a chain of equal expressions ends in what they come to
+        return "", sides[-1]
     if len(sides) == 2 and _NAME.fullmatch(sides[1]):
         return sides[1], sides[0]
     letterless = not re.search(r"[^\W\d_]", _COMMAND.sub("", sides[0]))
@@ -336,6 +357,11 @@ def _leaf(text: str) -> Form:
     if len(_split(text, _UNION)) > 1 or _MATRIX.fullmatch(text):
         return _form(text)
     body, said = split_unit(text)
+    if based := _BASED.fullmatch(text):
+        digits, base = (based[1], based[2]) if based[1] else (based[3], "2")
+        return Word(f"{digits}_{base}", digits)
+    if re.fullmatch(r"[\d,]+ ?: ?[\d,]+", text):  # a ratio
+        return Word(re.sub("[ ,]", "", text))
     if _is_words(body):
         return Word(words(text))
     unit = measure(said) if said else None
@@ -364,6 +390,7 @@ def _is_words(text: str) -> bool:
 def words(text: str) -> str:
     """The letters of a text that count when texts are compared; one letter keeps its case."""
     text = " ".join(unwrap_text(text).split()).strip(" .,;:!?*`_")
+    text = _INDEX.sub(r"\2", text)
     quoted = _QUOTED.fullmatch(text)
     text = quoted[1] if quoted else text
     return text if len(text) == 1 else text.casefold()

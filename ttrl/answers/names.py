@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 
 from ttrl.answers.forms import words
@@ -10,6 +12,7 @@ from ttrl.answers.numbers import whole_number
 from ttrl.answers.phrases import Phrases
 from ttrl.answers.said import (
     FEW_WORDS,
+    JOINED,
     MARKUP,
     SENTENCE_END,
     TOKENS,
@@ -31,20 +34,96 @@ def name(found: Said, question: str) -> str | None:
     where it breaks off or does not know."""
     if found.announced is None and (found.unfinished or found.declines):
         return None
+    if found.announced == "":
+        return None
+    if items := _listed(found, question):
+        return words(", ".join(items if has(question, found.table, "ordered") else sorted(items)))
     span = found.short if found.short is not None else found.text
     bare = without_end(without_contrast(trim(span, found.table), found.table))
-    bare = _behind_copula(bare, question, found.table)
+    bare = _behind_copula(_SCORE.sub("", bare), question, found.table)
     number = whole_number(bare)
     if number is not None:
         return str(number)
     head, bracket, note = bare.rpartition(" (")
     if bracket and note.endswith(")") and not head.endswith("="):
         bare = head
+    bare = _APPOSITION.split(bare)[0]
     head, _, tail = bare.partition(" ")
+    while tail and head.casefold() in found.table.words["titles"]:
+        bare = tail
+        head, _, tail = bare.partition(" ")
     article = head.casefold() in found.table.words["articles"] and (
         head.islower() or head in ("The", "A", "An")
     )
     return words(tail if tail and article else bare) or None
+
+
+_LISTED = re.compile(r"\s*(?:[-*•–]|\d{1,2}[.)]|[^\w\s])\s*(.*\w.*)")
+_SCORE = re.compile(
+    r"[\s,;:|(–-]+(?:(?:with )?(?:an? )?(?:confidence|score|probability)\b[^\d]{0,12})?"
+    r"(?:[01]?\.\d+|\d{1,3}(?:\.\d+)?\s?%)\)?$", re.IGNORECASE,
+)  # fmt: skip
+_APPOSITION = re.compile(
+    r",\s+(?:with|followed|the|a|an|who|der|die|das|ein|eine|le|la|un|une|el|una|il)\s"
+)
+MOST_IN_ITEM = 3
+"""Words of an item of a list; what is longer is a clause."""
+
+
+def _told_alone(found: Said, question: str) -> str:
+    sentences = [each for each in SENTENCE_END.split(found.text) if each and each.strip()]
+    alone = sentences[0].strip()[:MAX_SENTENCE] if len(sentences) == 1 else ""
+    told = _behind_copula(alone, question, found.table)
+    return told if told != alone else ""
+
+
+def _listed(found: Said, question: str) -> list[str]:
+    """The items that an answer lists, line by line, as JSON or with "and", in small letters."""
+    text = found.announced or found.text
+    lines = [line for line in text.splitlines() if line.strip()]
+    marked = [match for line in lines if (match := _LISTED.fullmatch(line))]
+    if len(marked) > 1 and len(marked) >= len(lines) - 1:
+        items = [match[1] for match in marked]
+    else:
+        as_json = text.strip().startswith('["')
+        told = text.strip() if as_json else found.short or _told_alone(found, question)
+        joined = trim(told, found.table)
+        items = JOINED.split(joined)
+        linked = as_json or re.search(r"\w (?:and|und|et|y|e|en) \w|&|和|と", joined)
+        if re.search(r"[=\d]", joined) or (len(items) < 3 and not linked):
+            return []
+    items = [words(without_end(MARKUP.sub("", item))) for item in items]
+    most = min(MOST_IN_ITEM, len(items))
+    short = all(item and count_words(item) <= most for item in items)
+    return items if short and len(items) > 1 else []
+
+
+def one_name(answers: Sequence[str | None]) -> list[str | None]:
+    """The names of one question, those that are one but for accents, or the initials of another
+    ("U.S." and "United States"), by the most common of them."""
+    counts = Counter(answer for answer in answers if answer)
+    heads: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for answer, _ in counts.most_common():
+        heads[answer] = known.setdefault(_plain(answer), answer)
+    for answer in counts:
+        tokens = [token for token in tokens_of(answer) if token not in ("of", "the", "and")]
+        initials = "".join(token[0] for token in tokens)
+        if len(tokens) > 1 and initials in known:
+            heads[known[initials]] = heads[answer]
+        if (short := answer.partition(" of ")[0]) in counts:  # "United States of America"
+            heads[answer] = heads[short]
+    return [heads.get(heads[answer], heads[answer]) if answer else None for answer in answers]
+
+
+def _plain(text: str) -> str:
+    """A name without accents and points."""
+    letters = unicodedata.normalize("NFKD", text) if text.isascii() or _LATIN.search(text) else text
+    plain = "".join(each for each in letters if not unicodedata.combining(each))
+    return re.sub(r"(?<=\w)[.,](?=\W|$)|(?<=\w)\.(?=\w)", "", plain)
+
+
+_LATIN = re.compile("[a-zà-öø-ÿ]")
 
 
 def _behind_copula(text: str, question: str, table: Phrases) -> str:
@@ -54,7 +133,9 @@ def _behind_copula(text: str, question: str, table: Phrases) -> str:
     asked, small = set(tokens_of(question)), table.words["small"]
     for place, part in enumerate(parts):
         plain = part.casefold().replace("’", "'")
-        if plain not in table.words["copular"] or not (part.islower() or "'" in plain):
+        copula = plain in table.words["copular"] and (part.islower() or "'" in plain)
+        equals = part == "=" and text.count("=") == 1 and asked.issuperset(tokens_of(parts[0]))
+        if not copula and not equals and part not in ("—", "–"):
             continue
         behind, before = " ".join(parts[place + 1 :]), " ".join(parts[:place])
         told = [token for token in tokens_of(behind) if token not in small]
@@ -93,10 +174,13 @@ def yes_or_no(found: Said, question: str) -> str | None:
     if {"only", "nur", "unless", "except"} & set(tokens):
         return None
     denied = sum(has(token, found.table, "negators") for token in tokens)
-    again = sum(any(_akin(a, token) for token in tokens) for a in asked)
-    if not asked or again * 2 < len(asked) or found.text.rstrip()[-1:] not in ".!。！*":
+    if denied > 1:
         return None
-    return "no" if denied % 2 else "yes"
+    again = sum(any(_akin(a, token) for token in tokens) for a in asked)
+    end = found.text.rstrip()[-1:]
+    if not asked or again * 2 < len(asked) or end.isalnum() or end in ",:;":
+        return None
+    return "no" if denied else "yes"
 
 
 def _akin(one: str, other: str) -> bool:

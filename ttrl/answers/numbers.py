@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -27,13 +27,15 @@ _NO_NUMBERS = frozenset(["null", "once", "second", "sei"])
 
 
 @lru_cache(maxsize=4096)
-def whole_number(text: str) -> int | None:
+def whole_number(text: str, languages: Sequence[str] = NUMBER_LANGUAGES) -> int | None:
     """The number that words say: "twenty-one", "zweihundertzwölf", "quatre-vingts", "十二"; None
     where they say none, or more than one ("twelve one")."""
     text = " ".join(text.split()).casefold()
     if (len(text) < 2 and text.isascii()) or len(text) > 80 or text in _NO_NUMBERS:
         return None
     if re.fullmatch("[零〇一二三四五六七八九十百千万亿两]+", text):
+        if re.fullmatch("[零〇一二三四五六七八九]{4}", text):  # a year, digit by digit
+            return int(text.translate(str.maketrans("零〇一二三四五六七八九", "00123456789")))
         text = re.sub("^(?=[百千])", "一", text)
         try:
             return int(cn2an.cn2an(text.replace("两", "二").replace("〇", "零"), "strict"))
@@ -43,7 +45,7 @@ def whole_number(text: str) -> int | None:
         return None
     text = re.sub(r"^a (?=hundred|thousand|million)", "one ", text)
     text = re.sub(r"^eine(?= milli)", "ein", text).replace("dreiss", "dreiß")
-    for language in NUMBER_LANGUAGES:
+    for language in languages:
         try:
             return int(text2num(text, language))
         except ValueError:
@@ -51,10 +53,60 @@ def whole_number(text: str) -> int | None:
     return None
 
 
+_WORD = re.compile(r"[^\W\d_]+")
+_HAN_NUMBER = re.compile(
+    "[〇一二三四五六七八九十百千万两]*[二三四五六七八九十百千万两][一二三四五六七八九十百千万零〇两]*"
+)
+_ARTICLES = frozenset({
+    "one", "a", "an", "ein", "eine", "eins", "un", "une", "uno", "una", "um", "uma", "een", "no",
+    "non", "ones", "tens", "cent", "cents",
+})  # fmt: skip
+"""Number words that are mostly something else in a sentence."""
+_MOST_WORDS = 9
+"""Of a number: "nine hundred and ninety-nine thousand nine hundred and ninety-nine"."""
+
+
+def in_digits(text: str, *, english: bool = True) -> str:
+    """A text with its number words in digits: "12 euros and 50 cents" of "twelve euros and fifty
+    cents"; what is mostly an article stays a word. Words of other languages count where the text
+    is not `english`: "miles" is Spanish for thousands."""
+    languages = NUMBER_LANGUAGES[:1] if english else NUMBER_LANGUAGES
+    text = _HAN_NUMBER.sub(lambda run: str(whole_number(run[0]) or run[0]), text)
+    words = list(_WORD.finditer(text))
+    parts: list[str] = []
+    place = number = 0
+    while number < len(words):
+        first = words[number]
+        named = len(first[0]) > 2 and whole_number(first[0], languages) is not None
+        begins = named or first[0].casefold() == "a"
+        for last in words[number : number + _MOST_WORDS][::-1] if begins else ():
+            said = text[first.start() : last.end()]
+            alone = said.casefold()
+            value = None if alone in _ARTICLES or alone in SCALES else whole_number(said, languages)
+            if value is not None:
+                parts += [text[place : first.start()], str(value)]
+                place = last.end()
+                number += sum(each.end() <= place for each in words[number + 1 :][:_MOST_WORDS])
+                break
+        number += 1
+    text = _ONE.sub("1", "".join([*parts, text[place:]]))
+    text = _AND_A_HALF.sub(lambda half: f"{half[1]} 1/{_HALF[half[2].lower()]}", text)
+    return _UNIT_AND_A_HALF.sub(r"1 1/2 \1", text)
+
+
+_ONE = re.compile(
+    r"\bone(?=,? (?:and |or |to |in |out of )?\d)|(?<=\d, )one\b|(?<=\d to )one\b", re.IGNORECASE
+)
+_HALF = {"half": 2, "third": 3, "quarter": 4}
+_AND_A_HALF = re.compile(r"\b(\d+) and (?:a |one )(half|third|quarter)\b", re.IGNORECASE)
+_UNIT_AND_A_HALF = re.compile(r"\b(?:an?|one) ([^\W\d_]+) and a half\b", re.IGNORECASE)
+
+
 DIGITS = (
     r"(?:(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ '’]\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}|\d+)"
     r"(?:\.\d*)?|\.\d+)"
 )
+ODDS = r"(\d+|one|an?) (?:in|out of) (?:every )?(\d{1,3})"
 BRACED = rf"\{{ ?(-?{DIGITS}) ?\}}"
 SCALES = {
     "hundred": 100, "hundreds": 100, "hundert": 100, "thousand": 10**3, "thousands": 10**3,
@@ -68,7 +120,8 @@ SCALES = {
     "千": 10**3, "万": 10**4, "亿": 10**8,
 }  # fmt: skip
 """What multiplies the number before, in digits or in words."""
-SCALE = rf"(?:{'|'.join(sorted(SCALES, key=len, reverse=True))})(?![^\W\d_])\.?"
+_SPACED = sorted((scale for scale in SCALES if len(scale) > 1), key=len, reverse=True)
+SCALE = rf"(?:(?:{'|'.join(_SPACED)})(?![^\W\d_])\.?|[百千万亿](?!\d))"
 _SIGNED = re.compile(r"([-+负]|(?:minus|negative|moins|menos|meno)\b)\s*", re.IGNORECASE)
 
 
@@ -118,11 +171,15 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = t
         (rf"({DIGITS}) ?/ ?({DIGITS})", _quotient),
         (rf"\\frac ?{BRACED} ?{BRACED}", _quotient),
         (r"(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}", _mixed),
-        (rf"({DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?",
+        (rf"({DIGITS}) ?(?:\\times|\\cdot|\*|x|×) ?10 ?\^ ?[{{(]? ?(-?\d{{1,3}}) ?[)}}]?",
          _scientific),
         (rf"({DIGITS})e([-+]?\d{{1,3}})", _scientific),
+        (r"(\d{1,3}) ?\^ ?\{? ?(\d{1,2}) ?\}?",
+         lambda base, power: Fraction(int(base) ** int(power))),
+        (ODDS, lambda some, all_: _quotient("1" if some.isalpha() else some, all_)),
         (r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}", _repeating),
         (r"(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|0,\d+)", _points),
+        (r"(\d{1,3}(?:[ '’]\d{3})+),(\d+)", lambda whole, part: decimal(f"{whole}.{part}")),
         (r"(.{1,40})分之(.{1,40})", _parts),
     )
 )  # fmt: skip

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
-from ttrl.answers.dates import TIME, time_of_day
+from ttrl.answers.dates import days, times
 from ttrl.answers.numbers import (
     BRACED,
     DIGITS,
     FUNCTIONS,
+    NUMBER_LANGUAGES,
+    ODDS,
     SCALE,
     SCALES,
     decimal,
@@ -20,7 +22,7 @@ from ttrl.answers.numbers import (
     whole_number,
 )
 from ttrl.answers.phrases import phrases
-from ttrl.answers.units import DOLLAR, SIGN, measure
+from ttrl.answers.units import DOLLAR, MINOR, SIGN, Measure, measure
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,10 @@ def split_unit(text: str) -> tuple[str, str]:
 
 
 def _may_be_unit(name: str) -> bool:
-    changing = _NOT_UNITS & set(re.split(r"[ /^*]", name.lower()))
+    words = re.split(r"[ /^*]", name.lower())
+    if whole_number(words[0], NUMBER_LANGUAGES[:1]) is not None or words[0] in ("am", "pm"):
+        return False
+    changing = _NOT_UNITS & set(words)
     return not changing or (not changing & SCALES.keys() and measure(name) is not None)
 
 
@@ -110,6 +115,10 @@ def quantity(text: str, comma: bool = False) -> Number | None:
         return Number(value)
     if half := _HALVES.fullmatch(text):
         return _halves(**half.groupdict())
+    if tall := _FEET.fullmatch(text):
+        return _in_parts(f"{tall[1]} ft {tall[2]} in")
+    if cents := _CENTS.fullmatch(text):
+        return quantity(f"{cents[1]}.{cents[3]} {cents[2]}")
     body, said = split_unit(text)
     known = measure(said) if said else None
     price = known is not None and len(known.unit) == 3
@@ -119,23 +128,29 @@ def quantity(text: str, comma: bool = False) -> Number | None:
     return _in_parts(text) if value is None else _number(value, said)
 
 
+_FEET = re.compile(r"(\d+)\s?['′]\s?(\d+)\s?(?:\"|″|''|′′)?")
+_CENTS = re.compile(r"(\d+)\s?(€|£|euros?)\s?(\d\d)")
 _SHORT_COMMA = re.compile(r"-?\d+,\d{1,2}")
+_DIVISORS = {
+    "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
+    "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "hundredth": 100,
+}  # fmt: skip
 _HALVES = re.compile(
-    r"(?:(?P<whole>\S.{0,30}?) and )?(?:(?P<count>a|an|one|two|three) )?(?P<part>half|halves"
-    r"|thirds?|quarters?)(?: (?:of )?(?:a |an )?(?P<unit>[^\W\d_]+))?(?<!\band)",
+    r"(?:(?P<whole>\S.{0,30}?) and )?(?:(?P<count>a|an|one|\d{1,3}|two|three) )?"
+    rf"(?P<part>{'|'.join(_DIVISORS)})s?"
+    r"(?: (?:of )?(?:a |an |one )?(?P<unit>[^\W\d_]+))?(?<!\band)",
     re.IGNORECASE,
 )
 _GROUPED = re.compile(r"\d{1,3}\.\d{3}")
-_DIVISORS = {"half": 2, "halve": 2, "third": 3, "quarter": 4}
 
 
 def _halves(whole: str | None, count: str | None, part: str, unit: str | None) -> Number | None:
     """Of "two and a half hours", "half an hour", "three quarters of an hour"."""
     before = Fraction(0) if whole is None else to_fraction(whole)
-    if before is None or (unit is None and whole is None):
+    if before is None or (unit is None and whole is None and count is None):
         return None
-    times = {"two": 2, "three": 3}.get((count or "").lower(), 1)
-    value = before + Fraction(times, _DIVISORS[part.lower().removesuffix("s")])
+    times = to_fraction(count or "1") or Fraction(1)
+    value = before + times / _DIVISORS[part.lower()]
     scale = SCALES.get((unit or "").lower())
     return Number(value * scale) if scale else _number(value, unit or "")
 
@@ -145,7 +160,7 @@ def _number(value: Fraction, said: str) -> Number:
     if unit is None:
         turned = said.casefold() if said.casefold() in phrases().words["directions"] else ""
         return Number(value, turned, said)
-    return Number(value * unit.size, unit.unit, said)
+    return Number(unit.base(value), unit.unit, said)
 
 
 def _in_parts(text: str) -> Number | None:
@@ -158,6 +173,8 @@ def _in_parts(text: str) -> Number | None:
         if last and last.unit == "second" and name == "m":
             name = "min"
         unit = measure(name) if part else None
+        if last and name.casefold() in MINOR:  # "12 euros and 50 cents"
+            unit = Measure(last.unit, Fraction(1, 100))
         if (
             part is None
             or unit is None
@@ -170,22 +187,48 @@ def _in_parts(text: str) -> Number | None:
 
 
 _SCANNED = re.compile(
-    rf"(?P<time>{TIME.pattern})(?![\w:])"
-    rf"|(?P<amount>(?:(?<![\w.)])[-−+]\s?)?(?:{SIGN}\s?|(?<![A-Za-z])(?-i:[A-Z]{{3}})\s(?=\d))?"
+    rf"(?P<odds>\b{ODDS}(?!\s*[\w.:]))|(?P<amount>(?:(?<![\w.)])[-−+]\s?)?(?:{SIGN}\s?|(?<![A-Za-z])(?-i:[A-Z]{{3}})\s(?=\d))?"
     rf"(?:\\frac\s?{BRACED}\s?{BRACED}|\d{{1,3}}(?:\.\d{{3}})+,\d+|\d+,\d{{1,2}}(?![\d,])"
-    r"|\d+ \d+/\d+"
+    r"|\d{1,3}(?:[  ']\d{3})+,\d+|\d+ \d+/\d+"
     rf"|{DIGITS}(?:\s?/\s?\d+(?![\w/]))?))"
     rf"(?P<scale>\s?{SCALE})?(?P<percent>\s?\\?%)?",
     re.IGNORECASE,
 )
 _AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]?)[.}]?")
-_WORD_RUN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
-_HAN_NUMBER = re.compile("[二三四五六七八九十百两][一二三四五六七八九十百千万零两]*")
-_ARTICLES = frozenset({
-    "one", "a", "an", "ein", "eine", "eins", "un", "une", "uno", "una", "um", "uma", "een", "no",
-    "six",
-})  # fmt: skip
-"""Number words that are mostly something else in a sentence."""
+
+
+_SPAN = re.compile(
+    rf"(?P<lead>(?:from|between|von|zwischen|de|entre|tra|da|van|tussen)\s+)?(?P<low>{DIGITS})"
+    r"(?P<unit>\s?[^\W\d_]{1,12})?\s?"
+    rf"(?P<sign>[-–—]|to|and|bis|und|et|à|y|a|tot|en|e)\s?(?P<high>{DIGITS})(?(unit)(?P=unit))(?![\w.,:/]*\d)"
+    r"(?P<noun>\s[^\W\d_]+)?",
+    re.IGNORECASE,
+)
+_ENUMERATES = ("and", "und", "et", "y", "en", "e")
+
+
+class Span(NamedTuple):
+    """From one number to a larger one, or their ratio where it is not said to be a span."""
+
+    text: str
+    start: int
+    end: int
+    ratio: str = ""
+
+
+def spans(text: str) -> Iterator[Span]:
+    """Find spans of numbers: "from 10 to 20", "10–20", "between 10 and 20"."""
+    for found in _SPAN.finditer(text):
+        low, high = decimal(found["low"]), decimal(found["high"])
+        sign, lead = found["sign"].lower(), bool(found["lead"])
+        before = text[found.start() - 1 : found.start()]
+        if (sign in _ENUMERATES and not lead) or before.isalnum() or before in ("-", ".", "/"):
+            continue
+        ratio = f"{low}:{high}" if sign == "to" and not lead and not found["noun"] else ""
+        if low < high:
+            yield Span(f"{low}-{high}", found.start(), found.end(), ratio)
+        elif ratio:
+            yield Span(ratio, *found.span())
 
 
 class Found(NamedTuple):
@@ -198,31 +241,28 @@ class Found(NamedTuple):
 
 
 def scan(text: str, comma: bool = False) -> list[Found]:
-    """Find the numbers of a text in order; where there are none in digits, those in words."""
+    """Find the days, the times of day and the numbers of a text, whose number words are in digits,
+    in order."""
     text = text[:MAX_SCANNED].replace("$", DOLLAR).replace("\\" + DOLLAR, DOLLAR).replace("²", "^2")
+    moments = [Found(text[start:end], known, start, end) for known, start, end in days(text)]
+    moments += [Found(text[t.start : t.end], t.text, t.start, t.end) for t in times(text)]
+    moments += [Found(text[s.start : s.end], s.text, s.start, s.end) for s in spans(text)]
     found: list[Found] = []
     place = 0
     while match := _SCANNED.search(text, place):
+        if inside := [m.end for m in moments if m.start <= match.start() < m.end]:
+            place = max(inside)
+            continue
         place = match.end()
         if re.match(r"[A-Za-z0-9_]", text[match.start() - 1 : match.start()]):
             continue  # part of a name: "H2O", "RX-200"
-        if match["time"]:
-            found.append(Found(match["time"], time_of_day(match["time"]), *match.span()))
-            continue
         span = match[0].rstrip()
-        if not match["percent"]:
+        if not match["percent"] and not match["odds"]:
             span, place = _with_units(text, match.start(), place)
         number = quantity(span.replace("−", "-").rstrip("."), comma=comma)
         if number is not None:
             found.append(Found(span.strip(" .,"), number.value, match.start(), place))
-    if not found:
-        for run in _HAN_NUMBER.finditer(text):
-            if (whole := whole_number(run[0])) is not None:
-                found.append(Found(run[0], Fraction(whole)))
-    if not found:
-        for run in _WORD_RUN.finditer(text):
-            found.extend(_in_words(run[0]))
-    return found
+    return sorted([*found, *moments], key=lambda each: each.start)
 
 
 MAX_SCANNED = 2000
@@ -249,19 +289,3 @@ def _with_units(text: str, start: int, end: int) -> tuple[str, int]:
     if more and quantity(text[start : more.end()].strip(" .,")):
         longest = more.end()
     return text[start:longest].strip(), longest
-
-
-def _in_words(run: str) -> Iterator[Found]:
-    words = re.split(r"[ -]", run)
-    place = 0
-    while place < len(words):
-        for end in range(min(len(words), place + 8), place, -1):
-            said = " ".join(words[place:end])
-            number = None if said.casefold() in _ARTICLES else whole_number(said)
-            if number is not None:
-                unit = measure(words[end]) if end < len(words) else None
-                said = f"{said} {words[end]}" if unit else said
-                yield Found(said, number * (unit.size if unit else Fraction(1)))
-                place = end - 1
-                break
-        place += 1

@@ -7,6 +7,7 @@ box, "####", "the answer is".
 from __future__ import annotations
 
 import ast
+import html
 import json
 import re
 import unicodedata
@@ -36,12 +37,14 @@ _ESCAPED = (
 )
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
 _ENV = re.compile(
-    r"\\begin\{(align|aligned|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}", re.DOTALL
+    r"(?:\$+\s*)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s*\$+)?",
+    re.DOTALL,
 )
 _SPECIAL = re.compile(r"<\|[a-zA-Z_]{2,30}\|>|</s>|<end_of_turn>|<eos>|\[/?INST\]")
-_WIDE = str.maketrans(
-    dict(zip(map(ord, "０１２３４５６７８９．，％＋－（）＝"), "0123456789.,%+-()=", strict=True))
-)
+_WIDE = str.maketrans("．，％＋－（）＝٫٬", ".,%+-()=.,")
+_DIGIT = re.compile(r"(?![0-9])\d")
+_POWER = re.compile(r"(?<=[A-Za-z0-9)])\*\*(?=[\d(-])")
+_SUBSCRIPT = re.compile(r"<(sub|sup)>([^<>]{1,20})</\1>")
 _OBJECT = re.compile(r"\{\s*[\"'](?=\w)")
 _BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([^\s{\\$]+)")
@@ -51,7 +54,7 @@ _BETWEEN_BOXES = re.compile(
 )
 _BOLD = re.compile(
     r"\*\*(?=\S)(.{1,200}?)\*\*|__(?=\S)(.{1,200}?)__|<(?:b|strong)>(.{1,200}?)</(?:b|strong)>"
-    r"|\\textbf\{([^{}]{1,200})\}",
+    r"|\\textbf\{([^{}]{1,200})\}|```\w*\n([^\n`]{1,200})\n```\s*\Z|(?<!`)`([^`\n]{1,200})`(?!`)",
     re.DOTALL,
 )
 MATH = re.compile(
@@ -59,17 +62,21 @@ MATH = re.compile(
     re.DOTALL,
 )
 JOINED = re.compile(
-    r"\s*(?:,\s*(?:and|or|und|et|y|e)?|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
+    r"\s*(?:,\s*(?:(?:and|or|then|und|et|y|e)\b)?|→|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
 )
 _LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
 ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
 _OPEN_END = tuple("=:+-×÷*/(,&−–—")
-SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)(?=\s|$)|(?<=[。！？])|\n+")
+SENTENCE_END = re.compile(
+    r"(?<=[.!?])(?<!\b[ap]\.m\.)(?<!\b[A-Z][a-z]{2}\.(?=\s\d))(?<!\b[ap]\.(?=\s?m\.))"
+    r"(?<!\d\.(?=\s[^\W\d_]{3,10}\.?\s\d{4}))(?=\s|$)"
+    r"|(?<=[。！？।])|\n+"
+)
 CLAUSE = re.compile(r"[.,;:!?。，；：！？\n]")
 _SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 WORDS = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W\d_]+)*")
 TOKENS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)*")
-_CITATIONS = re.compile(r"(?<=\S)(?:\s*\[\d{1,3}(?:,\s*\d{1,3})*\])+$")
+_CITATIONS = re.compile(r"(?<=[^\W_])(?:\s+\[\d{1,3}(?:,\s*\d{1,3})*\])+$")
 MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"“”]")
 
 
@@ -100,7 +107,9 @@ class Said:
         if text.endswith(_OPEN_END):
             return True
         last = tokens_of(text[-40:])
-        return len(last) > 1 and text[-1:].isalpha() and last[-1] in self.table.words["dangling"]
+        if not (len(last) > 1 and text[-1:].isalpha() and last[-1] in self.table.words["dangling"]):
+            return False
+        return not isinstance(form(text), Number)  # "5 ft 3 in"
 
     def says_nothing_of(self, asked: Set[str]) -> bool:
         """Whether it has none of the words of the question, or is too short for a sentence."""
@@ -129,7 +138,7 @@ class Said:
         return not (self.unfinished or subject or verb)
 
 
-def said(text: str, table: Phrases | None = None) -> Said | None:
+def said(text: str, table: Phrases | None = None, question: str = "") -> Said | None:
     """Return what a model's text says, without its thoughts and without what it makes up after its
     answer; None where that is nothing."""
     table = table or phrases()
@@ -143,13 +152,21 @@ def said(text: str, table: Phrases | None = None) -> Said | None:
     text = re.sub(r"[ \t]{3,}", "  ", text.translate(_WIDE).replace(r"\_", "_"))
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
-    text = _without_next_question(text, table)
+    text = _plain_signs(text)
+    text = _correction(table).sub("", _without_next_question(text, table))
     spoken_to_end = _SPECIAL.split(text.strip())
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
     if not any(map(str.isalnum, text)):
         return None
-    found = next((each for each in _announced(text, table) if each is not None), None)
+    found = next((each for each in _announced(text, table, question) if each is not None), None)
     return Said(text, found, tuple(_bold(text)), table)
+
+
+def _plain_signs(text: str) -> str:
+    """A text with the digits, the powers and the letters of HTML as others write them."""
+    text = _SUBSCRIPT.sub(lambda low: ("_" if low[1] == "sub" else "^") + f"{{{low[2]}}}", text)
+    text = html.unescape(text) if "&" in text else text
+    return _POWER.sub("^", _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text))
 
 
 def _bold(text: str) -> list[str]:
@@ -159,7 +176,8 @@ def _bold(text: str) -> list[str]:
     for match in _BOLD.finditer(text):
         span = next(filter(None, match.groups())).strip()
         heading = span.endswith(":") or text.startswith(":", match.end())
-        if not span or (heading and not isinstance(form(span.rstrip(":")), Number)):
+        number = any(map(str.isdigit, span)) and isinstance(form(span.rstrip(":")), Number)
+        if not span or (heading and not number):
             continue
         if found and JOINED.fullmatch(text[end : match.start()]):
             found[-1] += f", {span}"
@@ -185,11 +203,19 @@ def _next_question(table: Phrases) -> re.Pattern[str]:
     )
 
 
+@cache
+def _correction(table: Phrases) -> re.Pattern[str]:
+    """What is taken back at once: "417... no, sorry, 437"."""
+    again = table.patterns["corrections"].pattern
+    return re.compile(rf"\S+\s*(?:\.\.\.|…|[,;—–-])\s*{again}[,:]?\s+(?=\S)", re.IGNORECASE)
+
+
 # What announces itself
 
 
-def _announced(text: str, table: Phrases) -> Iterator[str | None]:
-    yield _in_json(text, table)
+def _announced(text: str, table: Phrases, question: str) -> Iterator[str | None]:
+    yield _in_json(text, table, question)
+    yield _in_yaml(text, table, question)
     yield _in_tag(text, table)
     yield boxes(text)
     if mark := re.search(r"####\s*(\S[^\n]*)", text):
@@ -197,34 +223,60 @@ def _announced(text: str, table: Phrases) -> Iterator[str | None]:
     yield behind_phrase(text, table)
 
 
-def _in_json(text: str, table: Phrases) -> str | None:
+def _in_json(text: str, table: Phrases, question: str) -> str | None:
     """The answer's value in a JSON object, also one in a fence of code or within other text; ""
     where a text is an object that cannot be read."""
     bare = without_end(re.sub(r"```\w*", "", text)).strip()
     place = _OBJECT.search(bare)
     if place is None:
         return None
-    found = _object(bare[place.start() :])
-    if found is None:
+    found = _literal(bare[place.start() :])
+    if not isinstance(found, dict):
         return "" if place.start() == 0 else None
+    return _of_mapping(found, table, question)
+
+
+def _of_mapping(found: Mapping[object, object], table: Phrases, question: str) -> str | None:
+    """The value of the key that holds the answer, that the question names, or of the only one; of
+    others all, as assignments."""
     by_name = {str(key).casefold().replace(" ", "_"): value for key, value in found.items()}
+    asked = tokens_of(question)
     keys = [key for key in table.keys if key in by_name]
+    keys = keys or [key for key in by_name if key in asked]
+    keys = (
+        keys if len(keys) == 1 or keys[:1] == [key for key in table.keys if key in keys][:1] else []
+    )
     if not keys and len(by_name) != 1:
-        return None
+        named = {k: None if isinstance(v, list) else _plain(v) for k, v in by_name.items()}
+        return None if None in named.values() else ", ".join(f"{k} = {v}" for k, v in named.items())
     return _plain(by_name[keys[0]] if keys else next(iter(by_name.values())))
 
 
-def _object(text: str) -> Mapping[object, object] | None:
-    """The object that a text begins with, of JSON or as Python prints it."""
+_YAML = re.compile(r"([a-z_]\w*):[ \t]+[\"']?(\S[^\n]{0,60}?)[\"']?[ \t]*")
+
+
+def _in_yaml(text: str, table: Phrases, question: str) -> str | None:
+    """As `_in_json`, of a text or a fence of code that has nothing but keys and values."""
+    fence = re.search(r"```ya?ml\n(.*?)```", text, re.DOTALL)
+    lines = (fence[1] if fence else text).strip().splitlines()
+    marked = bool(fence) or text.startswith("---")
+    lines = [line for line in lines if line.strip() and not line.startswith(("#", "---", "..."))]
+    pairs = [(match[1], match[2]) for line in lines if (match := _YAML.fullmatch(line))]
+    if len(pairs) < len(lines) or len(pairs) < 2 - marked:
+        return None
+    return _of_mapping(dict(pairs), table, question)
+
+
+def _literal(text: str) -> object:
+    """The object or the list that a text begins with, of JSON or as Python prints it."""
     try:
-        found, _ = json.JSONDecoder(parse_float=str, parse_int=str).raw_decode(text)
+        return json.JSONDecoder(parse_float=str, parse_int=str).raw_decode(text)[0]
     except (ValueError, RecursionError):
         end = text.find("}") + 1
         try:
-            found = ast.literal_eval(text[:end]) if 0 < end < MAX_ANSWER_CHARS else None
+            return ast.literal_eval(text[:end]) if 0 < end < MAX_ANSWER_CHARS else None
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
-    return found if isinstance(found, dict) else None
 
 
 def _plain(value: object) -> str | None:
@@ -320,7 +372,7 @@ def count_words(text: str) -> float:
 def without_end(text: str) -> str:
     """A text without the marks and pictures at its end; "!" stays behind a number, as in 5!."""
     while True:
-        shorter = text.rstrip(" \t\n.,;:。，；*_`\ufe0f\u200d")
+        shorter = text.rstrip(" \t\n.,;:。，；।*_`\ufe0f\u200d")
         if shorter and unicodedata.category(shorter[-1]) == "So" and shorter[-1] not in "°℃℉":
             shorter = shorter[:-1]
         if shorter[-1:] in ("!", "?", "！", "？") and not shorter[:-1].rstrip()[-1:].isdigit():
@@ -344,9 +396,13 @@ def trim(text: str, table: Phrases) -> str:
         text = text[: remark.start()] if remark else text
         text = _CITATIONS.sub("", without_end(text.strip())).strip('"“”„')
         text = text.lstrip("≈~≃∼=•→⇒➡ \t").strip()
+        while text and unicodedata.category(text[0]) == "So":
+            text = text[1:].lstrip("\ufe0f\u200d ")
     text = re.sub(r"^[-*]\s+(?![\d\\.(])", "", text)
     if label := _LABEL.match(text):
-        text = text[label.end() :]
+        text = text[label.end() :].strip('"')
+    if text.startswith('["') and isinstance(listed := _literal(text), list):
+        text = _plain(listed) or text
     for kind in ("openers", "hedges"):
         opening = table.patterns[kind].match(text)
         if opening and opening.end() < len(text):
@@ -361,12 +417,13 @@ def trim(text: str, table: Phrases) -> str:
 
 def without_note(text: str) -> str:
     """A value without what is said of it in brackets: "42 (forty-two)", but not "2 (x+1)"."""
-    head, bracket, note = text.rpartition(" (")
+    head, bracket, note = text.rpartition("(")
     if not bracket or not note.endswith(")"):
         return text
+    head = head.rstrip()
     value = form(head)
     again = bool(re.search(r"[^\W\d_]{3}", note)) or form(note[:-1]) == value
-    return head.strip() if isinstance(value, Number) and again else text
+    return head if isinstance(value, Number) and again else text
 
 
 def without_contrast(text: str, table: Phrases) -> str:

@@ -18,6 +18,8 @@ MARKS: tuple[tuple[str, str], ...] = (
     ("Here is my thought process:", "Here is my response:"),  # Granite 3.2
     ("Here's my thought process:", "Here's my response:"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1, OpenThinker: their system prompt
+    ("◁think▷", "◁/think▷"),  # Kimi-VL
+    ("<thought>", "</thought>"),
     ("<thinking>", "</thinking>"),  # as prompts ask for it, as well as the next
     ("<reasoning>", "</reasoning>"),
 )

@@ -24,13 +24,13 @@ DOLLAR = "＄"
 CURRENCIES: Mapping[str, str] = {
     f"{DOLLAR} us{DOLLAR} dollar dollars buck bucks dólar dólares dollari доллар 美元 ドル": "USD",
     "€ euro euros 欧元 ユーロ": "EUR",
-    "£ pound pounds sterling quid 英镑": "GBP",
+    "£ pound pounds sterling quid 英镑 pounds_sterling pound_sterling": "GBP",
     "¥ jp¥ yen 円 日元": "JPY",
     "cn¥ yuan renminbi rmb 元 人民币": "CNY",
     "₹ rs rupee rupees रुपये": "INR",
     "₩ won 원": "KRW",
     "₽ ruble rubles rouble roubles рубль рублей": "RUB",
-    f"franc francs franken sfr chf{DOLLAR}": "CHF",
+    f"franc francs franken sfr chf{DOLLAR} swiss_francs schweizer_franken francs_suisses": "CHF",
     f"a{DOLLAR} au{DOLLAR}": "AUD",
     f"c{DOLLAR} ca{DOLLAR}": "CAD",
     f"nz{DOLLAR}": "NZD",
@@ -49,13 +49,15 @@ CURRENCIES: Mapping[str, str] = {
 }
 """Signs and everyday names, which may mean several currencies: one each, as what counts is whether
 two samples of one question name the same."""
-_MINOR = {
+MINOR = {
     "¢": "USD", "cent": "USD", "cents": "USD", "ct": "EUR", "centime": "EUR", "centimes": "EUR",
     "céntimo": "EUR", "céntimos": "EUR", "centesimi": "EUR", "pence": "GBP", "penny": "GBP",
     "p": "GBP", "paise": "INR", "paisa": "INR",
 }  # fmt: skip
 """A hundredth of it."""
-_SIGNS = {sign: code for signs, code in CURRENCIES.items() for sign in signs.split()}
+_SIGNS = {
+    sign.replace("_", " "): code for signs, code in CURRENCIES.items() for sign in signs.split()
+}
 SIGN = rf"(?:(?:us|a|au|c|ca|nz|hk|s|r|mx)?{DOLLAR}|(?:jp|cn)?¥|[€£₹₩₽₺₫₱฿₪]|rs\.?(?=\s?\d))"
 """What stands before an amount, in small letters."""
 
@@ -87,13 +89,27 @@ class Measure(NamedTuple):
 
     unit: str
     size: Fraction = Fraction(1)
+    zero: Fraction = Fraction(0)
+    """Where its scale begins: 0 °C are 273.15 kelvin."""
+
+    def base(self, value: Fraction) -> Fraction:
+        return value * self.size + self.zero
+
+    def said(self, value: Fraction) -> Fraction:
+        return (value - self.zero) / self.size
+
+
+_SCALES_OF_HEAT = {
+    "degree_Celsius": Measure("kelvin", Fraction(1), Fraction(27315, 100)),
+    "degree_Fahrenheit": Measure("kelvin", Fraction(5, 9), Fraction(45967, 180)),
+}
 
 
 @lru_cache(maxsize=4096)
 def measure(name: str) -> Measure | None:
     """Return what a unit's name or sign means; None for all that is none, such as "apples".
 
-    Prices and temperatures are not converted, nor are angles and percentages.
+    Prices are not converted, nor are angles and percentages.
     """
     name = " ".join(name.replace("_", " ").split()).strip()
     plain = name.casefold().rstrip(".").strip()
@@ -101,8 +117,8 @@ def measure(name: str) -> Measure | None:
         return None
     if plain in _SIGNS or plain.replace(".", "") in _SIGNS:
         return Measure(_SIGNS[plain if plain in _SIGNS else plain.replace(".", "")])
-    if plain in _MINOR:
-        return Measure(_MINOR[plain], Fraction(1, 100))
+    if plain in MINOR:
+        return Measure(MINOR[plain], Fraction(1, 100))
     if plain == PERCENT or _ALIASES.get(plain) == PERCENT:
         return Measure(PERCENT)
     if len(plain) == 3 and name.isupper() and plain.upper() in _codes():
@@ -110,7 +126,11 @@ def measure(name: str) -> Measure | None:
     unit = _ALIASES.get(plain, name.rstrip("."))
     if not _UNIT.fullmatch(unit.translate(_POWERS).replace("**", "^")):
         return None
-    return _pint(unit) or _pint(_ALIASES.get(plain, plain)) or _translated(plain)
+    return (
+        _pint(unit)
+        or (_pint(_ALIASES.get(plain, plain)) if len(plain) > 1 else None)
+        or _translated(plain)
+    )
 
 
 def _pint(name: str) -> Measure | None:
@@ -123,7 +143,9 @@ def _pint(name: str) -> Measure | None:
     registry = _registry()
     try:
         unit = registry.parse_units(name)
-        if unit.dimensionless or "[temperature]" in unit.dimensionality:
+        if heat := _SCALES_OF_HEAT.get("*".join(unit._units)):
+            return heat
+        if unit.dimensionless:
             return Measure(str(unit).replace("_", " "))
         found = registry.Quantity(1, unit).to_base_units()
     except Exception:  # noqa: BLE001 - pint raises many kinds for what it cannot read
@@ -137,9 +159,9 @@ def _pint(name: str) -> Measure | None:
 def _known(word: str) -> bool:
     """Whether a word is a unit: not where only the sign of a prefix makes it one, as in "cats",
     which pint would read as centi and at (technical atmosphere)."""
-    for prefix, unit, _ in _registry().parse_unit_name(word):
+    for prefix, _unit, _ in _registry().parse_unit_name(word):
         if not prefix or word.startswith(prefix):
-            return len(word) > 1 or unit != word or word in "mghsLlKNJWVAPT"
+            return len(word) > 1 or word in "mghsLlKNJWVAPTCF"
         if len(word) <= 3 or (word[0] in "kMGT" and not word.islower()):
             return True
     return False
@@ -161,7 +183,7 @@ def _codes() -> frozenset[str]:
 
 def _translated(plain: str) -> Measure | None:
     name = _names().get(plain)
-    return _pint(name) if name else None
+    return Measure(PERCENT) if name == "percent" else _pint(name) if name else None
 
 
 @cache

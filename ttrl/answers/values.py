@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import Expression, Form, Group, Named, Word, form, leaves
-from ttrl.answers.numbers import FUNCTIONS
+from ttrl.answers.numbers import FUNCTIONS, in_digits
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Found, scan
 from ttrl.answers.said import (
@@ -42,6 +42,7 @@ def value(found: Said, question: str, *, comma: bool) -> str | None:
     or the words that it announces instead of one."""
     if found.announced is None and (found.unfinished or found.declines):
         return None
+    english = asked_in_english(question, found.table)
     boxed = found.announced is not None and found.announced == boxes(found.text)
     for span, announced in [
         (found.announced, True),
@@ -49,31 +50,37 @@ def value(found: Said, question: str, *, comma: bool) -> str | None:
     ]:
         if span is None:
             continue
+        span = in_digits(span, english=english)
         bare = trim(span, found.table)
         if len(bare) > MAX_ANSWER_CHARS:
             return None
         meaning = form(bare, comma=comma)
-        if meaning is not None and not _is_words(meaning):
+        if meaning is not None and not is_words(meaning) and (announced or not _has_word(meaning)):
             return bare
         last = _last_value(span, question, found.table, comma)
         if last or announced:
             few = meaning is not None and (boxed or count_words(bare) <= FEW_VALUE_WORDS)
             return last or (bare if few else None)
-    return _last_value(found.text, question, found.table, comma)
+    return _last_value(in_digits(found.text, english=english), question, found.table, comma)
 
 
-def _is_words(meaning: Form) -> bool:
+def is_words(meaning: Form) -> bool:
     """Whether a form has words, which no mathematician would compare."""
     match meaning:
         case Word(text=text):
             return bool(WORDS.search(text)) and " " in text
         case Expression(latex=latex):
-            letters = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", latex))
-            return any(word.lower() not in FUNCTIONS and not word.isupper() for word in letters)
+            letters = re.findall(r"[A-Za-z]+", re.sub(r"\\[A-Za-z]+", " ", latex))
+            alone = {letter for letter in letters if len(letter) == 1}
+            return any(
+                word.lower() not in FUNCTIONS and not word.isupper() and alone.isdisjoint(word)
+                for word in letters
+                if len(word) > 1
+            )
         case Group(items=items):
-            return any(map(_is_words, items))
+            return any(map(is_words, items))
         case Named(value=inner):
-            return _is_words(inner)
+            return is_words(inner)
         case _:
             return False
 
@@ -85,7 +92,8 @@ def _has_word(meaning: Form) -> bool:
 
 def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | None:
     sentences = [each for each in SENTENCE_END.split(text) if each and each.strip()]
-    asked = {number.value for number in scan(question, comma=comma)}
+    english = asked_in_english(question, table)
+    asked = {number.value for number in scan(in_digits(question, english=english), comma=comma)}
     if assigned := _assignments(sentences):
         return assigned
     if listed := _numbered_lines(text.strip().splitlines()):
@@ -117,12 +125,12 @@ def _numbered_lines(lines: Sequence[str]) -> str | None:
         if item is None:
             break
         items.insert(0, item[2])
-    numbers = [item[1] for item in map(_ITEM.fullmatch, lines[-len(items) :]) if item]
-    counted = numbers == [str(n + 1) for n in range(len(items))]
+    numbers = [item[1] or "" for item in map(_ITEM.fullmatch, lines[-len(items) :]) if item]
+    counted = numbers in ([str(n + 1) for n in range(len(items))], [""] * len(items))
     return ", ".join(items) if counted and len(items) > 2 else None
 
 
-_ITEM = re.compile(r"\s*(\d{1,2})[.)]\s*(-?\d[\d.,/]*)\s*")
+_ITEM = re.compile(r"\s*(?:(\d{1,2})[.)]|[-*•]\s)\s*(-?\d[\d.,/]*)\s*")
 
 
 def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) -> str | None:
@@ -134,11 +142,14 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     for span in [plain, *reversed(math)] if len(math) < 2 else [plain]:
         short = len(span) <= MAX_ANSWER_CHARS and '"' not in span
         meaning = form(span, comma=comma) if short else None
-        if meaning is not None and not _is_words(meaning) and not _has_word(meaning):
+        if meaning is not None and not is_words(meaning) and not _has_word(meaning):
             return span
     right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
-    if right and (meaning := form(right, comma=comma)) and not _is_words(meaning):
+    if right and (meaning := form(right, comma=comma)) and not is_words(meaning):
         return right
+    tail = _TUPLE.search(without_end(plain))
+    if tail and isinstance(meaning := form(tail[0], comma=comma), Group) and not is_words(meaning):
+        return tail[0]
     plain = without_contrast(plain, table)
     told = plain[_conclusion(plain, table) :]
     numbers = scan(told, comma=comma)
@@ -162,6 +173,9 @@ def _value_of(sentence: str, asked: Set[object], table: Phrases, comma: bool) ->
     return ", ".join(number.text for number in listed)
 
 
+_TUPLE = re.compile(r"[(\[][^()\[\]]{1,200},[^()\[\]]{1,200}[)\]]$")
+
+
 def _conclusion(sentence: str, table: Phrases) -> int:
     """Where what follows from the rest begins, "so the total is 5", if there is a number in it."""
     starts = [
@@ -174,7 +188,7 @@ def _conclusion(sentence: str, table: Phrases) -> int:
 
 _BEFORE = re.compile(r"(?:[\^√π!×·*/+−(\[{<>≤≥_:]|[A-Za-z]\s?-)\s*$")
 _AFTER = re.compile(r"[A-Za-z√π^!²³(\[{_:]|\s*[\^√π×·*/+=<>≤≥]")
-_COMPOSED = r"(?:in|out of|to|of|R|remainder|over|by|[-–:])"
+_COMPOSED = r"(?:in|out of|of|R|remainder|over|by|[-–:])"
 _COMPOSED_BEFORE = re.compile(rf"\d\s*{_COMPOSED}\s*$")
 _COMPOSED_AFTER = re.compile(
     rf"\s*{_COMPOSED}\s*\d|\s+(?:halves|(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth"
@@ -245,6 +259,11 @@ def asks_for_value(question: str) -> bool:
     return bool(_LATEX.search(question) or _SUM.search(question) or asks)
 
 
+def asked_in_english(question: str, table: Phrases) -> bool:
+    tokens = tokens_of(question)
+    return not tokens or not table.words["english"].isdisjoint(tokens)
+
+
 def asks_for_order(question: str) -> bool:
     return has(question, phrases(), "ordered")
 
@@ -257,4 +276,8 @@ def decimal_comma(question: str, answers: Sequence[Said]) -> bool:
         return False
     if any(re.search(r"(?<![\d.,])0,\d|\d\.\d{3},\d", text) for text in texts):
         return True
-    return sum(token in phrases().words["comma"] for token in tokens_of(question)) >= 2
+    return _writes_commas(question) or sum(map(_writes_commas, texts)) * 2 > len(texts)
+
+
+def _writes_commas(text: str) -> bool:
+    return len(phrases().words["comma"] & set(tokens_of(text))) >= 2
