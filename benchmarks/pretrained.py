@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 import click
 import openai
@@ -211,6 +211,12 @@ class Users:
         self._free = asyncio.Semaphore(AT_ONCE)
         self._done = 0
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
     async def ask(self, question: Question, *, learn: bool = False, **settings: Any) -> list[str]:
         """The answers to one question; they are recorded if it is to be learned from."""
         async with self._free:
@@ -232,19 +238,20 @@ class Users:
 
 async def ask_all(daemon: Daemon, questions: Sequence[Question], size: Size) -> None:
     """Ask each question once, as users do."""
-    users = Users(daemon, size.max_tokens)
-    await asyncio.gather(*(users.ask(each, learn=True) for each in questions))
+    async with Users(daemon, size.max_tokens) as users:
+        await asyncio.gather(*(users.ask(each, learn=True) for each in questions))
 
 
 async def score(
     daemon: Daemon, held_out: Sequence[Label], size: Size, instruction: str | None = None
 ) -> Score:
     """Ask the held-out questions, unrecorded: greedily, and so many times at temperature 1."""
-    users, samples = Users(daemon, size.max_tokens), size.samples
-    own = (each.question for each in held_out)
+    own, samples = (each.question for each in held_out), size.samples
     asked = [instructed(each, instruction, phrases()) or each for each in own]
-    greedy = await asyncio.gather(*(users.ask(each, temperature=0.0) for each in asked))
-    drawn = await asyncio.gather(*(users.ask(each, temperature=1.0, n=samples) for each in asked))
+    async with Users(daemon, size.max_tokens) as users:
+        greedy = await asyncio.gather(*(users.ask(each, temperature=0.0) for each in asked))
+        hot = (users.ask(each, temperature=1.0, n=samples) for each in asked)
+        drawn = await asyncio.gather(*hot)
     every = list(zip(held_out, drawn, strict=True))
     return Score(
         tuple(_read(label, texts) / samples for label, texts in every),
