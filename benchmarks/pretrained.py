@@ -3,9 +3,10 @@
 Starts `ttrl serve` with a real vLLM, asks it a few hundred questions of one data set in DIR through
 OpenAI's client, adds labelled probes, adapts, and asks held-out questions before and after through
 the same endpoint. Right answers are used for the probes and the table, and nowhere else. A
-candidate that the gate holds is promoted by hand to be measured, and `shipped` says so. The last
-line is JSON; numbers with an interval (95%) are `[value, low, high]`. Needs `make pretrained-model`
-and vLLM (`--python`). docs/pretrained.md has figures.
+candidate that the gate holds is promoted by hand to be measured, and `shipped` says so. With
+`--instruction`, runs sample with it (`vote.instruction`), users ask without, and held-out questions
+are asked both ways. The last line is JSON; numbers with an interval (95%) are `[value, low, high]`.
+Needs `make pretrained-model` and vLLM (`--python`). docs/pretrained.md has figures.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 import click
 import openai
@@ -35,8 +36,10 @@ from serve.cli import demo
 from serve.cli.demo import Daemon, DemoFailed
 from serve.state import prepare
 from ttrl.answers import Reader
+from ttrl.answers.phrases import phrases
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import Question, digest
+from ttrl.sampling.instruction import instructed
 from ttrl.store import Store
 from ttrl.store.runs import Run
 from ttrl.votes import take_vote
@@ -45,7 +48,6 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = Path(__file__).with_suffix(".yaml")
 MODEL = ROOT / ".pretrained" / "gemma-3-270m"
 SERVED = "gemma"
-MAX_TOKENS = 8
 AT_ONCE = 4
 """Requests in flight."""
 
@@ -113,12 +115,14 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Size:
-    """How many questions there are of each sort, and answers to each held-out one."""
+    """How many questions there are of each sort, and answers to each held-out one; tokens of an
+    answer at most."""
 
     asked: int = 200
     probes: int = 100
     held_out: int = 120
     samples: int = 16
+    max_tokens: int = 8
 
 
 SMOKE = Size(asked=24, probes=20, held_out=8, samples=4)
@@ -139,9 +143,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Score:
-    """For each held-out question: whether the greedy answer is right, the share of right ones among
-    samples at temperature 1, and whether their majority is right."""
+    """For each held-out question: the share of samples at temperature 1 that can be read, whether
+    the greedy answer is right, the share of right samples, and whether their majority is right."""
 
+    readable: tuple[float, ...]
     greedy: tuple[bool, ...]
     pass_at_1: tuple[float, ...]
     majority: tuple[bool, ...]
@@ -152,12 +157,11 @@ class Score:
             f"{name}_{suffix}": [fmean(right), *_wilson(right)]
             for name, right in (("greedy", self.greedy), ("majority", self.majority))
         }
-        mean = fmean(self.pass_at_1)
-        low, high = mean, mean
-        if len(set(self.pass_at_1)) > 1:
-            error = stats.sem(self.pass_at_1)
-            low, high = stats.t.interval(0.95, len(self.pass_at_1) - 1, mean, error)
-        found[f"pass_at_1_{suffix}"] = [mean, float(low), float(high)]
+        for name, shares in (("pass_at_1", self.pass_at_1), ("readable", self.readable)):
+            mean = low = high = fmean(shares)
+            if len(set(shares)) > 1:
+                low, high = stats.t.interval(0.95, len(shares) - 1, mean, stats.sem(shares))
+            found[f"{name}_{suffix}"] = [mean, float(low), float(high)]
         return {key: [round(each, 4) for each in values] for key, values in found.items()}
 
 
@@ -199,12 +203,19 @@ def _label(task: Task, row: Mapping[str, Any]) -> Label:
 class Users:
     """Those who ask, with OpenAI's client and without any setting but the length of an answer."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
         self._client = openai.AsyncOpenAI(
             base_url=f"{daemon.url}/v1", api_key="any", timeout=900, max_retries=0
         )
         self._free = asyncio.Semaphore(AT_ONCE)
         self._done = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
 
     async def ask(self, question: Question, *, learn: bool = False, **settings: Any) -> list[str]:
         """The answers to one question; they are recorded if it is to be learned from."""
@@ -212,7 +223,7 @@ class Users:
             answer = await self._client.chat.completions.create(
                 model=SERVED,
                 messages=question.body["messages"],
-                max_tokens=MAX_TOKENS,
+                max_tokens=self._max_tokens,
                 extra_headers={} if learn else {"X-TTRL-No-Learn": "1"},
                 **settings,
             )
@@ -225,20 +236,25 @@ class Users:
         return [text or "" for text in texts]
 
 
-async def ask_all(daemon: Daemon, questions: Sequence[Question]) -> None:
+async def ask_all(daemon: Daemon, questions: Sequence[Question], size: Size) -> None:
     """Ask each question once, as users do."""
-    users = Users(daemon)
-    await asyncio.gather(*(users.ask(each, learn=True) for each in questions))
+    async with Users(daemon, size.max_tokens) as users:
+        await asyncio.gather(*(users.ask(each, learn=True) for each in questions))
 
 
-async def score(daemon: Daemon, held_out: Sequence[Label], samples: int) -> Score:
-    """Ask the held-out questions, unrecorded: greedily, and `samples` times at temperature 1."""
-    users = Users(daemon)
-    asked = [each.question for each in held_out]
-    greedy = await asyncio.gather(*(users.ask(each, temperature=0.0) for each in asked))
-    drawn = await asyncio.gather(*(users.ask(each, temperature=1.0, n=samples) for each in asked))
+async def score(
+    daemon: Daemon, held_out: Sequence[Label], size: Size, instruction: str | None = None
+) -> Score:
+    """Ask the held-out questions, unrecorded: greedily, and so many times at temperature 1."""
+    own, samples = (each.question for each in held_out), size.samples
+    asked = [instructed(each, instruction, phrases()) or each for each in own]
+    async with Users(daemon, size.max_tokens) as users:
+        greedy = await asyncio.gather(*(users.ask(each, temperature=0.0) for each in asked))
+        hot = (users.ask(each, temperature=1.0, n=samples) for each in asked)
+        drawn = await asyncio.gather(*hot)
     every = list(zip(held_out, drawn, strict=True))
     return Score(
+        tuple(_read(label, texts) / samples for label, texts in every),
         tuple(bool(_rights(*each)[0]) for each in zip(held_out, greedy, strict=True)),
         tuple(sum(_rights(label, texts)) / samples for label, texts in every),
         tuple(_majority_right(label, texts, samples) for label, texts in every),
@@ -249,6 +265,12 @@ def _rights(label: Label, texts: Sequence[str]) -> list[bool]:
     """Whether each is right; one that was cut off is not among them."""
     kind = Reader().read(label.question.text, texts).kind
     return [label.right(text, Reader(), kind) for text in texts] or [False]
+
+
+def _read(label: Label, texts: Sequence[str]) -> int:
+    """How many say something."""
+    answers = Reader().read(label.question.text, texts).answers
+    return len(answers) - answers.count(None)
 
 
 def _majority_right(label: Label, texts: Sequence[str], samples: int) -> bool:
@@ -272,8 +294,22 @@ def say(words: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
 
 
-def measure(daemon: Daemon, parts: Split, size: Size) -> dict[str, Any]:
+def measure(daemon: Daemon, parts: Split, size: Size, instruction: str | None) -> dict[str, Any]:
     """Ask, adapt, ask again. Raises DemoFailed."""
+
+    def numbers(when: str) -> tuple[Score, dict[str, list[float]]]:
+        """As users ask and, if there is an instruction, with it."""
+        say(f"{len(parts.held_out)} held-out questions, {when}")
+        plain = asyncio.run(score(daemon, parts.held_out, size))
+        found = plain.numbers(when)
+        if instruction:
+            told = asyncio.run(score(daemon, parts.held_out, size, instruction))
+            found |= told.numbers(f"{when}_instructed")
+        say(json.dumps(found))
+        return plain, found
+
+    if not parts.asked:
+        return numbers("before")[1]
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         for label in parts.probes:
             row = {**label.question.body, "answers": list(label.accepted)}
@@ -281,27 +317,21 @@ def measure(daemon: Daemon, parts: Split, size: Size) -> dict[str, Any]:
         file.flush()
         command(daemon, "probes", "add", file.name)
     say(f"users ask {len(parts.asked)} questions at {daemon.url}")
-    asyncio.run(ask_all(daemon, parts.asked))
-    say(f"{len(parts.held_out)} held-out questions, before")
-    before = asyncio.run(score(daemon, parts.held_out, size.samples))
-    say(json.dumps(before.numbers("before")))
+    asyncio.run(ask_all(daemon, parts.asked, size))
+    before, found = numbers("before")
     command(daemon, "adapt", "--json")
     run, verdict = _last_run(daemon.state_dir)
     say(f"run {run.id} ended {run.state}: {run.reason}")
     shipped = run.adapter is not None and run.state == "published"
     if run.adapter is not None and not shipped:
         command(daemon, "adapters", "promote", run.adapter)
-    after = None
-    if run.adapter is not None:
-        say("the same questions, after")
-        after = asyncio.run(score(daemon, parts.held_out, size.samples))
-    changes = zip(before.greedy, (after or before).greedy, strict=True)
+    after, later = numbers("after") if run.adapter is not None else (before, {})
+    changes = zip(before.greedy, after.greedy, strict=True)
     changed = [now - was for was, now in changes]
-    nothing = dict.fromkeys(("greedy_after", "pass_at_1_after", "majority_after"))
     return {
         "questions": len(parts.asked),
-        **before.numbers("before"),
-        **(after.numbers("after") if after else nothing),
+        **found,
+        **(later or dict.fromkeys(name.replace("before", "after") for name in found)),
         "verdict": verdict,
         "shipped": shipped,
         "learned": changed.count(1),
@@ -344,6 +374,15 @@ def engine_of(python: str) -> str:
 @click.option("--data", type=click.Choice(list(TASKS)), default="sst2", show_default=True)
 @click.option("--seed", default=1, show_default=True, help="Of the questions and of the run.")
 @click.option("--smoke", is_flag=True, help="See in minutes that it runs.")
+@click.option("--bare", is_flag=True, help="Put nothing in front of the questions.")
+@click.option("--instruction", help="Of the run's samples: vote.instruction.")
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="Other than usual: asked (0: no run), probes, held_out, samples, max_tokens.",
+)
 @click.option(
     "--model", type=click.Path(path_type=Path), default=MODEL, help="Where the model was prepared."
 )
@@ -360,6 +399,9 @@ def main(
     data: str,
     seed: int,
     smoke: bool,
+    bare: bool,
+    instruction: str | None,
+    sizes: tuple[str, ...],
     model: Path,
     python: str,
     settings: tuple[str, ...],
@@ -368,8 +410,9 @@ def main(
     """Let a real model learn from the questions of one data set in FOLDER, and measure it."""
     if not (model / "config.json").exists():
         raise click.ClickException(f"there is no model in {model}; `make pretrained-model` has one")
-    size = SMOKE if smoke else Size()
-    parts = split(TASKS[data], folder, size, seed)
+    size, task = SMOKE if smoke else Size(), TASKS[data]
+    size = replace(size, **{name: int(number) for name, number in (s.split("=") for s in sizes)})
+    parts = split(replace(task, instruction="", examples=()) if bare else task, folder, size, seed)
     dtype = precision()
     flags = [*yaml.safe_load(SETTINGS.read_text())["engine"]["flags"], "--dtype", dtype]
     chosen = (
@@ -378,6 +421,8 @@ def main(
         f"update.dtype={dtype}",
         f"engine.python={python}",
         f"update.seed={seed}",
+        f"vote.max_tokens={size.max_tokens}",
+        *([f"vote.instruction={json.dumps(instruction)}"] if instruction else []),
         *(SMOKE_SETTINGS if smoke else ()),
         *settings,
     )
@@ -390,7 +435,7 @@ def main(
         say("`ttrl serve` starts vLLM")
         try:
             daemon = stack.enter_context(demo.daemon(where, chosen, SETTINGS))
-            found = measure(daemon, parts, size)
+            found = measure(daemon, parts, size, instruction)
         except DemoFailed as error:
             raise click.ClickException(str(error)) from None
     line = {"model": model.name, "data": data, "seed": seed, **found}

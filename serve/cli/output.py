@@ -180,6 +180,9 @@ def show_fields(fields: Mapping[str, Any]) -> None:
             trusted = f"weights are trusted up to step {value.trusted}"
             lines = [f"{value.action}, rule {value.rule}", value.reason, trusted]
             name = "run monitor"
+        elif value and name == "instructions":
+            name = "instruction"
+            lines = ["{instruction} ({votes} of {of} votes)".format_map(each) for each in value]
         elif value and name in TIMES:
             lines = [clock(value)]
         elif value and name == "begins":

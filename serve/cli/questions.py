@@ -196,6 +196,7 @@ def _show_vote(vote: Mapping[str, Any]) -> None:
         f"\nrun {vote['run_id']}, draw {vote['step']}, {vote['version']}, {clock(vote['at'])}: "
         f"{vote['outcome']}, {vote['share']:.0%} agree, entropy {vote['entropy']:.2f} "
         f"({vote['kind']}, {drawn})"
+        + (f"\nasked with the instruction: {vote['instruction']}" if vote["instruction"] else "")
     )
     if vote["layers"]:
         click.echo(how_read(vote["layers"]))

@@ -65,6 +65,12 @@ def show(config: Config, run_id: int) -> None:
         run = run_report(store.runs.get(run_id))
         run["verdicts"] = verdicts(store, run_id)
         seen = events.observed(store, run_id)
+        asked = store.votes.instructions(run_id)
+    run["instructions"] = [
+        {"instruction": text, "votes": count, "of": sum(asked.values())}
+        for text, count in asked.items()
+        if text is not None
+    ]
     run["guard"] = next((event for event in seen if isinstance(event, Ruling)), None)
     show_fields(run)
 

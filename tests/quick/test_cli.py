@@ -651,6 +651,7 @@ def test_a_question_is_shown_with_its_votes(ttrl, store):
         "run_id": store.runs.create(Trigger.OPERATOR, {}).id, "question_id": asked.id,
         "version": "base", "step": 1, "at": 1.0, "outcome": "label", "label": "4", "share": 0.4,
         "entropy": 0.5, "counts": answers, "stop": "decided", "kind": "math",
+        "instruction": "In a box.",
     }  # fmt: skip
     sample = {
         "position": 0, "text": "It is 4.", "answer": "4", "finish": "stop", "reward": 1.0,
@@ -662,6 +663,9 @@ def test_a_question_is_shown_with_its_votes(ttrl, store):
     for part in ("no_label: tie", "40% agree", "decided early", "2 more answers", "reward 1.00"):
         assert part in said
     assert "draw 1" in said
+    assert "asked with the instruction: In a box." in said
+    shown = ttrl("runs", "show", str(vote["run_id"]))
+    assert "instruction  In a box. (1 of 1 votes)" in shown
     assert "20     ███ 11%" in said, "of all votes, not of the leading answer's"
     assert " 15     ██ 8%    (2 more answers)" in said
     found = json.loads(ttrl("questions", "show", str(asked.id), "--samples", "--json"))

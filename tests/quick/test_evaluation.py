@@ -34,7 +34,8 @@ from ttrl.store.runs import Trigger
 def examine(store, engine, live="live", **gate):
     store.adapters.served(live, "")
     run = store.runs.create(Trigger.OPERATOR, {})
-    config = Config(gate={"samples": 8, **gate})
+    # The instruction is for training samples: the gate asks as users do.
+    config = Config(gate={"samples": 8, **gate}, vote={"instruction": "In a box."})
     pacer = Pacer(engine.load, maximum=4, pause_waiting=64)
     return Evaluation(engine, store, config, run.id, pacer, Reader()), pacer
 

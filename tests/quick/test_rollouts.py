@@ -22,18 +22,20 @@ QUESTION = StoredQuestion(1, from_prompt("What is 2 plus 3?"), 1, False, Questio
 
 class Engine:
     """Gives these answers, one after the other, "-" being cut off and "?" unreadable; `asked` are
-    the sizes of its rounds."""
+    the sizes of its rounds, `prompts` what it was asked."""
 
     def __init__(self, answers):
         self._answers = deque(answers)
         self.asked = []
+        self.prompts = set()
         self.limit = None
 
     def load(self):
         return None
 
-    def sample(self, _question, *, model, n, sampling, **_how):
+    def sample(self, question, *, model, n, sampling, **_how):
         self.asked.append(n)
+        self.prompts.add(question.text)
         self.limit = sampling.max_tokens
         samples = (one_sample(self._answers.popleft()) for _ in range(n))
         return SampleSet(model, (7,), tuple(samples))
@@ -81,6 +83,25 @@ def test_samples_end_where_the_users_answer_does_and_are_drawn_as_the_trainer_co
     assert fields["stop"] == ["#"]
     assert "ignore_eos" not in fields
     assert (fields["temperature"], fields["top_p"], fields["max_tokens"]) == (0.8, 1.0, 50)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampled", "recorded"),
+    [
+        ("What is 2 plus 3?", "What is 2 plus 3?\n\nBox it.", "Box it."),
+        ("What is 2 plus 3? As JSON.", "What is 2 plus 3? As JSON.", None),
+    ],
+)
+def test_samples_are_drawn_with_the_instruction_and_the_vote_says_so(prompt, sampled, recorded):
+    engine, settings = Engine("56" * 8), VoteConfig(samples=16, instruction="Box it.")
+    question = replace(QUESTION, question=from_prompt(prompt))
+    with pacer_for(engine, settings) as pacer:
+        roller = Roller(engine, settings, UpdateConfig(keep=8), pacer, Reader())
+        (group,) = roller.roll([question], version="v", draw=1, refused=fail, failed=fail)
+    assert engine.prompts == {sampled}
+    assert group.question is question
+    vote, _ = rows(group, run_id=1, step=1)
+    assert vote["instruction"] == recorded
 
 
 def test_how_sure_is_a_setting():

@@ -81,7 +81,7 @@ class Scene:
     rolled_back: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        fast = {"shadow.share": 1.0, "shadow.pairs_a_minute": 1e6}
+        fast = {"shadow.share": 1.0, "shadow.pairs_a_minute": 1e6, "vote.instruction": "In a box."}
         config = load(environ={}, overrides={**fast, **self.settings}).config
         self.shadow = Shadow(
             config, self.store, self.client, self.live, self.metrics.judging,
@@ -140,6 +140,7 @@ def test_both_versions_are_asked_behind_everybody_and_compared(scene: Scene) -> 
     assert sorted(body["model"] for body in scene.engine.asked) == ["a", "base-model"]
     for body in scene.engine.asked:
         assert (body["n"], body["priority"]) == (4, PRIORITY)
+        assert body["messages"] == QUESTIONS[0].body["messages"], "as users ask"
     versions = scene.shadow.versions()
     assert versions is not None
     (found,) = scene.store.shadow.of(versions)

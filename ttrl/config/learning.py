@@ -71,6 +71,11 @@ class VoteConfig(Section):
     phrases: FilePath | None = None
     """A YAML file with further words by which answers are announced, hedged or denied, in the form
     of `ttrl/answers/phrases.yaml`. `ttrl answers FILE` shows how samples are read with it."""
+    instruction: Annotated[str, Field(min_length=1)] | None = None
+    """A request for the form of the answer, added as a last paragraph to the prompts of the samples
+    that a run trains on, such as "Put your final answer within \\boxed{}." (as TTRL does). Prompts
+    that say themselves what their answer is to look like are left as they are, and so is whatever
+    users, the gate and the live monitor ask."""
     samples: Annotated[int, Field(ge=2, le=256)] = 32
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     max_tokens: Positive | None = None

@@ -23,6 +23,7 @@ from ttrl.engine.samples import SampleSet, Sampling, longest_answer
 from ttrl.questions.question import Question
 from ttrl.questions.regime import ends
 from ttrl.rewards import Ballot
+from ttrl.sampling.instruction import instructed
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Stop, Vote, VoteOutcome, decided, rounds, take_vote
 
@@ -81,13 +82,14 @@ def to_learn_from(question: Question, vote: VoteConfig) -> Sampling:
 @dataclass(frozen=True)
 class Group:
     """The samples of one question with their vote and rewards; `kept` are the positions of those
-    that go into the update."""
+    that go into the update. `instruction` was added to the prompt that they were drawn from."""
 
     question: StoredQuestion
     drawn: SampleSet
     vote: Vote
     rewards: tuple[float, ...]
     kept: tuple[int, ...]
+    instruction: str | None = None
 
     @property
     def informative(self) -> bool:
@@ -157,7 +159,8 @@ class Roller:
         return [outcome for outcome in rolled if isinstance(outcome, Group)]
 
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
-        drawn, vote = self._draw(question, version)
+        asked = instructed(question.question, self.settings.instruction, self.reader.table)
+        drawn, vote = self._draw(question, asked or question.question, version)
         ended = drawn.ended
         ballot = Ballot(
             question=question.question.text,
@@ -175,10 +178,16 @@ class Roller:
         kept = keep(rewarded, self.update.keep, seed, self.update.downsampling)
         worth = dict(zip(ended, rewarded, strict=True))
         every = tuple(worth.get(place, 0.0) for place in range(len(drawn.samples)))
-        return Group(question, drawn, vote, every, tuple(ended[place] for place in kept))
+        kept = tuple(ended[place] for place in kept)
+        return Group(
+            question, drawn, vote, every, kept, self.settings.instruction if asked else None
+        )
 
-    def _draw(self, question: StoredQuestion, version: str) -> tuple[SampleSet, Vote]:
-        sampling = to_learn_from(question.question, self.settings)
+    def _draw(
+        self, question: StoredQuestion, asked: Question, version: str
+    ) -> tuple[SampleSet, Vote]:
+        """Sample the prompt `asked` and read its answers as those to the question itself."""
+        sampling = to_learn_from(asked, self.settings)
         drawn: SampleSet | None = None
         for count in rounds(self.settings.samples, self.settings.rounds):
             # No seed for the engine: its batches make the draws differ all the same, vLLM draws
@@ -186,7 +195,7 @@ class Roller:
             # in parts.
             with self.pacer.slot():
                 more = self.client.sample(
-                    question.question, model=version, n=count, sampling=sampling, priority=PRIORITY
+                    asked, model=version, n=count, sampling=sampling, priority=PRIORITY
                 )
             drawn = joined(drawn, more) if drawn else more
             vote = self.vote(question, drawn)
@@ -234,6 +243,7 @@ def rows(group: Group, *, run_id: int, step: int) -> tuple[Mapping[str, Any], li
         "entropy": group.vote.entropy,
         "counts": [list(pair) for pair in group.vote.counts],
         "stop": group.vote.stop,
+        "instruction": group.instruction,
     }
     samples = []
     for position, sample in enumerate(group.drawn.samples):

@@ -299,6 +299,12 @@ class VoteTable(Table):
         query = query.join_from(samples, votes).where(c.id.in_(each)).order_by(c.id)
         return [{**row._mapping, "text": row.text[-END:]} for row in self.db.rows(query)]
 
+    def instructions(self, run_id: int) -> dict[str | None, int]:
+        """Return how many votes of a run were asked with each instruction; None is without."""
+        instruction, number = votes.c.instruction, sa.func.count().label("number")
+        of_run = sa.select(instruction, number).where(votes.c.run_id == run_id)
+        return {row.instruction: row.number for row in self.db.rows(of_run.group_by(instruction))}
+
     def samples(self, vote_id: int) -> list[dict[str, Any]]:
         """Return the samples of a vote, in their order, as JSON has them; without token ids."""
         c = samples.c

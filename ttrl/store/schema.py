@@ -120,6 +120,7 @@ votes = _table(
     *_columns(sa.Float, "share", "entropy"),
     sa.Column("counts", sa.JSON, nullable=False),
     sa.Column("stop", sa.String(16), nullable=False, comment="why there were no more samples"),
+    sa.Column("instruction", sa.Text, comment="added to the prompt; null when asked as recorded"),
 )
 
 samples = _table(
