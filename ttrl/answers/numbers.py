@@ -7,7 +7,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
-import cn2an  # type: ignore[import-untyped]
 from text_to_num import text2num  # type: ignore[import-untyped]
 
 NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
@@ -34,6 +33,8 @@ def whole_number(text: str) -> int | None:
     if (len(text) < 2 and text.isascii()) or len(text) > 80 or text in _NO_NUMBERS:
         return None
     if re.fullmatch("[零〇一二三四五六七八九十百千万亿两]+", text):
+        import cn2an  # type: ignore[import-untyped]  # late: a quarter of a command's start
+
         text = re.sub("^(?=[百千])", "一", text)
         try:
             return int(cn2an.cn2an(text.replace("两", "二").replace("〇", "零"), "strict"))
