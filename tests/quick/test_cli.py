@@ -125,6 +125,7 @@ def test_who_looks_at_an_older_store_is_told_what_migrates_it(tmp_path, upgraded
     assert "`ttrl serve` migrates it" in done.output
 
 
+@pytest.mark.integration
 def test_status_looks_again_until_it_is_told_to_stop(tmp_path):
     Store.open(tmp_path).close()
     words = ["status", "--watch", "--json", "--state-dir", str(tmp_path)]
