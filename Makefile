@@ -13,7 +13,7 @@ COMPILE := -m compileall -q -q -j 0
 # Hundreds of processes load the same modules: they find them compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-quick test-long test-vllm pretrained pretrained-model lint audit format setup setup-services setup-vllm clean
+.PHONY: help demo test test-only test-quick test-long test-vllm pretrained pretrained-model lint audit format setup setup-services setup-vllm clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,8 +57,12 @@ else
 	$(BIN)/ttrl demo
 endif
 
-# A module's tests share a daemon: they stay in one process.
-test: setup lint ## Everything that needs no vLLM and no GPU
+# A module's tests share a daemon: they stay in one process. mypy takes a minute on one core, and
+# tests wait now and then: lint runs beside them.
+test: setup ## lint, and all tests that need no vLLM and no GPU
+	@$(MAKE) --no-print-directory --jobs 2 lint test-only
+
+test-only: setup
 	$(PYTEST) -m "not vllm and not gpu and not long"
 
 test-quick: setup ## The quick tier

@@ -38,7 +38,7 @@ PROMPT = "What is 417 plus 286?"
 def daemon(tmp_path_factory, random_adapters, engine_settings):
     """One with two versions published; `versions` names them, the second is live at first."""
     state_dir = tmp_path_factory.mktemp("both") / "state"
-    settings = (*engine_settings, "engine.canary_timeout=10s")
+    settings = (*engine_settings, "engine.canary_timeout=20s")
     with Daemon(state_dir, *settings, start=False) as daemon:
         daemon.versions = publish_random(state_dir, random_adapters)
         daemon.start()
