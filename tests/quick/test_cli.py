@@ -227,14 +227,6 @@ def test_a_state_directory_that_cannot_be_written(tmp_path):
     assert "cannot be written" in done.output
 
 
-def test_a_state_directory_that_is_not_there_is_not_made_by_looking(tmp_path):
-    for command in ("status", "pause"):
-        done = CliRunner().invoke(main, [command, "--state-dir", str(tmp_path / "typo")])
-        assert done.exit_code == 2
-        assert "is --state-dir right?" in done.output
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_dry_run_says_what_would_be_spent(ttrl, store):
     assert "no new questions" in ttrl("adapt", "--dry-run")
     recorded = [Recorded(from_prompt(f"q{number}"), 1.0) for number in range(300)]
