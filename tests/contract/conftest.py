@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,27 +47,11 @@ ENGINES = (
 def engine(
     request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    with serving(request.param, folder, "model", tmp_path_factory) as served:
-        yield served
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def minded(
-    request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    """An engine whose model has sampling defaults of its own."""
-    with serving(request.param, folder, "minded", tmp_path_factory) as served:
-        yield served
-
-
-@contextmanager
-def serving(
-    kind: str, folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
+    kind = request.param
     if kind == "vllm" and os.environ.get("TEST_ENGINE") != "vllm":
         pytest.skip("TEST_ENGINE=vllm runs these against a real vLLM")
     port = free_port()
-    served = Served(kind, f"http://127.0.0.1:{port}", folder, model)
+    served = Served(kind, f"http://127.0.0.1:{port}", folder)
     log = EngineLog(tmp_path_factory.mktemp("log") / "engine.log")
     if kind == "vllm":
         python = os.environ.get("TEST_VLLM_PYTHON", sys.executable)

@@ -6,7 +6,6 @@ A program of its own (`python models.py FOLDER`), so that torch stays out of the
 from __future__ import annotations
 
 import json
-import shutil
 import string
 import sys
 from pathlib import Path
@@ -16,17 +15,16 @@ TEMPLATE = (
     "{%- endfor -%}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
 MARKS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-DEFAULTS = {"temperature": 0.5, "top_k": 3, "repetition_penalty": 1.2, "max_new_tokens": 7}
+DEFAULTS = {"temperature": 0.5, "top_k": 3, "repetition_penalty": 1.2, "max_new_tokens": 150}
 CHARACTERS = string.printable[:-2]
 """All of them: vLLM tries the tokenizer on words of its own when it starts."""
 
 
 def make_all(folder: Path) -> None:
-    """`model`, its adapters `a`, `b` and `wide` (rank 64), `foreign`, which is another's, and
-    `minded`, which is `model` with sampling defaults of its own."""
+    """`model`, which has sampling defaults of its own, its adapters `a`, `b` and `wide` (rank 64),
+    and `foreign`, which is another's."""
     make_model(folder / "model")
-    shutil.copytree(folder / "model", folder / "minded")
-    defaults = folder / "minded" / "generation_config.json"
+    defaults = folder / "model" / "generation_config.json"
     known = json.loads(defaults.read_text(encoding="utf-8"))
     defaults.write_text(json.dumps(known | DEFAULTS), encoding="utf-8")
     make_adapter(folder / "model", folder / "a", seed=1)

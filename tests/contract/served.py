@@ -11,6 +11,8 @@ from ttrl.questions.question import Question
 
 BASE = "tiny"
 MAX_MODEL_LEN = 256
+NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+"""Goes before the sampling defaults of the model itself."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,10 @@ class Served:
     kind: str
     url: str
     folder: Path
-    name: str = "model"
 
     @property
     def model(self) -> Path:
-        return self.folder / self.name
+        return self.folder / "model"
 
 
 def greedy_text(client: EngineClient, question: Question, max_tokens: int) -> str:

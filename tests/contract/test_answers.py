@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.contract.served import BASE, MAX_MODEL_LEN, Served, greedy_text
+from tests.contract.served import BASE, MAX_MODEL_LEN, NEUTRAL, Served, greedy_text
 from ttrl.engine.client import EngineClient
 from ttrl.engine.samples import Finish, Sampling
 from ttrl.questions.question import from_prompt
@@ -18,14 +18,15 @@ MESSAGES = QUESTION.body["messages"]
 
 
 def post(engine: Served, path: str, **body: Any) -> Any:
-    response = httpx2.post(f"{engine.url}/v1/{path}", json={"model": BASE, **body}, timeout=60)
+    body = {"model": BASE, **NEUTRAL, **body}
+    response = httpx2.post(f"{engine.url}/v1/{path}", json=body, timeout=60)
     assert response.status_code == 200, response.text
     return response.json()
 
 
 def stream(engine: Served, **body: Any) -> list[Any]:
     """The chunks of a streamed chat, the final [DONE] checked and left out."""
-    body = {"model": BASE, "messages": MESSAGES, "stream": True, **body}
+    body = {"model": BASE, "messages": MESSAGES, "stream": True, **NEUTRAL, **body}
     with httpx2.stream("POST", f"{engine.url}/v1/chat/completions", json=body) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in response.iter_lines() if line]
@@ -173,7 +174,9 @@ def test_the_finish_reason_says_why_an_answer_ended(client: EngineClient) -> Non
 
 
 def test_without_a_limit_an_answer_may_fill_the_context(engine: Served) -> None:
-    answer = post(engine, "chat/completions", messages=MESSAGES, ignore_eos=True)
+    """Where the model's own limit lies beyond."""
+    long = [{"role": "user", "content": "what is twelve plus thirty? " * 5}]
+    answer = post(engine, "chat/completions", messages=long, ignore_eos=True)
     assert answer["usage"]["total_tokens"] == MAX_MODEL_LEN
     assert answer["choices"][0]["finish_reason"] == "length"
 

@@ -11,14 +11,13 @@ import httpx2
 import pytest
 
 from tests.contract.models import DEFAULTS, MARKS
-from tests.contract.served import BASE, Served
+from tests.contract.served import BASE, NEUTRAL, Served
 from ttrl.engine.client import EngineClient
 from ttrl.engine.samples import Finish, Sample, Sampling
 from ttrl.questions.question import from_prompt
 from ttrl.questions.regime import Regime
 
 QUESTION = from_prompt("what is twelve plus thirty?")
-NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
 
 
 def ask(engine: Served, **fields: Any) -> Any:
@@ -78,7 +77,7 @@ def test_min_p_leaves_what_is_not_far_less_likely_than_the_likeliest(engine: Ser
 
 
 def greedy(client: EngineClient, max_tokens: int = 40, **fields: Any) -> Sample:
-    regime = Regime({"temperature": 0, "max_tokens": max_tokens, **fields})
+    regime = Regime(NEUTRAL | {"temperature": 0, "max_tokens": max_tokens, **fields})
     return client.sample(QUESTION, model=BASE, n=1, sampling=regime).samples[0]
 
 
@@ -162,20 +161,19 @@ def test_temperature_0_says_the_same_whatever_else_is_asked(client: EngineClient
         assert all(len(future.result().samples) == 8 for future in others)
 
 
-def test_what_is_left_out_is_as_the_model_has_it(minded: Served) -> None:
+def test_what_is_left_out_is_as_the_model_has_it(engine: Served, client: EngineClient) -> None:
     """What is said goes before it, and Sampling says everything."""
     named = {name: value for name, value in DEFAULTS.items() if name != "max_new_tokens"}
-    left_out = first_tokens(minded)
+    left_out = first_tokens(engine)
     assert len(left_out) <= 3
-    assert left_out == pytest.approx(first_tokens(minded, **named), abs=1e-3)
-    assert len(first_tokens(minded, **NEUTRAL)) > 3
-    answer = ask(minded, ignore_eos=True)
-    assert answer["usage"]["completion_tokens"] == 7
-    longer = ask(minded, ignore_eos=True, max_tokens=9)
-    assert longer["usage"]["completion_tokens"] == 9
-    with EngineClient(minded.url, timeout=60) as client:
-        drawn = client.sample(QUESTION, model=BASE, n=128, sampling=Sampling(max_tokens=1))
-        as_users = Regime({"max_tokens": 1})
-        asked = client.sample(QUESTION, model=BASE, n=128, sampling=as_users)
+    assert left_out == pytest.approx(first_tokens(engine, **named), abs=1e-3)
+    assert len(first_tokens(engine, **NEUTRAL)) > 3
+    answer = ask(engine, ignore_eos=True)
+    assert answer["usage"]["completion_tokens"] == DEFAULTS["max_new_tokens"]
+    longer = ask(engine, ignore_eos=True, max_tokens=160)
+    assert longer["usage"]["completion_tokens"] == 160
+    drawn = client.sample(QUESTION, model=BASE, n=128, sampling=Sampling(max_tokens=1))
+    as_users = Regime({"max_tokens": 1})
+    asked = client.sample(QUESTION, model=BASE, n=128, sampling=as_users)
     assert len({sample.token_ids for sample in drawn.samples}) > 3
     assert len({sample.token_ids for sample in asked.samples}) <= 3

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.integration.conftest import engine_settings, learned, light, random_adapters
+from tests.integration.conftest import engine_settings, light, random_adapters
 
-__all__ = ["engine_settings", "learned", "light", "random_adapters"]
+__all__ = ["engine_settings", "light", "random_adapters"]

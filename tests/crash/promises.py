@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from tests.integration.daemon import Daemon, wait_until
+import openai
+
+from tests.integration.daemon import START_SECONDS, Daemon, wait_until
 from ttrl.adapters import versions
 from ttrl.store.questions import QuestionState
 
@@ -44,3 +46,27 @@ def keeps_its_promises(daemon: Daemon) -> None:
         votes = "SELECT count(s.id) FROM votes v LEFT JOIN samples s ON s.vote_id = v.id"
         whole = set(database.execute(f"{votes} GROUP BY v.id").fetchall())
         assert whole <= {(16,), (32,)}, "no vote is half there"
+
+
+def answers_until(daemon: Daemon, last: str, prompt: str) -> list[tuple[str, str]]:
+    """What users get until `last` is answered: refusals at first, of which they are told when to
+    try again, and nothing but whole answers of versions that were live."""
+    restarts = daemon.metric("ttrl_engine_restarts_total")
+    refusals: list[openai.APIStatusError] = []
+    answers: list[tuple[str, str]] = []
+
+    def asked_again() -> bool:
+        try:
+            answers.append(daemon.ask(prompt))
+        except openai.APIStatusError as error:
+            refusals.append(error)
+        return bool(answers) and answers[-1][1] == last
+
+    wait_until(asked_again, f"{last} answers again, {answers}", START_SECONDS)
+    assert refusals, "it was down for a while"
+    assert {error.status_code for error in refusals} <= {502, 503}
+    assert all(
+        error.response.headers["retry-after"] for error in refusals if error.status_code == 503
+    )
+    assert daemon.metric("ttrl_engine_restarts_total") == restarts + 1
+    return answers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 
 import openai
 import psutil
@@ -13,7 +12,7 @@ import pytest
 from serve.daemon.process import LAST_SECONDS
 from serve.state import owner_of
 from tests.crash.promises import keeps_its_promises
-from tests.integration.daemon import LIGHT, MODEL, TTRL, Daemon, alive, record_questions, wait_until
+from tests.integration.daemon import LIGHT, MODEL, Daemon, alive, record_questions, wait_until
 from ttrl.store.runs import RunState
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
@@ -29,13 +28,14 @@ LONG = ("update.steps=5000", "update.questions_per_step=2")
 )
 def test_sigterm_in_a_run(tmp_path):
     state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, "update.steps=500") as daemon, daemon.store() as store:
-        adapting = subprocess.Popen([*TTRL, "adapt", *daemon.options], stderr=subprocess.DEVNULL)
+    with Daemon(state_dir, *LONG, environ=LIGHT) as daemon, daemon.store() as store:
+        adapting = daemon.begin("adapt")
         run = wait_until(store.runs.active, "a run is started")
         wait_until(lambda: store.runs.get(run.id).steps > 0, "it is in the middle", 120)
         daemon.child.send_signal(signal.SIGTERM)
         assert daemon.child.wait(120) == 0
-        assert adapting.wait(60) != 0
+        adapting.communicate(timeout=60)
+        assert adapting.returncode != 0
         assert store.runs.get(run.id).state.ended
         daemon.start()
         keeps_its_promises(daemon)

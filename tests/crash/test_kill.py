@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import sqlite3
 import subprocess
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
-import numpy as np
-import openai
 import psutil
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from serve.state import owner_of
+from tests.crash.promises import answers_until
 from tests.integration.daemon import (
     LIGHT,
     NOTHING,
-    START_SECONDS,
     TTRL,
     Daemon,
     alive,
-    both_engines,
     publish_random,
     record_questions,
     wait_until,
@@ -35,20 +29,6 @@ from ttrl.store.runs import RunState, Trigger
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
 
 PROMPT = "What is 417 plus 286?"
-
-
-@pytest.fixture
-def environ(engine_settings):
-    """In the place of the embedded engine stands a light one, which dies and hangs as well."""
-    return NOTHING if engine_settings else LIGHT
-
-
-@pytest.fixture
-def sources(request, tmp_path, environ):
-    """Weights of two versions."""
-    if not environ:
-        return request.getfixturevalue("random_adapters")
-    return weights(tmp_path)
 
 
 @contextmanager
@@ -127,87 +107,17 @@ def test_the_daemon_is_killed_while_it_serves(light):
         wait_until(lambda: store.questions.times_asked() == 2, "and what was before is there")
 
 
-def answers_until(daemon, last):
-    """What users get until `last` is answered: refusals at first, of which they are told when to
-    try again, and nothing but whole answers of versions that were live."""
-    refusals, answers = [], []
-
-    def asked_again():
-        try:
-            answers.append(daemon.ask(PROMPT))
-        except openai.APIStatusError as error:
-            refusals.append(error)
-        return answers and answers[-1][1] == last
-
-    wait_until(asked_again, f"{last} answers again, {answers}", START_SECONDS)
-    assert refusals, "it was down for a while"
-    assert {error.status_code for error in refusals} <= {502, 503}
-    assert all(
-        error.response.headers["retry-after"] for error in refusals if error.status_code == 503
-    )
-    assert daemon.metric("ttrl_engine_restarts_total") == 1
-    return answers
-
-
 @pytest.mark.fault(
     "the engine is killed -9",
     sees="cut answers, then 503 with Retry-After until another is up with the live version",
     keeps="everything",
 )
-@both_engines
-def test_the_engine_is_killed(learned):
+def test_the_engine_is_killed(light):
     """Users get an OpenAI-shaped 503 while no engine is up; then what was live is live again."""
-    before = learned.ask(PROMPT)
-    assert before[1] == learned.versions[1]
-    learned.kill(learned.engine_pid())
-    assert set(answers_until(learned, learned.versions[1])) == {before}
-
-
-@pytest.mark.fault(
-    "the engine is killed -9 while a run samples",
-    sees="cut answers, then 503 with Retry-After until another is up",
-    keeps="everything; the run goes on with the engine that comes up, no vote is half there",
-)
-@both_engines
-def test_the_engine_is_killed_while_a_run_samples(learned, random_adapters, tmp_path):
-    """The run asks again, without half a group; users get what was live before."""
-    # Of random weights' answers no majority is left, and the run would soon end by itself.
-    as_base = shutil.copytree(random_adapters[0], tmp_path / "as the base")
-    tensors = load_file(as_base / "adapter_model.safetensors")
-    zeros = {name: np.zeros_like(values) for name, values in tensors.items()}
-    save_file(zeros, as_base / "adapter_model.safetensors")
-    (live,) = publish_random(learned.state_dir, [as_base], first=3)
-    learned.wait_live(live)
-    before = learned.ask(PROMPT)
-    assert before[1] == live
-    record_questions(learned.state_dir)
-    command = [*TTRL, "adapt", "--steps", "500", *learned.options]
-    adapt = subprocess.Popen(command, stdout=subprocess.PIPE)
-    with learned.store() as store, learned.engine() as engine:
-        run = wait_until(store.runs.active, "a run is started")
-        wait_until(lambda: voted(learned), "a draw is voted on", 120)
-        wait_until(lambda: engine.load().running, "it asks for answers")
-        learned.kill(learned.engine_pid())
-        assert set(answers_until(learned, before[1])) == {before}
-        votes = voted(learned)
-        wait_until(lambda: voted(learned) > votes, "the run goes on", 120)
-        learned.ttrl("runs", "stop")
-        adapt.communicate(timeout=60)
-        assert store.runs.get(run.id).state is RunState.ABORTED
-        asked = {learned.versions[1], live}
-        wait_until(
-            lambda: {card.name for card in engine.models() if card.parent} == asked,
-            "nothing else is loaded",
-        )
-    with closing(sqlite3.connect(learned.state_dir / "store.sqlite")) as database:
-        groups = database.execute("SELECT count(*) FROM samples GROUP BY vote_id").fetchall()
-    assert set(groups) == {(32,)}
-    assert len(groups) == voted(learned)
-
-
-def voted(daemon):
-    with closing(sqlite3.connect(daemon.state_dir / "store.sqlite")) as database:
-        return database.execute("SELECT count(*) FROM votes").fetchone()[0]
+    before = light.ask(PROMPT)
+    assert before[1] == light.versions[1]
+    light.kill(light.engine_pid())
+    assert set(answers_until(light, light.versions[1], PROMPT)) == {before}
 
 
 @pytest.mark.fault(
@@ -215,11 +125,11 @@ def voted(daemon):
     sees="cut answers, then 503 with Retry-After until another is up",
     keeps="both versions; the wanted one serves in the end",
 )
-@both_engines
 @pytest.mark.parametrize("moment", ["loading", "loaded"])
-def test_the_engine_is_killed_in_a_swap(tmp_path, sources, engine_settings, environ, moment):
+def test_the_engine_is_killed_in_a_swap(tmp_path, moment):
     """While it loads a version, or just as that goes live: users get the one before or after."""
-    with Daemon(tmp_path / "state", *engine_settings, start=False, environ=environ) as daemon:
+    sources = weights(tmp_path)
+    with Daemon(tmp_path / "state", start=False, environ=LIGHT) as daemon:
         (old,) = publish_random(daemon.state_dir, sources[:1])
         daemon.start()
         daemon.wait_live(old)
@@ -228,28 +138,9 @@ def test_the_engine_is_killed_in_a_swap(tmp_path, sources, engine_settings, envi
         (new,) = publish_random(daemon.state_dir, sources[1:], first=2)
         wait_until(lambda: f"{moment} {new}" in daemon.log, "the moment has come", pause=0)
         daemon.kill(engine)
-        answers = set(answers_until(daemon, new))
+        answers = set(answers_until(daemon, new, PROMPT))
         assert answers <= {before, daemon.ask(PROMPT)}
         assert daemon.metric("ttrl_live_adapter_is_wanted") == 1
-
-
-@pytest.mark.fault(
-    "the engine hangs, and still says that it is healthy",
-    sees="503 with Retry-After from when it is noticed until another is up",
-    keeps="everything",
-)
-@both_engines
-def test_an_engine_that_hangs_is_started_again(tmp_path, engine_settings, environ):
-    """Stopped, what generates neither dies nor answers; vLLM's API goes on saying that it is
-    healthy."""
-    settings = (*engine_settings, "engine.canary_timeout=5s")
-    with Daemon(tmp_path / "state", *settings, environ=environ) as daemon:
-        os.kill(daemon.generator_pid(), signal.SIGSTOP)
-        restarted = "ttrl_engine_restarts_total"
-        wait_until(lambda: daemon.metric(restarted) == 1, "it is noticed", START_SECONDS)
-        wait_until(daemon.ready, "another one is there", START_SECONDS)
-        assert daemon.ask(PROMPT)[1] == "base"
-        assert "the engine hangs" in daemon.log
 
 
 def test_the_demo_takes_its_daemon_with_it(tmp_path):

@@ -6,15 +6,13 @@ import shutil
 
 import pytest
 
-torch = pytest.importorskip("torch")
-from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402
-
-from ttrl.config import Config  # noqa: E402
-from ttrl.config.loading import override  # noqa: E402
-from ttrl.demo import model_dir  # noqa: E402
-from ttrl.engine import memory  # noqa: E402
-from ttrl.engine.proof import Pin  # noqa: E402
-from ttrl.training import Row  # noqa: E402
+from tests.late import torch, transformers
+from ttrl.config import Config
+from ttrl.config.loading import override
+from ttrl.demo import model_dir
+from ttrl.engine import memory
+from ttrl.engine.proof import Pin
+from ttrl.training import Row
 
 TOKENS = 512
 
@@ -35,10 +33,10 @@ class Drill:
 
 def a_model(directory, **sizes):
     """A random one, with the demo's tokenizer."""
-    config = Qwen3Config(
+    config = transformers.Qwen3Config(
         **sizes, num_attention_heads=16, num_key_value_heads=8, head_dim=64, vocab_size=50000
     )
-    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
+    transformers.Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
     for file in model_dir().glob("*token*"):
         shutil.copy(file, directory)
     shutil.copy(model_dir() / "chat_template.jinja", directory)
@@ -77,9 +75,10 @@ def one_update(directory, scratch, **settings):
 
 @pytest.mark.gpu
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("settings", [{}, {"update.dtype": "float32"}, {"update.micro_batch": 2}])
 def test_the_estimate_is_an_upper_estimate_and_a_near_one(tmp_path, settings):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
     directory = a_model(
         tmp_path / "model", hidden_size=1024, intermediate_size=3072, num_hidden_layers=12
     )

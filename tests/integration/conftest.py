@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemon import Daemon, publish_random, settings_for
+from tests.integration.daemon import Daemon, settings_for
 from tests.integration.light import with_versions
 from ttrl.config import EngineKind
 from ttrl.demo import model_dir
@@ -30,17 +30,16 @@ def random_adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / "1", folder / "2"]
 
 
-@pytest.fixture
-def engine_settings(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, ...]:
+@pytest.fixture(scope="module")
+def engine_settings(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
     """What makes a daemon start the engine that `both_engines` names; else the embedded one."""
     kind = getattr(request, "param", EngineKind.EMBEDDED)
-    if kind is EngineKind.VLLM:
-        if os.environ.get("TEST_ENGINE") != "vllm":
-            pytest.skip("TEST_ENGINE=vllm runs these against a real vLLM")
-        monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    return settings_for(kind)
+    with pytest.MonkeyPatch.context() as patch:
+        if kind is EngineKind.VLLM:
+            if os.environ.get("TEST_ENGINE") != "vllm":
+                pytest.skip("TEST_ENGINE=vllm runs these against a real vLLM")
+            patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        yield settings_for(kind)
 
 
 @pytest.fixture(scope="module")
@@ -51,28 +50,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, engine_settings: tuple[str, ...]) -> Iterator[Daemon]:
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """A daemon with nothing learned yet."""
-    with Daemon(tmp_path / "state", *engine_settings) as started:
+    with Daemon(tmp_path / "state") as started:
         yield started
 
 
 @pytest.fixture
-def learned(
-    tmp_path: Path, random_adapters: list[Path], engine_settings: tuple[str, ...]
-) -> Iterator[Daemon]:
-    """A daemon with two versions published; `versions` names them, the second is live."""
-    daemon = Daemon(tmp_path / "state", *engine_settings, start=False)
-    daemon.versions = publish_random(daemon.state_dir, random_adapters)
-    with daemon:
-        daemon.start()
-        daemon.wait_live(daemon.versions[1])
-        yield daemon
-
-
-@pytest.fixture
 def light(tmp_path: Path) -> Iterator[Daemon]:
-    """As `learned`, on a light model."""
+    """A daemon on a light model with two versions published; the second is live."""
     with with_versions(tmp_path) as daemon:
         daemon.start()
         daemon.wait_live(daemon.versions[1])

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.demo_model import boxed, digest, measure
+from tests.late import Late, transformers
 from ttrl.demo import model_dir
+
+demo_model = Late("benchmarks.demo_model")
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +23,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(model_dir())
+    return transformers.AutoTokenizer.from_pretrained(model_dir())
 
 
 @pytest.mark.parametrize(
@@ -56,18 +57,20 @@ def test_the_chat_template_marks_turns_and_takes_parts(tokenizer) -> None:
 
 
 def test_the_shipped_model_fits_the_engines() -> None:
-    model = AutoModelForCausalLM.from_pretrained(model_dir())
+    model = transformers.AutoModelForCausalLM.from_pretrained(model_dir())
     config = model.config
     assert config.model_type == "qwen3"
     assert config.head_dim >= 32
     assert config.max_position_embeddings >= 512
     assert model.num_parameters() < 500_000
-    assert json.loads((model_dir() / "maker.json").read_text())["sha256"] == digest(model_dir())
+    assert json.loads((model_dir() / "maker.json").read_text())["sha256"] == demo_model.digest(
+        model_dir()
+    )
 
 
 @pytest.mark.timeout(180)
 def test_the_shipped_model_blurts_and_its_majority_knows_better() -> None:
-    measured = measure(model_dir(), questions=24, votes=64)
+    measured = demo_model.measure(model_dir(), questions=24, votes=64)
     assert measured["greedy"] < 0.3
     assert 0.07 < measured["pass_at_1"] < 0.3
     assert measured["pass_at_1_t0.3"] < measured["pass_at_1"]
@@ -86,7 +89,7 @@ def test_the_model_can_be_made_again(tmp_path: Path) -> None:
         for name in ("one", "two")
     ]
     assert [maker.wait(timeout=150) for maker in makers] == [0, 0]
-    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+    assert demo_model.digest(tmp_path / "one") == demo_model.digest(tmp_path / "two")
     record = json.loads((tmp_path / "one" / "maker.json").read_text())
     assert record["recipe"] == {"seed": 1, "steps": 15, "threads": 2}
 
@@ -96,4 +99,4 @@ def test_the_model_can_be_made_again(tmp_path: Path) -> None:
     [(r"\boxed{7}", "7"), (r"\boxed{1} so \boxed{2}", "2"), (r"\boxed{7", None), ("7", None)],
 )
 def test_only_a_box_at_the_end_is_an_answer(text: str, answer: str | None) -> None:
-    assert boxed(text) == answer
+    assert demo_model.boxed(text) == answer

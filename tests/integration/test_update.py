@@ -8,15 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-pytest.importorskip("torch")
-import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
-
+from tests.late import Late, torch, transformers
 from ttrl.config import UpdateConfig
 from ttrl.demo import model_dir
 from ttrl.engine.proof import Pin
-from ttrl.training import Row, TrainingEnded, UpdateDiverged, grpo
+from ttrl.training import Row, TrainingEnded, UpdateDiverged
+
+grpo = Late("ttrl.training.grpo")
+tensors = Late("safetensors.torch")
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -29,7 +28,7 @@ class Lines:
     def __init__(self, directory):
         self.numbers, self.trained = [], 0
         self.directory = directory
-        self._tokenizer = AutoTokenizer.from_pretrained(model_dir())
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(model_dir())
         self._random = random.Random(1)
 
     def next_batch(self, step, numbers):
@@ -92,7 +91,7 @@ def update(tmp_path_factory):
 
 
 def weights(directory):
-    return load_file(directory / "adapter_model.safetensors")
+    return tensors.load_file(directory / "adapter_model.safetensors")
 
 
 def furthest(one, other):
@@ -234,7 +233,7 @@ class Faltering(Lines):
         if self._left:
             return rows
         if self._error:
-            raise self._error
+            raise self._error()
         return [replace(row, reward=1e38 * row.reward) for row in rows]
 
 
@@ -250,9 +249,9 @@ PLAIN = {
 @pytest.mark.parametrize(
     ("error", "raised", "says"),
     [
-        (torch.OutOfMemoryError(), MemoryError, "out of memory; lower update.micro_batch"),
+        (lambda: torch.OutOfMemoryError(), MemoryError, "out of memory; lower update.micro_batch"),
         (None, UpdateDiverged, "loss or gradient is not finite at step 3"),
-        (TrainingEnded("all was said"), TrainingEnded, "all was said"),
+        (lambda: TrainingEnded("all was said"), TrainingEnded, "all was said"),
     ],
 )
 def test_a_step_that_fails_leaves_the_weights_of_those_before_it(
@@ -284,8 +283,8 @@ def test_pinned_log_probabilities_are_of_result_base_and_parent(tmp_path, update
     (pinned,) = trainer.logprobs([Pin(1, (5, 6, 7), 1)], lines.directory)
     assert len(pinned.own) == len(pinned.base) == len(pinned.parent) == 2
     assert len({pinned.own, pinned.base, pinned.parent}) == 3
-    broken = load_file(lines.directory / "adapter_model.safetensors")
-    save_file(
+    broken = tensors.load_file(lines.directory / "adapter_model.safetensors")
+    tensors.save_file(
         {name: values * math.nan for name, values in broken.items()},
         lines.directory / "adapter_model.safetensors",
     )

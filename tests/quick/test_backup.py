@@ -90,6 +90,7 @@ def test_what_was_backed_up_is_restored(state, tmp_path):
     assert backup.newest(state).file == str(tmp_path / "b.tar")
 
 
+@pytest.mark.integration
 def test_a_pipe_gets_the_same(state, tmp_path):
     command = [sys.executable, "-c", "from serve.cli import main; main()", "backup", "-"]
     done = subprocess.run([*command, "--state-dir", str(state)], capture_output=True, check=True)
@@ -480,6 +481,7 @@ print(json.dumps(ends))
 renames; prints how the children ended."""
 
 
+@pytest.mark.integration
 @pytest.mark.fault(
     "ttrl restore is killed at any moment",
     sees="nothing, or that it is finished by the next command",

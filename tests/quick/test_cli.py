@@ -125,6 +125,7 @@ def test_who_looks_at_an_older_store_is_told_what_migrates_it(tmp_path, upgraded
     assert "`ttrl serve` migrates it" in done.output
 
 
+@pytest.mark.integration
 def test_status_looks_again_until_it_is_told_to_stop(tmp_path):
     Store.open(tmp_path).close()
     words = ["status", "--watch", "--json", "--state-dir", str(tmp_path)]
@@ -224,14 +225,6 @@ def test_a_state_directory_that_cannot_be_written(tmp_path):
     done = CliRunner().invoke(main, ["adapt", "--state-dir", str(blocked / "state")])
     assert done.exit_code == 1
     assert "cannot be written" in done.output
-
-
-def test_a_state_directory_that_is_not_there_is_not_made_by_looking(tmp_path):
-    for command in ("status", "pause"):
-        done = CliRunner().invoke(main, [command, "--state-dir", str(tmp_path / "typo")])
-        assert done.exit_code == 2
-        assert "is --state-dir right?" in done.output
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_dry_run_says_what_would_be_spent(ttrl, store):

@@ -73,6 +73,7 @@ def test_what_others_may_read_is_locked_up_by_its_owner(tmp_path):
         assert stat.S_IMODE(state_dir.stat().st_mode) == 0o1777
 
 
+@pytest.mark.integration
 def test_a_command_writes_for_its_owner(tmp_path):
     words = "import os; os.umask(0); from serve.cli import main; main()"
     probe = tmp_path / "probes.jsonl"

@@ -279,20 +279,6 @@ def test_the_engine_says_when_to_come_back(
     assert least <= at_once[0] <= most
 
 
-def test_long_answers_have_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    script, seen = Script(answer=answering), []
-    with serving(script) as url, EngineClient(url, timeout=5) as client:
-        request = client._client.request
-
-        def watched(*asked: Any, timeout: Any, **how: Any) -> Any:
-            seen.append((timeout.connect, timeout.read))
-            return request(*asked, timeout=timeout, **how)
-
-        monkeypatch.setattr(client._client, "request", watched)
-        client.sample(QUESTION, model="m", n=1, sampling=Sampling(max_tokens=8192))
-    assert seen[0] == (5, 5 + 8192 / 5)
-
-
 def test_what_took_its_whole_time_twice_is_not_tried_a_third_time(at_once: list[float]) -> None:
     script = Script(answer=answering, delay=1.0)
     with (

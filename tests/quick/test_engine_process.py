@@ -130,6 +130,7 @@ def test_one_that_never_answers_is_given_up() -> None:
     assert not process.alive()
 
 
+@pytest.mark.integration
 @pytest.mark.fault(
     "the daemon dies", sees="nothing more", keeps="no orphan: its engine dies with it"
 )

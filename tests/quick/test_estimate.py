@@ -133,6 +133,7 @@ def test_what_was_skipped_may_be_right_or_wrong():
     assert estimate(HALF[: LEAST - 1], (), (), [(1.0, 0.5)] * 10) is None
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("labels", [20, 40, 80])
 @pytest.mark.parametrize("types", [True, False])
 def test_an_operator_who_types_nothing_is_not_taken_for_one_with_easy_questions(labels, types):

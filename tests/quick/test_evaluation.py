@@ -40,6 +40,7 @@ def examine(store, engine, live="live", **gate):
     return Evaluation(engine, store, config, run.id, pacer, Reader()), pacer
 
 
+@pytest.mark.integration
 def test_the_best_step_is_chosen_and_judged_on_other_probes(store):
     store.probes.add(labels(200))
     engine = Engine()
@@ -56,6 +57,7 @@ def test_the_best_step_is_chosen_and_judged_on_other_probes(store):
     assert {probe.exposures for probe in store.probes.labelled()} == {1}
 
 
+@pytest.mark.integration
 def test_each_run_draws_its_own(store):
     store.probes.add(labels(200))
     drawn = []
@@ -310,9 +312,10 @@ def test_a_step_is_chosen_without_what_cannot_be_had_of_another(store):
     assert "probes left out" in evaluation.remarks()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("known", "undecided", "serves"),
-    [(0, 0, None), (20, 0, "live"), (120, 0, None), (20, 100, None), (20, 100, "live")],
+    [(0, 0, None), (120, 0, None), (20, 100, "live")],
 )
 def test_the_cost_of_an_examination_is_what_it_draws(store, known, undecided, serves):
     """Of labels of which only wrong answers are known, none choose and none are asked at 0."""

@@ -9,6 +9,8 @@ from tests.house import house
 from tests.standin import streaming
 from ttrl.config import AnswerKind, GatewayConfig
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def fuzz():
@@ -17,7 +19,6 @@ def fuzz():
     return fuzz
 
 
-@pytest.mark.integration
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("streams", [False, True])
 def test_the_surface_for_a_moment(fuzz, streams):

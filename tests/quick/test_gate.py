@@ -108,6 +108,7 @@ def domain(seed, count, *, corrected=0.0, lost=0.0, wrong=0.4, labelled=True, an
     return made
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("answers", ["other", "binary"])
 @pytest.mark.parametrize("corrected", [0.06, 0.08, 0.15, 0.3])
 def test_a_candidate_that_corrects_wrong_majorities_is_better(corrected, answers):
@@ -124,6 +125,7 @@ def test_a_candidate_that_loses_as_much_as_it_gains_is_neither():
     assert Verdict.BETTER not in verdicts
 
 
+@pytest.mark.integration
 def test_large_gains_take_few_labels():
     verdicts = [said(domain(s, 60, corrected=0.25)).verdict for s in range(40)]
     assert verdicts.count(Verdict.BETTER) >= 36

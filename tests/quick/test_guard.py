@@ -243,6 +243,7 @@ def test_what_another_rule_saw_before_is_not_trusted_either():
     assert (ruling.rule, ruling.trusted) == (Rule.ALIKE, 9)
 
 
+@pytest.mark.integration
 @settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.floats(0, 0.04), min_size=12, max_size=40),
@@ -281,6 +282,7 @@ def test_money_comes_from_nowhere(odds):
 CHANGES = {"nothing changes": monitors.Change(), **monitors.SOUND}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("change", "kind"), [*zip(cycle(CHANGES), monitors.KINDS, strict=False)])
 def test_nothing_is_stopped_that_does_not_collapse(change, kind):
     """How often it is, benchmarks.monitors measures; here is one run of each kind."""

@@ -75,6 +75,7 @@ def test_a_process_is_killed_there(tmp_path, monkeypatch, fault: Fault, killed, 
     assert (found.read_text() if found.exists() else None) == left
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("nth", "left"), [(1, None), (2, "1")])
 def test_a_process_is_killed_before_it_commits(store, tmp_path, monkeypatch, nth, left):
     inject(monkeypatch, replace(uncommitted("ttrl.store:Store.set_fact"), nth=nth))
@@ -83,6 +84,7 @@ def test_a_process_is_killed_before_it_commits(store, tmp_path, monkeypatch, nth
     assert store.fact("at") == left
 
 
+@pytest.mark.integration
 def test_a_disk_is_full_from_there_on(store, tmp_path, monkeypatch):
     inject(monkeypatch, full_disk(before("ttrl.store:Store.set_fact", nth=2)))
     done = subprocess.run(
@@ -93,6 +95,7 @@ def test_a_disk_is_full_from_there_on(store, tmp_path, monkeypatch):
     assert store.fact("at") == "1"
 
 
+@pytest.mark.integration
 def test_a_process_that_is_up_is_killed_from_when_it_is_armed(store, tmp_path):
     waiting = PROGRAM.replace("    store.set_fact", "    input(number)\n        store.set_fact")
     file = tmp_path / "fault"

@@ -14,6 +14,8 @@ from ttrl.evaluation.estimates import Quality
 from ttrl.questions.question import from_prompt, from_request
 from ttrl.store.questions import Recorded
 
+pytestmark = pytest.mark.integration  # scikit-learn takes its time to be loaded
+
 DAY = 86400.0
 
 

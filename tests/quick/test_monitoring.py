@@ -69,30 +69,6 @@ def test_what_is_named_exists(file):
     assert named_in(file.read_text()) <= NAMES | families
 
 
-def test_every_series_is_on_the_board_or_is_of_the_build():
-    board = named_in((CONFIGS / "grafana" / "dashboards" / "ttrl.json").read_text())
-    missing = {
-        name
-        for name in NAMES - board
-        if name.startswith("ttrl_") and not name.endswith(("_bucket", "_sum", "_count"))
-        and f"{name}_total" not in board
-    }  # fmt: skip
-    assert missing == NOT_ON_THE_BOARD
-
-
-NOT_ON_THE_BOARD = {
-    "ttrl_build_info", "ttrl_quality_timestamp_seconds", "ttrl_gate_objections",
-    "ttrl_gate_objections_total", "ttrl_schedule_ticks_missed",
-    "ttrl_schedule_ticks_missed_total", "ttrl_disk_size_bytes",
-    "ttrl_drift_questions_timestamp_seconds", "ttrl_update_steps", "ttrl_update_steps_total",
-    "ttrl_questions_left_out", "ttrl_questions_left_out_total", "ttrl_sampling_paused_seconds",
-    "ttrl_sampling_paused_seconds_total", "ttrl_http_requests_turned_away",
-    "ttrl_http_requests_turned_away_total", "ttrl_http_connections",
-    "ttrl_http_connections_closed", "ttrl_http_connections_closed_total", "ttrl_keys_file_ok",
-    "ttrl_pruned", "ttrl_pruned_total",
-}  # fmt: skip
-
-
 def test_what_the_containers_read_is_there():
     file = CONFIGS / "grafana" / "compose.yml"
     composed = yaml.safe_load(file.read_text())

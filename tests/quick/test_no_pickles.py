@@ -47,6 +47,7 @@ def test_what_would_be_found(source: str, found: set[str]) -> None:
     assert loaders(source) == found
 
 
+@pytest.mark.integration
 def test_there_is_none() -> None:
     assert len(FILES) > 100
     assert {str(file): found for file in FILES if (found := loaders(file.read_text()))} == {}

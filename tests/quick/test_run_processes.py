@@ -42,6 +42,7 @@ def program(monkeypatch):
     return chosen.append
 
 
+@pytest.mark.integration
 def test_a_package_in_the_current_directory_is_not_taken_for_ours(tmp_path, monkeypatch):
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "__init__.py").write_text("print('theirs')")

@@ -91,6 +91,7 @@ def test_who_agrees_with_both_sides_is_not_central():
     assert REWARDS["centrality"](found) == pytest.approx([0, 0.3, 0.3, 0])
 
 
+@pytest.mark.integration
 def test_short_answers_are_alike_when_they_are_the_same():
     samples = tuple(Sample(text, (1,), (0.0,), Finish.STOP) for text in ("5", "5", "6", "?"))
     vote = take_vote(["5", "5", "6", None], kind=AnswerKind.MATH)

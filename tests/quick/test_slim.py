@@ -19,7 +19,7 @@ STATEMENTS = (
     r"from ttrl.answers import Reader; Reader().read('$x$?', [r'\boxed{x^2}', r'\boxed{x*x}'])",
     "from click.testing import CliRunner; CliRunner().invoke(main, ['doctor', *sys.argv[1:]])",
 )
-HEAVY_STATEMENT = "import pandas"
+HEAVY_STATEMENT = "sys.modules['pandas'] = sys"
 CHECK = f"""
 import sys
 for statement in {(*STATEMENTS, HEAVY_STATEMENT)}:

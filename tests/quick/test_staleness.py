@@ -2,8 +2,12 @@
 
 import random
 
+import pytest
+
 from ttrl.config import GateConfig
 from ttrl.evaluation.drift import FEWEST, staleness_of_labels
+
+pytestmark = pytest.mark.integration  # scikit-learn takes its time to be loaded
 
 SUMS = ("What is {} plus {}?", "Add {} and {}.", "How much is {} less {}?")
 PUMPS = (

@@ -474,6 +474,7 @@ def _record_some(state_dir: Path, url: str | None, start: int) -> None:
             store.questions.record(asked(f"q{number % 60}"), holdout=0)
 
 
+@pytest.mark.integration
 @both_stores
 def test_writers_in_processes_and_threads_lose_nothing(tmp_path, fresh_url):
     """Nor do they race for the migration: none has been there before."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-import cn2an  # type: ignore[import-untyped]
 from text_to_num import text2num  # type: ignore[import-untyped]
 
 NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
@@ -34,6 +33,8 @@ def whole_number(text: str, languages: Sequence[str] = NUMBER_LANGUAGES) -> int 
     if (len(text) < 2 and text.isascii()) or len(text) > 80 or text in _NO_NUMBERS:
         return None
     if re.fullmatch("[零〇一二三四五六七八九十百千万亿两]+", text):
+        import cn2an  # type: ignore[import-untyped]  # late: a quarter of a command's start
+
         if re.fullmatch("[零〇一二三四五六七八九]{4}", text):  # a year, digit by digit
             return int(text.translate(str.maketrans("零〇一二三四五六七八九", "00123456789")))
         text = re.sub("^(?=[百千])", "一", text)
