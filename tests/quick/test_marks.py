@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttrl.meaning.numbers import conflict, read
+from ttrl.meaning.differences import conflict, difference, read
 
 Q = "What do Anna and Ben do with the RX-200 after 30 days?"
 
 
 def differ(one, other, question=Q, *, close=True):
     asked, first, second = read([question, one, other], question)
-    return conflict(first, second, asked, close=close)
+    apart = difference(one, other)
+    return (close and apart.tells) or conflict(first, second, asked, close=close and apart.close)
 
 
 @pytest.mark.parametrize(

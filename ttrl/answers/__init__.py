@@ -17,7 +17,7 @@ from ttrl.answers.said import FEW_WORDS, Said, boxes, count_words, said, tokens_
 from ttrl.answers.thoughts import without_thoughts
 from ttrl.answers.values import asks_for_order, asks_for_value, asks_how_many, decimal_comma, value
 from ttrl.config import AnswerKind
-from ttrl.meaning import Letters, Likeness
+from ttrl.meaning import Judge, Letters, Likeness
 
 __all__ = ["AnswerKind", "Reader", "Reading", "canonical", "kind_of", "matches", "read", "same"]
 
@@ -176,12 +176,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Reader:
-    """`kind` None: detected for each question. Free texts are compared by `likeness`; `table` has
+    """`kind` None: detected for each question. Free texts are compared by `likeness`, or by the
+    `judge` if there is one, as then are short texts that are left in several wordings; `table` has
     the words by which answers are announced."""
 
     kind: AnswerKind | None = None
     likeness: Likeness = field(default_factory=Letters)
     table: Phrases = field(default_factory=phrases)
+    judge: Judge | None = None
 
     def read(self, question: str, texts: Sequence[str]) -> Reading:
         """Return what the samples of one question say. Of free texts the canonical one is that of
@@ -189,13 +191,16 @@ class Reader:
         found = [said(text, self.table) for text in without_thoughts(texts)]
         kind = self.kind or _kind_of(question, [each for each in found if each])
         if kind is not AnswerKind.FREE:
-            return Reading(kind, tuple(_canonical(found, kind, question)))
+            answers: Sequence[str | None] = _canonical(found, kind, question)
+            if kind is AnswerKind.TEXT and self.judge:
+                answers = meaning.merged(answers, question, self.judge)
+            return Reading(kind, tuple(answers))
         own = [
             None if each is None or each.unknown else _own_words(each.text, question)
             for each in found
         ]
         distinct = list(dict.fromkeys(each for each in own if each is not None))
-        agree = meaning.agreement(distinct, question, self.likeness)
+        agree = meaning.agreement(distinct, question, self.likeness, self.judge)
         numbers = meaning.cluster(agree)
         members = {n: [i for i, m in enumerate(numbers) if m == n] for n in numbers}
         heads = {n: distinct[meaning.central(agree, those)] for n, those in members.items()}
@@ -211,7 +216,8 @@ class Reader:
         own = None if found is None else _own_words(found.text, question, theirs)
         if own is None:
             return 0.0
-        return max(meaning.agreement([own, *accepted], question, self.likeness)[0][1:])
+        agree = meaning.agreement([own, *accepted], question, self.likeness, self.judge)
+        return max(agree[0][1:])
 
     def matches(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> bool:
         return self.close(text, accepted, question, kind) > 0
@@ -221,9 +227,11 @@ class Reader:
         has its own wording."""
         if one == other:
             return True
-        if kind is not AnswerKind.FREE:
-            return same(one, other, kind, ordered=asks_for_order(question))
-        return self.matches(one, [other], question, kind)
+        if kind is AnswerKind.FREE:
+            return self.matches(one, [other], question, kind)
+        if kind is AnswerKind.TEXT and self.judge:
+            one, other = meaning.merged([one, other], question, self.judge)
+        return same(one, other, kind, ordered=asks_for_order(question))
 
 
 def _own_words(text: str, question: str, theirs: float = 0.0) -> str | None:
