@@ -98,7 +98,8 @@ class Ballot:
     @cached_property
     def agree(self) -> Matrix:
         """How far each two samples say the same, from 0 to 1: by similarity for free texts, without
-        differences that matter; by a judge, and for other answers, 1 or 0. Unreadable ones agree with nothing."""
+        differences that matter; by a judge, and for other answers, 1 or 0. Unreadable ones agree
+        with nothing."""
         given = self.vote.answers
         if self.vote.kind is not AnswerKind.FREE or self.reader.judge:
             return [[float(a is not None and a == b) for b in given] for a in given]

@@ -31,10 +31,11 @@ LONGEST = 100
 """Signs of a number that is read: models ramble, and Python refuses to read more than some thousand
 digits."""
 
-_YES = "yes yeah correct right true ja doch richtig 是的 可以 对".split()
-_NO = "no nope incorrect wrong false nein falsch 不是 不可以 不行 不对".split()
+_YES = frozenset({"yes", "yeah", "correct", "right", "true", "ja", "doch", "richtig"})
+_NO = frozenset({"no", "nope", "incorrect", "wrong", "false", "nein", "falsch"})
+_HAN_YES, _HAN_NO = ("是的", "可以", "对"), ("不是", "不可以", "不行", "不对")
 """What an answer begins with, or ends with, that says the whole of it."""
-_GERMAN = frozenset("der die das und ist nicht ein eine einen wird werden auf mit sich im".split())
+_GERMAN = frozenset({"der", "die", "das", "und", "ist", "nicht", "ein", "eine", "wird", "auf"})
 """Words by two of which a text is German."""
 
 _HAN = "[\u3400-\u9fff]"
@@ -158,8 +159,8 @@ def verdict(text: str) -> int:
     """By the first word or the last one ("so the answer is no")."""
     plain = text.casefold().lstrip()
     words = re.findall(rf"{_LETTER}+", plain) or [""]
-    yes = words[0] in _YES or plain.startswith(("是的", "可以", "对"))
-    no = words[0] in _NO or plain.startswith(("不是", "不可以", "不行", "不对"))
+    yes = words[0] in _YES or plain.startswith(_HAN_YES)
+    no = words[0] in _NO or plain.startswith(_HAN_NO)
     return yes - no or (words[-1] in ("yes", "ja")) - (words[-1] in ("no", "nein"))
 
 

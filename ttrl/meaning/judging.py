@@ -66,8 +66,8 @@ class Judge(ABC):
     ) -> list[int]:
         """For each text the number of its cluster. The first text without a cluster is compared
         with all others that have none, which makes at most texts times clusters pairs, and so on
-        with what is left. About texts that are `apart` nobody is asked; pairs that are left undecided
-        are the same where they are `alike` at all."""
+        with what is left. It is not asked about texts that are `apart`; pairs that it leaves
+        undecided are the same where they are `alike` at all."""
         numbers: dict[int, int] = {}
         compared = undecided = 0
         otherwise: Matrix = []
