@@ -140,7 +140,8 @@ def test_references_are_compared_by_the_judge():
         ({"y": 0.2, "n": 0.7}, False),
         ({"<think>": 0.99, "Yes": 0.01}, None),
         ({"The": 0.5, "Yes": 0.3, "No": 0.1}, None),
-        ({"": 0.6, "Yes": 0.4}, None),
+        ({"\n": 0.6, "Yes": 0.3, "No": 0.05}, True),
+        ({"\n": 0.6, "Yes": 0.1, "The": 0.3}, None),
         ({}, None),
     ],
 )

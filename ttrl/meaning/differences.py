@@ -35,12 +35,26 @@ _YES = frozenset({"yes", "yeah", "correct", "right", "true", "ja", "doch", "rich
 _NO = frozenset({"no", "nope", "incorrect", "wrong", "false", "nein", "falsch"})
 _HAN_YES, _HAN_NO = ("是的", "可以", "对"), ("不是", "不可以", "不行", "不对")
 """What an answer begins with, or ends with, that says the whole of it."""
-_GERMAN = frozenset({"der", "die", "das", "und", "ist", "nicht", "ein", "eine", "wird", "auf"})
+_GERMAN = frozenset({
+    "der", "die", "das", "und", "ist", "nicht", "ein", "eine", "einen", "wird", "werden", "auf",
+    "mit", "sich", "im",
+})  # fmt: skip
 """Words by two of which a text is German."""
+_SMALL = frozenset(
+    "a an the this that these those it its he him his she her they them their we us our you your i"
+    " me my is are was were be been being am do does did has have had will would shall should to of"
+    " in on at by for with from into as and or so then there here which who just also already"
+    " because since although though but while weil denn obwohl aber der"
+    " die das dem den des ein eine einen einem einer eines er sie es ihm ihn ihr wir uns sich ist"
+    " sind war waren sein wird werden wurde hat haben hatte zu zum zur von vom im am auf aus bei mit"
+    " für und oder so dann da hier als auch dass schon 的 了 是 在 就 也 和 与 地 得 着 吧 呢".split()
+)
+"""Words that say little by themselves: in one text and not in the other they tell nothing."""
 
 _HAN = "[\u3400-\u9fff]"
 _LETTER = "[^\\W\\d_]"
 _WORD = re.compile(rf"{_HAN}|(?:(?!{_HAN})[^\W_])+(?:['’-](?:(?!{_HAN})[^\W_])+)*")
+_CLAUSE_END = re.compile(r"[.,;:!?](?=\s|$)|[。，；：！？\n]")
 _SENTENCE_END = re.compile(r"[.!?。！？\n]")
 _SIGNS = {
     "零下": " minus ", "−": "-", "’": "'", "°C": " celsius ", "°F": " fahrenheit ", "°": " degree ",
@@ -69,7 +83,21 @@ class Difference:
 
 @lru_cache(maxsize=10_000)
 def difference(one: str, other: str) -> Difference:
-    left, right = _words(one), _words(other)
+    """Of two whole texts, or where that tells nothing, of their first clauses, in which an answer
+    says what it says ("She can return it", "She cannot return it") before its reasons."""
+    whole = _difference(_words(one), _words(other))
+    if whole.tells:
+        return whole
+    return Difference(whole.close, _difference(_first_clause(one), _first_clause(other)).tells)
+
+
+def _first_clause(text: str) -> list[str]:
+    """The words of the first one that has several."""
+    clauses = map(_words, _CLAUSE_END.split(text))
+    return next((clause for clause in clauses if len(clause) > 1), [])
+
+
+def _difference(left: list[str], right: list[str]) -> Difference:
     if left == right:
         return Difference(close=True, tells=False)
     matcher = SequenceMatcher(None, left, right, autojunk=False)
@@ -78,19 +106,26 @@ def difference(one: str, other: str) -> Difference:
     close = CLOSE if size > FEW else CLOSE_OF_FEW
     if any(ratio() < close for ratio in quickly):
         return Difference(close=False, tells=False)
-    spans = (
-        (" ".join(left[a:b]), " ".join(right[c:d]))
-        for kind, a, b, c, d in matcher.get_opcodes()
-        if kind != "equal"
+    spans = [
+        (left[a:b], right[c:d]) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal"
+    ]
+    moved = {w for span, _ in spans for w in span} & {w for _, span in spans for w in span}
+    idle = _SMALL | moved if len(moved - _SMALL) == 1 else _SMALL  # who changes places is two words
+    tells = any(
+        likeness.alike(" ".join(one), " ".join(other)) < SPAN
+        for one, other in spans
+        if not idle.issuperset(one + other)
     )
-    return Difference(close=True, tells=any(likeness.alike(*span) < SPAN for span in spans))
+    return Difference(close=True, tells=tells)
 
 
 @lru_cache(maxsize=1000)
 def _words(text: str) -> list[str]:
-    """Without the numbers, which are compared by what they are worth."""
-    words = _WORD.findall(_in_digits(text).casefold())
-    return [word for word in words if not word[0].isdigit()]
+    """Without the numbers and the first yes or no, which are compared by what they say."""
+    plain = re.sub(r"\bcan(?:'t|not)\b", "can not", _in_digits(text).casefold())
+    words = _WORD.findall(plain.replace("n't", " not"))
+    begins = len(words) > 1 and words[0] in _YES | _NO
+    return [word for word in words[begins:] if not word[0].isdigit()]
 
 
 @dataclass(frozen=True)

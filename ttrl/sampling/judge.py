@@ -64,12 +64,14 @@ class EngineJudge(Judge):
 
 
 def says_yes(logprobs: Mapping[str, float]) -> bool | None:
-    """Which of yes and no is likelier as the first token, or its beginning; None where something
-    else is likelier than both together."""
+    """Which of yes and no is likelier as the first token that is no white space, or its beginning;
+    None where something else is likelier than both together."""
     shares = {"yes": 0.0, "no": 0.0}
+    blank = 0.0
     for token, logprob in logprobs.items():
         plain = token.strip(" \n\t▁Ġ\"'*").casefold()
+        blank += 0.0 if plain else math.exp(logprob)
         for answer in shares:
             if plain and answer.startswith(plain):
                 shares[answer] += math.exp(logprob)
-    return shares["yes"] > shares["no"] if sum(shares.values()) > 0.5 else None
+    return shares["yes"] > shares["no"] if sum(shares.values()) > (1 - blank) / 2 else None
