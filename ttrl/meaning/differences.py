@@ -40,15 +40,16 @@ _GERMAN = frozenset({
     "mit", "sich", "im",
 })  # fmt: skip
 """Words by two of which a text is German."""
-_SMALL = frozenset(
-    "a an the this that these those it its he him his she her they them their we us our you your i"
-    " me my is are was were be been being am do does did has have had will would shall should to of"
-    " in on at by for with from into as and or so then there here which who just also already"
-    " because since although though but while weil denn obwohl aber der"
-    " die das dem den des ein eine einen einem einer eines er sie es ihm ihn ihr wir uns sich ist"
-    " sind war waren sein wird werden wurde hat haben hatte zu zum zur von vom im am auf aus bei mit"
-    " für und oder so dann da hier als auch dass schon 的 了 是 在 就 也 和 与 地 得 着 吧 呢".split()
-)
+_SMALL_WORDS = """
+a an the this that these those it its he him his she her they them their we us our you your i me my
+is are was were be been being am do does did has have had will would shall should to of in on at by
+for with from into as and or so then there here which who just also already because since although
+though but while weil denn obwohl aber der die das dem den des ein eine einen einem einer eines er
+sie es ihm ihn ihr wir uns sich ist sind war waren sein wird werden wurde hat haben hatte zu zum zur
+von vom im am auf aus bei mit für und oder so dann da hier als auch dass schon
+的 了 是 在 就 也 和 与 地 得 着 吧 呢
+"""
+_SMALL = frozenset(_SMALL_WORDS.split())
 """Words that say little by themselves: in one text and not in the other they tell nothing."""
 
 _HAN = "[\u3400-\u9fff]"

@@ -73,7 +73,7 @@ class Pairs(Judge):
         return [None if each is None else next(said) for each in fitting]
 
     def _fits(self, pair: Pair) -> bool:
-        longest = self._model.max_length
+        longest = self._model.max_seq_length
         return longest is None or len(self._model.tokenizer(*pair)["input_ids"]) <= longest
 
     def _read(self, pairs: Sequence[Pair]) -> list[bool]:
