@@ -230,7 +230,7 @@ class Reader:
         if kind is AnswerKind.FREE:
             return self.matches(one, [other], question, kind)
         if kind is AnswerKind.TEXT and self.judge:
-            one, other = meaning.merged([one, other], question, self.judge)
+            return len(set(meaning.merged([one, other], question, self.judge))) == 1
         return same(one, other, kind, ordered=asks_for_order(question))
 
 

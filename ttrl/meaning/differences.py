@@ -286,7 +286,7 @@ def _units() -> Mapping[str, str]:
     found |= {unit: unit for unit in (*found.values(), "yen", "celsius", "fahrenheit")}
     found["元"] = "yuan"
     for language in ("en", "de", "zh"):
-        for unit in Locale("en").unit_display_names:
+        for unit in map(str, Locale("en").unit_display_names):
             for length in ("long", "short"):
                 for count in (1, 2):
                     said = format_unit(count, unit, length, locale=language).casefold()
