@@ -1,4 +1,5 @@
-"""Do clusters by meaning match the truth? `python -m benchmarks.meaning [--model NAME]`.
+"""Do clusters by meaning match the truth? `python -m benchmarks.meaning [--model NAME]
+[--cross-encoder NAME] [--engine URL]`.
 
 Answers to questions that were written for this (`benchmarks/data/freetext.jsonl`): of each, four
 phrasings of the right answer, which belong together, and near misses, each of which stands alone.
@@ -28,10 +29,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ttrl.answers import AnswerKind, Reader
+from ttrl.config import MeaningConfig, VoteConfig
 from ttrl.config.loading import load
+from ttrl.engine.client import EngineClient
 from ttrl.engine.samples import Finish, Sample
-from ttrl.meaning import Letters, Likeness, agreement, cluster
+from ttrl.meaning import Judge, Letters, Likeness, agreement, cluster
 from ttrl.rewards import REWARDS, Ballot, total
+from ttrl.sampling.groups import pacer_for
+from ttrl.sampling.judge import EngineJudge
 from ttrl.votes import take_vote
 
 DATA = Path(__file__).with_name("data") / "freetext.jsonl"
@@ -47,6 +52,7 @@ FILLERS = {
     "zh": "希望这对您有帮助,如果还有其他问题,请随时告诉我。",
 }
 RECIPES = ("free-text", "domain-qa")
+MOST = MeaningConfig().pairs
 
 
 @dataclass(frozen=True)
@@ -78,12 +84,14 @@ def read(path: Path) -> list[Item]:
     ]
 
 
-def count(items: Sequence[Item], likeness: Likeness, *, marks: bool = True) -> Counter[str]:
+def count(
+    items: Sequence[Item], likeness: Likeness, judge: Judge | None = None, *, marks: bool = True
+) -> Counter[str]:
     """Pairs: right (together and belonging so), missed, wrong, wrong by what was wrong, and far."""
     pairs: Counter[str] = Counter()
     for item, other in zip(items, [*items[1:], items[0]], strict=True):
         texts = [*item.texts, *other.right[:1]]
-        agree = agreement(texts, item.question, likeness)
+        agree = agreement(texts, item.question, likeness, judge)
         if not marks:
             alike = likeness.compare(texts)
             agree = [[each * (each >= likeness.alike) for each in row] for row in alike]
@@ -170,14 +178,23 @@ def measure(items: Sequence[Item], likeness: Likeness) -> dict[str, object]:
     }
 
 
+def judged(items: Sequence[Item], judge: Judge) -> dict[str, object]:
+    """The figures of a judge, and what it was asked: no pretenders, which take all the time."""
+    found = scores(count(items[1::2], Letters(), judge))
+    counts = {"asked": judge.asked, "pairs": judge.pairs, "undecided": judge.undecided}
+    return {"by": judge.words, "marks": found, "likeness alone": {}, **counts}
+
+
 def _in(items: Iterable[Item], language: str) -> list[Item]:
     return [item for item in items if item.language == language]
 
 
 @click.command()
 @click.option("--model", help="A sentence-transformers model: a name or a directory.")
+@click.option("--cross-encoder", help="A cross-encoder: a name or a directory.")
+@click.option("--engine", help="The URL of an engine, whose base model judges.")
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default=DATA)
-def main(model: str | None, data: Path) -> None:
+def main(model: str | None, cross_encoder: str | None, engine: str | None, data: Path) -> None:
     """Measure how well clusters by meaning match the truth."""
     items = read(data)
     found = {"letters": measure(items, Letters())}
@@ -185,6 +202,14 @@ def main(model: str | None, data: Path) -> None:
         from ttrl.meaning.embeddings import Embeddings
 
         found["embeddings"] = measure(items, Embeddings(model))
+    if cross_encoder:
+        from ttrl.meaning.embeddings import Pairs
+
+        found["pairs"] = judged(items, Pairs(cross_encoder, MOST))
+    if engine:
+        vote = VoteConfig()
+        with EngineClient(engine) as client, pacer_for(client, vote) as pacer:
+            found["engine"] = judged(items, EngineJudge(client, pacer, MOST))
     table = Table(title=f"{len(items)} questions, every other one counted")
     for heading in ("by", "and", "precision", "recall", "F1", "wrongly together", "far"):
         table.add_column(heading)

@@ -25,7 +25,7 @@ from jobs.probes import to_ask
 from jobs.process import reader_for
 from ttrl import rewards
 from ttrl.answers.layers import END, EXAMPLES, UNREAD, Layer
-from ttrl.config import Config, MeaningConfig
+from ttrl.config import Config, MeaningBy, MeaningConfig
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evaluation import drift
 from ttrl.evaluation.drift import Shift
@@ -78,7 +78,7 @@ def run(
         model = version or client.base_model().name
         with pacer_for(client, config.vote) as pacer:
             usage = store.questions.usage(config.gate.min_probes)
-            asker = Asker(client, config, pacer, reader_for(config), usage)
+            asker = Asker(client, config, pacer, reader_for(config, client, pacer), usage)
             found = asker.ask([model], asked, lambda done: progress(done, len(asked)))
             answered = [(one, says) for one, (says,) in asker.read(found)]
         looked = staleness_of(store, (one for one, _ in answered))
@@ -111,7 +111,7 @@ def shift_of_questions(config: Config, store: Store) -> Shift | None:
 
 def _vectors(texts: Sequence[str], meaning: MeaningConfig) -> Any:
     """By the model that compares meanings, or by letters."""
-    if meaning.model and not meaning.cross_encoder:
+    if meaning.compared_by is MeaningBy.EMBEDDINGS:
         from ttrl.meaning.embeddings import Embeddings
 
         return Embeddings(meaning.model, device=meaning.device).vectors(texts)
@@ -181,7 +181,8 @@ def assess(
     groups: list[Group] = []
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:
-        roller = Roller(client, config.vote, config.update, pacer, reader_for(config))
+        reader = reader_for(config, client, pacer)
+        roller = Roller(client, config.vote, config.update, pacer, reader)
         for start in range(0, len(rows), width):
             groups += roller.roll(
                 rows[start : start + width],

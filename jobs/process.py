@@ -5,6 +5,7 @@ The configuration comes on standard input: arguments would show its secrets.
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -15,17 +16,21 @@ from types import FrameType
 from ttrl import ReportedError, datasets, logs
 from ttrl.answers import Reader
 from ttrl.answers.phrases import phrases
-from ttrl.config import Config
+from ttrl.config import Config, MeaningBy
 from ttrl.engine.client import EngineClient
 from ttrl.engine.memory import fit_to_card
-from ttrl.meaning import Letters, Likeness
+from ttrl.engine.pacing import Pacer
+from ttrl.meaning import Judge, Letters, Likeness
 from ttrl.sampling.groups import with_length
+from ttrl.sampling.judge import EngineJudge
 
 STOPPED_BECAUSE = {
     signal.SIGINT: "the run was stopped",
     signal.SIGTERM: "the process that started the run has exited or stopped it",
 }
 """The daemon stops a run with SIGINT; its watchdog sends SIGTERM when the daemon is gone."""
+log = logging.getLogger(__name__)
+
 CLEANUP_SECONDS = 30
 """To clean up after a signal. A process that takes longer hangs with its engine and is killed; its
 owner or the next run cleans up."""
@@ -66,21 +71,31 @@ def sized(config: Config, client: EngineClient) -> Config:
     return with_length(config, client, fit_to_card(config).vote.max_tokens)
 
 
-def reader_for(config: Config) -> Reader:
-    """Return what reads and compares answers, as configured. Raises MeaningRefused,
-    PhrasesUnreadable."""
+def reader_for(
+    config: Config, client: EngineClient | None = None, pacer: Pacer | None = None
+) -> Reader:
+    """Return what reads and compares answers, as configured; without an engine that might judge
+    them, by letters. Raises MeaningRefused, PhrasesUnreadable."""
     settings = config.meaning
     likeness: Likeness = Letters(settings.alike)
-    if settings.model:
+    judge: Judge | None = None
+    by = settings.compared_by
+    if by is MeaningBy.ENGINE and client is not None and pacer is not None:
+        judge = EngineJudge(client, pacer, settings.pairs)
+    elif by in (MeaningBy.EMBEDDINGS, MeaningBy.PAIRS):
         with signals_deferred():
             from ttrl.meaning.embeddings import Embeddings, Pairs  # imports torch
-        model = Pairs if settings.cross_encoder else Embeddings
+        name, alike, device = settings.model, settings.alike, settings.device
         try:
-            likeness = model(settings.model, settings.alike, settings.device)
+            if by is MeaningBy.PAIRS:
+                judge, likeness = Pairs(name, settings.pairs, alike, device), Letters()
+            else:
+                likeness = Embeddings(name, alike, device)
         except (OSError, ValueError, RuntimeError) as error:
             first_line = str(error).partition("\n")[0]
-            raise MeaningRefused(f"meaning.model {settings.model}: {first_line}") from error
-    return Reader(config.vote.kind, likeness, phrases(config.vote.phrases))
+            raise MeaningRefused(f"meaning.model {name}: {first_line}") from error
+    log.info("answers in sentences are compared by %s", (judge or likeness).words)
+    return Reader(config.vote.kind, likeness, phrases(config.vote.phrases), judge)
 
 
 def known_answers(config: Config) -> Mapping[str, Sequence[str]]:

@@ -169,11 +169,12 @@ class Run:
         steps = config.update.steps_over(len(questions), self.start.updates)
         served = parent or self.client.base_model().name
         kept = checkpoint_steps(steps, config.update.snapshots)
-        reader, references = reader_for(config), known_answers(config)
+        references = known_answers(config)
         with (
             Candidate(self.client, scratch(config, self.id), self.id, served, kept) as candidate,
             pacer_for(self.client, config.vote, self._observe) as pacer,
         ):
+            reader = reader_for(config, self.client, pacer)
             # Before training: what serves now is what the candidate is compared with.
             evaluation = Evaluation(self.client, store, config, self.id, pacer, reader)
             roller = Roller(self.client, config.vote, config.update, pacer, reader, references)

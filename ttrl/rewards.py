@@ -98,9 +98,10 @@ class Ballot:
     @cached_property
     def agree(self) -> Matrix:
         """How far each two samples say the same, from 0 to 1: by similarity for free texts, without
-        differences that matter, else 1 or 0. Unreadable ones agree with nothing."""
+        differences that matter; by a judge, and for other answers, 1 or 0. Unreadable ones agree
+        with nothing."""
         given = self.vote.answers
-        if self.vote.kind is not AnswerKind.FREE:
+        if self.vote.kind is not AnswerKind.FREE or self.reader.judge:
             return [[float(a is not None and a == b) for b in given] for a in given]
         found = meaning.agreement(self.texts, self.question, self.reader.likeness)
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import httpx2
@@ -53,6 +54,13 @@ def test_samples_have_tokens_and_logprobs(client: EngineClient) -> None:
     for sample in drawn.samples:
         assert 1 <= len(sample.token_ids) == len(sample.logprobs) <= 20
         assert all(logprob <= 0 for logprob in sample.logprobs)
+
+
+def test_a_first_token_has_its_likeliest_alternatives(client: EngineClient) -> None:
+    first = client.first_token(QUESTION.text, model=BASE)
+    assert 2 <= len(first) <= 20
+    assert 0.5 < sum(map(math.exp, first.values())) <= 1.001
+    assert client.first_token(QUESTION.text, model=BASE).keys() == first.keys()
 
 
 def test_a_seed_gives_the_same_samples_again(client: EngineClient) -> None:

@@ -39,22 +39,53 @@ def test_pretending_never_wins(embeddings, reward, pretender):
     assert worth[-1] < max(worth[:4])
 
 
-def test_a_cross_encoder_reads_two_texts_together(tmp_path):
-    """Its weights are random here: that it loads, and gives a symmetric matrix from 0 to 1."""
+def cross_encoder(folder, labels):
+    """A small one with random weights."""
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, model_max_length=64)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64, id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )  # fmt: skip
+    model = BertForSequenceClassification(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model.eval(), tokenizer
+
+
+def test_entailment_is_the_likeliest_label_of_an_nli_model(tmp_path):
+    import torch
 
     from ttrl.meaning.embeddings import Pairs
 
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, num_labels=1,
-    )  # fmt: skip
-    BertForSequenceClassification(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    found = Pairs(str(tmp_path), device="cpu").compare(["a kettle", "the pot", "rain"])
-    assert [row[place] for place, row in enumerate(found)] == [1, 1, 1]
-    assert all(found[a][b] == found[b][a] and 0 <= found[a][b] <= 1 for a in (0, 1) for b in (1, 2))
+    model, tokenizer = cross_encoder(tmp_path, ("contradiction", "entailment", "neutral"))
+    judge = Pairs(str(tmp_path), most=100, device="cpu")
+    texts = ["a kettle", "the pot", "rain", "it rains", "no"]
+    pairs = [(one, other) for one in texts for other in texts if one != other]
+    with torch.no_grad():
+        expected = [
+            int(model(**tokenizer(f"q {one}", f"q {other}", return_tensors="pt")).logits.argmax())
+            for one, other in pairs
+        ]
+    assert judge.follows("q", pairs) == [label == 1 for label in expected]
+    long = "word " * 70
+    assert judge.follows("q", [(long, "rain"), ("rain", "rain")])[0] is None, "it would be cut"
+    assert judge.follows(long, pairs)[0] is not None, "without the question there is room"
+
+
+def test_one_label_is_a_likeness_and_labels_without_entailment_are_refused(tmp_path):
+    from ttrl.meaning.embeddings import Pairs
+
+    cross_encoder(tmp_path / "one", ("score",))
+    for alike, same in ((1e-9, True), (1.0, False)):
+        judge = Pairs(str(tmp_path / "one"), most=100, alike=alike, device="cpu")
+        assert judge.same("", [("a kettle", "the pot")]) == [same]
+    cross_encoder(tmp_path / "other", ("good", "bad"))
+    config = Config(meaning={"by": "pairs", "model": str(tmp_path / "other")})
+    with pytest.raises(process.MeaningRefused, match="none of its labels is entailment: good, bad"):
+        process.reader_for(config)
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path):

@@ -81,7 +81,7 @@ def test_as_configured(tmp_path):
 
 def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"meaning\.model, which is not set"):
-        Config(meaning={"cross_encoder": True})
+        Config(meaning={"by": "pairs"})
     with pytest.raises(ValueError, match="references"):
         Config(meaning={"references": tmp_path / "none"})
 

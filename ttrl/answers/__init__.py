@@ -34,7 +34,7 @@ from ttrl.answers.values import (
     value,
 )
 from ttrl.config import AnswerKind
-from ttrl.meaning import Letters, Likeness
+from ttrl.meaning import Judge, Letters, Likeness
 
 __all__ = ["AnswerKind", "Reader", "Reading"]
 
@@ -156,12 +156,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Reader:
-    """`kind` None: detected for each question. Free texts are compared by `likeness`; `table` has
+    """`kind` None: detected for each question. Free texts are compared by `likeness`, or by the
+    `judge` if there is one, as then are short texts that are left in several wordings; `table` has
     the words by which answers are announced."""
 
     kind: AnswerKind | None = None
     likeness: Likeness = field(default_factory=Letters)
     table: Phrases = field(default_factory=phrases)
+    judge: Judge | None = None
 
     def read(self, question: str, texts: Sequence[str]) -> Reading:
         """Return what the samples of one question say. Of free texts the canonical one is that of
@@ -175,8 +177,12 @@ class Reader:
         shown = without_thoughts(texts)
         found = [said(text, self.table, question) for text in shown]
         kind = self.kind or _kind_of(question, [each for each in found if each])
-        free = kind is AnswerKind.FREE
-        answers = self._meanings(found, question) if free else _canonical(found, kind, question)
+        if kind is AnswerKind.FREE:
+            answers: Sequence[str | None] = self._meanings(found, question)
+        else:
+            answers = _canonical(found, kind, question)
+            if kind is AnswerKind.TEXT and self.judge:
+                answers = meaning.merged(answers, question, self.judge)
         each = zip(texts, shown, found, answers, strict=True)
         layers = tuple(_layer(*one, kind, question) for one in each)
         return Reading(kind, tuple(answers), layers)
@@ -187,7 +193,7 @@ class Reader:
             for each in found
         ]
         distinct = list(dict.fromkeys(each for each in own if each is not None))
-        agree = meaning.agreement(distinct, question, self.likeness)
+        agree = meaning.agreement(distinct, question, self.likeness, self.judge)
         numbers = meaning.cluster(agree)
         members = {n: [i for i, m in enumerate(numbers) if m == n] for n in numbers}
         heads = {n: distinct[meaning.central(agree, those)] for n, those in members.items()}
@@ -207,7 +213,8 @@ class Reader:
         own = _own_words(found.text, question, theirs)
         if own is None:
             return 0.0
-        return max(meaning.agreement([own, *accepted], question, self.likeness)[0][1:])
+        agree = meaning.agreement([own, *accepted], question, self.likeness, self.judge)
+        return max(agree[0][1:])
 
     def matches(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> bool:
         return self.close(text, accepted, question, kind) > 0
@@ -217,9 +224,11 @@ class Reader:
         has its own wording."""
         if one == other:
             return True
-        if kind is not AnswerKind.FREE:
-            return same(one, other, kind, ordered=asks_for_order(question))
-        return self.matches(one, [other], question, kind)
+        if kind is AnswerKind.FREE:
+            return self.matches(one, [other], question, kind)
+        if kind is AnswerKind.TEXT and self.judge:
+            return len(set(meaning.merged([one, other], question, self.judge))) == 1
+        return same(one, other, kind, ordered=asks_for_order(question))
 
 
 def _layer(

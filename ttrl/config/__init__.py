@@ -16,6 +16,7 @@ from ttrl.config.learning import (
     AnswerKind,
     Downsampling,
     KlTo,
+    MeaningBy,
     MeaningConfig,
     ScheduleConfig,
     SelectionConfig,
@@ -37,7 +38,8 @@ from ttrl.config.serving import (
 
 __all__ = [
     "AnswerKind", "Config", "Downsampling", "EngineConfig", "EngineKind", "GateConfig",
-    "GatewayConfig", "GuardConfig", "KlTo", "MeaningConfig", "ModelConfig", "RecordConfig",
+    "GatewayConfig", "GuardConfig", "KlTo", "MeaningBy", "MeaningConfig", "ModelConfig",
+    "RecordConfig",
     "ScheduleConfig", "Section", "SelectionConfig", "ShadowConfig", "ShipPolicy", "UpdateConfig",
     "VoteConfig", "WebhookConfig",
 ]  # fmt: skip

@@ -136,19 +136,35 @@ class VoteConfig(Section):
         return self
 
 
-class MeaningConfig(Section):
-    """How free texts are compared; texts with different numbers, names or negations are never
-    equal."""
+class MeaningBy(StrEnum):
+    """What tells whether two texts mean the same."""
 
+    LETTERS = "letters"
+    """The letters that they have in common."""
+    EMBEDDINGS = "embeddings"
+    """The similarity of their embeddings."""
+    PAIRS = "pairs"
+    """A cross-encoder that reads both: one for natural language inference (NLI), whether each
+    follows from the other, or one that gives a similarity."""
+    ENGINE = "engine"
+    """The base model in the engine, asked whether each follows from the other."""
+
+
+class MeaningConfig(Section):
+    """How free texts are compared; texts with different numbers or names are never equal."""
+
+    by: MeaningBy | None = None
+    """What compares texts: `letters` (no synonyms), `embeddings` or `pairs` (a cross-encoder) of
+    `model`, or `engine` (asks the base model; also for short texts in several wordings). If unset:
+    `embeddings` with a model, else `letters`. The live monitor always compares by letters."""
     model: str = ""
-    """A sentence-transformers model, a name or a directory (needs the extra `embed`). If unset,
-    texts are compared by common letters, without synonyms; the live monitor always compares them
-    this way."""
-    cross_encoder: bool = False
-    """The model reads two texts together and scores the pair."""
+    """A sentence-transformers model, a name or a directory (needs the extra `embed`)."""
     alike: Above | None = None
     """Minimum similarity of two texts with the same meaning; default 0.25 by letters, 0.6 with a
     model. Raise it for a model that finds answers on different subjects similar."""
+    pairs: Positive = 128
+    """Maximum number of pairs of one vote that `pairs` or `engine` compares, the latter by one or
+    two requests of one token; further ones are compared by letters."""
     device: str = "cpu"
     """Device of the model; on the GPU it takes memory from engine and trainer."""
     references: Annotated[FilePath, AfterValidator(Path.absolute)] | None = None
@@ -159,9 +175,13 @@ class MeaningConfig(Section):
     def _has_its_model(self) -> MeaningConfig:
         if self.model and find_spec("sentence_transformers") is None:
             raise ValueError("meaning.model needs an extra: pip install 'ttrl[embed]'")
-        if self.cross_encoder and not self.model:
-            raise ValueError("meaning.cross_encoder needs meaning.model, which is not set")
+        if self.by in (MeaningBy.EMBEDDINGS, MeaningBy.PAIRS) and not self.model:
+            raise ValueError(f"meaning.by={self.by} needs meaning.model, which is not set")
         return self
+
+    @property
+    def compared_by(self) -> MeaningBy:
+        return self.by or (MeaningBy.EMBEDDINGS if self.model else MeaningBy.LETTERS)
 
 
 RESERVED = frozenset(

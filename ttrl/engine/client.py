@@ -45,6 +45,8 @@ MANAGE_SECONDS = 60.0
 RESTART_SECONDS = 300.0
 """In which an engine that died is up again, or the run that needs it ends; vLLM takes one minute
 for a small model."""
+ALTERNATIVES = 20
+"""The most that vLLM gives beside a token, unless it is told otherwise."""
 FIRST = -1000
 """A priority; users have 0."""
 LOAD_SERIES = (
@@ -229,6 +231,21 @@ class EngineClient:
             self._openings[key] = thoughts.opened(end)
         return self._openings.get(key, "")
 
+    def first_token(self, text: str, *, model: str, priority: int = 0) -> Mapping[str, float]:
+        """The log-probabilities of the likeliest tokens that an answer to a message may begin with.
+        A model that may think or not does not. Not tried again. Raises EngineError."""
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": text}],
+            **Sampling(temperature=0.0, max_tokens=1).fields,
+            "stream": False,
+            "logprobs": True,
+            "top_logprobs": ALTERNATIVES,
+            "chat_template_kwargs": {"enable_thinking": False},
+            **({"priority": priority} if priority else {}),
+        }
+        return self._call("/v1/chat/completions", body, _first_token, self._timeout)
+
     def pulse(self, timeout: float) -> None:
         """Generate one token of the base model, before everybody else's, within `timeout` seconds.
         Raises EngineError."""
@@ -407,6 +424,11 @@ def _sample(choice: Any) -> Sample:
     reason = choice["finish_reason"]
     finish = Finish(reason) if reason in ("stop", "length") else Finish.OTHER
     return Sample(text, token_ids, logprobs, finish, thought)
+
+
+def _first_token(answer: Any) -> Mapping[str, float]:
+    first = answer["choices"][0]["logprobs"]["content"][0]
+    return {str(each["token"]): float(each["logprob"]) for each in first["top_logprobs"]}
 
 
 def _thoughts(choice: Any) -> str:

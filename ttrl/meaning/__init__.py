@@ -8,15 +8,17 @@ of `honesty` take that back. An answer on another subject needs none: it is like
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
 
+from ttrl.meaning.differences import conflict, difference, read, verdict
+from ttrl.meaning.judging import Judge
 from ttrl.meaning.likeness import Letters, Likeness, Matrix
-from ttrl.meaning.numbers import conflict, difference, read
-from ttrl.meaning.words import HEDGES, denial
 
 __all__ = [
-    "Letters", "Likeness", "Matrix", "agreement", "central", "cluster", "copied", "honesty",
+    "Judge", "Letters", "Likeness", "Matrix", "agreement", "central", "cluster", "copied",
+    "honesty", "merged",
 ]  # fmt: skip
 
 RUN = 5
@@ -27,24 +29,66 @@ ROOM = 1.2
 """Times the group's median length that an answer may have; beyond, it loses in proportion. What is
 said twice, in two wordings, is at most half as much again like the others, and twice as long."""
 
+HEDGES = (
+    r"\bit (?:all )?depends\b", r"\bdepends on (?:many|several|various|the (?:case|situation))",
+    r"\b(?:not|n't) (?:be )?(?:quite |entirely )?(?:sure|certain)\b", r"\bhard to (?:say|tell)\b",
+    r"\b(?:perhaps|maybe|possibly|presumably)\b", r"\bmay or may not\b", r"\bmight or might not\b",
+    r"\bcannot (?:say|tell|know)\b", r"\bcan't (?:say|tell|know)\b", r"\bcould be either\b",
+    r"\bon the (?:one|other) hand\b", r"\bsome (?:would )?say\b", r"\beither way\b",
+    r"\bes (?:kommt darauf an|hängt davon ab)\b", r"\bvielleicht\b", r"\bmöglicherweise\b",
+    r"\bschwer zu sagen\b", r"\bnicht sicher\b", "也许", "可能是", "不确定",
+    "不好说", "视情况", "看情况",
+)  # fmt: skip
+"""Patterns of what is said to be committed to nothing."""
+
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 _HEDGE = re.compile("|".join(HEDGES), re.IGNORECASE)
 _CLAUSE = re.compile(r"[^.,;:!?。，；：！？\n]+")
 
 
-def agreement(texts: Sequence[str], question: str, likeness: Likeness) -> Matrix:
+def agreement(
+    texts: Sequence[str], question: str, likeness: Likeness, judge: Judge | None = None
+) -> Matrix:
     """How alike each two answers to a question are, from 0 to 1; 0 where they are not alike enough
-    to mean the same, and where what must not differ does."""
-    found = [list(row) for row in likeness.compare(texts)]
+    to mean the same, and where what must not differ does. With a judge, who is asked about what
+    numbers, names, yes and no leave open, 1 or 0."""
     asked, *marks = read([question, *texts], question)
-    for a in range(len(texts)):
-        for b in range(a):
-            if found[a][b] >= likeness.alike:
-                apart = difference(texts[b], texts[a])
-                if not apart.tells and not conflict(marks[a], marks[b], asked, close=apart.close):
-                    continue
-            found[a][b] = found[b][a] = 0.0
-    return found
+
+    def alike() -> Matrix:
+        found = [list(row) for row in likeness.compare(texts)]
+        for a in range(len(texts)):
+            for b in range(a):
+                if found[a][b] >= likeness.alike:
+                    apart = difference(texts[b], texts[a])
+                    told = apart.tells or conflict(marks[a], marks[b], asked, close=apart.close)
+                    if not told:
+                        continue
+                found[a][b] = found[b][a] = 0.0
+        return found
+
+    if judge is None:
+        return alike()
+    numbers = judge.cluster(
+        question, texts, lambda a, b: conflict(marks[a], marks[b], asked, close=False), alike
+    )
+    return [[float(a == b) for b in numbers] for a in numbers]
+
+
+def merged(answers: Sequence[str | None], question: str, judge: Judge) -> list[str | None]:
+    """Short answers, with one for those that the judge says are the same: the most frequent."""
+    distinct = [each for each, _ in Counter(filter(None, answers)).most_common()]
+    agree = agreement(distinct, question, _AsWritten(), judge)
+    heads = {text: distinct[row.index(1.0)] for text, row in zip(distinct, agree, strict=True)}
+    return [heads.get(answer) if answer else answer for answer in answers]
+
+
+class _AsWritten:
+    """Only the same text is alike."""
+
+    alike, words = 1.0, "what is written"
+
+    def compare(self, texts: Sequence[str]) -> Matrix:
+        return [[float(one == other) for other in texts] for one in texts]
 
 
 def cluster(agree: Matrix) -> list[int]:
@@ -101,7 +145,7 @@ def copied(text: str, question: str) -> float:
     short question may say it again."""
     words, asked = (_WORD.findall(each.casefold()) for each in (text, question))
     run = min(RUN, len(asked))
-    if not run or (len(asked) < RUN and denial(text).verdict):
+    if not run or (len(asked) < RUN and verdict(text)):
         return 0.0
     runs = {tuple(asked[start : start + run]) for start in range(len(asked) - run + 1)}
     found = [

@@ -1,4 +1,5 @@
-"""Likeness by models of sentence-transformers, the extra `embed`. Imports torch."""
+"""Models of sentence-transformers, the extra `embed`: likeness by embeddings, and cross-encoders as
+judges. Imports torch."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
+from ttrl.meaning.judging import Judge, Pair
 from ttrl.meaning.likeness import Matrix
 
 REMEMBERED = 10_000
@@ -40,22 +42,47 @@ class Embeddings:
         return np.stack([self._known[text] for text in texts]).astype(float)
 
 
-class Pairs:
-    """What a cross-encoder says of each two texts, read together: slower, and more to the point.
-    Its scores must be from 0 to 1, as those of models with one label are."""
+class Pairs(Judge):
+    """A cross-encoder, which reads two texts together. One for natural language inference says
+    which label is likeliest; one with a single label gives a likeness from 0 to 1."""
 
-    def __init__(self, model: str, alike: float | None = None, device: str | None = None) -> None:
-        self.alike = 0.6 if alike is None else alike
+    def __init__(
+        self, model: str, most: int, alike: float | None = None, device: str | None = None
+    ) -> None:
+        """Raises ValueError if none of several labels is that one text follows from the other."""
+        super().__init__(most)
         self.words = f"the cross-encoder {model}"
+        self._alike = 0.6 if alike is None else alike
         self._model = CrossEncoder(model, device=device)
+        labels = self._model.config.id2label
+        entailed = [n for n, name in labels.items() if name.casefold().startswith("entail")]
+        if len(labels) > 1 and not entailed:
+            raise ValueError(f"none of its labels is entailment: {', '.join(labels.values())}")
+        self._entailed = entailed[0] if len(labels) > 1 else None
 
-    def compare(self, texts: Sequence[str]) -> Matrix:
-        """As Likeness has it: the mean of both orders."""
-        both = [(one, other) for one in texts for other in texts]
-        if not both:
+    def follows(self, question: str, pairs: Sequence[Pair]) -> list[bool | None]:
+        """As Judge has it. The question stands before each text, as in Kuhn et al., where there is
+        room for it; two texts that are too long by themselves are cut by the model, and none is
+        compared by half of it."""
+        whole = [(f"{question} {one}", f"{question} {other}") for one, other in pairs]
+        fitting = [
+            next((each for each in ways if self._fits(each)), None)
+            for ways in zip(whole, pairs, strict=True)
+        ]
+        said = iter(self._read([each for each in fitting if each is not None]))
+        return [None if each is None else next(said) for each in fitting]
+
+    def _fits(self, pair: Pair) -> bool:
+        longest = self._model.max_seq_length
+        return longest is None or len(self._model.tokenizer(*pair)["input_ids"]) <= longest
+
+    def _read(self, pairs: Sequence[Pair]) -> list[bool]:
+        if not pairs:
             return []
-        scores = self._model.predict(both, show_progress_bar=False)
-        return _symmetric(np.asarray(scores, dtype=float).reshape(len(texts), len(texts)))
+        scores = np.asarray(self._model.predict(list(pairs), show_progress_bar=False))
+        if self._entailed is None:
+            return [bool(score >= self._alike) for score in scores]
+        return [bool(each == self._entailed) for each in scores.argmax(axis=1)]
 
 
 def _symmetric(found: Any) -> Matrix:
