@@ -144,7 +144,7 @@ def owner_of(state_dir: Path) -> Owner | None:
     StateDirError."""
     try:
         handle = os.open(state_dir / LOCK, os.O_RDONLY)  # on a read-only disk, too
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
         raise StateDirError(

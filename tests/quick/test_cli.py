@@ -12,7 +12,6 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -205,10 +204,13 @@ def test_config_show_goes_by_a_running_daemon(ttrl, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("words", [("status",), ("page",), ("doctor",)])
 def test_a_state_directory_of_somebody_else(tmp_path, monkeypatch, words):
-    def closed(_):
-        raise PermissionError
+    def closed(path, *flags, **how):
+        if str(path).endswith("owner.lock"):
+            raise PermissionError
+        return opened(path, *flags, **how)
 
-    monkeypatch.setattr(Path, "exists", closed)
+    opened = os.open
+    monkeypatch.setattr(os, "open", closed)
     done = CliRunner().invoke(main, [*words, "--state-dir", str(tmp_path)])
     assert done.exit_code == 1
     assert "run this as its owner" in " ".join(done.output.split())
@@ -328,7 +330,7 @@ def test_what_is_set_aside_is_shown_and_released(ttrl, store):
     assert json.loads(ttrl("status", "--json", code=3))["set_aside"]["client_share"] == 1
     assert "1 question released" in ttrl("questions", "release", str(skipped.id))
     said = ttrl("questions", "release", str(skipped.id), code=1)
-    assert "none of these is skipped or quarantined" in said
+    assert "none of these is skipped, failed or quarantined" in said
 
 
 def test_the_tree_of_versions(ttrl, store):
@@ -501,7 +503,7 @@ def test_a_roll_back_quarantines_and_the_operator_releases(ttrl, store):
     assert "1 question released" in ttrl("questions", "release", "--adapter", "x")
     assert {row.id for row in store.questions.new(10)} == set(ids)
     said = ttrl("questions", "release", str(ids[2]), code=1)
-    assert "none of these is skipped or quarantined" in said
+    assert "none of these is skipped, failed or quarantined" in said
     assert "--adapter" in ttrl("questions", "release", code=2)
     assert "there is no version y" in ttrl("questions", "release", "--adapter", "y", code=1)
 
