@@ -78,11 +78,6 @@ class Settings(BaseModel):
     stream: bool = False
     priority: int = Field(0, ge=-INT64, lt=INT64)
 
-    @property
-    def penalises(self) -> bool:
-        counted = self.frequency_penalty or self.presence_penalty
-        return bool(counted or self.min_tokens or self.repetition_penalty != 1)
-
 
 class Drawn(NamedTuple):
     """A token, its log-probability, and the likeliest tokens in its place."""
@@ -173,19 +168,18 @@ class Job:
 
 
 class Window(DynamicLayer):  # type: ignore[no-untyped-call]
-    """A layer's keys and values during a step: views of `states` (2, rows, heads, positions,
-    width), the last position of which is the new token's."""
+    """A layer's keys and values in a step (2, rows, heads, positions, width), of which the last
+    position is the new token's."""
 
     def __init__(self, states: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_initialized = True
-        self._states = states
-        self.keys, self.values = states[:, :, :, :-1].unbind()
+        self._states, self.keys = states, states[0, :, :, :-1]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = keys, values = self._states.unbind()
+        keys, values = self._states
         keys[:, :, -1:], values[:, :, -1:] = key_states, value_states
         return keys, values
 
@@ -334,13 +328,11 @@ class Sampler:
         self._rows = list(rows)
         self._groups = grouped(rows)
         self._greedy = torch.tensor([[row.job.settings.temperature == 0] for row in rows])
-        self._penalises = any(row.job.settings.penalises for row in rows)
         self._tops = max((row.job.logprobs or 0 for row in rows), default=0)
 
     def draw(self, logits: Tensor) -> list[tuple[Row, Drawn]]:
         """Return the next token of each row, given the model's logits (rows, vocabulary)."""
-        if self._penalises:
-            logits = penalised(self._rows, logits)
+        logits = penalised(self._rows, logits)
         logprobs = processed_logprobs(self._groups, logits)
         uniforms = torch.tensor([[row.random()] for row in self._rows], dtype=torch.float64)
         drawn = torch.where(self._greedy, logits.argmax(-1, keepdim=True), pick(logprobs, uniforms))
