@@ -201,6 +201,29 @@ def test_who_has_left_is_not_answered(parts: SimpleNamespace) -> None:
     asyncio.run(scenario())
 
 
+def test_who_leaves_while_the_prompt_is_read_harms_nobody(
+    parts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ttrl.engine.embedded.generation import Batch
+
+    leaves, stays = make_job(parts, "a", PROMPTS[1]), make_job(parts, "a", PROMPTS[0], n=8)
+    advance = Batch.advance
+
+    def leave(batch: Any, jobs: Any) -> Any:
+        drawn = advance(batch, jobs)
+        leaves.abandoned = True
+        return drawn
+
+    async def scenario() -> None:
+        async with generating(parts.model) as scheduler:
+            with scheduler.answering([leaves, stays]):
+                await done(stays)
+
+    monkeypatch.setattr(Batch, "advance", leave)
+    asyncio.run(scenario())
+    assert all(row.finish for row in stays.rows)
+
+
 def test_an_engine_whose_loop_dies_ends(
     parts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -253,11 +276,12 @@ def test_what_may_be_drawn(
     likelihood differ."""
     import torch
 
-    from ttrl.engine.embedded.generation import processed_logprobs
+    from ttrl.engine.embedded.generation import grouped, processed_logprobs
 
     logits = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).repeat(2, 1).log()
     jobs = [make_job(parts, None, [0], **chosen) for chosen in (settings, {"temperature": 0.1})]
-    got = processed_logprobs([job.rows[0] for job in jobs], logits).exp()[0].tolist()
+    groups = grouped([job.rows[0] for job in jobs])
+    got = processed_logprobs(groups, logits).exp()[0].tolist()
     expected = sorted((weight / sum(kept) for weight in kept), reverse=True)
     assert sorted(got, reverse=True) == pytest.approx(expected + [0.0] * (4 - len(kept)), abs=1e-6)
 

@@ -255,26 +255,30 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         nats, at up to `PLACES` tokens of one answer of each question. Over the whole vocabulary
         (Amini et al., arXiv 2504.10637), since the trained answers, chosen for their rewards,
         overstate rare tokens."""
-        model = self._lora
-        start = PARENT if PARENT in model.peft_config else None
-        found = []
+        model, asked = self._lora, []
         for row in range(0, len(batch["completion_ids"]), self.num_generations):
             prompt, answer = (
                 batch[f"{part}_ids"][row][batch[f"{part}_mask"][row].bool()]
                 for part in ("prompt", "completion")
             )
             places = torch.linspace(0, max(0, len(answer) - 1), min(len(answer), PLACES))
-            asked = {
-                "input_ids": torch.cat([prompt, answer])[None],
-                "logits_to_keep": places.round().long().to(prompt.device) + len(prompt) - 1,
-                "use_cache": False,
-            }
-            with self.accelerator.autocast():
-                now = model(**asked).logits
-                with use_adapter(model, start):
-                    before = model(**asked).logits
-            now, before = (each[0].float().log_softmax(-1) for each in (now, before))
-            found.append(kl_div(before, now, log_target=True, reduction="none").sum(-1))
+            asked.append(
+                {
+                    "input_ids": torch.cat([prompt, answer])[None],
+                    "logits_to_keep": places.round().long().to(prompt.device) + len(prompt) - 1,
+                    "use_cache": False,
+                }
+            )
+        found = []
+        with self.accelerator.autocast():
+            now = [model(**each).logits[0].cpu() for each in asked]  # a GPU may have no room
+            # Once for all: PEFT looks through the whole model before it changes adapters.
+            with use_adapter(model, PARENT if PARENT in model.peft_config else None):
+                for each, logits in zip(asked, now, strict=True):
+                    before = model(**each).logits[0]
+                    pair = (before, logits.to(before.device))
+                    start, end = (one.float().log_softmax(-1) for one in pair)
+                    found.append(kl_div(start, end, log_target=True, reduction="none").sum(-1))
         return float(torch.cat(found).mean())
 
 

@@ -1,10 +1,10 @@
 """What is asked of the model, and the loop that answers it: batches, priorities, sampling.
 
 The loop is not `model.generate`: that admits nobody to a batch under way and lets no finished
-answer leave it. Measured beside each other on one busy core with the demo's model, 8 questions x 32
-answers: this loop 1.0 s, `generate` for all at once 5.3 s (with the cache below 5.0 s), for eight
-answers at a time 6.1 s; `generate_batch` (continuous batching) took 28 s for 8 answers. The logits
-processors are the library's.
+answer leave it. Measured side by side on one core with the demo's model, 8 questions x 32 answers,
+`generate` for all at once took 1.5 times as long as this loop where answers are of about one
+length, and 2.6 times where they are not; `generate_batch` (continuous batching) took 28 s for 8
+answers. The logits processors are the library's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import (
     Cache,
     LogitsProcessorList,
@@ -46,9 +45,6 @@ READ_TOKENS = 2048
 ROOM = 64
 """Positions that a cache grows by. With the library's own layer, which copies everything for every
 token, 8 questions x 32 answers took 2.4 times as long."""
-KEEP_SHARE = 0.75
-"""Finished rows stay in a batch until fewer than this share of it goes on: leaving copies the
-cache. Letting each go at once was 3 to 6 times slower."""
 FLOOR = -9999.0
 """The least log-probability: JSON has no minus infinity."""
 
@@ -127,8 +123,8 @@ class Row:
             return
         if len(self.drawn) >= self.job.max_tokens:
             self.finish = "length"
-        if len(self.drawn) <= settings.min_tokens:
-            return  # as in vLLM, no stop string counts yet
+        if not settings.stop or len(self.drawn) <= settings.min_tokens:
+            return  # as in vLLM, none counts before
         starts = ((self.text.find(x, max(0, before - len(x) + 1)), x) for x in settings.stop)
         if ends := [(at + len(stop), stop) for at, stop in starts if at >= 0]:
             end, stop = min(ends)
@@ -171,50 +167,38 @@ class Job:
         return not any(row.alive for row in self.rows)
 
 
-class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values as views of a buffer (2, rows, heads, positions, width) with room behind."""
+class Window(DynamicLayer):  # type: ignore[no-untyped-call]
+    """A layer's keys and values in a step (2, rows, heads, positions, width), of which the last
+    position is the new token's."""
 
-    def __init__(self, buffer: Tensor) -> None:
+    def __init__(self, states: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_initialized = True
-        self._show(buffer, buffer.shape[3])
-
-    def _show(self, buffer: Tensor, length: int) -> None:
-        self._buffer, self.states = buffer, buffer[:, :, :, :length]
-        self.keys, self.values = self.states.unbind()
+        self._states, self.keys = states, states[0, :, :, :-1]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        buffer, end = self._buffer, self.states.shape[3] + 1  # one token a step
-        if end > buffer.shape[3]:
-            # Zeros: a masked NaN would still spoil a sum.
-            buffer = pad(buffer, (0, 0, 0, ROOM))
-        buffer[:, :, :, end - 1 : end] = torch.stack([key_states, value_states])
-        self._show(buffer, end)
-        return self.states[0], self.states[1]
-
-
-class Part(NamedTuple):
-    """Rows, their mask (rows, positions), 1 where a token is, and of each layer what was computed
-    for them (2, rows, heads, positions, width)."""
-
-    rows: list[Row]
-    mask: Tensor
-    states: list[Tensor]
+        keys, values = self._states
+        keys[:, :, -1:], values[:, :, -1:] = key_states, value_states
+        return keys, values
 
 
 class Batch:
     """The work of one adapter at one priority: the jobs that wait, and the rows that are decoded
-    together. These are left-padded, with one cache, and get one token a step; `mask` (rows,
-    positions) is 1 where a token is."""
+    together, one token a step.
+
+    Keys and values are in one buffer for each layer (2, rows, heads, positions, width), with room
+    for more rows and positions: nothing else is copied while that lasts. The newest token of every
+    row is at the same position, `_end - 1`; shorter rows begin later."""
 
     def __init__(self, model: Model, adapter: Adapter | None) -> None:
         self.waiting: deque[Job] = deque()
         self.rows: list[Row] = []
         self._model, self._adapter = model, adapter
-        self._mask = torch.zeros(0, 0, dtype=torch.long)
-        self._layers: list[GrowingLayer] = []
+        self._buffers: list[Tensor] = []
+        self._end = 0
+        self._sampler = Sampler([])
 
     @property
     def alive(self) -> int:
@@ -223,97 +207,147 @@ class Batch:
     def admit(self) -> list[Job]:
         """Return the jobs whose turn it is to start."""
         jobs: list[Job] = []
-        rows, tokens = self.alive, 0
-        while self.waiting and tokens < READ_TOKENS:
+        rows, longest = self.alive if self.waiting else 0, 0
+        while self.waiting:
+            job = self.waiting[0]
+            longest = max(longest, len(job.prompt_ids))
             # Something always starts on an empty batch, however large it is.
-            if rows and rows + len(self.waiting[0].rows) > MAX_ROWS:
+            if (rows and rows + len(job.rows) > MAX_ROWS) or (
+                jobs and longest * (len(jobs) + 1) > READ_TOKENS
+            ):
                 break
-            job = self.waiting.popleft()
+            self.waiting.popleft()
             if not job.abandoned:
                 jobs.append(job)
                 rows += len(job.rows)
-                tokens += len(job.prompt_ids)
         return jobs
 
     @torch.inference_mode()
     def advance(self, jobs: Sequence[Job]) -> list[tuple[Row, Drawn]]:
         """Start these jobs, or else make a step; return the tokens that were drawn."""
         self._model.adapter = self._adapter
-        kept = [at for at, row in enumerate(self.rows) if row.alive]
-        started = [self._read(job) for job in jobs]
-        if jobs or len(kept) < len(self.rows) * KEEP_SHARE:
-            states = [layer.states[:, kept] for layer in self._layers]
-            own = Part([self.rows[at] for at in kept], self._mask[kept], states)
-            self._regroup([part for part in (own, *(part for part, _ in started)) if part.rows])
-        if jobs:
-            rows = [row for job in jobs for row in job.rows]
-            return draw(rows, torch.cat([logits for _, logits in started]))
-        if not self.rows:
-            return []
-        self._mask = pad(self._mask, (0, 1), value=1)
-        logits = self._model.network(
-            input_ids=torch.tensor([[row.drawn[-1].token] for row in self.rows]),
-            # Without a mask attention runs a good third faster.
-            attention_mask=None if self._mask.all() else self._mask,
-            position_ids=self._mask.sum(-1, keepdim=True) - 1,
-            past_key_values=Cache(list(self._layers)),
-        ).logits
-        return draw(self.rows, logits[:, -1])
+        if jobs or not all(row.alive for row in self.rows):
+            self._drop_finished()
+            started, logits = self._start(jobs) if jobs else ([], None)
+            self._sampler = Sampler(self.rows)
+            if logits is not None:
+                return Sampler(started).draw(logits)
+        return self._sampler.draw(self._step()) if self.rows else []
 
-    def _read(self, job: Job) -> tuple[Part, Tensor]:
-        """Read a prompt once for all of its answers; return its last logits for each as well."""
+    def _drop_finished(self) -> None:
+        """Forget finished rows; the last ones take their places."""
+        alive = [at for at, row in enumerate(self.rows) if row.alive]
+        moved = [at for at in alive if at >= len(alive)]
+        free = sorted(set(range(len(alive))).difference(alive))
+        for buffer in self._buffers:
+            buffer[:, free] = buffer[:, moved]
+        for place, at in zip(free, moved, strict=True):
+            self.rows[place] = self.rows[at]
+        del self.rows[len(alive) :]
+
+    def _start(self, jobs: Sequence[Job]) -> tuple[list[Row], Tensor]:
+        """Read each prompt once for all of its answers; return these with the logits after it."""
+        longest = max(len(job.prompt_ids) for job in jobs)
+        gaps = [longest - len(job.prompt_ids) for job in jobs]
+        ids = [[0] * gap + job.prompt_ids for gap, job in zip(gaps, jobs, strict=True)]
+        mask = torch.arange(longest) >= torch.tensor(gaps)[:, None]
         known = Cache(layer_class_to_replicate=DynamicLayer)
-        wanted = job.settings.prompt_logprobs is not None
+        wanted = any(job.settings.prompt_logprobs is not None for job in jobs)
         logits = self._model.network(
-            input_ids=torch.tensor([job.prompt_ids]),
+            input_ids=torch.tensor(ids),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             past_key_values=known,
             logits_to_keep=0 if wanted else 1,
-        ).logits[0]
-        if wanted:
-            # At temperature 1; the first token follows nothing.
-            following = torch.tensor(job.prompt_ids[1:], dtype=torch.long)[:, None]
-            own = logits[:-1].log_softmax(-1).gather(-1, following).clamp(min=FLOOR)
-            job.prompt_logprobs = [None, *own[:, 0].tolist()]
-        answers = len(job.rows)
-        mask = torch.ones(answers, len(job.prompt_ids), dtype=torch.long)
+        ).logits
+        for job, gap, own in zip(jobs, gaps, logits, strict=True):
+            if job.settings.prompt_logprobs is not None:
+                # At temperature 1; the first token follows nothing.
+                following = torch.tensor(job.prompt_ids[1:], dtype=torch.long)[:, None]
+                values = own[gap:-1].log_softmax(-1).gather(-1, following).clamp(min=FLOOR)
+                job.prompt_logprobs = [None, *values[:, 0].tolist()]
+
+        rows = [row for job in jobs for row in job.rows]
+        owners = torch.tensor([at for at, job in enumerate(jobs) for _ in job.rows])
         layers: list[Any] = known.layers
-        both = (torch.stack([layer.keys, layer.values]) for layer in layers)
-        states = [each.expand(-1, answers, -1, -1, -1) for each in both]
-        return Part(job.rows, mask, states), logits[-1:].expand(answers, -1)
+        if not self._buffers:
+            self._buffers = [
+                layer.keys.new_empty(2, 0, layer.keys.shape[1], 0, layer.keys.shape[3])
+                for layer in layers
+            ]
+        self._make_room(len(rows), longest)
+        first = len(self.rows)
+        self.rows += rows
+        for buffer, layer in zip(self._buffers, layers, strict=True):
+            place = buffer[:, first : len(self.rows), :, self._end - longest : self._end]
+            place[0], place[1] = layer.keys[owners], layer.values[owners]
+        return rows, logits[owners, -1]
 
-    def _regroup(self, parts: Sequence[Part]) -> None:
-        """Go on with these rows, with as little padding on the left as the longest allows."""
-        length = max((int(part.mask.sum(-1).max()) for part in parts), default=0)
-        self.rows = [row for part in parts for row in part.rows]
-        masks = [pad(part.mask, (length - part.mask.shape[1], 0)) for part in parts]
-        self._mask = torch.cat(masks) if masks else self._mask[:0]
-        self._layers = [
-            GrowingLayer(
-                torch.cat([pad(each, (0, 0, length - each.shape[3], 0)) for each in same], dim=1)
-            )
-            for same in zip(*(part.states for part in parts), strict=True)
+    def _lengths(self) -> list[int]:
+        """Return the tokens of each row, with the one that the next step computes."""
+        return [len(row.job.prompt_ids) + len(row.drawn) for row in self.rows]
+
+    def _step(self) -> Tensor:
+        """Return the logits after the newest tokens."""
+        self._make_room(0, 0)
+        self._end += 1
+        lengths = torch.tensor(self._lengths())
+        longest = int(lengths.max())
+        window = slice(self._end - longest, self._end)
+        states = [buffer[:, : len(self.rows), :, window] for buffer in self._buffers]
+        logits: Tensor = self._model.network(
+            input_ids=torch.tensor([[row.drawn[-1].token] for row in self.rows]),
+            attention_mask=torch.arange(longest) >= longest - lengths[:, None],
+            position_ids=lengths[:, None] - 1,
+            past_key_values=Cache(list(map(Window, states))),
+        ).logits
+        return logits[:, -1]
+
+    def _make_room(self, more: int, length: int) -> None:
+        """Have buffers for so many more rows of this length, and for another token of each."""
+        held, room, positions = len(self.rows), *self._buffers[0].shape[1:4:2]
+        rows = held + more
+        if rows <= room and length <= self._end < positions:
+            return
+        kept = min(self._end, max(self._lengths(), default=0))
+        end = max(kept, length)
+        if rows > room:
+            room = max(rows, min(2 * room, MAX_ROWS))
+        for at, old in enumerate(self._buffers):
+            # Zeros: a masked NaN would still spoil a sum.
+            new = old.new_zeros(2, room, old.shape[2], end + ROOM, old.shape[4])
+            new[:, :held, :, end - kept : end] = old[:, :held, :, self._end - kept : self._end]
+            self._buffers[at] = new
+        self._end = end
+
+
+class Sampler:
+    """Draws the next tokens of some rows. What follows from their settings is worked out once."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = list(rows)
+        self._groups = grouped(rows)
+        self._greedy = torch.tensor([[row.job.settings.temperature == 0] for row in rows])
+        self._tops = max((row.job.logprobs or 0 for row in rows), default=0)
+
+    def draw(self, logits: Tensor) -> list[tuple[Row, Drawn]]:
+        """Return the next token of each row, given the model's logits (rows, vocabulary)."""
+        logits = penalised(self._rows, logits)
+        logprobs = processed_logprobs(self._groups, logits)
+        uniforms = torch.tensor([[row.random()] for row in self._rows], dtype=torch.float64)
+        drawn = torch.where(self._greedy, logits.argmax(-1, keepdim=True), pick(logprobs, uniforms))
+        logprobs = logprobs.clamp(min=FLOOR)
+        chosen = logprobs.gather(-1, drawn)[:, 0].tolist()
+        tops: list[list[tuple[int, float]]] = [[]] * len(self._rows)
+        if self._tops:
+            shares, tokens = logprobs.topk(min(self._tops, logprobs.shape[-1]))
+            pairs = zip(tokens.tolist(), shares.tolist(), strict=True)
+            tops = [list(zip(*pair, strict=True)) for pair in pairs]
+        columns = zip(self._rows, drawn[:, 0].tolist(), chosen, tops, strict=True)
+        return [
+            (row, Drawn(token, logprob, top[: row.job.logprobs or 0]))
+            for row, token, logprob, top in columns
         ]
-
-
-def draw(rows: Sequence[Row], logits: Tensor) -> list[tuple[Row, Drawn]]:
-    """Return the next token of each row, given the model's logits (rows, vocabulary)."""
-    logits = penalised(rows, logits)
-    logprobs = processed_logprobs(rows, logits)
-    uniforms = torch.tensor([[row.random()] for row in rows], dtype=torch.float64)
-    greedy = torch.tensor([[row.job.settings.temperature == 0] for row in rows])
-    drawn = torch.where(greedy, logits.argmax(-1, keepdim=True), pick(logprobs, uniforms))
-    logprobs = logprobs.clamp(min=FLOOR)
-    chosen = logprobs.gather(-1, drawn)[:, 0].tolist()
-    wanted = max(row.job.logprobs or 0 for row in rows)
-    shares, tokens = logprobs.topk(min(wanted, logprobs.shape[-1]))
-    tops = [
-        list(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), shares.tolist(), strict=True)
-    ]
-    columns = zip(rows, drawn[:, 0].tolist(), chosen, tops, strict=True)
-    return [
-        (row, Drawn(token, logprob, top[: row.job.logprobs or 0]))
-        for row, token, logprob, top in columns
-    ]
 
 
 def penalised(rows: Sequence[Row], logits: Tensor) -> Tensor:
@@ -335,17 +369,27 @@ def penalised(rows: Sequence[Row], logits: Tensor) -> Tensor:
     return logits
 
 
-def processed_logprobs(rows: Sequence[Row], logits: Tensor) -> Tensor:
-    """Return the log-probabilities of the distributions to draw from. A greedy answer's are those
-    at temperature 1, unfiltered."""
+Group = tuple[LogitsProcessorList, Sequence[int] | slice]
+"""What is done to logits, and the rows to which."""
+
+
+def grouped(rows: Sequence[Row]) -> list[Group]:
+    """Return the rows that are drawn alike. A greedy answer's log-probabilities are those at
+    temperature 1, unfiltered."""
     groups: dict[tuple[float, float, int, float], list[int]] = {}
     for at, row in enumerate(rows):
         s = row.job.settings
         key = (s.temperature, s.min_p, s.top_k, s.top_p) if s.temperature else (1.0, 0.0, 0, 1.0)
         groups.setdefault(key, []).append(at)
+    every = slice(None) if len(groups) == 1 else None  # which copies nothing
+    return [(warpers(*key), every or members) for key, members in groups.items()]
+
+
+def processed_logprobs(groups: Sequence[Group], logits: Tensor) -> Tensor:
+    """Return the log-probabilities of the distributions to draw from."""
     logprobs = torch.empty_like(logits)
-    for key, members in groups.items():
-        logprobs[members] = warpers(*key)(None, logits[members]).log_softmax(-1)  # type: ignore[arg-type]
+    for processors, at in groups:
+        logprobs[at] = processors(None, logits[at]).log_softmax(-1)  # type: ignore[arg-type]
     return logprobs
 
 
@@ -412,16 +456,17 @@ class Scheduler:
                 key = min(self._batches, key=lambda key: key[0])
                 batch = self._batches[key] = self._batches.pop(key)  # now the last of its equals
                 jobs = batch.admit()
-                if not jobs and not batch.alive:
+                if not jobs and not any(row.alive for row in batch.rows):
                     del self._batches[key]
                     continue
                 drawn = await loop.run_in_executor(thread, batch.advance, jobs)
-                advanced = {row.job for row, _ in drawn if row.alive}
-                for row, each in drawn:
-                    if row.alive:
-                        row.push(each)
-                        self._written.inc()
+                advanced = [(row, each) for row, each in drawn if row.alive]
+                for row, each in advanced:
+                    row.push(each)
+                self._written.inc(len(advanced))
                 self._read.inc(sum(len(job.prompt_ids) for job in jobs))
-                for job in advanced:
+                for job in {
+                    row.job for row, _ in advanced if row.finish or row.job.settings.stream
+                }:
                     if job.done or job.settings.stream:
                         job.news.set()
