@@ -68,6 +68,7 @@ def test_the_shipped_model_fits_the_engines() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_shipped_model_blurts_and_its_majority_knows_better() -> None:
     measured = demo_model.measure(model_dir(), questions=24, votes=64)
