@@ -329,7 +329,11 @@ def test_in_pruning(daemon, kill_at, spare):
     gone.mkdir()
     (gone / versions.WEIGHTS).write_bytes(b"old")
     kill_at(PRUNING)
-    program = f"import pathlib, ttrl.adapters.versions as a; a.remove(pathlib.Path({str(gone)!r}))"
+    root, name = str(gone.parent), gone.name
+    program = (
+        "from pathlib import Path; from ttrl.adapters.versions import remove; "
+        f"remove(Path({root!r}), {name!r})"
+    )
     assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
     assert not gone.exists()
     assert list(gone.parent.glob(".doomed-*"))

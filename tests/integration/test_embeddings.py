@@ -36,7 +36,7 @@ def test_synonyms_are_alike_and_other_subjects_not(embeddings):
 def test_pretending_never_wins(embeddings, reward, pretender):
     texts = [*RIGHT, *WRONG, PRETENDERS[pretender]]
     worth = REWARDS[reward](ballot(texts, embeddings, references=RIGHT[:1]))
-    assert worth[-1] < max(worth[:4])
+    assert worth[-1] < max(worth[:4]) or not any(worth)  # where nobody has a majority
 
 
 def cross_encoder(folder, labels):

@@ -165,7 +165,7 @@ def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(tmp_path)
         assert daemon.ask("What is 1 plus 1?")[1] == "base"
         wait_until(lambda: store.adapters.serving().id > 1, "the daemon says so")
         assert "could not be served" in store.adapters.serving().reason
-        assert daemon.metric("ttrl_live_adapter_is_wanted") == 0
+        wait_until(lambda: daemon.metric("ttrl_live_adapter_is_wanted") == 0, "it is seen")
     assert f"the engine does not serve the weights of {version}: mismatch" in daemon.log
 
 

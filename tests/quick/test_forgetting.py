@@ -338,7 +338,7 @@ def test_files_go_when_they_are_unloaded_and_nobody_is_to_get_them(store, tmp_pa
     assert {each.name for each in root.iterdir()} == {"three", "four", "of-another-store"}
     store.forgetting.purge(Doomed([a]), keep_serving=True)
     assert prune.remove_files(config, store, frozenset()) == ["three"], "four serves on"
-    remove(root / "four")
+    remove(root, "four")
 
 
 def test_the_size_of_a_store_elsewhere_is_not_ours_to_keep():
