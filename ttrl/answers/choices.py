@@ -217,7 +217,7 @@ def _only_option(found: Said, listed: Mapping[str, str], asks_for_none: bool) ->
     says; denied only where the question asks which is not so."""
     sentences = sentences_of(found.text)
     chosen: set[str | None] = set()
-    for sentence in {sentences[0], sentences[-1]}:
+    for sentence in {*sentences[:1], *sentences[-1:]}:
         if re.match(r"[\s*_>-]*\(?[A-J][.):]", sentence):  # an option said again
             continue
         clause = without_contrast(MARKUP.sub("", CLAUSE.split(sentence)[0]), found.table)

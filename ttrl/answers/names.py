@@ -112,7 +112,10 @@ def one_name(answers: Sequence[str | None]) -> list[str | None]:
         initials = "".join(token[0] for token in tokens)
         if len(tokens) > 1 and initials in known:
             heads[known[initials]] = heads[answer]
-        if (short := answer.partition(" of ")[0]) in counts:  # "United States of America"
+        # "United States of America", but no museum of several.
+        short, of, _ = answer.partition(" of ")
+        alone = sum(other.startswith(f"{short} of ") for other in counts) == 1
+        if of and " " in short and short in counts and alone:
             heads[answer] = heads[short]
     return [heads.get(heads[answer], heads[answer]) if answer else None for answer in answers]
 

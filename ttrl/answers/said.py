@@ -253,14 +253,11 @@ def _of_mapping(found: Mapping[object, object], table: Phrases, question: str) -
     others all, as assignments."""
     by_name = {str(key).casefold().replace(" ", "_"): value for key, value in found.items()}
     asked = tokens_of(question)
-    keys = [key for key in table.keys if key in by_name]
-    keys = keys or [key for key in by_name if key in asked]
-    keys = (
-        keys if len(keys) == 1 or keys[:1] == [key for key in table.keys if key in keys][:1] else []
-    )
+    named = [key for key in by_name if key in asked]
+    keys = [key for key in table.keys if key in by_name] or (named if len(named) == 1 else [])
     if not keys and len(by_name) != 1:
-        named = {k: None if isinstance(v, list) else _plain(v) for k, v in by_name.items()}
-        return None if None in named.values() else ", ".join(f"{k} = {v}" for k, v in named.items())
+        plain = {k: None if isinstance(v, list) else _plain(v) for k, v in by_name.items()}
+        return None if None in plain.values() else ", ".join(f"{k} = {v}" for k, v in plain.items())
     return _plain(by_name[keys[0]] if keys else next(iter(by_name.values())))
 
 
