@@ -204,7 +204,7 @@ def _letter_line(text: str, listed: Mapping[str, str]) -> str | None:
     return ", ".join(sorted(bulleted)) if 1 < len(bulleted) < len(listed) and again else None
 
 
-_BULLETED = re.compile(r"^\s*[-*•]\s+\(?([A-J])[.):]\s+(.*?)\s*$", re.MULTILINE)
+_BULLETED = re.compile(r"^[ \t]*[-*•][ \t]+\(?([A-J])[.):][ \t]+(.*?)[ \t]*$", re.MULTILINE)
 
 
 _SAID_LETTERS = re.compile(

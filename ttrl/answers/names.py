@@ -61,7 +61,8 @@ def name(found: Said, question: str) -> str | None:
 
 _LISTED = re.compile(r"\s*(?:[-*•–]|\d{1,2}[.)]|[^\w\s])\s*(.*\w.*)")
 _SCORE = re.compile(
-    r"[\s,;:|(–-]+(?:(?:with )?(?:an? )?(?:confidence|score|probability)\b[^\d]{0,12})?"
+    r"(?<![\s,;:|(–-])[\s,;:|(–-]+"
+    r"(?:(?:with )?(?:an? )?(?:confidence|score|probability)\b[^\d]{0,12})?"
     r"(?:[01]?\.\d+|\d{1,3}(?:\.\d+)?\s?%)\)?$", re.IGNORECASE,
 )  # fmt: skip
 _APPOSITION = re.compile(

@@ -198,7 +198,7 @@ _AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]
 
 
 _SPAN = re.compile(
-    rf"(?P<lead>(?:from|between|von|zwischen|de|entre|tra|da|van|tussen)\s+)?(?P<low>{DIGITS})"
+    rf"(?P<lead>(?:from|between|von|zwischen|de|entre|tra|da|van|tussen)\s+)?(?<!\d)(?P<low>{DIGITS})"
     r"(?P<unit>\s?[^\W\d_]{1,12})?\s?"
     rf"(?P<sign>[-–—]|to|and|bis|und|et|à|y|a|tot|en|e)\s?(?P<high>{DIGITS})(?(unit)(?P=unit))(?![\w.,:/]*\d)"
     r"(?P<noun>\s[^\W\d_]+)?",

@@ -28,6 +28,8 @@ MAX_CHARS = 20_000
 """Longer answers are unreadable."""
 FEW_WORDS = 6
 """More of them are no short answer but a sentence. Two signs of Chinese count as one."""
+MOST_PHRASES = 20
+"""Announcements that are looked at, from the last on."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
 _ESCAPED = (
@@ -343,8 +345,9 @@ def _phrase(table: Phrases) -> re.Pattern[str]:
 def behind_phrase(text: str, table: Phrases) -> str | None:
     """What stands behind the last "the answer is" that announces something, up to the end of its
     sentence."""
-    found = None
-    for phrase in _phrase(table).finditer(text):
+    weak = None
+    announcements = list(_phrase(table).finditer(text))
+    for phrase in reversed(announcements[-MOST_PHRASES:]):
         before = CLAUSE.split(text[max(0, phrase.start() - 200) : phrase.start()])[-1]
         if starts(before, table, "conditions") or has(before, table, "negators"):
             continue
@@ -358,9 +361,10 @@ def behind_phrase(text: str, table: Phrases) -> str | None:
         negated = starts(tail, table, "negators")
         if not any(map(str.isalnum, tail)) or (negated and count_words(tail) > 1):
             continue
-        if math or count_words(tail) <= FEW_WORDS or any(map(str.isdigit, tail)) or not found:
-            found = tail
-    return found
+        if math or count_words(tail) <= FEW_WORDS or any(map(str.isdigit, tail)):
+            return tail
+        weak = tail
+    return weak
 
 
 def is_question(sentence: str) -> bool:
