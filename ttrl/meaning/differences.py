@@ -62,7 +62,9 @@ _SIGNS = {
     "%": " percent ", "$": " dollar ", "€": " euro ", "£": " pound ", "¥": " yen ",
 }  # fmt: skip
 _HAN_DIGITS = "零〇一二两三四五六七八九十百千万亿"
-_HAN_NUMBER = re.compile(rf"\d*[{_HAN_DIGITS}](?:点?[{_HAN_DIGITS}]){{0,{LONGEST}}}(?!分(?!钟)|足)")
+_HAN_NUMBER = re.compile(
+    rf"(?:(?<!\d)\d++)?[{_HAN_DIGITS}](?:点?[{_HAN_DIGITS}]){{0,{LONGEST}}}(?!分(?!钟)|足)"
+)
 _MEASURED = re.compile(rf"\d+(?:[.,]\d+)?-?{_LETTER}+")
 _NUMBER = re.compile(
     r"(?<![^\W\u3400-\u9fff])(?<![.,])(?<![^\W\d_]-)"
