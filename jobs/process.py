@@ -15,6 +15,7 @@ from types import FrameType
 
 from ttrl import ReportedError, datasets, logs
 from ttrl.answers import Reader
+from ttrl.answers.bounded import BoundedReader
 from ttrl.answers.phrases import phrases
 from ttrl.config import Config, MeaningBy
 from ttrl.engine.client import EngineClient
@@ -95,7 +96,7 @@ def reader_for(
             first_line = str(error).partition("\n")[0]
             raise MeaningRefused(f"meaning.model {name}: {first_line}") from error
     log.info("answers in sentences are compared by %s", (judge or likeness).words)
-    return Reader(config.vote.kind, likeness, phrases(config.vote.phrases), judge)
+    return BoundedReader(config.vote.kind, likeness, phrases(config.vote.phrases), judge)
 
 
 def known_answers(config: Config) -> Mapping[str, Sequence[str]]:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from serve.daemon.core import Core, core
-from serve.daemon.housekeeping import Measuring, Observer, prune_old
+from serve.daemon.housekeeping import Measuring, Observer, Pruning
 from serve.daemon.process import Loop, Manager, background, on_signals
 from serve.daemon.runs import STOP_SECONDS
 from serve.daemon.schedule import TICK_SECONDS, Clock
@@ -21,12 +21,13 @@ from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
 from serve.gateway.admission import names
 from serve.gateway.app import Gateway
 from serve.gateway.keys import KeyFile
-from serve.gateway.reading import BoundedReader
 from serve.gateway.recorder import Recorder
 from serve.gateway.server import PortInUse, allow_files, listen, own_url, server_for
 from serve.gateway.shadow import Shadow
 from serve.state import Owner, announce
 from serve.web import admin
+from ttrl.answers.bounded import BoundedReader
+from ttrl.answers.phrases import phrases
 from ttrl.config import Config
 from ttrl.metrics.series import Serving
 from ttrl.redaction import Redactor
@@ -95,14 +96,14 @@ async def _run(
     config, store, metrics, live = parts.config, parts.store, parts.metrics, parts.live
     webhook = Webhook(config.webhook, metrics)
     parts.runs.ended.append(lambda run: webhook.tell(of_run(run)))
-    reader = BoundedReader(config.vote)
+    reader = BoundedReader(config.vote.kind, table=phrases(config.vote.phrases))
     shadow = Shadow(
         config,
         store,
         parts.engine.client,
         live,
         metrics.judging,
-        read=reader.read,
+        reader=reader,
         rolled_back=parts.reconciler.wake,
         alerted=lambda version, words: webhook.tell(of_alert(version, words)),
     )
@@ -166,7 +167,7 @@ async def _run(
             observer=Loop(observer.follow, seconds=1),
             shadow=Loop(shadow.run),
             measuring=Loop(Measuring(parts).look, seconds=60, delay=60),
-            pruning=Loop(partial(prune_old, parts), seconds=600, delay=600),
+            pruning=Loop(Pruning(parts).look, seconds=600, delay=600),
             webhook=Loop(webhook.run),
         ):
             async with background(schedule=Loop(clock.tick, TICK_SECONDS)):
@@ -177,7 +178,7 @@ async def _run(
         admin_server.leave()
         server.leave()
         await asyncio.wait({admin_serving, serving})
-        reader.close()
+        reader.stop()
         if redactor is not None:
             redactor.close()
         await asyncio.gather(admin_serving, serving)  # raises what ended them

@@ -16,6 +16,7 @@ from jobs import prune
 from serve.daemon.core import Core
 from serve.daemon.process import spawn
 from ttrl import events
+from ttrl.config.section import clock
 from ttrl.engine.client import EngineError
 from ttrl.engine.memory import first_card
 from ttrl.evaluation.drift import Drift, Shift
@@ -29,6 +30,7 @@ from ttrl.store.questions import QuestionState
 
 log = logging.getLogger(__name__)
 
+DOUBT_SECONDS = 86_400.0
 STANDING = 10
 """Looks after which what changes slowly, or takes longer to count, is looked at again."""
 
@@ -154,11 +156,47 @@ class Measuring:
         return [kind for kind, at in last.items() if max(at, self._tried.get(kind, 0.0)) <= old]
 
 
-async def prune_old(core: Core) -> None:
-    """Remove what is old; users wait for none of it."""
-    pruned = await asyncio.to_thread(prune.run, core.config, core.store)
-    _count(core, asdict(pruned) | {"retired": len(pruned.retired)})
-    await remove_files(core)
+@dataclass
+class ClockDoubt:
+    """Whether the time of day can be believed. Where it is more than DOUBT_SECONDS ahead of what it
+    should be, by the host's own count of seconds or, at first, by the latest row of the store,
+    everything would be old at once: nothing is then deleted until the host has run for as long, in
+    which somebody may set the clock right. Times are in seconds; `up` since the host's start."""
+
+    last: tuple[float, float] | None = None
+    since: float | None = None
+    """When, in `up`, it began to be doubted."""
+
+    def believes(self, now: float, up: float, newest: float | None) -> bool:
+        before, up_before = self.last or (now if newest is None else newest, up)
+        ahead = (now - before) - (up - up_before)
+        if abs(ahead) > DOUBT_SECONDS:
+            self.since = up if ahead > 0 else None
+        self.last = now, up
+        return self.since is None or up - self.since > DOUBT_SECONDS
+
+
+class Pruning:
+    """Removes what is old; users wait for none of it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._doubt = ClockDoubt()
+
+    async def look(self) -> None:
+        core = self._core
+        newest = await asyncio.to_thread(core.store.newest)
+        up = time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the host sleeps
+        if not self._doubt.believes(now := time.time(), up, newest):
+            if self._doubt.since == up:
+                log.warning(
+                    "nothing old is deleted for a day: the clock was set forward, or nothing was "
+                    "written for more than a day; if it is not %s, set it", clock(now),
+                )  # fmt: skip
+            return
+        pruned = await asyncio.to_thread(prune.run, core.config, core.store)
+        _count(core, asdict(pruned) | {"retired": len(pruned.retired)})
+        await remove_files(core)
 
 
 async def remove_files(core: Core) -> list[str]:

@@ -30,7 +30,7 @@ from ttrl.store import Store, StoreError, migrations
 from ttrl.store.adapters import GONE
 from ttrl.store.database import ADAPTERS, lost, sqlite_file
 from ttrl.store.runs import Run
-from ttrl.store.schema import adapters, measurements, metadata, questions, runs, wanted
+from ttrl.store.schema import metadata
 
 __all__ = ["Finding", "Outcome", "broken", "examine", "ok"]
 
@@ -39,7 +39,6 @@ LOCK_SECONDS = 5.0
 LONG_WAL = 256 * 1024**2
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 SKEW_SECONDS = 60.0
-TIMES = (questions.c.last_seen, runs.c.created, adapters.c.created, wanted.c.at, measurements.c.at)
 
 
 Check = tuple[str, Finding]
@@ -291,9 +290,7 @@ def judge_run(run: Run | None, now: float, owned: bool) -> Finding:
 
 def timestamps(database: Store, now: float) -> Finding:
     """Whether the latest time that any row has is in the future."""
-    with database.read() as connection:
-        times = [connection.scalar(sa.select(sa.func.max(column))) for column in TIMES]
-    newest = max((at for at in times if at is not None), default=0.0)
+    newest = database.newest() or 0.0
     if newest <= now + SKEW_SECONDS:
         return ok("no timestamp is in the future")
     return warning(

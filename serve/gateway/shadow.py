@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial, reduce
 from statistics import fmean
 
 from serve.gateway.live import BASE, Live
-from serve.gateway.reading import Unread
+from ttrl.answers import Reader
+from ttrl.answers.bounded import CannotRead
+from ttrl.answers.layers import Layer
 from ttrl.config import Config
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
@@ -63,16 +65,15 @@ class Compared:
 @dataclass(eq=False)
 class Shadow:
     """Asks questions again and judges the pairs: rolls back on harm, alerts when the live version
-    only differs. What it knows is in the store and survives a restart. `read` says what the answers
-    to a question say, in a thread. `rolled_back` is called when the store has been told of a
-    roll-back; `alerted` hears of a version that differs, and how."""
+    only differs. What it knows is in the store and survives a restart. `rolled_back` is called when
+    the store has been told of a roll-back; `alerted` hears of a version that differs, and how."""
 
     config: Config
     store: Store
     client: EngineClient
     live: Live
     metrics: Judging
-    read: Callable[[str, Sequence[str]], Sequence[str | None]]
+    reader: Reader
     rolled_back: Callable[[], None]
     alerted: Callable[[str, str], None] = lambda *_: None
     _last: tuple[Versions, str, tuple[Side, Side]] | None = None
@@ -178,12 +179,12 @@ class Shadow:
             differences = await asyncio.wrap_future(asking)
         except EngineError:
             return Outcome.ENGINE_FAILED
-        except Unread:
+        except CannotRead:
             return Outcome.UNREAD
         return await asyncio.to_thread(self.note, versions, differences)
 
     def _compare(self, question: Question, versions: Versions) -> dict[Stream, float]:
-        """Ask both, in any order. Raises EngineError, Unread."""
+        """Ask both, in any order. Raises EngineError, CannotRead."""
         names = [versions.live, versions.other or self.live.base.model]
         vote = with_length(self.config, self.client).vote
         sampling = to_learn_from(question, vote)
@@ -193,7 +194,10 @@ class Shadow:
             return failures(live=live is None, other=other is None)
         # Both read together: only then do equal strings mean equal answers.
         texts = ["" if each.cut else each.text for each in (*live.samples, *other.samples)]
-        answers, count = self.read(question.text, texts), len(live.samples)
+        reading, count = self.reader.read(question.text, texts), len(live.samples)
+        if Layer.FAILED in reading.layers:
+            raise CannotRead("its answers could not be read")
+        answers = reading.answers
         before = None  # what was answered to the question before, if it was another one
         if self._last and self._last[0] == versions and self._last[1] != question.hash:
             before = self._last[2]

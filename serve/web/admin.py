@@ -221,6 +221,7 @@ class Page:
         }
         return [
             Route("/login", self._login, methods=["GET", "POST"]),
+            Route("/logout", self._logout, methods=["POST"]),
             *(Route(path, self._seen(template, read)) for path, (template, read) in seen.items()),
             *(Route(path, self._pushed(push), methods=["POST"]) for path, push in pushed.items()),
         ]
@@ -308,6 +309,11 @@ class Page:
             samesite="strict",
             secure=request.url.scheme == "https",
         )
+        return answer
+
+    async def _logout(self, _: Request) -> Response:
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
 
     def _home(self, _: Request) -> dict[str, Any]:

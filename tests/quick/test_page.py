@@ -227,6 +227,15 @@ def test_what_browsers_may_do(scene):
     assert {"HttpOnly", "SameSite=strict"} <= set(login.headers["set-cookie"].split("; "))
 
 
+def test_who_logs_out_is_let_in_no_more(scene):
+    scene.login()
+    assert "log out" in scene.client.get("/").text
+    scene.client.post("/logout")
+    answer = scene.client.get("/", follow_redirects=False)
+    assert answer.headers["location"] == "/login"
+    assert "log out" not in scene.client.get("/login").text
+
+
 def test_what_users_wrote_is_text(scene):
     scene.store.questions.record([Recorded(from_prompt(HOSTILE), 1.0)], holdout=0)
     run = scene.store.runs.create(Trigger.OPERATOR, {})

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,6 @@ from starlette.routing import Route
 
 from serve.daemon.webhook import Event, Notice, of_alert
 from serve.gateway.live import Live
-from serve.gateway.reading import BoundedReader, Unread
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import QUEUE, Outcome, Shadow
 from tests.standin import DEADLINE, serving
@@ -85,7 +84,7 @@ class Scene:
         config = load(environ={}, overrides={**fast, **self.settings}).config
         self.shadow = Shadow(
             config, self.store, self.client, self.live, self.metrics.judging,
-            read=lambda question, texts: Reader().read(question, texts).answers,
+            reader=Reader(),
             rolled_back=lambda: self.rolled_back.append(True),
         )  # fmt: skip
 
@@ -336,18 +335,3 @@ def test_no_words_of_anybody_are_written_down(scene: Scene) -> None:
     assert versions is not None
     assert "secret" not in json.dumps(scene.store.shadow.of(versions))
     assert b"secret" not in scene.metrics.text()
-
-
-@pytest.mark.fault(
-    "reading sampled answers takes long, or fails",
-    sees="nothing: the live monitor reads in a process of its own, which is replaced",
-    keeps="everything; the question is left out, as `unread`",
-)
-def test_what_takes_long_to_read_is_left_out_and_the_next_one_is_read():
-    reader = BoundedReader(load(None, environ={}).config.vote, seconds=60.0)
-    with closing(reader):
-        assert reader.read("What is 2 + 3?", ["\\boxed{5}", "The answer is 5."]) == ("5", "5")
-        reader._worker.process.kill()  # as the kernel does when the time is over
-        with pytest.raises(Unread):
-            reader.read("What is 2 + 3?", ["5"])
-        assert reader.read("What is 2 + 3?", ["6"]) == ("6",)

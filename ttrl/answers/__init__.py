@@ -174,24 +174,31 @@ class Reader:
         value, "x = 5" is "5"; a bare list has no order, "1, 2" is "2, 1". What cannot be compared
         within `QUESTION_SECONDS` is different.
         """
+        found = self.extract(question, texts)
+        answers: Sequence[str | None] = found.answers
+        if found.kind is AnswerKind.FREE:
+            answers = self._meanings(answers, question)
+        elif found.kind is AnswerKind.TEXT and self.judge:
+            answers = meaning.merged(answers, question, self.judge)
+        return replace(found, answers=tuple(answers))
+
+    def extract(self, question: str, texts: Sequence[str]) -> Reading:
+        """As `read`, but for meaning: of free texts the answer is what each says."""
         shown = without_thoughts(texts)
         found = [said(text, self.table, question) for text in shown]
         kind = self.kind or _kind_of(question, [each for each in found if each])
         if kind is AnswerKind.FREE:
-            answers: Sequence[str | None] = self._meanings(found, question)
+            answers = [
+                None if each is None or each.unknown else _own_words(each.text, question)
+                for each in found
+            ]
         else:
             answers = _canonical(found, kind, question)
-            if kind is AnswerKind.TEXT and self.judge:
-                answers = meaning.merged(answers, question, self.judge)
         each = zip(texts, shown, found, answers, strict=True)
         layers = tuple(_layer(*one, kind, question) for one in each)
         return Reading(kind, tuple(answers), layers)
 
-    def _meanings(self, found: Sequence[Said | None], question: str) -> list[str | None]:
-        own = [
-            None if each is None or each.unknown else _own_words(each.text, question)
-            for each in found
-        ]
+    def _meanings(self, own: Sequence[str | None], question: str) -> list[str | None]:
         distinct = list(dict.fromkeys(each for each in own if each is not None))
         agree = meaning.agreement(distinct, question, self.likeness, self.judge)
         numbers = meaning.cluster(agree)

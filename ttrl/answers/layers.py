@@ -30,6 +30,8 @@ class Layer(StrEnum):
     DECLINED = "declined"
     """It does not know, or will not say."""
     NOTHING_FOUND = "nothing_found"
+    FAILED = "failed"
+    """Reading it took too long, or ended the process that reads."""
 
 
 UNREAD = tuple(Layer)[tuple(Layer).index(Layer.CUT_OFF) :]

@@ -23,8 +23,10 @@ class PhrasesUnreadable(ReportedError):
 
 @dataclass(frozen=True, eq=False)
 class Phrases:
-    """What `phrases.yaml` holds, by the names that it has there."""
+    """What `phrases.yaml` and the user's own table, if there is one, hold, by the names that they
+    have there."""
 
+    path: Path | None
     words: Mapping[str, frozenset[str]]
     keys: tuple[str, ...]
     patterns: Mapping[str, re.Pattern[str]]
@@ -60,6 +62,7 @@ def phrases(path: Path | None = None) -> Phrases:
                 )
             table[name] = [*more, *table[name]] if name == "keys" else [*table[name], *more]
     return Phrases(
+        path,
         {name: frozenset(word.casefold() for word in words) for name, words in table.items()},
         tuple(table["keys"]),
         {name: _alternatives(words) for name, words in table.items()},

@@ -15,9 +15,11 @@ from ttrl.store.measurements import MeasurementTable, ShadowTable
 from ttrl.store.probes import ComparisonTable, HoldoutTable, ProbeTable
 from ttrl.store.questions import QuestionTable
 from ttrl.store.runs import RunTable, VoteTable
-from ttrl.store.schema import facts
+from ttrl.store.schema import adapters, facts, measurements, questions, runs, wanted
 
 __all__ = ["Store", "StoreDamaged", "StoreError"]
+
+_TIMES = (questions.c.last_seen, runs.c.created, adapters.c.created, wanted.c.at, measurements.c.at)
 
 
 class Store(Database):
@@ -37,6 +39,12 @@ class Store(Database):
         self.shadow = ShadowTable(self)
         self.measurements = MeasurementTable(self)
         self.forgetting = Forgetting(self)
+
+    def newest(self) -> float | None:
+        """Return the latest time that any row has, in Unix seconds."""
+        with self.read() as connection:
+            times = [connection.scalar(sa.select(sa.func.max(column))) for column in _TIMES]
+        return max((at for at in times if at is not None), default=None)
 
     def fact(self, name: str) -> str | None:
         """Return a small fact about the whole, such as `paused`."""
