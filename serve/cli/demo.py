@@ -200,10 +200,16 @@ def _accuracy(answered: Sequence[Sequence[str]], problems: Sequence[Problem]) ->
 @click.option(
     "--seed", default=0, show_default=True, help="Random seed of the questions and the run."
 )
+@click.option(
+    "--held-out", default=HELD_OUT, show_default=True, type=click.IntRange(1, 1000),
+    help="Questions asked before and after, never to learn.",
+)  # fmt: skip
 @click.option("--state-dir", type=PATH, help="The state directory; kept afterwards.")
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="As in `ttrl serve`.")
 @json_option
-def demo(engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ...]) -> None:
+def demo(
+    engine: str, seed: int, held_out: int, state_dir: Path | None, settings: tuple[str, ...]
+) -> None:
     """Try the whole loop on this machine, in minutes, with a small model.
 
     Starts the daemon, asks it 200 questions over HTTP, trains on them without labels, and asks
@@ -217,7 +223,7 @@ def demo(engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ..
         state_dir = Path(str(where))
         prepare(state_dir)
         with daemon(state_dir, (*ENGINES[EngineKind(engine)], *settings)) as started:
-            result = _run(started, seed)
+            result = _run(started, seed, held_out)
     result["seconds"] = round(time.monotonic() - began, 1)
     if wants_json():
         print_json(result)
@@ -227,8 +233,8 @@ def demo(engine: str, seed: int, state_dir: Path | None, settings: tuple[str, ..
         fail(f"the run published no version; it ended {result['run']}: {result['reason']}")
 
 
-def _run(daemon: Daemon, seed: int) -> dict[str, Any]:
-    asked, held_out = make_disjoint(ASKED, HELD_OUT, seed=seed)
+def _run(daemon: Daemon, seed: int, count: int) -> dict[str, Any]:
+    asked, held_out = make_disjoint(ASKED, count, seed=seed)
     console = Console(quiet=wants_json(), highlight=False)
 
     def ask_all(which: str) -> str:

@@ -42,7 +42,7 @@ def question_file(tmp_path):
 @both_engines
 def test_the_main_job_end_to_end(tmp_path, engine_settings):
     """A short demo: recorded, voted on, updated, judged, hot-loaded, and measurably better."""
-    words = ["demo", "--json", "--state-dir", str(tmp_path / "state")]
+    words = ["demo", "--json", "--held-out", "50", "--state-dir", str(tmp_path / "state")]
     for setting in ("update.steps=12", *engine_settings):
         words += ["--set", setting]
     done = subprocess.run([*TTRL, *words], capture_output=True, text=True, timeout=800)

@@ -373,6 +373,15 @@ def test_a_question_that_can_never_be_had_does_not_hold_up_the_run(
     assert store.questions.release([1]) == 1
 
 
+def test_what_fails_with_every_question_is_the_runs_own_fault(store, tmp_path):
+    """As a reward that raises; one question is kept back, or the next run would be the same."""
+    run = run_on(store, tmp_path, Poisoned(ValueError("of a reward"), set(range(99))), 12)
+    with pytest.raises(ValueError, match="of a reward"):
+        run.next_batch(0, {})
+    assert [reason for _, reason in kept_back(store)] == ["ValueError"]
+    assert len(store.questions.new(99)) == 11
+
+
 def test_many_questions_that_can_never_be_had_do_not_end_each_run(store, tmp_path):
     """They come first, again and again, and the engine answers everything else."""
     first = [row.id for row in run_on(store, tmp_path, Rolls(), 60).rounds.take(3 * LABELS)]
