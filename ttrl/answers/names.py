@@ -100,9 +100,11 @@ def _listed(found: Said, question: str) -> list[str]:
     return items if short and len(items) > 1 else []
 
 
-def one_name(answers: Sequence[str | None]) -> list[str | None]:
+def one_name(answers: Sequence[str | None], texts: Sequence[str]) -> list[str | None]:
     """The names of one question, those that are one but for accents, or the initials of another
-    ("U.S." and "United States"), by the most common of them."""
+    ("U.S." and "United States"; written in capitals: "no" is no New Orleans), by the most common of
+    them."""
+    capitals = {each for text in texts for each in re.findall(r"[A-Z]{2,}", _plain(text))}
     counts = Counter(answer for answer in answers if answer)
     heads: dict[str, str] = {}
     known: dict[str, str] = {}
@@ -111,7 +113,7 @@ def one_name(answers: Sequence[str | None]) -> list[str | None]:
     for answer in counts:
         tokens = [token for token in tokens_of(answer) if token not in ("of", "the", "and")]
         initials = "".join(token[0] for token in tokens)
-        if len(tokens) > 1 and initials in known:
+        if len(tokens) > 1 and initials in known and initials.upper() in capitals:
             heads[known[initials]] = heads[answer]
         # "United States of America", but no museum of several.
         short, of, _ = answer.partition(" of ")
