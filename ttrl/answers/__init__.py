@@ -11,7 +11,7 @@ from ttrl.answers.choices import letters, options
 from ttrl.answers.comparing import keys, same
 from ttrl.answers.forms import Expression, Group, Named, Word, form, leaves
 from ttrl.answers.layers import Layer
-from ttrl.answers.names import mentioned, name, one_name, says_yes_or_no, yes_or_no
+from ttrl.answers.names import in_sentence, mentioned, name, one_name, says_yes_or_no, yes_or_no
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
 from ttrl.answers.said import (
@@ -58,7 +58,8 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
         if not chosen or sum(chosen) * 2 >= len(chosen):
             return AnswerKind.CHOICE
     comma = decimal_comma(question, answers)
-    if says_yes_or_no(answers):
+    records = sum(answer.is_record for answer in answers)
+    if says_yes_or_no(answers) or records * 2 > len(answers):
         return AnswerKind.TEXT
     short = [each.short for each in answers if each.short is not None and each.is_name]
     values = sum(_is_value(trim(text, answers[0].table), comma) for text in short)
@@ -132,6 +133,13 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
         for each, key in zip(found, own, strict=True)
         if each and key and each.is_name and each.says_nothing_of(asked)
     ]
+    names = {tuple(tokens_of(key)) for key in bare}
+    sentences = {
+        key
+        for each, key in zip(found, own, strict=True)
+        if each and key in bare and in_sentence(each, names - {tuple(tokens_of(key))})
+    }
+    bare = [key for key in bare if key not in sentences]
     known: dict[tuple[str, ...], str] = {}
     for key in sorted(set(bare), key=bare.count):
         known[tuple(tokens_of(key))] = key

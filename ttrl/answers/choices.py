@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from itertools import zip_longest
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
-from ttrl.answers.forms import words
+from ttrl.answers.forms import form, words
+from ttrl.answers.quantities import Number
 from ttrl.answers.said import (
     CLAUSE,
     JOINED,
@@ -25,6 +26,10 @@ _LETTER_SET = re.compile(
     r"(?:\s+only)?"
 )
 _OPTION = re.compile(r"(?:^|[\s{*])(?:\(?([A-J])[.):]|(?<![^\n])\(?([a-j])\))\**\s+", re.MULTILINE)
+_LATEX_AROUND = re.compile(  # of "$\textbf{(A) } 2 \\qquad \\textbf{(B) }"
+    r"^[ }$]+"
+    r"|(?:\\(?:q?quad|textbf|textrm|mathrm|text|rm|bf)\b|\\[ ,;]|\\hspace\{[^{}]*\}|[ {$])+$"
+)
 _NUMBERED = re.compile(r"^[ \t]*\(?([1-9])[.)][ \t]+(\S[^\n]{0,80}?)[ \t]*$", re.MULTILINE)
 _ANNOUNCED_LETTER = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-Ja-j])\)|([A-J])(?![\w'’]))"
@@ -59,7 +64,9 @@ def options(question: str) -> Mapping[str, str]:
     found = list(_OPTION.finditer(question + " "))
     ends = [match.start() for match in found[1:]]
     listed = {
-        (match[1] or match[2]).upper(): question[match.end() : end].split("\n")[0].strip(" .;,")
+        (match[1] or match[2]).upper(): _LATEX_AROUND.sub(
+            "", question[match.end() : end].split("\n")[0]
+        ).strip(" .;,")
         for match, end in zip_longest(found, ends)
     }
     if {"A", "B"} <= listed.keys():
@@ -127,6 +134,14 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     for letter, text in listed.items():
         if said and said in (words(text), words(f"{letter} {text}"), words(f"({letter}) {text}")):
             return letter
+    meant = form(span.strip())
+    valued = [
+        letter
+        for letter, text in listed.items()
+        if isinstance(meant, Number) and meant == form(text)
+    ]
+    if len(valued) == 1:
+        return valued[0]
     led = re.match(r"\(?([A-J])[.):]+\s|\(([A-J])\)\s", bare)
     if led is None or "\n" in bare or _ANOTHER_LETTER.match(bare, led.end()):
         return None
@@ -185,7 +200,8 @@ def _led(tail: str) -> str | None:
 def _judged_letter(found: Said) -> str | None:
     """The last one that is called right, but for "neither A nor B is right"."""
     text, letter = found.text, None
-    for judged in _JUDGED_LETTER.finditer(text):
+    named = re.compile(rf"{found.table.patterns['nouns'].pattern}\s+\(?([A-J])\)?(?![\w'’])")
+    for judged in (*named.finditer(text), *_JUDGED_LETTER.finditer(text)):
         clause = CLAUSE.split(text[max(0, judged.start() - 200) : judged.start()])[-1]
         if not has(clause, found.table, "negators") and not _UNSURE.search(clause):
             letter = next(filter(None, judged.groups()))

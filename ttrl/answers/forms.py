@@ -80,6 +80,7 @@ _BUILT_SET = re.compile(
     r"(?:[A-Z] ?= ?)?\\?\{ ?[a-z] ?(?:\\in [^|]{1,30}?)?(?:\\mid ?|\\vert ?|\||:)(.+?) ?\\?\}"
 )
 _OPERATORS = re.compile(r"\\(?:cup|cap|cdot|times|boxed)(?![A-Za-z])")
+_COMBINED = re.compile(r"\\(?:cap|cup|setminus)\b")
 _UNION = re.compile(r"\\cup\b")
 _NAME = re.compile(
     r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'?(?:\([A-Za-z](?:, ?[A-Za-z])*\))?"
@@ -345,8 +346,10 @@ def _assignment(text: str) -> tuple[str, str]:
         return "", sides[-1]
     if len(sides) == 2 and _NAME.fullmatch(sides[1]):
         return sides[1], sides[0]
+    if _COMBINED.search(sides[0]) and sides[1].startswith((r"\{", "{")):  # "A ∩ B = {2, 5}"
+        return "", sides[1]
     letterless = not re.search(r"[^\W\d_]", _COMMAND.sub("", sides[0]))
-    return "", sides[-1] if letterless else text
+    return "", sides[-1] if letterless or quantity(sides[0]) else text
 
 
 def _leaf(text: str) -> Form:

@@ -11,6 +11,7 @@ class Layer(StrEnum):
     JSON = "json"
     YAML = "yaml"
     TAG = "tag"
+    XML = "xml"
     BOX = "box"
     MARK = "mark"
     """Behind "####"."""

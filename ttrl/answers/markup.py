@@ -61,6 +61,8 @@ _REWRITES = tuple(
         (r"\\colon(?![A-Za-z])", ":"),
         (r"\\[cl]?dots(?![A-Za-z])|…", "..."),
         (r"\\%", "%"),
+        (r"\\text\s*\{\s*([%€£¥₹])\s*\}", r"\1"),
+        (r"(?<=\d)(\s?[cdkm]?m)([23])(?![\w^])", r"\1^\2"),
         (r"\*\*", "^"),
         (r"\s+", " "),
     )
@@ -71,7 +73,7 @@ _DISPLAY = re.compile(r"\\[()\[\]]")
 
 def clean(text: str) -> str:
     """The answer without mark-up, math mode, spacing commands and other ways to write the same."""
-    text = _RAISED.sub(lambda digits: f"^{{{_normal(digits[0])}}}", _VULGAR.sub(r" \1", text))
+    text = raised(_VULGAR.sub(r" \1", text), braced=True)
     text = _LOWERED.sub(lambda digits: f"_{{{_normal(digits[0])}}}", text)
     text = _ROOT.sub(r"\\sqrt{\1}", text)
     text = _SYMBOL.sub(lambda symbol: _SYMBOLS[symbol[0]], _normal(text))
@@ -81,6 +83,12 @@ def clean(text: str) -> str:
     text = text.strip().removesuffix(".").strip()
     whole = _TEXT.fullmatch(text)
     return whole[1].strip() if whole else text
+
+
+def raised(text: str, *, braced: bool = False) -> str:
+    """With raised digits as powers: "10^-4"."""
+    form = "^{{{}}}" if braced else "^{}"
+    return _RAISED.sub(lambda digits: form.format(_normal(digits[0])), text)
 
 
 def _normal(text: str) -> str:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from itertools import combinations
 
 from ttrl.answers.forms import words
 from ttrl.answers.numbers import whole_number
@@ -36,6 +37,8 @@ def name(found: Said, question: str) -> str | None:
         return None
     if found.announced == "" or found.asks:
         return None
+    if found.is_record:
+        return words(found.announced or "")
     if items := _listed(found, question):
         return words(", ".join(items if has(question, found.table, "ordered") else sorted(items)))
     span = found.short if found.short is not None else found.text
@@ -46,7 +49,7 @@ def name(found: Said, question: str) -> str | None:
         return str(number)
     head, bracket, note = bare.rpartition(" (")
     if bracket and note.endswith(")") and not head.endswith("="):
-        bare = head
+        bare = head.strip('"“”„*')
     bare = _APPOSITION.split(bare)[0]
     head, _, tail = bare.partition(" ")
     while tail and head.casefold() in found.table.words["titles"]:
@@ -85,7 +88,9 @@ def _listed(found: Said, question: str) -> list[str]:
     lines = [line for line in text.splitlines() if line.strip()]
     marked = [match for line in lines if (match := _LISTED.fullmatch(line))]
     if len(marked) > 1 and len(marked) >= len(lines) - 1:
-        items = [match[1] for match in marked]
+        bold = [re.match(r"\*\*(.+?)\*\*", match[1]) for match in marked]
+        items = [head[1].rstrip(":") for head in bold if head]
+        items = items if len(items) == len(marked) else [match[1] for match in marked]
     else:
         as_json = text.strip().startswith('["')
         told = text.strip() if as_json else found.short or _told_alone(found, question)
@@ -98,6 +103,19 @@ def _listed(found: Said, question: str) -> list[str]:
     most = min(MOST_IN_ITEM, len(items))
     short = all(item and count_words(item) <= most for item in items)
     return items if short and len(items) > 1 else []
+
+
+def in_sentence(each: Said, names: Set[tuple[str, ...]]) -> bool:
+    """Whether so short a text is a sentence about one of the names: all of its other words are
+    small, the first one aside ("La dipinse Caravaggio")."""
+    matches = TOKENS.findall(each.short or each.text)
+    tokens = tuple(match.casefold() for match in matches)
+    for start, end in combinations(range(len(tokens) + 1), 2):
+        if tokens[start:end] in names and end - start < len(tokens):
+            rest = [*matches[1:start], *matches[end:]]
+            large = all(word[0].isupper() for word in matches[start:end])
+            return large and bool(rest) and all(word.islower() for word in rest)
+    return False
 
 
 def one_name(answers: Sequence[str | None], texts: Sequence[str]) -> list[str | None]:
@@ -175,7 +193,8 @@ def yes_or_no(found: Said, question: str) -> str | None:
         return None
     sentences = sentences_of(found.text)
     last = trim(sentences[-1][:MAX_SENTENCE], found.table)
-    for span in (*reversed(found.bold), found.text, last):
+    judged = without_end(_behind_copula(last, question, found.table)).rpartition("是")[2]
+    for span in (*reversed(found.bold), found.text, last, judged):
         if verdict := _verdict(span, found.table):
             return verdict
     small = found.table.words["small"] | found.table.words["copular"]
@@ -264,8 +283,12 @@ def _goes_on(
         inner = matches[start] if step < 0 else matches[end - 1]
         left, right = sorted((inner, matches[place]), key=lambda match: match.start())
         between, beside = text[left.end() : right.start()], matches[place][0]
-        if beside.casefold() in _AND:
-            return True
+        beyond = place + step
+        if beside.casefold() in _AND and 0 <= beyond < len(matches):
+            # "en" is Dutch for and, and French for in.
+            both_large = matches[beyond][0][0].isupper() and inner[0][0].isupper()
+            if both_large or beside.casefold() in ("and", "und", "et"):
+                return True
         large = beside[0].isupper() and inner[0][0].isupper() and between in (" ", "-")
         if large and beside.casefold() not in plain and not _starts_hedged(beside, table):
             return True

@@ -72,6 +72,7 @@ def in_digits(text: str, *, english: bool = True) -> str:
     cents"; what is mostly an article stays a word. Words of other languages count where the text
     is not `english`: "miles" is Spanish for thousands."""
     languages = NUMBER_LANGUAGES[:1] if english else NUMBER_LANGUAGES
+    text = _PERCENT.sub("%", text)
     text = _HAN_NUMBER.sub(lambda run: str(whole_number(run[0]) or run[0]), text)
     words = list(_WORD.finditer(text))
     parts: list[str] = []
@@ -91,16 +92,26 @@ def in_digits(text: str, *, english: bool = True) -> str:
                 break
         number += 1
     text = _ONE.sub("1", "".join([*parts, text[place:]]))
-    text = _AND_A_HALF.sub(lambda half: f"{half[1]} 1/{_HALF[half[2].lower()]}", text)
+    text = _AND_A_HALF.sub(_mixed_words, text)
     return _UNIT_AND_A_HALF.sub(r"1 1/2 \1", text)
 
 
 _ONE = re.compile(
     r"\bone(?=,? (?:and |or |to |in |out of )?\d)|(?<=\d, )one\b|(?<=\d to )one\b", re.IGNORECASE
 )
-_HALF = {"half": 2, "third": 3, "quarter": 4}
-_AND_A_HALF = re.compile(r"\b(\d+) and (?:a |one )(half|third|quarter)\b", re.IGNORECASE)
+_PERCENT = re.compile(r"\b(?:por ciento|por cento|per cento|pour cent|per cent)\b", re.IGNORECASE)
+DIVISORS = {
+    "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
+    "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "hundredth": 100,
+}  # fmt: skip
+_AND_A_HALF = re.compile(rf"\b(\d+) and (a|an|one|\d+) ({'|'.join(DIVISORS)})s?\b", re.IGNORECASE)
 _UNIT_AND_A_HALF = re.compile(r"\b(?:an?|one) ([^\W\d_]+) and a half\b", re.IGNORECASE)
+
+
+def _mixed_words(found: re.Match[str]) -> str:
+    """ "4 1/8" of "4 and one eighth"."""
+    above = found[2] if found[2].isdigit() else "1"
+    return f"{found[1]} {above}/{DIVISORS[found[3].lower()]}"
 
 
 DIGITS = (
@@ -185,13 +196,13 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[..., Fraction | None]], ...] = t
     )
 )  # fmt: skip
 _SCALED = re.compile(rf"(.{{0,80}}\S)\s*({SCALE})", re.IGNORECASE)
-_COMMA = re.compile(r"-?\d+,(?:\d{1,2}|\d{4,})|-?0,\d+|-?\d{1,3}(?:\.\d{3})+,\d+")
+_COMMA = re.compile(r"-?\d+,(?:\d{1,2}|\d{4,})|-?0,\d+|-?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
 
 
 def to_fraction(text: str, comma: bool = False) -> Fraction | None:
     r"""The exact value of a plain number: "-1,000", "0.5", "1/2", "\frac{1}{2}", "1 1/2",
     "1.5 \times 10^{3}", "0.\overline{3}", "5 million", "zwölf"; None for anything else. With
-    `comma`, a single comma is that of decimals."""
+    `comma`, a single comma is that of decimals, and points group digits."""
     text = text.strip()
     if len(text) > MAX_DIGITS:
         return None

@@ -9,9 +9,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ttrl.answers.dates import days, times
+from ttrl.answers.markup import raised
 from ttrl.answers.numbers import (
     BRACED,
     DIGITS,
+    DIVISORS,
     FUNCTIONS,
     NUMBER_LANGUAGES,
     ODDS,
@@ -40,7 +42,7 @@ _MARKED = re.compile(
     rf"(?P<body>.*\S)\s*\\text\s*\{{\s*(?P<unit>{_NAME}(?:\*{_NAME})*|%)\.?\s*\}}(?P<power>\^\{{?-?[1-4]\}}?)?"
 )
 _PLAIN = re.compile(
-    rf"(?P<body>.*[\d.}}](?:\s*{SCALE})?|[^\W\d_][^\d]*?{SCALE}|[^\W\d_]+(?:-[^\W\d_]+)?)"
+    rf"(?P<body>.*[\d.}}](?:\s*{SCALE})?|.*\\pi|[^\W\d_][^\d]*?{SCALE}|[^\W\d_]+(?:-[^\W\d_]+)?)"
     rf"(?P<gap>\s*)(?P<unit>{_NAME}(?:[*/ ]{_NAME})*)\.?",
     re.IGNORECASE,
 )
@@ -131,13 +133,9 @@ def quantity(text: str, comma: bool = False) -> Number | None:
 _FEET = re.compile(r"(\d+)\s?['′]\s?(\d+)\s?(?:\"|″|''|′′)?")
 _CENTS = re.compile(r"(\d+)\s?(€|£|euros?)\s?(\d\d)")
 _SHORT_COMMA = re.compile(r"-?\d+,\d{1,2}")
-_DIVISORS = {
-    "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
-    "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "hundredth": 100,
-}  # fmt: skip
 _HALVES = re.compile(
     r"(?:(?P<whole>\S.{0,30}?) and )?(?:(?P<count>a|an|one|\d{1,3}|two|three) )?"
-    rf"(?P<part>{'|'.join(_DIVISORS)})s?"
+    rf"(?P<part>{'|'.join(DIVISORS)})s?"
     r"(?: (?:of )?(?:a |an |one )?(?P<unit>[^\W\d_]+))?(?<!\band)",
     re.IGNORECASE,
 )
@@ -150,7 +148,7 @@ def _halves(whole: str | None, count: str | None, part: str, unit: str | None) -
     if before is None or (unit is None and whole is None and count is None):
         return None
     times = to_fraction(count or "1") or Fraction(1)
-    value = before + times / _DIVISORS[part.lower()]
+    value = before + times / DIVISORS[part.lower()]
     scale = SCALES.get((unit or "").lower())
     return Number(value * scale) if scale else _number(value, unit or "")
 
@@ -190,6 +188,8 @@ _SCANNED = re.compile(
     rf"(?P<odds>\b{ODDS}(?!\s*[\w.:]))|(?P<amount>(?:(?<![\w.)])[-−+]\s?)?(?:{SIGN}\s?|(?<![A-Za-z])(?-i:[A-Z]{{3}})\s(?=\d))?"
     rf"(?:\\frac\s?{BRACED}\s?{BRACED}|\d{{1,3}}(?:\.\d{{3}})+,\d+|\d+,\d{{1,2}}(?![\d,])"
     r"|\d{1,3}(?:[  ']\d{3})+,\d+|\d+ \d+/\d+"
+    rf"|{DIGITS}\s?(?:\\times|\\cdot|[x×·*])\s?10\s?\^\s?[{{(]?\s?[-−]?\d{{1,3}}\s?[)}}]?"
+    rf"|{DIGITS}e[-−+]?\d{{1,3}}(?!\w)"
     rf"|{DIGITS}(?:\s?/\s?\d+(?![\w/]))?))"
     rf"(?P<scale>\s?{SCALE})?(?P<percent>\s?\\?%)?",
     re.IGNORECASE,
@@ -243,7 +243,8 @@ class Found(NamedTuple):
 def scan(text: str, comma: bool = False) -> list[Found]:
     """Find the days, the times of day and the numbers of a text, whose number words are in digits,
     in order."""
-    text = text[:MAX_SCANNED].replace("$", DOLLAR).replace("\\" + DOLLAR, DOLLAR).replace("²", "^2")
+    text = text[:MAX_SCANNED].replace("$", DOLLAR).replace("\\" + DOLLAR, DOLLAR)
+    text = raised(text)
     moments = [Found(text[start:end], known, start, end) for known, start, end in days(text)]
     moments += [Found(text[t.start : t.end], t.text, t.start, t.end) for t in times(text)]
     moments += [Found(text[s.start : s.end], s.text, s.start, s.end) for s in spans(text)]
@@ -260,11 +261,14 @@ def scan(text: str, comma: bool = False) -> list[Found]:
         if not match["percent"] and not match["odds"]:
             span, place = _with_units(text, match.start(), place)
         number = quantity(span.replace("−", "-").rstrip("."), comma=comma)
+        if number is None and _TIMES.match(text, match.end()):  # "it appears 3 times"
+            number, place = quantity(match[0].strip(), comma=comma), match.end()
         if number is not None:
             found.append(Found(span.strip(" .,"), number.value, match.start(), place))
     return sorted([*found, *moments], key=lambda each: each.start)
 
 
+_TIMES = re.compile(r"\s?times\b(?!\s+(?:as|the|that|this|its|more|less|what|\d|\w+er\b))")
 MAX_SCANNED = 2000
 """Characters of a sentence that numbers are looked for in."""
 

@@ -43,6 +43,7 @@ _ENV = re.compile(
     r"(?:\${1,2}\s?)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s?\${1,2})?",
     re.DOTALL,
 )
+_FORM = re.compile(r"[^\W\d_]{3,}:")
 _SPECIAL = re.compile(r"<\|[a-zA-Z_]{2,30}\|>|</s>|<end_of_turn>|<eos>|\[/?INST\]")
 _WIDE = str.maketrans("．，％＋－（）＝٫٬", ".,%+-()=.,")
 _DIGIT = re.compile(r"(?![0-9])\d")
@@ -103,6 +104,12 @@ class Said:
             return self.bold[-1]
         one_line = "\n" not in self.text.strip()
         return self.text if one_line and count_words(self.text) <= FEW_WORDS else None
+
+    @property
+    def is_record(self) -> bool:
+        """Whether it announces several values, each by its name."""
+        structured = self.layer in (Layer.JSON, Layer.YAML, Layer.XML)
+        return structured and " | " in (self.announced or "")
 
     @cached_property
     def unfinished(self) -> bool:
@@ -200,7 +207,10 @@ def _bold(text: str) -> list[str]:
 
 
 def _without_next_question(text: str, table: Phrases) -> str:
-    """Models that were not told to stop go on with questions of their own."""
+    """Models that were not told to stop go on with questions of their own, in the form of the one
+    that was asked: "Review: ... Sentiment: ... Review: ..."."""
+    if first := _FORM.match(text.lstrip()):
+        text = text[: text.find(f"\n{first[0]}", first.end())] if f"\n{first[0]}" in text else text
     for line in _next_question(table).finditer(text):
         if any(map(str.isalnum, text[: line.start()])):
             return text[: line.start()]
@@ -231,6 +241,7 @@ def _announced(text: str, table: Phrases, question: str) -> Iterator[tuple[Layer
     yield Layer.JSON, _in_json(text, table, question)
     yield Layer.YAML, _in_yaml(text, table, question)
     yield Layer.TAG, _in_tag(text, table)
+    yield Layer.XML, _in_xml(text, table, question)
     yield Layer.BOX, boxes(text)
     if mark := re.search(r"####\s*(\S[^\n]*)", text):
         yield Layer.MARK, mark[1].strip()
@@ -259,7 +270,11 @@ def _of_mapping(found: Mapping[object, object], table: Phrases, question: str) -
     keys = [key for key in table.keys if key in by_name] or (named if len(named) == 1 else [])
     if not keys and len(by_name) != 1:
         plain = {k: None if isinstance(v, list) else _plain(v) for k, v in by_name.items()}
-        return None if None in plain.values() else ", ".join(f"{k} = {v}" for k, v in plain.items())
+        if None in plain.values():
+            return None
+        if all(len(key) == 1 for key in plain):  # variables
+            return ", ".join(f"{key} = {value}" for key, value in plain.items())
+        return " | ".join(f"{key}: {value}" for key, value in sorted(plain.items()))
     return _plain(by_name[keys[0]] if keys else next(iter(by_name.values())))
 
 
@@ -276,6 +291,19 @@ def _in_yaml(text: str, table: Phrases, question: str) -> str | None:
     if len(pairs) < len(lines) or len(pairs) < 2 - marked:
         return None
     return _of_mapping(dict(pairs), table, question)
+
+
+_ELEMENT = re.compile(r"<(\w[\w-]*)>\s*([^<>]*?)\s*</\1>")
+
+
+def _in_xml(text: str, table: Phrases, question: str) -> str | None:
+    """As `_in_json`, of the elements that hold no others, of a text that ends in one, or its fence
+    of code does."""
+    bare = without_end(re.sub(r"```\w*", "", text)).strip()
+    found = dict(_ELEMENT.findall(bare)) if bare.endswith(">") else {}
+    if not found or ("xml" not in question.casefold() and "<" not in question):
+        return None
+    return _of_mapping(found, table, question)
 
 
 def _literal(text: str) -> object:
@@ -457,7 +485,9 @@ def without_contrast(text: str, table: Phrases) -> str:
 def _contrast(table: Phrases) -> re.Pattern[str]:
     return re.compile(
         rf"(?:,\s*(?:and|but)?|\b(?:and|but))\s*{table.patterns['contrasts'].pattern}[^,.;:!?\n]*"
-        r"|\s(?:rather than|instead of|as opposed to)\s[^,.;:!?\n]*",
+        r"|\s(?:rather than|instead of|as opposed to)\s[^,.;:!?\n]*"
+        r"|\b(?:not|nicht|pas|non|no)\s[^,.;:!?\n]{1,40}[;,]\s*(?:but|rather|sondern|mais|sino|ma"
+        r"|mas|it(?:['’]s|\sis))\s",
         re.IGNORECASE,
     )
 

@@ -151,9 +151,16 @@ def _value_of(
         meaning = form(span, comma=comma) if short else None
         if meaning is not None and not is_words(meaning) and not _has_word(meaning):
             return span
+    plain = without_end(_NOTE.sub("", plain))
+    if len(pairs := _ASSIGNED_INLINE.findall(plain)) > 1 and plain.endswith(pairs[-1]):
+        return ", ".join(pairs)
     right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
     if right and (meaning := form(right, comma=comma)) and not is_words(meaning):
         return right
+    for copula in table.patterns["copulas"].finditer(plain):  # "The area is 25π cm²."
+        last = plain[copula.end() :].strip()
+        if (meaning := form(last, comma=comma)) and isinstance(meaning, Expression):
+            return last
     tail = _TUPLE.search(without_end(plain))
     if tail and isinstance(meaning := form(tail[0], comma=comma), Group) and not is_words(meaning):
         return tail[0]
@@ -190,17 +197,18 @@ def _given(sentence: str, numbers: Sequence[Found], asked: Set[object], question
     return known and len(tokens) > FEW_WORDS and again >= GIVEN * len(tokens)
 
 
+_FOLLOWS = re.compile(r":\s|\s=\s")
+_NOTE = re.compile(r"\s\((?=[^()]*[^\W\d_]{2})[^()]{0,100}\)\.?$")
+_ASSIGNED_INLINE = re.compile(r"(?<!\w)[a-z] ?= ?[-−]?\d[\d./]*(?![\w./])")
 _TUPLE = re.compile(r"[(\[][^()\[\]]{1,200},[^()\[\]]{1,200}[)\]]$")
 
 
 def _conclusion(sentence: str, table: Phrases) -> int:
-    """Where what follows from the rest begins, "so the total is 5", if there is a number in it."""
-    starts = [
-        match.end()
-        for match in table.patterns["conclusions"].finditer(sentence)
-        if re.search(r"\d", sentence[match.end() :])
-    ]
-    return starts[-1] if starts else 0
+    """Where what follows from the rest begins, "so the total is 5" or "... = 5 cups of flour", if
+    there is a number in it."""
+    marks = (*table.patterns["conclusions"].finditer(sentence), *_FOLLOWS.finditer(sentence))
+    ends = (match.end() for match in marks)
+    return max((end for end in ends if re.search(r"\d", sentence[end:])), default=0)
 
 
 _BEFORE = re.compile(r"(?:[\^√π!×·*/+−(\[{<>≤≥_:]|[A-Za-z]\s?-)\s*$")
@@ -293,6 +301,10 @@ def decimal_comma(question: str, answers: Sequence[Said]) -> bool:
         return False
     if any(re.search(r"(?<![\d.,])0,\d|\d\.\d{3},\d", text) for text in texts):
         return True
+    both = (r"\d\.(?:\d{1,2}|\d{4,})(?![\d.])", r"\d,\d{1,2}(?!\d)")
+    points, commas = (any(re.search(each, text) for text in [question, *texts]) for each in both)
+    if points and not commas:
+        return False
     return _writes_commas(question) or sum(map(_writes_commas, texts)) * 2 > len(texts)
 
 
