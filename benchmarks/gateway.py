@@ -164,7 +164,7 @@ class Proxy:
     def settle(self) -> int:
         """Wait until all that it recorded is in the store; return how much was dropped."""
         while True:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
                 lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
             found = {name: float(value) for name, _, value in lines if not name.startswith("#")}
             if not found["ttrl_recorder_queue_questions"]:

@@ -16,14 +16,14 @@ import resource
 import socket
 import sys
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from typing import ClassVar
 
 import httptools
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serve.gateway.request import Refused
@@ -39,6 +39,8 @@ REFUSED = {400: "malformed", 408: "head_slow", 431: "head_long"}
 """Under which reason a connection that we refuse is counted."""
 BODY = frozenset({b"content-length", b"transfer-encoding"})
 HEAD_BYTES = 64 * 1024
+LEFT = "ttrl.left"
+"""The ASGI extension in which an application leaves what is called when its client hangs up."""
 TOO_LONG = Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
 OTHER_FILES = 500
 """Logs, the store, runs, the engine."""
@@ -116,6 +118,9 @@ class Connection(HttpToolsProtocol):
         self._unread = 0
         # What waited for the client at the last look, and when it last took some of it.
         self._unsent, self._taken = 0, self.loop.time()
+        # Called when the client hangs up: less than a task for each request that waits for it, and
+        # uvicorn tells only the last of several requests on one connection.
+        self._left: dict[Callable[[], None], None] = {}
         # What is wrong with the present request, beyond what the parser says.
         self._wrong: Refused | None = None
         watch = self.watch
@@ -127,6 +132,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        for left in tuple(self._left):
+            left()
         self._timer.cancel()
         self.watch.waiting.pop(self, None)
         self.watch.metrics.connections.dec()
@@ -148,6 +155,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = {LEFT: self._left}
         self._in_head, self._head, self._unread = True, 0, 0
 
     def on_url(self, url: bytes) -> None:
@@ -303,7 +311,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_for(config: Config, app: Starlette, metrics: Serving) -> Server:
+def server_for(config: Config, app: ASGIApp, metrics: Serving) -> Server:
     return Server(
         uvicorn.Config(
             app,
