@@ -30,13 +30,12 @@ from pathlib import Path
 import click
 import httptools
 import psutil
-import uvicorn
 import uvloop
 
 from serve.gateway.app import Gateway
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import ConnectionWatch
+from serve.gateway.server import server_for
 from ttrl.config import Config
 from ttrl.config.loading import override
 from ttrl.metrics import Metrics
@@ -135,9 +134,8 @@ def run_gateway(ports: Pipe, engine_url: str, directory: str, record: bool = Tru
         app = Gateway(config, engine_url, live, recorder, metrics, lifespan=recording).app()
         listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         ports.send(listening.getsockname()[1])
-        watched = ConnectionWatch(config.gateway, metrics.serving).protocol()
-        settings = uvicorn.Config(app, loop="uvloop", http=watched, log_level="error")
-        uvicorn.Server(settings).run(sockets=[listening])
+        server = server_for(config, app, metrics.serving)
+        uvloop.run(server.serve(sockets=[listening]))
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,9 @@ http {{
   }}
 }}""")
     program = shutil.which("nginx")
-    return program and [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    return (
+        None if program is None else [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    )
 
 
 def haproxy(engine: int, port: int, folder: Path, _: Path | None) -> list[str] | None:
@@ -223,11 +223,11 @@ backend engine
   server engine 127.0.0.1:{engine}
 """)
     program = shutil.which("haproxy")
-    return program and [program, "-db", "-f", str(folder / "haproxy.cfg")]
+    return None if program is None else [program, "-db", "-f", str(folder / "haproxy.cfg")]
 
 
 def sglang_router(engine: int, port: int, _: Path, python: Path | None) -> list[str] | None:
-    return _installed(python, "sglang_router") and [
+    return None if not _installed(python, "sglang_router") else [
         str(python), "-m", "sglang_router.launch_router", "--host", "127.0.0.1",
         "--port", str(port), "--worker-urls", f"http://127.0.0.1:{engine}",
         "--policy", "round_robin", "--log-level", "error", "--prometheus-port", str(_free_port()),
@@ -242,7 +242,7 @@ model_list:
       model: hosted_vllm/model
       api_base: http://127.0.0.1:{engine}/v1
 """)
-    return _installed(python, "litellm") and [
+    return None if not _installed(python, "litellm") else [
         str(python), "-c", "from litellm import run_server; run_server()",
         "--config", str(folder / "litellm.yaml"), "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
@@ -252,11 +252,9 @@ PEERS = (nginx, haproxy, sglang_router, litellm)
 Command = Callable[[int, int, Path, Path | None], list[str] | None]
 
 
-def _installed(python: Path | None, module: str) -> Path | None:
-    if python is None:
-        return None
-    found = subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False)
-    return python if found.returncode == 0 else None
+def _installed(python: Path | None, module: str) -> bool:
+    words = [str(python), "-c", f"import {module}"]
+    return python is not None and not subprocess.run(words, capture_output=True).returncode
 
 
 def _free_port() -> int:

@@ -36,6 +36,7 @@ from serve.gateway.request import (
     Unexpected,
     check,
     counts_as,
+    defect,
     for_engine,
     read,
 )
@@ -115,18 +116,14 @@ class Gateway:
             lifespan=self._running,
         )
         starlette.router.redirect_slashes = False
-        forward = Unexpected(self)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            ours = scope["type"] == "http" and scope["method"] == "POST"
-            to = forward if ours and scope["path"] in forwarded else starlette
-            await to(scope, receive, send)
+            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in forwarded:
+                await Exchange(self, scope, receive, send).run()
+            else:
+                await starlette(scope, receive, send)
 
         return app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a request."""
-        await Exchange(self, scope, receive, send).run()
 
     def _cards(self) -> dict[str, dict[str, object]]:
         """What clients may ask for, in OpenAI's shape: the stable name, no adapters."""
@@ -180,7 +177,9 @@ class Exchange:
         self._headers: dict[str, str] = {}
         for name, value in scope["headers"]:  # the first of each
             self._headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-        self._lefts: dict[Callable[[], None], None] = scope.get("extensions", {}).get(LEFT, {})
+        self._lefts: dict[Callable[[], None], None] = (
+            scope.get("extensions", {}).get(LEFT, {}).get("calls", {})
+        )
         self._serving = gateway.metrics.serving
         self._began = time.perf_counter()
         self._begun = self._complete = False
@@ -200,17 +199,25 @@ class Exchange:
             with self._gateway.admission.admitted(self._headers) as place:
                 await self._forward(place)
         except Refused as refused:
-            response = refused.response({ADAPTER_HEADER: live.current.version})
-            await response(self._scope, self._receive, self._pass)
+            await self._refuse(refused, live.current.version)
         except ClientDisconnect:
             self._status = CLIENT_LEFT
             self._serving.aborted.inc()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer, or sees that it is cut
+            internal = defect(error)
+            if not self._begun:
+                await self._refuse(internal, live.current.version)
+            self._status = internal.status
         finally:
             self._serving.requests.labels(f"{self._status // 100}xx").inc()
             if self._status < 300:  # a refusal is quick: among the answers it would hide slow ones
                 self._serving.seconds.observe(self._seconds)
                 self._serving.first_byte_seconds.observe(self._first_byte or self._seconds)
             self._serving.in_flight.dec()
+
+    async def _refuse(self, refused: Refused, version: str) -> None:
+        response = refused.response({ADAPTER_HEADER: version})
+        await response(self._scope, self._receive, self._pass)
 
     async def _pass(self, message: Message) -> None:
         """Send, and remember what was sent and when."""

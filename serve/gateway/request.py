@@ -87,10 +87,15 @@ class Unexpected:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:  # noqa: BLE001 - the outermost room: whatever it is, the client gets an answer
-            log.error("defect: %s at %s", type(error).__name__, whereabouts(error))
+            refused = defect(error)
             if not started:
-                refused = Refused(500, "Internal error. See the log.")
                 await refused.response()(scope, receive, send)
+
+
+def defect(error: Exception) -> Refused:
+    """Log where a defect of ours showed; return what its client gets."""
+    log.error("defect: %s at %s", type(error).__name__, whereabouts(error))
+    return Refused(500, "Internal error. See the log.")
 
 
 def whereabouts(error: BaseException) -> str:

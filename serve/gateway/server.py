@@ -155,7 +155,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {LEFT: self._left}
+        self.scope["extensions"] = {LEFT: {"calls": self._left}}
         self._in_head, self._head, self._unread = True, 0, 0
 
     def on_url(self, url: bytes) -> None:
@@ -321,6 +321,7 @@ def server_for(config: Config, app: ASGIApp, metrics: Serving) -> Server:
             access_log=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=int(config.gateway.drain_timeout.total_seconds()),
         )
     )
