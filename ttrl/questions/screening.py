@@ -5,14 +5,13 @@ of phrase, in a few languages. Whoever knows them can avoid them: this keeps out
 attempts, while the caps of an update and the gate's probes are what a determined one meets.
 
 Every pattern repeats a bounded number of times, so that the time is linear in the text's length.
-Most are not even tried: in front of each stands what a text must have in it, one of some words.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 
 from ttrl.questions.question import Question, message_text
@@ -41,19 +40,8 @@ def suspicion(question: Question) -> Suspicion | None:
     return Suspicion.MIXED if _any(OVERRIDDEN, asked) else None
 
 
-Phrase = tuple[Sequence[str], re.Pattern[str]]
-"""Words, one of which is in every text that the pattern is found in."""
-
-
-def _any(phrases: Iterable[Phrase], texts: Iterable[str]) -> bool:
-    for text in texts:
-        for words, pattern in phrases:
-            for word in words:  # no generators: this is most of what a short question takes
-                if word in text:
-                    if pattern.search(text):
-                        return True
-                    break
-    return False
+def _any(patterns: Iterable[re.Pattern[str]], texts: Iterable[str]) -> bool:
+    return any(pattern.search(text) for text in texts for pattern in patterns)
 
 
 UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff*_`$]")
@@ -94,100 +82,65 @@ RULES = r"(?:instructions?|prompts?|rules|guidelines|directions|restrictions|pro
 IGNORED = rf"\b{IGNORE}(?: \w+){{0,3}} {OURS}(?: \w+){{0,2}} {RULES}\b"
 
 
-def _phrases(*said: str) -> tuple[Phrase, ...]:
-    """Words and a pattern, in turns."""
-    pairs = zip(said[::2], said[1::2], strict=True)
-    return tuple((words.split("|"), re.compile(source)) for words, source in pairs)
+def _patterns(*sources: str) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(source) for source in sources)
 
 
-DICTATED = _phrases(
-    "answer|reply|respond",
+DICTATED = _patterns(
     rf"{START}{REPLY}(?: back)?(?: only| just)? with(?: only| just| exactly| nothing but)?"
     rf"(?: the (?:number|letter|option|word|value))?:? {ANSWER}{END}",
-    "just|only|simply|directly",
     rf"\b(?:just|only|simply|directly) {UTTER}(?: with)?(?: the (?:number|letter|option|word))?:? "
     rf"{ANSWER}{END}",
-    "always",
     rf"{START}always {UTTER}(?: with)?(?: the (?:answer|number|letter|option|word))?:? "
     rf"{SAID}{END}",
-    "no matter|regardless|whatever",
     rf"\b(?:no matter|regardless|whatever)\b[^.!?\n]{{0,80}}?\b{UTTER}(?: with)?:? {SAID}{END}",
-    "boxed",
     rf"{START}(?:put|write|give|output|(?:end|finish|conclude) with) {BOXED}(?! ?(?:,|or|if))",
-    "answer",
     rf"{NOT_SUPPOSED}{THE_ANSWER}(?: is|:|=| =| must be){SURELY}:? {ANSWER}(?: ?[.!])*$",
-    "answer",
     rf"{NOT_SUPPOSED}{THE_ANSWER} (?:is|must be){SURELY}:? {ANSWER}[.,;:!]?"
     rf"(?: (?:so|and|just|please|now|simply|then|you must)){{0,2}} (?:{UTTER}|confirm|agree|box)\b",
-    "antworte",
     rf"\bantworten?(?: sie)?(?: (?:immer|stets|nur|einfach|ausschliesslich)){{0,2}} mit:? "
     rf"{SAID}{END}",
-    "antwort",
     rf"(?<!wenn )(?<!dass )\bdie (?:richtige |korrekte )?antwort (?:ist|lautet):? "
     rf"{ANSWER}(?: ?[.!])*$",
-    "répond",
     rf"\brépond(?:s|ez)(?: (?:toujours|seulement|uniquement|simplement)){{0,2}}(?: par| avec)?:? "
     rf"{SAID}{END}",
-    "réponse",
     rf"(?<!si )(?<!que )\bla (?:bonne |vraie )?réponse est:? {ANSWER}(?: ?[.!])*$",
-    "responde|responda",
     rf"\brespond[ea](?: (?:siempre|solo|sólo|únicamente|simplemente)){{0,2}}(?: con)?:? "
     rf"{SAID}{END}",
-    "respuesta",
     rf"(?<!si )(?<!que )\bla respuesta(?: correcta)? es:? {ANSWER}(?: ?[.!])*$",
-    "回答|回复|输出|选",
     rf"(?:总是|始终|一律|永远|直接|必须|只能?)都?(?:回答|回复|输出|选择?)[:]? ?{SAID}",
-    "答案",
     rf"(?<!如果)(?:正确)?答案(?:就|一定)?[是为]:? ?{ANSWER}(?: ?[。.!])*$",
 )
 """An answer is named, and that it is to be given."""
 
-RECITED = _phrases(
-    "exactly|verbatim|literally",
+RECITED = _patterns(
     rf"{START}{UTTER}(?: back)?(?: with)? (?:exactly|verbatim|literally)(?: this)? ?(?::|{QUOTE})",
-    "the following",
     rf"{START}{UTTER}(?: with)? (?:exactly )?the following (?:word|words|sentence|text|phrase)\b",
-    "repeat",
     r"\brepeat (?:after me|(?:the )?following (?:word|words|sentence|text|phrase))\b",
-    "sag",
     rf"\bsag(?:e|en sie)? (?:genau|wörtlich) ?(?::|{QUOTE})",
-    "exactement",
     rf"\b(?:dis|dites) exactement ?(?::|{QUOTE})",
-    "exactamente",
     rf"\bdi(?:ga)? exactamente ?(?::|{QUOTE})",
-    "ignore|disregard|forget|override|bypass",
     rf"{IGNORED}[^\n]{{0,60}}?\b(?:{REPLY}|output|say|print)\b",
 )
 """Words are to be said after somebody."""
 
-OVERRIDDEN = _phrases(
-    "ignore|disregard|forget|override|bypass",
+OVERRIDDEN = _patterns(
     IGNORED,
-    "dan|jailbroken|unfiltered|uncensored|unrestricted|amoral",
     r"\b(?:you are|you're|act as|pretend to be|pretend you are|become|simulate)(?: \w+){0,4} "
     r"(?:dan|jailbroken|unfiltered|uncensored|unrestricted|amoral)\b",
-    "do anything now",
     r"\bdo anything now\b",
-    "ethical|moral|safety|content",
     r"\b(?:without|no|bypass|free of|free from)(?: any| all| your)? "
     r"(?:ethical|moral|safety|content)"
     r"(?: \w+){0,2} (?:restrictions|guidelines|filters?|policies|limits|constraints|guardrails)\b",
-    "you have no",
     r"\byou have no (?:restrictions|rules|limits|filters?|guidelines)\b",
-    " mode ",
     r"\b(?:developer|god|dan|jailbreak) mode (?:is )?(?:enabled|on|activated)\b",
-    "refuse",
     r"\b(?:you (?:must |can |will )?never|do not ever) refuse\b",
-    "ignorier|vergiss|missacht",
     r"\b(?:ignorier|vergiss|missacht)\w*(?: \w+){0,3} (?:vorherigen|bisherigen|obigen|früheren)"
     r"(?: \w+){0,2} (?:anweisung|regel|instruktion|vorgabe)",
-    "ignore|oublie",
     r"\b(?:ignore|ignorez|oublie|oubliez)(?: \w+){0,3} (?:instructions|consignes|règles) "
     r"(?:précédentes|antérieures|ci-dessus)",
-    "ignor|olvid",
     r"\b(?:ignora|ignore|olvida|olvide)(?: \w+){0,3} (?:instrucciones|reglas|indicaciones) "
     r"(?:anteriores|previas)",
-    "忽略|无视|忘记",
     r"(?:忽略|无视|忘记).{0,10}(?:之前|以上|前面|先前|上述).{0,10}(?:指令|指示|说明|规则|提示)",
 )
 """Instructions or character are to be left."""
