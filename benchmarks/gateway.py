@@ -35,7 +35,7 @@ import uvloop
 from serve.gateway.app import Gateway
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import server_for
+from serve.gateway.server import favour_answers, server_for
 from ttrl.config import Config
 from ttrl.config.loading import override
 from ttrl.metrics import Metrics
@@ -134,6 +134,7 @@ def run_gateway(ports: Pipe, engine_url: str, directory: str, record: bool = Tru
         app = Gateway(config, engine_url, live, recorder, metrics, lifespan=recording).app()
         listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         ports.send(listening.getsockname()[1])
+        favour_answers()
         server = server_for(config, app, metrics.serving)
         uvloop.run(server.serve(sockets=[listening]))
 
