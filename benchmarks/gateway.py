@@ -72,7 +72,10 @@ class Engine(asyncio.Protocol):
         self.body, self.loop = bytearray(), asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
-        self.parser.feed_data(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:  # some ask whether it speaks HTTP/2
+            self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         self.body += body
