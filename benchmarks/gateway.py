@@ -245,6 +245,8 @@ model_list:
     litellm_params:
       model: hosted_vllm/model
       api_base: http://127.0.0.1:{engine}/v1
+general_settings:
+  dangerously_permit_weak_or_unset_master_key: true
 """)
     return None if not _installed(python, "litellm") else [
         str(python), "-c", "from litellm import run_server; run_server()",
@@ -385,6 +387,7 @@ async def load(
             left -= 1
             client.ask(stream)
             return
+        client.failed = lambda _: None  # it may be closed while others still wait
         open_ -= 1
         if not open_ and not done.done():
             done.set_result(None)
