@@ -23,6 +23,7 @@ SHAPING_FIELDS = (
 )  # fmt: skip
 """The fields of a chat request that change the prompt or the form of the answer."""
 
+SIZED = (str, list, dict)
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 BESIDE = 4
 """Times `max_chars` that a request may have in all with its tools, documents and the like."""
@@ -147,7 +148,7 @@ def _larger_than(value: Any, most: int) -> bool:
     left, size = [value], 0
     while left:
         each = left.pop()
-        size += len(each) if isinstance(each, str | list | dict) else 1
+        size += len(each) if isinstance(each, SIZED) else 1
         if size > most:
             return True
         if isinstance(each, dict):
@@ -191,8 +192,8 @@ def _unlearnable(message: object) -> Unlearnable | None:
 def _normalise(value: Any) -> Any:
     if isinstance(value, str):
         return " ".join(unicodedata.normalize("NFC", value).split())
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # a dict is known to be one at once
         return {str(key): _normalise(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
+    if isinstance(value, (list, Sequence)):
         return [_normalise(item) for item in value]
     return value
