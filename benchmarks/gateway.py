@@ -1,8 +1,10 @@
-"""What the gateway costs: `python -m benchmarks.gateway`.
+"""What the gateway costs: `python -m benchmarks.gateway`, and `--peers` for others beside it.
 
-A stand-in engine that answers at once, the gateway with its recorder and a store, and the load each
-run in a process of their own. Direct requests and requests through the gateway alternate within one
-run, so that whatever else the machine does falls on both. The last line is JSON.
+A stand-in engine that answers at once, each proxy, and the clients run in processes of their own.
+The processor time of a proxy (user and system, with its children) tells more than its rate, since
+engine and clients share the machine with it; what it adds to an answer is taken from requests that
+go through it and directly in turns. With recording on, the time that its questions take on their
+way into the store is counted too. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -11,281 +13,506 @@ import asyncio
 import itertools
 import json
 import multiprocessing
+import shutil
 import socket
 import statistics
+import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
-from typing import Any
 
 import click
-import uvicorn
+import httptools
+import psutil
 import uvloop
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.gateway.app import Gateway
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import ConnectionWatch
+from serve.gateway.server import favour_answers, server_for
 from ttrl.config import Config
+from ttrl.config.loading import override
 from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
 
-MARK_MS = 3.0
-"""What the gateway may add to the median answer, asked by one client."""
-
+STREAMS = 64
+FEW, MANY = 32, 256
+"""Clients at once."""
+ROUNDS = 10
+"""How often all streams begin at once."""
+START_SECONDS = 120.0
 PIECES = 8
 """Pieces of a streamed answer."""
-
-ROUNDS = 10
-"""How often direct and gateway take turns at full load."""
-
-
-async def stand_in(scope: Scope, receive: Receive, send: Send) -> None:
-    """An engine that thinks of nothing and says so at once."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            break
-    await (_stream(send) if b'"stream": true' in body else _answer(send))
-
-
 ANSWER = json.dumps(
     {"choices": [{"index": 0, "message": {"role": "assistant", "content": "4" * 200}}]}
 ).encode()
+WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(ANSWER),
+    ANSWER,
+)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+PIECE = b'data: {"choices": [{"index": 0, "delta": {"content": "4"}}]}\n\n'
+LAST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+MODELS = b'{"object": "list", "data": [{"id": "model", "object": "model"}]}'
 
 
-async def _answer(send: Send) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": ANSWER})
+class Engine(asyncio.Protocol):
+    """An engine that thinks of nothing and says so at once."""
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        self.parser = httptools.HttpRequestParser(self)
+        self.body, self.loop = bytearray(), asyncio.get_running_loop()
 
-async def _stream(send: Send) -> None:
-    headers = [(b"content-type", b"text/event-stream")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    for _ in range(PIECES):
-        piece = b'data: {"choices": [{"index": 0, "delta": {"content": "4"}}]}\n\n'
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await asyncio.sleep(0)
-    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+    def data_received(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:  # some ask whether it speaks HTTP/2
+            self.transport.close()
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        if self.parser.get_method() == b"GET":  # what routers ask before they trust an engine
+            head = (
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            )
+            self.transport.write(head % len(MODELS) + MODELS)
+        elif b'"stream":true' in self.body.replace(b" ", b""):
+            self.transport.write(HEAD)
+            self.piece(PIECES)
+        else:
+            self.transport.write(WHOLE)
+        self.body.clear()
+
+    def piece(self, left: int) -> None:
+        """Each piece in a turn of its own, as an engine's tokens come."""
+        if not left:
+            self.transport.write(LAST)
+            return
+        self.transport.write(b"%x\r\n%b\r\n" % (len(PIECE), PIECE))
+        self.loop.call_soon(self.piece, left - 1)
 
 
 def run_engine(ports: Pipe) -> None:
     """The engine's process."""
-    serve(stand_in, ports, lifespan="off", http="httptools")
+
+    async def serve() -> None:
+        server = await asyncio.get_running_loop().create_server(
+            Engine, "127.0.0.1", 0, backlog=1024
+        )
+        ports.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    uvloop.run(serve())
 
 
-def run_gateway(ports: Pipe, engine_url: str, directory: str) -> None:
+def run_gateway(ports: Pipe, engine_url: str, directory: str, record: bool = True) -> None:
     """The gateway's process."""
+    config = override(Config(), {"record.enabled": record})
     with Store.open(Path(directory)) as store:
 
         def write(batch: Sequence[Recorded]) -> None:
             store.questions.record(batch, holdout=0.1)
 
-        recorder = Recorder(write)
         metrics = Metrics()
-        gateway = Gateway(
-            Config(),
-            engine_url,
-            Live("model", "model"),
-            recorder,
-            metrics,
-            lifespan=lambda: recording(recorder),
-        ).app()
-        watched = ConnectionWatch(Config().gateway, metrics.serving).protocol()
-        serve(gateway, ports, lifespan="on", http=watched)
+        recorder = Recorder(write, metrics=metrics)
+
+        @asynccontextmanager
+        async def recording() -> AsyncIterator[None]:
+            writer = asyncio.create_task(recorder.run())
+            yield
+            await recorder.drain(10)
+            writer.cancel()
+
+        live = Live("model", "model")
+        app = Gateway(config, engine_url, live, recorder, metrics, lifespan=recording).app()
+        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        ports.send(listening.getsockname()[1])
+        favour_answers()
+        server = server_for(config, app, metrics.serving)
+        uvloop.run(server.serve(sockets=[listening]))
 
 
-@asynccontextmanager
-async def recording(recorder: Recorder) -> AsyncIterator[None]:
-    """The recorder's writer, for as long as the server runs."""
-    writer = asyncio.create_task(recorder.run())
-    yield
-    await recorder.drain(10)
-    writer.cancel()
+@dataclass(frozen=True)
+class Proxy:
+    """One that is measured; `records` says that its questions go into a store."""
 
+    name: str
+    port: int
+    process: psutil.Process
+    records: bool = False
 
-def serve(application: ASGIApp, ports: Pipe, *, lifespan: Any, http: Any) -> None:
-    """Runs uvicorn on a free port, which it sends to the parent."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        application,
-        loop="uvloop",
-        http=http,
-        log_level="error",
-        access_log=False,
-        lifespan=lifespan,
-    )
-    ports.send(listening.getsockname()[1])
-    uvicorn.Server(config).run(sockets=[listening])
+    @property
+    def _all(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+    def cpu(self) -> float:
+        """Return the seconds of processor time that it has had."""
+        return sum(sum(each.cpu_times()[:2]) for each in self._all)
+
+    def mebibytes(self) -> float:
+        """Return its memory, shared pages counted once."""
+        return sum(each.memory_full_info().pss for each in self._all) / 2**20
+
+    def settle(self) -> int:
+        """Wait until all that it recorded is in the store; return how much was dropped."""
+        while True:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+                lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
+            found = {name: float(value) for name, _, value in lines if not name.startswith("#")}
+            if not found["ttrl_recorder_queue_questions"]:
+                return int(found['ttrl_questions_skipped_total{reason="queue_full"}'])
+            time.sleep(0.05)
 
 
 @contextmanager
-def process(target: Callable[..., None], *args: object) -> Iterator[int]:
-    """Runs a server in a process of its own: its port."""
-    ours, theirs = multiprocessing.Pipe()
-    child = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, *args))
+def ours(name: str, target: Callable[..., None], *args: object, records: bool) -> Iterator[Proxy]:
+    """Run a server of ours in a process of its own."""
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=target, args=(there, *args))
     child.start()
     try:
-        yield ours.recv()
+        yield Proxy(name, here.recv(), psutil.Process(child.pid), records)
     finally:
         child.terminate()
         child.join()
 
 
-@dataclass
-class Client:
-    """One kept connection, speaking just enough HTTP to cost little itself."""
+def nginx(engine: int, port: int, folder: Path, _: Path | None) -> list[str] | None:
+    (folder / "nginx.conf").write_text(f"""
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream engine {{ server 127.0.0.1:{engine}; keepalive 512; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=1024; keepalive_requests 10000000;
+    location / {{
+      proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_buffering off;
+    }}
+  }}
+}}""")
+    program = shutil.which("nginx")
+    return (
+        None if program is None else [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    )
 
-    port: int
-    stream: bool
-    _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None)
 
-    async def ask(self, number: int) -> tuple[float, float]:
-        """Asks one question: seconds to the first byte of the answer, and to its end."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self.port)
-        reader, writer = self._streams
-        began = time.perf_counter()
-        writer.write(self._request(number))
-        head = await reader.readuntil(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise click.ClickException("the answer was not 200")
-        first = await self._first(reader, head)
-        return first - began, time.perf_counter() - began
+def haproxy(engine: int, port: int, folder: Path, _: Path | None) -> list[str] | None:
+    (folder / "haproxy.cfg").write_text(f"""
+global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 3600s
+  http-reuse always
+frontend clients
+  bind 127.0.0.1:{port}
+  default_backend engine
+backend engine
+  server engine 127.0.0.1:{engine}
+""")
+    program = shutil.which("haproxy")
+    return None if program is None else [program, "-db", "-f", str(folder / "haproxy.cfg")]
 
-    async def _first(self, reader: asyncio.StreamReader, head: bytes) -> float:
-        """Reads the answer: when its first byte came."""
-        _, found, rest = head.lower().partition(b"content-length:")
-        if found:
-            await reader.readexactly(int(rest.partition(b"\r\n")[0]))
-            return time.perf_counter()
-        first = None
-        while size := int(await reader.readline(), 16):
-            await reader.readexactly(size + 2)
-            first = first or time.perf_counter()
-        await reader.readline()
-        return first or time.perf_counter()
 
-    def _request(self, number: int) -> bytes:
-        messages = [{"role": "user", "content": f"What is {number} plus {number}?"}]
-        asked = {"model": "model", "stream": self.stream, "messages": messages}
-        body = json.dumps(asked).encode()
-        return (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-        )
+def sglang_router(engine: int, port: int, _: Path, python: Path | None) -> list[str] | None:
+    return None if not _installed(python, "sglang_router") else [
+        str(python), "-m", "sglang_router.launch_router", "--host", "127.0.0.1",
+        "--port", str(port), "--worker-urls", f"http://127.0.0.1:{engine}",
+        "--policy", "round_robin", "--log-level", "error", "--prometheus-port", str(_free_port()),
+    ]  # fmt: skip
 
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
+
+def litellm(engine: int, port: int, folder: Path, python: Path | None) -> list[str] | None:
+    (folder / "litellm.yaml").write_text(f"""
+model_list:
+  - model_name: model
+    litellm_params:
+      model: hosted_vllm/model
+      api_base: http://127.0.0.1:{engine}/v1
+general_settings:
+  dangerously_permit_weak_or_unset_master_key: true
+""")
+    return None if not _installed(python, "litellm") else [
+        str(python), "-c", "from litellm import run_server; run_server()",
+        "--config", str(folder / "litellm.yaml"), "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+
+
+PEERS = (nginx, haproxy, sglang_router, litellm)
+Command = Callable[[int, int, Path, Path | None], list[str] | None]
+
+
+def _installed(python: Path | None, module: str) -> bool:
+    words = [str(python), "-c", f"import {module}"]
+    return python is not None and not subprocess.run(words, capture_output=True).returncode
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextmanager
+def peer(command: Command, engine: int, python: Path | None) -> Iterator[Proxy | None]:
+    """Run one of the others, as its users would, if it is installed."""
+    name, port = command.__name__, _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        words = command(engine, port, Path(folder), python)
+        if not words:
+            click.echo(f"{name}: not installed, left out")
+            yield None
+            return
+        with (Path(folder) / "log").open("w") as log:
+            child = subprocess.Popen(words, stdout=log, stderr=log)
+            try:
+                began = time.monotonic()
+                while not answers(port):
+                    if child.poll() is not None or time.monotonic() - began > START_SECONDS:
+                        said = (Path(folder) / "log").read_text()[-2000:]
+                        raise click.ClickException(f"{name} does not start: {said}")
+                    time.sleep(0.5)
+                yield Proxy(name, port, psutil.Process(child.pid))
+            finally:
+                child.terminate()
+                child.wait()
+
+
+def answers(port: int) -> bool:
+    async def ask() -> bool:
+        try:
+            await one(port, stream=False)
+        except (OSError, click.ClickException):
+            return False
+        return True
+
+    return uvloop.run(ask())
 
 
 numbers = itertools.count()
 
 
-async def alternate(ports: dict[str, int], requests: int, *, stream: bool) -> dict[str, list[Any]]:
-    """One client: direct, gateway, direct, gateway... All times of each."""
-    clients = {name: Client(port, stream) for name, port in ports.items()}
-    times: dict[str, list[Any]] = {name: [] for name in ports}
-    warming = max(1, requests // 10)
-    for turn in range(warming + requests):
-        for name, client in clients.items():
-            took = await client.ask(next(numbers))
-            if turn >= warming:
-                times[name].append(took)
-    for client in clients.values():
-        client.close()
-    return times
+def request(stream: bool) -> bytes:
+    """Return a question that nobody has asked before."""
+    number = next(numbers)
+    said = '"stream": true, ' if stream else ""
+    body = (
+        f'{{"model": "model", {said}"messages": '
+        f'[{{"role": "user", "content": "What is {number} plus {number}?"}}]}}'
+    ).encode()
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    )
 
 
-async def throughput(
-    ports: dict[str, int], requests: int, concurrency: int, *, stream: bool
-) -> dict[str, float]:
-    """Many clients, in turns: requests a second of each."""
-    clients = {
-        name: [Client(port, stream) for _ in range(concurrency)] for name, port in ports.items()
-    }
-    seconds = dict.fromkeys(ports, 0.0)
-    share = max(1, requests // ROUNDS // concurrency)
-    for turn in range(ROUNDS + 1):
-        for name, many in clients.items():
-            began = time.perf_counter()
-            await asyncio.gather(*(several(client.ask, share) for client in many))
-            seconds[name] += time.perf_counter() - began if turn else 0.0
-    for client in itertools.chain(*clients.values()):
-        client.close()
-    return {name: ROUNDS * share * concurrency / took for name, took in seconds.items()}
+@dataclass(eq=False)
+class Client(asyncio.Protocol):
+    """One kept connection, speaking just enough HTTP to cost little itself. `ended` gets the
+    seconds to the first byte of each answer, and to its end."""
+
+    ended: Callable[[Client, float, float], None]
+    failed: Callable[[Exception], None]
+    _seen: bytearray = field(default_factory=bytearray)
+    _length: int | None = None
+    """Of head and body, once that is known; 0 where pieces come."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.failed(click.ClickException("a connection was closed"))
+
+    def ask(self, stream: bool) -> None:
+        self._seen, self._length, self._first = bytearray(), None, 0.0
+        self._began = time.perf_counter()
+        self.transport.write(request(stream))
+
+    def data_received(self, data: bytes) -> None:
+        self._seen += data
+        if self._length is None:
+            if (end := self._seen.find(b"\r\n\r\n")) < 0:
+                return
+            head = bytes(self._seen[:end]).lower()
+            if not head.startswith(b"http/1.1 200"):
+                self.failed(click.ClickException("the answer was not 200"))
+                return
+            _, found, rest = head.partition(b"content-length:")
+            self._length = end + 4 + int(rest.partition(b"\r\n")[0]) if found else 0
+            self._head = end + 4
+        if not self._first and len(self._seen) > self._head:
+            self._first = time.perf_counter() - self._began
+        whole = self._seen.endswith(b"\r\n0\r\n\r\n") or self._seen.endswith(b"\n0\r\n\r\n")
+        if len(self._seen) >= self._length if self._length else whole:
+            self.ended(self, self._first, time.perf_counter() - self._began)
 
 
-async def several(ask: Callable[[int], Awaitable[object]], times: int) -> None:
-    """The same client again and again."""
-    for _ in range(times):
-        await ask(next(numbers))
+Times = list[tuple[float, float]]
 
 
-def quantile_ms(seconds: list[float], per_cent: int) -> float:
-    """A percentile, in milliseconds."""
-    return statistics.quantiles(seconds, n=100)[per_cent - 1] * 1000
+async def load(
+    port: int, clients: int, *, requests: int, seconds: float = 3600.0, stream: bool = False
+) -> tuple[Times, float]:
+    """Ask with so many clients, each again as soon as it has its answer, until that many requests
+    or seconds are over; return the times of all, and how long it took."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    times: Times = []
+    left, open_ = requests, clients
+
+    def failed(error: Exception) -> None:
+        if not done.done():
+            done.set_exception(error)
+
+    def ended(client: Client, first: float, whole: float) -> None:
+        nonlocal left, open_
+        times.append((first, whole))
+        if left > 0 and time.perf_counter() < until:
+            left -= 1
+            client.ask(stream)
+            return
+        client.failed = lambda _: None  # it may be closed while others still wait
+        open_ -= 1
+        if not open_ and not done.done():
+            done.set_result(None)
+
+    made = partial(loop.create_connection, partial(Client, ended, failed), "127.0.0.1", port)
+    connected = [(await made())[1] for _ in range(clients)]
+    began = time.perf_counter()
+    until, left = began + seconds, left - clients
+    for client in connected:
+        client.ask(stream)
+    try:
+        await done
+    finally:
+        took = time.perf_counter() - began
+        for client in connected:
+            client.failed = lambda _: None
+            client.transport.abort()
+    return times, took
 
 
-def latencies(times: dict[str, list[Any]], which: int) -> dict[str, float]:
-    """Direct, gateway and the difference, at the median and the 99th percentile."""
-    table: dict[str, float] = {}
-    for per_cent in (50, 99):
-        for name, took in times.items():
-            table[f"{name}_p{per_cent}_ms"] = quantile_ms([pair[which] for pair in took], per_cent)
-        added = table[f"gateway_p{per_cent}_ms"] - table[f"direct_p{per_cent}_ms"]
-        table[f"added_p{per_cent}_ms"] = added
-    return table
+async def one(port: int, *, stream: bool) -> None:
+    await load(port, 1, requests=1, stream=stream)
 
 
-async def measure(ports: dict[str, int], requests: int, concurrency: int) -> dict[str, float]:
-    """Everything, unary and streamed."""
-    result: dict[str, float] = {}
-    for prefix, stream in (("", False), ("stream_", True)):
-        times = await alternate(ports, requests, stream=stream)
-        rates = await throughput(ports, requests, concurrency, stream=stream)
-        table = latencies(times, which=1)
-        if stream:
-            first = latencies(times, which=0)
-            table["added_first_byte_p50_ms"] = first["added_p50_ms"]
-            table["added_first_byte_p99_ms"] = first["added_p99_ms"]
-        table |= {f"{name}_rps": rate for name, rate in rates.items()}
-        table["ratio"] = rates["gateway"] / rates["direct"]
-        result |= {prefix + name: value for name, value in table.items()}
-    return result
+def milliseconds(seconds: Sequence[float], percent: int) -> float:
+    return statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1] * 1000
+
+
+def turn(proxy: Proxy, engine: int, requests: int, seconds: float) -> dict[str, float]:
+    """Measure a proxy once."""
+    found: dict[str, float] = {}
+    for clients in (FEW, MANY):
+        before = proxy.cpu()
+        times, took = uvloop.run(load(proxy.port, clients, requests=requests, seconds=seconds))
+        found["dropped"] = proxy.settle() if proxy.records else 0
+        found[f"cpu_us_{clients}"] = (proxy.cpu() - before) / len(times) * 1e6
+        found[f"rps_{clients}"] = len(times) / took
+        found[f"p50_{clients}_ms"] = milliseconds([whole for _, whole in times], 50)
+        found[f"p99_{clients}_ms"] = milliseconds([whole for _, whole in times], 99)
+
+    alone: dict[int, list[float]] = {engine: [], proxy.port: []}
+    for port in (engine, proxy.port) * 4:
+        times, _ = uvloop.run(load(port, 1, requests=requests // 8 + 2, seconds=seconds / 4))
+        alone[port] += [whole for _, whole in times][1:]  # the first connects to the engine
+    for percent in (50, 99):
+        through, direct = (milliseconds(alone[port], percent) for port in (proxy.port, engine))
+        found[f"added_p{percent}_ms"] = through - direct
+
+    times, _ = uvloop.run(load(proxy.port, STREAMS, requests=STREAMS, stream=True))
+    found["first_chunk_ms"] = statistics.median(first for first, _ in times) * 1000
+    found["last_first_chunk_ms"] = max(first for first, _ in times) * 1000
+    found["mib"] = proxy.mebibytes()
+    return found
 
 
 @click.command()
-@click.option("--requests", default=2000, help="Requests in each measurement.")
-@click.option("--concurrency", default=32, help="Clients at full load.")
+@click.option(
+    "--rounds",
+    default=5,
+    help="How often all take turns; medians are shown, and the least processor time.",
+)
+@click.option("--requests", default=2000, help="Requests in each measurement, at most.")
+@click.option("--seconds", default=5.0, help="Time for each measurement, at most.")
+@click.option("--peers", is_flag=True, help="Measure the others that are installed, too.")
+@click.option(
+    "--peers-python",
+    type=click.Path(exists=True, path_type=Path),
+    help="A Python that has sglang-router and litellm[proxy].",
+)
 @click.option("--smoke", is_flag=True, help="Only see that it runs.")
-def main(requests: int, concurrency: int, smoke: bool) -> None:
+def main(
+    rounds: int,
+    requests: int,
+    seconds: float,
+    peers: bool,
+    peers_python: Path | None,
+    smoke: bool,
+) -> None:
     """Measure what the gateway adds to an answer."""
     if smoke:
-        requests, concurrency = 40, 4
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        process(run_engine) as engine,
-        process(run_gateway, f"http://127.0.0.1:{engine}", directory) as gateway,
-    ):
-        ports = {"direct": engine, "gateway": gateway}
-        result = uvloop.run(measure(ports, requests, concurrency))
-    rounded = {name: round(value, 3) for name, value in result.items()}
-    met = result["added_p50_ms"] < MARK_MS
-    click.echo(f"added at p50: {result['added_p50_ms']:.2f} ms; the mark is {MARK_MS:g} ms")
-    click.echo(
-        json.dumps({"requests": requests, "concurrency": concurrency, "mark_met": met, **rounded})
-    )
+        rounds, requests, seconds = 1, MANY, 1.0
+    with ExitStack() as stack:
+        engine = stack.enter_context(ours("engine", run_engine, records=False)).port
+        url, proxies = f"http://127.0.0.1:{engine}", []
+        for name, record in (("ttrl, recording", True), ("ttrl, not recording", False)):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            gateway = ours(name, run_gateway, url, folder, record, records=record)
+            proxies.append(stack.enter_context(gateway))
+        for command in PEERS if peers else ():
+            other = stack.enter_context(peer(command, engine, peers_python))
+            proxies += [] if other is None else [other]
+        found: dict[str, dict[str, list[float]]] = {proxy.name: {} for proxy in proxies}
+        for proxy in proxies:  # warm
+            uvloop.run(load(proxy.port, FEW, requests=requests, seconds=seconds))
+        for _, proxy in itertools.product(range(rounds), proxies):
+            for figure, value in turn(proxy, engine, requests, seconds).items():
+                found[proxy.name].setdefault(figure, []).append(value)
+    rows = {
+        # Other work on the machine only adds processor time.
+        name: {k: (min if k.startswith("cpu") else statistics.median)(v) for k, v in row.items()}
+        for name, row in found.items()
+    }
+    for figure in next(iter(rows.values())):
+        click.echo(f"{figure:20}" + "".join(f"{row[figure]:14.2f}" for row in rows.values()))
+    click.echo(f"{'':20}" + "".join(f"{name.removeprefix('ttrl, '):>14}" for name in rows))
+    click.echo(json.dumps(summary(rows)))
+
+
+def summary(rows: dict[str, dict[str, float]]) -> dict[str, float | None]:
+    """Return what the marks speak of, recording; requests a second are those of a core."""
+    recording, plain = rows["ttrl, recording"], rows["ttrl, not recording"]
+
+    def ratio(name: str) -> float | None:
+        other = rows.get(name)
+        return None if other is None else round(other["cpu_us_32"] / recording["cpu_us_32"], 3)
+
+    return {
+        "rps_per_core": round(1e6 / recording["cpu_us_32"]),
+        "ratio_to_litellm": ratio("litellm"),
+        "ratio_to_sglang_router": ratio("sglang_router"),
+        "added_p50_ms": round(recording["added_p50_ms"], 3),
+        "cpu_us": round(recording["cpu_us_32"], 1),
+        "cpu_us_not_recording": round(plain["cpu_us_32"], 1),
+        "first_chunk_ms": round(recording["first_chunk_ms"], 2),
+    }
 
 
 if __name__ == "__main__":

@@ -22,7 +22,14 @@ from serve.gateway.admission import names
 from serve.gateway.app import Gateway
 from serve.gateway.keys import KeyFile
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import PortInUse, allow_files, listen, own_url, server_for
+from serve.gateway.server import (
+    PortInUse,
+    allow_files,
+    favour_answers,
+    listen,
+    own_url,
+    server_for,
+)
 from serve.gateway.shadow import Shadow
 from serve.state import Owner, announce
 from serve.web import admin
@@ -31,6 +38,7 @@ from ttrl.answers.phrases import phrases
 from ttrl.config import Config
 from ttrl.metrics.series import Serving
 from ttrl.redaction import Redactor
+from ttrl.store.adapters import Change
 from ttrl.store.runs import Trigger
 
 log = logging.getLogger(__name__)
@@ -143,6 +151,7 @@ async def _run(
         [server.cut, parts.end_now, admin_server.cut],
     )
     manager.ready()
+    favour_answers()
     try:
         if redactor is not None:
             await asyncio.to_thread(redactor.texts, [])
@@ -154,9 +163,13 @@ async def _run(
             return
         await starting
         log.info("model %s is served by %s", config.served_name, live.current.version)
-        observer = Observer(
-            store, metrics, config.state_dir, lambda change: webhook.tell(of_change(change))
-        )
+        loop = asyncio.get_running_loop()
+
+        def changed(change: Change) -> None:
+            loop.call_soon_threadsafe(parts.reconciler.wake)
+            webhook.tell(of_change(change))
+
+        observer = Observer(store, metrics, config.state_dir, changed)
         metrics.host.store_up.set_function(
             lambda: parts.damage is None and observer.reads and not recorder.failing
         )

@@ -97,5 +97,5 @@ def fill(state_dir: Path, url: str | None = None) -> None:
 def newer_migrations(folder: Path) -> Path:
     """Copy today's migrations to `folder` and add the revision NEWER."""
     shutil.copytree(str(migrations.DIRECTORY), folder)
-    (folder / "versions" / "newer.py").write_text(NEWER_REVISION)
+    (folder / "versions" / f"{NEWER}_newer.py").write_text(NEWER_REVISION)
     return folder

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 OURS = "ttrl-"
 CANDIDATE = "ttrl-cand-"
 TRIES = 3
+LOOK_SECONDS = 10.0
+"""How often the engine is asked what it has loaded; what changes in the store wakes us at once."""
 T = TypeVar("T")
 ROUNDS = 8
 """Looks in a row; more are needed only when loads fail, and those are tried again later."""
@@ -125,7 +127,7 @@ class Reconciler:
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self.loop = Loop(self.settle)
+        self.loop = Loop(self.settle, seconds=LOOK_SECONDS)
         self._root = self.config.state_dir / "adapters"
         self._metrics = self.metrics.versions
 

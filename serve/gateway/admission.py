@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterator,
-    Mapping,
-)
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -63,8 +55,9 @@ class Admission:
     hosts: Collection[str] = LOOPBACK
     _under_way: int = 0
     _of_key: Counter[str] = field(default_factory=Counter)
-    _reading: dict[Place, tuple[float, asyncio.Timeout]] = field(default_factory=dict)
-    """Since when those whose bodies are still to come have waited, the longest first."""
+    _reading: dict[Place, tuple[float, Callable[[], None]]] = field(default_factory=dict)
+    """Since when those whose bodies are still to come have waited, the longest first, and what cuts
+    each short."""
     _filled_at: dict[str, float] = field(default_factory=dict)
     """When each key may again send all the requests of a minute at once."""
 
@@ -100,24 +93,22 @@ class Admission:
         self._of_key[name] += more
         place.count += more
 
-    @asynccontextmanager
-    async def reading(self, place: Place, seconds: float) -> AsyncIterator[None]:
-        """The time in which a body must arrive, cut short where others need its place. Raises
-        TimeoutError."""
-        async with asyncio.timeout(seconds) as limit:
-            self._reading[place] = self.clock(), limit
-            try:
-                yield
-            finally:
-                self._reading.pop(place, None)
+    @contextmanager
+    def reading(self, place: Place, cut: Callable[[], None]) -> Iterator[None]:
+        """The time in which a body arrives; `cut` is called where others need its place."""
+        self._reading[place] = self.clock(), cut
+        try:
+            yield
+        finally:
+            self._reading.pop(place, None)
 
     def _shed(self) -> bool:
         """Make room, if a body has been coming for long: its place is free in a moment."""
-        place, (since, limit) = next(iter(self._reading.items()), (None, (math.inf, None)))
-        if place is None or limit is None or self.clock() - since < SLOW_SECONDS:
+        place, (since, cut) = next(iter(self._reading.items()), (None, (math.inf, None)))
+        if place is None or cut is None or self.clock() - since < SLOW_SECONDS:
             return False
         del self._reading[place]
-        limit.reschedule(asyncio.get_running_loop().time())
+        cut()
         self.metrics.turned_away.labels("overloaded").inc()
         return True
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
-from typing import Any, TypeVar
+from typing import Any
 
-import aiohttp
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Place, names
 from serve.gateway.keys import Key, KeyFile, client
@@ -33,26 +36,31 @@ from serve.gateway.request import (
     Unexpected,
     check,
     counts_as,
+    defect,
     for_engine,
     read,
 )
+from serve.gateway.server import LEFT
+from serve.gateway.upstream import BrokeOff, Reply, Unreachable, Upstream
 from ttrl.config import Config
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Unlearnable, from_request
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
-REQUEST_HEADERS = ("accept", "anthropic-version", "traceparent", "tracestate", "x-request-id")
+REQUEST_HEADERS = frozenset(
+    {b"accept", b"anthropic-version", b"traceparent", b"tracestate", b"x-request-id"}
+)
 """What the engine is told of a client's headers: not the client's key, nothing of X-Vllm-*, which
 would set priorities, and no Accept-Encoding."""
 RESPONSE_HEADERS = (
-    "content-type", "content-length", "content-encoding", "cache-control", "retry-after",
-    "x-accel-buffering", "x-request-id",
+    b"content-type", b"content-length", b"content-encoding", b"cache-control", b"retry-after",
+    b"x-accel-buffering", b"x-request-id",
 )  # fmt: skip
 """What a client is told of the engine's headers."""
 ADAPTER_HEADER = "x-ttrl-adapter"
-NO_LEARN_HEADER = "x-ttrl-no-learn"
-FALSE = frozenset({"", "0", "false", "no", "off"})
+NO_LEARN_HEADER = b"x-ttrl-no-learn"
+FALSE = frozenset({b"", b"0", b"false", b"no", b"off"})
 CLIENT_LEFT = 499
 """nginx's status for a client that hung up; counted, never sent."""
 DONE = b"data: [DONE]"
@@ -61,12 +69,9 @@ FAILURES = {
     "broke_off": (502, "The engine closed the connection without an answer."),
     "timed_out": (504, "The engine took too long to answer."),
 }
-ANSWERS = frozenset({"application/json", "text/event-stream"})
+JSON = b"application/json"
+ANSWERS = frozenset({JSON, b"text/event-stream"})
 """The media types of answers to a chat request."""
-CONNECT_SECONDS = 5.0
-IDLE_SECONDS = 2.0
-"""Idle connections are given up well before vLLM does (5 s), so that none is used as it closes."""
-T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -87,13 +92,13 @@ class Gateway:
     body_seconds: float = 60.0
     deadline_seconds: float = 3600.0
 
-    def app(self) -> Starlette:
+    def app(self) -> ASGIApp:
         """Make the ASGI application. If there are keys, all routes need one but /healthz and
-        /readyz."""
+        /readyz. What is forwarded does not go through a framework's layers."""
         gateway, serving = self.config.gateway, self.metrics.serving
         hosts = names(gateway.host, *gateway.hosts)
         self.admission = Admission(self.keys, gateway.max_requests, serving, hosts=hosts)
-        forwarded = dict.fromkeys((CHAT, COMPLETIONS, *gateway.routes))
+        forwarded = frozenset((CHAT, COMPLETIONS, *gateway.routes))
         ours = {
             "/v1/models": self._models,
             "/v1/models/{model:path}": self._model,
@@ -101,7 +106,7 @@ class Gateway:
         }
         starlette = Starlette(
             routes=[
-                *(Route(path, partial(self, path), methods=["POST"]) for path in forwarded),
+                *(Route(path, not_allowed, methods=["POST"]) for path in forwarded),
                 *(Route(path, self.admission.handler(page)) for path, page in ours.items()),
                 Route("/healthz", PlainTextResponse("ok"), methods=["GET"]),
                 Route("/readyz", self._readyz),
@@ -111,11 +116,14 @@ class Gateway:
             lifespan=self._running,
         )
         starlette.router.redirect_slashes = False
-        return starlette
 
-    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a request. The engine is asked at `path`, whatever the client wrote."""
-        await Exchange(self, path, scope, receive, send).run()
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in forwarded:
+                await Exchange(self, scope, receive, send).run()
+            else:
+                await starlette(scope, receive, send)
+
+        return app
 
     def _cards(self) -> dict[str, dict[str, object]]:
         """What clients may ask for, in OpenAI's shape: the stable name, no adapters."""
@@ -143,25 +151,15 @@ class Gateway:
 
     @asynccontextmanager
     async def _running(self, _: Starlette) -> AsyncIterator[None]:
-        key = self.config.engine.api_key
-        async with (
-            aiohttp.ClientSession(
-                # No encoding is asked for, so that bytes stay plain.
-                headers={"accept-encoding": "identity", "user-agent": "ttrl"}
-                | ({"authorization": f"Bearer {key}"} if key else {}),
-                # Reading has no time limit of its own, because a long prompt is silent for long:
-                # the deadline is for the whole answer.
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
-                # No limit on connections: the engine keeps the queue, not we.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
-                # What the engine tells one client must not reach another.
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-            ) as self.session,
-            self.lifespan(),
-        ):
+        self.upstream = Upstream(self.engine_url, self.config.engine.api_key)
+        async with self.lifespan():
             yield
+        await self.upstream.close()
+
+
+async def not_allowed(_: Request) -> Response:
+    """What is forwarded does not come here with POST: Starlette says 405 to all else."""
+    raise Refused(405, "Only POST is allowed on this route.")
 
 
 def no_such_model() -> Refused:
@@ -173,15 +171,21 @@ class Exchange:
     """A request that is forwarded, and its answer. `complete` once the client has all of it: its
     last byte, or the mark that ends a stream, after which clients hang up."""
 
-    def __init__(self, gateway: Gateway, path: str, scope: Scope, receive: Receive, send: Send):
-        self._gateway, self._path, self._send = gateway, path, send
-        self._request = Request(scope, receive)
-        self._headers = self._request.headers
+    def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send):
+        self._gateway, self._scope, self._receive, self._send = gateway, scope, receive, send
+        self._path: str = scope["path"]
+        self._headers: dict[str, str] = {}
+        for name, value in scope["headers"]:  # the first of each
+            self._headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        self._lefts: dict[Callable[[], None], None] = (
+            scope.get("extensions", {}).get(LEFT, {}).get("calls", {})
+        )
         self._serving = gateway.metrics.serving
         self._began = time.perf_counter()
         self._begun = self._complete = False
         self._status = 500
         self._first_byte: float | None = None
+        self._cut_by: Exception | None = None
 
     @property
     def _seconds(self) -> float:
@@ -189,22 +193,31 @@ class Exchange:
 
     async def run(self) -> None:
         live = self._gateway.live
+        self._task = asyncio.current_task()
         self._serving.in_flight.inc()
         try:
             with self._gateway.admission.admitted(self._headers) as place:
                 await self._forward(place)
         except Refused as refused:
-            response = refused.response({ADAPTER_HEADER: live.current.version})
-            await response(self._request.scope, self._request.receive, self._pass)
+            await self._refuse(refused, live.current.version)
         except ClientDisconnect:
             self._status = CLIENT_LEFT
             self._serving.aborted.inc()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer, or sees that it is cut
+            internal = defect(error)
+            if not self._begun:
+                await self._refuse(internal, live.current.version)
+            self._status = internal.status
         finally:
             self._serving.requests.labels(f"{self._status // 100}xx").inc()
             if self._status < 300:  # a refusal is quick: among the answers it would hide slow ones
                 self._serving.seconds.observe(self._seconds)
                 self._serving.first_byte_seconds.observe(self._first_byte or self._seconds)
             self._serving.in_flight.dec()
+
+    async def _refuse(self, refused: Refused, version: str) -> None:
+        response = refused.response({ADAPTER_HEADER: version})
+        await response(self._scope, self._receive, self._pass)
 
     async def _pass(self, message: Message) -> None:
         """Send, and remember what was sent and when."""
@@ -219,9 +232,13 @@ class Exchange:
 
     async def _forward(self, place: Place) -> None:
         config, live = self._gateway.config.gateway, self._gateway.live
-        admission, seconds = self._gateway.admission, self._gateway.body_seconds
-        arriving = admission.reading(place, seconds)
-        asked = await read(self._request, limit=config.max_body, arriving=arriving)
+        admission = self._gateway.admission
+        late = Refused(408, "The request did not arrive in time.", headers={"connection": "close"})
+        with (
+            self._within(self._gateway.body_seconds, late),
+            admission.reading(place, partial(self._cut, late)),
+        ):
+            asked = await read(self._headers, self._receive, limit=config.max_body)
         check(asked, max_n=config.max_n)
         if (more := counts_as(asked, config.max_n) - 1) > 0:
             admission.hold(place, more)
@@ -230,28 +247,36 @@ class Exchange:
         body = for_engine(asked, target.model)
         reason: Unlearnable | None = Unlearnable.INCOMPLETE
         try:
-            reason = await self._unless_gone(self._answer(target, asked, body))
+            reason = await self._answer(target, asked, body)
         finally:
             self._record(asked, place.key, reason)
 
-    async def _unless_gone(self, work: Coroutine[object, object, T]) -> T:
-        """The result of `work`; if the client hangs up before its answer is complete, `work` is
-        cancelled, its connection to the engine closed, and ClientDisconnect raised."""
-
-        async def hung_up() -> None:
-            while (await self._request.receive())["type"] != "http.disconnect":
-                pass
-
-        task, gone = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+    @contextmanager
+    def _within(self, seconds: float, late: Exception) -> Iterator[None]:
+        """What is awaited here ends with `late` when the time is over, and with ClientDisconnect
+        when the client hangs up before its answer is complete. Cheaper than a task that waits for
+        it."""
+        timer = asyncio.get_running_loop().call_later(seconds, self._cut, late)
+        self._lefts[self._left] = None
         try:
-            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and not self._complete:
-                raise ClientDisconnect
-            return await task
+            yield
+        except asyncio.CancelledError:
+            if self._cut_by is None or self._task is None:
+                raise
+            self._task.uncancel()
+            raise self._cut_by from None
         finally:
-            task.cancel()
-            gone.cancel()
-            await asyncio.gather(task, gone, return_exceptions=True)
+            timer.cancel()
+            self._lefts.pop(self._left, None)
+
+    def _left(self) -> None:
+        if not self._complete:
+            self._cut(ClientDisconnect())
+
+    def _cut(self, why: Exception) -> None:
+        if self._cut_by is None and self._task is not None:
+            self._cut_by = why
+            self._task.cancel()
 
     async def _answer(
         self, target: Target, asked: dict[str, Any], body: bytes
@@ -259,24 +284,28 @@ class Exchange:
         """Answer the client. Why the question is not for learning, if so. Raises Refused when the
         engine gives no answer."""
         live, kind = self._gateway.live, "unreachable"
+        passed = [pair for pair in self._scope["headers"] if pair[0] in REQUEST_HEADERS]
         if live.open:
             try:
-                async with asyncio.timeout(self._gateway.deadline_seconds):
+                with self._within(self._gateway.deadline_seconds, TimeoutError()):
                     while True:
                         with live.hold(target.version):
-                            async with self._ask(body) as reply:
+                            reply = await self._gateway.upstream.ask(self._path, passed, body)
+                            try:
                                 if reply.status != 404 or target.version == BASE:
                                     return await self._pass_on(reply, target.version)
+                            finally:
+                                reply.leave()
                         # An engine that was restarted has forgotten its adapters. Until it has them
                         # again, the base answers.
                         self._failed("adapter_missing")
                         target = live.base
                         body = for_engine(asked, target.model)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            except Unreachable:
                 pass
             except TimeoutError:
                 kind = "timed_out"
-            except aiohttp.ClientError:
+            except BrokeOff:
                 kind = "broke_off"
         status, message = FAILURES[kind]
         if self._begun:
@@ -289,47 +318,34 @@ class Exchange:
         extra = {ADAPTER_HEADER: target.version, "retry-after": str(RETRY_AFTER_SECONDS)}
         raise Refused(status, message, code=kind, headers=extra)
 
-    def _ask(self, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """The engine's answer, from its head on. Leaving the block before the answer is through
-        closes the connection, and that ends the engine's work."""
-        passed = {name: self._headers[name] for name in REQUEST_HEADERS if name in self._headers}
-        return self._gateway.session.post(
-            self._gateway.engine_url.rstrip("/") + self._path,
-            data=BytesIO(body),  # a file, because a long body of bytes would be written in one go
-            headers={"content-type": "application/json", **passed},
-            allow_redirects=False,
-        )
-
-    async def _pass_on(self, reply: aiohttp.ClientResponse, version: str) -> Unlearnable | None:
+    async def _pass_on(self, reply: Reply, version: str) -> Unlearnable | None:
         """Send an answer on, byte for byte, each piece as it arrives."""
-        status, content_type = reply.status, reply.headers.get("content-type", "")
-        media_type = content_type.partition(";")[0].strip().lower()
-        extra = {ADAPTER_HEADER: version}
-        if status >= 300 and media_type != "application/json":
+        status, content_type = reply.status, reply.headers.get(b"content-type", b"")
+        media_type = content_type.partition(b";")[0].strip().lower()
+        if status >= 300 and media_type != JSON:
             self._failed("not_json")
             message = "The engine answered with an error that is not JSON."
+            extra = {ADAPTER_HEADER: version}
             raise Refused(max(status, 400), message, code="not_json", headers=extra)
-        passed = {name: reply.headers[name] for name in RESPONSE_HEADERS if name in reply.headers}
-        # As aiohttp decoded them, so that the bytes are the engine's.
-        head = [
-            (name.encode(), value.encode("utf-8", "surrogateescape"))
-            for name, value in (passed | extra).items()
-        ]
+        head = [(name, reply.headers[name]) for name in RESPONSE_HEADERS if name in reply.headers]
+        head.append((ADAPTER_HEADER.encode(), version.encode()))
         await self._pass({"type": "http.response.start", "status": status, "headers": head})
-        async for piece in reply.content.iter_any():
-            await self._pass({"type": "http.response.body", "body": piece, "more_body": True})
-        await self._pass({"type": "http.response.body", "body": b""})
+        ended = False
+        while not ended:
+            piece, ended = await reply.piece(), reply.ended
+            await self._pass({"type": "http.response.body", "body": piece, "more_body": not ended})
         return None if status == 200 and media_type in ANSWERS else Unlearnable.ENGINE_REFUSED
 
     def _failed(self, kind: str) -> None:
         self._serving.upstream_errors.labels(kind).inc()
 
     def _record(self, asked: dict[str, Any], key: Key | None, reason: Unlearnable | None) -> None:
-        record, headers = self._gateway.config.record, self._headers
-        digest = client(headers)
+        record = self._gateway.config.record
+        digest = client(self._headers)
+        wishes = [value for name, value in self._scope["headers"] if name == NO_LEARN_HEADER]
         if not record.enabled:
             reason = Unlearnable.RECORDING_OFF
-        elif any(value.strip().lower() not in FALSE for value in headers.getlist(NO_LEARN_HEADER)):
+        elif any(wish.strip().lower() not in FALSE for wish in wishes):
             reason = Unlearnable.OPTED_OUT
         elif record.only_keys and digest not in record.only_keys:
             reason = Unlearnable.NOT_OPTED_IN

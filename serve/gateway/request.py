@@ -10,13 +10,12 @@ import logging
 import math
 import traceback
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -88,10 +87,15 @@ class Unexpected:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:  # noqa: BLE001 - the outermost room: whatever it is, the client gets an answer
-            log.error("defect: %s at %s", type(error).__name__, whereabouts(error))
+            refused = defect(error)
             if not started:
-                refused = Refused(500, "Internal error. See the log.")
                 await refused.response()(scope, receive, send)
+
+
+def defect(error: Exception) -> Refused:
+    """Log where a defect of ours showed; return what its client gets."""
+    log.error("defect: %s at %s", type(error).__name__, whereabouts(error))
+    return Refused(500, "Internal error. See the log.")
 
 
 def whereabouts(error: BaseException) -> str:
@@ -100,12 +104,8 @@ def whereabouts(error: BaseException) -> str:
     return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
 
 
-async def read(
-    request: Request, *, limit: int, arriving: AbstractAsyncContextManager[None]
-) -> dict[str, Any]:
-    """The JSON object in a body of at most `limit` bytes, which must come before `arriving` raises
-    TimeoutError. Raises Refused or ClientDisconnect."""
-    headers = request.headers
+async def read(headers: Mapping[str, str], receive: Receive, *, limit: int) -> dict[str, Any]:
+    """The JSON object in a body of at most `limit` bytes. Raises Refused or ClientDisconnect."""
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Refused(415, "The body must be JSON, with the header Content-Type: application/json.")
@@ -115,16 +115,15 @@ async def read(
     too_large = Refused(413, message, code="request_too_large")
     if int(headers.get("content-length", 0)) > limit:  # digits: the server has seen to it
         raise too_large
-    body = bytearray()
-    try:
-        async with arriving:
-            async for piece in request.stream():
-                body += piece
-                if len(body) > limit:
-                    raise too_large
-    except TimeoutError:
-        late = "The request did not arrive in time."
-        raise Refused(408, late, headers={"connection": "close"}) from None
+    body, more = bytearray(), True
+    while more:
+        piece = await receive()
+        if piece["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += piece.get("body", b"")
+        more = piece.get("more_body", False)
+        if len(body) > limit:
+            raise too_large
     return parse(bytes(body))
 
 

@@ -63,3 +63,5 @@ def test_the_server():
     server = uvicorn.Server(uvicorn.Config(nothing))
     assert server.should_exit is False
     assert hasattr(server, "capture_signals")
+    assert list(inspect.signature(server.main_loop).parameters) == []
+    assert list(inspect.signature(server.on_tick).parameters) == ["counter"]

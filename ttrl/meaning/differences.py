@@ -15,7 +15,6 @@ from difflib import SequenceMatcher
 from fractions import Fraction
 from functools import cache, lru_cache
 
-import cn2an  # type: ignore[import-untyped]
 from text_to_num import alpha2digit  # type: ignore[import-untyped]
 
 from ttrl.meaning import likeness
@@ -247,6 +246,8 @@ def _han_digits(match: re.Match[str]) -> str:
     said = match[0].replace("两", "二").replace("〇", "零")
     if said == "一":
         return match[0]
+    import cn2an  # type: ignore[import-untyped]  # late: the daemon has no use for its memory
+
     try:
         return f" {cn2an.cn2an(said, 'smart')} "
     except ValueError:

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from ttrl.questions.near_duplicates import gist
+from ttrl.questions.near_duplicates import Gist, gist
 from ttrl.questions.regime import sampling_of
 
 SHAPING_FIELDS = (
@@ -23,6 +23,8 @@ SHAPING_FIELDS = (
 )  # fmt: skip
 """The fields of a chat request that change the prompt or the form of the answer."""
 
+SIZED = (str, list, dict)
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 BESIDE = 4
 """Times `max_chars` that a request may have in all with its tools, documents and the like."""
 ROLES = frozenset({"system", "developer", "user", "assistant"})
@@ -69,7 +71,7 @@ class Question:
         """The last turn, for comparing; with those before it if it says too little by itself, as
         "Are you sure?" does."""
         turns = self._turns
-        return turns[-1] if gist(turns[-1]).telling else "\n".join(turns)
+        return turns[-1] if self._last.telling else "\n".join(turns)
 
     @cached_property
     def said(self) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ class Question:
     def cluster(self) -> str:
         """The same for near-duplicates and, of recorded ones, for all turns of a conversation, in
         hexadecimal."""
-        return self.recorded_in or gist(self.asks).key
+        return self.recorded_in or (self._last if self._last.telling else gist(self.asks)).key
 
     @property
     def exchanges(self) -> list[tuple[str, str]]:
@@ -102,6 +104,10 @@ class Question:
                 body = {**self.body, "messages": messages[:end]}
                 return Question(body, digest(body))
         return None
+
+    @cached_property
+    def _last(self) -> Gist:
+        return gist(self._turns[-1])
 
     @property
     def _turns(self) -> list[str]:
@@ -142,7 +148,7 @@ def _larger_than(value: Any, most: int) -> bool:
     left, size = [value], 0
     while left:
         each = left.pop()
-        size += len(each) if isinstance(each, str | list | dict) else 1
+        size += len(each) if isinstance(each, SIZED) else 1
         if size > most:
             return True
         if isinstance(each, dict):
@@ -154,7 +160,7 @@ def _larger_than(value: Any, most: int) -> bool:
 
 def digest(body: Mapping[str, Any]) -> str:
     """Return the name of a question: SHA-256 over its canonical form."""
-    canonical = json.dumps(_normalise(body), sort_keys=True, separators=(",", ":"))
+    canonical = CANONICAL.encode(_normalise(body))
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -186,8 +192,8 @@ def _unlearnable(message: object) -> Unlearnable | None:
 def _normalise(value: Any) -> Any:
     if isinstance(value, str):
         return " ".join(unicodedata.normalize("NFC", value).split())
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # a dict is known to be one at once
         return {str(key): _normalise(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
+    if isinstance(value, (list, Sequence)):
         return [_normalise(item) for item in value]
     return value
