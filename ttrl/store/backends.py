@@ -2,16 +2,18 @@
 
 Both give the same: a writer is alone from its first statement on, a reader sees one moment and
 waits for nobody, and one process at a time owns the store. `engine` begins transactions that write,
-`reading` those that only read; `insert` is an INSERT that knows ON CONFLICT.
+`reading` those that only read; `insert` is an INSERT that knows ON CONFLICT, and `listed` a table
+whose column `value` has texts, however many these are.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from shutil import disk_usage
@@ -72,6 +74,10 @@ class Sqlite:
         self.reading: sa.Engine = self.engine.execution_options(ttrl_read=True)
         sa.event.listen(self.engine, "connect", self._connected)
         sa.event.listen(self.engine, "begin", self._begun)
+
+    @staticmethod
+    def listed(texts: Sequence[str]) -> sa.TableValuedAlias:
+        return sa.func.json_each(json.dumps(texts)).table_valued("value", name="listed")
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
@@ -222,6 +228,12 @@ class Postgresql:
         self._one_at_a_time = threading.Lock()
         sa.event.listen(self.engine, "connect", self._connected, insert=True)
         sa.event.listen(self.engine, "begin", self._begun)
+
+    @staticmethod
+    def listed(texts: Sequence[str]) -> sa.TableValuedAlias:
+        text = sa.cast(json.dumps(texts), sa.Text)
+        values = sa.func.json_array_elements_text(sa.cast(text, sa.JSON(none_as_null=True)))
+        return values.table_valued("value", name="listed")
 
     def migrating(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()

@@ -220,6 +220,14 @@ class Database:
         """Be the store's only owner. Raises StoreError when another process is."""
         return self.backend.owning()
 
+    def present(
+        self, connection: sa.Connection, column: sa.ColumnElement[str], texts: Sequence[str]
+    ) -> set[str]:
+        """Return those of the texts that a row has in an indexed column, however many rows do."""
+        listed = self.backend.listed(texts)
+        value = sa.type_coerce(listed.c.value, sa.String)
+        return set(connection.scalars(sa.select(value).where(sa.exists().where(column == value))))
+
     def upsert(self, table: sa.Table) -> Any:
         """Return an INSERT with ON CONFLICT, in this database's dialect."""
         return self.backend.insert(table)

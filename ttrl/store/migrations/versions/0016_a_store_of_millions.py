@@ -1,0 +1,49 @@
+"""counts that are kept, and an index for whatever a clock or a request asks of the questions"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+
+INDEXES = {
+    "cluster": (["cluster", "id"], None),
+    "turns": (["state", "probe", "origin", "client", "novel", "shared", "id"], None),
+    "first_seen": (["first_seen"], None),
+    "last_seen": (["last_seen", "id"], None),
+    "waiting": (["id"], "state = 'new' AND reason IS NOT NULL"),
+    "sampled": (["id"], "origin = 'traffic' AND sampling IS NOT NULL"),
+    "held_out": (["id"], "probe"),
+    "held_out_cluster": (["cluster"], "probe"),
+    "evaluable": (["first_seen", "id"], "probe AND novel AND state <> 'skipped'"),
+    "evaluated": (
+        ["first_seen", "id"],
+        "probe AND novel AND state <> 'skipped' AND exposures > 0",
+    ),
+}
+EARLIER = "SELECT 1 FROM questions AS o WHERE o.cluster = questions.cluster AND o.id < questions.id"
+
+
+def upgrade() -> None:
+    before = "no near-duplicate was recorded before it"
+    novel = sa.Column("novel", sa.Boolean, nullable=False, server_default=sa.true(), comment=before)
+    op.add_column("questions", novel)
+    op.drop_index("ix_questions_cluster", "questions")
+    for name, (columns, condition) in INDEXES.items():
+        only = None if condition is None else sa.text(condition)
+        op.create_index(
+            f"ix_questions_{name}", "questions", columns, sqlite_where=only, postgresql_where=only
+        )
+    op.execute(f"UPDATE questions SET novel = false WHERE EXISTS ({EARLIER})")
+    op.create_table(
+        "question_counts",
+        sa.Column("state", sa.String(24), nullable=False),
+        sa.Column("probe", sa.Boolean, nullable=False),
+        sa.Column(
+            "reason", sa.Text, nullable=False, comment="of new and skipped ones; else empty"
+        ),
+        sa.Column("questions", sa.BigInteger, nullable=False),
+        sa.Column("asked", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("state", "probe", "reason", name="pk_question_counts"),
+        comment="kept by triggers: how many questions there are, and how often they were asked",
+    )
