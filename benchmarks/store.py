@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from itertools import accumulate, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -45,7 +46,7 @@ from ttrl.store import Store
 from ttrl.store.forgetting import Doomed
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState, Trigger
-from ttrl.store.schema import question_clients, questions, votes
+from ttrl.store.schema import question_clients, questions, samples, votes
 
 DAY = 86400.0
 DAYS, CLIENTS, HOLDOUT, RUNS = 60, 300, 0.1, 40
@@ -108,7 +109,7 @@ def _client(number: int) -> str:
 def fill(store: Store, first: int, last: int) -> None:
     """Add the questions from `first` on, with votes on those without a label."""
     rows = made_up(first, last, time.time())
-    run_ids = [run.id for run in store.runs.newest(RUNS)]
+    run_ids = [run.id for run in store.runs.newest(RUNS)[1:]]
     while some := list(islice(rows, AT_ONCE)):
         asked = [row for row, _ in some]
         named = [row for row, client in some if client]
@@ -118,7 +119,8 @@ def fill(store: Store, first: int, last: int) -> None:
             connection.execute(questions.insert(), asked)
             pairs = [{"question_id": row["id"], "client": row["client"]} for row in named]
             connection.execute(question_clients.insert(), pairs)
-            connection.execute(votes.insert(), voted)
+            ids = connection.scalars(votes.insert().returning(votes.c.id), voted)
+            connection.execute(samples.insert(), [_sample(key, n) for key in ids for n in (0, 1)])
     with store.write() as connection:
         if connection.dialect.name == "postgresql":  # its ids were given
             newest = sa.select(sa.func.setval("questions_id_seq", last))
@@ -133,6 +135,13 @@ def _vote(question_id: int, run_id: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _sample(vote_id: int, position: int) -> dict[str, Any]:
+    return {
+        "vote_id": vote_id, "position": position, "layer": "empty", "text": "so it is", "kept": False,
+        "finish": "stop", "reward": 0.0, "token_ids": b"\0" * 40, "logprobs": b"\0" * 40,
+    }  # fmt: skip
+
+
 def history(store: Store) -> None:
     """Some runs that are over."""
     for _ in range(RUNS):
@@ -140,10 +149,11 @@ def history(store: Store) -> None:
         store.runs.end(run.id, RunState.NOTHING, "the benchmark made it up")
 
 
-def traffic(seed: int) -> list[Recorded]:
+@cache
+def traffic(count: int) -> list[Recorded]:
     """What comes in: new questions, some of them again, and some that go on from another."""
-    rng, found = random.Random(seed), list[Question]()
-    while len(found) < INGESTED:
+    rng, found = random.Random(count), list[Question]()
+    while len(found) < count:
         kind = rng.random()
         if found and kind < 0.2:
             found.append(rng.choice(found))
@@ -157,14 +167,10 @@ def traffic(seed: int) -> list[Recorded]:
     return [Recorded(each, time.time(), _client(rng.randrange(CLIENTS))) for each in found]
 
 
-def record(seed: int) -> Callable[[Store, Config], None]:
-    recorded = traffic(seed)
-
-    def write(store: Store, config: Config) -> None:
-        for start in range(0, len(recorded), BATCH):
-            store.questions.record(recorded[start : start + BATCH], holdout=HOLDOUT)
-
-    return write
+def _record(store: Store, config: Config) -> None:
+    recorded = traffic(INGESTED)
+    for start in range(0, len(recorded), BATCH):
+        store.questions.record(recorded[start : start + BATCH], holdout=HOLDOUT)
 
 
 def _select(store: Store, config: Config) -> None:
@@ -203,8 +209,9 @@ def _purge_client(store: Store, config: Config) -> None:
 
 
 def _expire(store: Store, config: Config) -> None:
-    oldest = store.scalars(sa.select(questions.c.last_seen).order_by(questions.c.last_seen).limit(300))
-    assert store.forgetting.expire(oldest[-1], None)
+    c = questions.c
+    oldest = sa.select(c.last_seen).where(~c.probe).order_by(c.last_seen).limit(300)
+    assert store.forgetting.expire(store.scalars(oldest)[-1], None)
 
 
 def _nothing_old(store: Store, config: Config) -> None:
@@ -229,8 +236,8 @@ def _apart(store: Store, config: Config) -> None:
 
 
 OPERATIONS: Mapping[str, Callable[[Store, Config], object]] = {
-    "record 5,000": record(1),
-    "record them again": record(1),
+    "record 5,000": _record,
+    "record them again": _record,
     "choose a run's questions": _select,
     "note what was chosen": _learned,
     "choose a gate's questions": _apart,
@@ -246,7 +253,7 @@ OPERATIONS: Mapping[str, Callable[[Store, Config], object]] = {
     "open and check": _start,
     "search by text": _search,
 }
-READS_ALL = frozenset({"search by text"})
+READS_ALL = frozenset({"search by text", "open and check"})
 
 
 @dataclass(frozen=True)
@@ -321,6 +328,7 @@ def main(count: int, postgres: str | None, times: int) -> None:
         config = Config(state_dir=directory, model=ModelConfig(name=str(directory / "model")))
         url = sa.make_url(postgres or f"sqlite:///{directory / 'store.sqlite'}")
         found, first = [], 1
+        traffic(INGESTED)  # before any process is measured
         for last in (count // 10, count):
             with Store.open(directory, url.render_as_string(hide_password=False)) as store:
                 if first == 1:

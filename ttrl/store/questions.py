@@ -16,12 +16,11 @@ import sqlalchemy as sa
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Usage
 from ttrl.questions.screening import suspicion
-from ttrl.store.database import Database, Table, chunks, rows_among
+from ttrl.store.database import Database, Table, change_among, chunks, rows_among
 from ttrl.store.schema import (
     HELD_OUT,
     HOLDOUT_KEY,
     SAMPLED,
-    WAITING,
     adapter_questions,
     facts,
     question_clients,
@@ -204,7 +203,8 @@ class QuestionTable(Table):
 
     def among(self, ids: Sequence[int]) -> list[StoredQuestion]:
         """Return those that are no probes."""
-        return self._select(sa.select(questions).where(c.id.in_(ids), ~c.probe))
+        rows = self.db.rows_among(sa.select(questions), c.id, ids)
+        return [from_row(row) for row in rows if not row.probe]
 
     def sole_client(self) -> bool:
         """Return whether all traffic came from at most one client; those without a key are one."""
@@ -265,23 +265,24 @@ class QuestionTable(Table):
 
     def wait(self, reasons: Mapping[int, str]) -> None:
         """Note why these questions, and no others, were left out of the newest update."""
-        said = questions.update().where(sa.text(WAITING))
+        # A comparison, for which there is an index: SQLite would find by the state alone.
+        said = questions.update().where(c.state == QuestionState.NEW, c.reason > "")
         with self.db.write() as connection:
             connection.execute(said.values(reason=None))
             for reason in set(reasons.values()):
                 ids = [key for key, why in reasons.items() if why == reason]
-                left = questions.update().where(c.id.in_(ids), c.state == QuestionState.NEW)
-                connection.execute(left.values(reason=reason))
+                left = questions.update().where(in_state(QuestionState.NEW))
+                change_among(connection, left.values(reason=reason), c.id, ids)
 
     def quarantined_by(self, run_id: int) -> list[int]:
         """Return those of the questions that a run asked that are quarantined."""
         asked = sa.select(votes.c.question_id).where(votes.c.run_id == run_id)
-        query = sa.select(c.id).where(c.state == QuestionState.QUARANTINED, c.id.in_(asked))
+        query = sa.select(c.id).where(in_state(QuestionState.QUARANTINED), c.id.in_(asked))
         return self.db.scalars(query)
 
     def release(self, ids: Sequence[int]) -> int:
         """Let runs learn from those that were kept back; return how many."""
-        return self._move(QuestionState.NEW, None, c.id.in_(ids), c.state.in_(RELEASED))
+        return self._move(QuestionState.NEW, None, c.id.in_(ids), in_state(*RELEASED))
 
     def usage(self, least: int) -> Usage:
         """Return how users sample, by the newest questions, if that is known of at least as
@@ -386,10 +387,16 @@ def _waves(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return waves
 
 
+def in_state(*states: QuestionState) -> sa.ColumnElement[bool]:
+    """Say that a question is in one of these states, where it is found by something else: SQLite
+    would rather look at all in a state."""
+    return (c.state + "").in_(states)
+
+
 def _of_kind(kind: str) -> tuple[sa.ColumnElement[bool], ...]:
     """What is true of the questions in a state, or of held-out ones (`probe`)."""
     if kind == "probe":
-        return (sa.literal_column(HELD_OUT, sa.Boolean),)
+        return (sa.literal_column(HELD_OUT),)
     return (c.state == kind, ~c.probe)
 
 
@@ -463,7 +470,7 @@ def _replayed(
     """Return what these versions learned from."""
     learned = sa.select(adapter_questions.c.question_id)
     learned = learned.where(adapter_questions.c.adapter.in_(versions))
-    query = _COLUMNS.where(c.id.in_(learned), c.state == QuestionState.LEARNED_FROM, ~c.probe)
+    query = _COLUMNS.where(c.id.in_(learned), in_state(QuestionState.LEARNED_FROM))
     if only:
         query = query.where(sa.or_(c.client.in_(only), c.origin == Origin.FILE))
     return connection.execute(query).all() if versions else []

@@ -58,7 +58,6 @@ HOLDOUT_KEY = "holdout_key"
 """The fact that is the store's own key, in hexadecimal: by it questions become probes, and probes
 have their turns. No user can choose to be one."""
 
-WAITING = "state = 'new' AND reason IS NOT NULL"
 SAMPLED = "origin = 'traffic' AND sampling IS NOT NULL"
 HELD_OUT = "probe"
 EVALUABLE = "probe AND novel AND state <> 'skipped'"
@@ -103,13 +102,13 @@ questions = _table(
         "ix_questions_turns", "state", "probe", "origin", "client", "novel", "shared", "id"
     ),
     sa.Index("ix_questions_first_seen", "first_seen"),
-    sa.Index("ix_questions_last_seen", "last_seen", "id"),
-    sa.Index("ix_questions_waiting", "id", **_where(WAITING)),
+    sa.Index("ix_questions_last_seen", "probe", "last_seen", "id"),
+    sa.Index("ix_questions_reason", "state", "reason", **_where("reason IS NOT NULL")),
     sa.Index("ix_questions_sampled", "id", **_where(SAMPLED)),
     sa.Index("ix_questions_held_out", "id", **_where(HELD_OUT)),
     sa.Index("ix_questions_held_out_cluster", "cluster", **_where(HELD_OUT)),
     sa.Index("ix_questions_evaluable", "first_seen", "id", **_where(EVALUABLE)),
-    sa.Index("ix_questions_evaluated", "first_seen", "id", **_where(EVALUATED)),
+    sa.Index("ix_questions_evaluated", "exposures", **_where(EVALUATED)),
     sqlite_autoincrement=True,
 )
 

@@ -10,16 +10,13 @@ INDEXES = {
     "cluster": (["cluster", "id"], None),
     "turns": (["state", "probe", "origin", "client", "novel", "shared", "id"], None),
     "first_seen": (["first_seen"], None),
-    "last_seen": (["last_seen", "id"], None),
-    "waiting": (["id"], "state = 'new' AND reason IS NOT NULL"),
+    "last_seen": (["probe", "last_seen", "id"], None),
+    "reason": (["state", "reason"], "reason IS NOT NULL"),
     "sampled": (["id"], "origin = 'traffic' AND sampling IS NOT NULL"),
     "held_out": (["id"], "probe"),
     "held_out_cluster": (["cluster"], "probe"),
     "evaluable": (["first_seen", "id"], "probe AND novel AND state <> 'skipped'"),
-    "evaluated": (
-        ["first_seen", "id"],
-        "probe AND novel AND state <> 'skipped' AND exposures > 0",
-    ),
+    "evaluated": (["exposures"], "probe AND novel AND state <> 'skipped' AND exposures > 0"),
 }
 EARLIER = "SELECT 1 FROM questions AS o WHERE o.cluster = questions.cluster AND o.id < questions.id"
 
