@@ -96,7 +96,7 @@ def made_up(first: int, last: int, now: float) -> Iterator[tuple[dict[str, Any],
             "first_seen": at, "last_seen": min(now, at + rng.expovariate(1 / DAY)),
             "client": client, "shared": rng.random() < 0.02, "origin": "traffic", "probe": probe,
             "state": state, "reason": "dictates_its_answer" if state == "skipped" else None,
-            "exposures": 0, "novel": not near,
+            "exposures": 0, "novel": not near, "follows": None,
             "sampling": None if temperature is None else {"temperature": temperature},
         }  # fmt: skip
         yield {name: value for name, value in row.items() if name in questions.c}, bool(client)

@@ -335,11 +335,12 @@ class QuestionTable(Table):
         with self.db.read() as connection:
             placed = in_conversations(connection, [item.question for item in items])
         key, rows = secret(self.db), []
-        for item, question in zip(items, placed, strict=True):
+        for item, (question, follows) in zip(items, placed, strict=True):
             doubt = suspicion(question) if item.origin is Origin.TRAFFIC else None
             row = {
                 "hash": question.hash,
                 "cluster": question.cluster,
+                "follows": follows,
                 "body": dict(question.body),
                 "count": item.count,
                 "first_seen": item.first_seen,
@@ -502,28 +503,29 @@ def in_turns(rows: Iterable[Any]) -> list[int]:
     return [-place[-1] for place in sorted(order)]
 
 
-def in_conversations(connection: sa.Connection, asked: Sequence[Question]) -> list[Question]:
-    """Return the same questions; each that goes on from a recorded one is in that one's cluster,
-    unless so many do that what comes before is no conversation but an application's worked
-    examples."""
-    before = [question.goes_on_from for question in asked]
-    columns = sa.select(c.hash, c.cluster)
-    hashes = [earlier.hash for earlier in before if earlier is not None]
-    found = rows_among(connection, columns, c.hash, hashes)
+def in_conversations(
+    connection: sa.Connection, asked: Sequence[Question]
+) -> list[tuple[Question, str | None]]:
+    """Return the same questions; each that goes on from a recorded one in that one's cluster, with
+    its hash, unless so many do that what comes before is no conversation but an application's
+    worked examples."""
+    before = [earlier and earlier.hash for earlier in (each.goes_on_from for each in asked)]
+    hashes = list({each for each in before if each})
+    found = rows_among(connection, sa.select(c.hash, c.cluster), c.hash, hashes)
     clusters: dict[str, str] = {row.hash: row.cluster for row in found}
-    placed, newly = [], Counter[str]()
+    follow = sa.select(c.follows, sa.func.count().label("number")).group_by(c.follows)
+    branches = Counter[str](
+        {row.follows: row.number for row in rows_among(connection, follow, c.follows, hashes)}
+    )
+    placed: list[tuple[Question, str | None]] = []
     for question, earlier in zip(asked, before, strict=True):
-        here = question
-        if earlier and (cluster := clusters.get(earlier.hash)):
-            newly[earlier.hash] += 1
-            newest = sa.select(questions).where(c.cluster == cluster)
-            newest = newest.order_by(c.id.desc()).limit(2 * BRANCHES)
-            rows = map(from_row, connection.execute(newest))
-            branches = sum(row.question.goes_on_from == earlier for row in rows)
-            if newly[earlier.hash] + branches <= BRANCHES:
-                here = replace(question, recorded_in=cluster)
+        here, follows = question, None
+        if earlier and (cluster := clusters.get(earlier)):
+            branches[earlier] += 1
+            if branches[earlier] <= BRANCHES:
+                here, follows = replace(question, recorded_in=cluster), earlier
         clusters.setdefault(here.hash, here.cluster)
-        placed.append(here)
+        placed.append((here, follows))
     return placed
 
 

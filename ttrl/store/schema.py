@@ -75,7 +75,7 @@ questions = _table(
     "questions",
     sa.Column("id", QuestionId, primary_key=True),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
-    sa.Column("cluster", sa.String(32), nullable=False),
+    sa.Column("cluster", sa.String(32), nullable=False, index=True),
     sa.Column("body", sa.JSON, nullable=False),
     sa.Column("count", sa.Integer, nullable=False),
     *_columns(sa.Float, "first_seen", "last_seen"),
@@ -96,7 +96,8 @@ questions = _table(
         server_default=sa.true(),
         comment="no near-duplicate was recorded before it",
     ),
-    sa.Index("ix_questions_cluster", "cluster", "id"),
+    sa.Column("follows", sa.String(64), comment="the hash of the question that it goes on from"),
+    sa.Index("ix_questions_follows", "follows", **_where("follows IS NOT NULL")),
     sa.Index("ix_questions_selection", "state", "probe", "id"),
     sa.Index(
         "ix_questions_turns", "state", "probe", "origin", "client", "novel", "shared", "id"

@@ -7,7 +7,7 @@ revision = "0016"
 down_revision = "0015"
 
 INDEXES = {
-    "cluster": (["cluster", "id"], None),
+    "follows": (["follows"], "follows IS NOT NULL"),
     "turns": (["state", "probe", "origin", "client", "novel", "shared", "id"], None),
     "first_seen": (["first_seen"], None),
     "last_seen": (["probe", "last_seen", "id"], None),
@@ -18,20 +18,21 @@ INDEXES = {
     "evaluable": (["first_seen", "id"], "probe AND novel AND state <> 'skipped'"),
     "evaluated": (["exposures"], "probe AND novel AND state <> 'skipped' AND exposures > 0"),
 }
-EARLIER = "SELECT 1 FROM questions AS o WHERE o.cluster = questions.cluster AND o.id < questions.id"
+FIRST = "SELECT min(id) FROM questions GROUP BY cluster"
 
 
 def upgrade() -> None:
     before = "no near-duplicate was recorded before it"
     novel = sa.Column("novel", sa.Boolean, nullable=False, server_default=sa.true(), comment=before)
     op.add_column("questions", novel)
-    op.drop_index("ix_questions_cluster", "questions")
+    on = "the hash of the question that it goes on from"
+    op.add_column("questions", sa.Column("follows", sa.String(64), comment=on))
     for name, (columns, condition) in INDEXES.items():
         only = None if condition is None else sa.text(condition)
         op.create_index(
             f"ix_questions_{name}", "questions", columns, sqlite_where=only, postgresql_where=only
         )
-    op.execute(f"UPDATE questions SET novel = false WHERE EXISTS ({EARLIER})")
+    op.execute(f"UPDATE questions SET novel = false WHERE id NOT IN ({FIRST})")
     op.create_table(
         "question_counts",
         sa.Column("state", sa.String(24), nullable=False),
