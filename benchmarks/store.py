@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import random
 import resource
 import string
@@ -37,6 +36,8 @@ from rich.table import Table
 from jobs import measure, probes, selection
 from serve import views
 from serve.cli.adapt import _plan
+from serve.cli.purge import _finder
+from serve.daemon.core import CHECKED_AT_START
 from serve.daemon.housekeeping import Observer
 from serve.daemon.schedule import Clock
 from ttrl.config import Config, ModelConfig, ScheduleConfig
@@ -71,7 +72,9 @@ CUMULATED = list(accumulate(COMMON))
 def text(rng: random.Random) -> str:
     """A made-up question: words as frequent as a language's are (Zipf), lengths as a log-normal
     distribution has them, and a number in every third."""
-    words = rng.choices(WORDS, cum_weights=CUMULATED, k=min(400, int(rng.lognormvariate(2.7, 0.8)) + 4))
+    words = rng.choices(
+        WORDS, cum_weights=CUMULATED, k=min(400, int(rng.lognormvariate(2.7, 0.8)) + 4)
+    )
     if rng.random() < 0.3:
         words.append(str(rng.randrange(10_000)))
     return " ".join(words) + "?"
@@ -137,8 +140,9 @@ def _vote(question_id: int, run_id: int) -> dict[str, Any]:
 
 def _sample(vote_id: int, position: int) -> dict[str, Any]:
     return {
-        "vote_id": vote_id, "position": position, "layer": "empty", "text": "so it is", "kept": False,
-        "finish": "stop", "reward": 0.0, "token_ids": b"\0" * 40, "logprobs": b"\0" * 40,
+        "vote_id": vote_id, "position": position, "layer": "empty", "text": "so it is",
+        "kept": False, "finish": "stop", "reward": 0.0, "token_ids": b"\0" * 40,
+        "logprobs": b"\0" * 40,
     }  # fmt: skip
 
 
@@ -200,7 +204,8 @@ def _pages(store: Store, config: Config) -> None:
 
 
 def _search(store: Store, config: Config) -> None:
-    assert not store.forgetting.saying(lambda said: NEEDLE in said.casefold()).questions
+    find = _finder(config, "text", NEEDLE)
+    assert not find(store).questions
 
 
 def _purge_client(store: Store, config: Config) -> None:
@@ -228,7 +233,8 @@ def _learned(store: Store, config: Config) -> None:
 
 
 def _start(store: Store, config: Config) -> None:
-    store.check()
+    store.check(CHECKED_AT_START)
+    Observer(store, Metrics(), config.state_dir).look()
 
 
 def _apart(store: Store, config: Config) -> None:
@@ -250,10 +256,10 @@ OPERATIONS: Mapping[str, Callable[[Store, Config], object]] = {
     "prune, nothing old": _nothing_old,
     "prune 300": _expire,
     "purge a client's 1,000": _purge_client,
-    "open and check": _start,
+    "a daemon's start": _start,
     "search by text": _search,
 }
-READS_ALL = frozenset({"search by text", "open and check"})
+READS_ALL = frozenset({"search by text"})
 
 
 @dataclass(frozen=True)
@@ -344,7 +350,9 @@ def main(count: int, postgres: str | None, times: int) -> None:
 
 
 def _tell(count: int, found: Sequence[Mapping[str, Cost]], where: str) -> None:
-    table = Table("operation", f"{count // 10:,}: CPU s", f"{count:,}: CPU s", "ratio", "wall", "MiB")
+    table = Table(
+        "operation", f"{count // 10:,}: CPU s", f"{count:,}: CPU s", "ratio", "wall", "MiB"
+    )
     shown: dict[str, Any] = {}
     for name in OPERATIONS:
         small, large = (costs[name] for costs in found)
@@ -354,7 +362,13 @@ def _tell(count: int, found: Sequence[Mapping[str, Cost]], where: str) -> None:
             "small": round(small.cpu, 4), "large": round(large.cpu, 4), "ratio": ratio,
             "wall": round(large.wall, 3), "mib": round(large.mib, 1),
         }  # fmt: skip
-        cells = (f"{small.cpu:.3f}", f"{large.cpu:.3f}", f"{ratio or '-'}", f"{large.wall:.2f}", f"{large.mib:.0f}")
+        cells = (
+            f"{small.cpu:.3f}",
+            f"{large.cpu:.3f}",
+            f"{ratio or '-'}",
+            f"{large.wall:.2f}",
+            f"{large.mib:.0f}",
+        )
         table.add_row(name, *cells)
     Console(stderr=True).print(table)
     bounded = [each["ratio"] or 0 for name, each in shown.items() if name not in READS_ALL]

@@ -46,8 +46,9 @@ def cohort(
     held_out: Iterable[StoredQuestion], size: int, *, period: float, now: float, key: bytes
 ) -> list[StoredQuestion]:
     """Return the `size` questions that a gate asks at `now` (Unix seconds), one of each cluster:
-    first the core, which are the oldest of those that a gate has asked, then others, drawn by `key` whenever a period (seconds)
-    begins among the newest asked before it; later ones only where there are too few."""
+    first the core, which are the oldest of those that a gate has asked, then others, drawn by `key`
+    whenever a period (seconds) begins among the newest asked before it; later ones only where there
+    are too few."""
     first: dict[str, StoredQuestion] = {}
     for row in sorted(held_out, key=lambda row: (row.first_seen, row.id)):
         first.setdefault(row.question.cluster, row)

@@ -43,6 +43,7 @@ def config(tmp_path):
 def full(store, monkeypatch):
     monkeypatch.setattr(benchmark, "INGESTED", 100)
     monkeypatch.setattr(benchmark, "CLIENTS", 5)
+    monkeypatch.setattr(benchmark, "CHECKED_AT_START", 0)
     monkeypatch.setattr(table, "USAGE_OF", 50)
     monkeypatch.setattr(table, "LOOKED_AT", 2)
     monkeypatch.setattr(measure, "MOST", 50)

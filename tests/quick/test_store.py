@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from ttrl.questions import question as questions
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.store import Store, StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterState, RunOver
+from ttrl.store.backends import LARGE
 from ttrl.store.database import Database
 from ttrl.store.measurements import Versions
 from ttrl.store.questions import BRANCHES, Exported, Origin, QuestionState, Recorded
@@ -621,6 +624,26 @@ def test_damage_is_told_as_damage_wherever_it_is(tmp_path, empty_store):
         file.write_bytes(whole[:begin] + b"\xff" * 4096 + whole[begin + 4096 :])
         with pytest.raises(StoreDamaged), Store.open(tmp_path) as store:
             store.check()
+
+
+def test_what_decides_what_serves_is_checked_first(tmp_path, empty_store):
+    """And all of a store that is small."""
+    file = tmp_path / "store.sqlite"
+    roots = "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"
+    with closing(sqlite3.connect(empty_store)) as connection:
+        place = dict(connection.execute(roots).fetchall())
+    whole, most = empty_store.read_bytes(), 10**9
+    for table in ("questions", "samples", "wanted", "adapters"):
+        begin = (place[table] - 1) * 4096
+        file.write_bytes(whole[:begin] + b"\xff" * 4096 + whole[begin + 4096 :])
+        with closing(Store.look(tmp_path)) as store:
+            with pytest.raises(StoreDamaged):
+                store.check(most)
+            if table in LARGE:
+                assert not store.check(0)
+            else:
+                with pytest.raises(StoreDamaged):
+                    store.check(0)
 
 
 @pytest.mark.parametrize("state", [RunState.ABORTED, RunState.FAILED])

@@ -209,10 +209,11 @@ class Database:
         with self.write() as connection:
             return change_among(connection, statement, column, values)
 
-    def check(self) -> None:
-        """Read all of the store to see whether it is whole. Raises StoreError."""
+    def check(self, most: int | None = None) -> bool:
+        """Read the store to see whether it is whole; of one with more than `most` bytes only the
+        small tables. Return whether that was all of it. Raises StoreError."""
         try:
-            self.backend.check()
+            return self.backend.check(most)
         except DBAPIError as error:
             raise self.unusable(error) from error
 

@@ -168,9 +168,7 @@ class Forgetting(Table):
         while not self._fits(most) and (run := self._oldest_sampled()):
             self._drop_samples(run.id)
         count = 0
-        while not self._fits(most) and (
-            gone := self._forget_old(~questions.c.probe, most=AT_ONCE)
-        ):
+        while not self._fits(most) and (gone := self._forget_old(~questions.c.probe, most=AT_ONCE)):
             count += gone
         return count
 
@@ -216,9 +214,7 @@ class Forgetting(Table):
         size = self.db.backend.size()
         return size is None or size <= most
 
-    def _forget_old(
-        self, *which: sa.ColumnElement[bool], most: int | None = None
-    ) -> int:
+    def _forget_old(self, *which: sa.ColumnElement[bool], most: int | None = None) -> int:
         """Forget the questions that were asked longest ago, at most so many."""
         oldest = _free().where(*which).order_by(questions.c.last_seen, questions.c.id)
         count = 0

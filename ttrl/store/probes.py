@@ -96,7 +96,9 @@ class HoldoutTable(Table):
         """Return the newest first, those first asked before a time (Unix seconds) or all, without
         near-duplicates of earlier questions and without those that tell the model what to say."""
         query = _questions(EVALUABLE).order_by(q.first_seen.desc(), q.id.desc())
-        return self._select((query if before is None else query.where(q.first_seen < before)).limit(limit))
+        return self._select(
+            (query if before is None else query.where(q.first_seen < before)).limit(limit)
+        )
 
     def oldest(self, limit: int) -> list[StoredQuestion]:
         """Return the oldest of the same."""

@@ -451,9 +451,7 @@ class _Lanes:
     def _share(self, limit: int | None) -> int | None:
         return None if limit is None else -(-limit // max(1, len(self._lanes)))
 
-    def _first(
-        self, lane: tuple[Origin, str | None], limit: int | None
-    ) -> Sequence[sa.Row[Any]]:
+    def _first(self, lane: tuple[Origin, str | None], limit: int | None) -> Sequence[sa.Row[Any]]:
         origin, client = lane
         query = _COLUMNS.where(c.state == self._state, ~c.probe, c.origin == origin)
         query = query.where(c.client.is_(None) if client is None else c.client == client)

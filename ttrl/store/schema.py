@@ -99,9 +99,7 @@ questions = _table(
     sa.Column("follows", sa.String(64), comment="the hash of the question that it goes on from"),
     sa.Index("ix_questions_follows", "follows", **_where("follows IS NOT NULL")),
     sa.Index("ix_questions_selection", "state", "probe", "id"),
-    sa.Index(
-        "ix_questions_turns", "state", "probe", "origin", "client", "novel", "shared", "id"
-    ),
+    sa.Index("ix_questions_turns", "state", "probe", "origin", "client", "novel", "shared", "id"),
     sa.Index("ix_questions_first_seen", "first_seen"),
     sa.Index("ix_questions_last_seen", "probe", "last_seen", "id"),
     sa.Index("ix_questions_reason", "state", "reason", **_where("reason IS NOT NULL")),

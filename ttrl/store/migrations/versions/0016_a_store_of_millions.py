@@ -18,7 +18,8 @@ INDEXES = {
     "evaluable": (["first_seen", "id"], "probe AND novel AND state <> 'skipped'"),
     "evaluated": (["exposures"], "probe AND novel AND state <> 'skipped' AND exposures > 0"),
 }
-FIRST = "SELECT min(id) FROM questions GROUP BY cluster"
+NOT_FIRST = """UPDATE questions SET novel = false
+    WHERE id NOT IN (SELECT min(id) FROM questions GROUP BY cluster)"""
 
 
 def upgrade() -> None:
@@ -32,14 +33,12 @@ def upgrade() -> None:
         op.create_index(
             f"ix_questions_{name}", "questions", columns, sqlite_where=only, postgresql_where=only
         )
-    op.execute(f"UPDATE questions SET novel = false WHERE id NOT IN ({FIRST})")
+    op.execute(NOT_FIRST)
     op.create_table(
         "question_counts",
         sa.Column("state", sa.String(24), nullable=False),
         sa.Column("probe", sa.Boolean, nullable=False),
-        sa.Column(
-            "reason", sa.Text, nullable=False, comment="of new and skipped ones; else empty"
-        ),
+        sa.Column("reason", sa.Text, nullable=False, comment="of new and skipped ones; else empty"),
         sa.Column("questions", sa.BigInteger, nullable=False),
         sa.Column("asked", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("state", "probe", "reason", name="pk_question_counts"),
