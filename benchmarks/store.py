@@ -119,15 +119,24 @@ def fill(store: Store, first: int, last: int) -> None:
         voted = [_vote(row["id"], run) for row in asked if row["state"] == "no_label"
                  for run in random.Random(row["id"]).sample(run_ids, 2)]  # fmt: skip
         with store.write() as connection:
-            connection.execute(questions.insert(), asked)
             pairs = [{"question_id": row["id"], "client": row["client"]} for row in named]
-            connection.execute(question_clients.insert(), pairs)
-            ids = connection.scalars(votes.insert().returning(votes.c.id), voted)
-            connection.execute(samples.insert(), [_sample(key, n) for key in ids for n in (0, 1)])
+            _insert(connection, questions, asked)
+            _insert(connection, question_clients, pairs)
+            keys = _insert(connection, votes, voted)
+            drawn = [_sample(key, place) for key in keys for place in range(2)]
+            _insert(connection, samples, drawn)
     with store.write() as connection:
         if connection.dialect.name == "postgresql":  # its ids were given
             newest = sa.select(sa.func.setval("questions_id_seq", last))
             connection.execute(newest)
+
+
+def _insert(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
+) -> Sequence[Any]:
+    """What is to be returned goes in many rows at a time."""
+    first = next(iter(table.primary_key))
+    return connection.scalars(table.insert().returning(first), rows).all()
 
 
 def _vote(question_id: int, run_id: int) -> dict[str, Any]:

@@ -310,8 +310,11 @@ class QuestionTable(Table):
 
     def fresh(self) -> int:
         """Return how many new questions no cap kept out of the newest update."""
-        new = (QuestionState.NEW, False, "")
-        return sum(row.questions for row in self._counted() if row[:3] == new)
+        return sum(
+            row.questions
+            for row in self._counted()
+            if row.state == QuestionState.NEW and not (row.probe or row.reason)
+        )
 
     def times_asked(self) -> int:
         """Return how often questions came in, repetitions included."""
@@ -334,10 +337,10 @@ class QuestionTable(Table):
         # Fingerprints and patterns of long questions take seconds, in which others may write.
         with self.db.read() as connection:
             placed = in_conversations(connection, [item.question for item in items])
-        key, rows = secret(self.db), []
+        key, rows = secret(self.db), list[dict[str, Any]]()
         for item, (question, follows) in zip(items, placed, strict=True):
             doubt = suspicion(question) if item.origin is Origin.TRAFFIC else None
-            row = {
+            row: dict[str, Any] = {
                 "hash": question.hash,
                 "cluster": question.cluster,
                 "follows": follows,
@@ -460,7 +463,7 @@ class _Lanes:
         return self._connection.execute(query.order_by(*order).limit(limit)).all()
 
 
-_COLUMNS = sa.select(c.id, c.client, c.state, c.cluster, c.shared, c.novel)
+_COLUMNS: sa.Select[Any] = sa.select(c.id, c.client, c.state, c.cluster, c.shared, c.novel, c.probe)
 
 
 def _replayed(
@@ -472,7 +475,8 @@ def _replayed(
     query = _COLUMNS.where(c.id.in_(learned), in_state(QuestionState.LEARNED_FROM))
     if only:
         query = query.where(sa.or_(c.client.in_(only), c.origin == Origin.FILE))
-    return connection.execute(query).all() if versions else []
+    rows = connection.execute(query).all() if versions else []
+    return [row for row in rows if not row.probe]
 
 
 def _retried(tries: int, parent: str | None) -> sa.Select[int]:
@@ -507,8 +511,8 @@ def in_conversations(
     """Return the same questions; each that goes on from a recorded one in that one's cluster, with
     its hash, unless so many do that what comes before is no conversation but an application's
     worked examples."""
-    before = [earlier and earlier.hash for earlier in (each.goes_on_from for each in asked)]
-    hashes = list({each for each in before if each})
+    before = [earlier.hash if earlier else "" for earlier in (q.goes_on_from for q in asked)]
+    hashes = sorted(set(before) - {""})
     found = rows_among(connection, sa.select(c.hash, c.cluster), c.hash, hashes)
     clusters: dict[str, str] = {row.hash: row.cluster for row in found}
     follow = sa.select(c.follows, sa.func.count().label("number")).group_by(c.follows)
