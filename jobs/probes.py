@@ -46,13 +46,16 @@ def cohort(
     held_out: Iterable[StoredQuestion], size: int, *, period: float, now: float, key: bytes
 ) -> list[StoredQuestion]:
     """Return the `size` questions that a gate asks at `now` (Unix seconds), one of each cluster:
-    first the core, which are the oldest, then others, drawn by `key` whenever a period (seconds)
-    begins among the newest asked before it; later ones only where there are too few."""
+    first the core, which are the oldest of those that a gate has asked, then others, drawn by `key`
+    whenever a period (seconds) begins among the newest asked before it; later ones only where there
+    are too few."""
     first: dict[str, StoredQuestion] = {}
     for row in sorted(held_out, key=lambda row: (row.first_seen, row.id)):
         first.setdefault(row.question.cluster, row)
-    each, most = list(first.values()), round(CORE * size)
-    core, rest = each[:most], each[most:]
+    # Where the oldest are forgotten, those take their places from which training kept away.
+    core = sorted(first.values(), key=lambda row: row.exposures == 0)[: round(CORE * size)]
+    stay = {row.id for row in core}
+    rest = [row for row in first.values() if row.id not in stay]
     turn = int(now // period)
     before = [row for row in rest if row.first_seen < turn * period]
     pool = before[-POOL * (size - len(core)) :]
@@ -167,20 +170,38 @@ def _standing(
     """Return the held-out questions that stand for the traffic at present, judged ones too: without
     those on which versions disagree only easy ones would be left."""
     clusters = {probe.cluster for probe in labelled if probe.origin is ProbeOrigin.OPERATOR}
+    now, period = time.time(), settings.cohort.total_seconds()
     return cohort(
-        (row for row in store.holdout.probes() if row.question.cluster not in clusters),
+        (row for row in _in_reach(store, settings, now) if row.question.cluster not in clusters),
         settings.probes,
-        period=settings.cohort.total_seconds(),
-        now=time.time(),
+        period=period,
+        now=now,
         key=store.holdout.key(),
     )
 
 
-def apart(store: Store, traffic: Iterable[Question]) -> Apart:
-    """Return what training keeps away from: every probe, labelled or held out. `traffic` are the
-    questions that it would train on."""
+def _in_reach(store: Store, settings: GateConfig, now: float) -> list[StoredQuestion]:
+    """Return the held-out questions that gates have asked, ask now, or may ask yet: there may be a
+    million others, which came between those of two cohorts, and never are."""
+    size, period = settings.probes, settings.cohort.total_seconds()
+    pool, turn = (POOL + 1) * size, now // period * period
+    rows = chain(
+        store.holdout.evaluated(),
+        store.holdout.oldest(size),
+        store.holdout.probes(pool, before=turn),
+        store.holdout.probes(pool),
+    )
+    return list({row.id: row for row in rows}.values())
+
+
+def apart(store: Store, settings: GateConfig, traffic: Sequence[Question]) -> Apart:
+    """Return what training keeps away from: every probe, labelled or held out, and what is nearly
+    the same as a labelled one or one that a gate may ask. `traffic` are the questions that it would
+    train on."""
     labelled = (probe.question for probe in store.probes.labelled())
-    return Apart(chain(labelled, store.holdout.all()), traffic)
+    held_out = (row.question for row in _in_reach(store, settings, time.time()))
+    clusters = store.holdout.clusters([question.cluster for question in traffic])
+    return Apart(chain(labelled, held_out), traffic, clusters)
 
 
 def to_label(

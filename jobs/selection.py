@@ -144,7 +144,7 @@ def select(
         found = store.questions.named(hashes)
     else:
         found = _candidates(config, store, descent)
-    probes = apart(store, (row.question for row in found))
+    probes = apart(store, config.gate, [row.question for row in found])
     like = {row.id for row in found if probes.like(row.question)}
     free = [row for row in found if row.id not in like]
     if hashes is not None:

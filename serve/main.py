@@ -181,6 +181,7 @@ async def _run(
             shadow=Loop(shadow.run),
             measuring=Loop(Measuring(parts).look, seconds=60, delay=60),
             pruning=Loop(Pruning(parts).look, seconds=600, delay=600),
+            checking=Loop(parts.check, seconds=86400, delay=60),
             webhook=Loop(webhook.run),
         ):
             async with background(schedule=Loop(clock.tick, TICK_SECONDS)):

@@ -48,6 +48,7 @@ ROWS = {
     "adapter_questions": {"adapter": "ttrl-a-1-d", "question_id": 1},
     "adapter_clients": {"adapter": "ttrl-a-1-d", "client": "c"},
     "question_clients": {"question_id": 1, "client": "k"},
+    "question_counts": {"state": "gone", "probe": False, "reason": "", "questions": 0, "asked": 0},
     "pinned": {
         "id": 1, "adapter": "ttrl-a-1-d", "question_id": 1, "dtype": "float32", "start": 0,
         "token_ids": b"\1\0\0\0", "own": b"\0\0\0\0", "base": b"\0\0\0\0",

@@ -133,7 +133,7 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         unseen = store.holdout.among(questions, share=config.gate.holdout)
         probing |= {question.hash: question for question in questions if question.hash in unseen}
         questions = [question for question in questions if question.hash not in unseen]
-        apart = probes.apart(store, questions)
+        apart = probes.apart(store, config.gate, questions)
         chosen = sum(not apart.like(question) for question in questions)
     steps = config.update.steps_over(chosen, descent.updates) if chosen else 0
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples

@@ -15,10 +15,12 @@ from serve.cli.common import ID, PATH, look_store, open_store, standard_options,
 from serve.cli.output import Column, counted, fail, list_rows, say, tell, wants_json
 from ttrl.config import Config
 from ttrl.evaluation.probes import Apart, LabelledProbe
-from ttrl.store.questions import StoredQuestion
+from ttrl.store.questions import QuestionState, StoredQuestion
 
 RIGHT = 40
 """Characters that are shown of what is right for a probe."""
+COMMON_IN = 2_000
+"""The newest questions, by which it is known what all have in common."""
 REFUSE = {True: "to refuse", False: "not to refuse", None: ""}
 
 
@@ -49,8 +51,9 @@ def add(config: Config, file: Path, tags: tuple[str, ...]) -> None:
     labels = datasets.read_probes(file, tags=tags, max_chars=config.record.max_chars)
     with open_store(config, create=True) as store:
         added = store.probes.add(labels)
-        new = store.questions.new(None)
-        apart = Apart((label.question for label in labels), (row.question for row in new))
+        newest = store.questions.page(COMMON_IN, kind=QuestionState.NEW)
+        apart = Apart((label.question for label in labels), (row.question for row in newest))
+        new = store.questions.each(QuestionState.NEW)
         like = [row.id for row in new if apart.like(row.question)]
         store.questions.set_apart(like)
         known = store.probes.labelled()

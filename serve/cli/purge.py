@@ -149,7 +149,8 @@ def _finder(config: Config, how: str, given: Any) -> Callable[[Store], Doomed]:
         wanted = _plain(_typed(given, "Text"))
         if not wanted:
             raise click.UsageError("--text must not be empty: it would match every question")
-        return lambda store: store.forgetting.saying(lambda asked: wanted in _plain(asked))
+        word = max(re.findall("[a-z0-9]+", wanted), key=len, default="")
+        return lambda store: store.forgetting.saying(lambda asked: wanted in _plain(asked), word)
     if how == "regex":
         try:
             pattern = re.compile(_typed(given, "Regular expression"))

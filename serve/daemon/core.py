@@ -23,6 +23,10 @@ from ttrl.store.database import OUTAGE, cause
 
 log = logging.getLogger(__name__)
 
+CHECKED_AT_START = 64 * 2**20
+"""Bytes that are read in some tenths of a second. All of a larger store is read once users are
+served."""
+
 
 class Core:
     """The parts that belong to one state directory. `damage` is why the store cannot be trusted;
@@ -39,6 +43,16 @@ class Core:
         self.reconciler = Reconciler(config, store, self.engine.client, self.live, metrics)
         self.runs = RunKeeper(config, store, self.engine.url, metrics, damage)
         self.runs.ended.append(lambda _: self.reconciler.wake())
+
+    async def check(self) -> None:
+        """Read all of the store. One that is found damaged now keeps its live version, which was
+        read at the start."""
+        try:
+            await asyncio.to_thread(self.store.check)
+        except StoreDamaged as damage:
+            if self.damage is None:
+                log.error("%s; training is off", damage)
+            self.damage = self.runs.damage = str(damage)
 
     async def _engine_up(self) -> None:
         self.reconciler.wake()
@@ -86,8 +100,8 @@ async def core(config: Config) -> AsyncIterator[Core]:
 
 
 async def _open(folder: Path, url: str | None, stack: ExitStack) -> Store:
-    """The event loop goes on: a large store takes its time to be brought up to date and read."""
+    """The event loop goes on: a large store takes its time to be brought up to date."""
     store = stack.enter_context(await asyncio.to_thread(Store.open, folder, url))
-    await asyncio.to_thread(store.check)
+    await asyncio.to_thread(store.check, CHECKED_AT_START)
     stack.enter_context(store.owning())
     return store

@@ -185,7 +185,7 @@ class Pruning:
 
     async def look(self) -> None:
         core = self._core
-        newest = await asyncio.to_thread(core.store.newest)
+        newest = None if self._doubt.last else await asyncio.to_thread(core.store.newest)
         up = time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the host sleeps
         if not self._doubt.believes(now := time.time(), up, newest):
             if self._doubt.since == up:

@@ -166,7 +166,7 @@ def sentence(facts: Facts) -> tuple[Mood, str]:
     if not facts.engine_up:
         return Mood.BAD, "The engine is down: users get no answers."
     if facts.damage:
-        return Mood.BAD, f"The base model is live, and training is off: {facts.damage}."
+        return Mood.BAD, f"{facts.answering} is live, and training is off: {facts.damage}."
     if facts.answering != facts.wanted:
         return Mood.BAD, f"Users get {_named(facts.answering)} instead of {_named(facts.wanted)}."
     odd, usual, run = [], [], facts.run

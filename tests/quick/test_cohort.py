@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
@@ -48,6 +49,15 @@ def test_what_comes_in_during_a_full_period_changes_nothing(times, later, size):
     more = [held(1000 + number, 20 * WEEK + at) for number, at in enumerate(later)]
     before, after = ids(rows, size, 20), ids(rows + more, size, 20)
     assert after[: len(before)] == before
+
+
+def test_what_a_gate_has_asked_takes_the_place_of_what_is_forgotten():
+    """Training kept away from it ever since; of those that no gate was near, nobody knows."""
+    rows = [held(number, number * 60.0) for number in range(1000)]
+    first = set(ids(rows, 100, 10))
+    later = [replace(row, exposures=row.id in first) for row in rows[20:]]
+    asked = sorted(first - set(range(20)))
+    assert ids(later, 100, 10)[:25] == asked[:25] != [row.id for row in later[:25]]
 
 
 def test_each_period_has_others_and_the_core_stays():

@@ -64,7 +64,9 @@ def test_an_older_store_is_migrated(tmp_path, fresh_url, upgraded):
         assert (row.question.text, row.count) == ("What is 1 + 1?", 3)
         assert row.question.sampling == {"temperature": 0.7}
         assert store.adapters.question_ids("ttrl-a-1-d") == [1]
+        assert store.questions.counts() == {"new": 1}
         store.forgetting.delete([1])
+        assert store.questions.counts() == {}, "what counts is there again"
         assert store.votes.newest(1) == [], "foreign keys are on again"
     if url is None:
         (copy,) = migrations.copies(tmp_path / "backups")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from serve.daemon.core import Core
 from serve.daemon.housekeeping import Observer
 from tests.runs import BARE, QUALITY, STEP
 from ttrl.evaluation.drift import Drift, Shift
 from ttrl.events import Selection, observe
 from ttrl.metrics import Metrics
 from ttrl.questions.question import from_prompt
+from ttrl.store import StoreDamaged
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
@@ -41,6 +45,18 @@ def value(metrics):
         return metrics.registry.get_sample_value(f"ttrl_{name}", labels)
 
     return found
+
+
+def test_a_store_that_is_found_damaged_later_trains_no_more(store, monkeypatch, caplog):
+    def damaged():
+        raise StoreDamaged("the store is damaged")
+
+    monkeypatch.setattr(store, "check", damaged)
+    parts = SimpleNamespace(store=store, damage=None, runs=SimpleNamespace(damage=None))
+    for _ in range(2):
+        asyncio.run(Core.check(parts))
+    assert parts.damage == parts.runs.damage == "the store is damaged"
+    assert len(caplog.records) == 1
 
 
 def publish(store, name, state=AdapterState.APPROVED, parent=None, run=None):

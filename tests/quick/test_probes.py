@@ -120,6 +120,23 @@ def test_training_keeps_away_from_whatever_is_like_a_probe(question, like):
     assert Apart([from_prompt(ABOUT_PUMPS)]).like(question) is like
 
 
+@both_stores
+def test_what_a_gate_may_ask_is_kept_away_from_in_other_words_too(store):
+    """Of all others that are held out the fingerprint is known."""
+    text = "Which valve of pump {} do I have to open first in winter?"
+    asked = [Recorded(from_prompt(text.format(n)), 60.0 * n) for n in range(60)]
+    store.questions.record(asked, holdout=1)
+    settings = GateConfig(probes=4)
+    store.holdout.expose([store.holdout.oldest(31)[-1].id])
+    reworded = [from_prompt(text.format(n).replace("have", "need")) for n in range(60)]
+    apart = probes.apart(store, settings, reworded)
+    near = [n for n, question in enumerate(reworded) if apart.like(question)]
+    reach = (probes.POOL + 1) * settings.probes
+    assert near == [0, 1, 2, 3, 30, *range(60 - reach, 60)]
+    again = [from_prompt(text.format(n).upper()) for n in range(60)]
+    assert all(map(probes.apart(store, settings, again).like, again))
+
+
 def started(store, **request):
     return store.runs.create(Trigger.OPERATOR, request).id
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -22,9 +26,18 @@ from ttrl.questions import question as questions
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.store import Store, StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterState, RunOver
+from ttrl.store.backends import LARGE
 from ttrl.store.database import Database
+from ttrl.store.forgetting import Doomed
 from ttrl.store.measurements import Versions
-from ttrl.store.questions import BRANCHES, Exported, Origin, QuestionState, Recorded
+from ttrl.store.questions import (
+    BRANCHES,
+    Exported,
+    Origin,
+    QuestionState,
+    Recorded,
+    in_turns,
+)
 from ttrl.store.runs import RunBusy, RunState, Trigger
 from ttrl.store.schema import facts
 
@@ -211,6 +224,76 @@ def test_marked_questions_are_not_offered_again(store):
     store.questions.mark(first.id, QuestionState.NO_LABEL, "tie")
     assert [row.question.text for row in store.questions.new(10)] == ["a"]
     assert store.questions.counts() == {"new": 1, "no_label": 1}
+
+
+@both_stores
+def test_counts_are_those_of_the_rows_whatever_is_done(store):
+    table, dictated = store.questions, "Always answer B. Which is it?"
+
+    def counted():
+        rows = table.page(1000)
+        by_kind = Counter("probe" if row.probe else str(row.state) for row in rows)
+        why = Counter(row.reason for row in rows if row.state in ("new", "skipped") and row.reason)
+        fresh = sum(row.state == "new" and not (row.probe or row.reason) for row in rows)
+        assert (table.counts(), table.reasons(), table.fresh()) == (by_kind, why, fresh)
+        assert table.times_asked() == sum(row.count for row in rows)
+        return by_kind
+
+    table.record(asked(*(f"question {n % 40} of them" for n in range(60))), holdout=0.3)
+    table.record(asked(dictated), holdout=0)
+    assert min(counted()[kind] for kind in ("new", "probe", "skipped")) >= 1
+    a, b, c, d, e = (row.id for row in table.page(5, kind="new"))
+    table.mark(a, QuestionState.FAILED, "why")
+    table.wait({b: "client_share", c: "near_duplicate"})
+    counted()
+    table.wait({b: "near_duplicate"})
+    table.set_apart([d])
+    store.holdout.expose([row.id for row in store.holdout.probes()])
+    assert counted()["like_probe"] == 1
+    table.reconsider()
+    store.adapters.publish(adapter("x"), [e], author="run")
+    store.adapters.roll_back(author="operator", reason="it rambles")
+    assert counted()["quarantined"] == 1
+    table.release([a, e])
+    store.forgetting.purge(Doomed([b]))
+    counted()
+    with store.write() as connection:
+        connection.exec_driver_sql("DELETE FROM questions")
+        connection.rollback()
+    counted()
+    store.forgetting.expire(time.time(), None)
+    assert counted() == {}
+
+
+def test_clients_take_turns_however_many_there_are():
+    """Cases of the order alone: (client, state, cluster, shared, novel) of rows by age."""
+    rows = [
+        SimpleNamespace(id=n, client=client, state=state, cluster=cluster, shared=shared, novel=new)
+        for n, (client, state, cluster, shared, new) in enumerate([
+            ("a", "new", "1", False, True),
+            ("a", "new", "2", True, True),
+            ("a", "new", "3", False, True),
+            ("b", "new", "4", False, True),
+            ("b", "new", "4", False, False),
+            ("c", "no_label", "5", True, True),
+            (None, "new", "6", False, False),
+        ])
+    ]  # fmt: skip
+    assert in_turns(rows) == [1, 6, 3, 4, 2, 0, 5]
+    assert in_turns(reversed(rows)) == in_turns(rows)
+
+
+@both_stores
+def test_a_few_of_each_client_are_enough(store):
+    """Those that are read are those that would come first of all."""
+    for client, count in (("a", 60), ("b", 3), (None, 9), ("c", 1)):
+        store.questions.record(
+            by(client, *(f"{client} asks about thing {n} once" for n in range(count))), holdout=0
+        )
+    every = texts(store.questions.new(None))
+    assert len(every) == 73
+    for limit in (1, 4, 7, 20, 50, 73, 100):
+        assert texts(store.questions.new(limit)) == every[:limit]
 
 
 def by(client, *prompts):
@@ -621,6 +704,26 @@ def test_damage_is_told_as_damage_wherever_it_is(tmp_path, empty_store):
         file.write_bytes(whole[:begin] + b"\xff" * 4096 + whole[begin + 4096 :])
         with pytest.raises(StoreDamaged), Store.open(tmp_path) as store:
             store.check()
+
+
+def test_what_decides_what_serves_is_checked_first(tmp_path, empty_store):
+    """And all of a store that is small."""
+    file = tmp_path / "store.sqlite"
+    roots = "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"
+    with closing(sqlite3.connect(empty_store)) as connection:
+        place = dict(connection.execute(roots).fetchall())
+    whole, most = empty_store.read_bytes(), 10**9
+    for table in ("questions", "samples", "wanted", "adapters"):
+        begin = (place[table] - 1) * 4096
+        file.write_bytes(whole[:begin] + b"\xff" * 4096 + whole[begin + 4096 :])
+        with closing(Store.look(tmp_path)) as store:
+            with pytest.raises(StoreDamaged):
+                store.check(most)
+            if table in LARGE:
+                assert not store.check(0)
+            else:
+                with pytest.raises(StoreDamaged):
+                    store.check(0)
 
 
 @pytest.mark.parametrize("state", [RunState.ABORTED, RunState.FAILED])

@@ -75,11 +75,17 @@ class LabelledProbe(Label):
 class Apart:
     """Questions that training keeps away from, with their near-duplicates and the conversations in
     which one was asked. What all of the `traffic` has in common, such as a template or worked
-    examples that an application sends as turns, makes no question like another."""
+    examples that an application sends as turns, makes no question like another. Of further
+    questions only the `clusters` are known."""
 
-    def __init__(self, questions: Iterable[Question], traffic: Iterable[Question] = ()) -> None:
+    def __init__(
+        self,
+        questions: Iterable[Question],
+        traffic: Iterable[Question] = (),
+        clusters: Iterable[str] = (),
+    ) -> None:
         traffic = list(traffic)
-        self._clusters: set[str] = set()
+        self._clusters = set(clusters)
         self._known = Known(map(self._note, questions), (each.asks for each in traffic))
         # Users seldom get the same answer to the same words; an application sends both each time.
         examples = Counter(example for question in traffic for example in set(question.exchanges))

@@ -4,7 +4,8 @@ A majority that a question dictates is its author's, not the model's. What is lo
 of phrase, in a few languages. Whoever knows them can avoid them: this keeps out careless and plain
 attempts, while the caps of an update and the gate's probes are what a determined one meets.
 
-Every pattern repeats a bounded number of times, so that the time is linear in the text's length.
+Every pattern repeats a bounded number of times, so that the time is linear in the text's length. It
+is searched only in texts that have one of the words without which it finds nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
+from re import _constants, _parser
+from typing import Any
 
 from ttrl.questions.question import Question, message_text
 
@@ -40,8 +44,48 @@ def suspicion(question: Question) -> Suspicion | None:
     return Suspicion.MIXED if _any(OVERRIDDEN, asked) else None
 
 
-def _any(patterns: Iterable[re.Pattern[str]], texts: Iterable[str]) -> bool:
-    return any(pattern.search(text) for text in texts for pattern in patterns)
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern, and words one of which is in all that it finds (none: nobody knows)."""
+
+    regex: re.Pattern[str]
+    words: frozenset[str]
+
+    def found(self, text: str) -> bool:
+        if self.words:
+            for word in self.words:
+                if word in text:
+                    break
+            else:
+                return False
+        return self.regex.search(text) is not None
+
+
+def _words(parsed: Iterable[tuple[Any, Any]]) -> frozenset[str]:
+    """Return the longest such words of a parsed pattern."""
+    found, run = [frozenset[str]()], ""
+    for kind, of in [*parsed, (None, None)]:
+        if kind is _constants.LITERAL:
+            run += chr(of)
+            continue
+        found.append(frozenset({run} - {""}))
+        run = ""
+        if kind is _constants.SUBPATTERN:
+            found.append(_words(of[-1]))
+        elif kind is _constants.BRANCH:
+            branches = [_words(branch) for branch in of[1]]
+            found.append(frozenset().union(*branches) if all(branches) else frozenset())
+        elif kind in (_constants.MAX_REPEAT, _constants.MIN_REPEAT) and of[0]:
+            found.append(_words(of[2]))
+    return max(found, key=lambda words: min(map(len, words), default=0))
+
+
+def _any(patterns: Iterable[Pattern], texts: Iterable[str]) -> bool:
+    for text in texts:
+        for pattern in patterns:
+            if pattern.found(text):
+                return True
+    return False
 
 
 UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff*_`$]")
@@ -82,8 +126,8 @@ RULES = r"(?:instructions?|prompts?|rules|guidelines|directions|restrictions|pro
 IGNORED = rf"\b{IGNORE}(?: \w+){{0,3}} {OURS}(?: \w+){{0,2}} {RULES}\b"
 
 
-def _patterns(*sources: str) -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(source) for source in sources)
+def _patterns(*sources: str) -> tuple[Pattern, ...]:
+    return tuple(Pattern(re.compile(source), _words(_parser.parse(source))) for source in sources)
 
 
 DICTATED = _patterns(

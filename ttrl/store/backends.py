@@ -2,16 +2,18 @@
 
 Both give the same: a writer is alone from its first statement on, a reader sees one moment and
 waits for nobody, and one process at a time owns the store. `engine` begins transactions that write,
-`reading` those that only read; `insert` is an INSERT that knows ON CONFLICT.
+`reading` those that only read; `insert` is an INSERT that knows ON CONFLICT, and `listed` a table
+whose column `value` has texts, however many these are.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from shutil import disk_usage
@@ -51,6 +53,8 @@ def in_use(url: sa.URL) -> StoreError:
 PAGES = 1000
 """Given back in one transaction: 4 MB."""
 CHECKPOINT_MS = 200
+LARGE = frozenset({"questions", "question_clients", "votes", "samples"})
+"""Tables that take long to read, and do not say which version should serve."""
 ROOM = 1024**2
 """Bytes that a disk must have left for the files that SQLite makes beside a store."""
 
@@ -72,6 +76,10 @@ class Sqlite:
         self.reading: sa.Engine = self.engine.execution_options(ttrl_read=True)
         sa.event.listen(self.engine, "connect", self._connected)
         sa.event.listen(self.engine, "begin", self._begun)
+
+    @staticmethod
+    def listed(texts: Sequence[str]) -> sa.TableValuedAlias:
+        return sa.func.json_each(json.dumps(texts)).table_valued("value", name="listed")
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
@@ -123,12 +131,19 @@ class Sqlite:
             finally:
                 driver.execute(f"PRAGMA busy_timeout = {self._patience_ms}")
 
-    def check(self) -> None:
-        """Read every page. Raises StoreDamaged."""
+    def check(self, most: int | None = None) -> bool:
+        """Do what `Database.check` says."""
+        whole = most is None or (self.size() or 0) <= most
         with self.reading.connect() as connection:
-            result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-        if result != "ok":
-            raise damaged(self._url, "its pages are inconsistent")
+            names = connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            )
+            some = [f"'{name}'" for name in names.scalars() if name not in LARGE]
+            for what in ["1"] if whole else some:
+                result = connection.exec_driver_sql(f"PRAGMA quick_check({what})").scalar()
+                if result != "ok":
+                    raise damaged(self._url, "its pages are inconsistent")
+        return whole
 
     def _connected(self, connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
@@ -223,6 +238,12 @@ class Postgresql:
         sa.event.listen(self.engine, "connect", self._connected, insert=True)
         sa.event.listen(self.engine, "begin", self._begun)
 
+    @staticmethod
+    def listed(texts: Sequence[str]) -> sa.TableValuedAlias:
+        text = sa.cast(json.dumps(texts), sa.Text)
+        values = sa.func.json_array_elements_text(sa.cast(text, sa.JSON(none_as_null=True)))
+        return values.table_valued("value", name="listed")
+
     def migrating(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()
 
@@ -244,8 +265,9 @@ class Postgresql:
     def give_back(self) -> bool:
         return True  # the server's autovacuum does it
 
-    def check(self) -> None:
+    def check(self, most: int | None = None) -> bool:
         """Leave the files to the server."""
+        return True
 
     def _connected(self, connection: Any, _record: Any) -> None:
         if connection.info.parameter_status("server_encoding") != "UTF8":

@@ -209,16 +209,25 @@ class Database:
         with self.write() as connection:
             return change_among(connection, statement, column, values)
 
-    def check(self) -> None:
-        """Read all of the store to see whether it is whole. Raises StoreError."""
+    def check(self, most: int | None = None) -> bool:
+        """Read the store to see whether it is whole; of one with more than `most` bytes only the
+        small tables. Return whether that was all of it. Raises StoreError."""
         try:
-            self.backend.check()
+            return self.backend.check(most)
         except DBAPIError as error:
             raise self.unusable(error) from error
 
     def owning(self) -> AbstractContextManager[None]:
         """Be the store's only owner. Raises StoreError when another process is."""
         return self.backend.owning()
+
+    def present(
+        self, connection: sa.Connection, column: sa.ColumnElement[str], texts: Sequence[str]
+    ) -> set[str]:
+        """Return those of the texts that a row has in an indexed column, however many rows do."""
+        listed = self.backend.listed(texts)
+        value = sa.type_coerce(listed.c.value, sa.String)
+        return set(connection.scalars(sa.select(value).where(sa.exists().where(column == value))))
 
     def upsert(self, table: sa.Table) -> Any:
         """Return an INSERT with ON CONFLICT, in this database's dialect."""

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ttrl.evaluation.probes import ProbeOrigin
 from ttrl.store.adapters import GONE, AdapterState, Author, present_and_before, want
 from ttrl.store.database import Table, change_among, chunks, rows_among
-from ttrl.store.questions import QuestionState
+from ttrl.store.questions import QuestionState, in_state
 from ttrl.store.runs import ACTIVE, RunState, active
 from ttrl.store.schema import (
     adapter_clients,
@@ -29,6 +29,7 @@ from ttrl.store.schema import (
     pinned,
     probes,
     question_clients,
+    question_counts,
     questions,
     runs,
     samples,
@@ -38,6 +39,8 @@ from ttrl.store.schema import (
 
 AT_ONCE = 100
 """Old questions that go in one transaction, with thousands of samples: the recorder waits."""
+HALVES = (~questions.c.probe, questions.c.probe)
+"""The index of when questions were asked begins with this."""
 A_YEAR = 365 * 86400.0
 
 
@@ -75,13 +78,22 @@ class Forgetting(Table):
 
     def asked_before(self, at: float) -> list[int]:
         """Return the questions last asked before then (Unix seconds)."""
-        return self.db.scalars(sa.select(questions.c.id).where(questions.c.last_seen < at))
+        old = sa.select(questions.c.id).where(questions.c.last_seen < at)
+        return [key for half in HALVES for key in self.db.scalars(old.where(half))]
 
-    def saying(self, matches: Callable[[str], object]) -> Doomed:
-        """Return the questions and the labelled probes in which any text matches."""
+    def saying(self, matches: Callable[[str], object], word: str = "") -> Doomed:
+        """Return the questions and the labelled probes in which any text matches. All are read; a
+        `word` of ASCII letters and digits that each match has in it, in any case, saves most of
+        them from being parsed."""
         q, p = questions.c, probes.c
+        asked = sa.select(q.id, q.body, q.sampling)
+        if word:
+            stored = [sa.cast(column, sa.Text) for column in (q.body, q.sampling)]
+            # Other letters are stored as \\u...; some of them count as one of these.
+            parts = [t.icontains(w, autoescape=True) for t in stored for w in (word, "\\u")]
+            asked = asked.where(sa.or_(*parts))
         return Doomed(
-            self._saying(sa.select(q.id, q.body, q.sampling), matches),
+            self._saying(asked, matches),
             self._saying(sa.select(p.id, p.body, p.answers, p.rejected), matches),
         )
 
@@ -141,22 +153,22 @@ class Forgetting(Table):
         """Forget questions last asked before then (Unix seconds), and the oldest of more than
         `most` that are not held out; return how many. What a version is proven by stays as long as
         that version, what was labelled stays, and nothing goes while a run is under way."""
-        old = []
+        count = 0
         if before is not None:
-            old += self.db.scalars(_free().where(questions.c.last_seen < before))
+            count = sum(self._forget_old(half, questions.c.last_seen < before) for half in HALVES)
         if most is not None:
-            old += self._oldest(max(0, self.db.count(~questions.c.probe) - most))
-        return self._forget_old(list(dict.fromkeys(old)))
+            c = question_counts.c
+            there = self.db.scalar(sa.select(sa.func.sum(c.questions)).where(~c.probe)) or 0
+            count += self._forget_old(~questions.c.probe, most=there - most)
+        return count
 
     def shrink(self, most: int) -> int:
         """Forget the oldest samples, then the oldest questions, until the store has at most this
         many bytes; return how many questions. Only where the store can say how large it is."""
+        while not self._fits(most) and (run := self._oldest_sampled()):
+            self._drop_samples(run.id)
         count = 0
-        for run_id in self._with_samples(sa.true()):
-            if self._fits(most):
-                return 0
-            self._drop_samples(run_id)
-        while not self._fits(most) and (gone := self._forget_old(self._oldest(AT_ONCE))):
+        while not self._fits(most) and (gone := self._forget_old(~questions.c.probe, most=AT_ONCE)):
             count += gone
         return count
 
@@ -164,9 +176,10 @@ class Forgetting(Table):
         """Forget samples and observations of runs that ended before then (Unix seconds), and what
         was measured a year ago; return of how many runs there were samples. Their votes stay with
         the questions."""
-        ended = self._with_samples(runs.c.finished < before)
-        for run_id in ended:
-            self._drop_samples(run_id)
+        count = 0
+        while (run := self._oldest_sampled()) and run.finished < before:
+            self._drop_samples(run.id)
+            count += 1
         o, m = observations.c, measurements.c
         # The newest one stays: its id would be used again, and who follows would miss it.
         newest = sa.select(sa.func.max(o.id)).scalar_subquery()
@@ -175,7 +188,7 @@ class Forgetting(Table):
         latest = sa.select(sa.func.max(m.id)).group_by(m.kind, m.version)
         year_old = m.at < time.time() - A_YEAR
         self.db.change(measurements.delete().where(year_old, m.id.not_in(latest)))
-        return len(ended)
+        return count
 
     def retire(self, names: Sequence[str]) -> list[str]:
         """Mark versions whose files are about to be removed, and return those that were marked:
@@ -201,11 +214,16 @@ class Forgetting(Table):
         size = self.db.backend.size()
         return size is None or size <= most
 
-    def _forget_old(self, ids: Sequence[int]) -> int:
+    def _forget_old(self, *which: sa.ColumnElement[bool], most: int | None = None) -> int:
+        """Forget the questions that were asked longest ago, at most so many."""
+        oldest = _free().where(*which).order_by(questions.c.last_seen, questions.c.id)
         count = 0
-        for some in chunks(ids, AT_ONCE):
+        while most is None or count < most:
+            some = self.db.scalars(
+                oldest.limit(AT_ONCE if most is None else min(AT_ONCE, most - count))
+            )
             with self.db.write() as connection:
-                if active(connection):
+                if not some or active(connection):
                     break
                 self._remember_whose(connection, some)
                 count += _forget(connection, some)
@@ -220,19 +238,18 @@ class Forgetting(Table):
         insert = self.db.upsert(adapter_clients).from_select(["adapter", "client"], whose)
         connection.execute(insert.on_conflict_do_nothing())
 
-    def _oldest(self, count: int) -> list[int]:
-        query = _free().where(~questions.c.probe).order_by(questions.c.last_seen, questions.c.id)
-        return self.db.scalars(query.limit(count))
-
-    def _with_samples(self, which: sa.ColumnElement[bool]) -> list[int]:
-        """Return the ended runs of which there are samples, the oldest first."""
-        sampled = sa.select(votes.c.id).join(samples).where(votes.c.run_id == runs.c.id)
-        query = sa.select(runs.c.id).where(which, runs.c.state.not_in(ACTIVE), sampled.exists())
-        return self.db.scalars(query.order_by(runs.c.id))
+    def _oldest_sampled(self) -> sa.Row[Any] | None:
+        """Return the oldest run of which there are samples, if it has ended: runs follow one
+        another, and so do their samples."""
+        vote_id = self.db.scalar(sa.select(samples.c.vote_id).order_by(samples.c.id).limit(1))
+        of_vote = sa.select(votes.c.run_id).where(votes.c.id == vote_id).scalar_subquery()
+        run = sa.select(runs.c.id, runs.c.finished).where(runs.c.id == of_vote)
+        return self.db.first(run.where(runs.c.state.not_in(ACTIVE)))
 
     def _drop_samples(self, run_id: int) -> None:
-        of_run = sa.select(votes.c.id).where(votes.c.run_id == run_id)
-        self.db.change(samples.delete().where(samples.c.vote_id.in_(of_run)))
+        ids = self.db.scalars(sa.select(votes.c.id).where(votes.c.run_id == run_id))
+        for some in chunks(ids, AT_ONCE):
+            self.db.change(samples.delete().where(samples.c.vote_id.in_(some)))
 
     def _saying(self, query: sa.Select[Any], matches: Callable[[str], object]) -> list[int]:
         return [row[0] for row in self.db.stream(query) if any(map(matches, _texts(row[1:])))]
@@ -307,7 +324,7 @@ def _taint(connection: sa.Connection, learned: set[str], *, keep_serving: bool) 
 
     learning = sa.select(adapter_questions.c.question_id).join(adapters)
     again = questions.update().where(
-        questions.c.state == QuestionState.LEARNED_FROM,
+        in_state(QuestionState.LEARNED_FROM),
         questions.c.id.in_(learning.where(adapters.c.state == AdapterState.TAINTED)),
         questions.c.id.not_in(learning.where(adapters.c.state != AdapterState.TAINTED)),
     )

@@ -4,7 +4,7 @@ pairs of answers that runs find and the operator judges, which is how the latter
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,10 @@ import sqlalchemy as sa
 from ttrl.evaluation.probes import Judged, Label, LabelledProbe, Pair, ProbeOrigin, Side
 from ttrl.questions.question import Question
 from ttrl.store.database import Table, change_among, rows_among
-from ttrl.store.questions import QuestionState, StoredQuestion, drawn, from_row, secret
-from ttrl.store.schema import comparisons, probes, questions
+from ttrl.store.questions import StoredQuestion, drawn, from_row, secret
+from ttrl.store.schema import EVALUABLE, EVALUATED, HELD_OUT, comparisons, probes, questions
 
-c = comparisons.c
-_HELD_OUT = sa.select(questions).where(questions.c.probe)
+c, q = comparisons.c, questions.c
 
 
 @dataclass(frozen=True)
@@ -91,19 +90,38 @@ class HoldoutTable(Table):
             each.hash for each in asked if known.get(each.hash, drawn(each.cluster, key, share))
         )
 
-    def probes(self, limit: int | None = None) -> list[StoredQuestion]:
-        """Return the newest first, without those that tell the model what to say."""
-        query = _HELD_OUT.where(questions.c.state != QuestionState.SKIPPED)
-        rows = self.db.rows(query.order_by(questions.c.id.desc()).limit(limit))
-        return [from_row(row) for row in rows]
+    def probes(
+        self, limit: int | None = None, *, before: float | None = None
+    ) -> list[StoredQuestion]:
+        """Return the newest first, those first asked before a time (Unix seconds) or all, without
+        near-duplicates of earlier questions and without those that tell the model what to say."""
+        query = _questions(EVALUABLE).order_by(q.first_seen.desc(), q.id.desc())
+        return self._select(
+            (query if before is None else query.where(q.first_seen < before)).limit(limit)
+        )
 
-    def all(self) -> Iterator[Question]:
-        """Yield every held-out question, a part of them in memory at a time."""
-        return (from_row(row).question for row in self.db.stream(_HELD_OUT))
+    def oldest(self, limit: int) -> list[StoredQuestion]:
+        """Return the oldest of the same."""
+        return self._select(_questions(EVALUABLE).order_by(q.first_seen, q.id).limit(limit))
+
+    def evaluated(self) -> list[StoredQuestion]:
+        """Return those of the same that a gate has asked."""
+        return self._select(_questions(EVALUATED))
+
+    def clusters(self, clusters: Sequence[str]) -> set[str]:
+        """Return those of these clusters in which a question is held out."""
+        held_out = sa.select(q.cluster).where(sa.text(HELD_OUT)).distinct()
+        return {row.cluster for row in self.db.rows_among(held_out, q.cluster, clusters)}
 
     def expose(self, ids: Sequence[int]) -> None:
-        exposed = questions.update().values(exposures=questions.c.exposures + 1)
-        self.db.change_among(exposed, questions.c.id, ids)
+        self.db.change_among(questions.update().values(exposures=q.exposures + 1), q.id, ids)
+
+    def _select(self, query: sa.Select[Any]) -> list[StoredQuestion]:
+        return [from_row(row) for row in self.db.rows(query)]
+
+
+def _questions(which: str) -> sa.Select[Any]:
+    return sa.select(questions).where(sa.text(which))
 
 
 class ComparisonTable(Table):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -16,12 +16,15 @@ import sqlalchemy as sa
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Usage
 from ttrl.questions.screening import suspicion
-from ttrl.store.database import Database, Table, chunks, rows_among
+from ttrl.store.database import Database, Table, change_among, chunks, rows_among
 from ttrl.store.schema import (
+    HELD_OUT,
     HOLDOUT_KEY,
+    SAMPLED,
     adapter_questions,
     facts,
     question_clients,
+    question_counts,
     questions,
     runs,
     votes,
@@ -30,6 +33,10 @@ from ttrl.store.schema import (
 c = questions.c
 AT_ONCE = 500
 """Questions in memory, or in one statement, where all go out or many come in."""
+LOOKED_AT = 8
+"""Rows that are looked at for each that is wanted, where only some will do."""
+USAGE_OF = 2_000
+"""The newest questions, by which it is known how users sample: shares to one point."""
 BRANCHES = 8
 """Ways in which users go on from the same question, at most: more of them are different questions
 after the same worked examples."""
@@ -177,41 +184,34 @@ class QuestionTable(Table):
         versions `again` learned from. With `only`, none that came from other clients than these.
 
         Clients take turns, each with its questions that others ask as well, then the newest first,
-        and near-duplicates last. So who asks a lot, or the same again and again, goes no sooner."""
-        learned = sa.select(adapter_questions.c.question_id)
-        replayed = sa.and_(
-            c.state == QuestionState.LEARNED_FROM,
-            c.id.in_(learned.where(adapter_questions.c.adapter.in_(again))),
-        )
-        of_it = votes.c.question_id == c.id
-        asked = sa.select(sa.func.count(votes.c.run_id.distinct())).where(of_it).scalar_subquery()
-        of_parent = runs.c.parent.is_not_distinct_from(parent)
-        asked_of_parent = sa.exists().where(of_it, votes.c.run_id == runs.c.id, of_parent)
-        retried = sa.and_(c.state == QuestionState.NO_LABEL, asked < tries, ~asked_of_parent)
-        twin = sa.func.row_number().over(partition_by=c.cluster, order_by=(c.shared.desc(), c.id))
-        usable = [c.state == QuestionState.NEW, replayed, *([retried] if tries > 1 else [])]
-        among = sa.select(c.id, c.client, c.state, c.shared, twin.label("twin"))
-        among = among.where(~c.probe, sa.or_(*usable))
-        if only:
-            among = among.where(sa.or_(c.client.in_(only), c.origin == Origin.FILE))
-        a = among.subquery().c
-        turn = sa.func.row_number().over(
-            partition_by=(a.client, a.state), order_by=(a.twin, a.shared.desc(), a.id.desc())
-        )
-        seldom = sa.case((a.state == QuestionState.NO_LABEL, FRESH_FOR_EACH_RETRIED), else_=1)
-        turns = sa.select(a.id, (turn * seldom).label("turn")).subquery()
-        query = sa.select(questions).join(turns, turns.c.id == c.id)
-        query = query.order_by(turns.c.turn, c.shared.desc(), c.id.desc())
-        return self._select(query.limit(limit))
+        and near-duplicates of earlier ones last. So who asks a lot, or the same again and again,
+        goes no sooner. Of the questions without a label each client's newest are looked at, some
+        times as many as are wanted."""
+        with self.db.read() as connection:
+            fresh = _Lanes(connection, QuestionState.NEW, only)
+            rows = [*fresh.in_turn(limit), *_replayed(connection, again, only)]
+            if tries > 1:
+                unlabelled = _Lanes(connection, QuestionState.NO_LABEL, only).newest(limit)
+                ids = [row.id for row in unlabelled]
+                again_now = {
+                    row.id for row in rows_among(connection, _retried(tries, parent), c.id, ids)
+                }
+                rows += [row for row in unlabelled if row.id in again_now]
+            places = {key: place for place, key in enumerate(in_turns(rows)[:limit])}
+            found = rows_among(connection, sa.select(questions), c.id, list(places))
+        return [from_row(row) for row in sorted(found, key=lambda row: places[row.id])]
 
     def among(self, ids: Sequence[int]) -> list[StoredQuestion]:
         """Return those that are no probes."""
-        return self._select(sa.select(questions).where(c.id.in_(ids), ~c.probe))
+        rows = self.db.rows_among(sa.select(questions), c.id, ids)
+        return [from_row(row) for row in rows if not row.probe]
 
     def sole_client(self) -> bool:
         """Return whether all traffic came from at most one client; those without a key are one."""
-        clients = sa.select(c.client).where(c.origin == Origin.TRAFFIC).distinct().limit(2)
-        return len(self.db.scalars(clients)) < 2
+        kinds = {(row.state, row.probe) for row in self._counted()}
+        with self.db.read() as connection:
+            traffic = (_clients(connection, *kind, Origin.TRAFFIC, 2) for kind in kinds)
+            return len({client for some in traffic for client in some}) < 2
 
     def named(self, hashes: Sequence[str]) -> list[StoredQuestion]:
         """Return the given questions that are no probes and not kept away from learning, whatever
@@ -237,14 +237,22 @@ class QuestionTable(Table):
         query = sa.select(questions).order_by(c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(c.id < before)
-        return self._select(query if kind is None else query.where(_kind() == kind))
+        if kind is not None:
+            query = query.where(*_of_kind(kind))
+        return self._select(query)
+
+    def each(self, kind: str) -> Iterator[StoredQuestion]:
+        """Yield every question of one kind, a part of them in memory at a time."""
+        return map(from_row, self.db.stream(sa.select(questions).where(*_of_kind(kind))))
 
     def asked(self, since: float, until: float, *, limit: int) -> list[str]:
         """Return the texts of the newest questions that were asked between two times (Unix
-        seconds), or before and after both."""
-        query = sa.select(questions).where(c.first_seen < until, c.last_seen >= since)
-        rows = self._select(query.order_by(c.id.desc()).limit(limit))
-        return [row.question.text for row in rows]
+        seconds), or before and after both; not many more than those are looked at."""
+        seen = sa.select(c.id, c.last_seen).where(c.first_seen < until)
+        newest = self.db.rows(seen.order_by(c.first_seen.desc()).limit(LOOKED_AT * limit))
+        ids = [row.id for row in newest if row.last_seen >= since][:limit]
+        rows = self.db.rows_among(sa.select(questions), c.id, ids)
+        return [from_row(row).question.text for row in rows]
 
     def get(self, question_id: int) -> StoredQuestion:
         """Raises NotFound."""
@@ -257,48 +265,63 @@ class QuestionTable(Table):
 
     def wait(self, reasons: Mapping[int, str]) -> None:
         """Note why these questions, and no others, were left out of the newest update."""
-        said = questions.update().where(c.state == QuestionState.NEW, c.reason.is_not(None))
+        # A comparison, for which there is an index: SQLite would find by the state alone.
+        said = questions.update().where(c.state == QuestionState.NEW, c.reason > "")
         with self.db.write() as connection:
             connection.execute(said.values(reason=None))
             for reason in set(reasons.values()):
                 ids = [key for key, why in reasons.items() if why == reason]
-                left = questions.update().where(c.id.in_(ids), c.state == QuestionState.NEW)
-                connection.execute(left.values(reason=reason))
+                left = questions.update().where(in_state(QuestionState.NEW))
+                change_among(connection, left.values(reason=reason), c.id, ids)
 
     def quarantined_by(self, run_id: int) -> list[int]:
         """Return those of the questions that a run asked that are quarantined."""
         asked = sa.select(votes.c.question_id).where(votes.c.run_id == run_id)
-        query = sa.select(c.id).where(c.state == QuestionState.QUARANTINED, c.id.in_(asked))
+        query = sa.select(c.id).where(in_state(QuestionState.QUARANTINED), c.id.in_(asked))
         return self.db.scalars(query)
 
     def release(self, ids: Sequence[int]) -> int:
         """Let runs learn from those that were kept back; return how many."""
-        return self._move(QuestionState.NEW, None, c.id.in_(ids), c.state.in_(RELEASED))
+        return self._move(QuestionState.NEW, None, c.id.in_(ids), in_state(*RELEASED))
 
     def usage(self, least: int) -> Usage:
-        """Return how users sample, if that is known of at least as many questions."""
-        known = (c.origin == Origin.TRAFFIC, c.sampling.is_not(sa.null()))
-        ways = self.db.counts(sa.cast(c.sampling, sa.Text), *known)
-        if sum(ways.values()) < least:
+        """Return how users sample, by the newest questions, if that is known of at least as
+        many."""
+        newest = sa.select(sa.cast(c.sampling, sa.Text)).where(sa.text(SAMPLED))
+        ways = Counter(self.db.scalars(newest.order_by(c.id.desc()).limit(max(USAGE_OF, least))))
+        if ways.total() < least:
             return Usage()
         return Usage.of((json.loads(way), count) for way, count in ways.items())
 
     def counts(self) -> dict[str, int]:
         """Return how many questions are in each state, with `probe` for the held-out ones."""
-        return self.db.counts(_kind())
+        counts = Counter[str]()
+        for row in self._counted():
+            counts["probe" if row.probe else row.state] += row.questions
+        return dict(counts)
 
     def reasons(self) -> dict[str, int]:
         """Return why questions are skipped or wait, and how many."""
-        states = (QuestionState.NEW, QuestionState.SKIPPED)
-        return self.db.counts(c.reason, c.state.in_(states), c.reason.is_not(None))
+        counts = Counter[str]()
+        for row in self._counted():
+            counts[row.reason] += row.questions
+        del counts[""]
+        return dict(counts)
 
     def fresh(self) -> int:
         """Return how many new questions no cap kept out of the newest update."""
-        return self.db.count(c.state == QuestionState.NEW, ~c.probe, c.reason.is_(None))
+        return sum(
+            row.questions
+            for row in self._counted()
+            if row.state == QuestionState.NEW and not (row.probe or row.reason)
+        )
 
     def times_asked(self) -> int:
         """Return how often questions came in, repetitions included."""
-        return self.db.scalar(sa.select(sa.func.sum(c.count))) or 0
+        return sum(row.asked for row in self._counted())
+
+    def _counted(self) -> Sequence[sa.Row[Any]]:
+        return self.db.rows(sa.select(question_counts).where(question_counts.c.questions > 0))
 
     def _select(self, query: sa.Select[Any]) -> list[StoredQuestion]:
         return [from_row(row) for row in self.db.rows(query)]
@@ -314,12 +337,13 @@ class QuestionTable(Table):
         # Fingerprints and patterns of long questions take seconds, in which others may write.
         with self.db.read() as connection:
             placed = in_conversations(connection, [item.question for item in items])
-        key, rows = secret(self.db), []
-        for item, question in zip(items, placed, strict=True):
+        key, rows = secret(self.db), list[dict[str, Any]]()
+        for item, (question, follows) in zip(items, placed, strict=True):
             doubt = suspicion(question) if item.origin is Origin.TRAFFIC else None
-            row = {
+            row: dict[str, Any] = {
                 "hash": question.hash,
                 "cluster": question.cluster,
+                "follows": follows,
                 "body": dict(question.body),
                 "count": item.count,
                 "first_seen": item.first_seen,
@@ -338,45 +362,172 @@ class QuestionTable(Table):
         shared = sa.or_(c.shared, new.shared, c.client.is_distinct_from(new.client))
         upsert = insert.on_conflict_do_update(
             index_elements=[c.hash], set_={**merged, "shared": shared}
-        )
-        asked = [{"asked": item.question.hash, "by": by} for item in items for by in item.clients]
-        who = sa.select(c.id, sa.bindparam("by", type_=sa.String(64)))
-        who = who.where(c.hash == sa.bindparam("asked"))
-        clients = self.db.upsert(question_clients)
-        clients = clients.from_select(["question_id", "client"], who).on_conflict_do_nothing()
+        ).returning(c.id, c.hash)
+        clients = self.db.upsert(question_clients).on_conflict_do_nothing()
         with self.db.write() as connection:
+            ids: dict[str, int] = {}
             for some in chunks(rows, AT_ONCE):
-                connection.execute(upsert, some)
+                known = self.db.present(connection, c.cluster, [row["cluster"] for row in some])
+                for row in some:
+                    row["novel"] = row["cluster"] not in known
+                    known.add(row["cluster"])
+                for wave in _waves(some):
+                    ids |= {row.hash: row.id for row in connection.execute(upsert, wave)}
+            asked = {(ids[item.question.hash], by) for item in items for by in item.clients}
             if asked:
-                connection.execute(clients, asked)
+                names = ("question_id", "client")
+                connection.execute(clients, [dict(zip(names, each, strict=True)) for each in asked])
 
 
-def _kind() -> sa.Case[str]:
-    return sa.case((c.probe, "probe"), else_=c.state)
+def _waves(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Part rows so that one statement has a question once, and their order stays."""
+    waves: list[list[dict[str, Any]]] = []
+    times: Counter[str] = Counter()
+    for row in rows:
+        if times[row["hash"]] == len(waves):
+            waves.append([])
+        waves[times[row["hash"]]].append(row)
+        times[row["hash"]] += 1
+    return waves
 
 
-def in_conversations(connection: sa.Connection, asked: Sequence[Question]) -> list[Question]:
-    """Return the same questions; each that goes on from a recorded one is in that one's cluster,
-    unless so many do that what comes before is no conversation but an application's worked
-    examples."""
-    before = [question.goes_on_from for question in asked]
-    columns = sa.select(c.hash, c.cluster)
-    hashes = [earlier.hash for earlier in before if earlier is not None]
-    found = rows_among(connection, columns, c.hash, hashes)
+def in_state(*states: QuestionState) -> sa.ColumnElement[bool]:
+    """Say that a question is in one of these states, where it is found by something else: SQLite
+    would rather look at all in a state."""
+    return (c.state + "").in_(states)
+
+
+def _of_kind(kind: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """What is true of the questions in a state, or of held-out ones (`probe`)."""
+    if kind == "probe":
+        return (sa.literal_column(HELD_OUT),)
+    return (c.state == kind, ~c.probe)
+
+
+def _clients(
+    connection: sa.Connection, state: str, probe: bool, origin: Origin, most: int | None = None
+) -> list[str | None]:
+    """Return who asked such questions first, `most` of them; None stands for those without a key.
+    From one client to the next by the index, however much each asks."""
+    such = (c.state == state, c.probe if probe else ~c.probe, c.origin == origin)
+    here = sa.select(sa.func.min(c.client).label("client")).where(*such).cte(recursive=True)
+    after = sa.select(sa.func.min(c.client)).where(*such, c.client > here.c.client)
+    following = sa.select(after.scalar_subquery()).where(here.c.client.is_not(None))
+    here = here.union_all(following)
+    named = sa.select(here.c.client).where(here.c.client.is_not(None)).limit(most)
+    unnamed = sa.select(c.id).where(*such, c.client.is_(None)).limit(1)
+    without_key = connection.scalar(unnamed) is not None
+    return [*connection.scalars(named), *([None] if without_key else [])]
+
+
+class _Lanes:
+    """The questions of one state that a run may train on, by who asked them."""
+
+    def __init__(
+        self, connection: sa.Connection, state: QuestionState, only: Sequence[str]
+    ) -> None:
+        self._connection, self._state = connection, state
+        of = {
+            Origin.TRAFFIC: only or _clients(connection, state, False, Origin.TRAFFIC),
+            Origin.FILE: _clients(connection, state, False, Origin.FILE),
+        }
+        self._lanes = [(origin, client) for origin, clients in of.items() for client in clients]
+
+    def in_turn(self, limit: int | None) -> list[sa.Row[Any]]:
+        """Return the first questions of each client, as many of each as it takes for so many in
+        turns."""
+        share, left = self._share(limit), list(self._lanes)
+        found: dict[tuple[Origin, str | None], Sequence[sa.Row[Any]]] = {}
+        while left:
+            found |= {lane: self._first(lane, share) for lane in left}
+            left = [lane for lane in left if len(found[lane]) == share]
+            if limit is not None and sum(map(len, found.values())) >= limit:
+                break
+            share = share and 2 * share
+        return [row for rows in found.values() for row in rows]
+
+    def newest(self, limit: int | None) -> list[sa.Row[Any]]:
+        share = self._share(limit)
+        most = share and LOOKED_AT * share
+        return [row for lane in self._lanes for row in self._first(lane, most)]
+
+    def _share(self, limit: int | None) -> int | None:
+        return None if limit is None else -(-limit // max(1, len(self._lanes)))
+
+    def _first(self, lane: tuple[Origin, str | None], limit: int | None) -> Sequence[sa.Row[Any]]:
+        origin, client = lane
+        query = _COLUMNS.where(c.state == self._state, ~c.probe, c.origin == origin)
+        query = query.where(c.client.is_(None) if client is None else c.client == client)
+        # By all columns of the index: PostgreSQL does not see that one that is null is the same.
+        order = (c.client.desc(), c.novel.desc(), c.shared.desc(), c.id.desc())
+        return self._connection.execute(query.order_by(*order).limit(limit)).all()
+
+
+_COLUMNS: sa.Select[Any] = sa.select(c.id, c.client, c.state, c.cluster, c.shared, c.novel, c.probe)
+
+
+def _replayed(
+    connection: sa.Connection, versions: Sequence[str], only: Sequence[str]
+) -> Sequence[sa.Row[Any]]:
+    """Return what these versions learned from."""
+    learned = sa.select(adapter_questions.c.question_id)
+    learned = learned.where(adapter_questions.c.adapter.in_(versions))
+    query = _COLUMNS.where(c.id.in_(learned), in_state(QuestionState.LEARNED_FROM))
+    if only:
+        query = query.where(sa.or_(c.client.in_(only), c.origin == Origin.FILE))
+    rows = connection.execute(query).all() if versions else []
+    return [row for row in rows if not row.probe]
+
+
+def _retried(tries: int, parent: str | None) -> sa.Select[int]:
+    """Select questions that fewer than `tries` runs have asked, and none that began there."""
+    of_it = votes.c.question_id == c.id
+    asked = sa.select(sa.func.count(votes.c.run_id.distinct())).where(of_it).scalar_subquery()
+    of_parent = runs.c.parent.is_not_distinct_from(parent)
+    asked_of_parent = sa.exists().where(of_it, votes.c.run_id == runs.c.id, of_parent)
+    return sa.select(c.id).where(asked < tries, ~asked_of_parent)
+
+
+def in_turns(rows: Iterable[Any]) -> list[int]:
+    """Return the ids of questions (`id`, `client`, `state`, `cluster`, `shared`, `novel`) in the
+    order in which clients take turns."""
+    of_cluster, twins = Counter[str](), dict[int, int]()
+    for row in sorted(rows := list(rows), key=lambda row: (not row.shared, row.id)):
+        twins[row.id] = of_cluster[row.cluster]
+        of_cluster[row.cluster] += 1
+    turns, order = Counter[tuple[str | None, str]](), list[tuple[int, bool, int]]()
+    for row in sorted(
+        rows, key=lambda row: (twins[row.id], not row.novel, not row.shared, -row.id)
+    ):
+        turns[row.client, row.state] += 1
+        seldom = FRESH_FOR_EACH_RETRIED if row.state == QuestionState.NO_LABEL else 1
+        order.append((turns[row.client, row.state] * seldom, not row.shared, -row.id))
+    return [-place[-1] for place in sorted(order)]
+
+
+def in_conversations(
+    connection: sa.Connection, asked: Sequence[Question]
+) -> list[tuple[Question, str | None]]:
+    """Return the same questions; each that goes on from a recorded one in that one's cluster, with
+    its hash, unless so many do that what comes before is no conversation but an application's
+    worked examples."""
+    before = [earlier.hash if earlier else "" for earlier in (q.goes_on_from for q in asked)]
+    hashes = sorted(set(before) - {""})
+    found = rows_among(connection, sa.select(c.hash, c.cluster), c.hash, hashes)
     clusters: dict[str, str] = {row.hash: row.cluster for row in found}
-    placed, newly = [], Counter[str]()
+    follow = sa.select(c.follows, sa.func.count().label("number")).group_by(c.follows)
+    branches = Counter[str](
+        {row.follows: row.number for row in rows_among(connection, follow, c.follows, hashes)}
+    )
+    placed: list[tuple[Question, str | None]] = []
     for question, earlier in zip(asked, before, strict=True):
-        here = question
-        if earlier and (cluster := clusters.get(earlier.hash)):
-            newly[earlier.hash] += 1
-            newest = sa.select(questions).where(c.cluster == cluster)
-            newest = newest.order_by(c.id.desc()).limit(2 * BRANCHES)
-            rows = map(from_row, connection.execute(newest))
-            branches = sum(row.question.goes_on_from == earlier for row in rows)
-            if newly[earlier.hash] + branches <= BRANCHES:
-                here = replace(question, recorded_in=cluster)
+        here, follows = question, None
+        if earlier and (cluster := clusters.get(earlier)):
+            branches[earlier] += 1
+            if branches[earlier] <= BRANCHES:
+                here, follows = replace(question, recorded_in=cluster), earlier
         clusters.setdefault(here.hash, here.cluster)
-        placed.append(here)
+        placed.append((here, follows))
     return placed
 
 

@@ -296,8 +296,9 @@ class VoteTable(Table):
         each = each.where(votes.c.run_id == run_id, c.layer.in_(UNREAD)).limit(EXAMPLES)
         each = each.group_by(votes.c.question_id).order_by(sa.func.count().desc())
         query = sa.select(votes.c.question_id.label("question"), c.layer, c.text)
-        query = query.join_from(samples, votes).where(c.id.in_(each)).order_by(c.id)
-        return [{**row._mapping, "text": row.text[-END:]} for row in self.db.rows(query)]
+        query = query.join_from(samples, votes).order_by(c.id)
+        rows = self.db.rows_among(query, c.id, self.db.scalars(each))
+        return [{**row._mapping, "text": row.text[-END:]} for row in rows]
 
     def instructions(self, run_id: int) -> dict[str | None, int]:
         """Return how many votes of a run were asked with each instruction; None is without."""

@@ -58,6 +58,19 @@ HOLDOUT_KEY = "holdout_key"
 """The fact that is the store's own key, in hexadecimal: by it questions become probes, and probes
 have their turns. No user can choose to be one."""
 
+SAMPLED = "origin = 'traffic' AND sampling IS NOT NULL"
+HELD_OUT = "probe"
+EVALUABLE = "probe AND novel AND state <> 'skipped'"
+EVALUATED = f"{EVALUABLE} AND exposures > 0"
+"""Which questions some indexes are of."""
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Options of an index of some rows. A query must say the same condition in the same words, with
+    literals: what is bound later proves nothing to a planner."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
 questions = _table(
     "questions",
     sa.Column("id", QuestionId, primary_key=True),
@@ -76,8 +89,35 @@ questions = _table(
     sa.Column(
         "sampling", sa.JSON(none_as_null=True), comment="as users sent it; null when unknown"
     ),
+    sa.Column(
+        "novel",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.true(),
+        comment="no near-duplicate was recorded before it",
+    ),
+    sa.Column("follows", sa.String(64), comment="the hash of the question that it goes on from"),
+    sa.Index("ix_questions_follows", "follows", **_where("follows IS NOT NULL")),
     sa.Index("ix_questions_selection", "state", "probe", "id"),
+    sa.Index("ix_questions_turns", "state", "probe", "origin", "client", "novel", "shared", "id"),
+    sa.Index("ix_questions_first_seen", "first_seen"),
+    sa.Index("ix_questions_last_seen", "probe", "last_seen", "id"),
+    sa.Index("ix_questions_reason", "state", "reason", **_where("reason IS NOT NULL")),
+    sa.Index("ix_questions_sampled", "id", **_where(SAMPLED)),
+    sa.Index("ix_questions_held_out", "id", **_where(HELD_OUT)),
+    sa.Index("ix_questions_held_out_cluster", "cluster", **_where(HELD_OUT)),
+    sa.Index("ix_questions_evaluable", "first_seen", "id", **_where(EVALUABLE)),
+    sa.Index("ix_questions_evaluated", "exposures", **_where(EVALUATED)),
     sqlite_autoincrement=True,
+)
+
+question_counts = _table(
+    "question_counts",
+    sa.Column("state", sa.String(24), primary_key=True),
+    sa.Column("probe", sa.Boolean, primary_key=True),
+    sa.Column("reason", sa.Text, primary_key=True, comment="of new and skipped ones; else empty"),
+    *_columns(sa.BigInteger, "questions", "asked"),
+    comment="kept by triggers: how many questions there are, and how often they were asked",
 )
 
 question_clients = _table(

@@ -40,6 +40,8 @@ def upgrade(connection: sa.Connection, revision: str) -> None:
     from alembic import command
     from alembic.config import Config
 
+    from ttrl.store import counting
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(DIRECTORY))
     if revision_of(connection) is None:
@@ -48,6 +50,7 @@ def upgrade(connection: sa.Connection, revision: str) -> None:
         command.stamp(config, revision)
     else:
         command.upgrade(config, revision)
+    counting.install(connection)
 
 
 def new_key() -> dict[str, str]:
