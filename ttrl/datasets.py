@@ -1,9 +1,10 @@
-"""Files that people write: questions (JSONL with `messages` or `prompt`, or plain lines; labels
-that stand beside them are not read), labelled probes, and reference answers."""
+"""Files that people write: questions (plain lines, JSONL or a JSON array of objects with `messages`
+or a text, or the lines of an OpenAI batch), labelled probes, and reference answers."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -21,7 +22,15 @@ from ttrl.store.questions import Exported, Origin
 A_DAY = 86_400.0
 """By which the clocks of two machines may differ."""
 MOST_ERRORS = 20
-PROBE_FIELDS = ("prompt", "answers", "refuse", "tags", *SHAPING_FIELDS)
+TEXTS = ("prompt", "question", "problem")
+"""The keys by which data sets name a question's text."""
+PROBE_FIELDS = (*TEXTS, "answers", "refuse", "tags", *SHAPING_FIELDS)
+EXPECTED = (
+    'expected {"prompt": "..."} (or "question" or "problem"), {"messages": [...]}, or a line of an '
+    "OpenAI batch"
+)
+ARRAY = re.compile(r"\s*\[\s*(?=\{)")
+BETWEEN = re.compile(r"[\s,]*")
 
 Row = dict[str, Any]
 Result = TypeVar("Result")
@@ -147,15 +156,37 @@ def _lines(file: Path, wanted: str = "") -> list[tuple[int, str]]:
     """The lines that are not empty, numbered. Raises DatasetUnreadable, also if there are none of
     what is `wanted`."""
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DatasetUnreadable(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise DatasetUnreadable(f"{file} is not UTF-8 text") from None
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if start := ARRAY.match(text):
+        return _elements(file, text, start.end())
+    lines = enumerate(text.split("\n"), 1)
+    numbered = [(number, line.strip()) for number, line in lines if line.strip()]
     if wanted and not numbered:
         raise DatasetUnreadable(f"there are no {wanted} in {file}")
     return numbered
+
+
+def _elements(file: Path, text: str, at: int) -> list[tuple[int, str]]:
+    """The elements of a JSON array from the first one on, each with the line where it starts.
+    Raises DatasetUnreadable."""
+    try:
+        json.loads(text)
+    except ValueError as error:  # also a number of more digits than Python reads
+        line = getattr(error, "lineno", 1)
+        raise DatasetUnreadable(f"{file}:{line}: this array is not valid JSON") from None
+    found, line, counted, decoder = [], 1, 0, json.JSONDecoder()
+    while text[at] != "]":
+        line, counted = line + text.count("\n", counted, at), at
+        _, end = decoder.raw_decode(text, at)
+        found.append((line, text[at:end]))
+        between = BETWEEN.match(text, end)
+        assert between is not None
+        at = between.end()
+    return found
 
 
 def _parsed(
@@ -167,10 +198,12 @@ def _parsed(
         try:
             row = json.loads(line)
             if not isinstance(row, dict):
-                raise ValueError("expected a JSON object")
+                raise ValueError(EXPECTED)
+            if isinstance(row.get("body"), dict):
+                row |= row.pop("body")
             results.append(parse(row))
         except json.JSONDecodeError:
-            bad.append(f"{file}:{number}: this line is not valid JSON")
+            bad.append(f"{file}:{number}: this line is not valid JSON; {EXPECTED}")
         except ValidationError as error:  # its own words would quote the line
             why = error.errors()[0]
             bad.append(f"{file}:{number}: `{why['loc'][0]}`: {why['msg']}")
@@ -184,11 +217,11 @@ def _parsed(
 
 
 def _question(row: Row, max_chars: int) -> Question:
-    prompt = row.get("prompt")
-    if isinstance(prompt, str) and prompt.strip():
-        row = {"messages": [{"role": "user", "content": prompt}]}
+    texts = (text for key in TEXTS if isinstance(text := row.get(key), str) and text.strip())
+    if text := next(texts, None):
+        row = {"messages": [{"role": "user", "content": text}]}
     elif "messages" not in row:
-        raise ValueError('expected {"prompt": "..."} or {"messages": [...]}')
+        raise ValueError(EXPECTED)
     question = from_request(row, max_chars=max_chars)
     if isinstance(question, Unlearnable):
         raise ValueError(f"this question cannot be trained on ({question})")

@@ -54,8 +54,8 @@ CODES = {
     "--questions",
     "file",
     type=PATH,
-    help="Train on these (JSONL or plain lines) instead of the recorded questions; they are "
-    "recorded too.",
+    help="Train on these (JSONL, a JSON array, OpenAI batch lines, or plain lines) instead of the "
+    "recorded questions; they are recorded too.",
 )
 @model_option
 @click.option("--steps", "update__steps", type=int, help="Maximum number of optimizer steps.")

@@ -67,9 +67,9 @@ def measure(resolve: Resolve) -> None:
 @json_option
 @resolve_options
 def assess(resolve: Resolve, file: Path, limit: int) -> None:
-    """Read a log of questions (JSONL or plain lines) and estimate what share of them has a
-    training signal for the live version, and what a run would cost. Nothing is trained or
-    recorded."""
+    """Read a log of questions (JSONL, a JSON array, OpenAI batch lines, or plain lines) and
+    estimate what share of them has a training signal for the live version, and what a run would
+    cost. Nothing is trained or recorded."""
     from ttrl import datasets
 
     config, _ = run_config(resolve())

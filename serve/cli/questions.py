@@ -170,7 +170,7 @@ def export(config: Config, file: str, state: str | None, keys: bool) -> None:
 @click.argument("file", type=PATH)
 @standard_options
 def import_(config: Config, file: Path) -> None:
-    """Import what `ttrl questions export` wrote, or any FILE of questions in JSONL.
+    """Import what `ttrl questions export` wrote, or any FILE of questions in JSON.
 
     Questions already recorded are not counted again. With record.redact (of the running daemon,
     or given here) they are redacted first. If any line is bad, none is imported.

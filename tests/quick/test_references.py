@@ -41,7 +41,7 @@ def test_by_question_and_more_than_one(tmp_path):
     ("row", "says"),
     [
         ("{", "is not valid JSON"),
-        ("[1]", "a JSON object"),
+        ("[1]", "expected {"),
         ({"prompt": ASKED}, "no `reference`"),
         ({"prompt": ASKED, "reference": [1]}, "no `reference`"),
         ({"prompt": ASKED, "reference": ["Anna.", ""]}, "no `reference`"),
