@@ -19,7 +19,7 @@ from pythonjsonlogger.json import JsonFormatter
 log = logging.getLogger(__name__)
 
 TEXT = "%(asctime)s %(levelname)s %(message)s"
-QUIET = ("httpx2", "httpcore2", "apscheduler", "alembic")
+QUIET = ("httpx2", "httpcore2", "alembic")
 """Libraries that tell every step they take."""
 
 

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
-from apscheduler.triggers.cron import CronTrigger
+from cronsim import CronSim
 
 from ttrl.config import ScheduleConfig
 from ttrl.config.section import parse_window
@@ -69,9 +70,7 @@ def decide(
 def next_due(schedule: ScheduleConfig, fired: datetime) -> datetime | None:
     """The first moment after `fired` at which a run is due, in UTC; None without a schedule."""
     if schedule.cron is not None:
-        trigger = CronTrigger.from_crontab(schedule.cron, timezone=schedule.timezone)
-        found: datetime | None = trigger.get_next_fire_time(None, fired + timedelta(seconds=1))
-        return found.astimezone(UTC) if found else None
+        return _next(schedule.cron, fired, schedule.timezone)
     return None if schedule.every is None else fired + schedule.every
 
 
@@ -81,13 +80,20 @@ def next_start(schedule: ScheduleConfig, fired: datetime, now: datetime) -> date
     if due is None or in_window(schedule, at := max(due, now)):
         return None if due is None else at
     starts = [parse_window(window)[0] for window in schedule.windows]
-    openings: list[datetime] = [
-        CronTrigger(
-            hour=start.hour, minute=start.minute, second=start.second, timezone=schedule.timezone
-        ).get_next_fire_time(None, at)
+    return min(
+        _next(f"{start.minute} {start.hour} * * *", at, schedule.timezone)
+        + timedelta(seconds=start.second)
         for start in starts
-    ]
-    return min(openings).astimezone(UTC)
+    )
+
+
+def _next(cron: str, after: datetime, timezone: ZoneInfo) -> datetime:
+    """Return the first such moment after another one, in UTC. A time of day comes once a day, also
+    where the clocks change: one that is skipped is when they go on, one that comes twice the
+    first."""
+    times = (each.astimezone(UTC) for each in CronSim(cron, after.astimezone(timezone)))
+    # In an hour that comes twice, the first time may be over.
+    return next(each for each in times if each > after)
 
 
 def in_window(schedule: ScheduleConfig, now: datetime) -> bool:

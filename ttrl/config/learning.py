@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from importlib.metadata import entry_points
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
+from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
     Field,
@@ -322,10 +323,14 @@ class SelectionConfig(Section):
     trained on, against forgetting."""
 
 
-def _cron(text: str) -> object:
-    from apscheduler.triggers.cron import CronTrigger  # imports asyncio
-
-    return CronTrigger.from_crontab(text)
+def _cron(text: str) -> None:
+    try:
+        if len(text.split()) == 5 and next(CronSim(text, datetime(2000, 1, 1)), None):
+            return
+        why = "it has another number of fields, or never comes"
+    except CronSimError as error:
+        why = str(error)
+    raise ValueError(f'must be a cron expression with five fields such as "0 3 * * *": {why}')
 
 
 class ScheduleConfig(Section):
@@ -333,7 +338,8 @@ class ScheduleConfig(Section):
 
     every: Duration | None = timedelta(hours=6)
     cron: Annotated[str, checked(_cron)] | None = None
-    """A cron expression with five fields, instead of `every`."""
+    """A cron expression with five fields, instead of `every`. A time of day comes once a day, also
+    where summer time begins or ends."""
     timezone: ZoneInfo = ZoneInfo("UTC")
     windows: tuple[Annotated[str, checked(parse_window)], ...] = ()
     """Hours in which a run may start, such as "22:00-06:00"; none means any time."""
