@@ -44,7 +44,7 @@ class DatasetUnreadable(ReportedError, ValueError):
 def read_questions(file: Path, *, max_chars: int) -> list[Question]:
     """The distinct questions of a file, in its order. Raises DatasetUnreadable."""
     lines = _lines(file, "questions")
-    if file.suffix in (".jsonl", ".ndjson", ".json") or lines[0][1].startswith("{"):
+    if _is_json(file, lines):
         questions = _parsed(file, lines, lambda row: _asked_question(row, max_chars))
     else:
         questions = [from_prompt(line) for _, line in lines]
@@ -150,6 +150,28 @@ def read_references(file: Path, *, max_chars: int) -> Mapping[str, tuple[str, ..
 
     _parsed(file, _lines(file), add)
     return references
+
+
+def read_answers(file: Path, *, max_chars: int) -> Mapping[str, tuple[str, ...]]:
+    """By the hash of each question of a file the correct answers (`answers` or `answer`), where it
+    has some. Raises DatasetUnreadable."""
+    lines = _lines(file, "questions")
+    if not _is_json(file, lines):
+        return {}
+
+    def answered(row: Row) -> tuple[str, tuple[str, ...]]:
+        given = row.get("answers", row.get("answer"))
+        listed = given if isinstance(given, list) else [given]
+        texts = (str(each) for each in listed if isinstance(each, str | int | float))
+        # GSM8K has the steps in front of the mark.
+        found = (text.rpartition("####")[2].strip() for text in texts)
+        return _question(row, max_chars).hash, tuple(filter(None, found))
+
+    return {key: answers for key, answers in _parsed(file, lines, answered) if answers}
+
+
+def _is_json(file: Path, lines: Sequence[tuple[int, str]]) -> bool:
+    return file.suffix in (".jsonl", ".ndjson", ".json") or lines[0][1].startswith("{")
 
 
 def _lines(file: Path, wanted: str = "") -> list[tuple[int, str]]:

@@ -69,11 +69,13 @@ def measure(resolve: Resolve) -> None:
 def assess(resolve: Resolve, file: Path, limit: int) -> None:
     """Read a log of questions (JSONL, a JSON array, OpenAI batch lines, or plain lines) and
     estimate what share of them has a training signal for the live version, and what a run would
-    cost. Nothing is trained or recorded."""
+    cost. Answers in the file (`answers` or `answer`) say how many majorities are correct. Nothing
+    is trained or recorded."""
     from ttrl import datasets
 
     config, _ = run_config(resolve())
     questions = datasets.read_questions(file, max_chars=config.record.max_chars)
+    answers = datasets.read_answers(file, max_chars=config.record.max_chars)
 
     def work(client: EngineClient, live: str, _: Store | None) -> Assessment:
         with progress("voting") as move:
@@ -84,10 +86,11 @@ def assess(resolve: Resolve, file: Path, limit: int) -> None:
                 version=None if live == BASE else live,
                 limit=limit,
                 progress=lambda done, of: move(completed=done, total=of),
+                answers=answers,
             )
 
     assessed = _with_engine(config, work)
-    show(assessed, _assessed(assessed))
+    show({**vars(assessed), "worth_it": assessed.worth_it}, _assessed(assessed))
 
 
 def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None], T]) -> T:
@@ -158,6 +161,11 @@ def _assessed(found: Assessment) -> Iterator[str]:
     reasons = ", ".join(f"{reason} {count}" for reason, count in found.no_label_reasons.items())
     yield f"  {found.no_label:.0%} have no majority label" + (f" ({reasons})" if reasons else "")
     yield f"  the majority answer has {found.mean_share:.0%} of the samples on average"
+    if found.majority_right is not None:
+        yield (
+            f"  {found.labelled} have an answer in the file: the majority is correct for "
+            f"{found.majority_right:.0%}, a single sample for {found.pass_at_1:.0%}"
+        )
     yield from (f"  {line}" for line in samples_lines(vars(found)) if found.layers)
     if found.cut_off_words:
         yield f"  {found.cut_off_words}"
@@ -168,4 +176,4 @@ def _assessed(found: Assessment) -> Iterator[str]:
         f"{found.tokens_per_sample:.0f} tokens; sampling alone takes about "
         f"{found.seconds_per_run:.0f} s at the speed measured here."
     )
-    yield "Worth a run." if found.worth_it else "Not worth a run: too little training signal."
+    yield "Worth a run." if found.worth_it else f"Not worth a run: {found.why_not}."

@@ -117,6 +117,25 @@ def test_files_as_others_write_them(tmp_path, name, mark, content):
     assert [question.sampling for question in found] == [None, None, {"temperature": 0.5}, None]
 
 
+def test_the_answers_beside_questions(tmp_path):
+    rows = [
+        {"prompt": "one?", "answers": ["1", 1.0]},
+        {"question": "two?", "answer": "1 and 1 are\n#### 2"},
+        {"problem": "three?", "answer": None},
+        {"prompt": "four?", "answer": {"value": "4"}},
+        {**BATCH, "body": {"messages": [user("five?")]}, "answer": 5},
+    ]
+    path = tmp_path / "q.json"
+    path.write_text(json.dumps(rows))
+    assert datasets.read_answers(path, max_chars=100) == {
+        from_prompt("one?").hash: ("1", "1.0"),
+        from_prompt("two?").hash: ("2",),
+        from_prompt("five?").hash: ("5",),
+    }
+    (tmp_path / "q.txt").write_text("one?")
+    assert datasets.read_answers(tmp_path / "q.txt", max_chars=100) == {}
+
+
 def test_a_byte_order_mark_is_no_part_of_a_question(tmp_path):
     path = tmp_path / "q.txt"
     path.write_text("one?\n[ { what? }\n", encoding="utf-8-sig")
