@@ -36,7 +36,7 @@ COMMANDS = {
     "backup": ("backup", "Copy store and versions into one file."),
     "restore": ("backup", "Restore store and versions from a backup."),
     "doctor": ("doctor", "Check the installation and say how to fix it."),
-    "config": ("daemon", "Show or check the configuration."),
+    "config": ("config", "Show, explain, check or begin the configuration."),
     "service": ("service", "Write systemd units."),
     "demo": ("demo", "Try the whole loop in minutes on a laptop."),
 }

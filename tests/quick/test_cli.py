@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from serve.cli import COMMANDS, main
-from serve.cli import daemon as cli_daemon
+from serve.cli import config as cli_config
 from serve.cli.daemon import with_model
 from serve.doctor import Outcome, host
 from serve.gateway import server
@@ -196,10 +196,30 @@ def test_config_show_names_sources(ttrl):
 def test_config_show_goes_by_a_running_daemon(ttrl, tmp_path, monkeypatch):
     given = {"update.steps": 3, "state_dir": str(tmp_path), "update.keep": Config().update.keep}
     running = load(None, environ={}, overrides=given).config
-    monkeypatch.setattr(cli_daemon, "daemons", lambda _: running)
+    monkeypatch.setattr(cli_config, "daemons", lambda _: running)
     shown = json.loads(ttrl("config", "show", "--json", "--set", "update.steps=5"))
     assert shown["update.steps"] == {"value": 3, "source": "daemon"}
     assert shown["update.keep"]["source"] == "default"
+
+
+def test_config_explain(ttrl):
+    said = ttrl("config", "explain", "vote.samples", "--set", "vote.samples=48")
+    for part in ("Number of samples", "at least 2", "default   32", "48 (command line)"):
+        assert part in said
+    section = json.loads(ttrl("config", "explain", "gate", "webhook.secret", "--json"))
+    assert {each["path"] for each in section} > {"gate.ship", "gate.samples", "webhook.secret"}
+    assert "did you mean vote.samples?" in ttrl("config", "explain", "vote.sample", code=2)
+
+
+def test_config_init_never_overwrites(ttrl, tmp_path):
+    file = tmp_path / "new.yaml"
+    ttrl("config", "init", str(file), "--model", "some/model", "--set", "update.steps=3")
+    written = file.read_text()
+    assert '  name: "some/model"' in written
+    shown = json.loads(ttrl("config", "show", "--json", "--config", str(file)))
+    assert shown["update.steps"] == {"value": 3, "source": "file"}
+    assert "already exists" in ttrl("config", "init", str(file), code=1)
+    assert file.read_text() == written
 
 
 @pytest.mark.parametrize("words", [("status",), ("page",), ("doctor",)])
