@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from statistics import fmean
 from typing import Any
 
@@ -229,7 +229,15 @@ def assess(
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:
         reader = reader_for(config, client, pacer)
-        roller = Roller(client, config.vote, config.update, pacer, reader)
+        done = count(1)
+        roller = Roller(
+            client,
+            config.vote,
+            config.update,
+            pacer,
+            reader,
+            sampled=lambda _: progress(next(done), len(rows)),
+        )
         for start in range(0, len(rows), width):
             groups += roller.roll(
                 rows[start : start + width],
@@ -240,7 +248,6 @@ def assess(
             )
             if failed and not groups:
                 break
-            progress(min(start + width, len(rows)), len(rows))
         seconds = time.monotonic() - began
         scores = [
             (group, *_score(group, known, reader))

@@ -34,6 +34,7 @@ from ttrl.engine import parent_death
 from ttrl.store import Store
 from ttrl.store.runs import Run, RunState
 from ttrl.votes import take_vote
+from ttrl.words import counted, lasting
 
 SETTINGS = Path(str(files("ttrl.demo") / "demo.yaml"))
 MODEL = "ttrl-demo"
@@ -248,16 +249,16 @@ def _run(daemon: Daemon, seed: int, count: int) -> dict[str, Any]:
         return version
 
     console.print(f"`ttrl serve` answers at {daemon.url}/v1")
-    ask_all(f"asked {len(asked)} questions")
+    ask_all(f"asked {counted(len(asked), 'question')}")
     before = score(daemon, held_out, TEMPERATURES)
     best = max(before.accuracy, key=lambda temperature: before.accuracy[temperature])
     console.print(
-        f"{len(held_out)} held-out questions: no temperature does better than "
+        f"{counted(len(held_out), 'held-out question')}: no temperature does better than "
         f"{before.accuracy[best]:.0%} ({best:g})"
     )
     console.print("`ttrl adapt` trains on the recorded questions, without labels")
     run = _adapt(daemon, seed)
-    version = ask_all(f"the same {len(asked)} questions")
+    version = ask_all(f"the same {counted(len(asked), 'question')}")
     after = score(daemon, held_out)
     changes = Counter(zip(before.greedy, after.greedy, strict=True))
     return {
@@ -308,7 +309,8 @@ def _show(result: Mapping[str, Any]) -> None:
     cells.append(("best at any temperature", best, ""))
     print_table(("held-out questions", "before", "after"), cells)
     click.echo(
-        f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
-        f"{result['samples']} samples; {result['seconds']:.0f} s in all; "
+        f"{result['learned']} learned, {result['corrupted']} corrupted; "
+        f"{counted(result['steps'], 'step')}, {counted(result['samples'], 'sample')}; "
+        f"{lasting(result['seconds'])} in all; "
         f"adapter {result['adapter']}"
     )

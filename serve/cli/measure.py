@@ -24,12 +24,13 @@ from serve.cli.common import (
     run_config,
 )
 from serve.cli.daemon import run_alone
-from serve.cli.output import counted, json_option, progress, samples_lines, show
+from serve.cli.output import json_option, progress, samples_lines, show
 from serve.gateway.live import BASE
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.evaluation.estimates import Quality
 from ttrl.store import Store
+from ttrl.words import counted, lasting
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ def quality_lines(quality: Quality) -> Iterator[str]:
 
 
 def _assessed(found: Assessment) -> Iterator[str]:
-    yield f"Of {found.questions} questions, {found.asked} were voted on:"
+    yield f"Voted on {found.asked} of {counted(found.questions, 'question')}:"
     yield (
         f"  {found.teachable:.0%} have a training signal (a majority, and answers that differ from "
         f"it)"
@@ -172,8 +173,8 @@ def _assessed(found: Assessment) -> Iterator[str]:
     if found.failed:
         yield f"  {found.failed} got no answer from the engine"
     yield (
-        f"A run over them draws about {found.samples_per_run} samples of "
-        f"{found.tokens_per_sample:.0f} tokens; sampling alone takes about "
-        f"{found.seconds_per_run:.0f} s at the speed measured here."
+        f"A run over them draws about {counted(found.samples_per_run, 'sample')}, "
+        f"{found.samples_per_run * found.tokens_per_sample:,.0f} tokens in all; sampling alone "
+        f"takes about {lasting(found.seconds_per_run)} at the speed measured here."
     )
     yield "Worth a run." if found.worth_it else f"Not worth a run: {found.why_not}."

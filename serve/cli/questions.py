@@ -26,7 +26,6 @@ from serve.cli.common import (
     yes_option,
 )
 from serve.cli.output import (
-    counted,
     fail,
     list_rows,
     print_json,
@@ -43,6 +42,7 @@ from ttrl.questions.screening import Suspicion
 from ttrl.sampling.selection import LeftOut
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Stop
+from ttrl.words import counted
 
 REASONS: Mapping[str, str] = {
     LeftOut.CLIENT: "its client has used up its share of the run",

@@ -267,15 +267,16 @@ def test_dry_run_says_how_long_by_default_and_at_the_last_runs_pace(ttrl, store,
     assert "`ttrl assess` measures" in ttrl("adapt", "--dry-run")
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(run.id, parent=None)
-    store.runs.note(run.id, steps=1, questions=1, samples=1000, tokens=1)
+    store.runs.note(run.id, steps=1, questions=1, samples=1000, tokens=50_000)
     ended = store.runs.get(run.id).started + 3600
     with monkeypatch.context() as later:
         later.setattr("time.time", lambda: ended)
         store.runs.end(run.id, RunState.HELD, "")
     plan = json.loads(ttrl("adapt", "--dry-run", "--json"))
     assert (plan["steps"], plan["samples"]) == (25, 20 * 10 * 32), "ten passes"
-    assert plan["hours"] == pytest.approx(6.4, abs=0.1), "1,000 took an hour"
-    assert "at the last run's pace" in ttrl("adapt", "--dry-run")
+    assert plan["minutes"] == pytest.approx(6.4 * 60, abs=1), "1,000 took an hour"
+    assert plan["tokens"] == 320_000
+    assert "about 6 h 24 min and 320,000 tokens" in ttrl("adapt", "--dry-run")
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_run(ttrl, store, tmp_path):
@@ -333,7 +334,7 @@ def test_dry_run_says_who_waits_and_why(ttrl, store):
         "a new lineage: there is no adapter to continue from",
     )
     said = ttrl("adapt", "--dry-run", "--set", "selection.per_client=0.1")
-    assert "28 wait for a later run: its client has used up its share of the run." in said
+    assert "28 questions left for a later run: its client has used up its share of the run." in said
     assert store.questions.reasons() == {}, "nothing was selected"
 
 

@@ -128,7 +128,7 @@ def test_a_store_that_was_lost(state, doctor, cut):
         cut(file)
     found = doctor()["store"]
     assert found["outcome"] == "broken"
-    assert "2 versions: the store was lost" in found["what"]
+    assert "beside 2 versions on disk: the store was lost" in found["what"]
     assert "ttrl restore" in found["mend"]
     with pytest.raises(StoreDamaged, match="was lost"):
         Store.open(state)
