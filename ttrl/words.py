@@ -1,6 +1,9 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and how to install what is missing."""
 
 from __future__ import annotations
+
+import shlex
+from importlib import metadata
 
 
 def counted(count: int, what: str) -> str:
@@ -14,3 +17,17 @@ def lasting(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return " ".join(filter(None, (f"{hours} h" * (hours > 0), f"{minutes} min" * (minutes > 0))))
+
+
+def install(extra: str) -> str:
+    """Return the command that installs what an extra consists of: ttrl itself may have been
+    installed from anywhere, and its name in an index may be somebody else's."""
+    from packaging.requirements import Requirement  # seldom needed
+
+    required = map(Requirement, metadata.requires("ttrl") or ())
+    named = []
+    for each in required:
+        if each.marker and each.marker.evaluate({"extra": extra}):
+            each.marker = None
+            named.append(str(each))
+    return f"pip install {shlex.join(named)}"

@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ from ttrl.config.loading import Resolved, Source, load, override, scalar
 from ttrl.questions.question import Question
 from ttrl.store import Store
 from ttrl.store.database import exists
+from ttrl.words import install
 
 Resolve = Callable[[], Resolved]
 
@@ -85,6 +87,13 @@ def config_options(command: Command) -> Command:
 def standard_options(command: Command) -> Command:
     """--json, and the configuration as `config`."""
     return json_option(config_options(command))
+
+
+def require(what: str, extra: str, *modules: str) -> None:
+    """End the command if one of an extra's modules is not installed."""
+    if missing := [name for name in modules if find_spec(name) is None]:
+        lacking = " and ".join(missing)
+        fail(f"{what} needs the extra `{extra}` (no {lacking}): {install(extra)}", code=2)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from serve.cli.common import config_options
+from serve.cli.common import config_options, require
 from serve.cli.output import fail
 from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
@@ -103,6 +103,8 @@ def with_model(config: Config) -> Config:
     from ttrl.engine.client import EngineClient, EngineError
 
     url, why = config.engine.url, ""
+    if url is None and config.engine.kind is EngineKind.EMBEDDED:
+        require("the embedded engine", "train", "torch", "transformers")
     if url is not None and not config.model.name:
         try:
             with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:

@@ -24,7 +24,7 @@ import click
 import httpx2
 from rich.console import Console
 
-from serve.cli.common import PATH
+from serve.cli.common import PATH, require
 from serve.cli.output import Failure, fail, json_option, print_json, print_table, wants_json
 from serve.state import owner_of, prepare
 from ttrl.answers import AnswerKind, Reader
@@ -216,6 +216,7 @@ def demo(
     Starts the daemon, asks it 200 questions over HTTP, trains on them without labels, and asks
     held-out questions before and after. The correct answers are only used for the table at the end.
     """
+    require("the demo", "train", "torch", "transformers", "trl", "peft")
     # So that the daemon is stopped and the directory removed, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     began = time.monotonic()

@@ -202,6 +202,17 @@ def test_config_show_goes_by_a_running_daemon(ttrl, tmp_path, monkeypatch):
     assert shown["update.keep"]["source"] == "default"
 
 
+@pytest.mark.parametrize("words", [("demo",), ("serve", "--engine", "embedded", "--model", "m")])
+def test_without_an_extra_one_line_names_what_to_install(monkeypatch, tmp_path, words):
+    monkeypatch.setattr("serve.cli.common.find_spec", lambda name: None)
+    done = CliRunner().invoke(main, [*words, "--state-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    (line,) = done.output.splitlines()
+    assert "needs the extra `train` (no torch" in line
+    assert "pip install accelerate>=" in line.replace("'", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_config_explain(ttrl):
     said = ttrl("config", "explain", "vote.samples", "--set", "vote.samples=48")
     for part in ("Number of samples", "at least 2", "default   32", "48 (command line)"):

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from ttrl.config.section import Above, Duration, Positive, Ratio, Section, checked, parse_window
+from ttrl.words import install
 
 LONGEST_ANSWER = 8192
 """Tokens, thoughts included. Models that think need thousands on an ordinary question; TTRL was
@@ -177,7 +178,7 @@ class MeaningConfig(Section):
     @model_validator(mode="after")
     def _has_its_model(self) -> MeaningConfig:
         if self.model and find_spec("sentence_transformers") is None:
-            raise ValueError("meaning.model needs an extra: pip install 'ttrl[embed]'")
+            raise ValueError(f"meaning.model needs the extra `embed`: {install('embed')}")
         if self.by in (MeaningBy.EMBEDDINGS, MeaningBy.PAIRS) and not self.model:
             raise ValueError(f"meaning.by={self.by} needs meaning.model, which is not set")
         return self

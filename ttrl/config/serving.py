@@ -21,6 +21,7 @@ from ttrl.config.section import (
     Section,
     checked,
 )
+from ttrl.words import install
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -272,7 +273,7 @@ class RecordConfig(Section):
         if unknown := sorted(set(self.entities) - set(ENTITIES)):
             raise ValueError(f"unknown entities {', '.join(unknown)}; known: {', '.join(ENTITIES)}")
         if self.entities and find_spec("presidio_analyzer") is None:
-            raise ValueError("record.redact needs an extra: pip install 'ttrl[privacy]'")
+            raise ValueError(f"record.redact needs the extra `privacy`: {install('privacy')}")
         names = sorted(set(self.entities) & set(BY_MODEL))
         if names and not self.redact_model:
             raise ValueError(
