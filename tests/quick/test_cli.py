@@ -143,6 +143,71 @@ def test_status_looks_again_until_it_is_told_to_stop(tmp_path):
     assert [each["live"] for each in seen] == ["base", "base"]
 
 
+async def chat(request: Request) -> JSONResponse:
+    if request.headers.get("authorization") != "Bearer key":
+        return JSONResponse({"error": {"message": "a key is needed"}}, 401)
+    assert request.headers["x-ttrl-no-learn"] == "1"
+    body = await request.json()
+    said = f"{body['model']}: {body['messages'][0]['content']}\x1b[1m"
+    answer = {"choices": [{"message": {"role": "assistant", "content": said}}]}
+    return JSONResponse(answer, headers={"x-ttrl-adapter": "ttrl-7"})
+
+
+async def daemon_status(_: Request) -> JSONResponse:
+    return JSONResponse({"model": "assistant"})
+
+
+def test_ask_shows_the_answer_and_its_version(ttrl, tmp_path):
+    assert "no daemon is running" in ttrl("ask", "Why?", code=3)
+    routes = [
+        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/admin/status", daemon_status),
+    ]
+    with serving(Starlette(routes=routes)) as url, owning(tmp_path):
+        announce(tmp_path, url, admin=url)
+        assert "answered 401: a key is needed" in ttrl("ask", "Why?", code=1)
+        said = ttrl("ask", "-", "--key", "key", input="Why?")
+        assert "assistant: Why?\N{REPLACEMENT CHARACTER}[1m" in said
+        assert "answered by ttrl-7" in said
+        assert json.loads(ttrl("ask", "Why?", "--key", "key", "--json"))["version"] == "ttrl-7"
+
+
+def test_logs(ttrl, tmp_path, monkeypatch):
+    assert "there are: none" in ttrl("logs", code=1)
+    assert "journalctl" in ttrl("logs", "daemon", code=1)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for number, name in enumerate(("engine", "run-10", "run-9")):
+        (folder / f"{name}.log").write_text(f"{name} starts\n{name} ends\n")
+        os.utime(folder / f"{name}.log", (number, number))
+    assert ttrl("logs", "-n", "1").splitlines() == [f"{folder}/run-9.log:", "run-9 ends"]
+    assert "engine starts\nengine ends" in ttrl("logs", "engine")
+    assert "run-10 ends" in ttrl("logs", "run-10")
+    assert "there are: engine, run-10, run-9" in ttrl("logs", "measure", code=1)
+
+
+def test_logs_are_followed_when_they_are_rotated(ttrl, tmp_path, monkeypatch):
+    file = tmp_path / "logs" / "engine.log"
+    file.parent.mkdir()
+    file.write_text("one\n")
+
+    def write(text):
+        with file.open("a") as log:
+            log.write(text)
+
+    def rotate():
+        file.rename(file.with_suffix(".log.1"))
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    acts = [lambda: write("two\nthr"), lambda: write("ee\n"), rotate, lambda: write("four\n")]
+    coming = iter([*acts, interrupt])
+    monkeypatch.setattr("serve.cli.logs.time.sleep", lambda seconds: next(coming)())
+    done = ttrl("logs", "engine", "--follow", code=1)
+    assert done.split()[1:5] == ["one", "two", "three", "four"]
+
+
 def test_pause_and_resume(ttrl):
     ttrl("pause")
     assert json.loads(ttrl("status", "--json", code=3))["paused"] is True
