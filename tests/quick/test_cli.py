@@ -172,6 +172,36 @@ def test_ask_shows_the_answer_and_its_version(ttrl, tmp_path):
         assert json.loads(ttrl("ask", "Why?", "--key", "key", "--json"))["version"] == "ttrl-7"
 
 
+def test_the_only_running_daemon_is_found(tmp_path, empty_store, monkeypatch):
+    monkeypatch.setattr("serve.state.DAEMONS", tmp_path / "daemons")
+    default, one, other = (tmp_path / name for name in ("default", "one", "other"))
+    monkeypatch.setattr("platformdirs.user_state_path", lambda _: default)
+    for name in ("STATE_DIRECTORY", "TTRL_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def questions(*options):
+        done = CliRunner().invoke(main, ["questions", "list", "--json", *options])
+        return done.exit_code, done.output
+
+    with owning(one):
+        shutil.copy(empty_store, one)
+        announce(one, "http://127.0.0.1:1")
+        code, said = questions()
+        assert code == 0
+        assert f"--state-dir {one}." in said
+        assert "Using" not in questions("--state-dir", str(one))[1]
+        (tmp_path / "daemons" / "999999999").write_text(str(other))
+        assert questions()[0] == 0, "one that was killed does not count"
+        default.mkdir()
+        shutil.copy(empty_store, default)
+        assert questions() == (0, "[]\n"), "the default has a state of its own"
+        shutil.rmtree(default)
+    assert list((tmp_path / "daemons").iterdir()) == []
+    code, said = questions()
+    assert code == 2
+    assert str(default) in said
+
+
 def test_logs(ttrl, tmp_path, monkeypatch):
     assert "there are: none" in ttrl("logs", code=1)
     assert "journalctl" in ttrl("logs", "daemon", code=1)
