@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from statistics import fmean
 from typing import Any
 
@@ -24,12 +24,14 @@ from jobs.evaluation import Asker, quality_of, staleness_of
 from jobs.probes import to_ask
 from jobs.process import reader_for
 from ttrl import rewards
+from ttrl.answers import Reader
 from ttrl.answers.layers import END, EXAMPLES, UNREAD, Layer
 from ttrl.config import Config, MeaningBy, MeaningConfig
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evaluation import drift
 from ttrl.evaluation.drift import Shift
 from ttrl.evaluation.estimates import Quality
+from ttrl.evaluation.probes import Label
 from ttrl.questions.question import Question
 from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, with_length
 from ttrl.store import Store
@@ -46,6 +48,8 @@ GROUPS = 10
 DIMENSIONS = 32
 WORTH_IT = 0.1
 """A smaller share of questions that could teach is hardly worth a run."""
+MOST_UNLABELLED = 0.5
+"""If a larger share has no majority label, a run spends most of its samples on nothing."""
 
 Progress = Callable[[int, int], None]
 WHAT = (Kind.QUALITY, Kind.QUESTIONS)
@@ -143,6 +147,12 @@ class Assessment:
     no_label_reasons: dict[str, int]
     mean_share: float
     """Of the majority answer, where there is one."""
+    labelled: int
+    """Of those that the engine answered, how many have an answer in the file."""
+    majority_right: float | None
+    """Share of these whose majority answer is correct; None if there are none."""
+    pass_at_1: float | None
+    """Share of their samples that are correct."""
     layers: Mapping[Layer, int]
     """Its samples, by how they were read or why not."""
     unread: Sequence[Mapping[str, str]]
@@ -154,7 +164,42 @@ class Assessment:
     """That a run would draw, over as many of them as `selection.max_questions` allows."""
     seconds_per_run: float
     """Of sampling alone, at the speed measured here."""
-    worth_it: bool
+    why_not: str
+    """Why a run is not worth it; empty if it is."""
+
+    @property
+    def worth_it(self) -> bool:
+        return not self.why_not
+
+
+def why_not(teachable: float, no_label: float, scores: Sequence[tuple[bool, float]] = ()) -> str:
+    """Return why a run over questions is not worth it, or an empty string. `scores` are of those
+    that could teach and whose answers are known: whether the majority is correct, and the share of
+    correct samples, which training moves towards it."""
+    if no_label > MOST_UNLABELLED:
+        return "most questions have no majority label"
+    if teachable < WORTH_IT:
+        return "too little training signal"
+    if scores:
+        majorities, samples = (fmean(values) for values in zip(*scores, strict=True))
+        if majorities < 0.5 or majorities <= samples:
+            return (
+                f"of the majority answers that it would train on, {majorities:.0%} are correct, "
+                f"of single samples {samples:.0%} (by {len(scores)} of the file's answers)"
+            )
+    return ""
+
+
+def _score(group: Group, accepted: Sequence[str], reader: Reader) -> tuple[bool, float]:
+    """Return whether the majority is correct, and the share of correct samples."""
+    label = Label(group.question.question, tuple(accepted), None, ())
+    answers = group.vote.answers
+    texts = dict(zip(answers, (sample.text for sample in group.drawn.samples), strict=True))
+    right = {
+        answer: answer is not None and label.right(text, reader, group.vote.kind)
+        for answer, text in texts.items()
+    }
+    return right.get(group.vote.label, False), fmean(right[answer] for answer in answers)
 
 
 def assess(
@@ -164,10 +209,12 @@ def assess(
     *,
     version: str | None,
     limit: int,
-    progress: Progress,
+    progress: Progress = lambda *_: None,
+    answers: Mapping[str, Sequence[str]] | None = None,
 ) -> Assessment:
-    """Vote on at most `limit` of the questions, drawn at random, with the answers of a version
-    (None: the base model). Raises EngineError when the engine answers none of them."""
+    """Vote on at most `limit` of the questions, drawn at random, with the samples of a version
+    (None: the base model), and compare them with the correct `answers`, by the hashes of the
+    questions. Raises EngineError when the engine answers none of them."""
     rewards.load(config.vote.rewards)
     chosen = random.Random(config.update.seed).sample(questions, min(limit, len(questions)))
     rows = [
@@ -182,7 +229,15 @@ def assess(
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:
         reader = reader_for(config, client, pacer)
-        roller = Roller(client, config.vote, config.update, pacer, reader)
+        done = count(1)
+        roller = Roller(
+            client,
+            config.vote,
+            config.update,
+            pacer,
+            reader,
+            sampled=lambda _: progress(next(done), len(rows)),
+        )
         for start in range(0, len(rows), width):
             groups += roller.roll(
                 rows[start : start + width],
@@ -193,10 +248,14 @@ def assess(
             )
             if failed and not groups:
                 break
-            progress(min(start + width, len(rows)), len(rows))
+        seconds = time.monotonic() - began
+        scores = [
+            (group, *_score(group, known, reader))
+            for group in groups
+            if (known := (answers or {}).get(group.question.question.hash))
+        ]
     if not groups and (errors := failed or refused):
         raise errors[0]
-    seconds = time.monotonic() - began
 
     asked = len(groups) + len(refused)
     fates = Counter(group.fate[0] for group in groups)
@@ -227,6 +286,9 @@ def assess(
         no_label=fates[QuestionState.NO_LABEL] / max(asked, 1),
         no_label_reasons=dict(Counter(str(group.vote.outcome) for group in unlabelled)),
         mean_share=fmean(shares) if shares else 0.0,
+        labelled=len(scores),
+        majority_right=fmean(right for _, right, _ in scores) if scores else None,
+        pass_at_1=fmean(share for _, _, share in scores) if scores else None,
         layers=dict(layers),
         unread=[
             {"question": question, "layer": layer, "text": text}
@@ -236,7 +298,11 @@ def assess(
         tokens_per_sample=sum(group.tokens for group in groups) / max(samples, 1),
         samples_per_run=a_run,
         seconds_per_run=round(a_run * seconds / max(samples, 1), 1),
-        worth_it=teachable >= WORTH_IT,
+        why_not=why_not(
+            teachable,
+            fates[QuestionState.NO_LABEL] / max(asked, 1),
+            [(right, share) for group, right, share in scores if group.informative],
+        ),
     )
 
 

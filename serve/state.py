@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import platformdirs
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
@@ -26,6 +27,9 @@ OWNER = "owner.json"
 LOOK_SECONDS = 1.0
 """Who asks whether there is an owner holds the lock for a moment, shared with others who ask: an
 owner waits for that."""
+DAEMONS = platformdirs.user_cache_path("ttrl") / "daemons"
+"""Where this user's daemons say which state directories are theirs, each in a file called by its
+process."""
 OURS = (
     "owner.*", "store.sqlite*", "adapters", "logs", "runs", BACKUPS,
     f"{restore.ASIDE}*", f"{restore.STAGING}*", f"{restore.READY}*",
@@ -81,6 +85,8 @@ def owning(state_dir: Path) -> Iterator[None]:
             yield
         finally:
             (state_dir / OWNER).unlink(missing_ok=True)
+            with suppress(OSError):
+                (DAEMONS / str(os.getpid())).unlink()
 
 
 @contextmanager
@@ -132,6 +138,10 @@ def announce(
         with os.fdopen(fresh(staging), "w") as file:
             json.dump(asdict(owner), file)
         staging.replace(path)
+        if url is not None:
+            with suppress(OSError):  # a service may have no home
+                DAEMONS.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (DAEMONS / str(owner.pid)).write_text(str(state_dir))
     except OSError as error:
         raise StateDirError(
             f"cannot write {path} ({error.strerror}): free some disk space"
@@ -158,6 +168,20 @@ def owner_of(state_dir: Path) -> Owner | None:
     finally:
         os.close(handle)
     return None
+
+
+def running() -> list[Path]:
+    """Return the state directories of this user's running daemons."""
+    found = []
+    for file in sorted(DAEMONS.glob("*")):
+        with suppress(OSError, StateDirError):
+            state_dir = Path(file.read_text())
+            owner = owner_of(state_dir)
+            if owner is not None and str(owner.pid) == file.name:
+                found.append(state_dir)
+            else:
+                file.unlink()  # of one that was killed
+    return found
 
 
 def _read(state_dir: Path) -> Owner | None:

@@ -1,9 +1,10 @@
-"""Files that people write: questions (JSONL with `messages` or `prompt`, or plain lines; labels
-that stand beside them are not read), labelled probes, and reference answers."""
+"""Files that people write: questions (plain lines, JSONL or a JSON array of objects with `messages`
+or a text, or the lines of an OpenAI batch), labelled probes, and reference answers."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -21,7 +22,15 @@ from ttrl.store.questions import Exported, Origin
 A_DAY = 86_400.0
 """By which the clocks of two machines may differ."""
 MOST_ERRORS = 20
-PROBE_FIELDS = ("prompt", "answers", "refuse", "tags", *SHAPING_FIELDS)
+TEXTS = ("prompt", "question", "problem")
+"""The keys by which data sets name a question's text."""
+PROBE_FIELDS = (*TEXTS, "answers", "refuse", "tags", *SHAPING_FIELDS)
+EXPECTED = (
+    'expected {"prompt": "..."} (or "question" or "problem"), {"messages": [...]}, or a line of an '
+    "OpenAI batch"
+)
+ARRAY = re.compile(r"\s*\[\s*(?=\{)")
+BETWEEN = re.compile(r"[\s,]*")
 
 Row = dict[str, Any]
 Result = TypeVar("Result")
@@ -35,7 +44,7 @@ class DatasetUnreadable(ReportedError, ValueError):
 def read_questions(file: Path, *, max_chars: int) -> list[Question]:
     """The distinct questions of a file, in its order. Raises DatasetUnreadable."""
     lines = _lines(file, "questions")
-    if file.suffix in (".jsonl", ".ndjson", ".json") or lines[0][1].startswith("{"):
+    if _is_json(file, lines):
         questions = _parsed(file, lines, lambda row: _asked_question(row, max_chars))
     else:
         questions = [from_prompt(line) for _, line in lines]
@@ -143,19 +152,63 @@ def read_references(file: Path, *, max_chars: int) -> Mapping[str, tuple[str, ..
     return references
 
 
+def read_answers(file: Path, *, max_chars: int) -> Mapping[str, tuple[str, ...]]:
+    """By the hash of each question of a file the correct answers (`answers` or `answer`), where it
+    has some. Raises DatasetUnreadable."""
+    lines = _lines(file, "questions")
+    if not _is_json(file, lines):
+        return {}
+
+    def answered(row: Row) -> tuple[str, tuple[str, ...]]:
+        given = row.get("answers", row.get("answer"))
+        listed = given if isinstance(given, list) else [given]
+        texts = (str(each) for each in listed if isinstance(each, str | int | float))
+        # GSM8K has the steps in front of the mark.
+        found = (text.rpartition("####")[2].strip() for text in texts)
+        return _question(row, max_chars).hash, tuple(filter(None, found))
+
+    return {key: answers for key, answers in _parsed(file, lines, answered) if answers}
+
+
+def _is_json(file: Path, lines: Sequence[tuple[int, str]]) -> bool:
+    return file.suffix in (".jsonl", ".ndjson", ".json") or lines[0][1].startswith("{")
+
+
 def _lines(file: Path, wanted: str = "") -> list[tuple[int, str]]:
     """The lines that are not empty, numbered. Raises DatasetUnreadable, also if there are none of
     what is `wanted`."""
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DatasetUnreadable(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise DatasetUnreadable(f"{file} is not UTF-8 text") from None
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if start := ARRAY.match(text):
+        return _elements(file, text, start.end())
+    lines = enumerate(text.split("\n"), 1)
+    numbered = [(number, line.strip()) for number, line in lines if line.strip()]
     if wanted and not numbered:
         raise DatasetUnreadable(f"there are no {wanted} in {file}")
     return numbered
+
+
+def _elements(file: Path, text: str, at: int) -> list[tuple[int, str]]:
+    """The elements of a JSON array from the first one on, each with the line where it starts.
+    Raises DatasetUnreadable."""
+    try:
+        json.loads(text)
+    except ValueError as error:  # also a number of more digits than Python reads
+        line = getattr(error, "lineno", 1)
+        raise DatasetUnreadable(f"{file}:{line}: this array is not valid JSON") from None
+    found, line, counted, decoder = [], 1, 0, json.JSONDecoder()
+    while text[at] != "]":
+        line, counted = line + text.count("\n", counted, at), at
+        _, end = decoder.raw_decode(text, at)
+        found.append((line, text[at:end]))
+        between = BETWEEN.match(text, end)
+        assert between is not None
+        at = between.end()
+    return found
 
 
 def _parsed(
@@ -167,10 +220,12 @@ def _parsed(
         try:
             row = json.loads(line)
             if not isinstance(row, dict):
-                raise ValueError("expected a JSON object")
+                raise ValueError(EXPECTED)
+            if isinstance(row.get("body"), dict):
+                row |= row.pop("body")
             results.append(parse(row))
         except json.JSONDecodeError:
-            bad.append(f"{file}:{number}: this line is not valid JSON")
+            bad.append(f"{file}:{number}: this line is not valid JSON; {EXPECTED}")
         except ValidationError as error:  # its own words would quote the line
             why = error.errors()[0]
             bad.append(f"{file}:{number}: `{why['loc'][0]}`: {why['msg']}")
@@ -184,11 +239,11 @@ def _parsed(
 
 
 def _question(row: Row, max_chars: int) -> Question:
-    prompt = row.get("prompt")
-    if isinstance(prompt, str) and prompt.strip():
-        row = {"messages": [{"role": "user", "content": prompt}]}
+    texts = (text for key in TEXTS if isinstance(text := row.get(key), str) and text.strip())
+    if text := next(texts, None):
+        row = {"messages": [{"role": "user", "content": text}]}
     elif "messages" not in row:
-        raise ValueError('expected {"prompt": "..."} or {"messages": [...]}')
+        raise ValueError(EXPECTED)
     question = from_request(row, max_chars=max_chars)
     if isinstance(question, Unlearnable):
         raise ValueError(f"this question cannot be trained on ({question})")

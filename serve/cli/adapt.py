@@ -26,7 +26,7 @@ from serve.cli.common import (
     settle,
 )
 from serve.cli.daemon import run_alone
-from serve.cli.output import counted, fail, json_option, labels_words, show
+from serve.cli.output import fail, json_option, labels_words, show
 from serve.cli.questions import REASONS
 from serve.cli.runs import following, write_report
 from serve.views import run_report
@@ -35,6 +35,7 @@ from ttrl.questions.question import Question
 from ttrl.store import Store
 from ttrl.store.questions import Origin, Recorded
 from ttrl.store.runs import Run, RunState, Trigger
+from ttrl.words import counted, lasting
 
 if TYPE_CHECKING:
     from serve.daemon.core import Core
@@ -54,8 +55,8 @@ CODES = {
     "--questions",
     "file",
     type=PATH,
-    help="Train on these (JSONL or plain lines) instead of the recorded questions; they are "
-    "recorded too.",
+    help="Train on these (JSONL, a JSON array, OpenAI batch lines, or plain lines) instead of the "
+    "recorded questions; they are recorded too.",
 )
 @model_option
 @click.option("--steps", "update__steps", type=int, help="Maximum number of optimizer steps.")
@@ -137,10 +138,11 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         chosen = sum(not apart.like(question) for question in questions)
     steps = config.update.steps_over(chosen, descent.updates) if chosen else 0
     samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
-    last, hours = store.runs.last_judged(), None
+    last, minutes, tokens = store.runs.last_judged(), None, None
     if last and last.samples and last.started is not None and last.finished is not None:
-        pace = (last.finished - last.started) / last.samples  # all of the run goes into it
-        hours = round(samples * pace / 3600, 2)
+        like_it = samples / last.samples  # all of that run goes into it
+        minutes = round((last.finished - last.started) * like_it / 60, 1)
+        tokens = round(last.tokens * like_it)
     usage = store.questions.usage(config.gate.min_probes)
     held_out = list(probing.values())[: config.gate.probes]
     from_base = store.adapters.serving().adapter is None
@@ -155,7 +157,8 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
         "samples": samples,
         "probe_samples": evaluating,
         "evaluated": str(usage),
-        "hours": hours,
+        "minutes": minutes,
+        "tokens": tokens,
         "tokens_at_most": (samples + evaluating) * config.vote.longest,
         "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
         "ships_if": config.gate.ship,
@@ -166,25 +169,26 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     for why, count in plan["left_out"].items():
-        yield f"{count} wait for a later run: {REASONS[why]}."
+        yield f"{counted(count, 'question')} left for a later run: {REASONS[why]}."
     if not plan["questions"]:
         yield "There are no new questions to train on."
         return
     pace = "`ttrl assess` measures how long sampling takes"
-    if plan["hours"] is not None:
-        pace = f"about {plan['hours']:.1f} hours at the last run's pace"
+    if plan["minutes"] is not None:
+        took = lasting(60 * plan["minutes"])
+        pace = f"about {took} and {plan['tokens']:,} tokens of samples, going by the last run"
     whence = f"{plan['from']} ({plan['lineage']})" if plan["lineage"] else plan["from"]
     yield (
-        f"{counted(plan['steps'], 'step')} at most, each with some of {plan['questions']} "
-        f"questions, starting from {whence}:"
+        f"{counted(plan['steps'], 'step')} at most, each with some of "
+        f"{counted(plan['questions'], 'question')}, starting from {whence}:"
     )
-    yield f"  {plan['samples']} samples to vote on"
-    yield f"  {plan['trained_sequences']} sequences to train on"
+    yield f"  {counted(plan['samples'], 'sample')} to vote on"
+    yield f"  {counted(plan['trained_sequences'], 'sequence')} to train on"
     yield (
-        f"  {plan['probe_samples']} samples to evaluate the result on {plan['probes']} probes, "
-        f"sampled {plan['evaluated']}"
+        f"  {counted(plan['probe_samples'], 'sample')} to evaluate the result on "
+        f"{counted(plan['probes'], 'probe')}, sampled {plan['evaluated']}"
     )
-    yield f"  {plan['tokens_at_most']} tokens at most; {pace}"
+    yield f"  {plan['tokens_at_most']:,} tokens at most; {pace}"
     yield f"It ships if the verdict of the gate is {plan['ships_if']}. Nothing was sampled."
     yield f"Labels: {labels_words(plan['labels'])}."
     if plan["probes"] < plan["min_probes"]:

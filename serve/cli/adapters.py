@@ -15,7 +15,7 @@ from jobs.selection import WORDS, Begins
 from serve import operations
 from serve.cli import Group
 from serve.cli.common import PATH, look_store, open_store, settle, standard_options
-from serve.cli.output import counted, list_rows, print_json, show_fields, tell, wants_json
+from serve.cli.output import list_rows, print_json, show_fields, tell, wants_json
 from serve.gateway.live import BASE
 from serve.views import Branch, branches, verdicts
 from ttrl.adapters.versions import AdapterDamaged, place, verify
@@ -23,6 +23,7 @@ from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState
+from ttrl.words import counted
 
 NONE = "There are no versions yet."
 

@@ -13,11 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.process import reader_for
 from serve.cli.common import PATH, config_options
-from serve.cli.output import counted, fail, json_option, one_line, show
+from serve.cli.output import fail, json_option, one_line, show
 from serve.views import how_read
 from ttrl.answers.layers import EXAMPLES, Layer
 from ttrl.config import Config
 from ttrl.votes import take_vote
+from ttrl.words import counted
 
 
 class Samples(BaseModel):

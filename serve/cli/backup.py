@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 
 from serve import restore as place
 from serve.cli.common import PATH, require_state_dir, standard_options
-from serve.cli.output import counted, fail, print_json, progress, tell, wants_json
+from serve.cli.output import fail, print_json, progress, tell, wants_json
 from serve.state import owning, prepare
 from ttrl import backup as archive
 from ttrl.backup import Manifest, Newest
@@ -23,6 +23,7 @@ from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.files import hand_over, stamp, whole
 from ttrl.store.database import FILE
+from ttrl.words import counted
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
 SPARE = 64 * 1024**2

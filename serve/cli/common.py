@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +15,13 @@ from typing import Any
 import click
 
 from serve.cli.output import Command, Failure, fail, json_option
-from serve.state import owner_of, prepare
+from serve.state import owner_of, prepare, running
 from ttrl.config import Config
 from ttrl.config.loading import Resolved, Source, load, override, scalar
 from ttrl.questions.question import Question
 from ttrl.store import Store
 from ttrl.store.database import exists
+from ttrl.words import install
 
 Resolve = Callable[[], Resolved]
 
@@ -28,6 +31,8 @@ ID = click.IntRange(1, 2**63 - 1)
 NOT_RUNNING = 3
 OF_A_RUN = ("vote.", "meaning.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
+OWN_STATE = frozenset({"serve", "restore", "service", "init"})
+"""Commands for which another daemon's state directory is never meant."""
 SETTLE_SECONDS = 30.0
 
 model_option = click.option(
@@ -67,9 +72,30 @@ def resolve_options(command: Command) -> Command:
         named = {name.replace("__", "."): rest.pop(name) for name in [*rest] if "__" in name}
         named["state_dir"] = state_dir and str(state_dir)
         overrides |= {path: value for path, value in named.items() if value not in (None, ())}
-        return command(resolve=lambda: load(config_file, overrides=overrides), **rest)
+
+        def resolve() -> Resolved:
+            resolved = load(config_file, overrides=overrides)
+            if (elsewhere := _elsewhere(resolved)) is None:
+                return resolved
+            return load(config_file, overrides={**overrides, "state_dir": str(elsewhere)})
+
+        return command(resolve=resolve, **rest)
 
     return wrapped
+
+
+def _elsewhere(resolved: Resolved) -> Path | None:
+    """Return the state directory of the only running daemon, if none was named and there is no
+    state in the default one."""
+    config, words = resolved.config, click.get_current_context().command_path.split()
+    named = "state_dir" in resolved.sources or "STATE_DIRECTORY" in os.environ
+    if named or config.store.url or OWN_STATE.intersection(words):
+        return None
+    found = [] if exists(config.state_dir, None) else running()
+    if len(found) != 1:
+        return None
+    click.echo(f"Using the running daemon's --state-dir {found[0]}.", err=True)
+    return found[0]
 
 
 def config_options(command: Command) -> Command:
@@ -85,6 +111,13 @@ def config_options(command: Command) -> Command:
 def standard_options(command: Command) -> Command:
     """--json, and the configuration as `config`."""
     return json_option(config_options(command))
+
+
+def require(what: str, extra: str, *modules: str) -> None:
+    """End the command if one of an extra's modules is not installed."""
+    if missing := [name for name in modules if find_spec(name) is None]:
+        lacking = " and ".join(missing)
+        fail(f"{what} needs the extra `{extra}` (no {lacking}): {install(extra)}", code=2)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`ttrl serve`, and `ttrl config`: what the daemon goes by, and whether it could start so."""
+"""`ttrl serve`, and an engine of a command's own."""
 
 from __future__ import annotations
 
@@ -9,20 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-from rich.text import Text
 
-from serve.cli import Group
-from serve.cli.common import (
-    Resolve,
-    config_options,
-    daemons,
-    resolve_options,
-    standard_options,
-)
-from serve.cli.output import fail, json_option, print_json, print_table, tell, wants_json
+from serve.cli.common import config_options, require
+from serve.cli.output import fail
 from ttrl import logs
 from ttrl.config import Config, EngineKind, ModelConfig
-from ttrl.config.loading import Resolved
 
 if TYPE_CHECKING:
     from serve.daemon.core import Core
@@ -112,6 +103,8 @@ def with_model(config: Config) -> Config:
     from ttrl.engine.client import EngineClient, EngineError
 
     url, why = config.engine.url, ""
+    if url is None and config.engine.kind is EngineKind.EMBEDDED:
+        require("the embedded engine", "train", "torch", "transformers")
     if url is not None and not config.model.name:
         try:
             with EngineClient(url, api_key=config.engine.api_key, timeout=10) as client:
@@ -149,55 +142,6 @@ def share_card(config: Config) -> Config:
     from ttrl.engine.memory import fit_to_card
 
     return config if config.engine.url is not None else fit_to_card(config)
-
-
-@click.group(cls=Group)
-def config() -> None:
-    """The configuration: YAML file < environment (TTRL_...) < credentials < command line."""
-
-
-@config.command()
-@json_option
-@resolve_options
-def show(resolve: Resolve) -> None:
-    """Show every setting, its value and its source; if a daemon is running, its settings."""
-    resolved = resolve()
-    if (running := daemons(resolved.config)) is not None:
-        resolved = Resolved.running(running)
-    rows = list(resolved.rows())
-    if wants_json():
-        print_json({path: {"value": value, "source": source} for path, value, source in rows})
-        return
-    cells = ((path, source, Text(str(value))) for path, value, source in rows)
-    print_table(("setting", "source", "value"), cells)
-
-
-@config.command()
-@click.option("--card-gib", type=click.FloatRange(min=1), help="Estimate for a GPU of this size.")
-@standard_options
-def check(config: Config, card_gib: float | None) -> None:
-    """Check the configuration, and estimate how engine and trainer share the GPU's memory. Exit
-    code 2 if it cannot be used."""
-    from ttrl.engine import memory
-    from ttrl.rewards import load
-
-    if config.model.name:
-        check_model_directory(config.model.name)
-    else:
-        click.echo("No model is set; set model.name or give `ttrl serve --model NAME`.", err=True)
-    check_keys(config)
-    load(config.vote.rewards)
-    size = int((card_gib or 0) * memory.GIB)
-    card = memory.Card("a GPU", size, size) if card_gib is not None else None
-    plan = None
-    if found := memory.estimate(config, card):
-        plan = found.words
-        if found.fit is memory.Fit.IMPOSSIBLE and config.engine.memory_plan:
-            fail(f"The configuration needs more memory than is available.\n{plan}", code=2)
-        if found.fit not in (memory.Fit.FITS, memory.Fit.UNKNOWN):
-            plan = f"Warning: {plan}"
-    words = "\n".join(filter(None, (plan, "The configuration is valid.")))
-    tell(words, good=True, memory_plan=plan)
 
 
 def waiting(what: str, say: Callable[[str], object] | None = None) -> Callable[[float], None]:

@@ -24,7 +24,7 @@ import click
 import httpx2
 from rich.console import Console
 
-from serve.cli.common import PATH
+from serve.cli.common import PATH, require
 from serve.cli.output import Failure, fail, json_option, print_json, print_table, wants_json
 from serve.state import owner_of, prepare
 from ttrl.answers import AnswerKind, Reader
@@ -34,6 +34,7 @@ from ttrl.engine import parent_death
 from ttrl.store import Store
 from ttrl.store.runs import Run, RunState
 from ttrl.votes import take_vote
+from ttrl.words import counted, lasting
 
 SETTINGS = Path(str(files("ttrl.demo") / "demo.yaml"))
 MODEL = "ttrl-demo"
@@ -215,6 +216,7 @@ def demo(
     Starts the daemon, asks it 200 questions over HTTP, trains on them without labels, and asks
     held-out questions before and after. The correct answers are only used for the table at the end.
     """
+    require("the demo", "train", "torch", "transformers", "trl", "peft")
     # So that the daemon is stopped and the directory removed, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     began = time.monotonic()
@@ -248,16 +250,16 @@ def _run(daemon: Daemon, seed: int, count: int) -> dict[str, Any]:
         return version
 
     console.print(f"`ttrl serve` answers at {daemon.url}/v1")
-    ask_all(f"asked {len(asked)} questions")
+    ask_all(f"asked {counted(len(asked), 'question')}")
     before = score(daemon, held_out, TEMPERATURES)
     best = max(before.accuracy, key=lambda temperature: before.accuracy[temperature])
     console.print(
-        f"{len(held_out)} held-out questions: no temperature does better than "
+        f"{counted(len(held_out), 'held-out question')}: no temperature does better than "
         f"{before.accuracy[best]:.0%} ({best:g})"
     )
     console.print("`ttrl adapt` trains on the recorded questions, without labels")
     run = _adapt(daemon, seed)
-    version = ask_all(f"the same {len(asked)} questions")
+    version = ask_all(f"the same {counted(len(asked), 'question')}")
     after = score(daemon, held_out)
     changes = Counter(zip(before.greedy, after.greedy, strict=True))
     return {
@@ -308,7 +310,8 @@ def _show(result: Mapping[str, Any]) -> None:
     cells.append(("best at any temperature", best, ""))
     print_table(("held-out questions", "before", "after"), cells)
     click.echo(
-        f"{result['learned']} learned, {result['corrupted']} corrupted; {result['steps']} steps, "
-        f"{result['samples']} samples; {result['seconds']:.0f} s in all; "
+        f"{result['learned']} learned, {result['corrupted']} corrupted; "
+        f"{counted(result['steps'], 'step')}, {counted(result['samples'], 'sample')}; "
+        f"{lasting(result['seconds'])} in all; "
         f"adapter {result['adapter']}"
     )

@@ -9,9 +9,10 @@ from dataclasses import asdict
 import click
 
 from serve.cli.common import Resolve, resolve_options
-from serve.cli.output import counted, json_option, plain, print_json, say, wants_json
+from serve.cli.output import json_option, plain, print_json, say, wants_json
 from serve.doctor import Outcome, broken, examine, ok
 from ttrl.config.loading import ConfigError
+from ttrl.words import counted
 
 COLOURS = {
     Outcome.OK: "green",

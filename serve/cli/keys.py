@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from serve.cli import Group
 from serve.cli.common import standard_options
-from serve.cli.output import counted, fail, list_rows, tell
+from serve.cli.output import fail, list_rows, tell
 from serve.gateway.keys import Key, changing, digest_of, made, read
 from ttrl.config import Config
+from ttrl.words import counted
 
 AT_LEAST_ONE = click.IntRange(min=1)
 

@@ -24,12 +24,13 @@ from serve.cli.common import (
     run_config,
 )
 from serve.cli.daemon import run_alone
-from serve.cli.output import counted, json_option, progress, samples_lines, show
+from serve.cli.output import json_option, progress, samples_lines, show
 from serve.gateway.live import BASE
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.evaluation.estimates import Quality
 from ttrl.store import Store
+from ttrl.words import counted, lasting
 
 T = TypeVar("T")
 
@@ -67,13 +68,15 @@ def measure(resolve: Resolve) -> None:
 @json_option
 @resolve_options
 def assess(resolve: Resolve, file: Path, limit: int) -> None:
-    """Read a log of questions (JSONL or plain lines) and estimate what share of them has a
-    training signal for the live version, and what a run would cost. Nothing is trained or
-    recorded."""
+    """Read a log of questions (JSONL, a JSON array, OpenAI batch lines, or plain lines) and
+    estimate what share of them has a training signal for the live version, and what a run would
+    cost. Answers in the file (`answers` or `answer`) say how many majorities are correct. Nothing
+    is trained or recorded."""
     from ttrl import datasets
 
     config, _ = run_config(resolve())
     questions = datasets.read_questions(file, max_chars=config.record.max_chars)
+    answers = datasets.read_answers(file, max_chars=config.record.max_chars)
 
     def work(client: EngineClient, live: str, _: Store | None) -> Assessment:
         with progress("voting") as move:
@@ -84,10 +87,11 @@ def assess(resolve: Resolve, file: Path, limit: int) -> None:
                 version=None if live == BASE else live,
                 limit=limit,
                 progress=lambda done, of: move(completed=done, total=of),
+                answers=answers,
             )
 
     assessed = _with_engine(config, work)
-    show(assessed, _assessed(assessed))
+    show({**vars(assessed), "worth_it": assessed.worth_it}, _assessed(assessed))
 
 
 def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None], T]) -> T:
@@ -149,7 +153,7 @@ def quality_lines(quality: Quality) -> Iterator[str]:
 
 
 def _assessed(found: Assessment) -> Iterator[str]:
-    yield f"Of {found.questions} questions, {found.asked} were voted on:"
+    yield f"Voted on {found.asked} of {counted(found.questions, 'question')}:"
     yield (
         f"  {found.teachable:.0%} have a training signal (a majority, and answers that differ from "
         f"it)"
@@ -158,14 +162,19 @@ def _assessed(found: Assessment) -> Iterator[str]:
     reasons = ", ".join(f"{reason} {count}" for reason, count in found.no_label_reasons.items())
     yield f"  {found.no_label:.0%} have no majority label" + (f" ({reasons})" if reasons else "")
     yield f"  the majority answer has {found.mean_share:.0%} of the samples on average"
+    if found.majority_right is not None:
+        yield (
+            f"  {found.labelled} have an answer in the file: the majority is correct for "
+            f"{found.majority_right:.0%}, a single sample for {found.pass_at_1:.0%}"
+        )
     yield from (f"  {line}" for line in samples_lines(vars(found)) if found.layers)
     if found.cut_off_words:
         yield f"  {found.cut_off_words}"
     if found.failed:
         yield f"  {found.failed} got no answer from the engine"
     yield (
-        f"A run over them draws about {found.samples_per_run} samples of "
-        f"{found.tokens_per_sample:.0f} tokens; sampling alone takes about "
-        f"{found.seconds_per_run:.0f} s at the speed measured here."
+        f"A run over them draws about {counted(found.samples_per_run, 'sample')}, "
+        f"{found.samples_per_run * found.tokens_per_sample:,.0f} tokens in all; sampling alone "
+        f"takes about {lasting(found.seconds_per_run)} at the speed measured here."
     )
-    yield "Worth a run." if found.worth_it else "Not worth a run: too little training signal."
+    yield "Worth a run." if found.worth_it else f"Not worth a run: {found.why_not}."

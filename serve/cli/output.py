@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from functools import partial
 from operator import itemgetter
 from textwrap import shorten
 from typing import Any, NoReturn
@@ -23,6 +23,7 @@ from serve.views import how_read, unread_warning
 from ttrl.answers.layers import END
 from ttrl.config.section import clock
 from ttrl.store.runs import StoredVerdict
+from ttrl.words import counted, lasting
 
 Command = Callable[..., Any]
 Column = str | tuple[str, str | Callable[[Mapping[str, Any]], object]]
@@ -31,6 +32,8 @@ STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
 TIMES = frozenset({"created", "started", "finished", "heartbeat"})
 WIDEST = 10_000
+QUIET_SECONDS = 60.0
+"""Time without a sign of progress, where the output is no terminal."""
 LAST_COLUMN = 20
 """Characters that the last column of a table has at least."""
 
@@ -100,17 +103,35 @@ def list_rows(rows: Sequence[Mapping[str, Any]], *columns: Column, empty: str = 
 
 @contextmanager
 def progress(what: str, *columns: ProgressColumn) -> Iterator[Callable[..., None]]:
-    """Show a bar on standard error, if that is a terminal, and yield what moves it, by `total` and
-    `completed` or `advance`."""
-    console = Console(stderr=True)
+    """Show a bar on standard error, or a line each minute if that is no terminal, and yield what
+    moves it, by `total` and `completed` or `advance`."""
+    console, began = Console(stderr=True, highlight=False), time.monotonic()
+    said = began
     bar = Progress(
         *columns or Progress.get_default_columns(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
+    task_id = bar.add_task(what, total=None)
+
+    def move(**changes: Any) -> None:
+        nonlocal said
+        bar.update(task_id, **changes)
+        now = time.monotonic()
+        if not console.is_terminal and now - said >= QUIET_SECONDS:
+            said, (task,) = now, bar.tasks
+            console.print(how_far(what, task.completed, task.total, now - began), soft_wrap=True)
+
     with bar:
-        yield partial(bar.update, bar.add_task(what, total=None))
+        yield move
+
+
+def how_far(what: str, done: float, of: float | None, seconds: float) -> str:
+    """Return a line for who waits: what is done, how much of it, and the time left at this pace."""
+    share = f"{done:.0f}" if of is None else f"{done:.0f} of {of:.0f}"
+    left = f", about {lasting(seconds / done * (of - done))} left" if of and done else ""
+    return f"{what}: {share} after {lasting(seconds)}{left}"
 
 
 def plain(text: str) -> Text:
@@ -138,15 +159,14 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
         table.add_column(heading, no_wrap=True)
     table.add_column(headings[-1], overflow="ellipsis", min_width=LAST_COLUMN)
     for row in rows:
-        cells = ("" if cell is None else cell for cell in row)
-        table.add_row(*(c if isinstance(c, Text) else one_line(str(c)) for c in cells))
+        cells = ["" if cell is None else cell for cell in row]
+        texts = [cell if isinstance(cell, Text) else one_line(str(cell)) for cell in cells]
+        if headings[-1] == "reason":  # is read to its end
+            texts[-1].no_wrap = False
+        table.add_row(*texts)
     if not console.is_terminal:
         console.width = WIDEST
     console.print(table)
-
-
-def counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def labels_words(outlook: Mapping[str, Any]) -> str:

@@ -12,10 +12,11 @@ import click
 
 from serve.cli import Group
 from serve.cli.common import ID, PATH, look_store, open_store, standard_options, yes_option
-from serve.cli.output import Column, counted, fail, list_rows, say, tell, wants_json
+from serve.cli.output import Column, fail, list_rows, say, tell, wants_json
 from ttrl.config import Config
 from ttrl.evaluation.probes import Apart, LabelledProbe
 from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.words import counted
 
 RIGHT = 40
 """Characters that are shown of what is right for a probe."""

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from serve.cli.common import ID, ask_daemon, open_store, settle, standard_options, yes_option
-from serve.cli.output import counted, fail, tell
+from serve.cli.output import fail, tell
 from serve.gateway.keys import KeysUnreadable, read
 from serve.restore import older_stores
 from serve.state import StateDirError, owning
@@ -27,6 +27,7 @@ from ttrl.config import Config
 from ttrl.config.section import parse_duration
 from ttrl.store import Store
 from ttrl.store.forgetting import Doomed, Purged
+from ttrl.words import counted
 
 SHA256 = re.compile("[0-9a-fA-F]{64}")
 NOTHING = "nothing matches: no such question is recorded or was trained on"

@@ -26,7 +26,6 @@ from serve.cli.common import (
     yes_option,
 )
 from serve.cli.output import (
-    counted,
     fail,
     list_rows,
     print_json,
@@ -43,6 +42,7 @@ from ttrl.questions.screening import Suspicion
 from ttrl.sampling.selection import LeftOut
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Stop
+from ttrl.words import counted
 
 REASONS: Mapping[str, str] = {
     LeftOut.CLIENT: "its client has used up its share of the run",
@@ -170,7 +170,7 @@ def export(config: Config, file: str, state: str | None, keys: bool) -> None:
 @click.argument("file", type=PATH)
 @standard_options
 def import_(config: Config, file: Path) -> None:
-    """Import what `ttrl questions export` wrote, or any FILE of questions in JSONL.
+    """Import what `ttrl questions export` wrote, or any FILE of questions in JSON.
 
     Questions already recorded are not counted again. With record.redact (of the running daemon,
     or given here) they are redacted first. If any line is bad, none is imported.

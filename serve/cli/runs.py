@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from serve.cli.common import (
     look_store,
     standard_options,
 )
-from serve.cli.output import fail, list_rows, show_fields, tell, wants_json
+from serve.cli.output import QUIET_SECONDS, fail, how_far, list_rows, show_fields, tell, wants_json
 from serve.views import run_report, verdicts
 from ttrl import events
 from ttrl.config import Config
@@ -36,7 +37,8 @@ from ttrl.engine.pacing import Pause, Resume
 from ttrl.events import Event, Probed, Step
 from ttrl.monitoring.run import Ruling
 from ttrl.store import Store
-from ttrl.store.runs import Run
+from ttrl.store.runs import Run, RunState
+from ttrl.words import counted, lasting
 
 
 @click.group(cls=Group)
@@ -51,8 +53,9 @@ def list_(config: Config, limit: int) -> None:
     """The newest runs first."""
     with look_store(config) as store:
         rows = [run_report(run) for run in store.runs.newest(limit)]
-    ended = "ended", lambda row: row["finished"] and clock(row["finished"])
-    columns = (("run", "id"), "trigger", "state", "steps", "samples", "adapter", ended, "reason")
+    ended = "ended", lambda row: row["finished"] and clock(row["finished"])[:16]
+    # No more of them, so that there is room for the reason.
+    columns = (("run", "id"), "state", "steps", "adapter", ended, "reason")
     list_rows(rows, *columns)
 
 
@@ -107,29 +110,48 @@ def stop(config: Config) -> None:
 def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
     """Hands over what looks at a run in the store, whoever carries it out, and shows what is new of
     it on standard error: a line for each step and pause, and on a terminal bars for its steps and
-    its probes; nothing with --json."""
+    its probes, else a line after each minute of silence; nothing with --json."""
     console, last = Console(stderr=True, quiet=wants_json(), highlight=False), 0
+    said, probed = time.monotonic(), None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     shown = console.is_terminal and not wants_json()
     bars = Progress(*columns, TimeElapsedColumn(), console=console, disable=not shown)
-    steps = bars.add_task("update", total=None, visible=False)
+    steps = bars.add_task("update", total=None)
     probes = bars.add_task("probes", total=None, visible=False)
 
     def look() -> Run:
-        nonlocal last
+        nonlocal last, said, probed
         run = store.runs.get(run_id)  # first: once it has ended, there is nothing more to come
         for row in store.runs.observed(after=last, run_id=run_id):
             last, event = row.id, events.read(row)
             if isinstance(event, Step):
-                bars.update(steps, completed=event.step, total=event.steps, visible=True)
+                bars.update(steps, completed=event.step, total=event.steps)
             elif isinstance(event, Probed):
                 bars.update(probes, completed=event.done, total=event.of, visible=True)
+                probed = event
             if line := _line(event):
                 console.print(line, markup=False, soft_wrap=True)
+                said = time.monotonic()
+        if not shown and time.monotonic() - said >= QUIET_SECONDS:
+            said = time.monotonic()
+            samples = sum(store.votes.layers(run_id).values())
+            line = so_far(run, samples, bars.tasks[0].total, probed, time.time())
+            console.print(line, markup=False, soft_wrap=True)
         return run
 
     with bars:
         yield look
+
+
+def so_far(run: Run, samples: int, steps: float | None, probed: Probed | None, now: float) -> str:
+    """Return where a run is at the time `now`, for who waits; `steps` are those of all of it, None
+    before the first."""
+    seconds = now - (run.started or run.created)
+    if run.state is RunState.UPDATING:
+        far = how_far(f"run {run.id}, steps", run.steps, steps, seconds)
+        return f"{far}; {counted(samples, 'sample')} so far"
+    words = f"run {run.id}: {run.state} for {lasting(seconds)}"
+    return words + (f", {probed.done} of {counted(probed.of, 'probe')} answered" if probed else "")
 
 
 def _line(event: Event | None) -> str | None:

@@ -10,7 +10,7 @@ import click
 
 from serve import operations, views
 from serve.cli.common import NOT_RUNNING, ask_daemon, look_store, open_store, standard_options
-from serve.cli.output import counted, fail, labels_words, samples_lines, show, tell, wants_json
+from serve.cli.output import fail, labels_words, samples_lines, show, tell, wants_json
 from serve.cli.questions import REASONS
 from serve.daemon.schedule import Decision
 from serve.state import owner_of
@@ -18,6 +18,7 @@ from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.evaluation.estimates import Quality
 from ttrl.store import shapes
+from ttrl.words import counted
 
 WAITS = {
     Decision.RUN_UNDER_WAY: ", once the current run has ended",

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from apscheduler.triggers.cron import CronTrigger
-
 from ttrl.config import ScheduleConfig
 from ttrl.config.section import parse_window
+from ttrl.cron import next_time
 from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.runs import RunBusy
@@ -69,9 +68,7 @@ def decide(
 def next_due(schedule: ScheduleConfig, fired: datetime) -> datetime | None:
     """The first moment after `fired` at which a run is due, in UTC; None without a schedule."""
     if schedule.cron is not None:
-        trigger = CronTrigger.from_crontab(schedule.cron, timezone=schedule.timezone)
-        found: datetime | None = trigger.get_next_fire_time(None, fired + timedelta(seconds=1))
-        return found.astimezone(UTC) if found else None
+        return next_time(schedule.cron, fired, schedule.timezone)
     return None if schedule.every is None else fired + schedule.every
 
 
@@ -81,13 +78,11 @@ def next_start(schedule: ScheduleConfig, fired: datetime, now: datetime) -> date
     if due is None or in_window(schedule, at := max(due, now)):
         return None if due is None else at
     starts = [parse_window(window)[0] for window in schedule.windows]
-    openings: list[datetime] = [
-        CronTrigger(
-            hour=start.hour, minute=start.minute, second=start.second, timezone=schedule.timezone
-        ).get_next_fire_time(None, at)
+    return min(
+        next_time(f"{start.minute} {start.hour} * * *", at, schedule.timezone)
+        + timedelta(seconds=start.second)
         for start in starts
-    ]
-    return min(openings).astimezone(UTC)
+    )
 
 
 def in_window(schedule: ScheduleConfig, now: datetime) -> bool:

@@ -31,6 +31,7 @@ from ttrl.store.adapters import GONE
 from ttrl.store.database import ADAPTERS, lost, sqlite_file
 from ttrl.store.runs import Run
 from ttrl.store.schema import metadata
+from ttrl.words import counted
 
 __all__ = ["Finding", "Outcome", "broken", "examine", "ok"]
 
@@ -233,7 +234,8 @@ def _missing(config: Config, file: Path) -> Finding | None:
     if not file.parent.is_dir():
         return broken(f"there is no directory {file.parent}", "fix store.url")
     if versions := lost(config.state_dir, config.store.url):
-        what = f"{file} is empty or missing, but there are {versions} versions: the store was lost"
+        there = counted(versions, "version")
+        what = f"{file} is empty or missing beside {there} on disk: the store was lost"
         return broken(what, host.to_restore(config))
     if file.exists() and file.stat().st_size:
         return None
@@ -310,7 +312,7 @@ def _sqlite(config: Config, database: Store, file: Path) -> Iterator[Finding | C
         yield broken(f"{file} is damaged: {words}", host.to_restore(config))
     elif lost:
         tables = ", ".join(sorted({row[0] for row in lost}))
-        dangling = f"rows of {tables} refer to missing rows ({len(lost)} times)"
+        dangling = f"rows of {tables} refer to missing rows ({counted(len(lost), 'time')})"
         yield broken(f"{file}: {dangling}", host.to_restore(config))
     else:
         yield ok(f"{file}, {file.stat().st_size / host.MIB:,.1f} MiB, is intact")

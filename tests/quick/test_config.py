@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ttrl.config import Config
+from ttrl.config import Config, reference
 from ttrl.config.loading import (
     RECIPES,
     SECTIONS,
     ConfigError,
+    Resolved,
     Source,
     known_paths,
     load,
@@ -244,3 +245,32 @@ def test_a_reward_of_a_recipe_is_taken_out_with_a_weight_of_nothing():
     found = load(environ={}, overrides={"recipe": "free-text", "vote.rewards.echo": 0})
     assert found.config.vote.rewards["soft_majority"] == 1.0
     assert found.config.vote.rewards["echo"] == 0
+
+
+def test_every_setting_is_explained():
+    every = [each for *_, members in reference.settings() for each in members]
+    assert [each.path for each in every] == [path for path, *_ in Resolved(Config(), {}).rows()]
+    assert [each.path for each in every if not each.text] == []
+    assert {each.path: each.default for each in every} == {
+        path: value for path, value, _ in Resolved(Config(), {}).rows()
+    }
+
+
+def test_types_and_docstrings_in_words():
+    found = {each.path: each for *_, members in reference.settings() for each in members}
+    assert found["vote.samples"].type == "integer, at least 2, at most 256"
+    assert found["schedule.every"].type == 'duration such as "1h30m" or null'
+    assert found["gate.ship"].type == "better, sharper"
+    assert found["vote.samples"].variable == "TTRL_VOTE__SAMPLES"
+    assert "\n" not in found["engine.retries"].text
+
+
+def test_a_file_to_begin_with_sets_what_was_given_and_explains_the_rest(file):
+    given = {"vote.samples": 48, "schedule.windows": ["22:00-06:00"]}
+    assert load(file(reference.template({})), environ={}).sources == {}
+    found = load(file(reference.template(given)), environ={})
+    assert found.given(Source.FILE) == given
+    setting = re.compile(r"^( *)#(\w+:)", re.MULTILINE)
+    whole = load(file(setting.sub(r"\1\2", reference.template({}))), environ={})
+    assert whole.config == Config()
+    assert whole.sources.keys() == set(known_paths())

@@ -93,6 +93,55 @@ def test_a_file_is_read_without_its_labels(tmp_path):
     assert "answers" not in json.dumps([dict(question.body) for question in found])
 
 
+BATCH = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions"}
+ROWS = [
+    {"question": "one?", "answer": "1"},
+    {"problem": "two?", "messages": [user("two?"), {"role": "assistant", "content": "2"}]},
+    {**BATCH, "body": {"model": "m", "temperature": 0.5, "messages": [user("three?")]}},
+    {**BATCH, "body": {"messages": [user("four?")]}},
+]
+
+
+@pytest.mark.parametrize("name", ["q.jsonl", "q.json", "q.txt"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    "content",
+    ["\n".join(map(json.dumps, ROWS)), json.dumps(ROWS), "\n" + json.dumps(ROWS, indent=2)],
+    ids=["lines", "array", "indented array"],
+)
+def test_files_as_others_write_them(tmp_path, name, mark, content):
+    path = tmp_path / name
+    path.write_text(mark + content, encoding="utf-8")
+    found = datasets.read_questions(path, max_chars=100)
+    assert [question.text for question in found] == ["one?", "two?", "three?", "four?"]
+    assert [question.sampling for question in found] == [None, None, {"temperature": 0.5}, None]
+
+
+def test_the_answers_beside_questions(tmp_path):
+    rows = [
+        {"prompt": "one?", "answers": ["1", 1.0]},
+        {"question": "two?", "answer": "1 and 1 are\n#### 2"},
+        {"problem": "three?", "answer": None},
+        {"prompt": "four?", "answer": {"value": "4"}},
+        {**BATCH, "body": {"messages": [user("five?")]}, "answer": 5},
+    ]
+    path = tmp_path / "q.json"
+    path.write_text(json.dumps(rows))
+    assert datasets.read_answers(path, max_chars=100) == {
+        from_prompt("one?").hash: ("1", "1.0"),
+        from_prompt("two?").hash: ("2",),
+        from_prompt("five?").hash: ("5",),
+    }
+    (tmp_path / "q.txt").write_text("one?")
+    assert datasets.read_answers(tmp_path / "q.txt", max_chars=100) == {}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_question(tmp_path):
+    path = tmp_path / "q.txt"
+    path.write_text("one?\n[ { what? }\n", encoding="utf-8-sig")
+    assert [q.text for q in datasets.read_questions(path, max_chars=100)] == ["one?", "[ { what? }"]
+
+
 def test_plain_lines_are_questions(tmp_path):
     path = tmp_path / "q.txt"
     path.write_text("one?\n\ntwo?\n")
@@ -106,6 +155,11 @@ def test_plain_lines_are_questions(tmp_path):
         (b"{broken", "q.jsonl:1: this line is not valid JSON"),
         (b'{"prompt": "a"}\n{"text": "b"}', "q.jsonl:2: expected"),
         (b'{"prompt": 7}', "q.jsonl:1: expected"),
+        (b'"a"', "q.jsonl:1: expected"),
+        (b'[{"prompt": "a"},\n\n {"prompt": "b"},\n {"text": "c"}]', "q.jsonl:4: expected"),
+        (b'[\n{"prompt": "a"},\n{"prompt" "b"}]', "q.jsonl:3: this array is not valid JSON"),
+        (b'[{"prompt": "a"}]\n[{"prompt": "b"}]', "q.jsonl:2: this array is not valid JSON"),
+        (b'{"body": {"input": "a"}}', "q.jsonl:1: expected"),
         (b'{"messages": []}', "malformed"),
         (b"\xff\xfe", "not UTF-8"),
     ],

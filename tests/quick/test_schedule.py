@@ -86,18 +86,53 @@ def test_when_the_next_run_starts(changes, fired, start):
     assert found is None or in_window(schedule, found)
 
 
+ZONES = (
+    "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Asia/Jerusalem",
+    "Australia/Lord_Howe",  # by half an hour
+    "Africa/Cairo", "Asia/Beirut", "America/Santiago",  # midnight is skipped
+    "America/Havana", "Atlantic/Azores",  # and comes twice
+)  # fmt: skip
+
+
 @pytest.mark.fault(
-    "summer time skips the time of a run", sees="nothing", keeps="the run, an hour later at most"
+    "summer time skips the time of a run, or brings it twice",
+    sees="nothing",
+    keeps="one run that night, an hour later at most",
 )
-def test_a_cron_time_that_summer_time_skips_is_not_lost():
-    schedule = ScheduleConfig(cron="30 2 * * *", timezone="Europe/Berlin")
-    due = next_due(schedule, datetime(2026, 3, 28, 12, tzinfo=UTC))
-    assert due is not None
-    assert due <= datetime(2026, 3, 30, 0, 30, tzinfo=UTC)
+@pytest.mark.parametrize("late", [timedelta(), timedelta(minutes=50)], ids=["idle", "busy"])
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_time_of_day_comes_once_a_night_all_year(zone, late):
+    """However late the run before it started."""
+    for cron in ("0 0 * * *", "15 0 * * *", "30 2 * * *"):
+        schedule = ScheduleConfig(cron=cron, timezone=zone)
+        minute, hour = map(int, cron.split()[:2])
+        fired, nights = datetime(2026, 1, 1, 12, tzinfo=UTC), []
+        while len(nights) < 366:
+            due = next_due(schedule, fired)
+            clock = due.astimezone(schedule.timezone)
+            after = (clock.hour - hour) * 60 + clock.minute - minute
+            assert 0 <= after <= 60
+            nights.append(clock.date())
+            fired = due + late
+        assert nights == [nights[0] + timedelta(days=number) for number in range(366)]
+
+
+def test_a_cron_time_counts_days_of_the_week_from_sunday():
+    schedule = ScheduleConfig(cron="0 3 * * 1")
+    assert next_due(schedule, NOON).isoformat() == "2026-03-16T03:00:00+00:00"
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"windows": ["8-"]}, {"cron": "every day"}, {"every": "soon"}, {"min_questions": 0}]
+    "wrong",
+    [
+        {"windows": ["8-"]},
+        {"cron": "every day"},
+        {"cron": "0 0 31 2 *"},
+        {"cron": "0 0 0 * * *"},
+        {"cron": "0 25 * * *"},
+        {"every": "soon"},
+        {"min_questions": 0},
+    ],
 )
 def test_unreadable_schedules_are_refused(wrong):
     with pytest.raises(ValueError, match="1 validation error"):

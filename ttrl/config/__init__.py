@@ -69,6 +69,7 @@ class GateConfig(Section):
     min_probes: Positive = 16
     """Minimum number of probes for a verdict, and of users' questions to know how users sample."""
     samples: Annotated[int, Field(ge=2, le=256)] = 16
+    """Samples of each version for each probe."""
     choosing: Ratio = 0.25
     """Share of the labelled probes (64 at most) that choose the best step of a run; the others
     judge it."""
@@ -200,6 +201,7 @@ class Config(Section):
     )
     """The state directory: the store, versions, logs and backups."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe level that the daemon logs."""
     log_format: Literal["auto", "text", "json"] = "auto"
     """`auto`: text on a terminal, otherwise one JSON object a line."""
     model: ModelConfig = ModelConfig()

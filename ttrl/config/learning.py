@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from ttrl.config.section import Above, Duration, Positive, Ratio, Section, checked, parse_window
+from ttrl.words import install
 
 LONGEST_ANSWER = 8192
 """Tokens, thoughts included. Models that think need thousands on an ordinary question; TTRL was
@@ -77,7 +78,9 @@ class VoteConfig(Section):
     that say themselves what their answer is to look like are left as they are, and so is whatever
     users, the gate and the live monitor ask."""
     samples: Annotated[int, Field(ge=2, le=256)] = 32
+    """Number of samples of a question that vote."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Temperature at which they are drawn."""
     max_tokens: Positive | None = None
     """Token limit of a sample, including its reasoning. If unset: what the engine's context leaves
     beside a prompt of 2048 tokens (or of half the context, if that is less), 8192 at most, and no
@@ -174,7 +177,7 @@ class MeaningConfig(Section):
     @model_validator(mode="after")
     def _has_its_model(self) -> MeaningConfig:
         if self.model and find_spec("sentence_transformers") is None:
-            raise ValueError("meaning.model needs an extra: pip install 'ttrl[embed]'")
+            raise ValueError(f"meaning.model needs the extra `embed`: {install('embed')}")
         if self.by in (MeaningBy.EMBEDDINGS, MeaningBy.PAIRS) and not self.model:
             raise ValueError(f"meaning.by={self.by} needs meaning.model, which is not set")
         return self
@@ -248,6 +251,7 @@ class UpdateConfig(Section):
     """Maximum number of optimizer steps, instead of `passes`; a run with few questions then
     samples them more often."""
     questions_per_step: Positive = 8
+    """Number of questions that an optimizer step trains on."""
     keep: Annotated[int, Field(ge=2)] = 16
     """Samples of each question that are trained on, of `vote.samples`. If fewer were not cut off,
     the largest available divisor of this number is used and repeated: for 16, 8 samples twice. A
@@ -263,13 +267,21 @@ class UpdateConfig(Section):
     instead of 32 (by the square root, Malladi et al., arXiv 2205.10287): 1e-5 to 1.5e-5. Our runs
     have a fraction of its steps, so it is a little more."""
     lora_rank: Literal[1, 8, 16, 32, 64, 128, 256] = 16
+    """Rank of the LoRA adapter: the ranks that vLLM serves."""
     lora_alpha: Positive = 32
+    """The adapter's scale is alpha / rank."""
     target_modules: str | tuple[str, ...] = "all-linear"
+    """Layers that get an adapter, as PEFT names them."""
     loss: Loss = Loss.DAPO
+    """What a token counts for: the same in a step (`dapo`), less in a long answer (`grpo`), or a
+    fixed part of `vote.max_tokens` (`dr_grpo`)."""
     scale: Scale = Scale.GROUP
+    """Standard deviation that advantages are divided by: of the question's samples (`group`), of
+    the step (`batch`), or none."""
     kl: NonNegativeFloat = 0.0
     """Weight of the KL term; it costs one more forward pass."""
     kl_to: KlTo = KlTo.START
+    """What the KL term holds the policy to: the start of the run, or the base model."""
     top_entropy: Above = 1.0
     """Share of a step's tokens that is trained on, those with the highest entropy ("Beyond the
     80/20 rule", arXiv 2506.01939)."""
@@ -279,6 +291,7 @@ class UpdateConfig(Section):
     micro_batch: Positive = 8
     """Sequences in one forward pass; affects only memory and speed."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the weights in training; `auto`: bfloat16 on a GPU, else float32."""
     snapshots: Positive = 8
     """Number of checkpoints, evenly spread, of which the best is chosen."""
     max_tokens: Positive = 100_000_000
@@ -289,6 +302,7 @@ class UpdateConfig(Section):
     """Share of `gate.kl_base` up to which each run continues from the live version. Beyond it,
     every other run starts again from the base model."""
     seed: int = 0
+    """Seed of all that a run draws at random."""
     grpo: Annotated[dict[str, Any], AfterValidator(_not_reserved)] = Field(default_factory=dict)
     """Other fields of trl.GRPOConfig."""
 
@@ -323,18 +337,21 @@ class SelectionConfig(Section):
 
 
 def _cron(text: str) -> object:
-    from apscheduler.triggers.cron import CronTrigger  # imports asyncio
+    from ttrl.cron import triggers  # imports asyncio
 
-    return CronTrigger.from_crontab(text)
+    return triggers(text)
 
 
 class ScheduleConfig(Section):
     """When scheduled runs start."""
 
     every: Duration | None = timedelta(hours=6)
+    """Time between the starts of scheduled runs; null: none, unless `cron` is set."""
     cron: Annotated[str, checked(_cron)] | None = None
-    """A cron expression with five fields, instead of `every`."""
+    """A cron expression with five fields, instead of `every`. A time of day comes once a day, also
+    where summer time begins or ends."""
     timezone: ZoneInfo = ZoneInfo("UTC")
+    """Time zone of `cron` and `windows`."""
     windows: tuple[Annotated[str, checked(parse_window)], ...] = ()
     """Hours in which a run may start, such as "22:00-06:00"; none means any time."""
     min_questions: Positive = 64

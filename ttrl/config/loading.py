@@ -125,7 +125,11 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid YAML: {error}") from None
     if not isinstance(tree or {}, dict):
         raise ConfigError(f"{file} has no settings: it must be a mapping such as `model: ...`")
-    return tree or {}
+    # A section whose settings are all comments is null.
+    return {
+        name: {} if value is None and name in SECTIONS else value
+        for name, value in (tree or {}).items()
+    }
 
 
 def _read_credentials(directory: str | None) -> dict[str, Any]:
@@ -210,14 +214,14 @@ def _explain(error: ValidationError, sources: Mapping[str, Source], file: Path |
         where = {Source.FILE: f" (in {file})", None: ""}.get(source, f" (from the {source})")
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "unknown setting" + _suggest(path)
+            message = "unknown setting" + suggestion(path)
         if problem["type"] == "tuple_type":
             message = "must be a list such as [a, b]"
         lines.append(f"{path or 'configuration'}: {message}{where}")
     return "\n".join(lines)
 
 
-def _suggest(path: str) -> str:
+def suggestion(path: str) -> str:
     near = difflib.get_close_matches(path, [*known_paths(), *Config.model_fields], n=1)
     return f"; did you mean {near[0]}?" if near else ""
 

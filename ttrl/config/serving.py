@@ -21,6 +21,7 @@ from ttrl.config.section import (
     Section,
     checked,
 )
+from ttrl.words import install
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -78,6 +79,7 @@ class EngineConfig(Section):
     """The inference engine: started by ttrl, or a running one at `url`."""
 
     kind: EngineKind = EngineKind.VLLM
+    """The engine to start: vLLM, or the embedded one for trials and tests."""
     url: HttpUrl | None = None
     """URL of a running engine; ttrl then starts none."""
     api_key: str | None = Field(default=None, repr=False)
@@ -90,6 +92,7 @@ class EngineConfig(Section):
     python: str | None = None
     """The Python that has vLLM, if it is not the one that runs ttrl."""
     startup_timeout: Duration = timedelta(minutes=15)
+    """Time in which an engine that ttrl starts must be ready."""
     request_timeout: Duration = timedelta(minutes=10)
     """Time limit of a request to the engine. For samples there is a second more for every 5 tokens
     of the limit: 37 minutes for 8192."""
@@ -138,7 +141,9 @@ class GatewayConfig(Section):
     """The API for clients."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Port = 8000
+    """Port to listen on; 0 picks a free one."""
     routes: tuple[Annotated[str, checked(_for_clients)], ...] = (
         "/v1/responses",
         "/v1/messages",
@@ -148,10 +153,12 @@ class GatewayConfig(Section):
     )
     """Further POST routes that are forwarded; nothing else is."""
     max_body: ByteSize = ByteSize(8 * 1024**2)
+    """Maximum size of a request, such as 8MiB; a larger one gets 413."""
     max_n: Positive = 16
     """Maximum number of answers to a prompt. A request with more prompts, or texts to embed, counts
     as as many requests as that would take."""
     drain_timeout: Duration = timedelta(seconds=30)
+    """Time that requests in progress have at a shutdown before they are cut off."""
     keys: FromAnywhere | None = None
     """The file of API keys, made by `ttrl keys add`; if unset, every client on this machine has
     access."""
@@ -188,6 +195,7 @@ class AdminConfig(Section):
     """The operator's page, the API for the `ttrl` command, and metrics without a key."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Port | None = 8090
     """0 picks a free port; null turns the page off and serves the rest on a loopback port."""
     key: Annotated[str, Field(min_length=16)] | None = Field(default=None, repr=False)
@@ -237,9 +245,11 @@ class RecordConfig(Section):
     """What is recorded of the traffic."""
 
     enabled: bool = True
+    """Record the questions of the traffic."""
     max_chars: Positive = 32_000
     """Longer questions are answered but not recorded."""
     queue: Positive = 10_000
+    """Maximum number of questions that wait to be written; further ones are not recorded."""
     only_keys: tuple[Digest, ...] = ()
     """SHA-256, in hexadecimal (`printf %s KEY | sha256sum`), of the keys whose questions are
     recorded; if empty, all."""
@@ -263,7 +273,7 @@ class RecordConfig(Section):
         if unknown := sorted(set(self.entities) - set(ENTITIES)):
             raise ValueError(f"unknown entities {', '.join(unknown)}; known: {', '.join(ENTITIES)}")
         if self.entities and find_spec("presidio_analyzer") is None:
-            raise ValueError("record.redact needs an extra: pip install 'ttrl[privacy]'")
+            raise ValueError(f"record.redact needs the extra `privacy`: {install('privacy')}")
         names = sorted(set(self.entities) & set(BY_MODEL))
         if names and not self.redact_model:
             raise ValueError(

@@ -19,6 +19,7 @@ from statistics import fmean
 
 from ttrl.config import GateConfig
 from ttrl.votes import Vote, take_vote
+from ttrl.words import counted
 
 STAKES = tuple(twentieths / 20 for twentieths in range(1, 20))
 """Weighted by their size: large stakes pay where few labels show a large gain."""
@@ -182,7 +183,7 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.before:.1%} to {self.after:.1%} on {self.probes} probes "
+            f"{self.before:.1%} to {self.after:.1%} on {counted(self.probes, 'probe')} "
             f"(difference between {self.low:+.1%} and {self.high:+.1%})"
         )
 

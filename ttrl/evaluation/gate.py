@@ -30,6 +30,7 @@ from ttrl.evaluation.evidence import (
     labels_needed,
 )
 from ttrl.votes import entropy
+from ttrl.words import counted
 
 WORST = 10
 """Changed answers that are kept with a verdict."""
@@ -156,8 +157,9 @@ def _loss(
         outcome = Outcome.FAILED if lost else Outcome.UNPROVEN
     elif prove and margin < 1 and (e := e_value(found, above=-margin)) < CONVINCING:
         needed = labels_needed(len(found), e, CONVINCING)
-        about = f"about {needed} labels needed" if needed else "more labels needed"
-        doubt = f"; not proven that less than {margin:.0%} was lost: {len(found)} labels, {about}"
+        about = f"about {counted(needed, 'label')} needed" if needed else "more labels needed"
+        have = counted(len(found), "label")
+        doubt = f"; not proven that less than {margin:.0%} was lost: {have}, {about}"
         outcome = Outcome.UNPROVEN
     return _check(rule, outcome, compare(probes, value), tag, doubt)
 
@@ -196,7 +198,9 @@ def _variety(probes: Sequence[Probe]) -> Check:
         assert spread is not None
         outcome = Outcome.FAILED if spread.low > 0 else Outcome.UNPROVEN
     told = f"{math.exp(was):.1f} to {math.exp(now):.1f}"
-    return Check(Rule.VARIETY, outcome, f"{Rule.VARIETY}: {told} on {len(probes)} probes")
+    return Check(
+        Rule.VARIETY, outcome, f"{Rule.VARIETY}: {told} on {counted(len(probes), 'probe')}"
+    )
 
 
 def _distances(settings: GateConfig, drift: Drift) -> Iterator[Check]:
@@ -239,12 +243,12 @@ class Certainty:
         return self.e >= self.threshold
 
     def __str__(self) -> str:
+        labels = counted(self.labels, "label")
         if self.proves:
-            return f"proven by {self.labels} labels (e-value {self.e:.3g} of {self.threshold:.3g})"
+            return f"proven by {labels} (e-value {self.e:.3g} of {self.threshold:.3g})"
         if self.needed is None:
-            labels = f"{self.labels} labels; more labels like these would not prove it"
-            return f"not proven better: {labels}"
-        return f"not proven better yet: {self.labels} labels, about {self.needed} needed"
+            return f"not proven better: {labels}; more labels like these would not prove it"
+        return f"not proven better yet: {labels}, about {self.needed} needed"
 
 
 @dataclass(frozen=True)
@@ -340,7 +344,7 @@ def _decide(
     if lost := words(Outcome.FAILED, BY_LABELS):
         return Verdict.WORSE, lost
     if len(probes) < settings.min_probes:
-        few = f"{len(probes)} probes; gate.min_probes requires {settings.min_probes}"
+        few = f"{counted(len(probes), 'probe')}; gate.min_probes requires {settings.min_probes}"
         return Verdict.UNPROVEN, few
     if staleness is not None and staleness.stale(settings):
         return Verdict.UNPROVEN, f"stale: {staleness}"

@@ -20,6 +20,7 @@ from itertools import combinations, product
 from statistics import fmean
 
 from ttrl.votes import take_vote
+from ttrl.words import counted
 
 STAKES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 9 / 10)
 MINUTES_A_YEAR = 365.25 * 24 * 60
@@ -108,7 +109,7 @@ class Alarm:
         much = f"{FACTOR**self.mean:.1f} times" if factors else f"{self.mean:.0%}"
         return (
             f"{self.stream.complaint}: {much} on average in the last {self.pairs} of "
-            f"{self.of} pairs with {other}"
+            f"{counted(self.of, 'pair')} with {other}"
         )
 
 

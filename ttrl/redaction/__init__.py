@@ -14,6 +14,7 @@ from typing import Any
 from ttrl import ReportedError
 from ttrl.lineworker import LineWorker, WorkerEnded, WorkerNotReady
 from ttrl.questions.question import Question, digest
+from ttrl.words import install
 
 SECONDS = 5.0
 """The longest that one question may take before the process is ended and replaced."""
@@ -37,7 +38,8 @@ class Redactor:
         what = f"the model {model}, or presidio-analyzer" if model else "Presidio"
         self._why_not_ready = (
             f"{what} cannot be loaded to redact questions; record.redact_model names an installed "
-            "spaCy pipeline or its directory, and pip install 'ttrl[privacy]' brings the rest"
+            f"spaCy pipeline or its directory, and the extra `privacy` is the rest: "
+            f"{install('privacy')}"
         )
 
     def __enter__(self) -> Redactor:

@@ -118,7 +118,8 @@ class Group:
 @dataclass
 class Roller:
     """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it.
-    `references` are right answers by the hashes of their questions."""
+    `references` are right answers by the hashes of their questions. `sampled` is told of each group
+    at once, by several threads."""
 
     client: EngineClient
     settings: VoteConfig
@@ -126,6 +127,7 @@ class Roller:
     pacer: Pacer
     reader: Reader
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sampled: Callable[[Group], object] = lambda group: None
 
     def roll(
         self,
@@ -179,9 +181,11 @@ class Roller:
         worth = dict(zip(ended, rewarded, strict=True))
         every = tuple(worth.get(place, 0.0) for place in range(len(drawn.samples)))
         kept = tuple(ended[place] for place in kept)
-        return Group(
+        group = Group(
             question, drawn, vote, every, kept, self.settings.instruction if asked else None
         )
+        self.sampled(group)
+        return group
 
     def _draw(
         self, question: StoredQuestion, asked: Question, version: str

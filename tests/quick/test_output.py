@@ -1,0 +1,93 @@
+"""What commands print: how far they are, numbers with their nouns, and tables."""
+
+from __future__ import annotations
+
+import io
+
+import click
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from serve.cli import main, output
+from serve.cli.output import how_far, progress
+from serve.cli.runs import so_far
+from ttrl.events import Probed
+from ttrl.store.runs import RunState, Trigger
+from ttrl.words import counted, lasting
+
+
+def test_numbers_agree_with_their_nouns():
+    assert [counted(count, "step") for count in (0, 1, 2)] == ["0 steps", "1 step", "2 steps"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (3599, "1 h"),
+        (3600, "1 h"),
+        (12000, "3 h 20 min"),
+    ],
+)
+def test_times(seconds, words):
+    assert lasting(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("done", "of", "line"),
+    [
+        (0, None, "asking: 0 after 2 min"),
+        (0, 40, "asking: 0 of 40 after 2 min"),
+        (10, 40, "asking: 10 of 40 after 2 min, about 6 min left"),
+        (40, 40, "asking: 40 of 40 after 2 min, about 0 s left"),
+    ],
+)
+def test_how_far_a_command_is(done, of, line):
+    assert how_far("asking", done, of, 120) == line
+
+
+def test_where_a_run_is(store):
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.start(run.id, parent=None)
+    began = store.runs.get(run.id).started
+
+    def line(state, samples=0, steps=None, probed=None):
+        store.runs.note(run.id, state=state, steps=2)
+        return so_far(store.runs.get(run.id), samples, steps, probed, began + 120)
+
+    assert line(RunState.SELECTING) == "run 1: selecting for 2 min"
+    assert line(RunState.UPDATING).endswith("; 0 samples so far")
+    far = line(RunState.UPDATING, 64, 10)
+    assert far == "run 1, steps: 2 of 10 after 2 min, about 8 min left; 64 samples so far"
+    assert line(RunState.JUDGING, probed=Probed(3, 4)).endswith(", 3 of 4 probes answered")
+
+
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(output, "QUIET_SECONDS", 0.0)
+    with progress("asking") as move:
+        move(completed=1, total=2)
+    assert capsys.readouterr().err.startswith("asking: 1 of 2 after 0 s")
+    monkeypatch.setattr(output, "QUIET_SECONDS", 60.0)
+    with progress("asking") as move:
+        move(completed=1, total=2)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_reason_is_read_to_its_end_on_100_columns(store, tmp_path, monkeypatch):
+    reason = "not proven better yet: 49 labels, about 291 needed; agreement fell from 81% to 62%"
+    run = store.runs.create(Trigger.OPERATOR, {})
+    store.runs.start(run.id, parent=None)
+    store.runs.note(run.id, steps=40)
+    store.runs.end(run.id, RunState.HELD, reason, adapter="ttrl-cand-12-1f3a5b-40")
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, no_color=True, width=100)
+    monkeypatch.setattr(output, "Console", lambda: terminal)
+    done = CliRunner().invoke(main, ["runs", "list", "--state-dir", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    lines = click.unstyle(screen.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 100
+    words = " ".join(" ".join(lines).split())
+    assert [word for word in reason.split() if word not in words] == []
