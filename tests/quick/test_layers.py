@@ -14,6 +14,7 @@ CASES = [
     (AnswerKind.MATH, '{"answer": 5}', Layer.JSON),
     (AnswerKind.MATH, "```yaml\nanswer: 5\n```", Layer.YAML),
     (AnswerKind.MATH, "so <answer>5</answer>", Layer.TAG),
+    (AnswerKind.MATH, "<item><they>5</they></item>", Layer.XML),
     (AnswerKind.MATH, r"**4** or \boxed{5}", Layer.BOX),
     (AnswerKind.MATH, "2 and 3\n#### 5", Layer.MARK),
     (AnswerKind.MATH, "The **first**: the answer is 5.", Layer.PHRASE),
@@ -38,7 +39,7 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "text", "layer"), CASES)
 def test_every_text_has_a_layer(kind, text, layer):
-    reading = Reader(kind).read("What are they?", [text])
+    reading = Reader(kind).read("What are they? XML will do.", [text])
     assert reading.layers == (layer,)
     assert (reading.answers == (None,)) is (layer in UNREAD)
 
@@ -56,7 +57,8 @@ def test_thoughts_that_the_prompt_began_are_none_where_others_end_them():
 
 def test_every_layer_is_met_here():
     met = {layer for *_, layer in CASES}
-    assert set(Layer) - met == {Layer.CUT_OFF, Layer.YES_NO}, "a sampler knows what was cut off"
+    elsewhere = {Layer.CUT_OFF, Layer.YES_NO, Layer.FAILED}  # the sampler, below, test_bounded
+    assert set(Layer) - met == elsewhere
 
 
 def test_shares_are_of_all_samples_and_the_largest_first():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ttrl.store import schema
 from ttrl.store.adapters import AdapterTable
 from ttrl.store.backends import StoreDamaged, StoreError
 from ttrl.store.database import PATIENCE_SECONDS, Database
@@ -15,11 +16,17 @@ from ttrl.store.measurements import MeasurementTable, ShadowTable
 from ttrl.store.probes import ComparisonTable, HoldoutTable, ProbeTable
 from ttrl.store.questions import QuestionTable
 from ttrl.store.runs import RunTable, VoteTable
-from ttrl.store.schema import adapters, facts, measurements, questions, runs, wanted
+from ttrl.store.schema import facts
 
 __all__ = ["Store", "StoreDamaged", "StoreError"]
 
-_TIMES = (questions.c.last_seen, runs.c.created, adapters.c.created, wanted.c.at, measurements.c.at)
+_TIMES = (
+    schema.questions.c.last_seen,
+    schema.runs.c.created,
+    schema.adapters.c.created,
+    schema.wanted.c.at,
+    schema.measurements.c.at,
+)
 
 
 class Store(Database):
