@@ -141,7 +141,8 @@ def run_on(store, directory, rolls, count, keep=(1,), **update):
     texts = [f"question {n}" for n in range(count)]
     store.questions.record([Recorded(from_prompt(text), 1.0) for text in texts], holdout=0)
     row = store.runs.create(Trigger.OPERATOR, {})
-    config = Config(vote={"samples": 3}, update={"questions_per_step": 4, "keep": 2, **update})
+    steps = {"questions_per_step": 4, "keep": 2, "overlap": False, **update}
+    config = Config(vote={"samples": 3}, update=steps)
     run = Run(config, store, Engine(), row.id)
     candidate = Candidate(run.client, directory, row.id, "base", keep=set(keep))
     pacer = Pacer(lambda: None, maximum=4, pause_waiting=8)

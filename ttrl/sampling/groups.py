@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from array import array
 from collections import Counter
@@ -117,8 +118,8 @@ class Group:
 
 @dataclass
 class Roller:
-    """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it.
-    `references` are right answers by the hashes of their questions."""
+    """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it, until
+    it is `over`. `references` are right answers by the hashes of their questions."""
 
     client: EngineClient
     settings: VoteConfig
@@ -126,6 +127,7 @@ class Roller:
     pacer: Pacer
     reader: Reader
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
 
     def roll(
         self,
@@ -194,6 +196,8 @@ class Roller:
             # seeded rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read
             # in parts.
             with self.pacer.slot():
+                if self.over.is_set():
+                    raise PacerClosed
                 more = self.client.sample(
                     asked, model=version, n=count, sampling=sampling, priority=PRIORITY
                 )
