@@ -18,8 +18,9 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -403,55 +404,75 @@ class Run:
         """Sample and vote until `needed` questions have a training signal and the monitor has seen
         enough labels from before training; when the run's limits are reached, one is enough."""
         groups: list[Group] = []
-        for _ in range(DRAWS_PER_STEP):
-            spent = self._spent()
-            missing = (1 if spent else needed) - sum(group.informative for group in groups)
+
+        def missing(newest: Sequence[Group] = ()) -> int:
+            all_groups, spent = [*groups, *newest], self._spent()
+            count = (1 if spent else needed) - sum(group.informative for group in all_groups)
             if not step and not spent:
-                labelled = sum(group.vote.label is not None for group in groups)
-                missing = max(missing, min(guard.LABELS - labelled, self.rounds.unasked))
-            if missing <= 0 or not len(self.rounds):
+                labelled = sum(group.vote.label is not None for group in all_groups)
+                count = max(count, min(guard.LABELS - labelled, self.rounds.unasked))
+            return count
+
+        for _ in range(DRAWS_PER_STEP):
+            questions = self.rounds.take(missing())
+            if not questions:
                 break
-            groups += self._sample(self.rounds.take(missing), version)
+            groups += self._sample(questions, version, missing)
         return groups
 
-    def _sample(self, questions: Sequence[StoredQuestion], version: str) -> list[Group]:
-        """Sample the questions from a version, vote, and write that down. Questions that the engine
-        does not answer come again in a later draw; those that are at fault are kept back. Raises
-        the engine's error when it is gone, and PacerClosed when the run is over."""
+    def _sample(
+        self,
+        questions: Sequence[StoredQuestion],
+        version: str,
+        missing: Callable[[Sequence[Group]], int] = lambda _: 0,
+    ) -> list[Group]:
+        """Sample the questions from a version, vote, and write that down. As soon as a vote shows
+        that more are `missing`, they are sampled as well. Questions that the engine does not answer
+        come again in a later draw; those that are at fault are kept back. Raises the engine's error
+        when it is gone, and PacerClosed when the run is over."""
         self._draws += 1
         refused: list[tuple[StoredQuestion, EngineRefused]] = []
         failures: list[tuple[StoredQuestion, Exception]] = []
-        rolled = self.roller.roll(
-            questions,
+        groups: list[Group] = []
+        asked, queue = list(questions), deque(questions)
+        for group in self.roller.each(
+            queue,
             version=version,
             draw=self._draws,
             refused=lambda question, error: refused.append((question, error)),
             failed=lambda question, error: failures.append((question, error)),
-        )
-        lost = [error for _, error in failures if isinstance(error, EngineError)]
-        self._failed_draws = 0 if rolled or not lost else self._failed_draws + 1
-        silent = self._failed_draws >= FAILED_DRAWS
-        looks = bool(lost) and (silent or self.tally.votes > 0)
-        well = bool(rolled) or (looks and self._serves(version))
-        gone = silent and not well
-        with self._writing:
-            if self._over.is_set():
-                raise PacerClosed
-            groups = []
-            for group in rolled:
+        ):
+            with self._written():
                 try:
                     self.store.votes.add([rows(group, run_id=self.id, step=self._draws)])
                 except Exception as error:
                     if is_outage(error):
                         raise
                     failures.append((group.question, error))
-                else:
-                    groups.append(group)
+                    continue
+                groups.append(group)
+                self.tally.add(group)
+                if group.settled:
+                    self.rounds.drop(group.question.id)
+                under_way = len(asked) - len(groups) - len(failures) - len(refused)
+                if len(asked) < DRAWS_PER_STEP * len(questions):
+                    more = self.rounds.take(missing(groups) - under_way)
+                    asked += more
+                    queue += more
+        places = {question.id: place for place, question in enumerate(asked)}
+        groups.sort(key=lambda group: places[group.question.id])  # not the fastest ones first
+        lost = [error for _, error in failures if isinstance(error, EngineError)]
+        self._failed_draws = 0 if groups or not lost else self._failed_draws + 1
+        silent = self._failed_draws >= FAILED_DRAWS
+        looks = bool(lost) and (silent or self.tally.votes > 0)
+        well = bool(groups) or (looks and self._serves(version))
+        gone = silent and not well
+        with self._written():
             for question, refusal in refused:
                 self.rounds.drop(question.id)
                 reason = f"status {refusal.status}"
                 self.store.questions.mark(question.id, QuestionState.REFUSED, reason)
-            if len(failures) > 1 and len(failures) == len(questions) and not lost:
+            if len(failures) > 1 and len(failures) == len(asked) and not lost:
                 # The fault is that of all, as of a reward that raises: the run's and not theirs.
                 # One is kept back, so that no set of questions ends every run.
                 first, fault = failures[0]
@@ -474,10 +495,6 @@ class Run:
                 self.tally.unanswered += len(lost)
                 self._observe(Unanswered(len(lost)))
                 log.warning("leaving %d questions out of this step: %s", len(lost), lost[-1])
-            for group in groups:
-                self.tally.add(group)
-                if group.settled:
-                    self.rounds.drop(group.question.id)
         if gone:
             raise lost[-1]
         if any(isinstance(error, EngineRefused) and error.status == 404 for error in lost):
@@ -486,6 +503,14 @@ class Run:
             except EngineError as error:
                 log.warning("the candidate could not be loaded into the engine again: %s", error)
         return groups
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Let the block write to the store, unless the run is over: PacerClosed."""
+        with self._writing:
+            if self._over.is_set():
+                raise PacerClosed
+            yield
 
     def _serves(self, version: str) -> bool:
         """Return whether the engine answers a plain prompt, so that what it does not answer is at

@@ -130,6 +130,12 @@ class Rolls:
         self.asked = []
         self.teaches = teaches
 
+    def each(self, questions, **how):
+        while questions:
+            asked = list(questions)
+            questions.clear()
+            yield from self.roll(asked, **how)
+
     def roll(self, questions, *, version, draw, refused, failed):
         self.asked.append(len(questions))
         known = groups_of([question.question.text for question in questions], self.teaches)
