@@ -376,7 +376,9 @@ class Run:
                 self.trained_on.add(question.id)
             elif not known and not group.informative:
                 self.store.questions.mark(question.id, *group.fate)
-        batch = [list(training_rows(group, update.keep)) for group in used]
+        batch = [
+            list(training_rows(group, update.keep, step - sampling.staleness)) for group in used
+        ]
         if update.replay:
             self._replayable += (
                 (step + 1, rows)
@@ -685,7 +687,7 @@ class Tally:
         return "; ".join(filter(None, remarks))
 
 
-def training_rows(group: Group, count: int) -> Iterator[Row]:
+def training_rows(group: Group, count: int, drawn_after: int | None = None) -> Iterator[Row]:
     """Yield a group's kept samples as rows of the update, repeated until they are `count`."""
     assert count % len(group.kept) == 0
     for position in group.kept * (count // len(group.kept)):
@@ -695,6 +697,7 @@ def training_rows(group: Group, count: int) -> Iterator[Row]:
             completion_ids=sample.token_ids,
             logprobs=sample.logprobs,
             reward=group.rewards[position],
+            drawn_after=drawn_after,
         )
 
 

@@ -374,8 +374,8 @@ CHECKS: Sequence[Check | Wager] = (
         lambda seen, s: _reading(
             (signs.effective for signs in seen[-s.window :]), 1.0, s.effective
         ),
-        "the effective sample size fell to {value:.0%} of what was trained on because engine and "
-        "trainer disagree (limit {bound:.0%})",
+        "the effective sample size fell to {value:.0%} of what was trained on because the samples "
+        "are those of other weights (limit {bound:.0%})",
         Action.ABORT,
     ),
     Wager(

@@ -84,11 +84,11 @@ class Signs:
     kl: float | None
     """Divergence from the run's start, in nats per token."""
     mismatch: float | None
-    """Mean difference of the engine's and the trainer's log-probabilities, in nats per token; of
-    stale samples it has what the weights moved since."""
+    """Mean difference of the engine's and the trainer's log-probabilities under the weights that
+    drew the samples, in nats per token."""
     effective: float | None
-    """Effective sample size of the weights that make up for that difference, as a share; over
-    tokens or over sequences, whichever is less (ttrl.training.grpo.effective)."""
+    """Effective sample size of the weights that make up for that difference, and for staleness, as
+    a share; over tokens or over sequences, whichever is less (ttrl.training.grpo.effective)."""
     staleness: int = 0
     """Optimizer steps between the weights that drew its samples and those that it began with."""
     visits: tuple[Visit, ...] = ()
@@ -133,7 +133,7 @@ class Watch:
             length=fmean(len(sample.token_ids) for sample in samples),
             token_entropy=numbers.get("entropy"),
             kl=numbers.get("kl_to_start"),
-            mismatch=numbers.get("sampling/sampling_logp_difference/mean"),
+            mismatch=numbers.get("mismatch"),
             effective=min((numbers[name] for name in EFFECTIVE if name in numbers), default=None),
             staleness=staleness,
             visits=visits,
