@@ -287,8 +287,12 @@ class Run:
         try:
             return self._do_steps()
         finally:
-            with self._writing:
-                self._over.set()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Give up what is still sampled: nothing of it is written down any more."""
+        with self._writing:
+            self._over.set()
 
     def _do_steps(self) -> tuple[Trainer, str]:
         with process.signals_deferred():
