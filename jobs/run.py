@@ -173,7 +173,7 @@ class Run:
         """No further step is to be: what is still sampled is not written down."""
         self._pins: Sequence[Pin] = ()
         self._replayable: deque[tuple[int, Sequence[Row]]] = deque()
-        """A question's rows, after the number of the step that they were sampled for."""
+        """A question's rows, after the number of steps that the weights had done that drew them."""
         self._draws = self._failed_draws = 0
         self._failures: Counter[int] = Counter()
         """How often a question was not answered by an engine that answers others."""
@@ -380,12 +380,11 @@ class Run:
                 self.trained_on.add(question.id)
             elif not known and not group.informative:
                 self.store.questions.mark(question.id, *group.fate)
-        batch = [
-            list(training_rows(group, update.keep, step - sampling.staleness)) for group in used
-        ]
+        drawn_after = step - sampling.staleness
+        batch = [list(training_rows(group, update.keep, drawn_after)) for group in used]
         if update.replay:
             self._replayable += (
-                (step + 1, rows)
+                (drawn_after, rows)
                 for rows, group in zip(batch, used, strict=True)
                 if group.informative
             )
@@ -397,7 +396,7 @@ class Run:
         """Begin to sample for the step after `step`, which may still be in training, from the
         newest weights that are in the engine."""
         update = self.config.update
-        while self._replayable and self._replayable[0][0] <= step - REPLAYED_STEPS:
+        while self._replayable and self._replayable[0][0] < step - REPLAYED_STEPS:
             self._replayable.popleft()
         recent = [rows for _, rows in self._replayable]
         count = int(update.replay * update.questions_per_step)

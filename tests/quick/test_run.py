@@ -272,7 +272,7 @@ def test_the_same_is_trained_on_with_and_without_overlap(tmp_path):
         directory = tmp_path / f"{overlap}"
         directory.mkdir()
         with Store.open(directory) as store:
-            run = run_on(store, directory, Agreed("567"), 30, overlap=overlap, replay=0.25)
+            run = run_on(store, directory, Agreed("567"), 30, overlap=overlap)
             for step in range(6):
                 rows = run.next_batch(step, {})
                 yield [group.question.id for group in run._groups], [row.prompt_ids for row in rows]
