@@ -43,6 +43,7 @@ class Candidate:
         self._client = client
         self._keep = keep
         self._saved: dict[int, str] = {}
+        self._loaded: list[str] = []
         # The engine may outlive a state directory, and with it the numbers of its runs.
         self._prefix = f"ttrl-cand-{run_id}-{secrets.token_hex(3)}"
 
@@ -53,40 +54,44 @@ class Candidate:
     @property
     def steps(self) -> list[int]:
         """After which there are weights to choose from, in order."""
-        return sorted(self._saved)
+        return [step for step in sorted(self._saved) if step in self._keep or step == self.newest]
+
+    @property
+    def newest(self) -> int:
+        """The last step whose weights were loaded; 0 before the first."""
+        return max(self._saved, default=0)
 
     def deploy(self, save: Callable[[Path], None], step: int) -> None:
-        """Save the weights and load them into the engine in place of the last step's."""
+        """Save the weights and load them into the engine beside the last step's, which may still be
+        sampled; older ones leave it."""
         if step in self._saved:
             return
         name = f"{self._prefix}-{step}"
         save(self.scratch / name)
         self._saved[step] = name
-        self._switch(name)
-        for old in [old for old in self._saved if old != step and old not in self._keep]:
-            shutil.rmtree(self.scratch / self._saved.pop(old), ignore_errors=True)
+        self._switch(name, beside=self.version)
+        for old, version in list(self._saved.items()):
+            if version not in self._loaded and old not in self._keep:
+                shutil.rmtree(self.scratch / self._saved.pop(old), ignore_errors=True)
 
     def load(self, step: int) -> str:
         """Make the weights after this step the ones in the engine, which may have lost them; return
         their name. Raises EngineError."""
-        if self._saved[step] != self.version:
-            self._switch(self._saved[step])
-        else:
-            self.reload_if_lost()
+        self._switch(self._saved[step])
         return self.version
 
-    def reload_if_lost(self) -> None:
-        """Load the version again if the engine was restarted. What the run started from is loaded
-        by the daemon, a moment after the engine is up. Raises EngineError."""
+    def reload_if_lost(self, version: str) -> None:
+        """Load a version again if the engine was restarted. What the run started from is loaded by
+        the daemon, a moment after the engine is up. Raises EngineError."""
         deadline = time.monotonic() + SERVED_AGAIN_SECONDS
-        while self.version == self._parent and self._lost() and time.monotonic() < deadline:
+        while version == self._parent and self._lost(version) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
-        if self.version != self._parent and self._lost():
-            self._client.load_adapter(self.version, self.directory)
+        if version != self._parent and self._lost(version):
+            self._client.load_adapter(version, self.scratch / version)
 
-    def _lost(self) -> bool:
+    def _lost(self, version: str) -> bool:
         try:
-            return self.version not in {card.name for card in self._client.models()}
+            return version not in {card.name for card in self._client.models()}
         except EngineUnreachable:  # it may be starting, and loading waits for that
             return True
 
@@ -107,16 +112,22 @@ class Candidate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._unload(self.version)
+        for version in self._loaded:
+            self._unload(version)
 
-    def _switch(self, name: str) -> None:
-        self._client.load_adapter(name, self.scratch / name)
-        last, self.version = self.version, name
-        self._unload(last)
+    def _switch(self, name: str, beside: str | None = None) -> None:
+        """Have a version in the engine, and of the run's others none but `beside`."""
+        for old in [old for old in self._loaded if old not in (name, beside)]:
+            self._unload(old)
+            self._loaded.remove(old)
+        if name in self._loaded:
+            self.reload_if_lost(name)
+        else:
+            self._client.load_adapter(name, self.scratch / name)
+            self._loaded.append(name)
+        self.version = name
 
     def _unload(self, version: str) -> None:
-        if version == self._parent:
-            return
         try:
             self._client.unload_adapter(version)
         except EngineError as error:  # the reconciler clears up after an engine that came back

@@ -12,10 +12,10 @@ import argparse
 import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -229,25 +229,20 @@ def assess(
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:
         reader = reader_for(config, client, pacer)
-        done = count(1)
-        roller = Roller(
-            client,
-            config.vote,
-            config.update,
-            pacer,
-            reader,
-            sampled=lambda _: progress(next(done), len(rows)),
-        )
+        roller = Roller(client, config.vote, config.update, pacer, reader)
         for start in range(0, len(rows), width):
-            groups += roller.roll(
-                rows[start : start + width],
+            for group in roller.each(
+                deque(rows[start : start + width]),
                 version=model,
                 draw=0,
                 refused=lambda _, error: refused.append(error),
                 failed=lambda _, error: failed.append(error),
-            )
+            ):
+                groups.append(group)
+                progress(len(groups), len(rows))
             if failed and not groups:
                 break
+        groups.sort(key=lambda group: group.question.id)
         seconds = time.monotonic() - began
         scores = [
             (group, *_score(group, known, reader))

@@ -18,8 +18,11 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -39,8 +42,9 @@ from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.answers.layers import Layer
 from ttrl.config import Config
+from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
-from ttrl.engine.pacing import Pacer
+from ttrl.engine.pacing import Pacer, PacerClosed
 from ttrl.engine.proof import Pin
 from ttrl.evaluation import gate
 from ttrl.evaluation.drift import Drift
@@ -119,8 +123,25 @@ def execute(config: Config, store: Store, client: EngineClient, run_id: int) -> 
     return state
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """The samples of a step, which are drawn in a thread of their own."""
+
+    groups: Future[list[Group]]
+    staleness: int
+    """Optimizer steps between the weights that draw them and those that are trained on them."""
+    needed: int
+    """Questions with a training signal."""
+    replayed: Sequence[Sequence[Row]]
+    """Of the step's other questions."""
+
+
 class Run:
-    """One run, and what its steps share."""
+    """One run, and what its steps share.
+
+    While a step samples, rounds, tally and failures are its thread's, and what it writes to the
+    store is written under `_writing`; all else is the main thread's.
+    """
 
     start: Descent
     candidate: Candidate
@@ -141,9 +162,18 @@ class Run:
         """The questions of the first step."""
         self._groups: list[Group] = []
         """Of the newest step."""
+        self._staleness = 0
+        """Of these groups."""
+        self._totals: Mapping[str, int] = {}
+        """What the run had sampled when it had these groups."""
+        self._sampling: Sampling | None = None
+        """Of the step after it."""
+        self._writing = threading.Lock()
+        self._over = threading.Event()
+        """No further step is to be: what is still sampled is not written down."""
         self._pins: Sequence[Pin] = ()
         self._replayable: deque[tuple[int, Sequence[Row]]] = deque()
-        """A question's rows, after the number of the step that they were sampled for."""
+        """A question's rows, after the number of steps that the weights had done that drew them."""
         self._draws = self._failed_draws = 0
         self._failures: Counter[int] = Counter()
         """How often a question was not answered by an engine that answers others."""
@@ -177,7 +207,9 @@ class Run:
             reader = reader_for(config, self.client, pacer)
             # Before training: what serves now is what the candidate is compared with.
             evaluation = Evaluation(self.client, store, config, self.id, pacer, reader)
-            roller = Roller(self.client, config.vote, config.update, pacer, reader, references)
+            roller = Roller(
+                self.client, config.vote, config.update, pacer, reader, references, self._over
+            )
             self.prepare(questions, steps, candidate, roller, pacer)
 
             trainer, ended = self._train()
@@ -204,7 +236,9 @@ class Run:
             drift = evaluation.drift(pinned, candidate)
             judgement, quality = self._judge(evaluation, compared, drift)
             again = self.start.words if self.start.again else ""
-            remarks = (ended, again, self.tally.remarks(config.vote.longest), evaluation.remarks())
+            judged = reader.judge.remark() if reader.judge else ""
+            counted = self.tally.remarks(config.vote.longest)
+            remarks = (ended, again, counted, evaluation.remarks(), judged)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))
@@ -251,6 +285,18 @@ class Run:
     def _train(self) -> tuple[Trainer, str]:
         """Train, and say why that ended before all steps were done, if it did. A failure after the
         first step leaves the steps before it to be judged; an earlier one is raised."""
+        self._sampling = self._start_sampling(0)  # while torch is imported and the model loaded
+        try:
+            return self._do_steps()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Give up what is still sampled: nothing of it is written down any more."""
+        with self._writing:
+            self._over.set()
+
+    def _do_steps(self) -> tuple[Trainer, str]:
         with process.signals_deferred():
             from ttrl.training.grpo import Trainer  # torch: here, and nowhere before
 
@@ -292,33 +338,28 @@ class Run:
         if step == self.steps:
             return ()
 
-        # Rows of the steps before this one, a question's together.
-        while self._replayable and self._replayable[0][0] <= step - REPLAYED_STEPS:
-            self._replayable.popleft()
-        recent = [rows for _, rows in self._replayable]
-        count = int(update.replay * update.questions_per_step)
-        replayed = self._random.sample(recent, min(count, len(recent)))
-        needed = update.questions_per_step - len(replayed)
-
-        # Sample and vote until enough questions have a training signal and the monitor has seen
-        # enough labels from before training; when the run's limits are reached, one is enough.
+        sampling, self._sampling = self._sampling or self._start_sampling(step), None
         self._pins, self._groups = self.pins(), []
-        for _ in range(DRAWS_PER_STEP):
-            spent = self._spent()
-            missing = (1 if spent else needed) - self._count_informative()
-            if not step and not spent:
-                labelled = sum(group.vote.label is not None for group in self._groups)
-                missing = max(missing, min(guard.LABELS - labelled, self.rounds.unasked))
-            if missing <= 0 or not len(self.rounds):
-                break
-            self._groups += self._sample(self.rounds.take(missing))
-        if not step:
-            self._first = [group.question for group in self._groups]
-        if not self._count_informative():
-            # It may be a collapse that the monitor has not seen enough of: what has become of the
-            # questions of the first step says most.
-            if step and not self._spent():
-                self._groups += self._sample(self._first)
+        try:
+            self._groups = sampling.groups.result()
+            if not step:
+                self._first = [group.question for group in self._groups]
+            informative = any(group.informative for group in self._groups)
+            if step and not informative and not self._spent():
+                # It may be a collapse that the monitor has not seen enough of: what has become of
+                # the questions of the first step says most.
+                self._groups += self._sample(self._first, self.candidate.version)
+        except EngineError as error:
+            if not self._seen:
+                raise
+            raise TrainingEnded(f"the engine stopped answering: {error}") from error
+        self._staleness = sampling.staleness
+        self._totals = {
+            "questions": len(self.tally.questions),
+            "samples": self.tally.layers.total(),
+            "tokens": self.tally.tokens,
+        }
+        if not informative:
             if self._groups:
                 self._report(len(self._seen), None)
                 self._monitor()
@@ -331,7 +372,7 @@ class Run:
         usable = sorted(
             (group for group in self._groups if group.kept), key=lambda group: not group.informative
         )
-        used = [usable[place % len(usable)] for place in range(needed)]
+        used = [usable[place % len(usable)] for place in range(sampling.needed)]
         for group in self._groups:
             # A question that was learned from stays so when it has no signal any more.
             question = group.question
@@ -341,90 +382,142 @@ class Run:
                 self.trained_on.add(question.id)
             elif not known and not group.informative:
                 self.store.questions.mark(question.id, *group.fate)
-        batch = [list(training_rows(group, update.keep)) for group in used]
+        drawn_after = step - sampling.staleness
+        batch = [list(training_rows(group, update.keep, drawn_after)) for group in used]
         if update.replay:
             self._replayable += (
-                (step + 1, rows)
+                (drawn_after, rows)
                 for rows, group in zip(batch, used, strict=True)
                 if group.informative
             )
-        return [row for rows in [*batch, *replayed] for row in rows]
+        if update.overlap and step + 1 < self.steps:
+            self._sampling = self._start_sampling(step + 1)
+        return [row for rows in [*batch, *sampling.replayed] for row in rows]
 
-    def _sample(self, questions: Sequence[StoredQuestion]) -> list[Group]:
-        """Sample the questions from the candidate, vote, and write that down. Questions that the
-        engine does not answer come again in a later draw; those that are at fault are kept back.
-        When the engine is gone, raises TrainingEnded if there are steps to judge, the engine's
-        error if not."""
+    def _start_sampling(self, step: int) -> Sampling:
+        """Begin to sample for the step after `step`, which may still be in training, from the
+        newest weights that are in the engine."""
+        update = self.config.update
+        while self._replayable and self._replayable[0][0] < step - REPLAYED_STEPS:
+            self._replayable.popleft()
+        recent = [rows for _, rows in self._replayable]
+        count = int(update.replay * update.questions_per_step)
+        replayed = self._random.sample(recent, min(count, len(recent)))
+        needed = update.questions_per_step - len(replayed)
+        groups = threads.submit(partial(self._draw, step, needed, self.candidate.version))
+        return Sampling(groups, step - self.candidate.newest, needed, replayed)
+
+    def _draw(self, step: int, needed: int, version: str) -> list[Group]:
+        """Sample and vote until `needed` questions have a training signal and the monitor has seen
+        enough labels from before training; when the run's limits are reached, one is enough."""
+        groups: list[Group] = []
+
+        def missing(newest: Sequence[Group] = ()) -> int:
+            all_groups, spent = [*groups, *newest], self._spent()
+            count = (1 if spent else needed) - sum(group.informative for group in all_groups)
+            if not step and not spent:
+                labelled = sum(group.vote.label is not None for group in all_groups)
+                count = max(count, min(guard.LABELS - labelled, self.rounds.unasked))
+            return count
+
+        for _ in range(DRAWS_PER_STEP):
+            questions = self.rounds.take(missing())
+            if not questions:
+                break
+            groups += self._sample(questions, version, missing)
+        return groups
+
+    def _sample(
+        self,
+        questions: Sequence[StoredQuestion],
+        version: str,
+        missing: Callable[[Sequence[Group]], int] = lambda _: 0,
+    ) -> list[Group]:
+        """Sample the questions from a version, vote, and write that down. As soon as a vote shows
+        that more are `missing`, they are sampled as well. Questions that the engine does not answer
+        come again in a later draw; those that are at fault are kept back. Raises the engine's error
+        when it is gone, and PacerClosed when the run is over."""
         self._draws += 1
+        refused: list[tuple[StoredQuestion, EngineRefused]] = []
         failures: list[tuple[StoredQuestion, Exception]] = []
-
-        def refuse(question: StoredQuestion, error: EngineRefused) -> None:
-            self.rounds.drop(question.id)
-            reason = f"status {error.status}"
-            self.store.questions.mark(question.id, QuestionState.REFUSED, reason)
-
-        def fail(question: StoredQuestion, error: Exception) -> None:
-            failures.append((question, error))
-
-        version = self.candidate.version
-        groups = []
-        for group in self.roller.roll(
-            questions, version=version, draw=self._draws, refused=refuse, failed=fail
+        groups: list[Group] = []
+        asked, queue = list(questions), deque(questions)
+        for group in self.roller.each(
+            queue,
+            version=version,
+            draw=self._draws,
+            refused=lambda question, error: refused.append((question, error)),
+            failed=lambda question, error: failures.append((question, error)),
         ):
-            try:
-                self.store.votes.add([rows(group, run_id=self.id, step=self._draws)])
-            except Exception as error:
-                if is_outage(error):
-                    raise
-                fail(group.question, error)
-            else:
+            with self._written():
+                try:
+                    self.store.votes.add([rows(group, run_id=self.id, step=self._draws)])
+                except Exception as error:
+                    if is_outage(error):
+                        raise
+                    failures.append((group.question, error))
+                    continue
                 groups.append(group)
+                self.tally.add(group)
+                if group.settled:
+                    self.rounds.drop(group.question.id)
+                under_way = len(asked) - len(groups) - len(failures) - len(refused)
+                if len(asked) < DRAWS_PER_STEP * len(questions):
+                    more = self.rounds.take(missing(groups) - under_way)
+                    asked += more
+                    queue += more
+        places = {question.id: place for place, question in enumerate(asked)}
+        groups.sort(key=lambda group: places[group.question.id])  # not the fastest ones first
         lost = [error for _, error in failures if isinstance(error, EngineError)]
-        if len(failures) > 1 and len(failures) == len(questions) and not lost:
-            # The fault is that of all, as of a reward that raises: the run's and not theirs. One is
-            # kept back, so that no set of questions ends every run.
-            first, fault = failures[0]
-            self.store.questions.mark(first.id, QuestionState.FAILED, type(fault).__name__)
-            raise fault
         self._failed_draws = 0 if groups or not lost else self._failed_draws + 1
         silent = self._failed_draws >= FAILED_DRAWS
         looks = bool(lost) and (silent or self.tally.votes > 0)
         well = bool(groups) or (looks and self._serves(version))
         gone = silent and not well
-        for question, fault in failures:
-            self._failures[question.id] += well
-            again = gone or not (silent or self._failures[question.id] >= FAILURES)
-            if isinstance(fault, EngineError) and again:
-                self.rounds.give_back(question)
-                continue
-            # No more than the kind of fault: what an exception of ours says may quote the question.
-            kind = type(fault).__name__
-            if isinstance(fault, EngineRefused):
-                kind = f"status {fault.status}"
-            log.warning("question %d failed, and is kept back: %s", question.id, kind)
-            self.rounds.drop(question.id)
-            self.store.questions.mark(question.id, QuestionState.FAILED, kind)
-        if lost:
-            self.tally.unanswered += len(lost)
-            self._observe(Unanswered(len(lost)))
-            newest = lost[-1]
-            log.warning("leaving %d questions out of this step: %s", len(lost), newest)
-            if gone:
-                if not self._seen:
-                    raise newest
-                raise TrainingEnded(f"the engine stopped answering: {newest}")
-            if any(isinstance(error, EngineRefused) and error.status == 404 for error in lost):
-                try:
-                    self.candidate.reload_if_lost()
-                except EngineError as error:
-                    log.warning(
-                        "the candidate could not be loaded into the engine again: %s", error
-                    )
-        for group in groups:
-            self.tally.add(group)
-            if group.settled:
-                self.rounds.drop(group.question.id)
+        with self._written():
+            for question, refusal in refused:
+                self.rounds.drop(question.id)
+                reason = f"status {refusal.status}"
+                self.store.questions.mark(question.id, QuestionState.REFUSED, reason)
+            if len(failures) > 1 and len(failures) == len(asked) and not lost:
+                # The fault is that of all, as of a reward that raises: the run's and not theirs.
+                # One is kept back, so that no set of questions ends every run.
+                first, fault = failures[0]
+                self.store.questions.mark(first.id, QuestionState.FAILED, type(fault).__name__)
+                raise fault
+            for question, fault in failures:
+                self._failures[question.id] += well
+                again = gone or not (silent or self._failures[question.id] >= FAILURES)
+                if isinstance(fault, EngineError) and again:
+                    self.rounds.give_back(question)
+                    continue
+                # No more than the kind of fault: an exception of ours may quote the question.
+                kind = type(fault).__name__
+                if isinstance(fault, EngineRefused):
+                    kind = f"status {fault.status}"
+                log.warning("question %d failed, and is kept back: %s", question.id, kind)
+                self.rounds.drop(question.id)
+                self.store.questions.mark(question.id, QuestionState.FAILED, kind)
+            if lost:
+                self.tally.unanswered += len(lost)
+                self._observe(Unanswered(len(lost)))
+                log.warning("leaving %d questions out of this step: %s", len(lost), lost[-1])
+        if gone:
+            raise lost[-1]
+        if any(isinstance(error, EngineRefused) and error.status == 404 for error in lost):
+            try:
+                self.candidate.reload_if_lost(version)
+            except EngineError as error:
+                log.warning("the candidate could not be loaded into the engine again: %s", error)
         return groups
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Let the block write to the store, unless the run is over: PacerClosed."""
+        with self._writing:
+            if self._over.is_set():
+                raise PacerClosed
+            yield
 
     def _serves(self, version: str) -> bool:
         """Return whether the engine answers a plain prompt, so that what it does not answer is at
@@ -435,22 +528,13 @@ class Run:
             return False
         return True
 
-    def _count_informative(self) -> int:
-        return sum(group.informative for group in self._groups)
-
     def _report(self, steps: int, numbers: Mapping[str, float] | None) -> None:
         """Write down what the newest samples showed; `numbers` are the trainer's of the step that
         was done with them, None if none was."""
         now = time.monotonic()
-        signs = self._watch.read(steps, self._groups, numbers or {})
+        signs = self._watch.read(steps, self._groups, numbers or {}, self._staleness)
         self._seen.append(signs)
-        self.store.runs.note(
-            self.id,
-            steps=steps,
-            questions=len(self.tally.questions),
-            samples=self.tally.layers.total(),
-            tokens=self.tally.tokens,
-        )
+        self.store.runs.note(self.id, steps=steps, **self._totals)
         paced = self.pacer.take()
         layers = Counter(layer for group in self._groups for layer in group.vote.layers)
         draw = Draw(
@@ -608,7 +692,7 @@ class Tally:
         return "; ".join(filter(None, remarks))
 
 
-def training_rows(group: Group, count: int) -> Iterator[Row]:
+def training_rows(group: Group, count: int, drawn_after: int | None = None) -> Iterator[Row]:
     """Yield a group's kept samples as rows of the update, repeated until they are `count`."""
     assert count % len(group.kept) == 0
     for position in group.kept * (count // len(group.kept)):
@@ -618,6 +702,7 @@ def training_rows(group: Group, count: int) -> Iterator[Row]:
             completion_ids=sample.token_ids,
             logprobs=sample.logprobs,
             reward=group.rewards[position],
+            drawn_after=drawn_after,
         )
 
 

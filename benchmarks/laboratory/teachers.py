@@ -145,7 +145,10 @@ def _our_loop(night: Night, roller_for: Callable[[Pacer], Roller]) -> int:
         run = Run(night.config, store, night.client, stored.id)
         questions = store.questions.named(hashes(night.questions))
         run.prepare(questions, _steps(night.config), candidate, roller_for(pacer), pacer)
-        return _train(night, candidate, run)
+        try:
+            return _train(night, candidate, run)
+        finally:
+            run.abandon()
 
 
 def supervise(night: Night) -> int:

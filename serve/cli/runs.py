@@ -165,6 +165,7 @@ def _line(event: Event | None) -> str | None:
                 f"{event.length:.0f} tokens each",
                 "" if mismatch is None else f"mismatch {mismatch:.1e} nats",
                 "" if effective is None else f"effective {effective:.0%}",
+                "one step stale" if event.staleness else "",
                 f"{event.seconds:.1f} s",
             )
             return f"step {event.step}/{event.steps}: {', '.join(filter(None, parts))}"

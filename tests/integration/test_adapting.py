@@ -56,6 +56,7 @@ def test_the_main_job_end_to_end(tmp_path, engine_settings):
         (run,) = store.runs.newest(5)
         assert run.samples == found["samples"] >= 12 * 8 * 32
         (row,) = store.adapters.all()
+        steps = [seen for seen in store.runs.observed(run_id=run.id) if seen.kind == "step"]
         taught = set(store.adapters.question_ids(row.name))
         probes = {probe.id for probe in store.holdout.probes(1000)}
         assert len(taught) > 40
@@ -66,6 +67,10 @@ def test_the_main_job_end_to_end(tmp_path, engine_settings):
         pinned = store.adapters.pinned(row.name)
         assert len(pinned) == 8
         assert all(each.own != each.base for each in pinned)
+    with closing(sqlite3.connect(tmp_path / "state" / "store.sqlite")) as tables:
+        third = "SELECT min(at) FROM votes WHERE version LIKE 'ttrl-cand-%-1'"
+        (sampled,) = tables.execute(third).fetchone()
+    assert sampled < steps[1].at, "the third step's questions are sampled while the second trains"
     assert not list((tmp_path / "state" / "runs").iterdir()), "candidates are cleared away"
     log = (tmp_path / "state" / "demo-daemon.log").read_text()
     assert f"{row.name} is verified as served: proven" in log

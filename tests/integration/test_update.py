@@ -60,7 +60,7 @@ def train(lines, settings, *, steps=STEPS, parent=None, max_tokens=64):
         max_tokens=max_tokens,
         scratch=lines.directory.parent,
     )
-    lines.save = trainer.save_adapter
+    lines.save, lines.trainer = trainer.save_adapter, trainer
     trainer.run(lines.next_batch)
     return trainer
 
@@ -364,6 +364,42 @@ def test_answers_of_an_older_policy_count_token_by_token_and_twice_at_most(step)
     weights = [2.0, math.exp(-0.5), 1.0, 1.0]
     kish = sum(weights) ** 2 / (4 * sum(weight**2 for weight in weights))
     assert found["effective_sequences"] == pytest.approx(kish, rel=1e-4)
+
+
+class Stale(Lines):
+    """The engine draws a step's samples with the weights before the last step."""
+
+    def __init__(self, directory, known):
+        super().__init__(directory)
+        self._known, self._drawn = known, None
+
+    def next_batch(self, step, numbers):
+        super().next_batch(step, numbers)
+        drawn, self._drawn = self._drawn or self._draw(step), self._draw(step)
+        return drawn
+
+    def _draw(self, step):
+        rows = self.rows()
+        pins = [Pin(0, (*row.prompt_ids, *row.completion_ids), len(row.prompt_ids)) for row in rows]
+        logprobs = self.trainer._under("default", pins)
+        after = step if self._known else None
+        return [
+            replace(row, logprobs=each, drawn_after=after)
+            for row, each in zip(rows, logprobs, strict=True)
+        ]
+
+
+def test_what_a_step_changed_is_no_mismatch(tmp_path):
+    settings = UpdateConfig(questions_per_step=QUESTIONS, keep=KEEP, learning_rate=1e-2)
+    found = []
+    for known in (True, False):
+        lines = Stale(tmp_path / f"{known}", known)
+        train(lines, settings, steps=4)
+        found.append(lines)
+    told, untold = ([step["mismatch"] for step in lines.numbers] for lines in found)
+    assert max(told) < 1e-5
+    assert min(untold[1:]) > 1e-3, "the weights did move"
+    assert furthest(*(lines.directory for lines in found)) == 0, "and each step began where it was"
 
 
 def test_what_no_weight_is_left_of_has_no_effective_size():

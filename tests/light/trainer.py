@@ -14,7 +14,7 @@ from ttrl.training import NextBatch
 
 LOGGED = {
     "loss": 0.1, "grad_norm": 1.0, "entropy": 1.0, "kl_to_start": 0.1, "effective_tokens": 0.9,
-    "effective_sequences": 0.9, "sampling/sampling_logp_difference/mean": 0.01,
+    "effective_sequences": 0.9, "mismatch": 0.01,
 }  # fmt: skip
 
 

@@ -162,6 +162,14 @@ def test_what_all_questions_show_is_seen_within_steps_and_what_was_before_is_tru
     assert ruling.reason.startswith(f"steps 16 to {step}: ")
 
 
+@pytest.mark.parametrize(("staleness", "trusted"), [(0, 14), (1, 13)])
+def test_weights_that_drew_samples_for_a_later_step_are_not_trusted(staleness, trusted):
+    """A step ahead, weights 14 drew the samples of step 16."""
+    seen = questions((15, {}), (10, {"unreadable": 1.0}))
+    ruling, _ = first_stop([replace(signs, staleness=staleness) for signs in seen])
+    assert ruling.trusted == trusted
+
+
 @pytest.mark.parametrize(
     ("changed", "rule", "collapse"),
     [

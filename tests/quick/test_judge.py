@@ -91,6 +91,7 @@ def test_what_is_beyond_the_bound_or_unclear_is_compared_by_letters(caplog):
     texts = [FIRED[0], FIRED[1], HIRED[0], "The firm sacked him!"]
     assert clusters(texts, bounded) == [0, 0, 1, 0]
     assert (bounded.pairs, bounded.undecided, len(bounded.heard)) == (3, 2, 2)
+    assert bounded.remark() == "2 of 3 pairs of answers were compared by letters alone"
     assert "2 of 3 pairs of answers were compared by letters" in caplog.text
     nobody = Standin({})
     assert clusters(texts, nobody) == [0, 1, 2, 0]

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -288,6 +289,22 @@ def test_side_by_side_and_in_order() -> None:
         number * 2 for number in range(9)
     ]
     assert list(threads.map_in_order(work, [], width=3)) == []
+
+
+def test_work_comes_as_it_is_done_and_may_grow() -> None:
+    slow, items, found = threading.Event(), deque([0, 1]), []
+
+    def work(number: int) -> int:
+        assert number or slow.wait(DEADLINE)
+        return number * 2
+
+    for item, result in threads.map_as_done(work, items, width=2):
+        found.append((item, result))
+        if item == 1:
+            items.append(2)
+        if item == 2:
+            slow.set()
+    assert found == [(1, 2), (2, 4), (0, 0)]
 
 
 def test_a_failure_comes_out_and_nothing_more_is_started() -> None:

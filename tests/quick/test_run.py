@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from threading import Semaphore
 
 import pytest
 
 from jobs.candidate import Candidate
 from jobs.run import FAILED_DRAWS, PINS, VOTE_OUTCOMES, Run, Tally
+from tests.standin import DEADLINE
 from ttrl.answers import Reader
 from ttrl.answers.layers import Layer
 from ttrl.config import Config
 from ttrl.engine.client import EngineRefused, EngineUnreachable, ModelCard
-from ttrl.engine.pacing import Pacer
+from ttrl.engine.pacing import Pacer, PacerClosed
 from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.events import read
 from ttrl.metrics import Metrics
 from ttrl.monitoring.run import LABELS, Action, Rule, Ruling
 from ttrl.questions.question import from_prompt
 from ttrl.sampling.groups import Group
+from ttrl.store import Store
 from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
 from ttrl.store.runs import RunState, Trigger
 from ttrl.training import TrainingEnded
@@ -103,6 +106,12 @@ def test_the_chosen_step_is_in_the_engine(run, step, restarted, silent):
     assert run.client.serves == {name}
 
 
+def test_the_last_steps_weights_stay_for_what_is_still_sampled(run, tmp_path):
+    assert {name[-2:] for name in run.client.serves} == {"-5", "-6"}
+    assert {path.name[-1] for path in tmp_path.glob("ttrl-cand-*")} == {"2", "4", "5", "6"}
+    assert run.candidate.steps == [2, 4, 6], "to choose from"
+
+
 def voted(answers, unread=Layer.NOTHING_FOUND, **bounds):
     """A vote on answers in boxes, and on others that were not read."""
     layers = [Layer.BOX if answer else unread for answer in answers]
@@ -130,6 +139,12 @@ class Rolls:
         self.asked = []
         self.teaches = teaches
 
+    def each(self, questions, **how):
+        while questions:
+            asked = list(questions)
+            questions.clear()
+            yield from self.roll(asked, **how)
+
     def roll(self, questions, *, version, draw, refused, failed):
         self.asked.append(len(questions))
         known = groups_of([question.question.text for question in questions], self.teaches)
@@ -141,7 +156,8 @@ def run_on(store, directory, rolls, count, keep=(1,), **update):
     texts = [f"question {n}" for n in range(count)]
     store.questions.record([Recorded(from_prompt(text), 1.0) for text in texts], holdout=0)
     row = store.runs.create(Trigger.OPERATOR, {})
-    config = Config(vote={"samples": 3}, update={"questions_per_step": 4, "keep": 2, **update})
+    steps = {"questions_per_step": 4, "keep": 2, "overlap": False, **update}
+    config = Config(vote={"samples": 3}, update=steps)
     run = Run(config, store, Engine(), row.id)
     candidate = Candidate(run.client, directory, row.id, "base", keep=set(keep))
     pacer = Pacer(lambda: None, maximum=4, pause_waiting=8)
@@ -212,6 +228,70 @@ def test_samples_of_earlier_steps_stand_in_for_new_ones(store, tmp_path, replay,
     assert rolls.asked == [LABELS, *fresh], "the first step has as many as the monitor compares"
     assert [len(rows) for rows in drawn] == [8, 8, 8], "a step's rows are always as many"
     assert len(run.trained_on) == 4 + sum(fresh)
+
+
+class Gated(Rolls):
+    """Its draws after the first end when the trainer says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.versions = []
+        self.begun, self.trained = Semaphore(0), Semaphore(0)
+
+    def roll(self, questions, *, version, draw, **how):
+        self.versions.append(version)
+        self.begun.release()
+        assert draw == 1 or self.trained.acquire(timeout=DEADLINE)
+        return super().roll(questions, version=version, draw=draw, **how)
+
+    def wait(self, draws):
+        for _ in range(draws):
+            assert self.begun.acquire(timeout=DEADLINE)
+
+
+def test_the_next_step_is_sampled_while_one_is_trained(store, tmp_path):
+    """From the weights before it, and no older ones."""
+    rolls = Gated()
+    run = run_on(store, tmp_path, rolls, 60, overlap=True)
+    run.next_batch(0, {})
+    rolls.wait(2)  # the trainer has the first step's samples, and the second's are being drawn
+    for step in (1, 2, 3):
+        rolls.trained.release()
+        run.next_batch(step, {})
+        rolls.wait(1)
+    run.abandon()
+    rolls.trained.release()
+    assert [name[-2:] for name in rolls.versions] == ["se", "se", "-1", "-2", "-3"]
+    assert [signs.staleness for signs in run._seen] == [0, 1, 1]
+
+
+def test_the_same_is_trained_on_with_and_without_overlap(tmp_path):
+    """Of an engine that answers the same whatever the weights."""
+
+    def trained(overlap):
+        directory = tmp_path / f"{overlap}"
+        directory.mkdir()
+        with Store.open(directory) as store:
+            run = run_on(store, directory, Agreed("567"), 30, overlap=overlap)
+            for step in range(6):
+                rows = run.next_batch(step, {})
+                yield [group.question.id for group in run._groups], [row.prompt_ids for row in rows]
+            run.abandon()
+
+    assert [*trained(True)] == [*trained(False)]
+
+
+def test_what_is_still_sampled_when_a_run_ends_is_not_written_down(store, tmp_path):
+    rolls = Gated()
+    run = run_on(store, tmp_path, rolls, 60, overlap=True)
+    run.next_batch(0, {})
+    rolls.wait(2)
+    run.abandon()
+    rolls.trained.release()
+    with pytest.raises(PacerClosed):
+        run._sampling.groups.result(DEADLINE)
+    assert run.tally.votes == LABELS
+    assert sum(len(store.votes.newest(row.id)) for row in store.questions.page(60)) == LABELS
 
 
 class Scarce(Rolls):

@@ -94,7 +94,7 @@ def test_means_are_over_samples_and_the_trainers_numbers_pass():
         "entropy": 0.5,
         "effective_tokens": 0.9,
         "effective_sequences": 0.7,
-        "sampling/sampling_logp_difference/mean": 0.25,
+        "mismatch": 0.25,
     }
     signs = Watch(Reader()).read(3, groups, numbers)
     assert (signs.step, signs.length, signs.unreadable, signs.cut) == (3, 6, 0.25, 0.125)

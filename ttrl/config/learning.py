@@ -258,6 +258,9 @@ class UpdateConfig(Section):
     prime number has none, so such a question is not trained on."""
     downsampling: Downsampling = Downsampling.VARIANCE
     """Which samples are kept: those whose rewards vary most, random ones, or the first."""
+    overlap: bool = True
+    """Sample the questions of the next step while a step is trained, from the weights before it:
+    one step off-policy, which their log-probabilities under these weights correct."""
     replay: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of a step's questions that reuse the samples of an earlier step; corrected by their
     log-probabilities under the version that drew them."""

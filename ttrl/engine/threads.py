@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -39,6 +40,31 @@ def map_in_order(
             yield future.result()
     finally:
         queue.clear()
+
+
+def map_as_done(
+    work: Callable[[Item], Result], items: deque[Item], *, width: int
+) -> Generator[tuple[Item, Result], None, None]:
+    """Yield each item with the result of `work`, as they come, computed by at most `width` threads;
+    raise what it raises. Takes the items out of the queue, and those that are appended meanwhile as
+    well. After the generator is closed no further item is begun."""
+    done: SimpleQueue[tuple[Item, Future[Result]]] = SimpleQueue()
+
+    def one(item: Item) -> None:
+        future: Future[Result] = Future()
+        _fulfil(future, partial(work, item))
+        done.put((item, future))
+
+    begun = 0
+    while items or begun:
+        while items and begun < width:
+            threading.Thread(
+                target=one, args=[items.popleft()], name="request", daemon=True
+            ).start()
+            begun += 1
+        item, future = done.get()
+        begun -= 1
+        yield item, future.result()
 
 
 def submit(work: Callable[[], Result]) -> Future[Result]:

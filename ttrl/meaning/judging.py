@@ -37,6 +37,12 @@ class Judge(ABC):
         self._known: dict[int, bool] = {}
         self._counting = threading.Lock()
 
+    def remark(self) -> str:
+        """What it could not tell, if there was such a pair."""
+        if not self.undecided:
+            return ""
+        return f"{self.undecided} of {self.pairs} pairs of answers were compared by letters alone"
+
     @abstractmethod
     def follows(self, question: str, pairs: Sequence[Pair]) -> Sequence[bool | None]:
         """Whether the second text of each pair follows from the first, as answers to the question;

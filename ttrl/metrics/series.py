@@ -241,6 +241,11 @@ class Updating(Group):
     kl = newest(
         "ttrl_update_kl_nats", "Estimated KL divergence per token from the start of the run."
     )
+    staleness = newest(
+        "ttrl_update_staleness_steps",
+        "Optimizer steps between the weights that drew the newest step's samples and those that "
+        "were trained on them.",
+    )
     effective = newest(
         "ttrl_update_effective_ratio",
         "Effective sample size of the newest step's importance weights, as a share of what was "

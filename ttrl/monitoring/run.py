@@ -352,8 +352,9 @@ def _onset(excess: Sequence[float]) -> int:
 
 def _trusted(seen: Steps, onset: int) -> int:
     """Return the last step whose weights drew no sample from `onset` (counted from 0) on: a step's
-    samples come from the weights of the step before."""
-    return seen[onset - 2].step if onset >= 2 else 0
+    samples come from the weights of the step before, or from older ones."""
+    place = onset - 2 - seen[min(onset, len(seen) - 1)].staleness
+    return seen[place].step if place >= 0 else 0
 
 
 def _words(seen: Steps, onset: int, says: str, reading: Reading) -> str:
@@ -373,8 +374,8 @@ CHECKS: Sequence[Check | Wager] = (
         lambda seen, s: _reading(
             (signs.effective for signs in seen[-s.window :]), 1.0, s.effective
         ),
-        "the effective sample size fell to {value:.0%} of what was trained on because engine and "
-        "trainer disagree (limit {bound:.0%})",
+        "the effective sample size fell to {value:.0%} of what was trained on because the samples "
+        "are those of other weights (limit {bound:.0%})",
         Action.ABORT,
     ),
     Wager(

@@ -1,5 +1,5 @@
-"""What a step showed of how learning goes, by its groups and the trainer's numbers. They are of the
-weights that the step began with, which drew its samples.
+"""What a step showed of how learning goes, by its groups and the trainer's numbers. The numbers are
+of the weights that the step began with, which drew its samples as well unless they are stale.
 """
 
 from __future__ import annotations
@@ -84,10 +84,13 @@ class Signs:
     kl: float | None
     """Divergence from the run's start, in nats per token."""
     mismatch: float | None
-    """Mean difference of the engine's and the trainer's log-probabilities, in nats per token."""
+    """Mean difference of the engine's and the trainer's log-probabilities under the weights that
+    drew the samples, in nats per token."""
     effective: float | None
-    """Effective sample size of the weights that make up for that difference, as a share; over
-    tokens or over sequences, whichever is less (ttrl.training.grpo.effective)."""
+    """Effective sample size of the weights that make up for that difference, and for staleness, as
+    a share; over tokens or over sequences, whichever is less (ttrl.training.grpo.effective)."""
+    staleness: int = 0
+    """Optimizer steps between the weights that drew its samples and those that it began with."""
     visits: tuple[Visit, ...] = ()
     """Its questions, each once."""
 
@@ -105,7 +108,13 @@ class Watch:
         self._numbers: dict[str, int] = {}
         self._met: Counter[int] = Counter()
 
-    def read(self, step: int, groups: Sequence[Group], numbers: Mapping[str, float]) -> Signs:
+    def read(
+        self,
+        step: int,
+        groups: Sequence[Group],
+        numbers: Mapping[str, float],
+        staleness: int = 0,
+    ) -> Signs:
         """Return the signs of a step that drew `groups` and logged `numbers`."""
         newest = {group.question.id: group for group in groups}
         visits = tuple(self._visit(step, group) for group in newest.values())
@@ -124,8 +133,9 @@ class Watch:
             length=fmean(len(sample.token_ids) for sample in samples),
             token_entropy=numbers.get("entropy"),
             kl=numbers.get("kl_to_start"),
-            mismatch=numbers.get("sampling/sampling_logp_difference/mean"),
+            mismatch=numbers.get("mismatch"),
             effective=min((numbers[name] for name in EFFECTIVE if name in numbers), default=None),
+            staleness=staleness,
             visits=visits,
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from array import array
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from statistics import pvariance
@@ -115,11 +116,14 @@ class Group:
         return QuestionState.NO_SIGNAL, f"{self.vote.share:.0%} agree"
 
 
+Refused = Callable[[StoredQuestion, EngineRefused], None]
+Failed = Callable[[StoredQuestion, Exception], None]
+
+
 @dataclass
 class Roller:
-    """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it.
-    `references` are right answers by the hashes of their questions. `sampled` is told of each group
-    at once, by several threads."""
+    """Asks the engine for the samples of many questions at once, as fast as `pacer` lets it, until
+    it is `over`. `references` are right answers by the hashes of their questions."""
 
     client: EngineClient
     settings: VoteConfig
@@ -127,7 +131,7 @@ class Roller:
     pacer: Pacer
     reader: Reader
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    sampled: Callable[[Group], object] = lambda group: None
+    over: threading.Event = field(default_factory=threading.Event)
 
     def roll(
         self,
@@ -135,13 +139,29 @@ class Roller:
         *,
         version: str,
         draw: int,
-        refused: Callable[[StoredQuestion, EngineRefused], None],
-        failed: Callable[[StoredQuestion, Exception], None],
+        refused: Refused,
+        failed: Failed,
     ) -> list[Group]:
-        """Return a group for each question that the engine answers. Questions that it refuses (too
-        long, say) are handed to `refused`, those that failed in spite of retries, or whose answers
-        cannot be read or scored, to `failed`: a vote is taken over all samples or not at all.
-        `draw` tells the draws' seeds apart. Raises PacerClosed."""
+        """Return what `each` yields, in the order of the questions."""
+        asked = deque(questions)
+        each = self.each(asked, version=version, draw=draw, refused=refused, failed=failed)
+        groups = {group.question.id: group for group in each}
+        return [groups[question.id] for question in questions if question.id in groups]
+
+    def each(
+        self,
+        questions: deque[StoredQuestion],
+        *,
+        version: str,
+        draw: int,
+        refused: Refused,
+        failed: Failed,
+    ) -> Iterator[Group]:
+        """Yield a group for each question that the engine answers, as they come; questions may be
+        appended meanwhile. Those that it refuses (too long, say) are handed to `refused`, those
+        that failed in spite of retries, or whose answers cannot be read or scored, to `failed`: a
+        vote is taken over all samples or not at all. `draw` tells the draws' seeds apart. Raises
+        PacerClosed."""
 
         def one(question: StoredQuestion) -> Group | Exception:
             seed = hash((self.update.seed, draw, question.id)) % 2**31
@@ -152,13 +172,13 @@ class Roller:
             except Exception as error:  # noqa: BLE001 - one question never ends a run
                 return error
 
-        rolled = list(threads.map_in_order(one, questions, width=self.pacer.width))
-        for question, outcome in zip(questions, rolled, strict=True):
-            if isinstance(outcome, EngineRefused) and outcome.final:
+        for question, outcome in threads.map_as_done(one, questions, width=self.pacer.width):
+            if isinstance(outcome, Group):
+                yield outcome
+            elif isinstance(outcome, EngineRefused) and outcome.final:
                 refused(question, outcome)
-            elif isinstance(outcome, Exception):
+            else:
                 failed(question, outcome)
-        return [outcome for outcome in rolled if isinstance(outcome, Group)]
 
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
         asked = instructed(question.question, self.settings.instruction, self.reader.table)
@@ -181,11 +201,9 @@ class Roller:
         worth = dict(zip(ended, rewarded, strict=True))
         every = tuple(worth.get(place, 0.0) for place in range(len(drawn.samples)))
         kept = tuple(ended[place] for place in kept)
-        group = Group(
+        return Group(
             question, drawn, vote, every, kept, self.settings.instruction if asked else None
         )
-        self.sampled(group)
-        return group
 
     def _draw(
         self, question: StoredQuestion, asked: Question, version: str
@@ -198,6 +216,8 @@ class Roller:
             # seeded rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read
             # in parts.
             with self.pacer.slot():
+                if self.over.is_set():
+                    raise PacerClosed
                 more = self.client.sample(
                     asked, model=version, n=count, sampling=sampling, priority=PRIORITY
                 )

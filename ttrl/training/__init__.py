@@ -13,12 +13,14 @@ OUT_OF_MEMORY = "out of memory; lower update.micro_batch or update.keep"
 
 @dataclass(frozen=True)
 class Row:
-    """A sampled answer, the engine's log-probability of each of its tokens, and its reward."""
+    """A sampled answer, the engine's log-probability of each of its tokens, its reward, and the
+    number of optimizer steps after which the weights drew it; None if they are those of now."""
 
     prompt_ids: Sequence[int]
     completion_ids: Sequence[int]
     logprobs: Sequence[float]
     reward: float
+    drawn_after: int | None = None
 
 
 NextBatch = Callable[[int, Mapping[str, float]], Sequence[Row]]

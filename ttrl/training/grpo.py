@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
@@ -44,6 +45,13 @@ def _memory_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise MemoryError(OUT_OF_MEMORY) from error
+
+
+class Weights(NamedTuple):
+    """Those of the LoRA after a step."""
+
+    step: int
+    own: Mapping[str, torch.Tensor]
 
 
 class Trainer(GRPOTrainer):  # type: ignore[misc]
@@ -88,6 +96,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         self._last_loaded_step = -1
         self._least_entropy = torch.zeros(())
         self._buffered_inputs: list[dict[str, Any]] | None = None
+        # Of this step and the one before, from which the samples of a step may come.
+        self._weights: deque[Weights] = deque(maxlen=2)
+        self._drawn_after: list[int | None] = []
 
     @_memory_errors()
     def run(self, next_batch: NextBatch) -> None:
@@ -139,8 +150,10 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
         step = self.state.global_step
+        self._weights.append(self._own_weights())
         rows = self._next_batch(step, self._logged() if step else {})
         assert len(rows) == len(prompts)
+        self._drawn_after = [row.drawn_after for row in rows]
         return {
             "prompt_ids": [list(row.prompt_ids) for row in rows],
             "completion_ids": [list(row.completion_ids) for row in rows],
@@ -215,16 +228,55 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """Return a step's batch, a question's rows together, and log what the run monitor asks."""
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        metrics = self._metrics["train"]
         if "importance_sampling_ratio" in batch:  # else the correction was switched off
             tokens, sequences = effective(
                 batch["importance_sampling_ratio"], batch["completion_mask"]
             )
-            self._metrics["train"]["effective_tokens"].append(tokens)
-            self._metrics["train"]["effective_sequences"].append(sequences)
-        self._metrics["train"]["kl_to_start"].append(self._kl_to_start(batch))
+            metrics["effective_tokens"].append(tokens)
+            metrics["effective_sequences"].append(sequences)
+            metrics["mismatch"].append(self._mismatch(batch))
+        metrics["kl_to_start"].append(self._kl_to_start(batch))
         if self.top_entropy_quantile < 1.0:
             self._least_entropy = self._entropy_threshold(batch)
         return batch
+
+    @torch.no_grad()
+    def _mismatch(self, batch: Mapping[str, Any]) -> float:
+        """Return the mean difference of the engine's and the trainer's log-probabilities under the
+        same weights, in nats a token. If the last step's weights drew the samples, it is of one
+        answer to each question, for which they are put back."""
+        engine, mask = batch["sampling_per_token_logps"], batch["completion_mask"]
+        last, now = self._weights[0], self._weights[-1]
+        firsts = range(0, len(self._drawn_after), self.num_generations)
+        rows = [row for row in firsts if self._drawn_after[row] == last.step < now.step]
+        if rows:
+            batch = {key: value[rows] for key, value in batch.items() if value.ndim}
+            engine, mask = engine[rows], mask[rows]
+            self._set_weights(last)
+            trainer, _, _ = self._get_per_token_logps_and_entropies(
+                self.model,
+                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+                torch.cat([batch["prompt_mask"], mask], dim=1),
+                mask.size(1),
+                batch_size=self.args.per_device_train_batch_size,
+            )
+            self._set_weights(now)
+        else:
+            trainer = batch["old_per_token_logps"]
+        return float((trainer - engine)[mask.bool()].abs().nanmean())
+
+    def _own_weights(self) -> Weights:
+        """Return a copy, where it takes nothing of a GPU's memory."""
+        named = self._lora.named_parameters()
+        own = {name: p.detach().to("cpu", copy=True) for name, p in named if p.requires_grad}
+        return Weights(self.state.global_step, own)
+
+    @torch.no_grad()
+    def _set_weights(self, weights: Weights) -> None:
+        for name, parameter in self._lora.named_parameters():
+            if name in weights.own:
+                parameter.copy_(weights.own[name])
 
     def get_high_entropy_mask(
         self, entropies: torch.Tensor, mask: torch.Tensor, threshold: float
