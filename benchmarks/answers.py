@@ -3,9 +3,10 @@
 Each line of the file is a question with samples: `kind`, `question`, `samples`, and `classes`, a
 number for each sample (equal where they say the same) or null where nothing can be read. Without a
 file: ordinary wordings and near misses, odder ones, and what data sets ask, written by people who
-had not seen the rules. Pairs of one question's samples are counted: precision is the share of the pairs counted as
-one that say the same, recall the share of those that say the same that are counted as one.
-`readable_right` is the share of the samples that are read exactly if there is something to read.
+had not seen the rules. Pairs of one question's samples are counted: precision is the share of the
+pairs counted as one that say the same, recall the share of those that say the same that are counted
+as one. `readable_right` is the share of the samples that are read exactly if there is something to
+read.
 
 What is wrong is listed on standard error; the last line on standard output is JSON.
 """

@@ -172,7 +172,7 @@ def test_a_lost_store(light, left):
     adapt = light.run("adapt")
     assert adapt.returncode == 1
     assert "`ttrl doctor`" in adapt.stderr
-    assert "versions: the store was lost" in light.ttrl("doctor", "--json", code=1)
+    assert "the store was lost" in light.ttrl("doctor", "--json", code=1)
     light.child.terminate()
     assert light.child.wait(60) == 0
     assert (path.read_bytes() if path.exists() else None) == left
