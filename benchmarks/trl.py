@@ -80,7 +80,7 @@ def stock(config: Config, problems: Sequence[Problem], place: Path, how: dict[st
     began = how["began"]
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     update, samples = config.update, how["samples"]
@@ -136,6 +136,7 @@ def stock(config: Config, problems: Sequence[Problem], place: Path, how: dict[st
         ),
         callbacks=[Saver()],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (place / "told.json").write_text(json.dumps({"at": at, "memory": memory}))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from itertools import zip_longest
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import form, words
+from ttrl.answers.phrases import Phrases
 from ttrl.answers.quantities import Number
 from ttrl.answers.said import (
     CLAUSE,
@@ -200,12 +202,17 @@ def _led(tail: str) -> str | None:
 def _judged_letter(found: Said) -> str | None:
     """The last one that is called right, but for "neither A nor B is right"."""
     text, letter = found.text, None
-    named = re.compile(rf"{found.table.patterns['nouns'].pattern}\s+\(?([A-J])\)?(?![\w'’])")
-    for judged in (*named.finditer(text), *_JUDGED_LETTER.finditer(text)):
+    for judged in (*_named_letter(found.table).finditer(text), *_JUDGED_LETTER.finditer(text)):
         clause = CLAUSE.split(text[max(0, judged.start() - 200) : judged.start()])[-1]
         if not has(clause, found.table, "negators") and not _UNSURE.search(clause):
             letter = next(filter(None, judged.groups()))
     return letter
+
+
+@cache
+def _named_letter(table: Phrases) -> re.Pattern[str]:
+    """ "so the answer B"."""
+    return re.compile(rf"{table.patterns['nouns'].pattern}\s+\(?([A-J])\)?(?![\w'’])")
 
 
 def _letter_line(text: str, listed: Mapping[str, str]) -> str | None:

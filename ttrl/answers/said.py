@@ -293,14 +293,15 @@ def _in_yaml(text: str, table: Phrases, question: str) -> str | None:
     return _of_mapping(dict(pairs), table, question)
 
 
-_ELEMENT = re.compile(r"<(\w[\w-]*)>\s*([^<>]*?)\s*</\1>")
+_ELEMENT = re.compile(r"<(\w[\w-]{0,40})>([^<>]*)</\1>")
 
 
 def _in_xml(text: str, table: Phrases, question: str) -> str | None:
     """As `_in_json`, of the elements that hold no others, of a text that ends in one, or its fence
     of code does."""
     bare = without_end(re.sub(r"```\w*", "", text)).strip()
-    found = dict(_ELEMENT.findall(bare)) if bare.endswith(">") else {}
+    elements = _ELEMENT.findall(bare) if bare.endswith(">") else []
+    found = {name: value.strip() for name, value in elements}
     if not found or ("xml" not in question.casefold() and "<" not in question):
         return None
     return _of_mapping(found, table, question)

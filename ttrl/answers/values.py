@@ -157,7 +157,8 @@ def _value_of(
     right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
     if right and (meaning := form(right, comma=comma)) and not is_words(meaning):
         return right
-    for copula in table.patterns["copulas"].finditer(plain):  # "The area is 25π cm²."
+    copulas = list(table.patterns["copulas"].finditer(plain))
+    for copula in copulas[-3:]:  # "The area is 25π cm²."
         last = plain[copula.end() :].strip()
         if (meaning := form(last, comma=comma)) and isinstance(meaning, Expression):
             return last
@@ -207,8 +208,8 @@ def _conclusion(sentence: str, table: Phrases) -> int:
     """Where what follows from the rest begins, "so the total is 5" or "... = 5 cups of flour", if
     there is a number in it."""
     marks = (*table.patterns["conclusions"].finditer(sentence), *_FOLLOWS.finditer(sentence))
-    ends = (match.end() for match in marks)
-    return max((end for end in ends if re.search(r"\d", sentence[end:])), default=0)
+    last = max((digit.start() for digit in re.finditer(r"\d", sentence)), default=-1)
+    return max((mark.end() for mark in marks if mark.end() <= last), default=0)
 
 
 _BEFORE = re.compile(r"(?:[\^√π!×·*/+−(\[{<>≤≥_:]|[A-Za-z]\s?-)\s*$")
