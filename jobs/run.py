@@ -479,7 +479,12 @@ class Run:
                 self.rounds.drop(question.id)
                 reason = f"status {refusal.status}"
                 self.store.questions.mark(question.id, QuestionState.REFUSED, reason)
-            if len(failures) > 1 and len(failures) == len(asked) and not lost:
+            # A reward is asked about what has a label.
+            faults = [fault for _, fault in failures]
+            labelled = any(group.vote.label is not None for group in groups)
+            rewarded = labelled or not all(isinstance(f, rewards.RewardFailed) for f in faults)
+            every = len(faults) == len(asked) or not rewarded
+            if len(faults) > 1 and every and not lost:
                 # The fault is that of all, as of a reward that raises: the run's and not theirs.
                 # One is kept back, so that no set of questions ends every run.
                 first, fault = failures[0]

@@ -22,6 +22,7 @@ from ttrl.events import read
 from ttrl.metrics import Metrics
 from ttrl.monitoring.run import LABELS, Action, Rule, Ruling
 from ttrl.questions.question import from_prompt
+from ttrl.rewards import RewardFailed
 from ttrl.sampling.groups import Group
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
@@ -453,12 +454,17 @@ def test_a_question_that_can_never_be_had_does_not_hold_up_the_run(
     assert store.questions.release([1]) == 1
 
 
-def test_what_fails_with_every_question_is_the_runs_own_fault(store, tmp_path):
-    """As a reward that raises; one question is kept back, or the next run would be the same."""
-    run = run_on(store, tmp_path, Poisoned(ValueError("of a reward"), set(range(99))), 12)
-    with pytest.raises(ValueError, match="of a reward"):
+@pytest.mark.parametrize(
+    ("error", "but"), [(ValueError("of all"), set()), (RewardFailed("of all"), {1, 2, 3})]
+)
+def test_what_fails_with_every_question_is_the_runs_own_fault(store, tmp_path, error, but):
+    """As a reward that raises, which is not asked about what has no label; one question is kept
+    back, or the next run would be the same."""
+    rolls = Poisoned(error, set(range(99)) - but, teaches=False)
+    run = run_on(store, tmp_path, rolls, 12)
+    with pytest.raises(type(error), match="of all"):
         run.next_batch(0, {})
-    assert [reason for _, reason in kept_back(store)] == ["ValueError"]
+    assert [reason for _, reason in kept_back(store)] == [type(error).__name__]
     assert len(store.questions.new(99)) == 11
 
 
