@@ -35,6 +35,7 @@ import psutil
 
 from benchmarks.laboratory.bench import Bench, bench
 from serve.cli.demo import SETTINGS, ask, daemon, ttrl
+from serve.state import owner_of
 from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.config.loading import load
@@ -172,7 +173,7 @@ def with_ttrl(problems: Sequence[Problem], place: Path, steps: int, seed: int) -
         start = time.monotonic() - began
         ask(served, problems, learn=True)
         command = [*ttrl(), "adapt", *served.options, "--json"]
-        with _watching(state / "runs", learned), _weighing(learned):
+        with _watching(state / "runs", learned), _weighing(state, learned):
             began = time.monotonic()
             child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             child.wait()
@@ -207,14 +208,17 @@ def _watching(runs: Path, learned: Learned) -> Iterator[None]:
 
 
 @contextmanager
-def _weighing(learned: Learned) -> Iterator[None]:
-    """The largest sum of the resident sets of all processes that descend from this one."""
+def _weighing(state: Path, learned: Learned) -> Iterator[None]:
+    """The largest sum of the resident sets of the daemon and all that descends from it."""
+    owner = owner_of(state)
+    assert owner is not None
+    served = psutil.Process(owner.pid)
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(10 * LOOK_SECONDS):
             total = 0
-            for child in psutil.Process().children(recursive=True):
+            for child in (served, *served.children(recursive=True)):
                 try:
                     total += child.memory_info().rss
                 except psutil.NoSuchProcess:

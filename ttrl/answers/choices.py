@@ -28,7 +28,7 @@ _LETTER_SET = re.compile(
     r"(?:\s+only)?"
 )
 _OPTION = re.compile(r"(?:^|[\s{*])(?:\(?([A-J])[.):]|(?<![^\n])\(?([a-j])\))\**\s+", re.MULTILINE)
-_LATEX_AROUND = re.compile(  # of "$\textbf{(A) } 2 \\qquad \\textbf{(B) }"
+_LATEX_AROUND = re.compile(  # of "$\textbf{(A) } 2 \qquad \textbf{(B) }"
     r"^[ }$]+"
     r"|(?:\\(?:q?quad|textbf|textrm|mathrm|text|rm|bf)\b|\\[ ,;]|\\hspace\{[^{}]*\}|[ {$])+$"
 )
