@@ -16,14 +16,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
-import httpx2
 import psutil
 
 from benchmarks.soak.served import Served
@@ -33,6 +35,7 @@ from benchmarks.versions import make
 from ttrl.adapters import versions
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState
+from ttrl.store.runs import RunState
 
 PAUSE_SECONDS = (2.0, 8.0)
 GRACE_SECONDS = 2.0
@@ -59,15 +62,19 @@ class Sight:
     pid: int = 0
     memory: list[float] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
-    healthz: float = 0.0
-    """The longest that /healthz took while the daemon was up, in seconds."""
+    healthz: list[tuple[float, float]] = field(default_factory=list)
+    """How long /healthz took each time it answered, and when it was asked, in seconds."""
 
-    def look(self, daemon: psutil.Popen, url: str) -> None:
+    def look(self, daemon: psutil.Popen, address: str) -> None:
         """Once."""
-        began = time.monotonic()
-        with suppress(httpx2.HTTPError):
-            httpx2.get(f"{url}/healthz", timeout=30, trust_env=False).raise_for_status()
-            self.healthz = max(self.healthz, time.monotonic() - began)
+        with (
+            suppress(OSError, HTTPException),
+            closing(HTTPConnection(address, timeout=30)) as client,
+        ):
+            began = time.monotonic()
+            client.request("GET", "/healthz")
+            if client.getresponse().status == HTTPStatus.OK:
+                self.healthz.append((time.monotonic() - began, began))
         if daemon.pid != self.pid:
             self.pid, self.memory, self.descriptors = daemon.pid, [], []
         try:
@@ -95,7 +102,7 @@ def soak(
 
     def watch() -> None:
         while not over.wait(1.0):
-            sight.look(served.daemon, served.url)
+            sight.look(served.daemon, urlsplit(served.url).netloc)
 
     with beside(users.run), beside(watch):
         while (gone := time.monotonic() - began) < seconds:
@@ -152,6 +159,9 @@ def judge(
         for name, digest in rows.items()
     )
     runs = store.runs.newest(10**6)
+    for run in runs:
+        if run.state is RunState.FAILED:
+            print(f"run {run.id} failed: {run.reason}", file=sys.stderr)
     failed_back = store.questions.page(10**9, kind=QuestionState.FAILED)
     return {
         "faults": dict(Counter(each.name for each in events)),
@@ -195,9 +205,12 @@ def main(short: bool, minutes: float | None, seed: int, keep: Path | None) -> No
             with served.up():
                 events, sight = soak(served, trouble, users, 60 * length, seed)
             found = judge(store, state_dir, users.asked, events)
+    for took, at in sorted(sight.healthz)[-5:]:
+        during = [e.name for e in events if e.began - 1 < at < e.ended + GRACE_SECONDS]
+        print(f"/healthz took {took:.3f} s ({', '.join(during)})", file=sys.stderr)
     print(json.dumps({
         "minutes": length, **found,
-        "healthz_max_s": round(sight.healthz, 3),
+        "healthz_max_s": round(max(sight.healthz)[0], 3),
         "daemon_mib": flat(sight.memory), "daemon_descriptors": flat(sight.descriptors),
     }))  # fmt: skip
     bad = ("failed_unexpectedly", "lost", "doubled", "runs_without_end")

@@ -35,8 +35,8 @@ class Served:
             *RUNS, f"gateway.port={port}", f"model.name={model_dir()}", "store.url=null",
             "engine.canary_timeout=10s",
         )  # fmt: skip
-        self._command = [
-            *ttrl(), "serve", "--config", str(SETTINGS), "--state-dir", str(state_dir),
+        self._options = [
+            "--config", str(SETTINGS), "--state-dir", str(state_dir),
             *(word for each in settings for word in ("--set", each)),
         ]  # fmt: skip
         self.process: psutil.Popen | None = None
@@ -60,7 +60,7 @@ class Served:
     def start(self) -> None:
         """Returns when users can be served."""
         with (self.state_dir / "daemon.log").open("ab") as log:
-            self.process = psutil.Popen(self._command, stdout=log, stderr=log)
+            self.process = psutil.Popen(self.command("serve"), stdout=log, stderr=log)
         self.wait()
 
     def wait(self) -> None:
@@ -95,9 +95,9 @@ class Served:
                 continue
         return None
 
-    def command(self, word: str) -> list[str]:
-        """Another command on the same state."""
-        return [*ttrl(), word, *self._command[len(ttrl()) + 1 :]]
+    def command(self, *words: str) -> list[str]:
+        """One on this state, with these settings."""
+        return [*ttrl(), *words, *self._options]
 
 
 def run(command: list[str]) -> None:

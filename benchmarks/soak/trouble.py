@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import resource
@@ -146,13 +147,22 @@ class Trouble:
                 client.recv(16)
 
     def poison_questions(self) -> None:
-        """Which are recorded, screened, compared and learned from."""
-        for text in POISON:
-            asked = {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
-            body = json.dumps(asked).encode()
+        """Asked by a client, and recorded, screened, compared and drawn by runs and the live
+        monitor: from a file, since the demo's model refuses what is longer than its context."""
+        self._number += 1
+        bodies = [
+            {"messages": [{"role": "user", "content": f"{self._number} {text}"}]} for text in POISON
+        ]
+        for body in (json.dumps(body).encode() for body in bodies):
             with self._connect() as client, suppress(ConnectionError):
                 client.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
                 client.recv(16)
+        # A client of its own for each: clients take turns, so each run draws some.
+        keys = [hashlib.sha256(text.encode()).hexdigest() for text in POISON]
+        rows = [{**b, "asked": {"keys": [key]}} for b, key in zip(bodies, keys, strict=True)]
+        file = self._served.state_dir / "poison.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run(self._served.command("questions", "import", str(file)))
 
     def second_daemon(self) -> None:
         """Which finds that there is one."""
@@ -161,16 +171,17 @@ class Trouble:
         if ended.returncode == 0:
             raise RuntimeError("two daemons had one state directory")
 
-    def version_away(self) -> None:
-        """What is kept for a roll-back is away for a while."""
+    def version_unreadable(self) -> None:
+        """What is kept for a roll-back cannot be read for a while."""
         if (name := self._store.adapters.previous()) is None:
             return
         file = self._served.state_dir / "adapters" / name / versions.WEIGHTS
-        aside = file.with_name(f".{file.name}")
+        aside = self._served.state_dir / versions.WEIGHTS
         with suppress(FileNotFoundError):
-            file.rename(self._served.state_dir / aside.name)
+            file.rename(aside)
+            file.symlink_to(file)  # cannot be opened, by root neither
             time.sleep(5)
-            (self._served.state_dir / aside.name).rename(file)
+            aside.replace(file)
 
     def _connect(self) -> socket.socket:
         parts = urlsplit(self._served.url)
