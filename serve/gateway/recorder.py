@@ -21,9 +21,11 @@ from ttrl.store.questions import Recorded
 
 log = logging.getLogger(__name__)
 
-REST_SECONDS = 60.0
-"""In which nothing of a client is recorded whose question could not be redacted: others wait for
-each that takes long."""
+SLOW_SECONDS = 1.0
+"""What takes longer to redact holds up all other questions."""
+REST = 12.0
+"""For so many times as long, nothing of its client's is recorded that is half as long or longer.
+Redacting takes more than proportional time, so what is shorter cannot be as slow."""
 
 
 @dataclass(eq=False)
@@ -45,8 +47,10 @@ class Recorder:
     """How many questions are not committed yet."""
     failing: bool = False
     """Whether the last attempt to write failed."""
+    clock: Callable[[], float] = time.monotonic
     _redacting: bool = True
-    _rests: dict[str | None, float] = field(default_factory=dict)
+    _rests: dict[str | None, tuple[float, int]] = field(default_factory=dict)
+    """Until when, and from which length on; without keys everybody is one client."""
 
     def __post_init__(self) -> None:
         self._queue: asyncio.Queue[Recorded] = asyncio.Queue(self.capacity)
@@ -93,7 +97,9 @@ class Recorder:
         """What could be redacted. Nothing else is ever written: it is dropped and counted."""
         done = []
         for item in batch:
-            if self._rests.get(item.client, 0.0) > time.monotonic():
+            began, size = self.clock(), len(repr(item.question))
+            until, least = self._rests.get(item.client, (0.0, 0))
+            if began < until and size >= least:
                 self._settle(1, Unlearnable.NOT_REDACTED)
                 continue
             try:
@@ -102,12 +108,14 @@ class Recorder:
                 if self._redacting:
                     log.error("dropping questions: %s", error)
                 self._redacting = False
-                if item.client is not None:  # without keys everybody is one
-                    self._rests[item.client] = time.monotonic() + REST_SECONDS
                 self._settle(1, Unlearnable.NOT_REDACTED)
             else:
                 self._redacting = True
                 done.append(replace(item, question=question))
+            now = self.clock()
+            if (took := now - began) > SLOW_SECONDS:
+                self._rests = {c: rest for c, rest in self._rests.items() if rest[0] > now}
+                self._rests[item.client] = (now + REST * took, size // 2)
         return done
 
     async def _commit(self, batch: Sequence[Recorded]) -> None:
