@@ -211,6 +211,33 @@ def test_a_second_daemon_gets_a_sentence(shared, tmp_path, more, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.fault(
+    "two daemons with a state each share one engine",
+    sees="the versions of the daemon that was asked",
+    keeps="everything: neither unloads what is the other's",
+)
+def test_two_daemons_at_one_engine_leave_each_others_versions_alone(light, tmp_path):
+    settings = [
+        f"engine.url={light.admin('status')['engine_url']}",
+        f"engine.api_key={light.engine_key()}",
+    ]
+    (tmp_path / "others").mkdir()
+    with Daemon(tmp_path / "other", *settings, environ=LIGHT, start=False) as other:
+        other.versions = publish_random(other.state_dir, weights(tmp_path / "others", 3))
+        other.start()
+        other.wait_live(other.versions[-1])
+        kept = {other.versions[1], light.versions[0]}
+        for one in (light, other):  # each now looks at what the engine has
+            one.ttrl("adapters", "rollback")
+            one.wait_live(one.versions[-2])
+        with light.engine() as engine:
+            loaded = {card.name for card in engine.models()}
+        assert kept <= loaded
+        for one in (light, other):
+            assert one.ask("Who are you?")[1] == one.versions[-2]
+            assert one.metric("ttrl_live_flips_total") == 2
+
+
 def test_an_engine_that_does_not_start_is_explained(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
