@@ -71,10 +71,13 @@ class LineWorker:
 
 
 def serve_lines(
-    load: Callable[[], Callable[[Any], object]], *, seconds: float, otherwise: object
+    load: Callable[[], Callable[[Any], object]],
+    *,
+    seconds: float,
+    otherwise: Callable[[Exception], object],
 ) -> None:
     """In the child: answer with what `load` returns, until nobody asks any more. A question that
-    takes longer than `seconds` ends the process; where the answer raises, it is `otherwise`."""
+    takes longer than `seconds` ends the process; where the answer raises, `otherwise` is asked."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what libraries print is no answer
     answer = load()
@@ -87,7 +90,7 @@ def serve_lines(
             found = answer(question)
         except MemoryError:  # what is kept in caches would be missing from now on
             raise
-        except Exception:  # noqa: BLE001 - whatever a library cannot do
-            found = otherwise
+        except Exception as error:  # noqa: BLE001 - whatever a library cannot do
+            found = otherwise(error)
         answers.write(json.dumps(found) + "\n")
         signal.setitimer(signal.ITIMER_REAL, 0)

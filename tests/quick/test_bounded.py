@@ -32,12 +32,17 @@ def reader():
     sees="nothing: answers are read in a process of their own, which is replaced",
     keeps="everything; the answers are not read (`failed`), and the question has no label",
 )
-def test_what_takes_long_to_read_is_not_read_and_the_next_one_is(reader):
+def test_what_takes_long_to_read_is_not_read_and_the_next_one_is(reader, caplog):
     asked = "What is 2 + 3?", ["\\boxed{5}", "The answer is 5."]
     assert reader.read(*asked) == Reader().read(*asked)
     reader._worker.process.kill()  # as the kernel does when the time is over
     assert set(reader.read(*asked).layers) == {Layer.FAILED}
+    assert "the time or the memory for it is used up" in caplog.text
     assert reader.read(*asked).answers == ("5", "5")
+
+
+def test_what_raises_is_named_by_its_kind_alone(reader):
+    assert reader._ask("somebody's words") == "ValueError"
 
 
 def test_it_reads_and_compares_as_the_reader_of_this_process_does(reader):

@@ -66,7 +66,8 @@ class BoundedReader(Reader):
     def close(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> float:
         if kind is AnswerKind.FREE and not self._by_letters:
             return super().close(text, accepted, question, kind)
-        return float(self._ask("close", text, accepted, question, kind) or 0.0)
+        found = self._ask("close", text, accepted, question, kind)
+        return float(found) if not isinstance(found, str) else 0.0
 
     def stop(self) -> None:
         with self._turn:
@@ -74,15 +75,16 @@ class BoundedReader(Reader):
 
     def _reading(self, what: str, question: str, texts: Sequence[str]) -> Reading:
         found = self._ask(what, question, texts)
-        if found is None:
-            log.warning("the answers to a question could not be read")
+        if isinstance(found, str):
+            log.warning("the answers to a question could not be read: %s", found)
             nothing = (None,) * len(texts), (Layer.FAILED,) * len(texts)
             return Reading(self.kind or AnswerKind.TEXT, *nothing)
         kind, answers, layers = found
         return Reading(AnswerKind(kind), tuple(answers), tuple(map(Layer, layers)))
 
     def _ask(self, what: str, *arguments: object) -> Any:
-        """None where it cannot be told in time."""
+        """Where it fails, a text that says how: the exception's name, as its words may quote what
+        was read."""
         with self._turn:
             try:
                 return self._worker.ask([what, *arguments])
@@ -91,7 +93,7 @@ class BoundedReader(Reader):
                     f"the process that reads answers does not start: {error}"
                 ) from None
             except WorkerEnded:
-                return None
+                return "the time or the memory for it is used up"
 
 
 def _answer(reader: Reader, what: str, arguments: list[Any]) -> object:
@@ -112,5 +114,7 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     reader = Reader(kind and AnswerKind(kind), Letters(alike), phrases(table and Path(table)))
     serve_lines(
-        lambda: lambda asked: _answer(reader, asked[0], asked[1:]), seconds=SECONDS, otherwise=None
+        lambda: lambda asked: _answer(reader, asked[0], asked[1:]),
+        seconds=SECONDS,
+        otherwise=lambda error: type(error).__name__,
     )

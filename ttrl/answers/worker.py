@@ -141,4 +141,6 @@ def _same_conditions(one: logic.And, other: logic.And) -> bool:
 
 
 if __name__ == "__main__":
-    serve_lines(lambda: lambda pair: equal(*pair), seconds=float(sys.argv[1]), otherwise=False)
+    serve_lines(
+        lambda: lambda pair: equal(*pair), seconds=float(sys.argv[1]), otherwise=lambda _: False
+    )

@@ -126,5 +126,7 @@ def load(entities: Sequence[str], model: str) -> Callable[[list[str]], list[str]
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     serve_lines(
-        lambda: load(asked["entities"], asked["model"]), seconds=asked["seconds"], otherwise=None
+        lambda: load(asked["entities"], asked["model"]),
+        seconds=asked["seconds"],
+        otherwise=lambda _: None,
     )
