@@ -31,6 +31,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs import process, selection
+from jobs.blame import Draws, kind_of
 from jobs.candidate import Candidate, checkpoint_steps
 from jobs.evaluation import Evaluation, staleness_of
 from jobs.probes import Compared, to_label
@@ -80,12 +81,6 @@ STORE_PATIENCE_SECONDS = 60.0
 """Long, since nobody waits for a run."""
 DRAWS_PER_STEP = 4
 """Times that a step samples, at most, until enough questions have a training signal."""
-FAILED_DRAWS = 3
-"""Draws in a row without an answered question, each retried for a minute, after which the engine is
-taken to be gone."""
-FAILURES = 2
-"""Draws in which an engine that answers others does not answer a question, after which that one is
-kept back."""
 REPLAYED_STEPS = 4
 """Steps after which samples are too old to be trained on again: their importance weights stray too
 far from 1."""
@@ -139,7 +134,7 @@ class Sampling:
 class Run:
     """One run, and what its steps share.
 
-    While a step samples, rounds, tally and failures are its thread's, and what it writes to the
+    While a step samples, rounds, tally and draws are its thread's, and what it writes to the
     store is written under `_writing`; all else is the main thread's.
     """
 
@@ -174,9 +169,7 @@ class Run:
         self._pins: Sequence[Pin] = ()
         self._replayable: deque[tuple[int, Sequence[Row]]] = deque()
         """A question's rows, after the number of steps that the weights had done that drew them."""
-        self._draws = self._failed_draws = 0
-        self._failures: Counter[int] = Counter()
-        """How often a question was not answered by an engine that answers others."""
+        self._draws = Draws()
         self._seen: list[Signs] = []
         self._random = Random(config.update.seed)
 
@@ -437,25 +430,25 @@ class Run:
         that more are `missing`, they are sampled as well. Questions that the engine does not answer
         come again in a later draw; those that are at fault are kept back. Raises the engine's error
         when it is gone, and PacerClosed when the run is over."""
-        self._draws += 1
-        refused: list[tuple[StoredQuestion, EngineRefused]] = []
-        failures: list[tuple[StoredQuestion, Exception]] = []
+        self._draws.count += 1
+        refused: list[tuple[int, Exception]] = []
+        failures: list[tuple[int, Exception]] = []
         groups: list[Group] = []
         asked, queue = list(questions), deque(questions)
         for group in self.roller.each(
             queue,
             version=version,
-            draw=self._draws,
-            refused=lambda question, error: refused.append((question, error)),
-            failed=lambda question, error: failures.append((question, error)),
+            draw=self._draws.count,
+            refused=lambda question, error: refused.append((question.id, error)),
+            failed=lambda question, error: failures.append((question.id, error)),
         ):
             with self._written():
                 try:
-                    self.store.votes.add([rows(group, run_id=self.id, step=self._draws)])
+                    self.store.votes.add([rows(group, run_id=self.id, step=self._draws.count)])
                 except Exception as error:
                     if is_outage(error):
                         raise
-                    failures.append((group.question, error))
+                    failures.append((group.question.id, error))
                     continue
                 groups.append(group)
                 self.tally.add(group)
@@ -466,49 +459,31 @@ class Run:
                     more = self.rounds.take(missing(groups) - under_way)
                     asked += more
                     queue += more
-        places = {question.id: place for place, question in enumerate(asked)}
+        by_id = {question.id: question for question in asked}
+        places = {key: place for place, key in enumerate(by_id)}
         groups.sort(key=lambda group: places[group.question.id])  # not the fastest ones first
-        lost = [error for _, error in failures if isinstance(error, EngineError)]
-        self._failed_draws = 0 if groups or not lost else self._failed_draws + 1
-        silent = self._failed_draws >= FAILED_DRAWS
-        looks = bool(lost) and (silent or self.tally.votes > 0)
-        well = bool(groups) or (looks and self._serves(version))
-        gone = silent and not well
+        lost = [fault for _, fault in failures if isinstance(fault, EngineError)]
+        blame = self._draws.blame(
+            failures,
+            voted=len(groups),
+            labelled=any(group.vote.label is not None for group in groups),
+            answers=partial(self._serves, version),
+        )
         with self._written():
-            for question, refusal in refused:
-                self.rounds.drop(question.id)
-                reason = f"status {refusal.status}"
-                self.store.questions.mark(question.id, QuestionState.REFUSED, reason)
-            # A reward is asked about what has a label.
-            faults = [fault for _, fault in failures]
-            labelled = any(group.vote.label is not None for group in groups)
-            rewarded = labelled or not all(isinstance(f, rewards.RewardFailed) for f in faults)
-            every = len(faults) == len(asked) or not rewarded
-            if len(faults) > 1 and every and not lost:
-                # The fault is that of all, as of a reward that raises: the run's and not theirs.
-                # One is kept back, so that no set of questions ends every run.
-                first, fault = failures[0]
-                self.store.questions.mark(first.id, QuestionState.FAILED, type(fault).__name__)
-                raise fault
-            for question, fault in failures:
-                self._failures[question.id] += well
-                again = gone or not (silent or self._failures[question.id] >= FAILURES)
-                if isinstance(fault, EngineError) and again:
-                    self.rounds.give_back(question)
-                    continue
-                # No more than the kind of fault: an exception of ours may quote the question.
-                kind = type(fault).__name__
-                if isinstance(fault, EngineRefused):
-                    kind = f"status {fault.status}"
-                log.warning("question %d failed, and is kept back: %s", question.id, kind)
-                self.rounds.drop(question.id)
-                self.store.questions.mark(question.id, QuestionState.FAILED, kind)
+            marks = [(key, QuestionState.REFUSED, fault) for key, fault in refused]
+            marks += [(key, QuestionState.FAILED, fault) for key, fault in blame.kept_back]
+            for key, state, fault in marks:
+                log.warning("question %d is kept back as %s: %s", key, state, kind_of(fault))
+                self.rounds.drop(key)
+                self.store.questions.mark(key, state, kind_of(fault))
+            for key in blame.again:
+                self.rounds.give_back(by_id[key])
             if lost:
                 self.tally.unanswered += len(lost)
                 self._observe(Unanswered(len(lost)))
                 log.warning("leaving %d questions out of this step: %s", len(lost), lost[-1])
-        if gone:
-            raise lost[-1]
+        if blame.fault is not None:
+            raise blame.fault
         if any(isinstance(error, EngineRefused) and error.status == 404 for error in lost):
             try:
                 self.candidate.reload_if_lost(version)
