@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -40,6 +40,7 @@ from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.config.loading import load
 from ttrl.demo import Problem, make_disjoint, model_dir
+from ttrl.events import Draw, Step, read
 from ttrl.store import Store
 from ttrl.votes import take_vote
 
@@ -59,7 +60,8 @@ class Learned:
     weights: dict[int, Path] = field(default_factory=dict)
     at: dict[int, float] = field(default_factory=dict)
     after: float = 0.0
-    samples_per_step: float = 0.0
+    samples: dict[int, int] = field(default_factory=dict)
+    """Drawn until then."""
     memory: int = 0
     """Bytes."""
 
@@ -69,7 +71,7 @@ class Learned:
         steps = sorted(accuracy)
         for step, following in zip(steps, [*steps[1:], steps[-1]], strict=True):
             if min(accuracy[step], accuracy[following]) >= mark:
-                return self.at[step] + self.after, step * self.samples_per_step
+                return self.at[step] + self.after, self.samples[step]
         return None
 
 
@@ -143,10 +145,13 @@ def stock(config: Config, problems: Sequence[Problem], place: Path, how: dict[st
     (place / "told.json").write_text(json.dumps({"at": at, "memory": memory}))
 
 
-def with_trl(config: Config, problems: Sequence[Problem], place: Path, **how: float) -> Learned:
+def with_trl(
+    config: Config, problems: Sequence[Problem], place: Path, *, samples: int, **how: float
+) -> Learned:
     place.mkdir()
+    how.update(samples=samples, began=time.time())
     child = multiprocessing.get_context("spawn").Process(
-        target=stock, args=(config, problems, place, {**how, "began": time.time()})
+        target=stock, args=(config, problems, place, how)
     )
     child.start()
     child.join()
@@ -155,7 +160,7 @@ def with_trl(config: Config, problems: Sequence[Problem], place: Path, **how: fl
     return Learned(
         {step: place / str(step) for step in at},
         at,
-        samples_per_step=config.update.questions_per_step * how["samples"],
+        samples={step: step * config.update.questions_per_step * samples for step in at},
         memory=told["memory"],
     )
 
@@ -180,9 +185,13 @@ def with_ttrl(problems: Sequence[Problem], place: Path, steps: int, seed: int) -
             seconds = time.monotonic() - began
     with Store.open(state) as store:
         (run, *_) = store.runs.newest()
+        drawn = 0
+        for event in map(read, store.runs.observed(run_id=run.id)):
+            drawn += sum(event.layers.values()) if isinstance(event, Draw) else 0
+            if isinstance(event, Step):
+                learned.samples[len(learned.samples) + 1] = drawn
     learned.at = {step: start + at - began for step, at in learned.at.items()}
     learned.after = start + seconds - learned.at[max(learned.at)]
-    learned.samples_per_step = (run.samples or 0) / max(learned.at)
     return learned
 
 
@@ -195,10 +204,13 @@ def _watching(runs: Path, learned: Learned) -> Iterator[None]:
         while not ended.wait(LOOK_SECONDS):
             for config in runs.glob("*/ttrl-cand-*/adapter_config.json"):
                 step = int(config.parent.name.rpartition("-")[2])
-                if step not in learned.at:  # PEFT writes this file last
-                    learned.at[step] = time.monotonic()
-                    copy = runs.parent.parent / str(step)
-                    learned.weights[step] = shutil.copytree(config.parent, copy)
+                if step in learned.at:
+                    continue
+                at, copy = time.monotonic(), runs.parent.parent / str(step)
+                # PEFT writes this file last. A run that is faster may have deleted the step.
+                with suppress(FileNotFoundError, shutil.Error):
+                    learned.weights[step] = shutil.copytree(config.parent, copy, dirs_exist_ok=True)
+                    learned.at[step] = at
 
     watcher = threading.Thread(target=look)
     watcher.start()
