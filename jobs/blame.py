@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ttrl.engine.client import EngineError, EngineRefused
 from ttrl.rewards import RewardFailed
 
+NOT_FOUND = 404
 FAILED_DRAWS = 3
 """Draws in a row without an answered question, each retried for a minute, after which the engine is
 taken to be gone."""
@@ -62,7 +63,9 @@ class Draws:
         gone = silent and not well
         again, kept_back = list[int](), list[tuple[int, Exception]]()
         for key, fault in failures:
-            self._failures[key] += well
+            # An engine that was started anew lacks the version: that is no fault of what is asked.
+            lacking = isinstance(fault, EngineRefused) and fault.status == NOT_FOUND
+            self._failures[key] += well and not lacking
             worn = silent or self._failures[key] >= FAILURES
             if isinstance(fault, EngineError) and (gone or not worn):
                 again.append(key)

@@ -81,12 +81,12 @@ class Candidate:
         return self.version
 
     def reload_if_lost(self, version: str) -> None:
-        """Load a version again if the engine was restarted. What the run started from is loaded by
-        the daemon, a moment after the engine is up. Raises EngineError."""
-        deadline = time.monotonic() + SERVED_AGAIN_SECONDS
-        while version == self._parent and self._lost(version) and time.monotonic() < deadline:
+        """Load a version again if the engine was restarted. What is not the run's is loaded by the
+        daemon, a moment after the engine is up. Raises EngineError."""
+        ours, deadline = version in self._loaded, time.monotonic() + SERVED_AGAIN_SECONDS
+        while not ours and self._lost(version) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
-        if version != self._parent and self._lost(version):
+        if ours and self._lost(version):
             self._client.load_adapter(version, self.scratch / version)
 
     def _lost(self, version: str) -> bool:

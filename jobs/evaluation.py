@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -45,7 +46,7 @@ from ttrl.store import Store
 
 log = logging.getLogger(__name__)
 
-BAD_REQUEST = 400
+BAD_REQUEST, NOT_FOUND = 400, 404
 RECENT = 500
 """Questions of the traffic that labelled probes are held against, at least."""
 
@@ -84,6 +85,9 @@ class Asker:
     pacer: Pacer
     reader: Reader
     usage: Usage
+    restore: Callable[[str], None] = lambda _: None
+    """Has a version in the engine again, which was started anew. Raises EngineError."""
+    _restoring: threading.Lock = field(default_factory=threading.Lock)
     _settled: dict[str, Regime] = field(default_factory=dict)
     _left_out: list[Exception] = field(default_factory=list)
 
@@ -125,9 +129,17 @@ class Asker:
         return found
 
     def _try(self, version: str, greedy: bool, item: Item) -> Answers | EngineError:
+        draw = partial(self._draw, version, item.question, greedy and item.decided is not None)
         try:
             with self.pacer.slot():
-                return self._draw(version, item.question, greedy and item.decided is not None)
+                try:
+                    return draw()
+                except EngineRefused as error:
+                    if error.status != NOT_FOUND:
+                        raise
+                with self._restoring:
+                    self.restore(version)
+                return draw()
         except EngineRefused as error:
             if not error.final and not error.transient:  # no other question would be answered
                 raise
@@ -253,13 +265,14 @@ class Evaluation:
         run_id: int,
         pacer: Pacer,
         reader: Reader,
+        restore: Callable[[str], None],
     ) -> None:
         self._client = client
         self._store = store
         self._config = config
         self._run_id = run_id
         usage = store.questions.usage(config.gate.min_probes)
-        self._asker = Asker(client, config, pacer, reader, usage)
+        self._asker = Asker(client, config, pacer, reader, usage, restore)
         self._base = client.base_model().name
         self.parent = store.adapters.serving().adapter
         self.live = self.parent or self._base

@@ -87,6 +87,8 @@ far from 1."""
 PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
 """Sequences that prove what the engine serves, and their tokens at most: the end of the prompt and
 the beginning of the answer."""
+NICE = 10
+"""Added to the process's niceness: where the CPU is short, the gateway and the engine go first."""
 RUNS_SWEPT = 20
 """Runs that may have left a version in its place without a row."""
 
@@ -199,7 +201,9 @@ class Run:
         ):
             reader = reader_for(config, self.client, pacer)
             # Before training: what serves now is what the candidate is compared with.
-            evaluation = Evaluation(self.client, store, config, self.id, pacer, reader)
+            evaluation = Evaluation(
+                self.client, store, config, self.id, pacer, reader, candidate.reload_if_lost
+            )
             roller = Roller(
                 self.client, config.vote, config.update, pacer, reader, references, self._over
             )
@@ -727,6 +731,7 @@ def main() -> int:
     arguments = parser.parse_args()
     config = process.configure(arguments.run)
     process.raise_on_signals()
+    os.nice(NICE)
     client = process.engine_client(config, arguments.engine_url)
     with Store.open(config.state_dir, config.store.url, STORE_PATIENCE_SECONDS) as store, client:
         over = threading.Event()

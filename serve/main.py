@@ -131,7 +131,8 @@ async def _run(
     gateway = Gateway(
         config, parts.engine.url, live, recorder, metrics, keys, ready=lambda: parts.engine.up
     )
-    clock = Clock(config.schedule, store, partial(parts.runs.start, Trigger.SCHEDULE, {}), metrics)
+    start = partial(parts.runs.start, Trigger.SCHEDULE, {})
+    clock = Clock(config.schedule, store, start, metrics, lambda: parts.engine.up)
     assert owner.token is not None
     assert owner.key is not None
     routes = admin.routes(parts, clock, shadow, owner.token)

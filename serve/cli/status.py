@@ -22,6 +22,7 @@ from ttrl.words import counted
 
 WAITS = {
     Decision.RUN_UNDER_WAY: ", once the current run has ended",
+    Decision.ENGINE_DOWN: ", once the engine is up",
     Decision.TOO_FEW_QUESTIONS: ", once there are enough new questions (schedule.min_questions)",
 }
 

@@ -66,7 +66,7 @@ class Situation:
     broken: AbstractSet[str] = frozenset()
     """Versions that could not be loaded or proven; not tried again by themselves."""
     leases: AbstractSet[str] = frozenset()
-    """Name prefixes of the candidates of runs that live."""
+    """What the run under way needs: its candidates' prefix, and what it started from."""
     in_flight: Mapping[str, int] = field(default_factory=dict)
     foreign: AbstractSet[str] = frozenset()
     """Versions that came from elsewhere than our state directory: another daemon's."""
@@ -173,6 +173,7 @@ class Reconciler:
     def _look(self) -> Situation:
         active, cards = self.store.runs.active(), self._cards()
         loaded = {card.name for card in cards}
+        leases = {f"{CANDIDATE}{active.id}-", *filter(None, [active.parent])} if active else set()
         since = time.monotonic() - self.config.engine.proof_interval.total_seconds()
         return Situation(
             wanted=self.store.adapters.wanted().adapter,
@@ -181,7 +182,7 @@ class Reconciler:
             loaded=loaded,
             proven={version for version, at in self._proven.items() if at > since},
             broken={name for name, count in dict(self._failures).items() if count >= TRIES},
-            leases={f"{CANDIDATE}{active.id}-"} if active else set(),
+            leases=leases,
             in_flight={name: self.gateway.in_flight(name) for name in loaded},
             foreign={card.name for card in cards if self._is_foreign(card)},
         )

@@ -34,6 +34,7 @@ class Decision(StrEnum):
     PAUSED = "paused"
     NOT_DUE = "not_due"
     RUN_UNDER_WAY = "run_under_way"
+    ENGINE_DOWN = "engine_down"
     OUTSIDE_WINDOW = "outside_window"
     TOO_FEW_QUESTIONS = "too_few_questions"
 
@@ -45,10 +46,11 @@ def decide(
     fired: datetime,
     paused: bool,
     busy: bool,
+    engine: bool,
     new_questions: int,
 ) -> Decision:
-    """A run that is due waits for its window and for enough questions; it is never dropped.
-    `fired`: when the schedule last started a run, or when it was first looked at."""
+    """A run that is due waits for its window, for the engine, and for enough questions; it is never
+    dropped. `fired`: when the schedule last started a run, or when it was first looked at."""
     due = next_due(schedule, fired)
     if due is None:
         return Decision.NO_SCHEDULE
@@ -60,6 +62,8 @@ def decide(
         return Decision.RUN_UNDER_WAY
     if not in_window(schedule, now):
         return Decision.OUTSIDE_WINDOW
+    if not engine:
+        return Decision.ENGINE_DOWN
     if new_questions < schedule.min_questions:
         return Decision.TOO_FEW_QUESTIONS
     return Decision.START
@@ -103,6 +107,8 @@ class Clock:
     store: Store
     start: Callable[[], Awaitable[object]]
     metrics: Metrics
+    engine: Callable[[], bool] = lambda: True
+    """Whether it is there."""
     uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     """Seconds that only grow, also while the host sleeps."""
     decision: Decision | None = None
@@ -138,6 +144,7 @@ class Clock:
             fired=fired,
             paused=paused,
             busy=self.store.runs.active() is not None,
+            engine=self.engine(),
             new_questions=self.store.questions.fresh(),
         )
         due = next_start(self.schedule, fired, now)

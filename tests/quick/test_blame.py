@@ -57,6 +57,13 @@ def test_of_a_question_that_is_never_answered(voted, answers, draws, kept_back, 
     assert last.fault is ends
 
 
+def test_a_version_that_the_engine_lacks_is_no_questions_fault():
+    seen, lacks = Draws(), EngineRefused(404, "no such model")
+    for _ in range(2 * FAILURES):
+        blame = seen.blame([(7, lacks)], voted=3, labelled=True, answers=lambda: True)
+        assert blame.again == [7]
+
+
 def test_an_engine_that_answers_again_begins_anew():
     seen = Draws()
     for voted in [0] * (FAILED_DRAWS - 1) + [1] + [0] * (FAILED_DRAWS - 1):

@@ -31,13 +31,13 @@ from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
 
 
-def examine(store, engine, live="live", **gate):
+def examine(store, engine, live="live", restore=lambda _: None, **gate):
     store.adapters.served(live, "")
     run = store.runs.create(Trigger.OPERATOR, {})
     # The instruction is for training samples: the gate asks as users do.
     config = Config(gate={"samples": 8, **gate}, vote={"instruction": "In a box."})
     pacer = Pacer(engine.load, maximum=4, pause_waiting=64)
-    return Evaluation(engine, store, config, run.id, pacer, Reader()), pacer
+    return Evaluation(engine, store, config, run.id, pacer, Reader(), restore), pacer
 
 
 @pytest.mark.integration
@@ -298,6 +298,17 @@ def test_a_gate_that_cannot_be_asked_ends_the_run(store, error, versions, count)
     evaluation, pacer = examine(store, engine)
     with pacer, pytest.raises(type(error), match=str(error)):
         evaluation.evaluate("step-10")
+
+
+def test_a_version_that_the_engine_lost_is_asked_again_once_it_is_back(store):
+    ask_as_users(store, sums(10), {"temperature": 0.5})
+    lost = {"live", "step-10"}
+    engine = Engine(fails=lambda model, _: NO_SUCH if model in lost else None)
+    evaluation, pacer = examine(store, engine, restore=lost.discard)
+    with pacer:
+        assert len(evaluation.evaluate("step-10")) == 10
+    assert not lost
+    assert evaluation.remarks() == ""
 
 
 def test_a_step_is_chosen_without_what_cannot_be_had_of_another(store):

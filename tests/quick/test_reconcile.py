@@ -63,7 +63,7 @@ def unload(version):
         ),
         pytest.param(Situation(None, None, None, {A}), [unload(A)], id="nobody needs it"),
         pytest.param(
-            Situation(A, None, A, {A, C}, {A}, leases={"ttrl-cand-7-"}), [], id="a run's candidate"
+            Situation(A, None, A, {A, B, C}, {A}, leases={"ttrl-cand-7-", B}), [], id="a run's own"
         ),
         pytest.param(Situation(A, None, A, {A, C}, {A}), [unload(C)], id="a dead run's candidate"),
         pytest.param(Situation(None, None, None, {"other"}), [], id="somebody else's adapter"),

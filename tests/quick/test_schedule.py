@@ -15,7 +15,7 @@ HOURLY = ScheduleConfig(every="1h", min_questions=10)
 
 def facts(**changes):
     ready = {"now": NOON, "fired": NOON - timedelta(hours=2), "paused": False, "busy": False}
-    return {**ready, "new_questions": 50, **changes}
+    return {**ready, "engine": True, "new_questions": 50, **changes}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ def facts(**changes):
         (HOURLY, {"fired": NOON + timedelta(days=1)}, Decision.NOT_DUE),
         (HOURLY, {"paused": True}, Decision.PAUSED),
         (HOURLY, {"busy": True}, Decision.RUN_UNDER_WAY),
+        (HOURLY, {"engine": False}, Decision.ENGINE_DOWN),
         (HOURLY, {"new_questions": 9}, Decision.TOO_FEW_QUESTIONS),
         (HOURLY.model_copy(update={"windows": ("22:00-06:00",)}), {}, Decision.OUTSIDE_WINDOW),
         (ScheduleConfig(every=None), {}, Decision.NO_SCHEDULE),
