@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -62,19 +61,9 @@ class Sight:
     pid: int = 0
     memory: list[float] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
-    healthz: list[tuple[float, float]] = field(default_factory=list)
-    """How long /healthz took each time it answered, and when it was asked, in seconds."""
 
-    def look(self, daemon: psutil.Popen, address: str) -> None:
+    def look(self, daemon: psutil.Popen) -> None:
         """Once."""
-        with (
-            suppress(OSError, HTTPException),
-            closing(HTTPConnection(address, timeout=30)) as client,
-        ):
-            began = time.monotonic()
-            client.request("GET", "/healthz")
-            if client.getresponse().status == HTTPStatus.OK:
-                self.healthz.append((time.monotonic() - began, began))
         if daemon.pid != self.pid:
             self.pid, self.memory, self.descriptors = daemon.pid, [], []
         try:
@@ -82,6 +71,21 @@ class Sight:
             self.descriptors.append(daemon.num_fds())
         except psutil.Error:
             return
+
+
+@contextmanager
+def healthz(served: Served) -> Iterator[list[tuple[float, float]]]:
+    """How long /healthz took each time it answered in the block, and when it was asked, in seconds;
+    filled at its end, the longest last."""
+    found: list[tuple[float, float]] = []
+    command = [sys.executable, "-m", "benchmarks.soak.healthz", urlsplit(served.url).netloc]
+    with tempfile.TemporaryFile("w+") as lines:
+        child = subprocess.Popen(command, stdout=lines)
+        yield found
+        child.kill()
+        child.wait()
+        lines.seek(0)
+        found += sorted((float(took), float(at)) for at, took in map(str.split, lines))
 
 
 @contextmanager
@@ -102,7 +106,7 @@ def soak(
 
     def watch() -> None:
         while not over.wait(1.0):
-            sight.look(served.daemon, urlsplit(served.url).netloc)
+            sight.look(served.daemon)
 
     with beside(users.run), beside(watch):
         while (gone := time.monotonic() - began) < seconds:
@@ -202,15 +206,15 @@ def main(short: bool, minutes: float | None, seed: int, keep: Path | None) -> No
             served = Served(state_dir)
             users = Users(served.url, seed)
             trouble = Trouble(served, store, made, seed)
-            with served.up():
+            with served.up(), healthz(served) as looks:
                 events, sight = soak(served, trouble, users, 60 * length, seed)
             found = judge(store, state_dir, users.asked, events)
-    for took, at in sorted(sight.healthz)[-5:]:
+    for took, at in looks[-5:]:
         during = [e.name for e in events if e.began - 1 < at < e.ended + GRACE_SECONDS]
         print(f"/healthz took {took:.3f} s ({', '.join(during)})", file=sys.stderr)
     print(json.dumps({
         "minutes": length, **found,
-        "healthz_max_s": round(max(sight.healthz)[0], 3),
+        "healthz_max_s": round(looks[-1][0], 3),
         "daemon_mib": flat(sight.memory), "daemon_descriptors": flat(sight.descriptors),
     }))  # fmt: skip
     bad = ("failed_unexpectedly", "lost", "doubled", "runs_without_end")
