@@ -211,15 +211,20 @@ def to_label(
     versions disagree, and answers that judgements so far do not decide on. Random ones that have a
     pair already are marked in the store."""
     since, history = time.time() - WEEK_SECONDS, store.comparisons.history()
-    standing = _standing(store, settings, store.probes.labelled())
+    labelled = store.probes.labelled()
+    random = {each.question.hash for each in labelled if each.origin is ProbeOrigin.RANDOM}
     fresh = [
         row.id
-        for row in standing
-        if (seen := history.get(row.question.hash)) is None or seen.origin is not ProbeOrigin.RANDOM
+        for row in _standing(store, settings, labelled)
+        if row.question.hash not in random
+        and (
+            (seen := history.get(row.question.hash)) is None
+            or seen.origin is not ProbeOrigin.RANDOM
+        )
     ]
     missing = settings.random_labels - store.comparisons.drawn_since(since)
     at_random = draw(fresh, missing, seed=run_id)
-    store.comparisons.mark_random(at_random & {seen.question_id for seen in history.values()})
+    store.comparisons.mark_random(at_random)
     answered = [
         (each.item.id, each.probe.live, each.probe.candidate)
         for each in compared

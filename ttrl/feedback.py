@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist, median, quantiles
@@ -19,13 +19,15 @@ from typing import Any
 DEFAULT_METRIC = "default"
 MAX_COMMENT, MAX_TAGS, MAX_TAG = 2_000, 16, 64
 THUMBS = {"up": 1.0, "down": 0.0}
-HOUR_SECONDS = 3600.0
+HOUR_SECONDS, DAY_SECONDS = 3600.0, 86_400.0
 FEW = 10
 """So much feedback in an hour is never a burst."""
+VOICES = 16
+"""Clients whose corrections of one question are compared, the newest."""
 LEAST = 4
 """Hours, or clients, without which there is nothing usual to compare with: quartiles need them."""
 PSEUDO = 4
-"""Scores that are added for the interval, half of them 1: the spread of few equal ones is 0 (Agresti
+"""Scores that are added for the interval, half of them 1: few equal ones have no spread (Agresti
 and Coull, "Approximate is better than exact", 1998)."""
 Z = NormalDist().inv_cdf(0.975)
 
@@ -41,7 +43,7 @@ class State(StrEnum):
     WAITING = "waiting"  # too few keys say so: the operator may accept it
     LABEL = "label"  # it made its question a labelled probe
     DISPUTED = "disputed"  # clients correct the question in different ways
-    REPLACED = "replaced"  # the same client corrected the same question again later
+    OLDER = "older"  # newer corrections of the same question count
     UNREADABLE = "unreadable"  # nothing in it can be compared
     BURST = "burst"  # its client said far more than is usual in that hour
     TRAINED = "trained"  # the question, or a near-duplicate, was learned from before
@@ -188,14 +190,21 @@ def _outer_fence(counts: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Correction:
-    """A correction of a question, by which client (None without keys), given at a time (Unix
-    seconds)."""
+    """What a client (None without keys) says of a question, since a time (Unix seconds)."""
 
     id: int
     client: str | None
     text: str
     at: float
-    burst: bool = False
+
+
+def voices(corrections: Iterable[tuple[int, str | None]]) -> list[int]:
+    """Return the ids of the corrections of one question that count: of all that there are, newest
+    first with their clients, the newest of each client, and not more than can be compared."""
+    newest: dict[str | None, int] = {}
+    for key, client in corrections:
+        newest.setdefault(client, key)
+    return list(newest.values())[:VOICES]
 
 
 def screen(
@@ -205,35 +214,22 @@ def screen(
     agree: int,
     closed: State | None = None,
 ) -> tuple[str | None, dict[int, State]]:
-    """Return the label that the corrections of one question make, if they do, and what becomes of
-    each. `answers` are their canonical answers, None where nothing can be read; `closed` is why the
-    question gets no label whatever they say.
+    """Return the label that the corrections of one question, one of each client, make, if they do,
+    and what becomes of each. `answers` are their canonical answers, None where nothing can be read;
+    `closed` is why the question gets no label whatever they say.
 
-    The newest of each client counts. They make a label if all say the same and come from at least
-    `agree` keys: without keys everybody is one client, which makes none.
+    They make a label if all say the same and come from at least `agree` keys: without keys
+    everybody is one client, which makes none.
     """
-    states: dict[int, State] = {}
-    voices: dict[str | None, tuple[int, str]] = {}
-    for each, answer in sorted(zip(corrections, answers, strict=True), key=lambda one: one[0].at):
-        if each.burst:
-            states[each.id] = State.BURST
-        elif closed is None and answer is None:
-            states[each.id] = State.UNREADABLE
-        else:
-            if before := voices.get(each.client):
-                states[before[0]] = State.REPLACED
-            voices[each.client] = each.id, answer or ""
-    said = {answer for _, answer in voices.values()}
-    label = None
     if closed is not None:
-        state = closed
-    elif len(said) > 1:
+        return None, dict.fromkeys((each.id for each in corrections), closed)
+    said = {each: answer for each, answer in zip(corrections, answers, strict=True) if answer}
+    label, state = None, State.WAITING
+    if len(set(said.values())) > 1:
         state = State.DISPUTED
-    elif len(voices.keys() - {None}) >= agree:
-        state, (label,) = State.LABEL, said
-    else:
-        state = State.WAITING
-    return label, states | {key: state for key, _ in voices.values()}
+    elif sum(each.client is not None for each in said) >= agree:
+        label, state = next(iter(said.values())), State.LABEL
+    return label, {each.id: state if each in said else State.UNREADABLE for each in corrections}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class ProbeTable(Table):
             index_elements=[probes.c.hash],
             set_={name: insert.excluded[name] for name in changed},
         )
-        rows = [_row(each, ProbeOrigin.OPERATOR) for each in labels]
+        rows = [probe_row(each, ProbeOrigin.OPERATOR) for each in labels]
         total = sa.select(sa.func.count()).select_from(probes)
         with self.db.write() as connection:
             before = connection.scalar(total) or 0
@@ -160,12 +160,14 @@ class ComparisonTable(Table):
 
     def mark_random(self, question_ids: Collection[int]) -> None:
         """Let these questions and their labels stand for the traffic: they had a pair because
-        versions disagreed, and were drawn at random now. One that could not be judged becomes a
-        probe of which nothing is known, as if it had been drawn at random at first."""
+        versions disagreed, or a label by feedback, and were drawn at random now. One that could not
+        be judged becomes a probe of which nothing is known, as if it had been drawn at random at
+        first."""
         ids = sorted(question_ids)
         insert = self.db.upsert(probes).on_conflict_do_nothing()
         drawn_now = comparisons.update().values(origin=ProbeOrigin.RANDOM, at=time.time())
-        relabelled = probes.update().where(probes.c.origin == ProbeOrigin.DISAGREEMENT)
+        unlike = (ProbeOrigin.DISAGREEMENT, ProbeOrigin.FEEDBACK)
+        relabelled = probes.update().where(probes.c.origin.in_(unlike))
         relabelled = relabelled.values(origin=ProbeOrigin.RANDOM)
         with self.db.write() as connection:
             change_among(connection, drawn_now, c.question_id, ids)
@@ -174,7 +176,7 @@ class ComparisonTable(Table):
             skipped = _pairs().where(c.judgement == Judged.CANNOT_TELL)
             for each in map(_pair, rows_among(connection, skipped, c.question_id, ids)):
                 if known := each.pair.label(each.question, Judged.CANNOT_TELL):
-                    connection.execute(insert, _row(known, each.pair.origin))
+                    connection.execute(insert, probe_row(known, each.pair.origin))
 
     def drawn_since(self, at: float, *, again: bool = False) -> int:
         """Return how many questions were drawn at random since then (Unix seconds), for the first
@@ -237,7 +239,7 @@ class ComparisonTable(Table):
             )
             if known is not None:
                 insert = self.db.upsert(probes)
-                connection.execute(insert.on_conflict_do_nothing(), _row(known, pair.origin))
+                connection.execute(insert.on_conflict_do_nothing(), probe_row(known, pair.origin))
             return known
 
 
@@ -277,7 +279,7 @@ def _pair(row: sa.Row[Any]) -> StoredPair:
     return StoredPair(row.id, row.run_id, question, pair, judged)
 
 
-def _row(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
+def probe_row(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
     return {
         "hash": label.question.hash,
         "body": dict(label.question.body),
