@@ -57,13 +57,14 @@ def report(store: Store, config: Config) -> dict[str, Any]:
             role: {**asdict(each.found), "at": each.at} if each else None for role, each in measured
         },
         "evaluated": str(store.questions.usage(config.gate.min_probes)),
-        "feedback": {
-            "states": store.feedback.counts(),
-            "scores": {
-                version or BASE: asdict(each) for version, each in store.feedback.shares().items()
-            },
-        },
+        "feedback": feedback(store),
     }
+
+
+def feedback(store: Store) -> dict[str, Any]:
+    """What became of feedback, and how it scores each version."""
+    scores = {version or BASE: asdict(each) for version, each in store.feedback.shares().items()}
+    return {"states": store.feedback.counts(), "scores": scores}
 
 
 def feedback_lines(found: Mapping[str, Any], live: str) -> Iterator[str]:

@@ -48,9 +48,10 @@ class Feedback:
         self._allowance = Allowance(self.config.feedback.per_hour)
 
     async def handle(self, admission: Admission, request: Request) -> Response:
-        kind, outcome = "unknown", "invalid"
+        kind, outcome = "unknown", "refused"
         try:
             with admission.admitted(request.headers) as place:
+                outcome = "invalid"
                 who = client(request.headers) if place.key else None
                 if (wait := self._allowance.wait(who, self.clock())) > 0:
                     outcome = "too_many"

@@ -395,7 +395,9 @@ class QuestionTable(Table):
             for wave in _waves(receipts):
                 newer = self.db.upsert(answers)
                 values = {name: newer.excluded[name] for name in ("question", "version", "at")}
-                connection.execute(newer.on_conflict_do_update(["hash"], set_=values), wave)
+                connection.execute(
+                    newer.on_conflict_do_update(index_elements=[answers.c.hash], set_=values), wave
+                )
 
 
 def _waves(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
