@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -211,24 +211,21 @@ def to_label(
     versions disagree, and answers that judgements so far do not decide on. Random ones that have a
     pair already are marked in the store."""
     since, history = time.time() - WEEK_SECONDS, store.comparisons.history()
-    labelled = store.probes.labelled()
-    random = {each.question.hash for each in labelled if each.origin is ProbeOrigin.RANDOM}
+    standing = _standing(store, settings, store.probes.labelled())
     fresh = [
         row.id
-        for row in _standing(store, settings, labelled)
-        if row.question.hash not in random
-        and (
-            (seen := history.get(row.question.hash)) is None
-            or seen.origin is not ProbeOrigin.RANDOM
-        )
+        for row in standing
+        if (seen := history.get(row.question.hash)) is None or seen.origin is not ProbeOrigin.RANDOM
     ]
     missing = settings.random_labels - store.comparisons.drawn_since(since)
     at_random = draw(fresh, missing, seed=run_id)
-    store.comparisons.mark_random(at_random)
+    store.comparisons.mark_random(at_random & {seen.question_id for seen in history.values()})
+    ids = {row.question.hash: row.id for row in standing}
     answered = [
-        (each.item.id, each.probe.live, each.probe.candidate)
+        (ids.get(each.item.question.hash, each.item.id), each.probe.live, each.probe.candidate)
         for each in compared
-        if each.item.label is None and each.item.question.hash not in history
+        if each.item.question.hash not in history
+        and (each.item.label is None or _by_feedback(each.item, at_random, ids))
     ]
     again = settings.random_labels - store.comparisons.drawn_since(since, again=True)
     undecided = [one for each in compared for one in _undecided(each, history)]
@@ -236,6 +233,14 @@ def to_label(
         *to_judge(answered, at_random, seed=run_id),
         *to_judge_again(undecided, again, seed=run_id),
     ]
+
+
+def _by_feedback(item: Item, at_random: Collection[int], ids: Mapping[str, int]) -> bool:
+    """Whether a question that was drawn at random has only its users' label: without those which
+    users correct, the random ones would be too easy."""
+    label = item.label
+    users = label is not None and label.origin is ProbeOrigin.FEEDBACK
+    return users and ids.get(item.question.hash) in at_random
 
 
 def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[Pair]:

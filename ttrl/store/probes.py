@@ -160,14 +160,12 @@ class ComparisonTable(Table):
 
     def mark_random(self, question_ids: Collection[int]) -> None:
         """Let these questions and their labels stand for the traffic: they had a pair because
-        versions disagreed, or a label by feedback, and were drawn at random now. One that could not
-        be judged becomes a probe of which nothing is known, as if it had been drawn at random at
-        first."""
+        versions disagreed, and were drawn at random now. One that could not be judged becomes a
+        probe of which nothing is known, as if it had been drawn at random at first."""
         ids = sorted(question_ids)
         insert = self.db.upsert(probes).on_conflict_do_nothing()
         drawn_now = comparisons.update().values(origin=ProbeOrigin.RANDOM, at=time.time())
-        unlike = (ProbeOrigin.DISAGREEMENT, ProbeOrigin.FEEDBACK)
-        relabelled = probes.update().where(probes.c.origin.in_(unlike))
+        relabelled = probes.update().where(probes.c.origin == ProbeOrigin.DISAGREEMENT)
         relabelled = relabelled.values(origin=ProbeOrigin.RANDOM)
         with self.db.write() as connection:
             change_among(connection, drawn_now, c.question_id, ids)
