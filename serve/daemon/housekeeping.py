@@ -96,7 +96,7 @@ class Observer:
 
         said = store.feedback.counts()
         for what in State:
-            metrics.recording.said.set(said.get(what), what)
+            metrics.recording.feedback_stored.set(said.get(what), what)
         live, shares = store.adapters.serving().adapter, store.feedback.shares()
         for role, version in (("live", live), ("base", None)):
             metrics.feedback.show(shares.get(version), role)

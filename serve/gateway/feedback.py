@@ -7,11 +7,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission
+from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Place
 from serve.gateway.keys import client
 from serve.gateway.recorder import Recorder
 from serve.gateway.request import Refused, read
@@ -48,35 +49,28 @@ class Feedback:
         self._allowance = Allowance(self.config.feedback.per_hour)
 
     async def handle(self, admission: Admission, request: Request) -> Response:
+        """Answer a request. Raises Refused."""
         kind, outcome = "unknown", "refused"
         try:
             with admission.admitted(request.headers) as place:
-                outcome = "invalid"
                 who = client(request.headers) if place.key else None
                 if (wait := self._allowance.wait(who, self.clock())) > 0:
-                    outcome = "too_many"
-                    retry = {"retry-after": str(math.ceil(wait))}
+                    outcome, retry = "too_many", {"retry-after": str(math.ceil(wait))}
                     message = "Too much feedback from this client in this hour."
                     raise Refused(429, message, code="feedback_limit", headers=retry)
-                try:
-                    async with asyncio.timeout(BODY_SECONDS) as limit:
-                        with admission.reading(place, lambda: limit.reschedule(0)):
-                            body = await read(request.headers, request.receive, limit=MAX_BODY)
-                except (TimeoutError, ClientDisconnect):
-                    raise Refused(408, "The request did not arrive in time.") from None
-                try:
-                    answer, kind, given = parse(body, max_chars=self.config.record.max_chars)
-                except Invalid as error:
-                    raise Refused(
-                        422, str(error), param=error.field, code="invalid_value"
-                    ) from None
-                try:
-                    outcome = taken = await self._take(receipt_hash(answer, who), given)
-                except OUTAGE:
-                    outcome = "store_failed"
-                    retry = {"retry-after": str(RETRY_AFTER_SECONDS)}
-                    message = "Feedback cannot be stored now."
-                    raise Refused(503, message, code="store_unavailable", headers=retry) from None
+                body = await self._body(admission, place, request)
+                answer, kind, given = parse(body, max_chars=self.config.record.max_chars)
+                outcome = taken = await self._take(receipt_hash(answer, who), given)
+        except Invalid as error:
+            outcome = "invalid"
+            raise Refused(422, str(error), param=error.field, code="invalid_value") from None
+        except RedactionFailed:
+            outcome, message = "not_redacted", "A text could not be redacted, so nothing is kept."
+            raise Refused(422, message, param="correction", code="not_redacted") from None
+        except OUTAGE:
+            outcome, retry = "store_failed", {"retry-after": str(RETRY_AFTER_SECONDS)}
+            message = "Feedback cannot be stored now."
+            raise Refused(503, message, code="store_unavailable", headers=retry) from None
         finally:
             self.metrics.recording.feedback.labels(kind, outcome).inc()
         if taken is Taken.UNKNOWN:
@@ -89,15 +83,23 @@ class Feedback:
             self.then()
         return JSONResponse({"object": "feedback", "id": answer, "status": taken})
 
+    async def _body(self, admission: Admission, place: Place, request: Request) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(BODY_SECONDS) as limit:
+                with admission.reading(place, lambda: limit.reschedule(0)):
+                    return await read(request.headers, request.receive, limit=MAX_BODY)
+        except (TimeoutError, ClientDisconnect):
+            raise Refused(408, "The request did not arrive in time.") from None
+
     async def _take(self, answer: str, given: Given) -> Taken:
         async with self._turn:
             given = await asyncio.to_thread(self._redacted, given)
             taken = await asyncio.to_thread(self._give, answer, given)
-            if taken is not Taken.UNKNOWN or not self.recorder.pending:
-                return taken
-        await self.recorder.caught_up(WRITTEN_SECONDS)
-        async with self._turn:
-            return await asyncio.to_thread(self._give, answer, given)
+        if taken is Taken.UNKNOWN and self.recorder.pending:
+            await self.recorder.caught_up(WRITTEN_SECONDS)
+            async with self._turn:
+                taken = await asyncio.to_thread(self._give, answer, given)
+        return taken
 
     def _give(self, answer: str, given: Given) -> Taken:
         since = self.clock() - self.config.feedback.days * DAY_SECONDS
@@ -106,11 +108,7 @@ class Feedback:
     def _redacted(self, given: Given) -> Given:
         if self.redact is None:
             return given
-        try:
-            texts = self.redact([given.correction or "", given.comment or "", *given.tags])
-        except RedactionFailed:
-            message = "The texts could not be redacted, so that nothing is kept."
-            raise Refused(422, message, param="correction", code="not_redacted") from None
+        texts = self.redact([given.correction or "", given.comment or "", *given.tags])
         correction, comment, *tags = texts
         return replace(
             given, correction=correction or None, comment=comment or None, tags=tuple(tags)

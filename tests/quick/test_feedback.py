@@ -405,6 +405,19 @@ def test_a_flood_without_keys_makes_suggestions_alone(store):
 
 
 @both_stores
+def test_an_id_that_was_chosen_for_two_questions_corrects_neither(store):
+    give(store, SUM, "a", correction="7")
+    name = answered(store, SUM, "b")
+    for text in (SUM, "What is 1 plus 1?", "What is 1 plus 1?"):
+        receipt = Receipt(name, "b", None)
+        store.questions.record([Recorded(from_prompt(text), 1.0, "b", receipt)], holdout=0)
+    store.feedback.give(name, Given(correction="7"), since=0.0)
+    look(store)
+    assert labels(store) == {}
+    assert store.feedback.counts() == {"no_question": 1, "waiting": 1}
+
+
+@both_stores
 def test_purging_takes_receipts_feedback_and_labels(store):
     for client in "ab":
         give(store, SUM, client, correction="7")
@@ -457,7 +470,7 @@ def test_old_receipts_go_and_what_a_label_rests_on_stays(store, tmp_path):
     }
     for n in range(9):
         answered(store, None, f"more {n}")
-    assert store.feedback.expire(unused=0.0, used=None, most=5) == 8
+    assert store.feedback.expire(unused=0.0, used=None, most=5) == 5
     assert labels(store) == {SUM: (("7",), ProbeOrigin.FEEDBACK)}
 
 
@@ -577,6 +590,11 @@ def test_a_stream_that_was_cut_has_no_receipt(home):
     with home.client() as client, suppress(Exception):
         list(client.chat.completions.create(model="demo", messages=asking(SUM), stream=True))
     assert say(home, {"id": "chatcmpl-1", "thumb": "up"}).status_code == 404
+
+
+def test_feedback_needs_recording():
+    with pytest.raises(ValueError, match="needs record"):
+        Config.model_validate({"feedback": {"enabled": True}, "record": {"enabled": False}})
 
 
 def test_without_a_setting_there_is_no_such_route():

@@ -291,7 +291,7 @@ class FeedbackConfig(Section):
     days: Positive = 7
     """How long after an answer feedback on it is taken."""
     answers: Positive = 200_000
-    """Maximum number of answers to take feedback on; the oldest are forgotten."""
+    """Maximum number of answers without feedback to take it on; the oldest are forgotten."""
     per_hour: Positive = 60
     """Maximum number of requests with feedback in an hour from one key, or from all clients without
     keys together; further ones get 429."""

@@ -182,7 +182,9 @@ class Recording(Group):
         "kind",
         "outcome",
     )
-    said = newest("ttrl_feedback_stored", "Feedback in the store, by what became of it.", "state")
+    feedback_stored = newest(
+        "ttrl_feedback_stored", "Feedback in the store, by what became of it.", "state"
+    )
 
 
 class Feedback(Group):

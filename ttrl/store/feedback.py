@@ -91,7 +91,7 @@ class FeedbackTable(Table):
     def unscreened(self) -> list[str]:
         """Return the questions, by their hashes, of which there are corrections to be looked at."""
         new = sa.select(a.question).distinct().join_from(feedback, answers)
-        return self.db.scalars(new.where(f.state == State.NEW))
+        return self.db.scalars(new.where(f.state == State.NEW, a.question.is_not(None)))
 
     def about(self, asked: str) -> tuple[Question, list[Correction]] | None:
         """Return a question and the corrections of it that count; None if it is gone."""
@@ -178,7 +178,7 @@ class FeedbackTable(Table):
         return {row[0]: share(*row[1:]) for row in self.db.rows(scored.where(*such))}
 
     def expire(self, *, unused: float, used: float | None, most: int) -> int:
-        """Forget receipts from before `unused` (Unix seconds) without feedback, and the oldest of
+        """Forget receipts without feedback from before `unused` (Unix seconds), and the oldest of
         more than `most`; those with feedback from before `used`, unless a label rests on it. Return
         how many."""
         said = sa.exists().where(f.answer == a.hash)
@@ -188,7 +188,8 @@ class FeedbackTable(Table):
         count = self._forget(old.where(a.at < unused, ~said))
         if used is not None:
             count += self._forget(old.where(a.at < used, said, ~resting))
-        excess = self.db.count(a.hash.is_not(None)) - most
+        there = sa.select(sa.func.count()).select_from(answers).where(~said)
+        excess = (self.db.scalar(there) or 0) - most
         return count + self._forget(old.where(~said), excess)
 
     def _forget(self, which: sa.Select[str], most: int | None = None) -> int:

@@ -391,13 +391,14 @@ class QuestionTable(Table):
             if asked:
                 names = ("question_id", "client")
                 connection.execute(clients, [dict(zip(names, each, strict=True)) for each in asked])
-            # An id that its client chose for two answers is the newer one's.
+            # Clients can choose ids. Of one that two questions have nobody knows which is meant.
+            upsert, a = self.db.upsert(answers), answers.c
+            newer = upsert.excluded
+            same = sa.case((a.question == newer.question, a.question), else_=None)
+            values = {"question": same, "version": newer.version, "at": newer.at}
+            upsert = upsert.on_conflict_do_update(index_elements=[a.hash], set_=values)
             for wave in _waves(receipts):
-                newer = self.db.upsert(answers)
-                values = {name: newer.excluded[name] for name in ("question", "version", "at")}
-                connection.execute(
-                    newer.on_conflict_do_update(index_elements=[answers.c.hash], set_=values), wave
-                )
+                connection.execute(upsert, wave)
 
 
 def _waves(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
