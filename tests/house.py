@@ -125,11 +125,12 @@ def house(
     record: dict[str, Any] | None = None,
     store: Store | None = None,
     feedback: dict[str, Any] | None = None,
+    redact: Callable[[Sequence[str]], list[str]] | None = None,
     **seconds: float,
 ) -> Iterator[House]:
     """Starts all of it. Another `engine_url` stands for an engine that is none; with a `store`
-    questions and feedback are kept there; `gateway`, `record` and `feedback` are settings, and
-    `seconds` the application's time limits."""
+    questions and feedback, its texts after `redact`, are kept there; `gateway`, `record` and
+    `feedback` are settings, and `seconds` the application's time limits."""
     engine, live, tally = Standin(at_once()), Live("demo", "base-model"), Tally()
     stored: list[Recorded] = []
     recorder = Recorder(
@@ -156,7 +157,9 @@ def house(
                 "feedback": {"enabled": store is not None} | (feedback or {}),
             }
         )
-        taken = Feedback(config, store.feedback, recorder, tally.metrics) if store else None
+        taken = None
+        if store is not None:
+            taken = Feedback(config, store.feedback, recorder, tally.metrics, redact)
         gateway_app = Gateway(
             config,
             engine_url or url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import time
@@ -38,6 +39,7 @@ from ttrl.feedback import (
     voices,
 )
 from ttrl.questions.question import Unlearnable, from_prompt
+from ttrl.redaction import RedactionFailed
 from ttrl.store.feedback import Taken
 from ttrl.store.forgetting import Doomed
 from ttrl.store.questions import QuestionState, Recorded
@@ -590,6 +592,32 @@ def test_a_stream_that_was_cut_has_no_receipt(home):
     with home.client() as client, suppress(Exception):
         list(client.chat.completions.create(model="demo", messages=asking(SUM), stream=True))
     assert say(home, {"id": "chatcmpl-1", "thumb": "up"}).status_code == 404
+
+
+def test_what_is_said_is_redacted_or_not_kept(store):
+    def redact(texts):
+        if "cannot" in texts:
+            raise RedactionFailed("a text could not be redacted")
+        return [text.replace("Ada", "<PERSON>") for text in texts]
+
+    with house(store=store, redact=redact) as home:
+        with home.client() as client:
+            answer = client.chat.completions.create(model="demo", messages=asking(SUM)).id
+        assert say(home, {"id": answer, "comment": "Ada", "tags": ["Ada"]}).status_code == 200
+        assert say(home, {"id": answer, "comment": "cannot"}).status_code == 422
+    (row,) = store.feedback.each()
+    assert (row["comment"], row["tags"], row["correction"]) == ("<PERSON>", ["<PERSON>"], None)
+
+
+def test_a_store_that_fails_is_said_to_and_answers_go_on(home, store, monkeypatch):
+    def locked(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store.feedback, "give", locked)
+    refused = say(home, {"id": "chatcmpl-1", "thumb": "up"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    with home.client() as client:
+        assert client.chat.completions.create(model="demo", messages=asking(SUM)).id
 
 
 def test_feedback_needs_recording():

@@ -1,9 +1,9 @@
 """The tables. Who writes what: the daemon writes questions, `answers`, `feedback` with the labels
-that come of it, `serving` and `shadow`; a run writes
-its votes, samples, verdicts, adapters, comparisons and observations; an operator writes probes and
-judges comparisons; `wanted` is appended to by runs, operators and the live monitor. What is purged
-or old is deleted from all of them by an operator or the daemon. Ids of questions and runs are never
-used twice (`autoincrement`), because adapters are named for runs."""
+that come of it, `serving` and `shadow`; a run writes its votes, samples, verdicts, adapters,
+comparisons and observations; an operator writes probes and judges comparisons; `wanted` is appended
+to by runs, operators and the live monitor. What is purged or old is deleted from all of them by an
+operator or the daemon. Ids of questions and runs are never used twice (`autoincrement`), because
+adapters are named for runs."""
 
 from __future__ import annotations
 
