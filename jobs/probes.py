@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -220,10 +220,12 @@ def to_label(
     missing = settings.random_labels - store.comparisons.drawn_since(since)
     at_random = draw(fresh, missing, seed=run_id)
     store.comparisons.mark_random(at_random & {seen.question_id for seen in history.values()})
+    ids = {row.question.hash: row.id for row in standing}
     answered = [
-        (each.item.id, each.probe.live, each.probe.candidate)
+        (ids.get(each.item.question.hash, each.item.id), each.probe.live, each.probe.candidate)
         for each in compared
-        if each.item.label is None and each.item.question.hash not in history
+        if each.item.question.hash not in history
+        and (each.item.label is None or _by_feedback(each.item, at_random, ids))
     ]
     again = settings.random_labels - store.comparisons.drawn_since(since, again=True)
     undecided = [one for each in compared for one in _undecided(each, history)]
@@ -231,6 +233,14 @@ def to_label(
         *to_judge(answered, at_random, seed=run_id),
         *to_judge_again(undecided, again, seed=run_id),
     ]
+
+
+def _by_feedback(item: Item, at_random: Collection[int], ids: Mapping[str, int]) -> bool:
+    """Whether a question that was drawn at random has only its users' label: without those which
+    users correct, the random ones would be too easy."""
+    label = item.label
+    users = label is not None and label.origin is ProbeOrigin.FEEDBACK
+    return users and ids.get(item.question.hash) in at_random
 
 
 def _undecided(compared: Compared, history: Mapping[str, History]) -> Iterator[Pair]:

@@ -18,6 +18,7 @@ from jobs.probes import WEEK_SECONDS
 from ttrl.adapters import versions
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config import Config
+from ttrl.feedback import DAY_SECONDS
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
 
@@ -26,12 +27,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pruned:
-    """How much went: questions, runs' samples, runs' logs, and the names of retired versions."""
+    """How much went: questions, runs' samples, runs' logs, the names of retired versions, and
+    receipts of answers."""
 
     questions: int = 0
     runs: int = 0
     logs: int = 0
     retired: tuple[str, ...] = ()
+    answers: int = 0
 
 
 def run(config: Config, store: Store) -> Pruned:
@@ -46,6 +49,11 @@ def run(config: Config, store: Store) -> Pruned:
     questions = store.forgetting.expire(ago(keep.questions_for), keep.questions)
     ended = ago(keep.runs_for)
     runs = 0 if ended is None else store.forgetting.drop_details(ended)
+    days = config.feedback.days * DAY_SECONDS
+    # Kept for twice as long, so that who comes too late is told so.
+    answers = store.feedback.expire(
+        unused=now - 2 * days, used=ago(keep.questions_for), most=config.feedback.answers
+    )
     if keep.bytes is not None:
         questions += store.forgetting.shrink(keep.bytes)
     retired = store.forgetting.retire(to_retire(store.adapters.all(), needed(store), keep.adapters))
@@ -57,7 +65,7 @@ def run(config: Config, store: Store) -> Pruned:
                 logs += 1
     if not store.forgetting.give_back():
         log.info("the store's write-ahead log is in use; it will be emptied later")
-    return Pruned(questions, runs, logs, tuple(retired))
+    return Pruned(questions, runs, logs, tuple(retired), answers)
 
 
 def needed(store: Store) -> set[str]:

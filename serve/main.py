@@ -13,13 +13,14 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from serve.daemon.core import Core, core
-from serve.daemon.housekeeping import Measuring, Observer, Pruning
+from serve.daemon.housekeeping import Measuring, Observer, Pruning, Screening
 from serve.daemon.process import Loop, Manager, background, on_signals
 from serve.daemon.runs import STOP_SECONDS
 from serve.daemon.schedule import TICK_SECONDS, Clock
 from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
 from serve.gateway.admission import names
 from serve.gateway.app import Gateway
+from serve.gateway.feedback import Feedback
 from serve.gateway.keys import KeyFile
 from serve.gateway.recorder import Recorder
 from serve.gateway.server import (
@@ -128,8 +129,22 @@ async def _run(
     keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
     if keys is not None:
         metrics.serving.keys_ok.set_function(keys.ok)
+    screening = Loop(Screening(parts, reader).look, seconds=60)
+    feedback = None
+    if config.feedback.enabled:
+        redact = redactor.texts if redactor else None
+        feedback = Feedback(
+            config, store.feedback, recorder, metrics, redact=redact, then=screening.wake
+        )
     gateway = Gateway(
-        config, parts.engine.url, live, recorder, metrics, keys, ready=lambda: parts.engine.up
+        config,
+        parts.engine.url,
+        live,
+        recorder,
+        metrics,
+        keys,
+        feedback,
+        ready=lambda: parts.engine.up,
     )
     start = partial(parts.runs.start, Trigger.SCHEDULE, {})
     clock = Clock(config.schedule, store, start, metrics, lambda: parts.engine.up)
@@ -181,6 +196,7 @@ async def _run(
             observer=Loop(observer.follow, seconds=1),
             shadow=Loop(shadow.run),
             measuring=Loop(Measuring(parts).look, seconds=60, delay=60),
+            screening=screening,
             pruning=Loop(Pruning(parts).look, seconds=600, delay=600),
             checking=Loop(parts.check, seconds=86400, delay=60),
             webhook=Loop(webhook.run),

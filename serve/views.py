@@ -18,11 +18,13 @@ from ttrl.config import Config
 from ttrl.config.learning import READABLE
 from ttrl.evaluation.estimates import LEAST, Estimate, Quality, Withheld
 from ttrl.evaluation.probes import Judged, Side
+from ttrl.feedback import State
 from ttrl.questions.question import message_text
 from ttrl.store import Store
 from ttrl.store.measurements import Measurement
 from ttrl.store.probes import StoredPair
 from ttrl.store.runs import Run, StoredVerdict
+from ttrl.words import counted
 
 UNEASY = 0.5
 """So near to an alarm, on a scale of logarithms, the live monitor is worth a word."""
@@ -55,7 +57,25 @@ def report(store: Store, config: Config) -> dict[str, Any]:
             role: {**asdict(each.found), "at": each.at} if each else None for role, each in measured
         },
         "evaluated": str(store.questions.usage(config.gate.min_probes)),
+        "feedback": feedback(store),
     }
+
+
+def feedback(store: Store) -> dict[str, Any]:
+    """What became of feedback, and how it scores each version."""
+    scores = {version or BASE: asdict(each) for version, each in store.feedback.shares().items()}
+    return {"states": store.feedback.counts(), "scores": scores}
+
+
+def feedback_lines(found: Mapping[str, Any], live: str) -> Iterator[str]:
+    """How clients scored the live version and the base model, and what became of corrections."""
+    for version in dict.fromkeys((live, BASE)):
+        if each := found["scores"].get(version):
+            rests = f"{counted(each['answers'], 'answer')} of {counted(each['clients'], 'client')}"
+            score = f"{each['value']:.0%} ({each['low']:.0%} to {each['high']:.0%})"
+            yield f"{version}: score {score} on {rests}"
+    if states := {state: n for state, n in found["states"].items() if state != State.SCORED}:
+        yield ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in states.items())
 
 
 def quality(store: Store) -> dict[str, Measurement[Quality] | None]:

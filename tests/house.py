@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx2
 
 from serve.gateway.app import Gateway
+from serve.gateway.feedback import Feedback
 from serve.gateway.keys import KeyFile
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
@@ -20,6 +22,7 @@ from serve.gateway.server import ConnectionWatch
 from tests.standin import DEADLINE, Standin, at_once, serving
 from ttrl.config import Config
 from ttrl.metrics import Metrics
+from ttrl.store import Store
 from ttrl.store.questions import Recorded
 
 Write = Callable[[Sequence[Recorded]], None]
@@ -120,14 +123,18 @@ def house(
     capacity: int = 10_000,
     gateway: dict[str, Any] | None = None,
     record: dict[str, Any] | None = None,
+    store: Store | None = None,
+    feedback: dict[str, Any] | None = None,
+    redact: Callable[[Sequence[str]], list[str]] | None = None,
     **seconds: float,
 ) -> Iterator[House]:
-    """Starts all of it. Another `engine_url` stands for an engine that is none; `gateway` and
-    `record` are settings, and `seconds` the application's time limits."""
+    """Starts all of it. Another `engine_url` stands for an engine that is none; with a `store`
+    questions and feedback, its texts after `redact`, are kept there; `gateway`, `record` and
+    `feedback` are settings, and `seconds` the application's time limits."""
     engine, live, tally = Standin(at_once()), Live("demo", "base-model"), Tally()
     stored: list[Recorded] = []
     recorder = Recorder(
-        write or stored.extend,
+        write or (partial(store.questions.record, holdout=0) if store else stored.extend),
         interval=0.001,
         capacity=capacity,
         retry=(0.001, 0.01),
@@ -147,8 +154,12 @@ def house(
                 "engine": {"api_key": "engine-key"},
                 "gateway": gateway or {},
                 "record": {"max_chars": 16_000} | (record or {}),
+                "feedback": {"enabled": store is not None} | (feedback or {}),
             }
         )
+        taken = None
+        if store is not None:
+            taken = Feedback(config, store.feedback, recorder, tally.metrics, redact)
         gateway_app = Gateway(
             config,
             engine_url or url,
@@ -156,6 +167,7 @@ def house(
             recorder,
             tally.metrics,
             keys=keys,
+            feedback=taken,
             ready=lambda: engine.healthy and engine_url is None,
             lifespan=recording,
             **seconds,

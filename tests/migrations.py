@@ -41,6 +41,11 @@ ROWS = {
         "text_live": "1", "label_live": "1", "text_candidate": "2",
         "label_candidate": "2", "at": 1.0,
     },
+    "answers": {"hash": "a", "question": "h", "client": "k", "at": 2.0},
+    "feedback": {
+        "id": 1, "answer": "a", "metric": "default", "score": 1.0, "tags": "[]", "at": 3.0,
+        "state": "scored",
+    },
     "adapters": {
         "name": "ttrl-a-1-d", "lineage": "a", "number": 1, "digest": "d", "base_model": "base",
         "run_id": 7, "rank": 16, "state": "approved", "created": 1.0,

@@ -94,6 +94,11 @@ async def _hung_up(receive: Receive) -> None:
         pass
 
 
+def answer_id(body: dict[str, Any]) -> str:
+    """An answer's id is of its request's seed, so that a test can choose it."""
+    return f"chatcmpl-{body.get('seed', 1)}"
+
+
 def completion(body: dict[str, Any], text: str = "4") -> dict[str, Any]:
     """A chat answer."""
     choice = {
@@ -103,7 +108,7 @@ def completion(body: dict[str, Any], text: str = "4") -> dict[str, Any]:
     }
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     return {
-        "id": "chatcmpl-1",
+        "id": answer_id(body),
         "object": "chat.completion",
         "created": 1,
         "model": body.get("model"),
@@ -116,7 +121,7 @@ def event(body: dict[str, Any], text: str) -> bytes:
     """One server-sent piece of a chat answer."""
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     chunk = {
-        "id": "chatcmpl-1",
+        "id": answer_id(body),
         "object": "chat.completion.chunk",
         "created": 1,
         "model": body.get("model"),

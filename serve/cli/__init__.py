@@ -33,6 +33,7 @@ COMMANDS = {
     "adapters": ("adapters", "List, show, promote, roll back and export versions."),
     "probes": ("probes", "Add, list and remove labelled probes."),
     "label": ("label", "Judge answers side by side to label probes."),
+    "feedback": ("feedback", "List and export what clients say of answers."),
     "questions": ("questions", "List, release, delete, purge and export questions."),
     "keys": ("keys", "Add, list and remove API keys."),
     "backup": ("backup", "Copy store and versions into one file."),

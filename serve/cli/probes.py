@@ -12,9 +12,10 @@ import click
 
 from serve.cli import Group
 from serve.cli.common import ID, PATH, look_store, open_store, standard_options, yes_option
-from serve.cli.output import Column, fail, list_rows, say, tell, wants_json
+from serve.cli.output import Column, fail, list_rows, plain, say, tell, wants_json
 from ttrl.config import Config
-from ttrl.evaluation.probes import Apart, LabelledProbe
+from ttrl.evaluation.probes import Apart, Label, LabelledProbe
+from ttrl.feedback import State
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.words import counted
 
@@ -66,6 +67,29 @@ def add(config: Config, file: Path, tags: tuple[str, ...]) -> None:
         f"{counted(len(like), 'recorded question')} like them will not be trained on.",
         read=len(labels), new=added, probes=len(known), clusters=clusters, like_probe=len(like),
     )  # fmt: skip
+
+
+@probes.command()
+@click.argument("feedback_id", metavar="ID", type=ID)
+@click.option("--answer", help="The correct answer, if the correction says it at length.")
+@standard_options
+def accept(config: Config, feedback_id: int, answer: str | None) -> None:
+    """Make a correction that a client gave a label; `ttrl feedback list` has its ID."""
+    from ttrl.answers.bounded import BoundedReader
+    from ttrl.answers.phrases import phrases
+
+    with open_store(config) as store:
+        correction, question = store.feedback.correction(feedback_id)
+        if store.feedback.closed(question) is State.TRAINED:
+            fail("the question, or a near-duplicate, was trained on: it cannot be a probe")
+        if answer is None:
+            reader = BoundedReader(config.vote.kind, table=phrases(config.vote.phrases))
+            (answer,) = reader.read(question.text, [correction]).answers
+        if not answer:
+            fail("no answer can be read in the correction; give it with --answer")
+        store.probes.add([Label(question, (answer,), None, ())])
+        store.feedback.accept(feedback_id)
+    tell(f"The label is {plain(answer).plain}.", answer=answer)
 
 
 @probes.command("list")

@@ -221,6 +221,8 @@ def _words(purged: Purged, stores: Sequence[str]) -> str:
     lines = [found if purged.anything else NOTHING]
     if purged.probes:
         lines.append(counted(purged.probes, "labelled probe"))
+    if purged.feedback:
+        lines.append(f"{counted(purged.feedback, 'piece')} of feedback, or receipts for it")
     if purged.adapters:
         lines.append(f"versions trained on it: {', '.join(purged.adapters)}")
         lines.append(f"should be live afterwards: {purged.wanted or 'the base model'}")

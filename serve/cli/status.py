@@ -114,6 +114,8 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"evaluated  {report['evaluated']}"
     questions = ", ".join(f"{count} {state}" for state, count in report["questions"].items())
     yield f"questions  {questions or 'none'} (asked {counted(report['times_asked'], 'time')})"
+    for line in views.feedback_lines(report["feedback"], report["live"]):
+        yield f"feedback   {line}"
     if back := report["rolled_back"]:
         who = f"{back['version']} by {back['author']}, {clock(back['at'])}"
         yield f"roll-back  {who}: {back['reason']}"

@@ -78,6 +78,7 @@ async def core(config: Config) -> AsyncIterator[Core]:
             aside = Path(stack.enter_context(TemporaryDirectory(prefix="ttrl-")))
             serving_only = {
                 "record.enabled": False,
+                "feedback.enabled": False,
                 "schedule.every": None,
                 "schedule.cron": None,
                 "measure.every": None,

@@ -16,11 +16,13 @@ from jobs import prune
 from serve.daemon.core import Core
 from serve.daemon.process import spawn
 from ttrl import events
+from ttrl.answers import Reader
 from ttrl.config.section import clock
 from ttrl.engine.client import EngineError
 from ttrl.engine.memory import first_card
 from ttrl.evaluation.drift import Drift, Shift
 from ttrl.evaluation.estimates import Quality
+from ttrl.feedback import DAY_SECONDS, State
 from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterState, Change
@@ -92,7 +94,12 @@ class Observer:
         ended = [run.finished for run in store.runs.newest(2) if run.finished]
         metrics.scheduling.last_run.set(max(ended, default=None))
 
-        live = store.adapters.serving().adapter
+        said = store.feedback.counts()
+        for what in State:
+            metrics.recording.feedback_stored.set(said.get(what), what)
+        live, shares = store.adapters.serving().adapter, store.feedback.shares()
+        for role, version in (("live", live), ("base", None)):
+            metrics.feedback.show(shares.get(version), role)
         metrics.versions.live_since.set(store.adapters.live_since())
         metrics.versions.waiting.set(store.adapters.waiting())
         for role, version in (("live", live), ("base", None)):
@@ -174,6 +181,30 @@ class ClockDoubt:
             self.since = up if ahead > 0 else None
         self.last = now, up
         return self.since is None or up - self.since > DOUBT_SECONDS
+
+
+class Screening:
+    """Makes labelled probes of corrections that agree (`ttrl.feedback`), as they come in. They are
+    strangers' texts: the reader's own process reads them."""
+
+    def __init__(self, core: Core, reader: Reader) -> None:
+        self._core, self._reader = core, reader
+
+    async def look(self) -> None:
+        if self._core.config.feedback.enabled:
+            await asyncio.to_thread(self.screen)
+
+    def screen(self) -> None:
+        store, settings = self._core.store, self._core.config.feedback
+        store.feedback.quarantine(since=time.time() - settings.days * DAY_SECONDS)
+        if store.runs.active() is not None:
+            return
+        for asked in store.feedback.unscreened():
+            if about := store.feedback.about(asked):
+                question, corrections = about
+                texts = [each.text for each in corrections]
+                answers = self._reader.read(question.text, texts).answers
+                store.feedback.settle(question, corrections, answers, agree=settings.agree)
 
 
 class Pruning:

@@ -7,6 +7,7 @@ are recorded after their answers have gone out. Only listed routes are forwarded
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
@@ -27,6 +28,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Place, names
+from serve.gateway.feedback import PATH as FEEDBACK
+from serve.gateway.feedback import Feedback
 from serve.gateway.keys import Key, KeyFile, client
 from serve.gateway.live import BASE, Live, Target
 from serve.gateway.recorder import Recorder
@@ -43,6 +46,7 @@ from serve.gateway.request import (
 from serve.gateway.server import LEFT
 from serve.gateway.upstream import BrokeOff, Reply, Unreachable, Upstream
 from ttrl.config import Config
+from ttrl.feedback import Receipt, receipt_hash
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Unlearnable, from_request
 
@@ -72,6 +76,10 @@ FAILURES = {
 JSON = b"application/json"
 ANSWERS = frozenset({JSON, b"text/event-stream"})
 """The media types of answers to a chat request."""
+HEAD_BYTES = 512
+ANSWER_ID = re.compile(rb'\s*(?:data:\s*)?\{\s*"id"\s*:\s*"([!#-[\]-~]{1,256})"')
+"""The id of a chat or text completion, with which the answer, or each piece of its stream, begins.
+No text of the model's can stand before it."""
 
 
 @dataclass(eq=False)
@@ -87,6 +95,7 @@ class Gateway:
     recorder: Recorder
     metrics: Metrics
     keys: KeyFile | None = None
+    feedback: Feedback | None = None
     ready: Callable[[], bool] = lambda: True
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     body_seconds: float = 60.0
@@ -104,8 +113,10 @@ class Gateway:
             "/v1/models/{model:path}": self._model,
             "/metrics": self.show_metrics,
         }
+        take = self.feedback and partial(self.feedback.handle, self.admission)
         starlette = Starlette(
             routes=[
+                *([Route(FEEDBACK, take, methods=["POST"])] if take else []),
                 *(Route(path, not_allowed, methods=["POST"]) for path in forwarded),
                 *(Route(path, self.admission.handler(page)) for path, page in ours.items()),
                 Route("/healthz", PlainTextResponse("ok"), methods=["GET"]),
@@ -186,6 +197,7 @@ class Exchange:
         self._status = 500
         self._first_byte: float | None = None
         self._cut_by: Exception | None = None
+        self._version, self._head = BASE, b""
 
     @property
     def _seconds(self) -> float:
@@ -330,9 +342,11 @@ class Exchange:
         head = [(name, reply.headers[name]) for name in RESPONSE_HEADERS if name in reply.headers]
         head.append((ADAPTER_HEADER.encode(), version.encode()))
         await self._pass({"type": "http.response.start", "status": status, "headers": head})
-        ended = False
+        self._version, ended = version, False
         while not ended:
             piece, ended = await reply.piece(), reply.ended
+            if len(self._head) < HEAD_BYTES:
+                self._head += piece[:HEAD_BYTES]
             await self._pass({"type": "http.response.body", "body": piece, "more_body": not ended})
         return None if status == 200 and media_type in ANSWERS else Unlearnable.ENGINE_REFUSED
 
@@ -340,21 +354,35 @@ class Exchange:
         self._serving.upstream_errors.labels(kind).inc()
 
     def _record(self, asked: dict[str, Any], key: Key | None, reason: Unlearnable | None) -> None:
-        record = self._gateway.config.record
+        config, recorder = self._gateway.config, self._gateway.recorder
         digest = client(self._headers)
+        unwanted = self._unwanted(key, digest)
+        receipt = None if unwanted or reason else self._receipt(digest if key else None)
+        reason = unwanted or (reason if self._path == CHAT else Unlearnable.NOT_CHAT)
+        question = reason or from_request(asked, max_chars=config.record.max_chars)
+        if not isinstance(question, Unlearnable):
+            recorder.offer(question, digest, receipt)
+            return
+        self._gateway.metrics.recording.skipped.labels(question).inc()
+        if receipt is not None:
+            recorder.offer(None, digest, receipt)
+
+    def _unwanted(self, key: Key | None, digest: str | None) -> Unlearnable | None:
+        """Why nothing of it may be kept, if somebody does not want it."""
+        record = self._gateway.config.record
         wishes = [value for name, value in self._scope["headers"] if name == NO_LEARN_HEADER]
         if not record.enabled:
-            reason = Unlearnable.RECORDING_OFF
-        elif any(wish.strip().lower() not in FALSE for wish in wishes):
-            reason = Unlearnable.OPTED_OUT
-        elif record.only_keys and digest not in record.only_keys:
-            reason = Unlearnable.NOT_OPTED_IN
-        elif self._path != CHAT:
-            reason = Unlearnable.NOT_CHAT
-        elif key is not None and not key.learn:
-            reason = Unlearnable.KEY_OPTED_OUT
-        question = reason or from_request(asked, max_chars=record.max_chars)
-        if isinstance(question, Unlearnable):
-            self._gateway.metrics.recording.skipped.labels(question).inc()
-        else:
-            self._gateway.recorder.offer(question, digest)
+            return Unlearnable.RECORDING_OFF
+        if any(wish.strip().lower() not in FALSE for wish in wishes):
+            return Unlearnable.OPTED_OUT
+        if record.only_keys and digest not in record.only_keys:
+            return Unlearnable.NOT_OPTED_IN
+        return Unlearnable.KEY_OPTED_OUT if key is not None and not key.learn else None
+
+    def _receipt(self, digest: str | None) -> Receipt | None:
+        """What feedback on the answer needs, if there is feedback and the answer has an id."""
+        found = ANSWER_ID.match(self._head) if self._gateway.feedback else None
+        if found is None:
+            return None
+        version = None if self._version == BASE else self._version
+        return Receipt(receipt_hash(found[1].decode(), digest), digest, version)

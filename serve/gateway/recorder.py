@@ -1,4 +1,4 @@
-"""Questions on their way to the store: a bounded queue and one writer.
+"""Questions, and receipts of answers, on their way to the store: a bounded queue and one writer.
 
 Offering never waits and never raises. What does not fit is dropped and counted. A store that is
 locked, full or gone costs users nothing: the writer keeps its batch and tries again.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from ttrl.feedback import Receipt
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
 from ttrl.redaction import RedactionFailed
@@ -54,34 +56,53 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self._queue: asyncio.Queue[Recorded] = asyncio.Queue(self.capacity)
+        self._offered = self._passed = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._closing = asyncio.Event()
         self._metrics = self.metrics.recording
         self._metrics.queue.set_function(lambda: self.pending)
 
-    def offer(self, question: Question, client: str | None = None) -> bool:
-        """Take a question if there is room. Never waits."""
+    def offer(
+        self,
+        question: Question | None,
+        client: str | None = None,
+        receipt: Receipt | None = None,
+    ) -> bool:
+        """Take a question, the receipt of its answer, or both, if there is room. Never waits."""
         try:
-            self._queue.put_nowait(Recorded(question, time.time(), client))
+            self._queue.put_nowait(Recorded(question, time.time(), client, receipt))
         except asyncio.QueueFull:
-            full = Unlearnable.STORE_FAILED if self.failing else Unlearnable.QUEUE_FULL
-            self._metrics.skipped.labels(full).inc()
+            if question is not None:
+                full = Unlearnable.STORE_FAILED if self.failing else Unlearnable.QUEUE_FULL
+                self._metrics.skipped.labels(full).inc()
             return False
         self.pending += 1
-        self.then(question)
+        self._offered += 1
+        if question is not None:
+            self.then(question)
         return True
+
+    async def caught_up(self, seconds: float) -> None:
+        """Wait until what was offered so far is written or dropped, but not longer."""
+        passed = asyncio.get_running_loop().create_future()
+        self._waiting.append((self._offered, passed))
+        await asyncio.wait([passed], timeout=seconds)
 
     async def run(self) -> None:
         """The writer, until it is cancelled (after `drain`)."""
         while True:
-            batch = [await self._queue.get()]
+            batch: list[Recorded] = [await self._queue.get()]
             if self._queue.qsize() < self.batch - 1:
                 await self._pause(self.interval)
             while len(batch) < self.batch and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
+            self._passed += len(batch)
             if self.redact is not None:
                 batch = await self._redacted(batch, self.redact)
             if batch:
                 await self._commit(batch)
+            while self._waiting and self._waiting[0][0] <= self._passed:
+                self._waiting.popleft()[1].set_result(None)
 
     async def drain(self, seconds: float) -> int:
         """Hurry the writer, for at most so many seconds. How many questions it leaves."""
@@ -97,6 +118,9 @@ class Recorder:
         """What could be redacted. Nothing else is ever written: it is dropped and counted."""
         done = []
         for item in batch:
+            if item.question is None:
+                done.append(item)
+                continue
             began, size = self.clock(), len(repr(item.question))
             until, least = self._rests.get(item.client, (0.0, 0))
             if began < until and size >= least:
@@ -147,7 +171,7 @@ class Recorder:
         if self.failing:
             log.info("the store can be written again")
         self.failing = False
-        self._metrics.recorded.inc(len(batch))
+        self._metrics.recorded.inc(sum(item.question is not None for item in batch))
         self._settle(len(batch))
 
     async def _pause(self, seconds: float) -> None:

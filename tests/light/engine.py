@@ -105,7 +105,12 @@ async def chat(request: Request) -> Response:
         choice(at, answer(weights, said, rng), weights, most, body.get("stop"))
         for at in range(body.get("n") or 1)
     ]
-    whole = {"id": "light", "object": "chat.completion", "created": 1, "model": body.get("model")}
+    whole = {
+        "id": f"chatcmpl-{tokens}",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body.get("model"),
+    }
     usage = {"prompt_tokens": len(said), "completion_tokens": 1, "total_tokens": len(said) + 1}
     tokens += 1
     if not body.get("stream"):

@@ -14,7 +14,8 @@ from serve.cli import COMMANDS, main
 from tests.versions import publish
 
 IN_WORDS = {"serve": "runs until it is stopped", "runs report": "writes a page",
-            "questions export": "writes JSON lines", "config init": "writes YAML",
+            "questions export": "writes JSON lines", "feedback export": "writes JSON lines",
+            "config init": "writes YAML",
             "logs": "prints lines as they are"}  # fmt: skip
 PROGRAM = shutil.which("true") or "/bin/true"
 PROBE = {"prompt": "What is 2 + 2?", "answers": ["4"]}

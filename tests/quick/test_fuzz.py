@@ -21,9 +21,9 @@ def fuzz():
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("streams", [False, True])
-def test_the_surface_for_a_moment(fuzz, streams):
+def test_the_surface_for_a_moment(fuzz, streams, store):
     counts = fuzz.Counts()
-    with house() as home:
+    with house(store=store) as home:
         if streams:
             home.engine.behave = streaming(["4", "2"])
         fuzz.surface(home.url, 10, 7, counts)

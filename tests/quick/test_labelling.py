@@ -28,6 +28,7 @@ from ttrl.evaluation.probes import (
     to_judge,
     to_judge_again,
 )
+from ttrl.feedback import Correction
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.questions.regime import Usage
 from ttrl.store.database import NotFound
@@ -276,6 +277,25 @@ def test_questions_without_majorities_are_drawn_like_all_others(store):
         for pair in probes.to_label(store, settings, run, every)
     }
     assert drawn == set(keys)
+
+
+def test_what_users_corrected_is_drawn_like_all_others(store):
+    """Users correct what is wrong: without it the random questions would be too easy."""
+    key, *_ = held_out(store, 4)
+    question = store.questions.get(key).question
+    users = [Correction(n, client, "a", 1.0) for n, client in enumerate("xy")]
+    store.feedback.settle(question, users, ["a", "a"], agree=2)
+    run = store.runs.create(Trigger.OPERATOR, {}).id
+    gate = traffic(store, "aa", "bb")
+    off, all_ = GateConfig(random_labels=0), GateConfig(random_labels=4)
+    assert key not in {pair.question_id for pair in probes.to_label(store, off, run, gate)}
+    found = probes.to_label(store, all_, run, gate)
+    assert [pair.origin for pair in found if pair.question_id == key] == [ProbeOrigin.RANDOM]
+    store.comparisons.add(run, found)
+    pair = next(each for each in store.comparisons.waiting() if each.pair.question_id == key)
+    store.comparisons.judge(pair, Judged.CANDIDATE)
+    (label,) = store.probes.labelled()
+    assert (label.origin, label.accepted) == (ProbeOrigin.RANDOM, ("b",))
 
 
 @both_stores

@@ -67,6 +67,32 @@ def test_a_full_queue_drops_the_newest_and_counts_it() -> None:
     assert tally.skips == {Unlearnable.QUEUE_FULL: 2}
 
 
+def test_who_waits_for_what_was_offered_waits_for_no_more() -> None:
+    written, gate = [], threading.Event()
+
+    def write(batch: Sequence[Recorded]) -> None:
+        written.extend(texts(batch))
+        if len(written) > 2:
+            gate.wait(DEADLINE)
+
+    async def scenario() -> None:
+        recorder = Recorder(write, batch=2, interval=0.001)
+        for question in QUESTIONS[:2]:
+            recorder.offer(question)
+        waiting = asyncio.create_task(recorder.caught_up(DEADLINE))
+        await asyncio.sleep(0)
+        for question in QUESTIONS[2:4]:
+            recorder.offer(question)
+        async with writing(recorder):
+            await waiting
+            assert written[:2] == [each.text for each in QUESTIONS[:2]]
+            assert recorder.pending == 2
+            gate.set()
+            await recorder.drain(DEADLINE)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("error", [LOCKED, OSError(errno.ENOSPC, "No space left on device")])
 def test_a_store_that_fails_keeps_the_batch_until_it_can_be_written(error: Exception) -> None:
     tally, stored, attempts = Tally(), [], []

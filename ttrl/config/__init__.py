@@ -28,6 +28,7 @@ from ttrl.config.serving import (
     AdminConfig,
     EngineConfig,
     EngineKind,
+    FeedbackConfig,
     GatewayConfig,
     KeepConfig,
     ModelConfig,
@@ -210,6 +211,7 @@ class Config(Section):
     gateway: GatewayConfig = GatewayConfig()
     admin: AdminConfig = AdminConfig()
     record: RecordConfig = RecordConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
     keep: KeepConfig = KeepConfig()
     vote: VoteConfig = VoteConfig()
     meaning: MeaningConfig = MeaningConfig()
@@ -240,6 +242,8 @@ class Config(Section):
                 f"gateway.port and admin.port are both {admin.port}: choose another admin.port, or "
                 f"null for no page"
             )
+        if self.feedback.enabled and not self.record.enabled:
+            raise ValueError("feedback.enabled needs record.enabled")
         if self.keep.bytes is not None and url and parse(url).get_backend_name() != "sqlite":
             raise ValueError("keep.bytes is for SQLite; in PostgreSQL use keep.questions")
         return self

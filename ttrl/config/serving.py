@@ -282,6 +282,23 @@ class RecordConfig(Section):
         return self
 
 
+class FeedbackConfig(Section):
+    """What clients may say of answers (`POST /v1/feedback`), and what is kept for it."""
+
+    enabled: bool = False
+    """Take feedback. Of each answer the hash of its id, its question's hash, the client, the
+    version and the time are then kept, never its text."""
+    days: Positive = 7
+    """How long after an answer feedback on it is taken."""
+    answers: Positive = 200_000
+    """Maximum number of answers without feedback to take it on; the oldest are forgotten."""
+    per_hour: Positive = 60
+    """Maximum number of requests with feedback in an hour from one key, or from all clients without
+    keys together; further ones get 429."""
+    agree: Annotated[int, Field(ge=2)] = 2
+    """Number of keys whose corrections of a question must agree to make it a labelled probe."""
+
+
 class KeepConfig(Section):
     """How long data are kept; older data are deleted automatically."""
 

@@ -26,6 +26,8 @@ class ProbeOrigin(StrEnum):
     """From the traffic: two versions answered it differently, and the operator judged them."""
     RANDOM = "random"
     """From the traffic, drawn at random, and judged by the operator."""
+    FEEDBACK = "feedback"
+    """From the traffic: its users corrected the answer, and agree."""
 
 
 @dataclass(frozen=True)

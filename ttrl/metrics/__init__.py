@@ -34,6 +34,7 @@ class Metrics:
         self.serving = series.Serving(registry)
         self.serving.keys_ok.set(1)
         self.recording = series.Recording(registry)
+        self.feedback = series.Feedback(registry)
         self.voting = series.Voting(registry)
         self.updating = series.Updating(registry)
         self.scheduling = series.Scheduling(registry)

@@ -174,6 +174,26 @@ class Recording(Group):
     )
     queue = gauge("ttrl_recorder_queue_questions", "Questions waiting to be written to the store.")
     stored = newest("ttrl_questions", "Distinct questions in the store, by state.", "state")
+    feedback = counter(
+        "ttrl_feedback_total",
+        "Requests with feedback, by kind (`correction`, `score`, `thumb`, `comment`, or `unknown` "
+        "where it was not read) and by what became of them (`new`, `replaced`, `unchanged`, or why "
+        "they were refused).",
+        "kind",
+        "outcome",
+    )
+    feedback_stored = newest(
+        "ttrl_feedback_stored", "Feedback in the store, by what became of it.", "state"
+    )
+
+
+class Feedback(Group):
+    """How clients scored the answers of what has a role: `live` or `base`."""
+
+    value = newest("ttrl_feedback_score_ratio", "Mean score of its answers.", "role")
+    low = newest("ttrl_feedback_score_low_ratio", "Lower end of its 95% interval.", "role")
+    high = newest("ttrl_feedback_score_high_ratio", "Upper end of its 95% interval.", "role")
+    answers = newest("ttrl_feedback_scored_answers", "Number of answers behind it.", "role")
 
 
 class Voting(Group):

@@ -11,6 +11,7 @@ from ttrl.store import schema
 from ttrl.store.adapters import AdapterTable
 from ttrl.store.backends import StoreDamaged, StoreError
 from ttrl.store.database import PATIENCE_SECONDS, Database
+from ttrl.store.feedback import FeedbackTable
 from ttrl.store.forgetting import Forgetting
 from ttrl.store.measurements import MeasurementTable, ShadowTable
 from ttrl.store.probes import ComparisonTable, HoldoutTable, ProbeTable
@@ -45,6 +46,7 @@ class Store(Database):
         self.adapters = AdapterTable(self)
         self.shadow = ShadowTable(self)
         self.measurements = MeasurementTable(self)
+        self.feedback = FeedbackTable(self)
         self.forgetting = Forgetting(self)
 
     def newest(self) -> float | None:

@@ -22,7 +22,9 @@ from ttrl.store.schema import (
     adapter_clients,
     adapter_questions,
     adapters,
+    answers,
     comparisons,
+    feedback,
     measurements,
     mentions,
     observations,
@@ -46,28 +48,31 @@ A_YEAR = 365 * 86400.0
 
 @dataclass(frozen=True)
 class Doomed:
-    """What to purge: ids of questions and of labelled probes; `client` if it is all that this
-    client asked."""
+    """What to purge: ids of questions, of labelled probes and of feedback; `client` if it is all
+    that this client asked."""
 
     questions: Sequence[int] = ()
     probes: Sequence[int] = ()
+    feedback: Sequence[int] = ()
     client: str | None = None
 
 
 @dataclass(frozen=True)
 class Purged:
     """What was purged: how many questions and labelled probes, the versions that may no longer
-    serve, the run that was ended; and the version that is wanted now, None for the base model."""
+    serve, the run that was ended; the version that is wanted now, None for the base model; and how
+    much feedback, or receipts for it, besides that on these questions."""
 
     questions: int
     probes: int
     adapters: tuple[str, ...]
     run: int | None
     wanted: str | None
+    feedback: int = 0
 
     @property
     def anything(self) -> bool:
-        return bool(self.questions or self.probes or self.adapters)
+        return bool(self.questions or self.probes or self.adapters or self.feedback)
 
 
 class Forgetting(Table):
@@ -82,10 +87,10 @@ class Forgetting(Table):
         return [key for half in HALVES for key in self.db.scalars(old.where(half))]
 
     def saying(self, matches: Callable[[str], object], word: str = "") -> Doomed:
-        """Return the questions and the labelled probes in which any text matches. All are read; a
-        `word` of ASCII letters and digits that each match has in it, in any case, saves most of
-        them from being parsed."""
-        q, p = questions.c, probes.c
+        """Return the questions, labelled probes and feedback in which any text matches. All are
+        read; a `word` of ASCII letters and digits that each match has in it, in any case, saves
+        most of them from being parsed."""
+        q, p, f = questions.c, probes.c, feedback.c
         asked = sa.select(q.id, q.body, q.sampling)
         if word:
             stored = [sa.cast(column, sa.Text) for column in (q.body, q.sampling)]
@@ -95,6 +100,7 @@ class Forgetting(Table):
         return Doomed(
             self._saying(asked, matches),
             self._saying(sa.select(p.id, p.body, p.answers, p.rejected), matches),
+            self._saying(sa.select(f.id, f.correction, f.comment, f.tags), matches),
         )
 
     def purge(self, doomed: Doomed, *, keep_serving: bool = False, dry: bool = False) -> Purged:
@@ -121,6 +127,9 @@ class Forgetting(Table):
                 connection.execute(end)  # its process sees that within seconds, and stops
             tainted = _taint(connection, learned, keep_serving=keep_serving)
 
+            said = change_among(connection, feedback.delete(), feedback.c.id, doomed.feedback)
+            given = answers.delete().where(answers.c.client.in_([doomed.client or ""]))
+            said += connection.execute(given).rowcount
             labelled = _forget_probes(connection, doomed.probes)
             hashes = _hashes(connection, questions, doomed.questions)
             labelled += change_among(connection, probes.delete(), probes.c.hash, hashes)
@@ -128,7 +137,7 @@ class Forgetting(Table):
             connection.execute(adapter_clients.delete().where(theirs))
 
             present, _ = present_and_before(connection)
-            purged = Purged(count, labelled, tuple(tainted), ended, present)
+            purged = Purged(count, labelled, tuple(tainted), ended, present, said)
             if dry:
                 connection.rollback()
         return purged
@@ -259,7 +268,10 @@ def _free() -> sa.Select[int]:
     """Select the questions that nothing else is to be kept for."""
     proving = sa.select(pinned.c.question_id)
     judged = sa.select(comparisons.c.question_id).where(comparisons.c.judgement.is_not(None))
-    return sa.select(questions.c.id).where(questions.c.id.not_in(proving.union_all(judged)))
+    corrected = sa.select(questions.c.id).join(probes, probes.c.hash == questions.c.hash)
+    corrected = corrected.where(probes.c.origin == ProbeOrigin.FEEDBACK)
+    kept = proving.union_all(judged, corrected)
+    return sa.select(questions.c.id).where(questions.c.id.not_in(kept))
 
 
 def _forget(connection: sa.Connection, ids: Sequence[int]) -> int:
@@ -268,6 +280,7 @@ def _forget(connection: sa.Connection, ids: Sequence[int]) -> int:
     hashes = _hashes(connection, questions, ids)
     ours = probes.delete().where(probes.c.origin != ProbeOrigin.OPERATOR)
     change_among(connection, ours, probes.c.hash, hashes)
+    change_among(connection, answers.delete(), answers.c.question, hashes)
     _unquote(connection, hashes)
     return change_among(connection, questions.delete(), questions.c.id, ids)
 

@@ -52,7 +52,7 @@ class ProbeTable(Table):
             index_elements=[probes.c.hash],
             set_={name: insert.excluded[name] for name in changed},
         )
-        rows = [_row(each, ProbeOrigin.OPERATOR) for each in labels]
+        rows = [probe_row(each, ProbeOrigin.OPERATOR) for each in labels]
         total = sa.select(sa.func.count()).select_from(probes)
         with self.db.write() as connection:
             before = connection.scalar(total) or 0
@@ -174,7 +174,7 @@ class ComparisonTable(Table):
             skipped = _pairs().where(c.judgement == Judged.CANNOT_TELL)
             for each in map(_pair, rows_among(connection, skipped, c.question_id, ids)):
                 if known := each.pair.label(each.question, Judged.CANNOT_TELL):
-                    connection.execute(insert, _row(known, each.pair.origin))
+                    connection.execute(insert, probe_row(known, each.pair.origin))
 
     def drawn_since(self, at: float, *, again: bool = False) -> int:
         """Return how many questions were drawn at random since then (Unix seconds), for the first
@@ -237,7 +237,7 @@ class ComparisonTable(Table):
             )
             if known is not None:
                 insert = self.db.upsert(probes)
-                connection.execute(insert.on_conflict_do_nothing(), _row(known, pair.origin))
+                connection.execute(insert.on_conflict_do_nothing(), probe_row(known, pair.origin))
             return known
 
 
@@ -277,7 +277,7 @@ def _pair(row: sa.Row[Any]) -> StoredPair:
     return StoredPair(row.id, row.run_id, question, pair, judged)
 
 
-def _row(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
+def probe_row(label: Label, origin: ProbeOrigin) -> dict[str, Any]:
     return {
         "hash": label.question.hash,
         "body": dict(label.question.body),

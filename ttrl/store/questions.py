@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ttrl.feedback import Receipt
 from ttrl.questions.question import Question
 from ttrl.questions.regime import Usage
 from ttrl.questions.screening import suspicion
@@ -22,6 +23,7 @@ from ttrl.store.schema import (
     HOLDOUT_KEY,
     SAMPLED,
     adapter_questions,
+    answers,
     facts,
     question_clients,
     question_counts,
@@ -72,11 +74,13 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True)
 class Recorded:
-    """A question as it came in, `at` in Unix seconds, from a client known by its key's hash."""
+    """A question as it came in, `at` in Unix seconds, from a client known by its key's hash; and
+    the receipt of its answer, if one is kept. Of some answers that is all: the question is None."""
 
-    question: Question
+    question: Question | None
     at: float
     client: str | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,15 @@ class QuestionTable(Table):
             # The newest way wins; a file says nothing of how users ask.
             "sampling": sa.func.coalesce(new.sampling, c.sampling),
         }
-        once = []
+        once, receipts = [], []
         for each in recorded:
             clients = (each.client,) if each.client else ()
-            once.append(Exported(each.question, 1, each.at, each.at, origin, clients))
-        self._write(once, holdout, merged)
+            if asked := each.question:
+                once.append(Exported(asked, 1, each.at, each.at, origin, clients))
+            if each.receipt:
+                named = asked.hash if asked else None
+                receipts.append({**vars(each.receipt), "question": named, "at": each.at})
+        self._write(once, holdout, merged, receipts)
 
     def take_in(self, exported: Sequence[Exported], *, holdout: float) -> int:
         """Add what is not there yet, all or none; return how much that is. Of what is there, the
@@ -331,7 +339,13 @@ class QuestionTable(Table):
     ) -> int:
         return self.db.change(questions.update().where(*which).values(state=state, reason=reason))
 
-    def _write(self, items: Sequence[Exported], holdout: float, merged: Mapping[str, Any]) -> None:
+    def _write(
+        self,
+        items: Sequence[Exported],
+        holdout: float,
+        merged: Mapping[str, Any],
+        receipts: Sequence[dict[str, Any]] = (),
+    ) -> None:
         """Add questions and who asked them, or put the columns `merged` in the place of those of
         questions that are there."""
         # Fingerprints and patterns of long questions take seconds, in which others may write.
@@ -377,6 +391,14 @@ class QuestionTable(Table):
             if asked:
                 names = ("question_id", "client")
                 connection.execute(clients, [dict(zip(names, each, strict=True)) for each in asked])
+            # Clients can choose ids. Of one that two questions have nobody knows which is meant.
+            upsert, a = self.db.upsert(answers), answers.c
+            newer = upsert.excluded
+            same = sa.case((a.question == newer.question, a.question), else_=None)
+            values = {"question": same, "version": newer.version, "at": newer.at}
+            upsert = upsert.on_conflict_do_update(index_elements=[a.hash], set_=values)
+            for wave in _waves(receipts):
+                connection.execute(upsert, wave)
 
 
 def _waves(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

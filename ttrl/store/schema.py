@@ -1,8 +1,9 @@
-"""The tables. Who writes what: the daemon writes questions, `serving` and `shadow`; a run writes
-its votes, samples, verdicts, adapters, comparisons and observations; an operator writes probes and
-judges comparisons; `wanted` is appended to by runs, operators and the live monitor. What is purged
-or old is deleted from all of them by an operator or the daemon. Ids of questions and runs are never
-used twice (`autoincrement`), because adapters are named for runs."""
+"""The tables. Who writes what: the daemon writes questions, `answers`, `feedback` with the labels
+that come of it, `serving` and `shadow`; a run writes its votes, samples, verdicts, adapters,
+comparisons and observations; an operator writes probes and judges comparisons; `wanted` is appended
+to by runs, operators and the live monitor. What is purged or old is deleted from all of them by an
+operator or the daemon. Ids of questions and runs are never used twice (`autoincrement`), because
+adapters are named for runs."""
 
 from __future__ import annotations
 
@@ -208,6 +209,31 @@ comparisons = _table(
     sa.Column("judgement", sa.String(16)),
     sa.Column("judged_at", sa.Float),
     sa.UniqueConstraint("question_id", "round"),
+    sqlite_autoincrement=True,
+)
+
+answers = _table(
+    "answers",
+    sa.Column("hash", sa.String(64), primary_key=True, comment="of its id and its client"),
+    sa.Column("question", sa.String(64), index=True, comment="its hash; null when not recorded"),
+    sa.Column("client", sa.String(64), index=True, comment="null without keys"),
+    sa.Column("version", sa.String(128), comment="null is the base model"),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    comment="what is kept of answers so that their clients can give feedback",
+)
+
+feedback = _table(
+    "feedback",
+    sa.Column("id", sa.Integer, primary_key=True),
+    _belongs_to("answer", "answers.hash"),
+    sa.Column("metric", sa.String(64), nullable=False),
+    sa.Column("score", sa.Float),
+    sa.Column("correction", AnyText),
+    sa.Column("comment", AnyText),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.UniqueConstraint("answer", "metric"),
     sqlite_autoincrement=True,
 )
 
