@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -91,13 +91,16 @@ class Gateway:
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     body_seconds: float = 60.0
     deadline_seconds: float = 3600.0
+    scrape: Callable[[], Awaitable[bytes]] | None = None
+    """What /metrics shows, if not `metrics`."""
 
     def app(self) -> ASGIApp:
         """Make the ASGI application. If there are keys, all routes need one but /healthz and
         /readyz. What is forwarded does not go through a framework's layers."""
         gateway, serving = self.config.gateway, self.metrics.serving
         hosts = names(gateway.host, *gateway.hosts)
-        self.admission = Admission(self.keys, gateway.max_requests, serving, hosts=hosts)
+        most = gateway.share(gateway.max_requests)
+        self.admission = Admission(self.keys, most, serving, hosts=hosts)
         forwarded = frozenset((CHAT, COMPLETIONS, *gateway.routes))
         ours = {
             "/v1/models": self._models,
@@ -141,7 +144,7 @@ class Gateway:
         raise no_such_model()
 
     async def show_metrics(self, _: Request) -> Response:
-        text = self.metrics.text()
+        text = await self.scrape() if self.scrape else self.metrics.text()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _readyz(self, _: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from datetime import timedelta
 from enum import StrEnum
 from importlib.util import find_spec
@@ -144,6 +145,10 @@ class GatewayConfig(Section):
     """Address to listen on."""
     port: Port = 8000
     """Port to listen on; 0 picks a free one."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Number of processes that answer clients on this port. The first is the daemon, which alone
+    trains, schedules and watches the engine. Each has an equal share of `max_requests`,
+    `max_connections` and `record.queue`; the limits of a key hold in each process by itself."""
     routes: tuple[Annotated[str, checked(_for_clients)], ...] = (
         "/v1/responses",
         "/v1/messages",
@@ -175,6 +180,10 @@ class GatewayConfig(Section):
     stall: Patience = timedelta(seconds=60)
     """Time after which a client that reads nothing of its answer is disconnected; a slow reader is
     not."""
+
+    def share(self, limit: int) -> int:
+        """Return what each worker has of a limit that holds over all of them."""
+        return math.ceil(limit / self.workers)
 
     @model_validator(mode="after")
     def _locked(self) -> GatewayConfig:

@@ -1,0 +1,123 @@
+"""A further process of the gateway: `python -m serve.worker NUMBER LISTENER CHANNEL ENGINE ADMIN`.
+
+It answers and records as the daemon does, and goes by what that says (serve/daemon/workers.py). The
+configuration comes on standard input; LISTENER and CHANNEL are open files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import httpx2
+import uvloop
+
+from serve.daemon.process import Loop, background
+from serve.daemon.workers import LINE_BYTES, REPORT, STANDING, Report
+from serve.gateway.app import Gateway
+from serve.gateway.keys import KeyFile
+from serve.gateway.live import BASE, Live
+from serve.gateway.recorder import DRAIN_SECONDS, recorder_for
+from serve.gateway.request import Refused
+from serve.gateway.server import favour_answers, server_for
+from ttrl import ReportedError, logs
+from ttrl.config import Config
+from ttrl.metrics import Metrics
+from ttrl.questions.question import Question
+from ttrl.store import Store
+from ttrl.store.questions import Recorded
+
+log = logging.getLogger(__name__)
+
+QUEUE = 16
+"""Questions for the live monitor between two reports at most, the newest."""
+
+
+async def work(
+    config: Config, listener: socket.socket, channel: socket.socket, engine_url: str, admin_url: str
+) -> None:
+    """Answer until the daemon hangs up. Raises StoreError, KeysUnreadable, RedactionFailed."""
+    reader, writer = await asyncio.open_unix_connection(sock=channel, limit=LINE_BYTES)
+    metrics, live = Metrics(), Live(config.served_name, config.served_name)
+    asked: deque[Question] = deque(maxlen=QUEUE)
+
+    def offer(question: Question) -> None:
+        if live.current.version != BASE and random.random() < config.shadow.share:
+            asked.append(question)
+
+    def report() -> None:
+        said = Report(live.held(), recorder.failing, metrics.of_worker(), [*asked])
+        asked.clear()
+        writer.write(REPORT.dump_json(said) + b"\n")
+
+    async def scrape() -> bytes:
+        try:
+            async with httpx2.AsyncClient(trust_env=False) as client:
+                return (await client.get(f"{admin_url}/metrics")).content
+        except httpx2.HTTPError:
+            raise Refused(503, "The daemon cannot be reached.") from None
+
+    async def follow() -> None:
+        report()
+        while line := await reader.readline():
+            live.take(STANDING.validate_json(line))
+            report()
+        server.leave()
+
+    def told_to_end() -> None:
+        server.cut() if server.should_exit else server.leave()
+
+    with ExitStack() as stack:
+        write: Callable[[Sequence[Recorded]], object] = list  # nothing is recorded
+        if config.record.enabled:
+            store = stack.enter_context(Store.open(config.state_dir, config.store.url))
+            write = partial(store.questions.record, holdout=config.gate.holdout)
+        recorder, redactor = recorder_for(config, write, metrics, offer)
+        if redactor is not None:
+            stack.callback(redactor.close)
+            await asyncio.to_thread(redactor.texts, [])
+        keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
+        report()
+        if not (line := await reader.readline()):
+            return
+        live.take(STANDING.validate_json(line))
+        gateway = Gateway(
+            config, engine_url, live, recorder, metrics, keys,
+            ready=lambda: live.ready, scrape=scrape,
+        )  # fmt: skip
+        server = server_for(config, gateway.app(), metrics.serving)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_end)
+        favour_answers()
+        async with background(recorder=Loop(recorder.run)):
+            following = asyncio.create_task(follow())
+            await server.serve(sockets=[listener])
+            if left := await recorder.drain(DRAIN_SECONDS):
+                log.error("%d questions could not be written before the shutdown", left)
+    following.cancel()
+    report()
+    await writer.drain()
+
+
+def main() -> None:
+    number, listener, channel, engine_url, admin_url = sys.argv[1:]
+    config = Config.model_validate_json(sys.stdin.read())
+    logs.configure(config.log_level, config.log_format, worker=int(number))
+    sockets = socket.socket(fileno=int(listener)), socket.socket(fileno=int(channel))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(config, *sockets, engine_url, admin_url))
+    except ReportedError as error:
+        log.error("%s", error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
