@@ -14,7 +14,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import httpx2
@@ -102,8 +102,9 @@ async def work(
             if left := await recorder.drain(DRAIN_SECONDS):
                 log.error("%d questions could not be written before the shutdown", left)
     following.cancel()
-    report()
-    await writer.drain()
+    with suppress(ConnectionError):  # the daemon may be gone
+        report()
+        await writer.drain()
 
 
 def main() -> None:
