@@ -124,8 +124,9 @@ async def _run(
         config, listener, parts.engine.url, admin_url, live, metrics, ready, shadow.take
     )
     gateway = Gateway(
-        config, parts.engine.url, live, recorder, metrics, keys, ready, scrape=workers.scrape
-    )
+        config, parts.engine.url, live, recorder, metrics, keys, ready,
+        scrape=workers.scrape, limits=workers.limits,
+    )  # fmt: skip
     clock = Clock(config.schedule, store, partial(parts.runs.start, Trigger.SCHEDULE, {}), metrics)
     assert owner.token is not None
     assert owner.key is not None

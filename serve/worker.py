@@ -1,7 +1,9 @@
-"""A further process of the gateway: `python -m serve.worker NUMBER LISTENER CHANNEL ENGINE ADMIN`.
+"""A further process of the gateway: `python -m serve.worker NUMBER LISTENER CHANNEL LIMITS ENGINE
+ADMIN`.
 
 It answers and records as the daemon does, and goes by what that says (serve/daemon/workers.py). The
-configuration comes on standard input; LISTENER and CHANNEL are open files.
+configuration comes on standard input; LISTENER, CHANNEL and LIMITS are open files; ENGINE and ADMIN
+are URLs.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from serve.daemon.process import Loop, background
 from serve.daemon.workers import LINE_BYTES, REPORT, STANDING, Report
 from serve.gateway.app import Gateway
 from serve.gateway.keys import KeyFile
+from serve.gateway.limits import Limits
 from serve.gateway.live import BASE, Live
 from serve.gateway.recorder import DRAIN_SECONDS, recorder_for
 from serve.gateway.request import Refused
@@ -42,7 +45,12 @@ QUEUE = 16
 
 
 async def work(
-    config: Config, listener: socket.socket, channel: socket.socket, engine_url: str, admin_url: str
+    config: Config,
+    listener: socket.socket,
+    channel: socket.socket,
+    limits: Limits,
+    engine_url: str,
+    admin_url: str,
 ) -> None:
     """Answer until the daemon hangs up. Raises StoreError, KeysUnreadable, RedactionFailed."""
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=LINE_BYTES)
@@ -91,7 +99,7 @@ async def work(
         live.take(STANDING.validate_json(line))
         gateway = Gateway(
             config, engine_url, live, recorder, metrics, keys,
-            ready=lambda: live.ready, scrape=scrape,
+            ready=lambda: live.ready, scrape=scrape, limits=limits,
         )  # fmt: skip
         server = server_for(config, gateway.app(), metrics.serving)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_end)
@@ -108,13 +116,14 @@ async def work(
 
 
 def main() -> None:
-    number, listener, channel, engine_url, admin_url = sys.argv[1:]
+    number, listener, channel, file = map(int, sys.argv[1:5])
     config = Config.model_validate_json(sys.stdin.read())
-    logs.configure(config.log_level, config.log_format, worker=int(number))
-    sockets = socket.socket(fileno=int(listener)), socket.socket(fileno=int(channel))
+    logs.configure(config.log_level, config.log_format, worker=number)
+    sockets = socket.socket(fileno=listener), socket.socket(fileno=channel)
+    limits = Limits(config.gateway.workers, number, file)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work(config, *sockets, engine_url, admin_url))
+            runner.run(work(config, *sockets, limits, *sys.argv[5:]))
     except ReportedError as error:
         log.error("%s", error)
         sys.exit(1)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from serve.daemon.process import Loop, background, spawn
+from serve.gateway.limits import Limits
 from serve.gateway.live import Live, Standing
 from ttrl.config import Config
 from ttrl.metrics import Metrics
@@ -66,6 +67,7 @@ class Workers:
     leaving: bool = False
 
     def __post_init__(self) -> None:
+        self.limits = Limits(self.config.gateway.workers)
         self._all = [Worker(number, self) for number in range(2, self.config.gateway.workers + 1)]
         self.live.spread = self.spread
 
@@ -127,7 +129,8 @@ class Worker:
                 return
             self._channel = channel
             self.ended.clear()
-            files = workers.listener.fileno(), there.fileno()
+            assert workers.limits.file is not None
+            files = workers.listener.fileno(), there.fileno(), workers.limits.file
             words = [self.number, *files, workers.engine_url, workers.admin_url]
             try:
                 self._child = await spawn(
@@ -153,6 +156,7 @@ class Worker:
             self._channel.close()
         self._channel, self._listens, self.failing = None, False, False
         self._workers.live.elsewhere.pop(self.number, None)
+        self._workers.limits.forget(self.number)
         self._workers.metrics.total.end(self.number)
         while self._waiting:
             self._waiting.popleft().set_result(None)

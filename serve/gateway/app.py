@@ -15,7 +15,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Place, names
 from serve.gateway.keys import Key, KeyFile, client
+from serve.gateway.limits import Limits
 from serve.gateway.live import BASE, Live, Target
 from serve.gateway.recorder import Recorder
 from serve.gateway.request import (
@@ -93,6 +94,7 @@ class Gateway:
     deadline_seconds: float = 3600.0
     scrape: Callable[[], Awaitable[bytes]] | None = None
     """What /metrics shows, if not `metrics`."""
+    limits: Limits = field(default_factory=Limits)
 
     def app(self) -> ASGIApp:
         """Make the ASGI application. If there are keys, all routes need one but /healthz and
@@ -100,7 +102,7 @@ class Gateway:
         gateway, serving = self.config.gateway, self.metrics.serving
         hosts = names(gateway.host, *gateway.hosts)
         most = gateway.share(gateway.max_requests)
-        self.admission = Admission(self.keys, most, serving, hosts=hosts)
+        self.admission = Admission(self.keys, most, serving, hosts=hosts, limits=self.limits)
         forwarded = frozenset((CHAT, COMPLETIONS, *gateway.routes))
         ours = {
             "/v1/models": self._models,

@@ -148,7 +148,7 @@ class GatewayConfig(Section):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Number of processes that answer clients on this port. The first is the daemon, which alone
     trains, schedules and watches the engine. Each has an equal share of `max_requests`,
-    `max_connections` and `record.queue`; the limits of a key hold in each process by itself."""
+    `max_connections` and `record.queue`; the limits of a key hold over all of them."""
     routes: tuple[Annotated[str, checked(_for_clients)], ...] = (
         "/v1/responses",
         "/v1/messages",
