@@ -191,7 +191,7 @@ class Worker:
             log.error("gateway worker %d hangs; killing it", self.number)
             assert self._child is not None
             self._child.kill()
-            await answer
+            await asyncio.wait([answer])
 
     def leave(self) -> None:
         if self._channel is not None and self._channel.can_write_eof():
