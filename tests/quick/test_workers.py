@@ -153,7 +153,8 @@ ANSWERS = """
 import json
 for line in channel.makefile():
     version = json.loads(line)["current"]["version"]
-    said = {"in_flight": {version: 1}, "failing": True, "series": [], "asked": []}
+    asked = [{"body": {"messages": []}, "hash": version}]
+    said = {"in_flight": {version: 1}, "failing": True, "series": [], "asked": asked}
     channel.sendall(json.dumps(said).encode() + b"\\n")
 """
 MUTE = "channel.recv(9999)"
@@ -176,9 +177,9 @@ def test_a_change_waits_for_all_that_answer_and_for_none_that_hangs(
         return await asyncio.create_subprocess_exec(sys.executable, "-c", code, pass_fds=files)
 
     async def once(listener):
-        live, metrics = Live("name", "model"), Metrics()
+        live, metrics, asked = Live("name", "model"), Metrics(), []
         config = Config(gateway=GatewayConfig(workers=2))
-        workers = Workers(config, listener, "", "", live, metrics, lambda: True)
+        workers = Workers(config, listener, "", "", live, metrics, lambda: True, asked.append)
         (worker,) = workers._all
         running = asyncio.create_task(worker.run())
         if hello:
@@ -189,6 +190,7 @@ def test_a_change_waits_for_all_that_answer_and_for_none_that_hangs(
         await live.spread()
         assert live.in_flight("ttrl-1") == held
         assert workers.failing == bool(held)
+        assert [question.hash for question in asked[-1:]] == ["ttrl-1"] * held
         workers.leave()
         await running
         assert live.in_flight("ttrl-1") == 0

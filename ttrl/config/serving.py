@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import sys
 from datetime import timedelta
 from enum import StrEnum
 from importlib.util import find_spec
@@ -192,6 +193,8 @@ class GatewayConfig(Section):
                 "a gateway that other machines can reach needs API keys: set gateway.keys to a "
                 "file and run `ttrl keys add NAME`, or set gateway.host to 127.0.0.1"
             )
+        if self.workers > 1 and sys.platform != "linux":
+            raise ValueError("several gateway.workers need Linux")
         if self.max_connections <= self.max_requests:
             raise ValueError(
                 f"max_connections ({self.max_connections}) must be more than max_requests "
