@@ -23,7 +23,7 @@ import httpx2
 import uvloop
 
 from serve.daemon.process import Loop, background
-from serve.daemon.workers import LINE_BYTES, REPORT, STANDING, Report
+from serve.daemon.workers import LINE_BYTES, QUESTION, REPORT, STANDING, Report
 from serve.gateway.app import Gateway
 from serve.gateway.keys import KeyFile
 from serve.gateway.limits import Limits
@@ -55,11 +55,12 @@ async def work(
     """Answer until the daemon hangs up. Raises StoreError, KeysUnreadable, RedactionFailed."""
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=LINE_BYTES)
     metrics, live = Metrics(), Live(config.served_name, config.served_name)
-    asked: deque[Question] = deque(maxlen=QUEUE)
+    asked: deque[str] = deque(maxlen=QUEUE)
 
     def offer(question: Question) -> None:
         if live.current.version != BASE and random.random() < config.shadow.share:
-            asked.append(question)
+            with suppress(ValueError):  # nested too deeply
+                asked.append(QUESTION.dump_json(question).decode())
 
     def report() -> None:
         said = Report(live.held(), recorder.failing, metrics.of_worker(), [*asked])
@@ -78,7 +79,6 @@ async def work(
         while line := await reader.readline():
             live.take(STANDING.validate_json(line))
             report()
-        server.leave()
 
     def told_to_end() -> None:
         server.cut() if server.should_exit else server.leave()
@@ -106,6 +106,7 @@ async def work(
         favour_answers()
         async with background(recorder=Loop(recorder.run)):
             following = asyncio.create_task(follow())
+            following.add_done_callback(lambda _: server.leave())
             await server.serve(sockets=[listener])
             if left := await recorder.drain(DRAIN_SECONDS):
                 log.error("%d questions could not be written before the shutdown", left)

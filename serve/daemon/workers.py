@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -40,15 +41,17 @@ LINE_BYTES = 64 * 1024**2
 @dataclass(frozen=True)
 class Report:
     """What a worker says: the answers under way, by version; whether its last attempt to record
-    failed; all that it counted; and questions for the live monitor."""
+    failed; all that it counted; and questions for the live monitor, each as JSON of its own, since
+    a request may be nested as deeply as can be read, and no deeper."""
 
     in_flight: dict[str, int]
     failing: bool
     series: list[Row]
-    asked: list[Question]
+    asked: list[str]
 
 
 STANDING, REPORT = TypeAdapter(Standing), TypeAdapter(Report)
+QUESTION = TypeAdapter(Question)
 
 
 @dataclass(eq=False)
@@ -98,7 +101,7 @@ class Workers:
     def cut(self) -> None:
         """The same for clients who wait."""
         for each in self._all:
-            each.terminate()
+            each.send(signal.SIGTERM)
 
     async def ended(self, seconds: float) -> None:
         """Wait until they have left, for at most so many seconds."""
@@ -150,8 +153,7 @@ class Worker:
             log.error("gateway worker %d ended (exit status %s)", self.number, status)
 
     def _end(self) -> None:
-        if self._child is not None and self._child.returncode is None:
-            self._child.kill()
+        self.send(signal.SIGKILL)
         if self._channel is not None:
             self._channel.close()
         self._channel, self._listens, self.failing = None, False, False
@@ -173,7 +175,8 @@ class Worker:
                 self._workers.live.elsewhere[self.number] = report.in_flight
                 self._workers.metrics.total.take(self.number, report.series)
                 for question in report.asked:
-                    self._workers.asked(question)
+                    with suppress(ValueError):
+                        self._workers.asked(QUESTION.validate_json(question))
                 if self._waiting:
                     self._waiting.popleft().set_result(None)
 
@@ -189,14 +192,14 @@ class Worker:
         await asyncio.wait([answer], timeout=PATIENCE_SECONDS)
         if not answer.done():
             log.error("gateway worker %d hangs; killing it", self.number)
-            assert self._child is not None
-            self._child.kill()
+            self.send(signal.SIGKILL)
             await asyncio.wait([answer])
 
     def leave(self) -> None:
         if self._channel is not None and self._channel.can_write_eof():
             self._channel.write_eof()
 
-    def terminate(self) -> None:
-        if self._child is not None and self._child.returncode is None:
-            self._child.terminate()
+    def send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if self._child is not None and self._child.returncode is None:
+                self._child.send_signal(number)

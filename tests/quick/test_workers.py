@@ -21,7 +21,6 @@ from serve.gateway.request import Refused
 from ttrl.config import Config
 from ttrl.config.serving import GatewayConfig
 from ttrl.metrics import Metrics
-from ttrl.questions.question import from_prompt
 
 HEADERS = {"authorization": "Bearer a"}
 
@@ -70,7 +69,7 @@ def test_a_worker_goes_by_what_the_daemon_says_and_the_daemon_counts_what_it_hol
     assert worker.target("name") == Target("ttrl-1", "ttrl-1")
     assert (worker.base.model, worker.max_model_len, worker.ready) == ("root", 4096, True)
     with worker.hold("ttrl-1"), daemon.hold("ttrl-1"), daemon.hold("ttrl-0"):
-        report = Report(worker.held(), False, Metrics().of_worker(), [from_prompt("1 + 1?")])
+        report = Report(worker.held(), False, Metrics().of_worker(), ["1 + 1?"])
         heard = REPORT.validate_json(REPORT.dump_json(report))
     assert heard == report
     daemon.elsewhere[2] = heard.in_flight
@@ -153,7 +152,7 @@ ANSWERS = """
 import json
 for line in channel.makefile():
     version = json.loads(line)["current"]["version"]
-    asked = [{"body": {"messages": []}, "hash": version}]
+    asked = ["[" * 999, json.dumps({"body": {"messages": []}, "hash": version})]
     said = {"in_flight": {version: 1}, "failing": True, "series": [], "asked": asked}
     channel.sendall(json.dumps(said).encode() + b"\\n")
 """
