@@ -38,7 +38,7 @@ class Total(Collector):
     def __init__(self, own: Collector) -> None:
         self._own = own
         self._reported: dict[int, list[Row]] = {}
-        self._ended: dict[tuple[str, str, Key], float] = defaultdict(float)
+        self._ended: dict[tuple[str, Key], float] = defaultdict(float)
 
     def take(self, worker: int, reported: list[Row]) -> None:
         self._reported[worker] = reported
@@ -46,11 +46,11 @@ class Total(Collector):
     def end(self, worker: int) -> None:
         for kind, family, key, value in self._reported.pop(worker, ()):
             if kind != "gauge":
-                self._ended[kind, family, key] += value
+                self._ended[family, key] += value
 
     def collect(self) -> Iterator[Metric]:
         more: dict[str, dict[Key, float]] = defaultdict(partial(defaultdict, float))
-        for (_, family, key), value in self._ended.items():
+        for (family, key), value in self._ended.items():
             more[family][key] += value
         for reported in self._reported.values():
             for _, family, key, value in reported:
