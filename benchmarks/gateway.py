@@ -32,15 +32,16 @@ import httptools
 import psutil
 import uvloop
 
+from serve.daemon.process import Loop, background
+from serve.daemon.workers import Workers
 from serve.gateway.app import Gateway
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
-from serve.gateway.server import favour_answers, server_for
+from serve.gateway.server import favour_answers, own_url, server_for
 from ttrl.config import Config
 from ttrl.config.loading import override
 from ttrl.metrics import Metrics
 from ttrl.store import Store
-from ttrl.store.questions import Recorded
 
 STREAMS = 64
 FEW, MANY = 32, 256
@@ -115,30 +116,39 @@ def run_engine(ports: Pipe) -> None:
     uvloop.run(serve())
 
 
-def run_gateway(ports: Pipe, engine_url: str, directory: str, record: bool = True) -> None:
-    """The gateway's process."""
-    config = override(Config(), {"record.enabled": record})
-    with Store.open(Path(directory)) as store:
-
-        def write(batch: Sequence[Recorded]) -> None:
-            store.questions.record(batch, holdout=0.1)
-
-        metrics = Metrics()
-        recorder = Recorder(write, metrics=metrics)
+def run_gateway(
+    ports: Pipe, engine_url: str, directory: str, record: bool = True, workers: int = 1
+) -> None:
+    """The gateway's process, which starts its further workers."""
+    settings = {
+        "model.name": "model",
+        "record.enabled": record,
+        "state_dir": directory,
+        "gateway.workers": workers,
+    }
+    config = override(Config(), settings)
+    with Store.open(config.state_dir) as store:
+        metrics, live = Metrics(), Live("model", "model")
+        recorder = Recorder(partial(store.questions.record, holdout=0.1), metrics=metrics)
+        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        # A worker that is asked for metrics asks here, until it is the first that accepts.
+        url = own_url(listening)
+        others = Workers(config, listening, engine_url, url, live, metrics, lambda: True)
 
         @asynccontextmanager
         async def recording() -> AsyncIterator[None]:
-            writer = asyncio.create_task(recorder.run())
-            yield
-            await recorder.drain(10)
-            writer.cancel()
+            async with background(recorder=Loop(recorder.run), **others.loops()):
+                while len(live.elsewhere) < workers - 1:  # noqa: ASYNC110 - reports set it
+                    await asyncio.sleep(0.05)
+                yield
+                await recorder.drain(10)
 
-        live = Live("model", "model")
-        app = Gateway(config, engine_url, live, recorder, metrics, lifespan=recording).app()
-        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        gateway = Gateway(
+            config, engine_url, live, recorder, metrics, lifespan=recording, scrape=others.scrape
+        )
+        server = server_for(config, gateway.app(), metrics.serving)
         ports.send(listening.getsockname()[1])
         favour_answers()
-        server = server_for(config, app, metrics.serving)
         uvloop.run(server.serve(sockets=[listening]))
 
 
@@ -451,6 +461,7 @@ def turn(proxy: Proxy, engine: int, requests: int, seconds: float) -> dict[str, 
 )
 @click.option("--requests", default=2000, help="Requests in each measurement, at most.")
 @click.option("--seconds", default=5.0, help="Time for each measurement, at most.")
+@click.option("--workers", default=1, help="Processes of ours that share the port.")
 @click.option("--peers", is_flag=True, help="Measure the others that are installed, too.")
 @click.option(
     "--peers-python",
@@ -462,6 +473,7 @@ def main(
     rounds: int,
     requests: int,
     seconds: float,
+    workers: int,
     peers: bool,
     peers_python: Path | None,
     smoke: bool,
@@ -474,7 +486,7 @@ def main(
         url, proxies = f"http://127.0.0.1:{engine}", []
         for name, record in (("ttrl, recording", True), ("ttrl, not recording", False)):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            gateway = ours(name, run_gateway, url, folder, record, records=record)
+            gateway = ours(name, run_gateway, url, folder, record, workers, records=record)
             proxies.append(stack.enter_context(gateway))
         for command in PEERS if peers else ():
             other = stack.enter_context(peer(command, engine, peers_python))

@@ -18,11 +18,12 @@ from serve.daemon.process import Loop, Manager, background, on_signals
 from serve.daemon.runs import STOP_SECONDS
 from serve.daemon.schedule import TICK_SECONDS, Clock
 from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
+from serve.daemon.workers import Workers
 from serve.gateway.admission import names
 from serve.gateway.app import Gateway
-from serve.gateway.feedback import Feedback
+from serve.gateway.feedback import feedback_for
 from serve.gateway.keys import KeyFile
-from serve.gateway.recorder import Recorder
+from serve.gateway.recorder import DRAIN_SECONDS, recorder_for
 from serve.gateway.server import (
     PortInUse,
     allow_files,
@@ -38,13 +39,11 @@ from ttrl.answers.bounded import BoundedReader
 from ttrl.answers.phrases import phrases
 from ttrl.config import Config
 from ttrl.metrics.series import Serving
-from ttrl.redaction import Redactor
 from ttrl.store.adapters import Change
 from ttrl.store.runs import Trigger
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 10.0
 LEEWAY_SECONDS = 30.0
 """For the engine to end, and for what takes longer than it should."""
 
@@ -116,38 +115,23 @@ async def _run(
         rolled_back=parts.reconciler.wake,
         alerted=lambda version, words: webhook.tell(of_alert(version, words)),
     )
-    redactor = None
-    if config.record.entities:
-        redactor = Redactor(config.record.entities, config.record.redact_model)
-    recorder = Recorder(
-        partial(store.questions.record, holdout=config.gate.holdout),
-        capacity=config.record.queue,
-        metrics=metrics,
-        then=shadow.offer,
-        redact=redactor.question if redactor else None,
-    )
+    write = partial(store.questions.record, holdout=config.gate.holdout)
+    recorder, redactor = recorder_for(config, write, metrics, shadow.offer)
     keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
     if keys is not None:
-        metrics.serving.keys_ok.set_function(keys.ok)
+        metrics.host.keys_ok.set_function(keys.ok)
     screening = Loop(Screening(parts, reader).look, seconds=60)
-    feedback = None
-    if config.feedback.enabled:
-        redact = redactor.texts if redactor else None
-        feedback = Feedback(
-            config, store.feedback, recorder, metrics, redact=redact, then=screening.wake
-        )
-    gateway = Gateway(
-        config,
-        parts.engine.url,
-        live,
-        recorder,
-        metrics,
-        keys,
-        feedback,
-        ready=lambda: parts.engine.up,
+    feedback = feedback_for(config, store, recorder, redactor, metrics, screening.wake)
+    ready, admin_url = (lambda: parts.engine.up), own_url(admin_listener)
+    workers = Workers(
+        config, listener, parts.engine.url, admin_url, live, metrics, ready, shadow.take
     )
+    gateway = Gateway(
+        config, parts.engine.url, live, recorder, metrics, keys, feedback, ready,
+        scrape=workers.scrape, limits=workers.limits,
+    )  # fmt: skip
     start = partial(parts.runs.start, Trigger.SCHEDULE, {})
-    clock = Clock(config.schedule, store, start, metrics, lambda: parts.engine.up)
+    clock = Clock(config.schedule, store, start, metrics, ready)
     assert owner.token is not None
     assert owner.key is not None
     routes = admin.routes(parts, clock, shadow, owner.token)
@@ -163,8 +147,8 @@ async def _run(
     drain = config.gateway.drain_timeout.total_seconds()
     longest_stop = drain + DRAIN_SECONDS + STOP_SECONDS + LEEWAY_SECONDS
     on_signals(
-        [partial(manager.stopping, longest_stop), server.leave],
-        [server.cut, parts.end_now, admin_server.cut],
+        [partial(manager.stopping, longest_stop), server.leave, workers.leave],
+        [server.cut, workers.cut, parts.end_now, admin_server.cut],
     )
     manager.ready()
     favour_answers()
@@ -187,7 +171,11 @@ async def _run(
 
         observer = Observer(store, metrics, config.state_dir, changed)
         metrics.host.store_up.set_function(
-            lambda: parts.damage is None and observer.reads and not recorder.failing
+            lambda: (
+                parts.damage is None
+                and observer.reads
+                and not (recorder.failing or workers.failing)
+            )
         )
         async with background(
             engine=Loop(parts.engine.watch, seconds=2, delay=2),
@@ -200,11 +188,13 @@ async def _run(
             pruning=Loop(Pruning(parts).look, seconds=600, delay=600),
             checking=Loop(parts.check, seconds=86400, delay=60),
             webhook=Loop(webhook.run),
+            **workers.loops(),
         ):
             async with background(schedule=Loop(clock.tick, TICK_SECONDS)):
                 await serving
             if left := await recorder.drain(DRAIN_SECONDS):
                 log.error("%d questions could not be written before the shutdown", left)
+            await workers.ended(drain + DRAIN_SECONDS)
     finally:
         admin_server.leave()
         server.leave()

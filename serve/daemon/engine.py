@@ -142,6 +142,7 @@ class EngineKeeper:
         if now - self._restarted_at > STEADY_SECONDS:
             self._pause = FIRST_PAUSE_SECONDS
         self.live.open = False
+        await self.live.spread()
         what = "hangs" if alive else "died"
         log.error(
             "the engine %s; restarting it in %.0f s, see %s", what, self._pause, self.log_file
@@ -240,5 +241,6 @@ class EngineKeeper:
         self.live.found(card.name, card.max_model_len)
         await self.on_up()
         self.live.open = True
+        await self.live.spread()
         self.metrics.versions.engine_up.set(1)
         self._answers = True

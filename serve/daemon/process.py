@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -153,12 +153,17 @@ class Manager:
 
 
 async def spawn(
-    job: str, arguments: Sequence[str], config: Config, log_file: Path
+    job: str,
+    arguments: Sequence[str],
+    config: Config,
+    log_file: Path | None,
+    pass_fds: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
     """Start `python -P -m JOB ARGUMENTS`, which has the configuration on standard input and a log
-    of its own, and dies when we do. Raises OSError."""
-    log_file.parent.mkdir(exist_ok=True, mode=0o700)
-    with log_file.open("ab") as output:
+    of its own, or ours, and dies when we do. Raises OSError."""
+    if log_file is not None:
+        log_file.parent.mkdir(exist_ok=True, mode=0o700)
+    with log_file.open("ab") if log_file is not None else nullcontext() as output:
         child = await asyncio.create_subprocess_exec(
             *parent_death.command(),
             sys.executable,
@@ -169,6 +174,7 @@ async def spawn(
             stdin=asyncio.subprocess.PIPE,
             stdout=output,
             stderr=output,
+            pass_fds=pass_fds,
             # Threads that spin while they wait take the cores from the engine beside us; TRL's
             # trainers tell Hugging Face of themselves, unless they are not to.
             env={"OMP_WAIT_POLICY": "PASSIVE", "DO_NOT_TRACK": "1", **os.environ},

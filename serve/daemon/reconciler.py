@@ -200,6 +200,7 @@ class Reconciler:
             await asyncio.to_thread(works[action.verb], action.version)
             return
         self.gateway.flip(action.version)
+        await self.gateway.spread()
         self._metrics.flips.inc()
         self._metrics.live.replace({action.version or BASE: 1})
         name = action.version or "the base model"

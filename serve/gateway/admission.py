@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.gateway.keys import Key, KeyFile, client
+from serve.gateway.limits import Limits
 from serve.gateway.request import Refused
 from ttrl.metrics.series import Serving
 
@@ -54,12 +54,10 @@ class Admission:
     clock: Callable[[], float] = time.monotonic
     hosts: Collection[str] = LOOPBACK
     _under_way: int = 0
-    _of_key: Counter[str] = field(default_factory=Counter)
+    limits: Limits = field(default_factory=Limits)
     _reading: dict[Place, tuple[float, Callable[[], None]]] = field(default_factory=dict)
     """Since when those whose bodies are still to come have waited, the longest first, and what cuts
     each short."""
-    _filled_at: dict[str, float] = field(default_factory=dict)
-    """When each key may again send all the requests of a minute at once."""
 
     @contextmanager
     def admitted(self, headers: Mapping[str, str]) -> Iterator[Place]:
@@ -77,20 +75,23 @@ class Admission:
             yield place
         finally:
             self._under_way -= place.count
-            self._of_key[key.name if key else ""] -= place.count
+            if key:
+                self.limits.add(self.limits.row(key.sha256), -place.count)
 
     def hold(self, place: Place, more: int) -> None:
         """Count a request as so many more. Raises Refused."""
-        key, name = place.key, place.key.name if place.key else ""
         wait = {"retry-after": str(RETRY_AFTER_SECONDS)}
         if self._under_way + more > self.most and not (more == 1 and self._shed()):
             raise self._away("overloaded", wait)
-        if key and key.at_once is not None and self._of_key[name] + more > key.at_once:
-            raise self._away("at_once", wait)
-        if key and key.requests_a_minute is not None:  # last: what it uses up is taken
-            self._take(key.sha256, more * MINUTE / key.requests_a_minute)
+        if key := place.key:
+            limits, row = self.limits, self.limits.row(key.sha256)
+            with limits.locked():
+                if key.at_once is not None and limits.under_way(row) + more > key.at_once:
+                    raise self._away("at_once", wait)
+                if key.requests_a_minute is not None:  # last: what it uses up is taken
+                    self._take(row, more * MINUTE / key.requests_a_minute)
+                limits.add(row, more)
         self._under_way += more
-        self._of_key[name] += more
         place.count += more
 
     @contextmanager
@@ -123,14 +124,14 @@ class Admission:
 
         return checked
 
-    def _take(self, key: str, seconds: float) -> None:
+    def _take(self, row: int, seconds: float) -> None:
         """Use up one request, which comes back in so many seconds; a minute's worth is there at
         first. Raises Refused."""
         now = self.clock()
-        filled_at = max(self._filled_at.get(key, now), now) + seconds
+        filled_at = max(self.limits.filled_at[row], now) + seconds
         if (wait := filled_at - now - MINUTE) > SLACK_SECONDS:
             raise self._away("rate", {"retry-after": str(math.ceil(wait))})
-        self._filled_at[key] = filled_at
+        self.limits.filled_at[row] = filled_at
 
     def _away(self, reason: str, headers: Mapping[str, str] | None = None) -> Refused:
         self.metrics.turned_away.labels(reason).inc()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
     contextmanager,
     nullcontext,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Place, names
 from serve.gateway.feedback import PATH as FEEDBACK
 from serve.gateway.feedback import Feedback
 from serve.gateway.keys import Key, KeyFile, client
+from serve.gateway.limits import Limits
 from serve.gateway.live import BASE, Live, Target
 from serve.gateway.recorder import Recorder
 from serve.gateway.request import (
@@ -100,13 +101,17 @@ class Gateway:
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     body_seconds: float = 60.0
     deadline_seconds: float = 3600.0
+    scrape: Callable[[], Awaitable[bytes]] | None = None
+    """What /metrics shows, if not `metrics`."""
+    limits: Limits = field(default_factory=Limits)
 
     def app(self) -> ASGIApp:
         """Make the ASGI application. If there are keys, all routes need one but /healthz and
         /readyz. What is forwarded does not go through a framework's layers."""
         gateway, serving = self.config.gateway, self.metrics.serving
         hosts = names(gateway.host, *gateway.hosts)
-        self.admission = Admission(self.keys, gateway.max_requests, serving, hosts=hosts)
+        most = gateway.share(gateway.max_requests)
+        self.admission = Admission(self.keys, most, serving, hosts=hosts, limits=self.limits)
         forwarded = frozenset((CHAT, COMPLETIONS, *gateway.routes))
         ours = {
             "/v1/models": self._models,
@@ -152,7 +157,7 @@ class Gateway:
         raise no_such_model()
 
     async def show_metrics(self, _: Request) -> Response:
-        text = self.metrics.text()
+        text = await self.scrape() if self.scrape else self.metrics.text()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _readyz(self, _: Request) -> Response:

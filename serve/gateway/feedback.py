@@ -19,7 +19,8 @@ from serve.gateway.request import Refused, read
 from ttrl.config import Config
 from ttrl.feedback import DAY_SECONDS, Allowance, Given, Invalid, parse, receipt_hash
 from ttrl.metrics import Metrics
-from ttrl.redaction import RedactionFailed
+from ttrl.redaction import RedactionFailed, Redactor
+from ttrl.store import Store
 from ttrl.store.database import OUTAGE
 from ttrl.store.feedback import FeedbackTable, Taken
 
@@ -29,6 +30,8 @@ BODY_SECONDS = 10.0
 WRITTEN_SECONDS = 3.0
 """How long feedback waits for its answer's receipt, which is written after the answer has gone
 out."""
+ELSEWHERE_SECONDS = 1.0
+"""The same for an answer of another worker, of whose queue nothing is known here."""
 
 
 @dataclass(eq=False)
@@ -95,8 +98,11 @@ class Feedback:
         async with self._turn:
             given = await asyncio.to_thread(self._redacted, given)
             taken = await asyncio.to_thread(self._give, answer, given)
-        if taken is Taken.UNKNOWN and self.recorder.pending:
+        several = self.config.gateway.workers > 1
+        if taken is Taken.UNKNOWN and (several or self.recorder.pending):
             await self.recorder.caught_up(WRITTEN_SECONDS)
+            if several:  # another may have given the answer
+                await asyncio.sleep(ELSEWHERE_SECONDS)
             async with self._turn:
                 taken = await asyncio.to_thread(self._give, answer, given)
         return taken
@@ -113,3 +119,18 @@ class Feedback:
         return replace(
             given, correction=correction or None, comment=comment or None, tags=tuple(tags)
         )
+
+
+def feedback_for(
+    config: Config,
+    store: Store,
+    recorder: Recorder,
+    redactor: Redactor | None,
+    metrics: Metrics,
+    then: Callable[[], None] = lambda: None,
+) -> Feedback | None:
+    """Return a worker's part of it, if there is to be feedback."""
+    if not config.feedback.enabled:
+        return None
+    redact = redactor.texts if redactor else None
+    return Feedback(config, store.feedback, recorder, metrics, redact, then)

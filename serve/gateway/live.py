@@ -1,13 +1,13 @@
 """Which version answers now, and how many answers each version still has under way.
 
-No locks: everything here is called from the daemon's one event loop and never awaits in between.
+No locks: everything here is called from the process's one event loop and never awaits in between.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,23 @@ class Target:
     model: str
 
 
+@dataclass(frozen=True)
+class Standing:
+    """All that a gateway process must know of the engine: what `Live` says of each, and whether
+    users can be served."""
+
+    base: Target
+    current: Target
+    max_model_len: int | None
+    since: int
+    open: bool
+    ready: bool
+
+
+async def _alone() -> None:
+    pass
+
+
 class Live:
     """A stable name in front, the live version behind it."""
 
@@ -34,7 +51,14 @@ class Live:
         self.open = True
         """Whether requests may go to the engine: not to one that was started again, before it has
         what was live."""
+        self.ready = False
+        """Whether users can be served, as the daemon told this worker."""
         self.since = int(time.time())
+        self.spread: Callable[[], Awaitable[None]] = _alone
+        """To be awaited after a change: returns when the other workers go by it."""
+        self.elsewhere: dict[int, Mapping[str, int]] = {}
+        """The answers that each other worker has under way, by version. Those of a version that is
+        not current any more only become fewer after `spread`."""
         self._in_flight: Counter[str] = Counter()
 
     def found(self, base_model: str, max_model_len: int | None) -> None:
@@ -65,4 +89,19 @@ class Live:
             self._in_flight[version] -= 1
 
     def in_flight(self, version: str) -> int:
-        return self._in_flight[version]
+        """How many answers all workers have under way."""
+        elsewhere = (counts.get(version, 0) for counts in tuple(self.elsewhere.values()))
+        return self._in_flight[version] + sum(elsewhere)
+
+    def held(self) -> dict[str, int]:
+        """The answers that this process has under way, by version."""
+        return dict(+self._in_flight)
+
+    def standing(self, *, ready: bool) -> Standing:
+        return Standing(self.base, self.current, self.max_model_len, self.since, self.open, ready)
+
+    def take(self, standing: Standing) -> None:
+        """Go by what the daemon says from the next request on."""
+        self.base, self.current = standing.base, standing.current
+        self.max_model_len, self.since = standing.max_model_len, standing.since
+        self.open, self.ready = standing.open, standing.ready

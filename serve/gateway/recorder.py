@@ -14,15 +14,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from ttrl.config import Config
 from ttrl.feedback import Receipt
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
-from ttrl.redaction import RedactionFailed
+from ttrl.redaction import RedactionFailed, Redactor
 from ttrl.store.database import cause, is_outage
 from ttrl.store.questions import Recorded
 
 log = logging.getLogger(__name__)
 
+DRAIN_SECONDS = 10.0
+"""What the writer has at a shutdown."""
 SLOW_SECONDS = 1.0
 """What takes longer to redact holds up all other questions."""
 REST = 12.0
@@ -37,7 +40,7 @@ class Recorder:
     that is taken, as it was asked; it must not wait or raise. `retry` are the first and the longest
     wait, in seconds."""
 
-    write: Callable[[Sequence[Recorded]], None]
+    write: Callable[[Sequence[Recorded]], object]
     capacity: int = 10_000
     batch: int = 500
     interval: float = 0.2
@@ -188,3 +191,23 @@ class Recorder:
         self.pending -= questions
         for _ in range(questions):
             self._queue.task_done()
+
+
+def recorder_for(
+    config: Config,
+    write: Callable[[Sequence[Recorded]], object],
+    metrics: Metrics,
+    then: Callable[[Question], None],
+) -> tuple[Recorder, Redactor | None]:
+    """Return the recorder of a worker of the gateway, and what it redacts with, to be closed."""
+    redactor = None
+    if config.record.entities:
+        redactor = Redactor(config.record.entities, config.record.redact_model)
+    recorder = Recorder(
+        write,
+        capacity=config.gateway.share(config.record.queue),
+        metrics=metrics,
+        then=then,
+        redact=redactor.question if redactor else None,
+    )
+    return recorder, redactor

@@ -98,6 +98,7 @@ class ConnectionWatch:
         self.metrics = metrics
         self.waiting: dict[Connection, None] = {}
         """Those that wait for a request, the longest first."""
+        self.most = settings.share(settings.max_connections)
         shortest = min(settings.head_timeout, settings.stall).total_seconds()
         self.every = min(LOOK_SECONDS, shortest / 4)
 
@@ -130,7 +131,7 @@ class Connection(HttpToolsProtocol):
         watch.metrics.connections.inc()
         self._timer = self.loop.call_later(watch.every, self._look)
         self._enter(Phase.HEAD)
-        if len(self.connections) > watch.settings.max_connections:
+        if len(self.connections) > watch.most:
             next(iter(watch.waiting))._drop("crowded")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -264,7 +265,8 @@ class PortInUse(ReportedError):
 def allow_files(settings: GatewayConfig) -> None:
     """Each connection is a file, and each request has another to the engine; systems often allow
     1,024 unless more is asked for."""
-    needed = settings.max_connections + settings.max_requests + OTHER_FILES
+    connections = settings.share(settings.max_connections)
+    needed = connections + settings.share(settings.max_requests) + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -273,7 +275,7 @@ def allow_files(settings: GatewayConfig) -> None:
         log.warning(
             "the limit of open files is %d, but %d connections may need %d: lower "
             "gateway.max_connections, or raise the limit (LimitNOFILE= under systemd)",
-            allowed, settings.max_connections, needed,
+            allowed, connections, needed,
         )  # fmt: skip
 
 

@@ -152,7 +152,12 @@ class Shadow:
 
     def offer(self, question: Question) -> None:
         """Take some of the questions that were answered and recorded; never waits."""
-        if self.live.current.version == BASE or random.random() >= self._settings.share:
+        if random.random() < self._settings.share:
+            self.take(question)
+
+    def take(self, question: Question) -> None:
+        """Have a question asked again, if there is room."""
+        if self.live.current.version == BASE:
             return
         try:
             self._queue.put_nowait(question)

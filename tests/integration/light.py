@@ -14,8 +14,8 @@ def weights(folder: Path, count: int = 2) -> list[Path]:
     return [write_lora(folder / name, name.encode().ljust(64)) for name in names]
 
 
-def with_versions(folder: Path) -> Daemon:
+def with_versions(folder: Path, *settings: str) -> Daemon:
     """One with two versions published; `versions` names them. It is not started."""
-    daemon = Daemon(folder / "state", environ=LIGHT, start=False)
+    daemon = Daemon(folder / "state", *settings, environ=LIGHT, start=False)
     daemon.versions = publish_random(daemon.state_dir, weights(folder))
     return daemon

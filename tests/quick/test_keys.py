@@ -186,7 +186,7 @@ def test_a_bad_file_keeps_the_keys_that_there_were(
     clock, metrics = Clock(), Metrics()
     path = written(tmp_path / "keys.yaml", entry("a"), entry("b"))
     file = KeyFile(path, clock, later)
-    metrics.serving.keys_ok.set_function(file.ok)
+    metrics.host.keys_ok.set_function(file.ok)
     whole = path.read_text()
     for bad in (whole[: len(whole) // 2 + 3], "", None):
         path.unlink() if bad is None else path.write_text(bad)

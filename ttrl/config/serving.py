@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import sys
 from datetime import timedelta
 from enum import StrEnum
 from importlib.util import find_spec
@@ -144,6 +146,10 @@ class GatewayConfig(Section):
     """Address to listen on."""
     port: Port = 8000
     """Port to listen on; 0 picks a free one."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Number of processes that answer clients on this port. The first is the daemon, which alone
+    trains, schedules and watches the engine. Each has an equal share of `max_requests`,
+    `max_connections` and `record.queue`; the limits of a key hold over all of them."""
     routes: tuple[Annotated[str, checked(_for_clients)], ...] = (
         "/v1/responses",
         "/v1/messages",
@@ -176,6 +182,10 @@ class GatewayConfig(Section):
     """Time after which a client that reads nothing of its answer is disconnected; a slow reader is
     not."""
 
+    def share(self, limit: int) -> int:
+        """Return what each worker has of a limit that holds over all of them."""
+        return math.ceil(limit / self.workers)
+
     @model_validator(mode="after")
     def _locked(self) -> GatewayConfig:
         if self.keys is None and not _loopback(self.host):
@@ -183,6 +193,8 @@ class GatewayConfig(Section):
                 "a gateway that other machines can reach needs API keys: set gateway.keys to a "
                 "file and run `ttrl keys add NAME`, or set gateway.host to 127.0.0.1"
             )
+        if self.workers > 1 and sys.platform != "linux":
+            raise ValueError("several gateway.workers need Linux")
         if self.max_connections <= self.max_requests:
             raise ValueError(
                 f"max_connections ({self.max_connections}) must be more than max_requests "
@@ -294,7 +306,7 @@ class FeedbackConfig(Section):
     """Maximum number of answers without feedback to take it on; the oldest are forgotten."""
     per_hour: Positive = 60
     """Maximum number of requests with feedback in an hour from one key, or from all clients without
-    keys together; further ones get 429."""
+    keys together; further ones get 429. Each of `gateway.workers` counts its own."""
     agree: Annotated[int, Field(ge=2)] = 2
     """Number of keys whose corrections of a question must agree to make it a labelled probe."""
 

@@ -42,6 +42,7 @@ def watchdog(command: int, parent: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):  # who reads what it prints is to see it end
         os.dup2(nowhere, stream)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # a socket that the command closes is to be closed
     while os.getppid() == command and _parent_of(command) == parent:
         time.sleep(POLL_SECONDS)
     if os.getppid() == command:

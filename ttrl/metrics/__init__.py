@@ -18,6 +18,7 @@ from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.gate import Judgement, Outcome, Rule
 from ttrl.events import Draw, Event, Selection, Step, Unanswered
 from ttrl.metrics import series
+from ttrl.metrics.workers import Row, Total, rows
 from ttrl.monitoring.run import Ruling
 from ttrl.store.measurements import Measurement
 
@@ -32,7 +33,6 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self.serving = series.Serving(registry)
-        self.serving.keys_ok.set(1)
         self.recording = series.Recording(registry)
         self.feedback = series.Feedback(registry)
         self.voting = series.Voting(registry)
@@ -47,11 +47,19 @@ class Metrics:
         self.versions.live.set(1, "base")
         self.host = series.Host(registry)
         self.host.build.set(1, version("ttrl"))
+        self.host.keys_ok.set(1)
+        self.total = Total(registry)
         groups = [each for each in vars(self).values() if isinstance(each, series.Group)]
         self.described = [each for group in groups for each in group.made]
 
     def text(self) -> bytes:
-        return generate_latest(self.registry)
+        return generate_latest(self.total)
+
+    def of_worker(self) -> list[Row]:
+        """Return what each worker of the gateway counts for itself."""
+        return rows(
+            made for group in (self.serving, self.recording) for made in group.made.values()
+        )
 
     def observed(self, event: Event) -> None:
         match event:

@@ -115,7 +115,7 @@ summary = partial(Series, "summary", Summary)
 
 
 class Serving(Group):
-    """The gateway's requests."""
+    """The gateway's requests, of all its workers."""
 
     requests = counter(
         "ttrl_http_requests_total",
@@ -155,15 +155,10 @@ class Serving(Group):
         "`gateway.stall`), `crowded` (more than `gateway.max_connections`).",
         "reason",
     )
-    keys_ok = gauge(
-        "ttrl_keys_file_ok",
-        "1 if the keys in use are those in `gateway.keys`, or no such file is set; 0 if it "
-        "cannot be read and the previous keys stay in use.",
-    )
 
 
 class Recording(Group):
-    """The questions on their way to the store."""
+    """The questions on their way to the store, of all workers."""
 
     recorded = counter("ttrl_questions_recorded_total", "Questions written to the store.")
     skipped = counter(
@@ -506,11 +501,20 @@ class Versions(Group):
 class Host(Group):
     """The program, and its room on disk and on the card."""
 
+    workers = counter(
+        "ttrl_gateway_workers_ended_total",
+        "Workers of the gateway that ended by themselves and were started again.",
+    )
     build = newest("ttrl_build_info", "The running version of ttrl.", "version")
     disk_free = newest("ttrl_disk_free_bytes", "Free space on the disk of the state directory.")
     disk_size = newest("ttrl_disk_size_bytes", "Size of the disk of the state directory.")
     store_up = gauge(
         "ttrl_store_up", "1 if the store can be used; without it nothing is recorded or trained."
+    )
+    keys_ok = gauge(
+        "ttrl_keys_file_ok",
+        "1 if the keys in use are those in `gateway.keys`, or no such file is set; 0 if it "
+        "cannot be read and the previous keys stay in use.",
     )
     store_size = newest("ttrl_store_size_bytes", "Size of the store's database, if it is SQLite.")
     card_used = gauge(
