@@ -29,7 +29,7 @@ QUESTION = "What is 417 plus 286?"
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Daemon]:
     """A daemon with one further worker, which listens."""
-    with with_versions(tmp_path, "gateway.workers=2") as daemon:
+    with with_versions(tmp_path, "gateway.workers=2", "feedback.enabled=true") as daemon:
         daemon.start()
         daemon.wait_live(daemon.versions[1])
         wait_until(lambda: worker(daemon), "the worker listens")
@@ -107,6 +107,17 @@ def test_both_answer_and_each_question_is_counted_and_recorded_once(two):
             assert f"{ANSWERED} 20.0" in page
             assert "ttrl_questions_recorded_total 20.0" in page
             assert "ttrl_http_connections 2.0" in page or client is clients[1]
+
+
+def test_either_takes_feedback_on_what_the_other_answered_just_now(two):
+    with ExitStack() as stack:
+        pids = two.child.pid, worker(two)
+        ours, others = (stack.enter_context(connected(two, pid)) for pid in pids)
+        for asked, told in ((ours, others), (others, ours)):
+            body = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]}
+            answer = asked.post("/v1/chat/completions", json=body).json()["id"]
+            said = told.post("/v1/feedback", json={"id": answer, "thumb": "up"})
+            assert said.json()["status"] == "new", said.text
 
 
 def test_a_swap_fails_nobody_and_headers_tell_the_truth(two):
