@@ -175,7 +175,7 @@ def score(daemon: Daemon, held_out: Sequence[Problem], temperatures: Sequence[fl
         accuracy[temperature] = _accuracy(texts, held_out)
     labels = (take_vote(_READER.read("", texts).answers).label for texts in sampled)
     majority = fmean(
-        label is not None and _READER.same(label, problem.answer, "", AnswerKind.MATH)
+        label is not None and _READER.matches(label, [problem.answer], "", AnswerKind.MATH)
         for label, problem in zip(labels, held_out, strict=True)
     )
     return Score(correct, accuracy, majority)

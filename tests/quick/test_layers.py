@@ -6,15 +6,14 @@ import pytest
 
 from serve.views import TO_READ_MORE, how_read, unread_warning
 from ttrl.answers import AnswerKind, Reader
+from ttrl.answers.extraction import MAX_CHARS
 from ttrl.answers.layers import UNREAD, Layer
-from ttrl.answers.said import MAX_CHARS
 
 LONG = "The sum of both is what the two of them have together, which is 5."
 CASES = [
     (AnswerKind.MATH, '{"answer": 5}', Layer.JSON),
     (AnswerKind.MATH, "```yaml\nanswer: 5\n```", Layer.YAML),
     (AnswerKind.MATH, "so <answer>5</answer>", Layer.TAG),
-    (AnswerKind.MATH, "<item><they>5</they></item>", Layer.XML),
     (AnswerKind.MATH, r"**4** or \boxed{5}", Layer.BOX),
     (AnswerKind.MATH, "2 and 3\n#### 5", Layer.MARK),
     (AnswerKind.MATH, "The **first**: the answer is 5.", Layer.PHRASE),
@@ -39,7 +38,7 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "text", "layer"), CASES)
 def test_every_text_has_a_layer(kind, text, layer):
-    reading = Reader(kind).read("What are they? XML will do.", [text])
+    reading = Reader(kind).read("What are they?", [text])
     assert reading.layers == (layer,)
     assert (reading.answers == (None,)) is (layer in UNREAD)
 

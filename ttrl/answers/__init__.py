@@ -8,27 +8,26 @@ from dataclasses import dataclass, field, replace
 
 from ttrl import meaning
 from ttrl.answers.choices import letters, options
-from ttrl.answers.comparing import keys, same
-from ttrl.answers.forms import Expression, Group, Named, Word, form, leaves
-from ttrl.answers.layers import Layer
-from ttrl.answers.names import in_sentence, mentioned, name, one_name, says_yes_or_no, yes_or_no
-from ttrl.answers.phrases import Phrases, phrases
-from ttrl.answers.quantities import Number
-from ttrl.answers.said import (
+from ttrl.answers.comparing import keys
+from ttrl.answers.extraction import (
     FEW_WORDS,
     MAX_CHARS,
-    Said,
+    Extracted,
     boxes,
     count_words,
-    said,
+    extract,
     tokens_of,
     trim,
 )
+from ttrl.answers.forms import Expression, Group, Named, Word, form, leaves
+from ttrl.answers.layers import Layer
+from ttrl.answers.names import mentioned, name, one_name, says_yes_or_no, yes_or_no
+from ttrl.answers.phrases import Phrases, phrases
+from ttrl.answers.quantities import Number
 from ttrl.answers.thoughts import spoken, without_thoughts
 from ttrl.answers.values import (
     asks_for_order,
     asks_for_value,
-    asks_how_many,
     decimal_comma,
     is_words,
     value,
@@ -44,7 +43,7 @@ SHORT = 0.25
 """Share of the answers that must be short where a question is to be one for short answers."""
 
 
-def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
+def _kind_of(question: str, answers: Sequence[Extracted]) -> AnswerKind:
     """The kind of a question, from its text and samples of its answers, if there are any.
 
     Choice: the question lists options from A on, such as "(A) ... (B) ..." or lines "A. ...", and
@@ -70,10 +69,6 @@ def _kind_of(question: str, answers: Sequence[Said]) -> AnswerKind:
         readable = [value(answer, question, comma=comma) is not None for answer in ended]
         if sum(readable) * 2 >= len(readable) or "\\" in question or "$" in question:
             return AnswerKind.MATH
-    if asks_how_many(question):
-        readable = [value(answer, question, comma=comma) is not None for answer in answers]
-        if sum(readable) * 2 > len(readable):
-            return AnswerKind.MATH
     if short and len(short) >= len(answers) * SHORT:
         return AnswerKind.TEXT
     long = [count_words(answer.text) > FEW_WORDS for answer in answers]
@@ -85,8 +80,8 @@ def _is_value(text: str, comma: bool) -> bool:
     match meaning:
         case Number():
             return True
-        case Word(text=said):
-            return said[:1].isdigit() or said.startswith("--")
+        case Word(text=word):
+            return word[:1].isdigit() or word.startswith("--")
         case Group():
             return any(isinstance(leaf, Number | Expression) for leaf in leaves(meaning))
         case Expression():
@@ -97,7 +92,7 @@ def _is_value(text: str, comma: bool) -> bool:
             return False
 
 
-def _read(found: Said, kind: AnswerKind, question: str, *, comma: bool) -> str | None:
+def _read(found: Extracted, kind: AnswerKind, question: str, *, comma: bool) -> str | None:
     match kind:
         case AnswerKind.CHOICE:
             return letters(found, question)
@@ -109,7 +104,9 @@ def _read(found: Said, kind: AnswerKind, question: str, *, comma: bool) -> str |
             return found.text
 
 
-def _canonical(found: Sequence[Said | None], kind: AnswerKind, question: str) -> list[str | None]:
+def _canonical(
+    found: Sequence[Extracted | None], kind: AnswerKind, question: str
+) -> list[str | None]:
     if kind is AnswerKind.TEXT:
         return _names(found, question)
     spoken = [each for each in found if each]
@@ -121,7 +118,7 @@ def _canonical(found: Sequence[Said | None], kind: AnswerKind, question: str) ->
     return keys(answers, kind, comma=comma, ordered=asks_for_order(question))
 
 
-def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
+def _names(found: Sequence[Extracted | None], question: str) -> list[str | None]:
     """The names that samples say. A sentence says that one of the bare answers of other samples
     which alone it mentions; one that mentions none, or several, stands for itself."""
     if says_yes_or_no([each for each in found if each]):
@@ -133,13 +130,6 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
         for each, key in zip(found, own, strict=True)
         if each and key and each.is_name and each.says_nothing_of(asked)
     ]
-    names = {tuple(tokens_of(key)) for key in bare}
-    sentences = {
-        key
-        for each, key in zip(found, own, strict=True)
-        if each and key in bare and in_sentence(each, names - {tuple(tokens_of(key))})
-    }
-    bare = [key for key in bare if key not in sentences]
     known: dict[tuple[str, ...], str] = {}
     for key in sorted(set(bare), key=bare.count):
         known[tuple(tokens_of(key))] = key
@@ -149,7 +139,7 @@ def _names(found: Sequence[Said | None], question: str) -> list[str | None]:
         key if each is None or key is None or key in bare else mentioned(each, known, asked) or key
         for each, key in zip(found, own, strict=True)
     ]
-    return one_name(keys(answers, AnswerKind.TEXT), [each.text for each in found if each])
+    return one_name(keys(answers, AnswerKind.TEXT))
 
 
 @dataclass(frozen=True)
@@ -193,7 +183,7 @@ class Reader:
     def extract(self, question: str, texts: Sequence[str]) -> Reading:
         """As `read`, but for meaning: of free texts the answer is what each says."""
         shown = without_thoughts(texts)
-        found = [said(text, self.table, question) for text in shown]
+        found = [extract(text, self.table, question) for text in shown]
         kind = self.kind or _kind_of(question, [each for each in found if each])
         if kind is AnswerKind.FREE:
             answers = [
@@ -217,11 +207,11 @@ class Reader:
 
     def close(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> float:
         """How close an answer is to the nearest of those that are right, from 0 to 1."""
-        found = said(text, self.table, question)
+        found = extract(text, self.table, question)
         if found is None:
             return 0.0
         if kind is not AnswerKind.FREE:
-            rights = [Said(right, right, None, (), self.table) for right in accepted]
+            rights = [Extracted(right, right, None, (), self.table) for right in accepted]
             answer, *known = _canonical([found, *rights], kind, question)
             return float(answer is not None and answer in known)
         theirs = max((meaning.copied(each, question) for each in accepted), default=0.0)
@@ -234,20 +224,14 @@ class Reader:
     def matches(self, text: str, accepted: Sequence[str], question: str, kind: AnswerKind) -> bool:
         return self.close(text, accepted, question, kind) > 0
 
-    def same(self, one: str, other: str, question: str, kind: AnswerKind) -> bool:
-        """Whether the canonical answers of two votes on a question are one: of free texts each vote
-        has its own wording."""
-        if one == other:
-            return True
-        if kind is AnswerKind.FREE:
-            return self.matches(one, [other], question, kind)
-        if kind is AnswerKind.TEXT and self.judge:
-            return len(set(meaning.merged([one, other], question, self.judge))) == 1
-        return same(one, other, kind, ordered=asks_for_order(question))
-
 
 def _layer(
-    text: str, shown: str, found: Said | None, answer: str | None, kind: AnswerKind, question: str
+    text: str,
+    shown: str,
+    found: Extracted | None,
+    answer: str | None,
+    kind: AnswerKind,
+    question: str,
 ) -> Layer:
     """By which layer a text was read, of which `shown` is left without thoughts, or why not."""
     if found is None:

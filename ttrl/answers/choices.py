@@ -1,4 +1,4 @@
-"""The options that a sample chooses, by letter or by number."""
+"""The options that a sample chooses, by letter."""
 
 from __future__ import annotations
 
@@ -7,38 +7,36 @@ from collections.abc import Mapping
 from functools import cache
 from itertools import zip_longest
 
-from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
-from ttrl.answers.forms import form, words
-from ttrl.answers.phrases import Phrases
-from ttrl.answers.quantities import Number
-from ttrl.answers.said import (
+from ttrl.answers.extraction import (
+    AND,
     CLAUSE,
     JOINED,
     MARKUP,
-    Said,
+    OR,
+    Extracted,
     behind_phrase,
     has,
     sentences_of,
     without_contrast,
     without_end,
 )
+from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
+from ttrl.answers.forms import words
+from ttrl.answers.phrases import Phrases
 
 _LETTER_SET = re.compile(
-    r"\(?([A-Ja-j])\)?(?:\s*(?:,|;|&|、|\b(?:and|und|et|y|e)\b|和)[\s,]*(?:and\s+)?\(?[A-J]\)?)*"
-    r"(?:\s+only)?"
+    rf"\(?([A-Ja-j])\)?(?:\s*(?:[,;、]|{AND})[\s,]*(?:{AND}\s+)?\(?[A-J]\)?)*(?:\s+only)?"
 )
 _OPTION = re.compile(r"(?:^|[\s{*])(?:\(?([A-J])[.):]|(?<![^\n])\(?([a-j])\))\**\s+", re.MULTILINE)
 _LATEX_AROUND = re.compile(  # of "$\textbf{(A) } 2 \qquad \textbf{(B) }"
     r"^[ }$]+"
     r"|(?:\\(?:q?quad|textbf|textrm|mathrm|text|rm|bf)\b|\\[ ,;]|\\hspace\{[^{}]*\}|[ {$])+$"
 )
-_NUMBERED = re.compile(r"^[ \t]*\(?([1-9])[.)][ \t]+(\S[^\n]{0,80}?)[ \t]*$", re.MULTILINE)
 _ANNOUNCED_LETTER = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-Ja-j])\)|([A-J])(?![\w'’]))"
 )
 _ANOTHER_LETTER = re.compile(
-    r"[\s)]*(?:[,;&、和]|(?P<either>[/或]|\b(?:or|oder|ou|o)\b)|\b(?:and|und|et|y)\b)[\s,]*"
-    r"(?:(?:and|und)\s+|(?P<or>or\s+))?"
+    rf"[\s)]*(?:[,;、]|{AND}|(?P<either>/|{OR}))[\s,]*(?:(?:{AND}|{OR})\s+)?"
     r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?\(?(?P<letter>[A-HJ])(?![\w'’])\)?"
     r"(?!\s+(?:is|was|would|ist|are)\b)"
 )
@@ -49,16 +47,12 @@ _JUDGED_LETTER = re.compile(
     r"|\b(?i:it(?:['’]s|\s+is|\s+must\s+be)|guess\s+is|is|be|hence|thus|therefore|so)\s+"
     r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
 )
-_ALL_BUT = re.compile(
-    r"all(?: (?:of )?(?:them|these|the above|options|choices))? (?:but|except(?: for)?) (.+)",
-    re.IGNORECASE,
-)
 _UNSURE = re.compile(r"\b(?:either|none|doubt)", re.IGNORECASE)
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
 _TICK = re.compile(
     r"[✅✔☑✓]|\((?:correct|right|true)\)|[-–—:] (?:correct|right|true|yes)\b", re.IGNORECASE
 )
-_LETTER_LINE = re.compile(r"[\s*_>]*(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
+_LETTER_LINE = re.compile(r"[\s*_>]*(?:[-•]\s+)?(?:\(([A-Ja-j])\)|([A-J])[.):]|([A-J])[\s*_]*$)")
 
 
 def options(question: str) -> Mapping[str, str]:
@@ -71,17 +65,13 @@ def options(question: str) -> Mapping[str, str]:
         ).strip(" .;,")
         for match, end in zip_longest(found, ends)
     }
-    if {"A", "B"} <= listed.keys():
-        return listed
-    numbered = dict(_NUMBERED.findall(question))
-    return numbered if list(numbered) == [str(n + 1) for n in range(len(numbered))] != [] else {}
+    return listed if {"A", "B"} <= listed.keys() else {}
 
 
-def letters(found: Said, question: str = "") -> str | None:
+def letters(found: Extracted, question: str = "") -> str | None:
     """The letters that a sample chooses, "A, C"; None where it chooses none, or one or another."""
     listed = options(question)
-    stem = _OPTION.split(question)[0] if _OPTION.search(question) else _NUMBERED.split(question)[0]
-    asks_for_none = has(stem, found.table, "negators")
+    asks_for_none = has(_OPTION.split(question)[0], found.table, "negators")
     if found.announced is not None:
         chosen = _letters(found.announced, listed) or _led(found.announced)
         if chosen is not None or not behind_phrase(found.text, found.table):
@@ -116,18 +106,10 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     if len(span) > MAX_ANSWER_CHARS:
         return None
     bare = _bare(span, listed)
-    if noted := re.fullmatch(r"\(?([A-J])\)?\s*\([^()]*\)", bare):
-        return noted[1]
     if len(listed) > 2 and re.fullmatch("[A-J]{2,}", bare) and set(bare) <= listed.keys():
         return ", ".join(sorted(set(bare)))
     if chosen := _letter_set(bare):
         return chosen
-    if "1" in listed:
-        return _numbers(bare, listed)
-    if but := _ALL_BUT.fullmatch(bare):
-        without = _letter_set(_bare(but[1], listed))
-        left = listed.keys() - set((without or "").split(", "))
-        return ", ".join(sorted(left)) if without and left else None
     said = words(bare)
     by_text = {words(text): letter for letter, text in listed.items()}
     items = [words(item) for item in JOINED.split(bare)]
@@ -136,14 +118,6 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     for letter, text in listed.items():
         if said and said in (words(text), words(f"{letter} {text}"), words(f"({letter}) {text}")):
             return letter
-    meant = form(span.strip())
-    valued = [
-        letter
-        for letter, text in listed.items()
-        if isinstance(meant, Number) and meant == form(text)
-    ]
-    if len(valued) == 1:
-        return valued[0]
     led = re.match(r"\(?([A-J])[.):]+\s|\(([A-J])\)\s", bare)
     if led is None or "\n" in bare or _ANOTHER_LETTER.match(bare, led.end()):
         return None
@@ -167,20 +141,6 @@ def _letter_set(text: str) -> str | None:
     return ", ".join(sorted(set(found or re.findall("[A-J]", text.upper()))))
 
 
-def _numbers(bare: str, listed: Mapping[str, str]) -> str | None:
-    """Of "(1) and (3)", "1, 3", "dolphin and bat"."""
-    chosen = set[str]()
-    rest = bare.casefold()
-    for number, text in listed.items():
-        if re.search(rf"(?<!\w){re.escape(text.casefold())}(?!\w)", rest):
-            rest = rest.replace(text.casefold(), " ")
-            chosen.add(number)
-    rest = re.sub(r"\b(?:and|und|et|y|only|option|options)\b|[(),.;&\s]", " ", rest)
-    if any(part not in listed for part in rest.split()):
-        return None
-    return ", ".join(sorted(chosen | set(rest.split()))) or None
-
-
 def _led(tail: str) -> str | None:
     """The letter that an announced answer begins with; "" where it has one or another."""
     tail = MARKUP.sub("", tail).strip()
@@ -199,7 +159,7 @@ def _led(tail: str) -> str | None:
     return ", ".join(sorted(each.upper() for each in found))
 
 
-def _judged_letter(found: Said) -> str | None:
+def _judged_letter(found: Extracted) -> str | None:
     """The last one that is called right, but for "neither A nor B is right"."""
     text, letter = found.text, None
     for judged in (*_named_letter(found.table).finditer(text), *_JUDGED_LETTER.finditer(text)):
@@ -217,25 +177,19 @@ def _named_letter(table: Phrases) -> re.Pattern[str]:
 
 def _letter_line(text: str, listed: Mapping[str, str]) -> str | None:
     """The letter of the only option that a line starts with, or those of several that are said
-    again; all of them are the options repeated."""
-    lines = [(line, match) for line in text.splitlines() if (match := _LETTER_LINE.match(line))]
-    found = {next(filter(None, match.groups(""))).upper(): match.end() for _, match in lines}
-    if len(found) == 1:
+    again behind bullets; all of them are the options repeated."""
+    found, bullets = dict[str, str](), False
+    for line in text.splitlines():
+        if match := _LETTER_LINE.match(line):
+            bullets = bullets or line.lstrip().startswith(("-", "•"))
+            found[next(filter(None, match.groups(""))).upper()] = line[match.end() :]
+    if len(found) == 1 and not bullets:
         return next(iter(found))
-    bulleted = dict(_BULLETED.findall(text))
-    again = all(words(text) == words(listed.get(letter, "")) for letter, text in bulleted.items())
-    return ", ".join(sorted(bulleted)) if 1 < len(bulleted) < len(listed) and again else None
+    again = all(words(rest) == words(listed.get(letter, "")) for letter, rest in found.items())
+    return ", ".join(sorted(found)) if 1 < len(found) < len(listed) and again else None
 
 
-_BULLETED = re.compile(r"^[ \t]*[-*•][ \t]+\(?([A-J])[.):][ \t]+(.*?)[ \t]*$", re.MULTILINE)
-
-
-_SAID_LETTERS = re.compile(
-    rf"(?:(?:[Oo]nly|[Jj]ust)\s+)?(?:[Oo]ptions?|[Cc]hoices?|选项)?\s*(?P<letters>{_LETTER_SET.pattern})\s+(?:is|are|was|were)\b"
-)
-
-
-def _only_option(found: Said, listed: Mapping[str, str], asks_for_none: bool) -> str | None:
+def _only_option(found: Extracted, listed: Mapping[str, str], asks_for_none: bool) -> str | None:
     """What the first and the last sentence begin with, if it is one option, by letter or by what it
     says; denied only where the question asks which is not so."""
     sentences = sentences_of(found.text)
@@ -247,9 +201,6 @@ def _only_option(found: Said, listed: Mapping[str, str], asks_for_none: bool) ->
         denied = has(clause, found.table, "negators") and not asks_for_none
         if denied or _UNSURE.search(clause):
             return None
-        if said := _SAID_LETTERS.match(clause.strip()):
-            chosen.add(_letter_set(said["letters"].strip()))
-            continue
         spoken = set(re.findall(r"(?<![\w'])[B-HJ](?![\w'])", clause))
         for letter, text in listed.items():
             if text and re.search(rf"(?<!\w){re.escape(text.casefold())}(?!\w)", clause.casefold()):

@@ -62,11 +62,6 @@ judge = Judge()
 atexit.register(judge.close)
 
 
-def same(left: str, right: str, kind: AnswerKind, *, ordered: bool = False) -> bool:
-    one, other = keys([left, right], kind, ordered=ordered)
-    return one is not None and one == other
-
-
 def keys(
     answers: Sequence[str | None],
     kind: AnswerKind,
@@ -76,10 +71,7 @@ def keys(
 ) -> list[str | None]:
     distinct = {answer for answer in answers if answer and len(answer) <= MAX_CHARS}
     if kind is AnswerKind.CHOICE:
-        known: Mapping[str, str | None] = {
-            answer: answer if re.fullmatch("[1-9](, [1-9])*", answer) else lone_letters(answer)
-            for answer in distinct
-        }
+        known = {answer: lone_letters(answer) for answer in distinct}
     elif kind is AnswerKind.TEXT:
         known = {answer: _text_key(answer) for answer in distinct}
     else:
@@ -90,7 +82,7 @@ def keys(
 def _text_key(answer: str) -> str | None:
     """A plain number by its value, a day or a time as ISO 8601 writes it, all else word by word."""
     meaning = form(answer)
-    if isinstance(meaning, Number) and not meaning.said:
+    if isinstance(meaning, Number) and not meaning.written:
         return str(meaning.value)
     if isinstance(meaning, Word) and any(map(str.isdigit, meaning.text)):
         return meaning.text
@@ -118,54 +110,30 @@ def _math_keys(answers: Iterable[str], comma: bool, ordered: bool) -> dict[str, 
     found = [leaf for meaning in meanings.values() if meaning for leaf in leaves(meaning)]
     context = _Context(found)
     settled = {leaf: context.settled(leaf) for leaf in found}
-    names_of_settled = _cluster(set(settled.values()), _said_units(found, settled))
+    names_of_settled = _cluster(set(settled.values()), _written_units(found, settled))
     names = {leaf: names_of_settled[meant] for leaf, meant in settled.items()}
-    known = {
+    return {
         answer: (write(meaning, names, ordered=ordered) or None) if meaning else None
         for answer, meaning in meanings.items()
     }
-    lists = set(known.values())
-    for answer, meant in meanings.items():  # "2 x 2 x 3", where others list 2, 2, 3
-        if isinstance(meant, Expression) and (factors := _factors(meant, names)) in lists:
-            known[answer] = factors
-    return known
 
 
 _VECTOR = re.compile(r"\((?:[^(),\[\]]+,){2,}[^(),\[\]]+\)")
 
 
-def _said_units(found: Sequence[Leaf], settled: Mapping[Leaf, Leaf]) -> dict[Leaf, str]:
+def _written_units(found: Sequence[Leaf], settled: Mapping[Leaf, Leaf]) -> dict[Leaf, str]:
     """The names of quantities, each in the shortest unit that it was written in."""
+    quantities = [leaf for leaf in found if isinstance(leaf, Number) and leaf.unit]
     names: dict[Leaf, str] = {}
-    for leaf in sorted(found, key=_length_then_text):
-        meant = settled[leaf]
-        if isinstance(leaf, Number) and isinstance(meant, Number) and meant.unit == leaf.unit:
-            known = measure(leaf.said) if leaf.unit else None
-            if known and known != Measure(known.unit):
-                value = known.said(leaf.value)
-                said = leaf.said.removesuffix(".")
-                unit = rf"\text{{{said}}}" if said[0].isalpha() else said
-                names.setdefault(meant, f"{value} {unit}")
+    for leaf in sorted(quantities, key=lambda leaf: (len(leaf.written), leaf.written)):
+        meant, known = settled[leaf], measure(leaf.written)
+        if not (known and isinstance(meant, Number) and meant.unit == leaf.unit):
+            continue
+        if known != Measure(known.unit):
+            unit = leaf.written.removesuffix(".")
+            unit = rf"\text{{{unit}}}" if unit[0].isalpha() else unit
+            names.setdefault(meant, f"{known.in_unit(leaf.value)} {unit}")
     return names
-
-
-def _length_then_text(leaf: Leaf) -> tuple[int, str]:
-    said = leaf.said if isinstance(leaf, Number) else ""
-    return len(said), said
-
-
-def _factors(product: Expression, names: Mapping[Leaf, str]) -> str | None:
-    """A product of numbers, as the list of its factors: "2 x 3^2" is 2, 3, 3."""
-    factors: list[Number] = []
-    for part in re.split(r"\\cdot|\\times|\*", product.latex):
-        power = re.fullmatch(r"\s*(\d{1,9})(?:\^\{?(\d)\}?)?\s*", part)
-        if power is None:
-            return None
-        factors += [Number(Fraction(power[1]))] * int(power[2] or 1)
-    if len(factors) < 2:
-        return None
-    group = Group(r"\{", r"\}", tuple(factors), ordered=False)
-    return write(group, {leaf: _own_name(leaf) for leaf in factors} | dict(names))
 
 
 _SHORTENED = re.compile(r"(\d+(?:\.\d+)?)([kKmMbB])")
@@ -186,7 +154,7 @@ class _Context:
             for leaf in found
             if isinstance(leaf, Number)
             and leaf.unit not in ("", PERCENT)
-            and (known := measure(leaf.said))
+            and (known := measure(leaf.written))
         }
 
     def settled(self, leaf: Leaf) -> Leaf:
@@ -203,10 +171,6 @@ class _Context:
                 plain = {value for value, unit in self.numbers if not unit}
                 as_said = number in plain and number / 100 not in plain
                 return Number(number if as_said else number / 100)
-            case Number(unit="GBP", said=name) if name.startswith("pound"):
-                pound = measure("lb")
-                if pound and pound.unit in self.units:
-                    return self.settled(Number(pound.base(leaf.value), pound.unit, "lb"))
         if isinstance(leaf, Expression) and (short := _SHORTENED.fullmatch(leaf.latex)):
             many = Fraction(short[1]) * _THOUSANDS[short[2].lower()]
             if (many, leaf.unit) in self.numbers:
@@ -220,18 +184,18 @@ class _Context:
                 }
                 return Number(*meant.pop()) if len(meant) == 1 else leaf
             case Number(unit=unit) if unit and len(self.measures) == 1 and len(self.units) == 1:
-                return Number(next(iter(self.measures)).said(leaf.value))
+                return Number(next(iter(self.measures)).in_unit(leaf.value))
             case Expression() if len(self.units) < 2:
                 return replace(leaf, unit="")
             case _:
                 return leaf
 
 
-def _cluster(found: set[Leaf], said: Mapping[Leaf, str]) -> dict[Leaf, str]:
-    """Names for leaves. Numbers (but for those that have one in `said`) and words name themselves;
+def _cluster(found: set[Leaf], quantities: Mapping[Leaf, str]) -> dict[Leaf, str]:
+    """Names for leaves. Numbers and words name themselves, those in `quantities` aside;
     expressions, shortest first, take the name of the first leaf of their unit that the judge calls
     equal."""
-    names = {leaf: said.get(leaf) or _own_name(leaf) for leaf in found}
+    names = {leaf: quantities.get(leaf) or _own_name(leaf) for leaf in found}
     heads: list[Number | Expression] = [leaf for leaf in found if isinstance(leaf, Number)]
     heads.sort(key=_own_name)
     expressions = [leaf for leaf in found if isinstance(leaf, Expression)]

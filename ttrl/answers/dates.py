@@ -74,10 +74,9 @@ _SPOKEN = tuple(
     for later, patterns in (
         (1, (
             r"HH(?:[:.]MM)?(?::(?P<second>\d\d))?\s?(?P<half>[ap])\.?\s?m\b\.?",
-            r"HH:MM(?::(?P<second>\d\d))?(?![\d:])(?:\s*(?:hours|hrs|uhr|heures|h)\b|z\b)?",
+            r"HH:MM(?::(?P<second>\d\d))?(?![\d:])(?:\s*(?:hours|hrs|uhr|heures|h)\b)?",
             r"HH\.MM\s?(?:uhr|h)\b",
             r"HHhMM(?!\d|\s?m)",
-            r"(?P<hour>[01]\d|2[0-3])(?P<minute>[0-5]\d) (?:hours|hrs)\b",
             r"HH\s?(?:uhr|heures?|horas?|h)\s?MIN(?![\d\s]*[mh])",
             r"HH[点點時时시]\s?MIN[分분]?",
             r"MIN (?:minutes past|minutes after|past|minuten nach) HH\b",
@@ -141,6 +140,8 @@ def _earliest(text: str, place: int) -> Time | None:
 
 def _time(text: str, match: re.Match[str], later: int) -> Time | None:
     parts = match.groupdict()
+    if _ZONE.match(text, match.end()):
+        return None
     if parts.get("word"):
         noon = parts["word"].lower() == "noon"
         return Time("12:00 PM" if noon else "12:00 AM", *match.span(), open=False)
@@ -168,6 +169,8 @@ def _time(text: str, match: re.Match[str], later: int) -> Time | None:
     return Time(said, start, end, open_half)
 
 
+_ZONE = re.compile(r"\s?(?:[A-Z]{1,3}T|UTC|GMT|Z|[A-Z][a-z]+ (?:Standard |Daylight )?Time)\b")
+"""Nothing here knows what time it is elsewhere."""
 _LEADS = re.compile(
     r"(?:um|at|a las?|à|alle?|kl\.?|it is|it's|es ist|son las|il est)\s+", re.IGNORECASE
 )

@@ -17,7 +17,7 @@ from itertools import accumulate
 from ttrl.answers.dates import day, time_of_day
 from ttrl.answers.markup import clean, unwrap_text
 from ttrl.answers.numbers import FUNCTIONS
-from ttrl.answers.quantities import Number, quantity, spans, split_unit
+from ttrl.answers.quantities import Number, quantity, split_unit
 from ttrl.answers.units import measure
 
 
@@ -76,11 +76,7 @@ _SEPARATOR = re.compile(
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|lt|gt|neq)(?![A-Za-z])|\\not(?![A-Za-z])")
 _EQUALS = re.compile(r"(?<![\\<>!=])=(?!=)|\\in\b")
 _BELOW_ALL, _ABOVE_ALL = Expression(r"-\infty"), Expression(r"\infty")
-_BUILT_SET = re.compile(
-    r"(?:[A-Z] ?= ?)?\\?\{ ?[a-z] ?(?:\\in [^|]{1,30}?)?(?:\\mid ?|\\vert ?|\||:)(.+?) ?\\?\}"
-)
 _OPERATORS = re.compile(r"\\(?:cup|cap|cdot|times|boxed)(?![A-Za-z])")
-_COMBINED = re.compile(r"\\(?:cap|cup|setminus)\b")
 _UNION = re.compile(r"\\cup\b")
 _NAME = re.compile(
     r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'?(?:\([A-Za-z](?:, ?[A-Za-z])*\))?"
@@ -89,7 +85,6 @@ _NAME = re.compile(
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}")
 _LOGIC = re.compile(r"\\(?:land|lor)\b")
 _SAYS = re.compile(rf"{_EQUALS.pattern}|{_RELATION.pattern}")
-_ARRAY = re.compile(r"(?:np\.|numpy\.)?(?:array|matrix|Matrix)\((\[.*\])\)")
 _BASED = re.compile(r"\(?(\d+)\)?_\{?\(?(2|8|10|16)\)?\}?|0b([01]+)")
 _VERBATIM = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"  # a date is no difference and no quotient
@@ -162,16 +157,10 @@ def write(part: Form, names: Mapping[Leaf, str], *, ordered: bool = False) -> st
 
 def _form(text: str) -> Form:
     text = text.strip()
-    if array := _ARRAY.fullmatch(text):
-        text = array[1]
-    if text.count(r"\to ") > 1:  # "1 → 3 → 7" is a list
-        text = text.replace(r"\to ", ", ")
     if moment := _moment(text):
         return moment
     if number := quantity(text):
         return number
-    if built := _BUILT_SET.fullmatch(text):
-        return _form(built[1])
     if member := _member(text):
         return member
     pieces = _split(text, _UNION)
@@ -193,9 +182,7 @@ def _moment(text: str) -> Word | None:
         return Word(known)
     time = time_of_day(text)
     if time is None:
-        found = next(spans(text), None)
-        whole = found and (found.start, found.end) == (0, len(text))
-        return Word(found.text, found.ratio) if found and whole else None
+        return None
     hours = re.fullmatch(r"(\d?\d)(?:h(?=\d\d$)|:(?=\d\d ?h))(\d\d)(?: ?h(?:ou)?rs?)?", text)
     seconds = (int(hours[1]) * 60 + int(hours[2])) * 60 if hours else 0
     return Word(time.text, time.text.replace("AM", "PM") if time.open else "", seconds)
@@ -296,16 +283,16 @@ def _set(text: str) -> Form:
     either = len(_split(text, _OR)) > 1
     if ranges := _ranges(items, either=either):
         return ranges
-    nouns = [item.said if isinstance(item, Number) and not item.unit else "" for item in items]
+    nouns = [item.written if isinstance(item, Number) and not item.unit else "" for item in items]
     if len(set(nouns)) == len(nouns) > 1 and all(nouns):  # "5 apples and 3 pears"
         items = tuple(
-            Word(f"{item.value} {item.said.casefold()}")
+            Word(f"{item.value} {item.written.casefold()}")
             for item in items
             if isinstance(item, Number)
         )
     either = either and any(
-        isinstance(item, Word | Named) or _RELATION.search(said)
-        for item, said in zip(items, texts, strict=True)
+        isinstance(item, Word | Named) or _RELATION.search(item_text)
+        for item, item_text in zip(items, texts, strict=True)
     )
     return Group(r"\{", r"\}", items, r" \lor " if either else ", ", ordered=False)
 
@@ -346,8 +333,6 @@ def _assignment(text: str) -> tuple[str, str]:
         return "", sides[-1]
     if len(sides) == 2 and _NAME.fullmatch(sides[1]):
         return sides[1], sides[0]
-    if _COMBINED.search(sides[0]) and sides[1].startswith((r"\{", "{")):  # "A ∩ B = {2, 5}"
-        return "", sides[1]
     letterless = not re.search(r"[^\W\d_]", _COMMAND.sub("", sides[0]))
     return "", sides[-1] if letterless or quantity(sides[0]) else text
 
@@ -357,9 +342,7 @@ def _leaf(text: str) -> Form:
     again = quantity(text) or (_bracketed(text) if text.startswith(tuple(_OPENING)) else None)
     if again:
         return again
-    if len(_split(text, _UNION)) > 1 or _MATRIX.fullmatch(text):
-        return _form(text)
-    body, said = split_unit(text)
+    body, unit_text = split_unit(text)
     if based := _BASED.fullmatch(text):
         digits, base = (based[1], based[2]) if based[1] else (based[3], "2")
         return Word(f"{digits}_{base}", digits)
@@ -367,7 +350,7 @@ def _leaf(text: str) -> Form:
         return Word(re.sub("[ ,]", "", text))
     if _is_words(body):
         return Word(words(text))
-    unit = measure(said) if said else None
+    unit = measure(unit_text) if unit_text else None
     body = _HALF_OF.sub(r"\\frac{\1}{\2}", body)
     body = re.sub(r"(?<!\w)\s+|\s+(?!\w)", "", body)
     return Expression(body, unit.unit if unit else "")

@@ -11,7 +11,6 @@ class Layer(StrEnum):
     JSON = "json"
     YAML = "yaml"
     TAG = "tag"
-    XML = "xml"
     BOX = "box"
     MARK = "mark"
     """Behind "####"."""

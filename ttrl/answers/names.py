@@ -6,17 +6,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from itertools import combinations
 
-from ttrl.answers.forms import words
-from ttrl.answers.numbers import whole_number
-from ttrl.answers.phrases import Phrases
-from ttrl.answers.said import (
+from ttrl.answers.extraction import (
+    AND,
     FEW_WORDS,
     JOINED,
     MARKUP,
     TOKENS,
-    Said,
+    Extracted,
     count_words,
     has,
     sentences_of,
@@ -25,32 +22,28 @@ from ttrl.answers.said import (
     without_contrast,
     without_end,
 )
+from ttrl.answers.forms import words
+from ttrl.answers.phrases import Phrases
 
 MAX_SENTENCE = 1000
 """Characters of a sentence that is compared with the question word by word."""
 
 
-def name(found: Said, question: str) -> str | None:
+def name(found: Extracted, question: str) -> str | None:
     """What a sample says to a question that asks for a name or a word, in small letters; None
     where it breaks off or does not know."""
     if found.announced is None and (found.unfinished or found.declines):
         return None
-    if found.announced == "" or found.asks:
+    if found.announced == "":
         return None
-    if found.is_record:
-        return words(found.announced or "")
     if items := _listed(found, question):
         return words(", ".join(items if has(question, found.table, "ordered") else sorted(items)))
     span = found.short if found.short is not None else found.text
     bare = without_end(without_contrast(trim(span, found.table), found.table))
-    bare = _behind_copula(_SCORE.sub("", bare), question, found.table)
-    number = whole_number(bare)
-    if number is not None:
-        return str(number)
+    bare = _behind_copula(bare, question, found.table)
     head, bracket, note = bare.rpartition(" (")
     if bracket and note.endswith(")") and not head.endswith("="):
         bare = head.strip('"“”„*')
-    bare = _APPOSITION.split(bare)[0]
     head, _, tail = bare.partition(" ")
     while tail and head.casefold() in found.table.words["titles"]:
         bare = tail
@@ -63,26 +56,11 @@ def name(found: Said, question: str) -> str | None:
 
 
 _LISTED = re.compile(r"\s*(?:[-*•–]|\d{1,2}[.)]|[^\w\s])\s*(.*\w.*)")
-_SCORE = re.compile(
-    r"(?<![\s,;:|(–-])[\s,;:|(–-]+"
-    r"(?:(?:with )?(?:an? )?(?:confidence|score|probability)\b[^\d]{0,12})?"
-    r"(?:[01]?\.\d+|\d{1,3}(?:\.\d+)?\s?%)\)?$", re.IGNORECASE,
-)  # fmt: skip
-_APPOSITION = re.compile(
-    r",\s+(?:with|followed|the|a|an|who|der|die|das|ein|eine|le|la|un|une|el|una|il)\s"
-)
 MOST_IN_ITEM = 3
 """Words of an item of a list; what is longer is a clause."""
 
 
-def _told_alone(found: Said, question: str) -> str:
-    sentences = sentences_of(found.text)
-    alone = sentences[0].strip()[:MAX_SENTENCE] if len(sentences) == 1 else ""
-    told = _behind_copula(alone, question, found.table)
-    return told if told != alone else ""
-
-
-def _listed(found: Said, question: str) -> list[str]:
+def _listed(found: Extracted, question: str) -> list[str]:
     """The items that an answer lists, line by line, as JSON or with "and", in small letters."""
     text = found.announced or found.text
     lines = [line for line in text.splitlines() if line.strip()]
@@ -93,10 +71,10 @@ def _listed(found: Said, question: str) -> list[str]:
         items = items if len(items) == len(marked) else [match[1] for match in marked]
     else:
         as_json = text.strip().startswith('["')
-        told = text.strip() if as_json else found.short or _told_alone(found, question)
+        told = text.strip() if as_json else found.short or ""
         joined = trim(told, found.table)
         items = JOINED.split(joined)
-        linked = as_json or re.search(r"\w (?:and|und|et|y|e|en) \w|&|和|と", joined)
+        linked = as_json or re.search(rf"\w ?{AND} ?\w", joined)
         if re.search(r"[=\d]", joined) or (len(items) < 3 and not linked):
             return []
     items = [words(without_end(MARKUP.sub("", item))) for item in items]
@@ -105,40 +83,12 @@ def _listed(found: Said, question: str) -> list[str]:
     return items if short and len(items) > 1 else []
 
 
-def in_sentence(each: Said, names: Set[tuple[str, ...]]) -> bool:
-    """Whether so short a text is a sentence about one of the names: all of its other words are
-    small, the first one aside ("La dipinse Caravaggio")."""
-    matches = TOKENS.findall(each.short or each.text)
-    tokens = tuple(match.casefold() for match in matches)
-    for start, end in combinations(range(len(tokens) + 1), 2):
-        if tokens[start:end] in names and end - start < len(tokens):
-            rest = [*matches[1:start], *matches[end:]]
-            large = all(word[0].isupper() for word in matches[start:end])
-            return large and bool(rest) and all(word.islower() for word in rest)
-    return False
-
-
-def one_name(answers: Sequence[str | None], texts: Sequence[str]) -> list[str | None]:
-    """The names of one question, those that are one but for accents, or the initials of another
-    ("U.S." and "United States"; written in capitals: "no" is no New Orleans), by the most common of
-    them."""
-    capitals = {each for text in texts for each in re.findall(r"[A-Z]{2,}", _plain(text))}
-    counts = Counter(answer for answer in answers if answer)
+def one_name(answers: Sequence[str | None]) -> list[str | None]:
+    """The names of one question, those that are one but for accents by the most common of them."""
     heads: dict[str, str] = {}
-    known: dict[str, str] = {}
-    for answer, _ in counts.most_common():
-        heads[answer] = known.setdefault(_plain(answer), answer)
-    for answer in counts:
-        tokens = [token for token in tokens_of(answer) if token not in ("of", "the", "and")]
-        initials = "".join(token[0] for token in tokens)
-        if len(tokens) > 1 and initials in known and initials.upper() in capitals:
-            heads[known[initials]] = heads[answer]
-        # "United States of America", but no museum of several.
-        short, of, _ = answer.partition(" of ")
-        alone = sum(other.startswith(f"{short} of ") for other in counts) == 1
-        if of and " " in short and short in counts and alone:
-            heads[answer] = heads[short]
-    return [heads.get(heads[answer], heads[answer]) if answer else None for answer in answers]
+    for answer, _ in Counter(answer for answer in answers if answer).most_common():
+        heads.setdefault(_plain(answer), answer)
+    return [heads[_plain(answer)] if answer else None for answer in answers]
 
 
 def _plain(text: str) -> str:
@@ -173,7 +123,7 @@ def _behind_copula(text: str, question: str, table: Phrases) -> str:
     return text
 
 
-def says_yes_or_no(answers: Sequence[Said]) -> bool:
+def says_yes_or_no(answers: Sequence[Extracted]) -> bool:
     """Whether a question is answered by yes or no: somebody says nothing else, and at least a third
     begin with one of them."""
     first = [_verdict(answer.announced or answer.text, answer.table) for answer in answers]
@@ -184,7 +134,7 @@ def says_yes_or_no(answers: Sequence[Said]) -> bool:
     return alone and sum(verdict is not None for verdict in first) * 3 >= len(answers)
 
 
-def yes_or_no(found: Said, question: str) -> str | None:
+def yes_or_no(found: Extracted, question: str) -> str | None:
     """ "yes" or "no", as a sample begins or ends, or since its last sentence says again what was
     asked, or denies it."""
     if found.announced is not None and (verdict := _verdict(found.announced, found.table)):
@@ -200,11 +150,7 @@ def yes_or_no(found: Said, question: str) -> str | None:
     small = found.table.words["small"] | found.table.words["copular"]
     asked = [t for t in tokens_of(question) if t not in small and len(t) > 2 and not t.isdigit()]
     tokens = tokens_of(last)
-    if {"only", "nur", "unless", "except"} & set(tokens):
-        return None
-    denied = sum(has(token, found.table, "negators") for token in tokens)
-    if denied > 1:
-        return None
+    denied = has(" ".join(tokens), found.table, "negators")
     again = sum(any(_akin(a, token) for token in tokens) for a in asked)
     end = found.text.rstrip()[-1:]
     if not asked or again * 2 < len(asked) or end.isalnum() or end in ",:;":
@@ -233,7 +179,9 @@ def _verdict(text: str, table: Phrases) -> str | None:
     return None
 
 
-def mentioned(found: Said, known: Mapping[tuple[str, ...], str], asked: Set[str]) -> str | None:
+def mentioned(
+    found: Extracted, known: Mapping[tuple[str, ...], str], asked: Set[str]
+) -> str | None:
     """The one of the known short answers that stands in a text, or in its first and in its last
     sentence; None where several do, or where it is denied."""
     one = _mention(found, found.text, known, asked)
@@ -249,7 +197,7 @@ def mentioned(found: Said, known: Mapping[tuple[str, ...], str], asked: Set[str]
 
 
 def _mention(
-    found: Said, text: str, known: Mapping[tuple[str, ...], str], asked: Set[str]
+    found: Extracted, text: str, known: Mapping[tuple[str, ...], str], asked: Set[str]
 ) -> str | None:
     """None where no known answer stands in the text, "" where several do or one is denied, or is
     part of a longer name or of a list; of one within another only the longer counts, and what the
@@ -263,40 +211,8 @@ def _mention(
             if tuple(tokens[start : span.stop]) == words_of and taken.isdisjoint(span):
                 taken.update(span)
                 hits[key] = set(words_of) <= asked
-                if _goes_on(text, matches, span.start, span.stop, found.table):
-                    return ""
     new = [key for key, named in hits.items() if not named] or list(hits)
     if not new:
         return None
     rest = " ".join(token for place, token in enumerate(tokens) if place not in taken)
     return new[0] if len(new) == 1 and not has(rest, found.table, "negators") else ""
-
-
-def _goes_on(
-    text: str, matches: Sequence[re.Match[str]], start: int, end: int, table: Phrases
-) -> bool:
-    """Whether what stands there belongs to a longer name ("Papua New Guinea") or to a list."""
-    plain = table.words["small"] | table.words["copular"] | table.words["subjects"]
-    for place, step in ((start - 1, -1), (end, 1)):
-        if not 0 <= place < len(matches):
-            continue
-        inner = matches[start] if step < 0 else matches[end - 1]
-        left, right = sorted((inner, matches[place]), key=lambda match: match.start())
-        between, beside = text[left.end() : right.start()], matches[place][0]
-        beyond = place + step
-        if beside.casefold() in _AND and 0 <= beyond < len(matches):
-            # "en" is Dutch for and, and French for in.
-            both_large = matches[beyond][0][0].isupper() and inner[0][0].isupper()
-            if both_large or beside.casefold() in ("and", "und", "et"):
-                return True
-        large = beside[0].isupper() and inner[0][0].isupper() and between in (" ", "-")
-        if large and beside.casefold() not in plain and not _starts_hedged(beside, table):
-            return True
-    return False
-
-
-_AND = frozenset(["and", "und", "et", "y", "e", "en", "och", "i", "и"])
-
-
-def _starts_hedged(word: str, table: Phrases) -> bool:
-    return any(table.patterns[kind].fullmatch(word) for kind in ("hedges", "openers", "nouns"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from text_to_num import text2num  # type: ignore[import-untyped]
+from text_to_num import alpha2digit, text2num  # type: ignore[import-untyped]
 
 NUMBER_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
 """Those in which text2num reads number words."""
@@ -54,17 +54,9 @@ def whole_number(text: str, languages: Sequence[str] = NUMBER_LANGUAGES) -> int 
     return None
 
 
-_WORD = re.compile(r"[^\W\d_]+")
 _HAN_NUMBER = re.compile(
     "[〇一二三四五六七八九十百千万两]*[二三四五六七八九十百千万两][一二三四五六七八九十百千万零〇两]*"
 )
-_ARTICLES = frozenset({
-    "one", "a", "an", "ein", "eine", "eins", "un", "une", "uno", "una", "um", "uma", "een", "no",
-    "non", "ones", "tens", "cent", "cents",
-})  # fmt: skip
-"""Number words that are mostly something else in a sentence."""
-_MOST_WORDS = 9
-"""Of a number: "nine hundred and ninety-nine thousand nine hundred and ninety-nine"."""
 
 
 def in_digits(text: str, *, english: bool = True) -> str:
@@ -74,44 +66,33 @@ def in_digits(text: str, *, english: bool = True) -> str:
     languages = NUMBER_LANGUAGES[:1] if english else NUMBER_LANGUAGES
     text = _PERCENT.sub("%", text)
     text = _HAN_NUMBER.sub(lambda run: str(whole_number(run[0]) or run[0]), text)
-    words = list(_WORD.finditer(text))
-    parts: list[str] = []
-    place = number = 0
-    while number < len(words):
-        first = words[number]
-        named = len(first[0]) > 2 and whole_number(first[0], languages) is not None
-        begins = named or first[0].casefold() == "a"
-        for last in words[number : number + _MOST_WORDS][::-1] if begins else ():
-            said = text[first.start() : last.end()]
-            alone = said.casefold()
-            value = None if alone in _ARTICLES or alone in SCALES else whole_number(said, languages)
-            if value is not None:
-                parts += [text[place : first.start()], str(value)]
-                place = last.end()
-                number += sum(each.end() <= place for each in words[number + 1 :][:_MOST_WORDS])
-                break
-        number += 1
-    text = _ONE.sub("1", "".join([*parts, text[place:]]))
-    text = _AND_A_HALF.sub(_mixed_words, text)
-    return _UNIT_AND_A_HALF.sub(r"1 1/2 \1", text)
+    parts = _KEPT.split(text)
+    for language in languages:
+        parts[::2] = [alpha2digit(part, language, threshold=2) for part in parts[::2]]
+    text = "".join(parts)
+    text = _UNIT_AND_A_HALF.sub(r"1 1/2 \1", _AND_A_HALF.sub(_fraction, text))
+    return _PART_OF.sub(_fraction, text)
 
 
-_ONE = re.compile(
-    r"\bone(?=,? (?:and |or |to |in |out of )?\d)|(?<=\d, )one\b|(?<=\d to )one\b", re.IGNORECASE
-)
 _PERCENT = re.compile(r"\b(?:por ciento|por cento|per cento|pour cent|per cent)\b", re.IGNORECASE)
 DIVISORS = {
     "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
     "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "hundredth": 100,
 }  # fmt: skip
-_AND_A_HALF = re.compile(rf"\b(\d+) and (a|an|one|\d+) ({'|'.join(DIVISORS)})s?\b", re.IGNORECASE)
+_DIVISOR = "|".join(DIVISORS)
+_AND_A_HALF = re.compile(rf"\b(\d+ )and (a|an|one|\d+) ({_DIVISOR})s?\b", re.IGNORECASE)
+_PART_OF = re.compile(  # "half an hour", "a third."
+    rf"\b()(?:(an?|one|\d+) )?({_DIVISOR})s?"
+    r"(?:(?: of)? (?:an?|one)(?= [^\W\d_])|(?(2)(?=\W*$)|(?!)))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _UNIT_AND_A_HALF = re.compile(r"\b(?:an?|one) ([^\W\d_]+) and a half\b", re.IGNORECASE)
 
 
-def _mixed_words(found: re.Match[str]) -> str:
-    """ "4 1/8" of "4 and one eighth"."""
-    above = found[2] if found[2].isdigit() else "1"
-    return f"{found[1]} {above}/{DIVISORS[found[3].lower()]}"
+def _fraction(found: re.Match[str]) -> str:
+    """ "4 1/8" of "4 and one eighth", "1/2" of "half an"."""
+    whole, above, part = found.groups(default="1")
+    return f"{whole}{above if above.isdigit() else 1}/{DIVISORS[part.lower()]}"
 
 
 DIGITS = (
@@ -134,6 +115,8 @@ SCALES = {
 """What multiplies the number before, in digits or in words."""
 _SPACED = sorted((scale for scale in SCALES if len(scale) > 1), key=len, reverse=True)
 SCALE = rf"(?:(?:{'|'.join(_SPACED)})(?![^\W\d_])\.?|[百千万亿](?!\d))"
+_KEPT = re.compile(rf"((?:\d|\b(?:second|{_DIVISOR})s?\b)(?:\s?{SCALE})?)", re.IGNORECASE)
+"""Stays as it is: "126 million", and ordinals, which are parts of one as well."""
 _SIGNED = re.compile(r"([-+负]|(?:minus|negative|moins|menos|meno)\b)\s*", re.IGNORECASE)
 
 

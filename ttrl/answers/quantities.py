@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
@@ -13,7 +12,6 @@ from ttrl.answers.markup import raised
 from ttrl.answers.numbers import (
     BRACED,
     DIGITS,
-    DIVISORS,
     FUNCTIONS,
     NUMBER_LANGUAGES,
     ODDS,
@@ -24,17 +22,17 @@ from ttrl.answers.numbers import (
     whole_number,
 )
 from ttrl.answers.phrases import phrases
-from ttrl.answers.units import DOLLAR, MINOR, SIGN, Measure, measure
+from ttrl.answers.units import DOLLAR, SIGN, measure
 
 
 @dataclass(frozen=True)
 class Number:
-    """An exact number. With a unit of measure it is in base units ("meter*second^-2"); `said` is
+    """An exact number. With a unit of measure it is in base units ("meter*second^-2"); `written` is
     the unit as it was written, whether it is a known one or not ("km", "apples")."""
 
     value: Fraction
     unit: str = ""
-    said: str = field(default="", compare=False)
+    written: str = field(default="", compare=False)
 
 
 _NAME = r"[^\W\d_]+(?:[ /][^\W\d_]+){0,3}(?:\^-?[1-4])?"
@@ -65,8 +63,8 @@ def split_unit(text: str) -> tuple[str, str]:
     sign = "-" if text[:1] == "-" else ""
     rest = text[len(sign) :].strip()
     if (prefixed := _PREFIXED.fullmatch(rest)) and measure(prefixed["unit"]):
-        amount, said = split_unit(prefixed["body"])
-        if not said or measure(said) != measure(prefixed["unit"]):  # but "$5 dollars" says it twice
+        amount, written = split_unit(prefixed["body"])
+        if not written or measure(written) != measure(prefixed["unit"]):  # "$5 dollars"
             amount = prefixed["body"]
         return sign + amount, prefixed["unit"]
     if suffixed := _SUFFIXED.fullmatch(text):
@@ -115,64 +113,35 @@ def quantity(text: str, comma: bool = False) -> Number | None:
     value = to_fraction(text, comma)
     if value is not None:
         return Number(value)
-    if half := _HALVES.fullmatch(text):
-        return _halves(**half.groupdict())
-    if tall := _FEET.fullmatch(text):
-        return _in_parts(f"{tall[1]} ft {tall[2]} in")
-    if cents := _CENTS.fullmatch(text):
-        return quantity(f"{cents[1]}.{cents[3]} {cents[2]}")
-    body, said = split_unit(text)
-    known = measure(said) if said else None
+    body, written = split_unit(text)
+    known = measure(written) if written else None
     price = known is not None and len(known.unit) == 3
     if price and _GROUPED.fullmatch(body):  # "1.250 EUR": no price has tenths of a cent
         body = body.replace(".", "")
-    value = to_fraction(body, comma or (bool(said) and _SHORT_COMMA.fullmatch(body) is not None))
-    return _in_parts(text) if value is None else _number(value, said)
+    value = to_fraction(body, comma or (bool(written) and _SHORT_COMMA.fullmatch(body) is not None))
+    return _in_parts(text) if value is None else _number(value, written)
 
 
-_FEET = re.compile(r"(\d+)\s?['′]\s?(\d+)\s?(?:\"|″|''|′′)?")
-_CENTS = re.compile(r"(\d+)\s?(€|£|euros?)\s?(\d\d)")
 _SHORT_COMMA = re.compile(r"-?\d+,\d{1,2}")
-_HALVES = re.compile(
-    r"(?:(?P<whole>\S.{0,30}?) and )?(?:(?P<count>a|an|one|\d{1,3}|two|three) )?"
-    rf"(?P<part>{'|'.join(DIVISORS)})s?"
-    r"(?: (?:of )?(?:a |an |one )?(?P<unit>[^\W\d_]+))?(?<!\band)",
-    re.IGNORECASE,
-)
 _GROUPED = re.compile(r"\d{1,3}\.\d{3}")
 
 
-def _halves(whole: str | None, count: str | None, part: str, unit: str | None) -> Number | None:
-    """Of "two and a half hours", "half an hour", "three quarters of an hour"."""
-    before = Fraction(0) if whole is None else to_fraction(whole)
-    if before is None or (unit is None and whole is None and count is None):
-        return None
-    times = to_fraction(count or "1") or Fraction(1)
-    value = before + times / DIVISORS[part.lower()]
-    scale = SCALES.get((unit or "").lower())
-    return Number(value * scale) if scale else _number(value, unit or "")
-
-
-def _number(value: Fraction, said: str) -> Number:
-    unit = measure(said) if said else None
+def _number(value: Fraction, written: str) -> Number:
+    unit = measure(written) if written else None
     if unit is None:
-        turned = said.casefold() if said.casefold() in phrases().words["directions"] else ""
-        return Number(value, turned, said)
-    return Number(unit.base(value), unit.unit, said)
+        turned = written.casefold() if written.casefold() in phrases().words["directions"] else ""
+        return Number(value, turned, written)
+    return Number(unit.base(value), unit.unit, written)
 
 
 def _in_parts(text: str) -> Number | None:
     """The sum of parts of one kind, each smaller than the one before."""
     place, total, last = 0, Fraction(0), None
-    said = ""
+    written = ""
     while place < len(text):
         part = _PART.match(text, place)
         name = part["unit"] if part else ""
-        if last and last.unit == "second" and name == "m":
-            name = "min"
         unit = measure(name) if part else None
-        if last and name.casefold() in MINOR:  # "12 euros and 50 cents"
-            unit = Measure(last.unit, Fraction(1, 100))
         if (
             part is None
             or unit is None
@@ -180,8 +149,8 @@ def _in_parts(text: str) -> Number | None:
         ):
             return None
         total, place, last = total + decimal(part["value"]) * unit.size, part.end(), unit
-        said = name
-    return Number(total, last.unit, said) if last else None
+        written = name
+    return Number(total, last.unit, written) if last else None
 
 
 _SCANNED = re.compile(
@@ -195,40 +164,6 @@ _SCANNED = re.compile(
     re.IGNORECASE,
 )
 _AFTER = re.compile(r"(?:\s?(?:\\text\s*\{)?\s?|-)(?P<unit>[^\W\d_°]+|°\s?[CF]?)[.}]?")
-
-
-_SPAN = re.compile(
-    rf"(?P<lead>(?:from|between|von|zwischen|de|entre|tra|da|van|tussen)\s+)?(?<!\d)(?P<low>{DIGITS})"
-    r"(?P<unit>\s?[^\W\d_]{1,12})?\s?"
-    rf"(?P<sign>[-–—]|to|and|bis|und|et|à|y|a|tot|en|e)\s?(?P<high>{DIGITS})(?(unit)(?P=unit))(?![\w.,:/]*\d)"
-    r"(?P<noun>\s[^\W\d_]+)?",
-    re.IGNORECASE,
-)
-_ENUMERATES = ("and", "und", "et", "y", "en", "e")
-
-
-class Span(NamedTuple):
-    """From one number to a larger one, or their ratio where it is not said to be a span."""
-
-    text: str
-    start: int
-    end: int
-    ratio: str = ""
-
-
-def spans(text: str) -> Iterator[Span]:
-    """Find spans of numbers: "from 10 to 20", "10–20", "between 10 and 20"."""
-    for found in _SPAN.finditer(text):
-        low, high = decimal(found["low"]), decimal(found["high"])
-        sign, lead = found["sign"].lower(), bool(found["lead"])
-        before = text[found.start() - 1 : found.start()]
-        if (sign in _ENUMERATES and not lead) or before.isalnum() or before in ("-", ".", "/"):
-            continue
-        ratio = f"{low}:{high}" if sign == "to" and not lead and not found["noun"] else ""
-        if low < high:
-            yield Span(f"{low}-{high}", found.start(), found.end(), ratio)
-        elif ratio:
-            yield Span(ratio, *found.span())
 
 
 class Found(NamedTuple):
@@ -247,7 +182,6 @@ def scan(text: str, comma: bool = False) -> list[Found]:
     text = raised(text)
     moments = [Found(text[start:end], known, start, end) for known, start, end in days(text)]
     moments += [Found(text[t.start : t.end], t.text, t.start, t.end) for t in times(text)]
-    moments += [Found(text[s.start : s.end], s.text, s.start, s.end) for s in spans(text)]
     found: list[Found] = []
     place = 0
     while match := _SCANNED.search(text, place):
@@ -261,14 +195,11 @@ def scan(text: str, comma: bool = False) -> list[Found]:
         if not match["percent"] and not match["odds"]:
             span, place = _with_units(text, match.start(), place)
         number = quantity(span.replace("−", "-").rstrip("."), comma=comma)
-        if number is None and _TIMES.match(text, match.end()):  # "it appears 3 times"
-            number, place = quantity(match[0].strip(), comma=comma), match.end()
         if number is not None:
             found.append(Found(span.strip(" .,"), number.value, match.start(), place))
     return sorted([*found, *moments], key=lambda each: each.start)
 
 
-_TIMES = re.compile(r"\s?times\b(?!\s+(?:as|the|that|this|its|more|less|what|\d|\w+er\b))")
 MAX_SCANNED = 2000
 """Characters of a sentence that numbers are looked for in."""
 

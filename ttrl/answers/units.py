@@ -95,7 +95,7 @@ class Measure(NamedTuple):
     def base(self, value: Fraction) -> Fraction:
         return value * self.size + self.zero
 
-    def said(self, value: Fraction) -> Fraction:
+    def in_unit(self, value: Fraction) -> Fraction:
         return (value - self.zero) / self.size
 
 

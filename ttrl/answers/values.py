@@ -10,18 +10,12 @@ import re
 from collections.abc import Sequence, Set
 from fractions import Fraction
 
-from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
-from ttrl.answers.forms import Expression, Form, Group, Named, Word, form, leaves
-from ttrl.answers.numbers import FUNCTIONS, in_digits
-from ttrl.answers.phrases import Phrases, phrases
-from ttrl.answers.quantities import Found, scan
-from ttrl.answers.said import (
+from ttrl.answers.extraction import (
     ASSIGNED,
-    FEW_WORDS,
     JOINED,
     MATH,
     WORDS,
-    Said,
+    Extracted,
     boxes,
     count_words,
     has,
@@ -32,19 +26,22 @@ from ttrl.answers.said import (
     without_contrast,
     without_end,
 )
+from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
+from ttrl.answers.forms import Expression, Form, Group, Named, Word, form, leaves
+from ttrl.answers.numbers import FUNCTIONS, in_digits
+from ttrl.answers.phrases import Phrases, phrases
+from ttrl.answers.quantities import Found, scan
 from ttrl.answers.units import months
 
-GIVEN = 0.8
-"""Share of a sentence's words that stand in the question, from which on it says it again."""
 FEW_VALUE_WORDS = 3
 """And so many words that are announced in place of a value: "no real solutions"."""
 _LONG_WORD = re.compile(r"[^\W\d_]{3,}|[a-z]{2}|[\u3040-\u30ff\u3400-\u9fff]{2}")
 
 
-def value(found: Said, question: str, *, comma: bool) -> str | None:
+def value(found: Extracted, question: str, *, comma: bool) -> str | None:
     """What a sample says to a question that asks for a value: a number, a quantity, an expression,
     or the words that it announces instead of one."""
-    if found.announced is None and (found.unfinished or found.declines or found.asks):
+    if found.announced is None and (found.unfinished or found.declines):
         return None
     english = asked_in_english(question, found.table)
     boxed = found.announced is not None and found.announced == boxes(found.text)
@@ -100,8 +97,6 @@ def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | 
     asked = {number.value for number in scan(in_digits(question, english=english), comma=comma)}
     if assigned := _assignments(sentences):
         return assigned
-    if listed := _numbered_lines(text.strip().splitlines()):
-        return listed
     for sentence in reversed(sentences):
         aside = table.patterns["asides"].match(sentence.lstrip("*_ \n("))
         if (aside and len(sentences) > 1) or is_question(sentence):
@@ -122,22 +117,6 @@ def _assignments(sentences: Sequence[str]) -> str | None:
     return ", ".join(lines) if len(lines) > 1 else None
 
 
-def _numbered_lines(lines: Sequence[str]) -> str | None:
-    """The items of the numbered list that a text ends in, if each is a value."""
-    items: list[str] = []
-    for line in reversed(lines):
-        item = _ITEM.fullmatch(line)
-        if item is None:
-            break
-        items.insert(0, item[2])
-    numbers = [item[1] or "" for item in map(_ITEM.fullmatch, lines[-len(items) :]) if item]
-    counted = numbers in ([str(n + 1) for n in range(len(items))], [""] * len(items))
-    return ", ".join(items) if counted and len(items) > 2 else None
-
-
-_ITEM = re.compile(r"\s*(?:(\d{1,2})[.)]|[-*•]\s)\s*(-?\d[\d.,/]*)\s*")
-
-
 def _value_of(
     sentence: str, asked: Set[object], question: str, table: Phrases, comma: bool
 ) -> str | None:
@@ -151,7 +130,7 @@ def _value_of(
         meaning = form(span, comma=comma) if short else None
         if meaning is not None and not is_words(meaning) and not _has_word(meaning):
             return span
-    plain = without_end(_NOTE.sub("", plain))
+    plain = without_end(plain)
     if len(pairs := _ASSIGNED_INLINE.findall(plain)) > 1 and plain.endswith(pairs[-1]):
         return ", ".join(pairs)
     right = without_end(plain.rpartition("=")[2]).strip() if "=" in plain else ""
@@ -176,8 +155,6 @@ def _value_of(
         if not (before.end and JOINED.fullmatch(told[before.end : listed[0].start])):
             break
         listed.insert(0, before)
-    if _given(told, numbers, asked, question):
-        return ""
     values = {number.value for number in (new if len(listed) == 1 else listed)}
     if len(values) != len(listed) and len(listed) == 1:
         return ""  # several, of which none is the last word
@@ -190,16 +167,7 @@ def _value_of(
     return ", ".join(number.text for number in listed)
 
 
-def _given(sentence: str, numbers: Sequence[Found], asked: Set[object], question: str) -> bool:
-    """Whether a sentence has nothing but what the question says."""
-    tokens = tokens_of(sentence)
-    again = sum(token in set(tokens_of(question)) for token in tokens)
-    known = all(number.value in asked for number in numbers)
-    return known and len(tokens) > FEW_WORDS and again >= GIVEN * len(tokens)
-
-
 _FOLLOWS = re.compile(r":\s|\s=\s")
-_NOTE = re.compile(r"\s\((?=[^()]*[^\W\d_]{2})[^()]{0,100}\)\.?$")
 _ASSIGNED_INLINE = re.compile(r"(?<!\w)[a-z] ?= ?[-−]?\d[\d./]*(?![\w./])")
 _TUPLE = re.compile(r"[(\[][^()\[\]]{1,200},[^()\[\]]{1,200}[)\]]$")
 
@@ -214,12 +182,6 @@ def _conclusion(sentence: str, table: Phrases) -> int:
 
 _BEFORE = re.compile(r"(?:[\^√π!×·*/+−(\[{<>≤≥_:]|[A-Za-z]\s?-)\s*$")
 _AFTER = re.compile(r"[A-Za-z√π^!²³(\[{_:]|\s*[\^√π×·*/+=<>≤≥]")
-_COMPOSED = r"(?:in|out of|of|R|remainder|over|by|[-–:])"
-_COMPOSED_BEFORE = re.compile(rf"\d\s*{_COMPOSED}\s*$")
-_COMPOSED_AFTER = re.compile(
-    rf"\s*{_COMPOSED}\s*\d|\s+(?:halves|(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth"
-    r"|tenth)s?\b)"
-)
 
 
 def _in_mathematics(text: str, number: Found, table: Phrases) -> bool:
@@ -227,10 +189,6 @@ def _in_mathematics(text: str, number: Found, table: Phrases) -> bool:
     word beside it: no value by itself."""
     before, after = text[: number.start], text[number.end :]
     if _AFTER.match(after) or _BEFORE.search(before):
-        return True
-    if number.text.isdecimal() and (
-        _COMPOSED_BEFORE.search(before) or _COMPOSED_AFTER.match(after)
-    ):
         return True
     if not isinstance(number.value, Fraction):
         return False
@@ -259,24 +217,14 @@ def _bound(text: str, listed: Sequence[Found], table: Phrases) -> str | None:
     return None
 
 
-_HOW_MANY = re.compile(
-    r"\bhow (?:many|much)\b|\bwie ?viele?\b|\bcombien\b|\bcuánt[oa]s?\b|\bquant[oiae]s?\b"
-    r"|\bhoeveel\b|\bсколько\b|\bkaç\b|\bberapa\b|\bhur (?:många|mycket)\b|\bile\b"
-    r"|多少|几个|いくつ|いくら|何個|몇",
-    re.IGNORECASE,
-)
 _ASKS_VALUE = re.compile(
-    rf"{_HOW_MANY.pattern}|\bhow (?:long|far|old|tall|fast|heavy|big|often)\b|\b(?:calculate"
+    r"\bhow (?:many|much|long|far|old|tall|fast|heavy|big|often)\b|\b(?:calculate"
     r"|compute|evaluate|solve|simplify|find|factor)\b|what is the (?:\w+ )?(?:value|sum|difference"
     r"|product|quotient|remainder|probability|area|volume|perimeter|number|total|average|mean)\b",
     re.IGNORECASE,
 )
 _SUM = re.compile(r"\d\s*[-+*/^×÷]\s*\(?\d")
 _LATEX = re.compile(r"\$[^$\n]+\$|\\(?:frac|sqrt|\(|\[)")
-
-
-def asks_how_many(question: str) -> bool:
-    return _HOW_MANY.search(question) is not None
 
 
 def asks_for_value(question: str) -> bool:
@@ -294,12 +242,10 @@ def asks_for_order(question: str) -> bool:
     return has(question, phrases(), "ordered")
 
 
-def decimal_comma(question: str, answers: Sequence[Said]) -> bool:
+def decimal_comma(question: str, answers: Sequence[Extracted]) -> bool:
     """Whether decimals are written with a comma: by the language of the question, or since an
     answer has "0,75" or "1.234,5"."""
     texts = [answer.text for answer in answers]
-    if any(re.search(r"\d,\d{3}\.\d", text) for text in texts):
-        return False
     if any(re.search(r"(?<![\d.,])0,\d|\d\.\d{3},\d", text) for text in texts):
         return True
     both = (r"\d\.(?:\d{1,2}|\d{4,})(?![\d.])", r"\d,\d{1,2}(?!\d)")

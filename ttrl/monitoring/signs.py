@@ -175,7 +175,7 @@ class Watch:
             frequent = [number for number, _ in self._met.most_common(REMEMBERED)]
             for number in dict.fromkeys(frequent if own is None else [own, *frequent]):
                 first, asked = self._labels[number]
-                if self._reader.same(first, label, asked, kind):
+                if self._reader.matches(first, [label], asked, kind):
                     found = number
                     break
         if found is None:

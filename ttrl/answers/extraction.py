@@ -11,10 +11,9 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import takewhile
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import form
@@ -33,9 +32,6 @@ MOST_PHRASES = 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
 _ESCAPED = (
-    (re.compile(r"\x08(?=oxed)"), r"\\b"),  # what JSON makes of "\boxed" and "\frac"
-    (re.compile(r"\x0c(?=rac)"), r"\\f"),
-    (re.compile(r"\t(?=ext\{|imes\b)"), r"\\t"),
     (re.compile(r"\\\\(?=(?:boxed|fbox|[dt]?frac|text|sqrt|pm|times)(?![A-Za-z]))"), r"\\"),
 )
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
@@ -51,10 +47,13 @@ _POWER = re.compile(r"(?<=[A-Za-z0-9)])\*\*(?=[\d(-])")
 _SUBSCRIPT = re.compile(r"<(sub|sup)>([^<>]{1,20})</\1>")
 _OBJECT = re.compile(r"\{\s*[\"'](?=\w)")
 _BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([^\s{\\$]+)")
+AND = r"(?:\b(?:and|und|et|y|e|en|och|i|и)\b|[&和と])"
+OR = r"(?:\b(?:or|oder|ou|o)\b|或)"
+"""What stands between the items of a list. In mathematics, e, i and o are something else."""
+JOINED = re.compile(rf"\s*(?:,\s*(?:{AND}|{OR}|then\b)?|→|{AND}|{OR})\s*")
 _BETWEEN_BOXES = re.compile(
-    r"[\s$]*(?:[,;&、]|\b(?:or|and|oder|und|ou|et|o|y|e)\b|或|和)?[\s$]*"
-    r"(?:\b(?:or|and)\b)?\s*(?:[A-Za-z](?:_\{?\w\}?)?\s*=)?[\s$]*"
+    rf"[\s$]*(?:[,;、]|{AND}|{OR})?[\s$]*(?:{AND}|{OR})?\s*"
+    r"(?:[A-Za-z](?:_\{?\w\}?)?\s*=)?[\s$]*"
 )
 _BOLD = re.compile(
     r"\*\*(?=\S)(.{1,200}?)\*\*|__(?=\S)(.{1,200}?)__|<(?:b|strong)>(.{1,200}?)</(?:b|strong)>"
@@ -64,9 +63,6 @@ _BOLD = re.compile(
 MATH = re.compile(
     r"\$\$(.{1,500}?)\$\$|\\\[(.{1,500}?)\\\]|\\\((.{1,500}?)\\\)|\$(?=\S)((?:[^$\\\n]|\\.){1,500}?)(?<=\S)\$(?!\d)",
     re.DOTALL,
-)
-JOINED = re.compile(
-    r"\s*(?:,\s*(?:(?:and|or|then|und|et|y|e)\b)?|→|&|\b(?:and|or|und|oder|et|ou|y|o|e|en|och|i|и)\b|和|と)\s*"
 )
 _LABEL = re.compile(r"(?:A|[^\W\d_]{3,}(?: [^\W\d_]+){0,2}):\s+(?=\S)")
 ASSIGNED = re.compile(r"[-*•\s]*\$?\\?[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=\n]+?)\$?[\s.,;]*")
@@ -85,7 +81,7 @@ MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"�
 
 
 @dataclass(frozen=True)
-class Said:
+class Extracted:
     """One sample's text, as far as its answer is concerned: what it announces and by which layer,
     whether that is a short answer by itself, and what stands where it announces nothing."""
 
@@ -108,7 +104,7 @@ class Said:
     @property
     def is_record(self) -> bool:
         """Whether it announces several values, each by its name."""
-        structured = self.layer in (Layer.JSON, Layer.YAML, Layer.XML)
+        structured = self.layer in (Layer.JSON, Layer.YAML)
         return structured and " | " in (self.announced or "")
 
     @cached_property
@@ -121,13 +117,6 @@ class Said:
         if not (len(last) > 1 and text[-1:].isalpha() and last[-1] in self.table.words["dangling"]):
             return False
         return not isinstance(form(text), Number)  # "5 ft 3 in"
-
-    @cached_property
-    def asks(self) -> bool:
-        """Whether it is nothing but a question, as the one that was asked, said again."""
-        sentences = sentences_of(self.text)
-        long = self.announced is None and count_words(self.text) > 3
-        return long and bool(sentences) and all(map(is_question, sentences))
 
     def says_nothing_of(self, asked: Set[str]) -> bool:
         """Whether it has none of the words of the question, or is too short for a sentence."""
@@ -156,7 +145,7 @@ class Said:
         return not (self.unfinished or subject or verb)
 
 
-def said(text: str, table: Phrases | None = None, question: str = "") -> Said | None:
+def extract(text: str, table: Phrases | None = None, question: str = "") -> Extracted | None:
     """Return what a model's text says, without its thoughts and without what it makes up after its
     answer; None where that is nothing."""
     table = table or phrases()
@@ -171,14 +160,14 @@ def said(text: str, table: Phrases | None = None, question: str = "") -> Said | 
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
     text = _plain_signs(text)
-    text = _correction(table).sub("", _without_next_question(text, table))
+    text = _without_next_question(text, table)
     spoken_to_end = _SPECIAL.split(text.strip())
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
     if not any(map(str.isalnum, text)):
         return None
     found = (each for each in _announced(text, table, question) if each[1] is not None)
     layer, announced = next(found, (None, None))
-    return Said(text, announced, layer, tuple(_bold(text)), table)
+    return Extracted(text, announced, layer, tuple(_bold(text)), table)
 
 
 def _plain_signs(text: str) -> str:
@@ -225,15 +214,6 @@ def _next_question(table: Phrases) -> re.Pattern[str]:
     )
 
 
-@cache
-def _correction(table: Phrases) -> re.Pattern[str]:
-    """What is taken back at once: "417... no, sorry, 437"."""
-    again = table.patterns["corrections"].pattern
-    return re.compile(
-        rf"(?<!\S)\S{{1,40}}\s?(?:\.\.\.|…|[,;—–-])\s*{again}[,:]?\s(?=\S)", re.IGNORECASE
-    )
-
-
 # What announces itself
 
 
@@ -241,7 +221,6 @@ def _announced(text: str, table: Phrases, question: str) -> Iterator[tuple[Layer
     yield Layer.JSON, _in_json(text, table, question)
     yield Layer.YAML, _in_yaml(text, table, question)
     yield Layer.TAG, _in_tag(text, table)
-    yield Layer.XML, _in_xml(text, table, question)
     yield Layer.BOX, boxes(text)
     if mark := re.search(r"####\s*(\S[^\n]*)", text):
         yield Layer.MARK, mark[1].strip()
@@ -293,20 +272,6 @@ def _in_yaml(text: str, table: Phrases, question: str) -> str | None:
     return _of_mapping(dict(pairs), table, question)
 
 
-_ELEMENT = re.compile(r"<(\w[\w-]{0,40})>([^<>]*)</\1>")
-
-
-def _in_xml(text: str, table: Phrases, question: str) -> str | None:
-    """As `_in_json`, of the elements that hold no others, of a text that ends in one, or its fence
-    of code does."""
-    bare = without_end(re.sub(r"```\w*", "", text)).strip()
-    elements = _ELEMENT.findall(bare) if bare.endswith(">") else []
-    found = {name: value.strip() for name, value in elements}
-    if not found or ("xml" not in question.casefold() and "<" not in question):
-        return None
-    return _of_mapping(found, table, question)
-
-
 def _literal(text: str) -> object:
     """The object or the list that a text begins with, of JSON or as Python prints it."""
     try:
@@ -349,9 +314,6 @@ def boxes(text: str) -> str | None:
         elif token[0].endswith("{") and token[0] != r"\{":
             opened.append(None if token[0] == "{" else (token.start(), token.end()))
     if not found:
-        bare = _BARE_BOX.findall(text)
-        if bare:
-            return str(bare[-1]).rstrip(".,")
         return "" if r"\boxed" in text else None  # one that was begun is no other answer
     together = [found[-1]]
     for box in reversed(found[:-1]):
@@ -384,8 +346,6 @@ def behind_phrase(text: str, table: Phrases) -> str | None:
         math = MATH.match(rest)
         sentences = sentences_of(rest)
         tail = rest[: math.end()] if math else sentences[0] if sentences else ""
-        if sentences and ASSIGNED.fullmatch(sentences[0]):
-            tail = _leading_assignments(sentences)
         tail = tail.strip(" *_")
         negated = starts(tail, table, "negators")
         if not any(map(str.isalnum, tail)) or (negated and count_words(tail) > 1):
@@ -495,8 +455,3 @@ def _contrast(table: Phrases) -> re.Pattern[str]:
 
 def tokens_of(text: str) -> list[str]:
     return [token.casefold() for token in TOKENS.findall(text)]
-
-
-def _leading_assignments(sentences: Sequence[str]) -> str:
-    lines = takewhile(ASSIGNED.fullmatch, sentences)
-    return ", ".join(line.strip("-*•$., \n") for line in lines)
