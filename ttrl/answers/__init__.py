@@ -139,7 +139,7 @@ def _names(found: Sequence[Extracted | None], question: str) -> list[str | None]
         key if each is None or key is None or key in bare else mentioned(each, known, asked) or key
         for each, key in zip(found, own, strict=True)
     ]
-    return one_name(keys(answers, AnswerKind.TEXT))
+    return one_name(keys(answers, AnswerKind.TEXT), [each.text for each in found if each])
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from ttrl.answers.extraction import (
     without_end,
 )
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
-from ttrl.answers.forms import words
+from ttrl.answers.forms import form, words
 from ttrl.answers.phrases import Phrases
+from ttrl.answers.quantities import Number
 
 _LETTER_SET = re.compile(
     rf"\(?([A-Ja-j])\)?(?:\s*(?:[,;、]|{AND})[\s,]*(?:{AND}\s+)?\(?[A-J]\)?)*(?:\s+only)?"
@@ -118,6 +119,11 @@ def _letters(span: str, listed: Mapping[str, str]) -> str | None:
     for letter, text in listed.items():
         if said and said in (words(text), words(f"{letter} {text}"), words(f"({letter}) {text}")):
             return letter
+    meant = form(span.strip())
+    if isinstance(meant, Number):
+        valued = [letter for letter, text in listed.items() if meant == form(text)]
+        if len(valued) == 1:
+            return valued[0]
     led = re.match(r"\(?([A-J])[.):]+\s|\(([A-J])\)\s", bare)
     if led is None or "\n" in bare or _ANOTHER_LETTER.match(bare, led.end()):
         return None

@@ -51,6 +51,7 @@ AND = r"(?:\b(?:and|und|et|y|e|en|och|i|и)\b|[&和と])"
 OR = r"(?:\b(?:or|oder|ou|o)\b|或)"
 """What stands between the items of a list. In mathematics, e, i and o are something else."""
 JOINED = re.compile(rf"\s*(?:,\s*(?:{AND}|{OR}|then\b)?|→|{AND}|{OR})\s*")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([^\s{\\$]+)")
 _BETWEEN_BOXES = re.compile(
     rf"[\s$]*(?:[,;、]|{AND}|{OR})?[\s$]*(?:{AND}|{OR})?\s*"
     r"(?:[A-Za-z](?:_\{?\w\}?)?\s*=)?[\s$]*"
@@ -160,7 +161,7 @@ def extract(text: str, table: Phrases | None = None, question: str = "") -> Extr
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
     text = _plain_signs(text)
-    text = _without_next_question(text, table)
+    text = _correction(table).sub("", _without_next_question(text, table))
     spoken_to_end = _SPECIAL.split(text.strip())
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
     if not any(map(str.isalnum, text)):
@@ -211,6 +212,15 @@ def _next_question(table: Phrases) -> re.Pattern[str]:
     return re.compile(
         rf"^[#*> \t]*{table.patterns['questions'].pattern}[ \t]*\d*[* \t]*[:：]",
         re.MULTILINE | re.IGNORECASE,
+    )
+
+
+@cache
+def _correction(table: Phrases) -> re.Pattern[str]:
+    """What is taken back at once: "417... no, sorry, 437"."""
+    again = table.patterns["corrections"].pattern
+    return re.compile(
+        rf"(?<!\S)\S{{1,40}}\s?(?:\.\.\.|…|[,;—–-])\s*{again}[,:]?\s(?=\S)", re.IGNORECASE
     )
 
 
@@ -314,6 +324,8 @@ def boxes(text: str) -> str | None:
         elif token[0].endswith("{") and token[0] != r"\{":
             opened.append(None if token[0] == "{" else (token.start(), token.end()))
     if not found:
+        if bare := _BARE_BOX.findall(text):
+            return str(bare[-1]).rstrip(".,")
         return "" if r"\boxed" in text else None  # one that was begun is no other answer
     together = [found[-1]]
     for box in reversed(found[:-1]):

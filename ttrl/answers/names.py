@@ -83,12 +83,22 @@ def _listed(found: Extracted, question: str) -> list[str]:
     return items if short and len(items) > 1 else []
 
 
-def one_name(answers: Sequence[str | None]) -> list[str | None]:
-    """The names of one question, those that are one but for accents by the most common of them."""
+def one_name(answers: Sequence[str | None], texts: Sequence[str]) -> list[str | None]:
+    """The names of one question, those that are one but for accents, or the initials of another
+    ("U.S." and "United States"; written in capitals: "no" is no New Orleans), by the most common of
+    them."""
+    capitals = {each for text in texts for each in re.findall(r"[A-Z]{2,}", _plain(text))}
+    counts = Counter(answer for answer in answers if answer)
     heads: dict[str, str] = {}
-    for answer, _ in Counter(answer for answer in answers if answer).most_common():
-        heads.setdefault(_plain(answer), answer)
-    return [heads[_plain(answer)] if answer else None for answer in answers]
+    known: dict[str, str] = {}
+    for answer, _ in counts.most_common():
+        heads[answer] = known.setdefault(_plain(answer), answer)
+    for answer in counts:
+        tokens = [token for token in tokens_of(answer) if token not in ("of", "the", "and")]
+        initials = "".join(token[0] for token in tokens)
+        if len(tokens) > 1 and initials in known and initials.upper() in capitals:
+            heads[known[initials]] = heads[answer]
+    return [heads.get(heads[answer], heads[answer]) if answer else None for answer in answers]
 
 
 def _plain(text: str) -> str:

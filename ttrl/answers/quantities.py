@@ -113,6 +113,8 @@ def quantity(text: str, comma: bool = False) -> Number | None:
     value = to_fraction(text, comma)
     if value is not None:
         return Number(value)
+    if tall := _FEET.fullmatch(text):
+        return _in_parts(f"{tall[1]} ft {tall[2]} in")
     body, written = split_unit(text)
     known = measure(written) if written else None
     price = known is not None and len(known.unit) == 3
@@ -122,6 +124,7 @@ def quantity(text: str, comma: bool = False) -> Number | None:
     return _in_parts(text) if value is None else _number(value, written)
 
 
+_FEET = re.compile(r"(\d+)\s?['′]\s?(\d+)\s?(?:\"|″|''|′′)?")
 _SHORT_COMMA = re.compile(r"-?\d+,\d{1,2}")
 _GROUPED = re.compile(r"\d{1,3}\.\d{3}")
 
