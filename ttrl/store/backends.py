@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -306,5 +306,7 @@ class Postgresql:
 
     def _disown(self) -> None:
         if self._owner is not None:
+            with suppress(sa.exc.DBAPIError):  # the server notices a closed connection later
+                self._owner.execute(sa.text(f"SELECT pg_advisory_unlock({OWNER})"))
             self._owner.close()
             self._owner = None
