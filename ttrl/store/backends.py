@@ -306,7 +306,8 @@ class Postgresql:
 
     def _disown(self) -> None:
         if self._owner is not None:
-            with suppress(sa.exc.DBAPIError):  # the server notices a closed connection later
-                self._owner.execute(sa.text(f"SELECT pg_advisory_unlock({OWNER})"))
+            if not self._owner.invalidated:  # the server notices later that one was closed
+                with suppress(sa.exc.DBAPIError):
+                    self._owner.execute(sa.text(f"SELECT pg_advisory_unlock({OWNER})"))
             self._owner.close()
             self._owner = None
