@@ -22,6 +22,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -53,6 +54,8 @@ from ttrl.questions.question import Unlearnable, from_request
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+READY = ("/readyz", "/health", "/ping")
+"""Where to ask whether users can be served; the last two are vLLM's."""
 REQUEST_HEADERS = frozenset(
     {b"accept", b"anthropic-version", b"traceparent", b"tracestate", b"x-request-id"}
 )
@@ -69,6 +72,11 @@ FALSE = frozenset({b"", b"0", b"false", b"no", b"off"})
 CLIENT_LEFT = 499
 """nginx's status for a client that hung up; counted, never sent."""
 DONE = b"data: [DONE]"
+LAST_EVENTS = {
+    "/v1/messages": b"event: message_stop",
+    "/v1/responses": b"event: response.completed",
+}
+"""With which other streams end; what a model writes has no line of its own there."""
 FAILURES = {
     "unreachable": (503, "The engine cannot be reached."),
     "broke_off": (502, "The engine closed the connection without an answer."),
@@ -106,8 +114,8 @@ class Gateway:
     limits: Limits = field(default_factory=Limits)
 
     def app(self) -> ASGIApp:
-        """Make the ASGI application. If there are keys, all routes need one but /healthz and
-        /readyz. What is forwarded does not go through a framework's layers."""
+        """Make the ASGI application. If there are keys, all routes need one but /healthz and those
+        in READY. What is forwarded does not go through a framework's layers."""
         gateway, serving = self.config.gateway, self.metrics.serving
         hosts = names(gateway.host, *gateway.hosts)
         most = gateway.share(gateway.max_requests)
@@ -125,7 +133,7 @@ class Gateway:
                 *(Route(path, not_allowed, methods=["POST"]) for path in forwarded),
                 *(Route(path, self.admission.handler(page)) for path, page in ours.items()),
                 Route("/healthz", PlainTextResponse("ok"), methods=["GET"]),
-                Route("/readyz", self._readyz),
+                *(Route(path, self._readyz) for path in READY),
             ],
             middleware=[Middleware(Unexpected)],
             exception_handlers=HANDLERS,
@@ -134,11 +142,21 @@ class Gateway:
         starlette.router.redirect_slashes = False
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["path"] != "/":
+                scope["path"] = scope["path"].removesuffix("/")
             if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in forwarded:
                 await Exchange(self, scope, receive, send).run()
             else:
                 await starlette(scope, receive, send)
 
+        if gateway.cors:
+            return CORSMiddleware(
+                app,
+                allow_origins=gateway.cors,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=[ADAPTER_HEADER],
+            )
         return app
 
     def _cards(self) -> dict[str, dict[str, object]]:
@@ -154,7 +172,7 @@ class Gateway:
     async def _model(self, request: Request) -> Response:
         if card := self._cards().get(request.path_params["model"]):
             return JSONResponse(card)
-        raise no_such_model()
+        raise no_such_model(self.live.served_name)
 
     async def show_metrics(self, _: Request) -> Response:
         text = await self.scrape() if self.scrape else self.metrics.text()
@@ -178,9 +196,17 @@ async def not_allowed(_: Request) -> Response:
     raise Refused(405, "Only POST is allowed on this route.")
 
 
-def no_such_model() -> Refused:
-    message = "The model does not exist; GET /v1/models lists the models."
+def no_such_model(served: str) -> Refused:
+    message = f"The model does not exist; this gateway serves {served}."
     return Refused(404, message, param="model", code="model_not_found")
+
+
+def says_its_end(path: str, piece: bytes) -> bool:
+    """Whether a piece of a stream has its last event."""
+    last = LAST_EVENTS.get(path)
+    if last is None:
+        return piece.rstrip().endswith(DONE)
+    return any(line.startswith(last) for line in piece.splitlines())
 
 
 class Exchange:
@@ -243,7 +269,7 @@ class Exchange:
             self._status = message["status"]
         else:
             self._first_byte = self._first_byte or self._seconds
-            ended = not message.get("more_body") or message["body"].rstrip().endswith(DONE)
+            ended = not message.get("more_body") or says_its_end(self._path, message["body"])
             self._complete = self._complete or ended
         await self._send(message)
 
@@ -255,12 +281,14 @@ class Exchange:
             self._within(self._gateway.body_seconds, late),
             admission.reading(place, partial(self._cut, late)),
         ):
-            asked = await read(self._headers, self._receive, limit=config.max_body)
+            asked = await read(
+                self._headers, self._receive, limit=config.max_body, by="gateway.max_body"
+            )
         check(asked, max_n=config.max_n)
         if (more := counts_as(asked, config.max_n) - 1) > 0:
             admission.hold(place, more)
         if (target := live.target(asked.get("model"))) is None:
-            raise no_such_model()
+            raise no_such_model(live.served_name)
         body = for_engine(asked, target.model)
         reason: Unlearnable | None = Unlearnable.INCOMPLETE
         try:

@@ -60,11 +60,11 @@ def digest_of(key: str) -> str:
 
 
 def client(headers: Mapping[str, str]) -> str | None:
-    """The digest of the key that came as `Authorization: Bearer`, or as `x-api-key`, as Anthropic's
-    clients send it. None without a key."""
+    """The digest of the key that came as `Authorization: Bearer`, or as `x-api-key` or `api-key`,
+    as Anthropic's and Azure's clients send it. None without a key."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        key = headers.get("x-api-key", "")
+        key = headers.get("x-api-key") or headers.get("api-key", "")
     return digest_of(key.strip()) if key.strip() else None
 
 

@@ -6,8 +6,10 @@ What its fields may be is for the engine to judge, but for the limits that prote
 
 from __future__ import annotations
 
+import codecs
 import logging
 import math
+import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
+_DIGITS = re.compile("[1-9][0-9]{0,3}")
 BRACKETS = 200_000
 """Lists and objects in a body at most. All else is read at 8 MiB in a quarter of a second, while
 nobody else is answered; millions of empty lists took seconds."""
@@ -104,14 +107,17 @@ def whereabouts(error: BaseException) -> str:
     return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
 
 
-async def read(headers: Mapping[str, str], receive: Receive, *, limit: int) -> dict[str, Any]:
-    """The JSON object in a body of at most `limit` bytes. Raises Refused or ClientDisconnect."""
+async def read(
+    headers: Mapping[str, str], receive: Receive, *, limit: int, by: str = ""
+) -> dict[str, Any]:
+    """The JSON object in a body of at most `limit` bytes, which the setting `by` says. Raises
+    Refused or ClientDisconnect."""
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Refused(415, "The body must be JSON, with the header Content-Type: application/json.")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "Content-Encoding is not supported.")
-    message = f"The request is longer than {limit:,} bytes."
+    message = f"The request is longer than {limit:,} bytes{by and f' ({by})'}."
     too_large = Refused(413, message, code="request_too_large")
     if int(headers.get("content-length", 0)) > limit:  # digits: the server has seen to it
         raise too_large
@@ -133,6 +139,7 @@ def parse(body: bytes) -> dict[str, Any]:
         message = f"The request has more than {BRACKETS:,} lists and objects."
         raise Refused(413, message, code="request_too_large")
     try:
+        body = body.removeprefix(codecs.BOM_UTF8)  # as vLLM does
         asked = from_json(body, allow_inf_nan=False)  # refuses what is nested too deeply
     except ValueError:
         raise Refused(400, "The request is not valid JSON.", code="invalid_json") from None
@@ -145,8 +152,7 @@ def check(request: Mapping[str, Any], *, max_n: int) -> None:
     """Check the limits that protect the engine. Raises Refused, naming the field."""
     for name in ("n", "best_of"):
         value = request.get(name)
-        # For Python, True is an integer.
-        if value is not None and not (type(value) is int and 1 <= value <= max_n):
+        if value is not None and not 1 <= _integer(value) <= max_n:
             message = f"'{name}' must be an integer from 1 to {max_n}."
             raise Refused(400, message, param=name, code="invalid_value")
 
@@ -163,8 +169,17 @@ def counts_as(request: Mapping[str, Any], max_n: int) -> int:
         ),
         default=1,
     )
-    answers = max(request.get("n") or 1, request.get("best_of") or 1)
+    answers = max(_integer(request.get(name) or 1) for name in ("n", "best_of"))
     return max(1, math.ceil(texts * answers / max_n))
+
+
+def _integer(value: object) -> int:
+    """The number that vLLM takes a value for, also 2.0 and "2"; 0 if it is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return value if type(value) is int else 0  # for Python, True is an integer
 
 
 def for_engine(request: Mapping[str, Any], model: str) -> bytes:

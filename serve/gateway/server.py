@@ -47,9 +47,6 @@ LEFT = "ttrl.left"
 TOO_LONG = Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
 OTHER_FILES = 500
 """Logs, the store, runs, the engine."""
-KEEP_ALIVE_SECONDS = 20
-"""Longer than clients keep a connection that rests (OpenAI's: 5 s), so that they end it, and no
-request meets our closing it."""
 
 
 class Phase(Enum):
@@ -58,7 +55,7 @@ class Phase(Enum):
     HEAD = auto()  # the head of a request is to come
     ANSWER = auto()  # a request is read or answered; how long that may take is not ours to say
     REST = auto()  # answered, but the request's body is still coming
-    IDLE = auto()  # kept for a next request; uvicorn closes it after KEEP_ALIVE_SECONDS
+    IDLE = auto()  # kept for a next request; uvicorn closes it after `gateway.keep_alive`
     CLOSING = auto()  # what was sent last is still on its way
 
 
@@ -345,7 +342,7 @@ def server_for(config: Config, app: ASGIApp, metrics: Serving) -> Server:
             ws="none",
             log_config=None,
             access_log=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=int(config.gateway.keep_alive.total_seconds()),
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=int(config.gateway.drain_timeout.total_seconds()),

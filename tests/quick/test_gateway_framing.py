@@ -179,7 +179,7 @@ def test_nothing_is_read_after_the_last_request(home: House, last: str) -> None:
         "/v1/chat/completions%3f",
         "/v1/chat/completions%23",
         "/v1/chat/completions\\..\\pause",
-        "/v1/chat%2fcompletions/",
+        "/v1/chat%2fcompletions//",
         "/%76%31/load_lora_adapter",
         "/v1/%252e%252e/pause",
         "/v1/models/../load_lora_adapter",

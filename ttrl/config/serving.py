@@ -153,6 +153,7 @@ class GatewayConfig(Section):
     routes: tuple[Annotated[str, checked(_for_clients)], ...] = (
         "/v1/responses",
         "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/embeddings",
         "/tokenize",
         "/detokenize",
@@ -176,6 +177,12 @@ class GatewayConfig(Section):
     max_connections: Positive = 4000
     """Maximum number of open connections; beyond it the one that has been idle longest is
     closed."""
+    cors: tuple[str, ...] = ()
+    """Origins whose web pages may ask, such as https://chat.example.org; `*` is every page that a
+    user of this machine has open, which vLLM allows by default."""
+    keep_alive: Duration = timedelta(seconds=75)
+    """Time after which a connection that rests is closed: longer than clients and load balancers
+    keep one (OpenAI's 5 s, nginx's and AWS's 60 s), so that they end it."""
     head_timeout: Patience = timedelta(seconds=10)
     """Time in which a request's head must arrive, from the connection's start or its first byte."""
     stall: Patience = timedelta(seconds=60)
