@@ -98,11 +98,11 @@ class Feedback:
         async with self._turn:
             given = await asyncio.to_thread(self._redacted, given)
             taken = await asyncio.to_thread(self._give, answer, given)
-        several = self.config.gateway.workers > 1
-        if taken is Taken.UNKNOWN and (several or self.recorder.pending):
-            await self.recorder.caught_up(WRITTEN_SECONDS)
-            if several:  # another may have given the answer
+        if taken is Taken.UNKNOWN:  # its receipt may be on its way, or have come meanwhile
+            if self.config.gateway.workers > 1:
                 await asyncio.sleep(ELSEWHERE_SECONDS)
+            if self.recorder.pending:
+                await self.recorder.caught_up(WRITTEN_SECONDS)
             async with self._turn:
                 taken = await asyncio.to_thread(self._give, answer, given)
         return taken

@@ -92,7 +92,8 @@ class Daemon:
         self.versions: list[str] = []
         self.child: subprocess.Popen[bytes] | None = None
         self._clients: dict[str, openai.OpenAI] = {}
-        self._settings = [f"model.name={model_dir()}", *settings]
+        # All samples are drawn, so that their number is known.
+        self._settings = [f"model.name={model_dir()}", "vote.rounds=1", *settings]
         state_dir.mkdir(exist_ok=True)
         if start:
             self.start()
