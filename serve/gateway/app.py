@@ -18,6 +18,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from starlette.applications import Starlette
@@ -54,8 +55,8 @@ from ttrl.questions.question import Unlearnable, from_request
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
-READY = ("/readyz", "/health", "/ping")
-"""Where to ask whether users can be served; the last two are vLLM's."""
+READY = {"/readyz": "ok", "/health": "", "/ping": ""}
+"""Where to ask whether users can be served, and what is said if so; the last two are vLLM's."""
 REQUEST_HEADERS = frozenset(
     {b"accept", b"anthropic-version", b"traceparent", b"tracestate", b"x-request-id"}
 )
@@ -73,17 +74,20 @@ CLIENT_LEFT = 499
 """nginx's status for a client that hung up; counted, never sent."""
 DONE = b"data: [DONE]"
 LAST_EVENTS = {
-    "/v1/messages": b"event: message_stop",
-    "/v1/responses": b"event: response.completed",
+    "/v1/messages": b"event: message_stop\n",
+    "/v1/responses": b"event: response.completed\n",
 }
-"""With which other streams end; what a model writes has no line of its own there."""
+"""With which other streams end. In JSON, what a model writes has no line's end in it."""
+ERROR = b'data: {"error"'
+ERRORS = {"/v1/messages": b"event: error\n", "/v1/responses": b"event: response.failed\n"}
+"""With which streams say that the engine failed after a status of 200; all others by ERROR."""
 FAILURES = {
     "unreachable": (503, "The engine cannot be reached."),
     "broke_off": (502, "The engine closed the connection without an answer."),
     "timed_out": (504, "The engine took too long to answer."),
 }
-JSON = b"application/json"
-ANSWERS = frozenset({JSON, b"text/event-stream"})
+JSON, EVENTS = b"application/json", b"text/event-stream"
+ANSWERS = frozenset({JSON, EVENTS})
 """The media types of answers to a chat request."""
 HEAD_BYTES = 512
 ANSWER_ID = re.compile(rb'\s*(?:data:\s*)?\{\s*"id"\s*:\s*"([!#-[\]-~]{1,256})"')
@@ -125,6 +129,7 @@ class Gateway:
             "/v1/models": self._models,
             "/v1/models/{model:path}": self._model,
             "/metrics": self.show_metrics,
+            "/version": show_version,
         }
         take = self.feedback and partial(self.feedback.handle, self.admission)
         starlette = Starlette(
@@ -142,7 +147,7 @@ class Gateway:
         starlette.router.redirect_slashes = False
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and scope["path"] != "/":
+            if scope["type"] == "http" and scope["path"] not in forwarded:
                 scope["path"] = scope["path"].removesuffix("/")
             if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in forwarded:
                 await Exchange(self, scope, receive, send).run()
@@ -155,7 +160,7 @@ class Gateway:
                 allow_origins=gateway.cors,
                 allow_methods=["GET", "POST"],
                 allow_headers=["*"],
-                expose_headers=[ADAPTER_HEADER],
+                expose_headers=[ADAPTER_HEADER, "retry-after", "x-request-id"],
             )
         return app
 
@@ -178,9 +183,9 @@ class Gateway:
         text = await self.scrape() if self.scrape else self.metrics.text()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def _readyz(self, _: Request) -> Response:
+    async def _readyz(self, request: Request) -> Response:
         if self.ready():
-            return PlainTextResponse("ok")
+            return PlainTextResponse(READY[request.scope["path"]])
         raise Refused(503, "The engine is not ready.", code="not_ready")
 
     @asynccontextmanager
@@ -189,6 +194,11 @@ class Gateway:
         async with self.lifespan():
             yield
         await self.upstream.close()
+
+
+async def show_version(_: Request) -> Response:
+    """Ours: what runs behind it is not the clients' to know."""
+    return JSONResponse({"version": version("ttrl")})
 
 
 async def not_allowed(_: Request) -> Response:
@@ -206,7 +216,7 @@ def says_its_end(path: str, piece: bytes) -> bool:
     last = LAST_EVENTS.get(path)
     if last is None:
         return piece.rstrip().endswith(DONE)
-    return any(line.startswith(last) for line in piece.splitlines())
+    return last in piece
 
 
 class Exchange:
@@ -375,13 +385,18 @@ class Exchange:
         head = [(name, reply.headers[name]) for name in RESPONSE_HEADERS if name in reply.headers]
         head.append((ADAPTER_HEADER.encode(), version.encode()))
         await self._pass({"type": "http.response.start", "status": status, "headers": head})
-        self._version, ended = version, False
+        error = ERRORS.get(self._path, ERROR) if media_type == EVENTS else None
+        self._version, ended, failed = version, False, False
         while not ended:
             piece, ended = await reply.piece(), reply.ended
+            failed = failed or (error is not None and error in piece)
             if len(self._head) < HEAD_BYTES:
                 self._head += piece[:HEAD_BYTES]
             await self._pass({"type": "http.response.body", "body": piece, "more_body": not ended})
-        return None if status == 200 and media_type in ANSWERS else Unlearnable.ENGINE_REFUSED
+        if failed:
+            self._failed("in_stream")
+        good = status == 200 and media_type in ANSWERS and not failed
+        return None if good else Unlearnable.ENGINE_REFUSED
 
     def _failed(self, kind: str) -> None:
         self._serving.upstream_errors.labels(kind).inc()

@@ -20,12 +20,17 @@ import termios
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import httptools
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from serve.gateway.request import Refused
 from ttrl import ReportedError
@@ -83,6 +88,13 @@ def ambiguous(version: str, headers: Sequence[tuple[bytes, bytes]], *, upgrade: 
     if upgrade and not BODY.isdisjoint(names):
         return "A request with a body must not have Upgrade: only HTTP/1.1 is supported."
     return None
+
+
+async def unframed(cycle: RequestResponseCycle, message: Any) -> None:
+    """Send to a client of HTTP/1.0, which knows no chunks: the connection's end is the answer's."""
+    cycle.chunked_encoding = False
+    cycle.expected_content_length = len(message.get("body", b""))
+    await RequestResponseCycle.send(cycle, message)
 
 
 class ConnectionWatch:
@@ -170,10 +182,12 @@ class Connection(HttpToolsProtocol):
         self._grow(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
-        upgrade = self.parser.should_upgrade()
-        if wrong := ambiguous(self.parser.get_http_version(), self.headers, upgrade=upgrade):
+        upgrade, http = self.parser.should_upgrade(), self.parser.get_http_version()
+        if wrong := ambiguous(http, self.headers, upgrade=upgrade):
             self._stop(Refused(400, wrong))
         super().on_headers_complete()
+        if http == "1.0":
+            self.cycle.send = partial(unframed, self.cycle)  # type: ignore[method-assign]
         if upgrade:  # what follows may not be HTTP/1.1
             self.cycle.keep_alive = False
         self._in_head, self._unread = False, 0

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import codecs
 import json
+import socket
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from serve.gateway.app import says_its_end
 from tests.house import House, asking, house
+from tests.standin import DEADLINE, saying
 
 CHAT = "/v1/chat/completions"
 PAGE = "https://chat.example.org"
@@ -34,7 +38,13 @@ def body(**more: Any) -> bytes:
 
 @pytest.mark.parametrize("path", [CHAT, f"{CHAT}/"])
 @pytest.mark.parametrize(
-    "content", [body(), codecs.BOM_UTF8 + body(), body(n=2.0, max_tokens="16"), body(n="4")]
+    "content",
+    [
+        body(),
+        codecs.BOM_UTF8 + body(),
+        body(n=2.0, max_tokens="16"),
+        *(body(n=n) for n in ("4", " 3 ", "+3", "03", "3.0", True)),  # pydantic's, so vLLM's
+    ],
 )
 def test_requests_that_vllm_takes(home: House, path: str, content: bytes) -> None:
     with home.http() as client:
@@ -46,7 +56,9 @@ def test_requests_that_vllm_takes(home: House, path: str, content: bytes) -> Non
     assert home.texts() == ["What is 2 plus 2?"]
 
 
-@pytest.mark.parametrize("n", [0, 5, 1.5, "5", "0", "", "two", "1e9", "9" * 5000, True, [1], 1e300])
+@pytest.mark.parametrize(
+    "n", [0, 5, 1.5, "5", "5.0", "0_5", "0", "", "two", "1e9", "9" * 5000, False, [1], 1e300]
+)
 def test_bounds_hold_however_a_number_is_written(home: House, n: object) -> None:
     with home.http() as client:
         answer = client.post(CHAT, json={"model": "demo", "messages": [], "n": n})
@@ -75,7 +87,60 @@ def test_vllms_ways_to_ask_whether_it_is_well(home: House, path: str) -> None:
     with home.http() as client:
         for healthy, status in ((True, 200), (False, 503)):
             home.engine.healthy = healthy
-            assert client.get(path).status_code == status
+            answer = client.get(path)
+            assert (answer.status_code, answer.content == b"") == (status, healthy)
+        assert client.get("/version").json() == {"version": version("ttrl")}
+
+
+def test_tokens_are_counted_and_nothing_is_recorded(home: House) -> None:
+    with home.http() as client:
+        path = "/v1/messages/count_tokens"
+        assert client.post(path, json={"messages": asking()}).status_code == 200
+        assert client.post(path, json={"messages": ["x" * 2000]}).status_code == 413
+    assert home.texts() == []
+    assert [received.path for received in home.engine.received] == [path]
+
+
+def test_a_route_of_the_operators_may_end_in_a_slash() -> None:
+    with house(gateway={"routes": ["/v1/own/"]}) as home, home.http() as client:
+        assert client.post("/v1/own/", json={}).status_code == 200
+        assert [received.path for received in home.engine.received] == ["/v1/own/"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_http_1_0_knows_no_chunks(home: House, stream: bool) -> None:
+    asked, url = body(stream=stream), urlsplit(home.url)
+    head = f"POST {CHAT} HTTP/1.0\r\ncontent-type: application/json\r\nhost: localhost\r\n"
+    with socket.create_connection((url.hostname, url.port), DEADLINE) as connection:
+        connection.sendall(f"{head}content-length: {len(asked)}\r\n\r\n".encode() + asked)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    headers, _, content = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in headers
+    assert content.startswith(b"data: {" if stream else b"{")
+    assert content.endswith(b"data: [DONE]\n\n" if stream else b"}")
+    assert home.texts() == ["What is 2 plus 2?"]
+
+
+@pytest.mark.parametrize(
+    ("path", "event", "failed"),
+    [
+        (CHAT, b'data: {"error": {"message": "it broke", "code": 500}}', True),
+        (CHAT, b'data: {"choices": [{"text": "data: {\\"error\\"\\nevent: error\\n"}]}', False),
+        ("/v1/messages", b'event: error\ndata: {"type":"error"}', True),
+        ("/v1/messages", b'event: ping\ndata: {"text":"event: error\\n"}', False),
+        ("/v1/responses", b"event: response.failed\ndata: {}", True),
+    ],
+)
+def test_an_error_in_a_stream_is_counted_and_not_learned_from(
+    home: House, path: str, event: bytes, failed: bool
+) -> None:
+    stream = b'data: {"id": "1"}\n\n' + event + b"\n\ndata: [DONE]\n\n"
+    home.engine.behave = saying(200, stream, "text/event-stream")
+    with home.http() as client:
+        answer = client.post(path, content=body(), headers={"content-type": "application/json"})
+    assert answer.content == stream
+    assert home.texts() == ([] if failed or path != CHAT else ["What is 2 plus 2?"])
+    assert home.tally.errors == ({"in_stream": 1} if failed else {})
 
 
 def test_pages_of_the_origins_that_may_ask(home: House) -> None:

@@ -19,6 +19,9 @@ def ask(*messages, **fields):
     return from_request({"messages": list(messages), **fields}, max_chars=1000)
 
 
+BLANK = ("", None, [], " \n", "\u00a0\u3000", "\u200b\ufeff", [{"type": "text", "text": "\t"}])
+
+
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
@@ -29,6 +32,7 @@ def ask(*messages, **fields):
         ({"messages": [{"role": ["user"], "content": "x"}]}, Unlearnable.MALFORMED),
         ({"messages": [user(7)]}, Unlearnable.MALFORMED),
         ({"messages": [user("a"), {"role": "assistant", "content": "b"}]}, Unlearnable.NO_QUESTION),
+        *(({"messages": [user(blank)]}, Unlearnable.NO_QUESTION) for blank in BLANK),
         ({"messages": [user([{"type": "image_url", "image_url": {}}])]}, Unlearnable.NOT_TEXT),
         ({"messages": [user("a"), {"role": "tool", "content": "b"}]}, Unlearnable.TOOL_CALL),
         (

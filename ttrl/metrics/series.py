@@ -138,7 +138,15 @@ class Serving(Group):
         "ttrl_upstream_errors_total",
         "Requests that failed in the engine, by kind.",
         "kind",
-        each=("unreachable", "broke_off", "timed_out", "cut", "adapter_missing", "not_json"),
+        each=(
+            "unreachable",
+            "broke_off",
+            "timed_out",
+            "cut",
+            "adapter_missing",
+            "not_json",
+            "in_stream",
+        ),
     )
     turned_away = counter(
         "ttrl_http_requests_turned_away_total",

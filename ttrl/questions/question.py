@@ -133,6 +133,8 @@ def from_request(request: Mapping[str, Any], *, max_chars: int) -> Question | Un
     # As they are compared and screened, too: there are characters that become eighteen.
     if sum(map(len, texts)) > max_chars or sum(map(_plain_length, texts)) > max_chars:
         return Unlearnable.TOO_LONG
+    if all(each.isspace() or not each.isprintable() for each in texts[-1]):
+        return Unlearnable.NO_QUESTION
     body = {name: request[name] for name in SHAPING_FIELDS if request.get(name) is not None}
     if _larger_than(body, BESIDE * max_chars):
         return Unlearnable.TOO_LONG
