@@ -92,8 +92,7 @@ class Daemon:
         self.versions: list[str] = []
         self.child: subprocess.Popen[bytes] | None = None
         self._clients: dict[str, openai.OpenAI] = {}
-        # All samples are drawn, so that their number is known.
-        self._settings = [f"model.name={model_dir()}", "vote.rounds=1", *settings]
+        self._settings = [f"model.name={model_dir()}", *settings]
         state_dir.mkdir(exist_ok=True)
         if start:
             self.start()
