@@ -64,4 +64,4 @@ def test_corrections_of_two_keys_become_a_probe_until_one_is_purged(tmp_path):
             assert store.feedback.counts() == {}
         with pytest.raises(openai.NotFoundError):
             say(one, id=answer, thumb="up")
-        assert "703" not in daemon.log
+        assert "It is" not in daemon.log
