@@ -245,10 +245,10 @@ def _question(row: Row, max_chars: int) -> Question:
     elif "messages" not in row:
         raise ValueError(EXPECTED)
     question = from_request(row, max_chars=max_chars)
+    if question is Unlearnable.NO_QUESTION:
+        raise ValueError("its last message is no question of a user's, or an empty one")
     if isinstance(question, Unlearnable):
         raise ValueError(f"this question cannot be trained on ({question})")
-    if not question.text.strip():
-        raise ValueError("its question is empty")
     return question
 
 

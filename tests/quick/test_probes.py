@@ -220,7 +220,7 @@ def test_a_file_of_probes(tmp_path):
         ('["a"]', "expected"),
         ({"answers": ["2"]}, "expected {"),
         ({"prompt": " ", "answers": ["2"]}, "expected {"),
-        ({"messages": [{"role": "user"}], "answers": ["2"]}, "its question is empty"),
+        ({"messages": [{"role": "user"}], "answers": ["2"]}, "or an empty one"),
         ({"prompt": "q", "answers": ["2"], "tag": ["x"]}, "did you mean `tags`"),
         ({"prompt": "q", "answer": "2"}, "did you mean `answers`"),
         ({"prompt": "q"}, "neither `answers`"),
