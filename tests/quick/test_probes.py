@@ -232,7 +232,7 @@ def test_a_file_of_probes(tmp_path):
         ({"prompt": "q", "refuse": "yes"}, "`refuse`: Input should be a valid boolean"),
         ({"prompt": "q", "refuse": 1}, "`refuse`: Input should be a valid boolean"),
         ({"prompt": "q", "refuse": True, "answers": ["2"]}, "it has both"),
-        ({"messages": [{"role": "assistant", "content": "x"}], "answers": ["2"]}, "no question of a user"),
+        ({"messages": [{"role": "assistant", "content": "x"}], "answers": ["2"]}, "is no question"),
         ({"prompt": "q" * 101, "answers": ["2"]}, "too_long"),
     ],
 )
