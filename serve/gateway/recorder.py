@@ -30,7 +30,7 @@ SLOW_SECONDS = 1.0
 """What takes longer to redact holds up all other questions."""
 REST = 12.0
 """For so many times as long, nothing of its client's is recorded that is half as long or longer.
-Redacting takes more than proportional time, so what is shorter cannot be as slow."""
+What is shorter is redacted in less than half the time: that grows with the text at least."""
 
 
 @dataclass(eq=False)
