@@ -290,7 +290,8 @@ def test_assess_trains_and_records_nothing(shared, question_file):
         assert (found["questions"], found["asked"]) == (60, 16)
         assert found["teachable"] + found["unanimous"] + found["no_label"] == pytest.approx(1)
         assert (found["labelled"], found["majority_right"]) == (16, 0.0), "by the trap"
-        assert (found["worth_it"], "0% are correct" in found["why_not"]) == (False, True)
+        assert not found["worth_it"]
+        assert found["why_not"]
         assert store.questions.times_asked() == before
         assert store.runs.newest() == []
 

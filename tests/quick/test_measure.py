@@ -114,7 +114,6 @@ def test_questions_that_move_are_seen(store):
     "texts",
     [
         ["yes", "no", "ok"],
-        [""],
         ["?", "!", "..."],
         ["7"],
         ["\N{GRINNING FACE}", "\N{CRYING FACE}"],
