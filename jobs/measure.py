@@ -23,7 +23,7 @@ from jobs import process
 from jobs.evaluation import Asker, quality_of, staleness_of
 from jobs.probes import to_ask
 from jobs.process import reader_for
-from ttrl import rewards
+from ttrl import rewards, verifiers
 from ttrl.answers import Reader
 from ttrl.answers.layers import END, EXAMPLES, UNREAD, Layer
 from ttrl.config import Config, MeaningBy, MeaningConfig
@@ -216,6 +216,7 @@ def assess(
     (None: the base model), and compare them with the correct `answers`, by the hashes of the
     questions. Raises EngineError when the engine answers none of them."""
     rewards.load(config.vote.rewards)
+    verifier = verifiers.load(config.verify)
     chosen = random.Random(config.update.seed).sample(questions, min(limit, len(questions)))
     rows = [
         StoredQuestion(number, question, 1, False, QuestionState.NEW, None)
@@ -229,7 +230,7 @@ def assess(
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:
         reader = reader_for(config, client, pacer)
-        roller = Roller(client, config.vote, config.update, pacer, reader)
+        roller = Roller(client, config.vote, config.update, pacer, reader, verifier=verifier)
         for start in range(0, len(rows), width):
             for group in roller.each(
                 deque(rows[start : start + width]),

@@ -37,7 +37,7 @@ from jobs.evaluation import Evaluation, staleness_of
 from jobs.probes import Compared, to_label
 from jobs.process import known_answers, reader_for, sized
 from jobs.selection import Descent
-from ttrl import ReportedError, events, rewards
+from ttrl import ReportedError, events, rewards, verifiers
 from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
@@ -181,6 +181,7 @@ class Run:
         store = self.store
         with process.signals_deferred():
             rewards.load(config.vote.rewards)
+            verifier = verifiers.load(config.verify)
 
         self.start = selection.descent(config, store)
         parent = self.start.parent.name if self.start.parent else None
@@ -205,7 +206,14 @@ class Run:
                 self.client, store, config, self.id, pacer, reader, candidate.reload_if_lost
             )
             roller = Roller(
-                self.client, config.vote, config.update, pacer, reader, references, self._over
+                self.client,
+                config.vote,
+                config.update,
+                pacer,
+                reader,
+                references,
+                verifier,
+                self._over,
             )
             self.prepare(questions, steps, candidate, roller, pacer)
 
@@ -235,7 +243,7 @@ class Run:
             again = self.start.words if self.start.again else ""
             judged = reader.judge.remark() if reader.judge else ""
             counted = self.tally.remarks(config.vote.longest)
-            remarks = (ended, again, counted, evaluation.remarks(), judged)
+            remarks = (ended, again, counted, evaluation.remarks(), judged, verifier.remark())
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))
@@ -638,6 +646,7 @@ VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
     VoteOutcome.TOO_FEW_READABLE: "had too few readable answers",
     VoteOutcome.BELOW_FLOOR: "had too small a majority (vote.floor)",
     VoteOutcome.ABOVE_CEILING: "had too large a majority (vote.ceiling)",
+    VoteOutcome.REFUTED: "had only answers that checks found wrong",
 }
 """Votes that taught nothing, by why."""
 

@@ -16,6 +16,7 @@ from benchmarks.laboratory.mixtures import Questions
 from jobs.candidate import Candidate
 from jobs.process import reader_for
 from jobs.run import Run, training_rows
+from ttrl import verifiers
 from ttrl.config import Config
 from ttrl.config.loading import override
 from ttrl.engine.client import EngineClient
@@ -123,8 +124,12 @@ def publish(night: Night, learner: Callable[..., Published] = Published) -> int:
 def learn(night: Night) -> int:
     """Our own loop, with nobody to judge what comes of it."""
     config, read = night.config, reader_for(night.config)
+    checks = verifiers.load(config.verify)
     return _our_loop(
-        night, lambda pacer: Roller(night.client, config.vote, config.update, pacer, read)
+        night,
+        lambda pacer: Roller(
+            night.client, config.vote, config.update, pacer, read, verifier=checks
+        ),
     )
 
 

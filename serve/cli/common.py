@@ -29,7 +29,7 @@ PATH = click.Path(path_type=Path)
 ID = click.IntRange(1, 2**63 - 1)
 """Of a row in the store."""
 NOT_RUNNING = 3
-OF_A_RUN = ("vote.", "meaning.", "update.", "guard.", "gate.", "selection.")
+OF_A_RUN = ("vote.", "verify.", "meaning.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
 OWN_STATE = frozenset({"serve", "restore", "service", "init"})
 """Commands for which another daemon's state directory is never meant."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from benchmarks.laboratory.mixtures import short_sum
 from tests.integration.daemon import (
     LIGHT,
     TTRL,
@@ -294,6 +296,24 @@ def test_assess_trains_and_records_nothing(shared, question_file):
         assert found["why_not"]
         assert store.questions.times_asked() == before
         assert store.runs.newest() == []
+
+
+def test_checks_outrank_the_vote(shared, tmp_path):
+    """The model is sure of a wrong answer to the first ones, and seldom right about the others."""
+    rng = random.Random(3)
+    asked = [short_sum(rng).prompt for _ in range(6)]
+    asked += [f"What is {rng.randint(300, 600)} plus {rng.randint(300, 400)}?" for _ in range(12)]
+    file = tmp_path / "sums.jsonl"
+    file.write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in asked))
+    checked = ("--set", 'verify.checks={"arithmetic": ""}')
+    plain, found = (
+        json.loads(shared.ttrl("assess", str(file), "--json", *words)) for words in ((), checked)
+    )
+    assert not {"verified", "refuted"} & plain["layers"].keys()
+    assert found["layers"]["verified"] > 0
+    assert found["layers"]["refuted"] > found["layers"]["verified"]
+    assert found["no_label_reasons"]["refuted"] >= 4, "no wrong majority is a label"
+    assert "refuted" not in plain["no_label_reasons"]
 
 
 def daemon_error(daemon, *words):

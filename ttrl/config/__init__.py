@@ -21,6 +21,7 @@ from ttrl.config.learning import (
     ScheduleConfig,
     SelectionConfig,
     UpdateConfig,
+    VerifyConfig,
     VoteConfig,
 )
 from ttrl.config.section import Above, HttpUrl, Patience, Positive, Ratio, Section
@@ -214,6 +215,7 @@ class Config(Section):
     feedback: FeedbackConfig = FeedbackConfig()
     keep: KeepConfig = KeepConfig()
     vote: VoteConfig = VoteConfig()
+    verify: VerifyConfig = VerifyConfig()
     meaning: MeaningConfig = MeaningConfig()
     update: UpdateConfig = UpdateConfig()
     selection: SelectionConfig = SelectionConfig()

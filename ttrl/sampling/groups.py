@@ -26,6 +26,7 @@ from ttrl.questions.regime import ends
 from ttrl.rewards import Ballot
 from ttrl.sampling.instruction import instructed
 from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.verifiers import Verifier
 from ttrl.votes import Stop, Vote, VoteOutcome, decided, rounds, take_vote
 
 PRIORITY = 100
@@ -131,6 +132,7 @@ class Roller:
     pacer: Pacer
     reader: Reader
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    verifier: Verifier = field(default_factory=Verifier)
     over: threading.Event = field(default_factory=threading.Event)
 
     def roll(
@@ -231,7 +233,12 @@ class Roller:
         return drawn, vote
 
     def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
-        reading = read_answers(self.reader, question.question.text, drawn)
+        reading = self.verifier.verified(
+            read_answers(self.reader, question.question.text, drawn),
+            question.question,
+            [sample.text for sample in drawn.samples],
+            self.references.get(question.question.hash, ()),
+        )
         return take_vote(
             reading.answers,
             layers=reading.layers,
@@ -239,6 +246,7 @@ class Roller:
             kind=reading.kind,
             floor=self.settings.floor,
             ceiling=self.settings.ceiling,
+            verified_weight=self.verifier.weight,
             stop=Stop.ALL if len(drawn.samples) == self.settings.samples else Stop.DECIDED,
         )
 
