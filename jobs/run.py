@@ -49,7 +49,7 @@ from ttrl.engine.pacing import Pacer, PacerClosed
 from ttrl.engine.proof import Pin
 from ttrl.evaluation import gate
 from ttrl.evaluation.drift import Drift
-from ttrl.evaluation.estimates import Quality
+from ttrl.evaluation.estimates import Quality, Reliability
 from ttrl.evaluation.evidence import threshold_at
 from ttrl.evaluation.gate import Judgement, Verdict
 from ttrl.events import Draw, Event, Selection, Step, Unanswered
@@ -181,7 +181,9 @@ class Run:
         store = self.store
         with process.signals_deferred():
             rewards.load(config.vote.rewards)
-            verifier = verifiers.load(config.verify)
+            reliable = store.measurements.newest(Reliability)
+            misleading = reliable.found.misleading if reliable else set()
+            verifier = verifiers.load(config.verify, without=misleading)
 
         self.start = selection.descent(config, store)
         parent = self.start.parent.name if self.start.parent else None
@@ -241,9 +243,12 @@ class Run:
             drift = evaluation.drift(pinned, candidate)
             judgement, quality = self._judge(evaluation, compared, drift)
             again = self.start.words if self.start.again else ""
+            left_out = misleading & config.verify.checks.keys()
+            unheard = f"by labels often wrong, so not run: {', '.join(sorted(left_out))}"
             judged = reader.judge.remark() if reader.judge else ""
             counted = self.tally.remarks(config.vote.longest)
-            remarks = (ended, again, counted, evaluation.remarks(), judged, verifier.remark())
+            checks = verifier.remark(), unheard if left_out else ""
+            remarks = (ended, again, counted, evaluation.remarks(), judged, *checks)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))

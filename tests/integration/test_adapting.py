@@ -316,6 +316,27 @@ def test_checks_outrank_the_vote(shared, tmp_path):
     assert "refuted" not in plain["no_label_reasons"]
 
 
+def test_labels_tell_which_checks_mislead(tmp_path):
+    """Here labels are wrong by one, so that what is right about sums is wrong about them."""
+    rng = random.Random(4)
+    sums = [(rng.randint(100, 999), rng.randint(100, 999)) for _ in range(80)]
+    rows = [{"prompt": f"What is {a} plus {b}?", "answers": [str(a + b + 1)]} for a, b in sums]
+    probes, asked = tmp_path / "probes.jsonl", tmp_path / "asked.jsonl"
+    probes.write_text("\n".join(map(json.dumps, rows[:40])))
+    asked.write_text("\n".join(json.dumps({"prompt": row["prompt"]}) for row in rows[40:]))
+    settings = ("update.steps=2", 'verify.checks={"arithmetic": ""}')
+    with Daemon(tmp_path / "state", *settings, environ=LIGHT) as daemon:
+        daemon.ttrl("probes", "add", str(probes))
+        measured = json.loads(daemon.ttrl("measure", "--json"))["checks"]["checks"]["arithmetic"]
+        assert (measured["labels"], measured["high"] < 0.5) == (40, True)
+        assert "runs leave it out" in daemon.ttrl("status")
+        daemon.ttrl("adapt", "--questions", str(asked), code=None)
+        (run,) = json.loads(daemon.ttrl("runs", "list", "--json"))
+        assert "by labels often wrong, so not run: arithmetic" in run["reason"]
+        with daemon.store() as store:
+            assert not {"verified", "refuted"} & store.votes.layers(run["id"]).keys()
+
+
 def daemon_error(daemon, *words):
     done = subprocess.run(
         [*TTRL, *words, *daemon.options], capture_output=True, text=True, timeout=60

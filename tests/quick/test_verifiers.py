@@ -18,6 +18,7 @@ from ttrl.answers import Reader
 from ttrl.answers.layers import Layer
 from ttrl.config import VerifyConfig
 from ttrl.engine.samples import Finish, Sample
+from ttrl.evaluation.estimates import reliability
 from ttrl.questions.question import Question, from_prompt, from_request
 from ttrl.rewards import REWARDS, Ballot
 from ttrl.verifiers import builtin, executed
@@ -444,3 +445,25 @@ def test_a_service_is_asked_and_one_that_is_away_says_nothing():
         server.shutdown()
     assert made.verified(*asked) == asked[0]
     assert "ConnectError" in made.remark()
+
+
+# How often they are right
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "misleading"),
+    [
+        ([0.0] * 8, True),
+        ([0.0] * 2, False),  # so few may be chance
+        ([0.4] * 40, True),
+        ([0.0, 1.0] * 20, False),
+        ([1.0] * 40, False),
+        ([], False),
+    ],
+)
+def test_a_check_misleads_where_labels_show_it_to_be_wrong_more_often(agreeing, misleading):
+    found = reliability({"check": agreeing})
+    assert found.misleading == ({"check"} if misleading else set())
+    left = verifiers.load(VerifyConfig(checks={"arithmetic": ""}), without=found.misleading)
+    assert left.checks.keys() == {"arithmetic"}
+    assert not verifiers.load(VerifyConfig(checks={"arithmetic": ""}), {"arithmetic"}).checks

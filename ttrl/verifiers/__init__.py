@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -66,14 +66,15 @@ class Verifier:
         places = [place for place, text in enumerate(said) if text and text.strip()]
         if not self.checks or not places:
             return reading
-        findings = self._find(
+        found = self.findings(
             question,
             [said[place] or "" for place in places],
             [reading.answers[place] for place in places],
             references,
         )
         answers, layers, kind = list(reading.answers), list(reading.layers), reading.kind
-        for place, each in zip(places, findings, strict=True):
+        for number, place in enumerate(places):
+            each = [says[number] for says in found.values()]
             values = [value for value in each if isinstance(value, str)]
             if values:
                 answers[place], kind = values[0], AnswerKind.TEXT
@@ -93,11 +94,15 @@ class Verifier:
                     answers[place] = head
         return replace(reading, answers=tuple(answers), layers=tuple(layers), kind=kind)
 
-    def _find(
-        self, question: Question, answers: Sequence[str], read: Read, references: Sequence[str]
-    ) -> list[list[Finding]]:
-        """Return what each check says of each answer."""
-        found: list[list[Finding]] = [[] for _ in answers]
+    def findings(
+        self,
+        question: Question,
+        answers: Sequence[str],
+        read: Read,
+        references: Sequence[str] = (),
+    ) -> dict[str, list[Finding]]:
+        """Return what each check says of each answer, of which the vote reads `read`."""
+        found: dict[str, list[Finding]] = {}
         for name, (pattern, check) in self.checks.items():
             if not pattern.search(question.text[:PATTERN_CHARS]):
                 continue
@@ -110,11 +115,11 @@ class Verifier:
             except Exception as error:  # noqa: BLE001 - an operator's check may raise anything
                 self._failed(name, type(error).__name__, len(answers))
                 continue
-            known = {value for value in says[len(answers) :] if isinstance(value, str)}
-            for each, value in zip(found, says, strict=False):
-                each.append(value)
-                if known and isinstance(value, str):
-                    each.append(value in known)
+            found[name] = says[: len(answers)]
+            if known := {value for value in says[len(answers) :] if isinstance(value, str)}:
+                found[f"{name} by reference"] = [
+                    value in known if isinstance(value, str) else None for value in found[name]
+                ]
         return found
 
     def _failed(self, name: str, kind: str, answers: int) -> None:
@@ -132,12 +137,14 @@ LABEL_CHARS = 200
 """Of a right sample, as the answer of all that are right, if none can be read."""
 
 
-def load(settings: VerifyConfig) -> Verifier:
-    """Import the checks and try what they need. Raises PluginUnknown, SandboxMissing."""
+def load(settings: VerifyConfig, without: Collection[str] = ()) -> Verifier:
+    """Import the checks, but for those `without` which, and try what they need. Raises
+    PluginUnknown, SandboxMissing."""
     return Verifier(
         {
             name: (re.compile(pattern), _load(name, settings))
             for name, pattern in settings.checks.items()
+            if name not in without
         },
         settings.weight,
     )
