@@ -170,7 +170,7 @@ def _line(event: Event | None) -> str | None:
             )
             return f"step {event.step}/{event.steps}: {', '.join(filter(None, parts))}"
         case Pause():
-            return f"pausing: {event.waiting:.0f} answers wait in the engine"
+            return f"pausing: {counted(round(event.waiting), 'answer')} waiting in the engine"
         case Resume():
             return f"resuming after {event.seconds:.0f} s"
     return None
