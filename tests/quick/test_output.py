@@ -60,13 +60,14 @@ def test_where_a_run_is(store):
 
     def line(state, samples=0, steps=None, probed=None):
         store.runs.note(run.id, state=state, steps=2)
-        return so_far(store.runs.get(run.id), samples, steps, probed, began + 120)
+        return so_far(store.runs.get(run.id), samples, steps, probed, began + 90, began + 120)
 
-    assert line(RunState.SELECTING) == "run 1: selecting for 2 min"
+    assert line(RunState.SELECTING) == "run 1: selecting, 2 min after it began"
     assert line(RunState.UPDATING).endswith("; 0 samples so far")
     far = line(RunState.UPDATING, 64, 10)
     assert far == "run 1, steps: 2 of 10 after 2 min, about 8 min left; 64 samples so far"
-    assert line(RunState.JUDGING, probed=Probed(3, 4)).endswith(", 3 of 4 probes answered")
+    probes = line(RunState.JUDGING, probed=Probed(3, 4))
+    assert probes == "run 1, answers to probes: 3 of 4 after 30 s, about 10 s left"
 
 
 def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):
