@@ -20,15 +20,15 @@ from rich.progress import (
 from serve.cli import Group
 from serve.cli.common import (
     ID,
-    NOT_RUNNING,
     PATH,
     ask_daemon,
     config_options,
     limit_option,
     look_store,
+    no_daemon,
     standard_options,
 )
-from serve.cli.output import QUIET_SECONDS, fail, how_far, list_rows, show_fields, tell, wants_json
+from serve.cli.output import QUIET_SECONDS, how_far, list_rows, show_fields, tell, wants_json
 from serve.views import run_report, verdicts
 from ttrl import events
 from ttrl.config import Config
@@ -101,7 +101,7 @@ def stop(config: Config) -> None:
     """Stop the run in progress; users are served as before."""
     answer = ask_daemon(config, "POST", "/admin/runs/stop")
     if answer is None:
-        fail("no daemon is running on this state directory", code=NOT_RUNNING)
+        no_daemon(config)
     words = "Stopped." if answer["stopped"] else "There is no run in progress."
     tell(words, stopped=answer["stopped"])
 

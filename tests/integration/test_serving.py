@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -22,6 +24,8 @@ from tests.integration.daemon import (
     wait_until,
 )
 from tests.integration.light import weights
+from tests.light.light_model import NONSENSE, SPOILT
+from tests.versions import write_lora
 from ttrl.engine.proof import Pin, Pinned
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -93,6 +97,23 @@ def test_the_engine_is_ours_alone(shared):
     told = [Path(f"/proc/{pid}/cmdline").read_text() for pid, _ in shared.children()]
     assert told
     assert not any(key in words for words in told)
+
+
+def test_ttrl_ask_asks_the_version_that_it_names(tmp_path):
+    kinds = [write_lora(tmp_path / kind, kind.encode().ljust(64)) for kind in (NONSENSE, SPOILT)]
+    with Daemon(tmp_path / "state", environ=LIGHT, start=False) as daemon:
+        nonsense, spoilt = publish_random(daemon.state_dir, kinds)
+        daemon.start()
+        daemon.wait_live(spoilt)
+        for version, answers in ((nonsense, "[abc ]+"), (spoilt, r".*\{5}"), ("base", r".*\{\d+}")):
+            said = json.loads(
+                daemon.ttrl("ask", "What is 2 plus 2?", "--version", version, "--json")
+            )
+            assert said["version"] == version
+            assert re.fullmatch(answers, said["answer"])
+        other = daemon.run("ask", "What is 2 plus 2?", "--version", "other")
+        assert other.returncode == 1
+        assert f"has not loaded other; it has base, {spoilt}, {nonsense}" in other.stderr
 
 
 def test_no_learn_is_honoured_and_counted(shared):

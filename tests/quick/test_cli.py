@@ -200,6 +200,10 @@ def test_the_only_running_daemon_is_found(tmp_path, empty_store, monkeypatch):
     code, said = questions()
     assert code == 2
     assert str(default) in said
+    monkeypatch.setattr("serve.cli.common.running", lambda: [one, other])
+    code, said = questions()
+    assert code == 2
+    assert f"choose one with --state-dir: {one}, {other}" in said
 
 
 def test_logs(ttrl, tmp_path, monkeypatch):
