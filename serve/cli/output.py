@@ -34,6 +34,8 @@ STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
 TIMES = frozenset({"created", "started", "finished", "heartbeat"})
 WIDEST = 10_000
+NAME_WIDTH = 40
+"""Of the widest name; wider cells are texts."""
 QUIET_SECONDS = 60.0
 """Time without a sign of progress, where the output is no terminal."""
 
@@ -157,19 +159,21 @@ def one_line(text: str) -> Text:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Each column as wide as it needs, but for the last and reasons, which share the rest of the
-    terminal's line: a reason goes on in the next one, the last is cut. Nothing is cut where there
-    is no terminal. None is an empty cell."""
+    """Columns of names and numbers as wide as they need; those of texts share the rest of the
+    terminal's line: a reason goes on in the next one, another text is cut. Nothing is cut where
+    there is no terminal. None is an empty cell."""
     table, console = Table(box=None), Console()
-    for heading in headings:
-        table.add_column(heading, no_wrap=heading not in ("reason", headings[-1]))
-    for row in rows:
-        cells = ["" if cell is None else cell for cell in row]
-        texts = [cell if isinstance(cell, Text) else one_line(str(cell)) for cell in cells]
-        for heading, text in zip(headings, texts, strict=True):
-            if heading == "reason":
+    cells = [["" if cell is None else cell for cell in row] for row in rows]
+    texts = [[c if isinstance(c, Text) else one_line(str(c)) for c in row] for row in cells]
+    for place, heading in enumerate(headings):
+        column = [row[place] for row in texts]
+        if heading == "reason":
+            for text in column:
                 text.no_wrap, text.overflow = False, "fold"
-        table.add_row(*texts)
+        name = max((text.cell_len for text in column), default=0) <= NAME_WIDTH
+        table.add_column(heading, no_wrap=name and heading not in ("reason", headings[-1]))
+    for row in texts:
+        table.add_row(*row)
     if not console.is_terminal:
         console.width = WIDEST
     console.print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 
 import click
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from serve.cli import main, output
-from serve.cli.output import how_far, progress
+from serve.cli.output import how_far, print_table, progress
 from serve.cli.runs import so_far
 from tests.standin import DEADLINE
 from tests.stores import recorded
@@ -85,8 +86,29 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch,
     assert capsys.readouterr().err == ""
 
 
+@pytest.fixture
+def screen(monkeypatch):
+    """What a terminal of so many columns shows while something is done, as lines."""
+
+    def show(width, work):
+        written = io.StringIO()
+        terminal = Console(file=written, force_terminal=True, no_color=True, width=width)
+        monkeypatch.setattr(output, "Console", lambda: terminal)
+        work()
+        return click.unstyle(written.getvalue()).splitlines()
+
+    return show
+
+
+def test_no_text_takes_the_room_of_names(screen):
+    row = ("7", "a text in many words " * 20, "ttrl-cand-12-1f3a5b7c-40", "and another " * 20)
+    lines = screen(80, lambda: print_table(("id", "answer", "version", "question"), [row]))
+    assert [len(lines), max(map(len, lines))] == [2, 80]
+    assert re.fullmatch(r" 7 +a text in .*… +ttrl-cand-12-1f3a5b7c-40 +and another .*… *", lines[1])
+
+
 @pytest.mark.parametrize("width", [80, 100])
-def test_a_reason_is_read_to_its_end(store, tmp_path, monkeypatch, width):
+def test_a_reason_is_read_to_its_end(store, tmp_path, screen, width):
     reason = "not proven better yet: 49 labels, about 291 needed; agreement fell from 81% to 62%"
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(run.id, parent=None)
@@ -95,12 +117,8 @@ def test_a_reason_is_read_to_its_end(store, tmp_path, monkeypatch, width):
     (question_id,) = recorded(store, "and a long question " * 10)
     store.questions.mark(question_id, QuestionState.QUARANTINED, reason)
     for command in ("runs", "questions"):
-        screen = io.StringIO()
-        terminal = Console(file=screen, force_terminal=True, no_color=True, width=width)
-        monkeypatch.setattr(output, "Console", lambda terminal=terminal: terminal)
-        done = CliRunner().invoke(main, [command, "list", "--state-dir", str(tmp_path)])
-        assert done.exit_code == 0, done.output
-        lines = click.unstyle(screen.getvalue()).splitlines()
+        options = [command, "list", "--state-dir", str(tmp_path)]
+        lines = screen(width, lambda: CliRunner().invoke(main, options, catch_exceptions=False))  # noqa: B023
         assert max(map(len, lines)) <= width
         words = " ".join(lines).split()
         assert [word for word in reason.split() if word not in words] == []
