@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -17,6 +18,7 @@ from serve.state import owner_of
 from tests.integration.daemon import (
     LIGHT,
     MODEL,
+    ROOT,
     TTRL,
     Daemon,
     publish_random,
@@ -97,6 +99,15 @@ def test_the_engine_is_ours_alone(shared):
     told = [Path(f"/proc/{pid}/cmdline").read_text() for pid, _ in shared.children()]
     assert told
     assert not any(key in words for words in told)
+
+
+def test_what_the_gateway_costs_is_measured():
+    command = [sys.executable, "-m", "benchmarks.gateway", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["cpu_us"] > 0
+    assert found["rps_per_core"] > 0
 
 
 def test_ttrl_ask_asks_the_version_that_it_names(tmp_path):
