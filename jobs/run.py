@@ -70,6 +70,7 @@ from ttrl.training import (
     UpdateDiverged,
 )
 from ttrl.votes import VoteOutcome
+from ttrl.words import counted
 
 if TYPE_CHECKING:
     from ttrl.training.grpo import Trainer
@@ -334,7 +335,7 @@ class Run:
         trainer.free()  # with what the error held on to
         done = max(self.candidate.steps, default=0)
         early = reason and done < self.steps
-        return trainer, f"after {done} of {self.steps} steps: {reason}" if early else ""
+        return trainer, f"after {done} of {counted(self.steps, 'step')}: {reason}" if early else ""
 
     def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
         """Finish a step, of which the trainer logged `numbers`, and return the rows of the next.
@@ -374,7 +375,7 @@ class Run:
                 self._report(len(self._seen), None)
                 self._monitor()
             if self.rounds.used_up:
-                asked = f"update.passes={update.passes} times"
+                asked = f"{counted(update.passes, 'time')} (update.passes)"
                 raise TrainingEnded(f"each question with a training signal was sampled {asked}")
             raise TrainingEnded
 
@@ -677,7 +678,7 @@ class Tally:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
-        lost = f"{self.unanswered} times the engine did not answer a question"
+        lost = f"the engine did not answer a question {counted(self.unanswered, 'time')}"
         remarks = (cut_off(self.layers, max_tokens), lost if self.unanswered else "")
         return "; ".join(filter(None, remarks))
 
@@ -685,7 +686,7 @@ class Tally:
         """Say why no question could teach anything."""
         reasons = self.uninformative.most_common()
         votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
-        seen = f"of {self.votes} votes, {votes}" if votes else ""
+        seen = f"of {counted(self.votes, 'vote')}, {votes}" if votes else ""
         remarks = ("no question had a training signal", seen, self.remarks(max_tokens))
         return "; ".join(filter(None, remarks))
 

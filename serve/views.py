@@ -264,7 +264,7 @@ def tally(vote: Mapping[str, Any], most: int) -> list[Row]:
     rows = [Row(answer, count, count / every) for answer, count in counts[:most]]
     if others := counts[most:]:
         count = sum(count for _, count in others)
-        what = f"{len(others)} more answer{'s' if len(others) > 1 else ''}"
+        what = counted(len(others), "more answer")
         rows.append(Row(what, count, count / every, said=False))
     if unreadable := every - readable:
         rows.append(Row("unreadable", unreadable, unreadable / every, said=False))

@@ -168,7 +168,7 @@ def test_sampling_gives_way_to_users(tmp_path):
         ended = store.runs.get(run.id)
         assert (ended.state, ended.reason) == (RunState.ABORTED, "the run was stopped")
         said = child.communicate(timeout=60)[1]
-    assert "answers wait in the engine" in said
+    assert "waiting in the engine" in said
     assert "resuming after" in said
 
 
