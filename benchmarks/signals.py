@@ -2,9 +2,9 @@
 
 The demo's model learns, with our loop and nothing to judge what comes of it, from `fooled-45`,
 where the majority is wrong for half of the questions, and from `easy`, where it is right: by the
-vote, with the check `arithmetic` on all questions, on a third, or as five votes, and by the right
-answers. The table is on standard error; the last line on standard output is JSON. With `--out` an
-interrupted table is continued.
+vote, by that of the version before training, with the check `arithmetic` on all questions, on a
+third, or as five votes, and by the right answers. The table is on standard error; the last line on
+standard output is JSON. With `--out` an interrupted table is continued.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.laboratory.mixtures import MIXTURES, Mixture, Size
 
 SIGNALS: Mapping[str, Mapping[str, Any]] = {
     "vote": {},
+    "teacher": {"vote.teacher": "live"},
     "verifier": {"verify.checks": {"arithmetic": ""}},
     "verifier on a third": {"verify.checks": {"arithmetic": r"[036]\D*$"}},
     "verifier as 5 votes": {"verify.checks": {"arithmetic": ""}, "verify.weight": 5},

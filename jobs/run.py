@@ -42,7 +42,7 @@ from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.answers.layers import Layer
-from ttrl.config import Config
+from ttrl.config import Config, Teacher
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.pacing import Pacer, PacerClosed
@@ -196,9 +196,11 @@ class Run:
 
         store.runs.enter(self.id, RunState.UPDATING)
         steps = config.update.steps_over(len(questions), self.start.updates)
-        served = parent or self.client.base_model().name
+        base = self.client.base_model().name
+        served = parent or base
         kept = checkpoint_steps(steps, config.update.snapshots)
         references = known_answers(config)
+        teachers = {Teacher.CANDIDATE: None, Teacher.LIVE: served, Teacher.BASE: base}
         with (
             Candidate(self.client, scratch(config, self.id), self.id, served, kept) as candidate,
             pacer_for(self.client, config.vote, self._observe) as pacer,
@@ -216,6 +218,7 @@ class Run:
                 reader,
                 references,
                 verifier,
+                teachers[config.vote.teacher],
                 self._over,
             )
             self.prepare(questions, steps, candidate, roller, pacer)

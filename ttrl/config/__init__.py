@@ -20,6 +20,7 @@ from ttrl.config.learning import (
     MeaningConfig,
     ScheduleConfig,
     SelectionConfig,
+    Teacher,
     UpdateConfig,
     VerifyConfig,
     VoteConfig,
@@ -42,8 +43,8 @@ __all__ = [
     "AnswerKind", "Config", "Downsampling", "EngineConfig", "EngineKind", "GateConfig",
     "GatewayConfig", "GuardConfig", "KlTo", "MeaningBy", "MeaningConfig", "ModelConfig",
     "RecordConfig",
-    "ScheduleConfig", "Section", "SelectionConfig", "ShadowConfig", "ShipPolicy", "UpdateConfig",
-    "VoteConfig", "WebhookConfig",
+    "ScheduleConfig", "Section", "SelectionConfig", "ShadowConfig", "ShipPolicy", "Teacher",
+    "UpdateConfig", "VerifyConfig", "VoteConfig", "WebhookConfig",
 ]  # fmt: skip
 
 

@@ -82,6 +82,17 @@ def _check_names(what: str, names: Iterable[str], builtin: Sequence[str], group:
             )
 
 
+class Teacher(StrEnum):
+    """Whose samples vote on what an answer is worth."""
+
+    CANDIDATE = "candidate"
+    """Those of the version that is trained, at each step anew (TTRL, arXiv 2504.16084)."""
+    LIVE = "live"
+    """Those of the version from which the run starts, once in the run."""
+    BASE = "base"
+    """Those of the base model, once in the run."""
+
+
 class VoteConfig(Section):
     """How agreement is found."""
 
@@ -98,6 +109,11 @@ class VoteConfig(Section):
     users, the gate and the live monitor ask."""
     samples: Annotated[int, Field(ge=2, le=256)] = 32
     """Number of samples of a question that vote."""
+    teacher: Teacher = Teacher.CANDIDATE
+    """Whose samples vote: the trained version's (`candidate`), or once in a run those of the
+    version that it starts from (`live`) or the base model (`base`). Then labels cannot drift with
+    what they train (as Co-rewarding's slow teacher, arXiv 2508.00410), and each further visit to a
+    question draws `update.keep` samples."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Temperature at which they are drawn."""
     max_tokens: Positive | None = None
