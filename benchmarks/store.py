@@ -41,6 +41,7 @@ from serve.daemon.core import CHECKED_AT_START
 from serve.daemon.housekeeping import Observer
 from serve.daemon.schedule import Clock
 from ttrl.config import Config, ModelConfig, ScheduleConfig
+from ttrl.config.loading import override
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, digest, from_prompt
 from ttrl.store import Store
@@ -190,6 +191,10 @@ def _select(store: Store, config: Config) -> None:
     assert selection.select(config, store, selection.descent(config, store))[0].chosen
 
 
+def _by_signal(store: Store, config: Config) -> None:
+    _select(store, override(config, {"selection.order": "signal"}))
+
+
 def _tick(store: Store, config: Config) -> None:
     async def start() -> None: ...
 
@@ -254,6 +259,7 @@ OPERATIONS: Mapping[str, Callable[[Store, Config], object]] = {
     "record 5,000": _record,
     "record them again": _record,
     "choose a run's questions": _select,
+    "choose them by earlier votes": _by_signal,
     "note what was chosen": _learned,
     "choose a gate's questions": _apart,
     "adapt --dry-run": lambda store, config: _plan(config, store, None),

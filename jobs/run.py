@@ -42,7 +42,7 @@ from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.answers.layers import Layer
-from ttrl.config import Config, Teacher
+from ttrl.config import Config, SelectionOrder, Teacher
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.pacing import Pacer, PacerClosed
@@ -276,7 +276,7 @@ class Run:
         store.questions.set_apart(like_a_probe)
         if hashes is None:
             store.questions.wait({question.id: why for question, why in selected.left_out})
-            self._observe(Selection(len(selected.chosen), selected.counts))
+            self._observe(Selection(len(selected.chosen), selected.counts, selected.grounds))
         return list(selected.chosen)
 
     # Train
@@ -291,7 +291,8 @@ class Run:
     ) -> None:
         update = self.config.update
         passes = update.passes if update.steps is None else None
-        self.rounds = Rounds(questions, seed=update.seed, passes=passes)
+        shuffled = self.config.selection.order is SelectionOrder.NEWEST
+        self.rounds = Rounds(questions, seed=update.seed, passes=passes, shuffled=shuffled)
         self.steps, self.candidate, self.roller, self.pacer = steps, candidate, roller, pacer
         self._watch = Watch(roller.reader)
         self._began = self._last_report = time.monotonic()

@@ -10,19 +10,25 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jobs.probes import apart
 from ttrl.adapters import versions
 from ttrl.adapters.base import Base, identify
 from ttrl.adapters.versions import AdapterDamaged, Manifest
-from ttrl.config import Config, UpdateConfig
+from ttrl.config import Config, SelectionOrder, UpdateConfig
 from ttrl.evaluation.drift import Drift
+from ttrl.sampling.difficulty import History, by_signal
 from ttrl.sampling.selection import LOOKED_AT, Selection, choose
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
 from ttrl.store.questions import QuestionState, StoredQuestion
+
+REMEMBERED = 8_000
+"""The newest votes, by which signals are estimated: those of some 20 runs of the default size."""
+TAUGHT = (QuestionState.LEARNED_FROM, QuestionState.NO_SIGNAL)
+"""Questions in these states come again only by their estimated signal, or as anchors."""
 
 
 class Begins(StrEnum):
@@ -140,31 +146,57 @@ def select(
 ) -> tuple[Selection, list[int]]:
     """Return what a run would train on now: the questions of these hashes, or recorded ones; and
     the ids of those that it leaves out because they are like a probe."""
+    by_votes = config.selection.order is SelectionOrder.SIGNAL
+    past = history(config, store) if by_votes else None
     if hashes is not None:
         found = store.questions.named(hashes)
     else:
-        found = _candidates(config, store, descent)
+        found = _candidates(config, store, descent, past)
     probes = apart(store, config.gate, [row.question for row in found])
     like = {row.id for row in found if probes.like(row.question)}
     free = [row for row in found if row.id not in like]
     if hashes is not None:
-        return Selection(tuple(free), ()), sorted(like)
+        return _easiest_first(Selection(tuple(free)), past), sorted(like)
     room = config.selection.max_questions * descent.updates
     limits = config.selection.model_copy(update={"max_questions": room})
-    return choose(free, limits, sole_client=store.questions.sole_client()), sorted(like)
+    chosen = choose(free, limits, sole_client=store.questions.sole_client())
+    return _easiest_first(chosen, past), sorted(like)
 
 
-def _candidates(config: Config, store: Store, descent: Descent) -> list[StoredQuestion]:
+def history(config: Config, store: Store) -> History:
+    return History(store.votes.recent(REMEMBERED), config.vote.samples)
+
+
+def _easiest_first(selected: Selection, past: History | None) -> Selection:
+    """Put first what is expected to have the largest majority, if a history is given."""
+    if past is None:
+        return selected
+    estimates = {question.id: past.estimate(question) for question in selected.chosen}
+    chosen = sorted(selected.chosen, key=lambda question: -estimates[question.id].share)
+    return replace(selected, chosen=tuple(chosen), estimates=estimates)
+
+
+def _candidates(
+    config: Config, store: Store, descent: Descent, past: History | None
+) -> list[StoredQuestion]:
     """The recorded questions to choose from, anchors first; none where there would only be
-    anchors."""
+    anchors. With a history of votes, the most signal first, and what taught may come again."""
     limits = config.selection
+    most = LOOKED_AT * limits.max_questions * descent.updates
     found = store.questions.new(
-        LOOKED_AT * limits.max_questions * descent.updates,
+        most,
         only=config.record.only_keys,
         again=descent.again,
         tries=limits.tries,
         parent=descent.parent.name if descent.parent else None,
     )
+    if past is not None:
+        live_run = descent.parent.run_id if descent.parent else 0
+        due = store.questions.among(past.due(live_run)[:most], config.record.only_keys)
+        offered = {row.id for row in found}
+        found += [row for row in due if row.state in TAUGHT and row.id not in offered]
+        draws = random.Random(f"{config.update.seed} {past.runs[-1:]}")
+        found = by_signal(found, {row.id: past.estimate(row).draw(draws) for row in found})
     if not found:
         return []
     # Anchors are drawn of all that was learned from, anew for each version to start from.
@@ -176,4 +208,5 @@ def _candidates(config: Config, store: Store, descent: Descent) -> list[StoredQu
     order = random.Random(f"{config.update.seed} {descent.stacked}")
     places = round(limits.anchors * limits.max_questions)
     anchors = order.sample(sorted(learned), min(places, len(learned)))
-    return [*store.questions.among(anchors), *found]
+    again = store.questions.among(anchors, config.record.only_keys)
+    return [*again, *(row for row in found if row.id not in anchors)]

@@ -21,10 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Selection:
-    """How many questions were chosen, and how many each cap left out."""
+    """How many questions were chosen, how many each cap left out, and, where signals were
+    estimated, by whose votes that was (`Basis`)."""
 
     chosen: int
     left_out: Mapping[str, int]
+    grounds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ttrl.sampling.groups import Group, Roller, pacer_for
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState, Recorded, StoredQuestion
-from ttrl.store.runs import Trigger
+from ttrl.store.runs import RunState, Trigger
 from ttrl.training import Row, TrainingEnded
 from ttrl.votes import Vote, VoteOutcome
 
@@ -57,6 +57,8 @@ class Night:
 
 Teach = Callable[[Night], int]
 """Does the update and says how many optimizer steps it took."""
+Choose = Callable[[Night, Store], Sequence[StoredQuestion]]
+"""Which of the recorded questions a night trains on."""
 
 
 class TruthTeller(Roller):
@@ -127,7 +129,11 @@ def publish(night: Night, learner: Callable[..., Published] = Published) -> int:
         return _train(night, candidate, learner(night.config, roller, rounds, candidate))
 
 
-def learn(night: Night) -> int:
+def everything(night: Night, store: Store) -> Sequence[StoredQuestion]:
+    return store.questions.named(hashes(night.questions))
+
+
+def learn(night: Night, choose: Choose = everything) -> int:
     """Our own loop, with nobody to judge what comes of it."""
     config, read = night.config, reader_for(night.config)
     checks = verifiers.load(config.verify)
@@ -142,6 +148,7 @@ def learn(night: Night) -> int:
             verifier=checks,
             teacher=night.served if config.vote.teacher is Teacher.LIVE else None,
         ),
+        choose,
     )
 
 
@@ -150,7 +157,9 @@ def tell(night: Night) -> int:
     return _our_loop(night, lambda pacer: TruthTeller(night, pacer))
 
 
-def _our_loop(night: Night, roller_for: Callable[[Pacer], Roller]) -> int:
+def _our_loop(
+    night: Night, roller_for: Callable[[Pacer], Roller], choose: Choose = everything
+) -> int:
     with (
         Store.open(night.config.state_dir) as store,
         pacer_for(night.client, night.config.vote) as pacer,
@@ -158,14 +167,17 @@ def _our_loop(night: Night, roller_for: Callable[[Pacer], Roller]) -> int:
     ):
         record(store, night.questions, holdout=0.0)
         stored = store.runs.create(Trigger.OPERATOR, {})
-        store.runs.start(stored.id, parent=None)
+        store.runs.start(stored.id, parent=night.parent.name if night.parent else None)
         run = Run(night.config, store, night.client, stored.id)
-        questions = store.questions.named(hashes(night.questions))
+        questions = choose(night, store)
         run.prepare(questions, _steps(night.config), candidate, roller_for(pacer), pacer)
         try:
             return _train(night, candidate, run)
         finally:
             run.abandon()
+            store.runs.end(stored.id, RunState.HELD, "nothing judges it")
+            for question_id in run.trained_on:
+                store.questions.mark(question_id, QuestionState.LEARNED_FROM)
 
 
 def supervise(night: Night) -> int:

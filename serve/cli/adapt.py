@@ -27,11 +27,13 @@ from serve.cli.common import (
 )
 from serve.cli.daemon import run_alone
 from serve.cli.output import fail, json_option, labels_words, show
-from serve.cli.questions import REASONS
+from serve.cli.questions import GROUNDS, REASONS
 from serve.cli.runs import following, write_report
 from serve.views import run_report
 from ttrl.config import Config
 from ttrl.questions.question import Question
+from ttrl.sampling.difficulty import Basis
+from ttrl.sampling.selection import Selection
 from ttrl.store import Store
 from ttrl.store.questions import Origin, Recorded
 from ttrl.store.runs import Run, RunState, Trigger
@@ -126,10 +128,10 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     labelled = store.probes.labelled()
     traffic = probes.traffic(store, config.gate, labelled)
     probing = {row.question.hash: row.question for row in traffic}
-    descent, left_out = selection.descent(config, store), {}
+    descent, selected = selection.descent(config, store), Selection(())
     if questions is None:
         selected, _ = selection.select(config, store, descent)
-        chosen, left_out = len(selected.chosen), selected.counts
+        chosen = len(selected.chosen)
     else:
         unseen = store.holdout.among(questions, share=config.gate.holdout)
         probing |= {question.hash: question for question in questions if question.hash in unseen}
@@ -149,7 +151,13 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
     evaluating = probes.samples_drawn(config, steps, labelled, held_out, usage, from_base=from_base)
     return {
         "questions": chosen,
-        "left_out": left_out,
+        "left_out": selected.counts,
+        "grounds": selected.grounds,
+        "chosen": [
+            {"id": row.id, "state": row.state}
+            | (selected.estimates[row.id].report() if selected.estimates else {})
+            for row in selected.chosen
+        ],
         "probes": len(labelled) + len(held_out),
         "min_probes": config.gate.min_probes,
         "labels": probes.outlook(store, config.gate),
@@ -170,6 +178,9 @@ def _plan(config: Config, store: Store, questions: Sequence[Question] | None) ->
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     for why, count in plan["left_out"].items():
         yield f"{counted(count, 'question')} left for a later run: {REASONS[why]}."
+    if grounds := plan["grounds"]:
+        each = ", ".join(f"{count} by {GROUNDS[Basis(basis)]}" for basis, count in grounds.items())
+        yield f"Chosen for how divided their votes are expected to be: {each}."
     if not plan["questions"]:
         yield "There are no new questions to train on."
         return

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from jobs import selection
 from serve.cli import Group
 from serve.cli.common import (
     ID,
@@ -39,6 +40,7 @@ from serve.views import how_read, tally
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.questions.screening import Suspicion
+from ttrl.sampling.difficulty import Basis
 from ttrl.sampling.selection import LeftOut
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.votes import Stop
@@ -52,6 +54,12 @@ REASONS: Mapping[str, str] = {
 }
 """Why a question waits or is skipped, as people read it."""
 
+GROUNDS: Mapping[Basis, str] = {
+    Basis.OWN: "their last vote",
+    Basis.NEAR: "the votes on near-duplicates",
+    Basis.ALL: "all votes",
+}
+"""By what it is estimated how much questions teach, as people read it."""
 STATE = "Only questions in this state."
 BAR, ANSWERS = 30, 12
 """Width of the bar of all samples of a vote, and how many answers have one of their own."""
@@ -128,7 +136,9 @@ def release(config: Config, ids: tuple[int, ...], adapter: str | None, run_id: i
 def show(config: Config, question_id: int, samples: bool) -> None:
     """Show a question, its state, and its newest votes."""
     with look_store(config) as store:
-        asked = _row(store.questions.get(question_id))
+        question = store.questions.get(question_id)
+        estimate = selection.history(config, store).estimate(question)
+        asked = {**_row(question), **estimate.report()}
         votes = store.votes.newest(question_id)
         drawn = store.votes.samples(votes[0]["id"]) if samples and votes else []
     if wants_json():
@@ -138,6 +148,10 @@ def show(config: Config, question_id: int, samples: bool) -> None:
     if (sent := asked["sampling"]) is not None:
         fields = ", ".join(f"{name} {json.dumps(value)}" for name, value in sent.items())
         say("asked with " + (fields or "the engine's defaults"))
+    say(
+        f"expected: {estimate.share:.0%} agree, by {GROUNDS[estimate.basis]}; "
+        f"signal {estimate.signal:.2f} of at most 0.25 (selection.order: {config.selection.order})"
+    )
     for vote in votes:
         _show_vote(vote)
     for number, sample in enumerate(drawn, 1):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from benchmarks import store as benchmark
 from benchmarks.store import OPERATIONS, READS_ALL
-from jobs import measure
+from jobs import measure, selection
 from tests.stores import both_stores
 from ttrl.config import Config, ModelConfig
 from ttrl.config.loading import override
@@ -47,6 +47,7 @@ def full(store, monkeypatch):
     monkeypatch.setattr(table, "USAGE_OF", 50)
     monkeypatch.setattr(table, "LOOKED_AT", 2)
     monkeypatch.setattr(measure, "MOST", 50)
+    monkeypatch.setattr(selection, "REMEMBERED", 50)
     benchmark.history(store)
     benchmark.fill(store, 1, QUESTIONS if store.backend.file else 3 * QUESTIONS)
     return store

@@ -159,3 +159,54 @@ def test_anchors_are_drawn_of_what_was_learned_from(config, store, manifest):
         store.questions.mark(row.id, QuestionState.NO_SIGNAL)
     chosen = selection.select(settings, store, descent)[0].chosen
     assert chosen == (), "anchors alone are no reason to run"
+
+
+SAMPLE = {
+    "position": 0, "layer": "boxed", "text": "so it is", "answer": "1", "finish": "stop",
+    "reward": 1.0, "kept": False, "token_ids": b"", "logprobs": b"",
+}  # fmt: skip
+
+
+@pytest.fixture
+def voted(config, store):
+    """The ids of questions that a run asked, by what its votes said, beside six new ones."""
+    states = {
+        "divided": (QuestionState.LEARNED_FROM, "label", 0.55),
+        "solved": (QuestionState.NO_SIGNAL, "label", 1.0),
+        "tied": (QuestionState.NO_LABEL, "tie", 0.4),
+        "quarantined": (QuestionState.QUARANTINED, "label", 0.5),
+    }
+    ids = dict(zip(states, _recorded(store, *states), strict=True))
+    run = store.runs.create(Trigger.SCHEDULE, {})
+    store.runs.start(run.id, parent=None)
+    for name, (state, outcome, share) in states.items():
+        vote = {
+            "run_id": run.id, "question_id": ids[name], "version": "base", "step": 1, "at": 1.0,
+            "kind": "text", "outcome": outcome, "share": share, "entropy": 0.5, "counts": [],
+            "stop": "all",
+        }  # fmt: skip
+        store.votes.add([(vote, [SAMPLE])])
+        store.questions.mark(ids[name], state)
+    store.runs.end(run.id, RunState.REJECTED, "")
+    _recorded(store, *(f"Why {n}?" for n in range(6)))
+    return ids
+
+
+@pytest.mark.parametrize(("order", "names"), [("newest", set()), ("signal", {"divided"})])
+def test_what_was_divided_comes_again_by_signal(config, store, voted, order, names):
+    settings = override(config, {"selection.order": order, "selection.max_questions": 20})
+    selected, _ = selection.select(settings, store, Descent(None))
+    ids = [row.id for row in selected.chosen]
+    assert {name for name, key in voted.items() if key in ids} == names
+    assert len(ids) == 6 + len(names)
+    assert selection.select(settings, store, Descent(None))[0] == selected, "as a dry run says"
+    shares = [selected.estimates[key].share for key in ids if selected.estimates]
+    assert shares == sorted(shares, reverse=True), "the easiest first"
+    grounds = {"own_vote": 1, "all_votes": 6} if order == "signal" else {}
+    assert selected.grounds == grounds
+
+
+def test_what_comes_again_is_of_those_who_opted_in(config, store, voted):
+    changes = {"selection.order": "signal", "record.only_keys": ["f" * 64]}
+    selected, _ = selection.select(override(config, changes), store, Descent(None))
+    assert selected.chosen == ()

@@ -181,3 +181,10 @@ def test_dropped_questions_do_not_come_again():
     for question in rounds.take(3):
         rounds.drop(question.id)
     assert rounds.take(4) == []
+
+
+def test_rounds_in_order_begin_again_with_the_first():
+    rounds = Rounds(stored(5)[::-1], seed=0, passes=2, shuffled=False)
+    assert [q.id for q in rounds.take(3)] == [4, 3, 2]
+    rounds.drop(4)
+    assert [[q.id for q in rounds.take(2)] for _ in range(4)] == [[1, 0], [3, 2], [1, 0], []]

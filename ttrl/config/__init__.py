@@ -20,6 +20,7 @@ from ttrl.config.learning import (
     MeaningConfig,
     ScheduleConfig,
     SelectionConfig,
+    SelectionOrder,
     Teacher,
     UpdateConfig,
     VerifyConfig,
@@ -42,9 +43,9 @@ from ttrl.config.serving import (
 __all__ = [
     "AnswerKind", "Config", "Downsampling", "EngineConfig", "EngineKind", "GateConfig",
     "GatewayConfig", "GuardConfig", "KlTo", "MeaningBy", "MeaningConfig", "ModelConfig",
-    "RecordConfig",
-    "ScheduleConfig", "Section", "SelectionConfig", "ShadowConfig", "ShipPolicy", "Teacher",
-    "UpdateConfig", "VerifyConfig", "VoteConfig", "WebhookConfig",
+    "RecordConfig", "ScheduleConfig", "Section", "SelectionConfig", "SelectionOrder",
+    "ShadowConfig", "ShipPolicy", "Teacher", "UpdateConfig", "VerifyConfig", "VoteConfig",
+    "WebhookConfig",
 ]  # fmt: skip
 
 

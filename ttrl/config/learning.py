@@ -383,9 +383,21 @@ class UpdateConfig(Section):
         return given if isinstance(given, str) else " ".join(sorted(given))
 
 
+class SelectionOrder(StrEnum):
+    """Which of each client's questions come first."""
+
+    NEWEST = "newest"
+    """The newest that no run has asked; what taught once does not come again."""
+    SIGNAL = "signal"
+    """Those whose majority has a share near one half, by earlier votes; also again."""
+
+
 class SelectionConfig(Section):
     """Which questions a run trains on."""
 
+    order: SelectionOrder = SelectionOrder.NEWEST
+    """Which of each client's questions come first: `newest`, or `signal`, those whose votes are
+    expected to be most divided, also again, and the easiest first within the run."""
     max_questions: Positive = 128
     """Maximum number of distinct questions of a run."""
     per_client: Above = 0.25

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ttrl.config import SelectionConfig
 from ttrl.questions.near_duplicates import Common, Told
+from ttrl.sampling.difficulty import ShareEstimate
 from ttrl.store.questions import StoredQuestion
 
 LOOKED_AT = 8
@@ -28,11 +29,18 @@ class LeftOut(StrEnum):
 @dataclass(frozen=True)
 class Selection:
     chosen: tuple[StoredQuestion, ...]
-    left_out: tuple[tuple[StoredQuestion, LeftOut], ...]
+    left_out: tuple[tuple[StoredQuestion, LeftOut], ...] = ()
+    estimates: Mapping[int, ShareEstimate] = field(default_factory=dict)
+    """Of the chosen, by id, where they were chosen by them."""
 
     @property
     def counts(self) -> dict[str, int]:
         return {str(why): count for why, count in Counter(why for _, why in self.left_out).items()}
+
+    @property
+    def grounds(self) -> dict[str, int]:
+        """Whose votes the estimates go by that the chosen were chosen by, and of how many."""
+        return dict(Counter(str(estimate.basis) for estimate in self.estimates.values()))
 
 
 def choose(
@@ -62,13 +70,19 @@ def choose(
 
 
 class Rounds:
-    """Serves the selected questions in shuffled rounds, each once a round, in so many `passes`
-    (None: without end). A dropped question (unanimous, above the ceiling, refused) does not come
-    again; one that is given back does, in a later round."""
+    """Serves the selected questions in rounds, shuffled or in their order, each once a round, in so
+    many `passes` (None: without end). A dropped question (unanimous, above the ceiling, refused)
+    does not come again; one that is given back does, in a later round."""
 
     def __init__(
-        self, questions: Sequence[StoredQuestion], *, seed: int, passes: int | None = None
+        self,
+        questions: Sequence[StoredQuestion],
+        *,
+        seed: int,
+        passes: int | None = None,
+        shuffled: bool = True,
     ) -> None:
+        self._places = {} if shuffled else {each.id: n for n, each in enumerate(questions)}
         self._left = {question.id: question for question in questions}
         self._passes = passes
         self._times: Counter[int] = Counter()
@@ -94,7 +108,8 @@ class Rounds:
         while len(taken) < min(count, len(self._left)):
             key = next((key for key in self._queue if key not in taken), None)
             if key is None:  # the round is over; those that are taken wait for the next call
-                self._queue += self._random.sample(sorted(self._left), len(self._left))
+                order = self._random.sample(sorted(self._left), len(self._left))
+                self._queue += sorted(order, key=lambda key: self._places.get(key, 0))
                 continue
             self._queue.remove(key)
             taken.append(key)

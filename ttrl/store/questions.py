@@ -209,9 +209,11 @@ class QuestionTable(Table):
             found = rows_among(connection, sa.select(questions), c.id, list(places))
         return [from_row(row) for row in sorted(found, key=lambda row: places[row.id])]
 
-    def among(self, ids: Sequence[int]) -> list[StoredQuestion]:
-        """Return those that are no probes."""
+    def among(self, ids: Sequence[int], only: Sequence[str] = ()) -> list[StoredQuestion]:
+        """Return those that are no probes; with `only`, none of other clients than these."""
         rows = self.db.rows_among(sa.select(questions), c.id, ids)
+        if only:
+            rows = [row for row in rows if row.origin == Origin.FILE or row.client in only]
         return [from_row(row) for row in rows if not row.probe]
 
     def sole_client(self) -> bool:

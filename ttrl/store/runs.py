@@ -120,6 +120,17 @@ class StoredVerdict:
     at: float
 
 
+@dataclass(frozen=True)
+class PastVote:
+    """What a vote says of how much its question may teach."""
+
+    question_id: int
+    cluster: str
+    run_id: int
+    outcome: str
+    share: float
+
+
 class RunBusy(ReportedError):
     """A run is already under way; wait for it or stop it."""
 
@@ -277,6 +288,13 @@ class VoteTable(Table):
         query = sa.select(votes).where(votes.c.question_id == question_id)
         rows = self.db.rows(query.order_by(votes.c.id.desc()).limit(limit))
         return [{**row._mapping, "layers": self._layers(votes.c.id == row.id)} for row in rows]
+
+    def recent(self, limit: int) -> list[PastVote]:
+        """Return the newest votes on all questions, the newest first."""
+        columns = votes.c.question_id, questions.c.cluster, votes.c.run_id
+        query = sa.select(*columns, votes.c.outcome, votes.c.share).join(questions)
+        rows = self.db.rows(query.order_by(votes.c.id.desc()).limit(limit))
+        return [PastVote(**row._mapping) for row in rows]
 
     def layers(self, run_id: int) -> dict[str, int]:
         """Count a run's samples by the layer by which they were read, or why they were not."""
