@@ -37,7 +37,7 @@ from serve.cli.output import (
 )
 from serve.cli.purge import purge
 from serve.views import how_read, tally
-from ttrl.config import Config
+from ttrl.config import Config, SelectionOrder
 from ttrl.config.section import clock
 from ttrl.questions.screening import Suspicion
 from ttrl.sampling.difficulty import Basis
@@ -137,8 +137,10 @@ def show(config: Config, question_id: int, samples: bool) -> None:
     """Show a question, its state, and its newest votes."""
     with look_store(config) as store:
         question = store.questions.get(question_id)
-        estimate = selection.history(config, store).estimate(question)
-        asked = {**_row(question), **estimate.report()}
+        asked, estimate = _row(question), None
+        if config.selection.order is SelectionOrder.SIGNAL:
+            estimate = selection.history(config, store).estimate(question)
+            asked |= estimate.report()
         votes = store.votes.newest(question_id)
         drawn = store.votes.samples(votes[0]["id"]) if samples and votes else []
     if wants_json():
@@ -148,10 +150,9 @@ def show(config: Config, question_id: int, samples: bool) -> None:
     if (sent := asked["sampling"]) is not None:
         fields = ", ".join(f"{name} {json.dumps(value)}" for name, value in sent.items())
         say("asked with " + (fields or "the engine's defaults"))
-    say(
-        f"expected: {estimate.share:.0%} agree, by {GROUNDS[estimate.basis]}; "
-        f"signal {estimate.signal:.2f} of at most 0.25 (selection.order: {config.selection.order})"
-    )
+    if estimate is not None:
+        by = GROUNDS[estimate.basis]
+        say(f"expected: {estimate.share:.0%} agree, signal {estimate.signal:.2f} of 0.25, by {by}")
     for vote in votes:
         _show_vote(vote)
     for number, sample in enumerate(drawn, 1):

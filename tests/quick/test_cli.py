@@ -445,7 +445,23 @@ def test_dry_run_says_who_waits_and_why(ttrl, store):
     )
     said = ttrl("adapt", "--dry-run", "--set", "selection.per_client=0.1")
     assert "28 questions left for a later run: its client has used up its share of the run." in said
+    assert {each["state"] for each in plan["chosen"]} == {"new"}
     assert store.questions.reasons() == {}, "nothing was selected"
+
+
+def test_why_a_question_is_chosen_is_shown(ttrl, store):
+    store.questions.record([Recorded(from_prompt("Why?"), 1.0)], holdout=0)
+    by_signal = ("--set", "selection.order=signal")
+    said = ttrl("adapt", "--dry-run", *by_signal)
+    assert "how divided their votes are expected to be: 1 by all votes." in said
+    plan = json.loads(ttrl("adapt", "--dry-run", "--json", *by_signal))
+    expected = {"state": "new", "expected_share": 0.5, "signal": 0.167, "by": "all_votes"}
+    (chosen,) = plan["chosen"]
+    assert (chosen, plan["grounds"]) == ({"id": chosen["id"], **expected}, {"all_votes": 1})
+    shown = ("questions", "show", str(chosen["id"]))
+    assert "50% agree, signal 0.17 of 0.25, by all votes" in ttrl(*shown, *by_signal)
+    assert json.loads(ttrl(*shown, "--json", *by_signal)).items() >= expected.items()
+    assert "agree" not in ttrl(*shown)
 
 
 def test_what_is_set_aside_is_shown_and_released(ttrl, store):

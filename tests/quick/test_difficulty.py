@@ -48,6 +48,13 @@ def test_the_prior_has_the_spread_of_the_votes(shares, mean):
     assert mean * (1 - mean) / (agree + differ + 1) == pytest.approx(variance)
 
 
+@given(st.lists(st.floats(0, 1)))
+def test_the_prior_can_be_drawn_from_and_few_votes_are_weak(shares):
+    agree, differ = fitted(shares)
+    assert 0 <= ShareEstimate(agree, differ, Basis.ALL).draw(Random(1)) <= 0.25
+    assert agree + differ <= max(2, len(shares)) + 1e-9
+
+
 @given(st.floats(0.3, 50), st.floats(0.3, 50))
 def test_the_signal_is_that_of_what_is_drawn(agree, differ):
     estimate, rng = ShareEstimate(agree, differ, Basis.ALL), Random(1)

@@ -114,15 +114,12 @@ def _solved(vote: PastVote) -> bool:
 
 
 def fitted(shares: Sequence[float]) -> tuple[float, float]:
-    """Return the Beta distribution with the shares' mean and variance; where none has them, the
-    uniform one."""
-    if len(shares) < 2:
-        return 1.0, 1.0
-    mean, variance = fmean(shares), pvariance(shares)
-    if not 0 < variance < mean * (1 - mean):
-        return 1.0, 1.0
-    strength = mean * (1 - mean) / variance - 1
-    return mean * strength, (1 - mean) * strength
+    """Return the Beta distribution with the shares' mean and variance, but worth no more answers
+    than there are shares; where none has them, the uniform one."""
+    mean = fmean(shares) if shares else 0.0
+    variance = pvariance(shares) if shares else 0.0
+    strength = min(mean * (1 - mean) / variance - 1, len(shares)) if variance else 0.0
+    return (mean * strength, (1 - mean) * strength) if strength > 0 else (1.0, 1.0)
 
 
 def by_signal(
@@ -138,8 +135,7 @@ def by_signal(
         ranked.append((turns[question.client], question))
     ordered: list[StoredQuestion] = []
     waiting: deque[StoredQuestion] = deque()
-    room = 0
-    """How many of those that were asked before may come next."""
+    room = 0  # for those that were asked before
     for _, question in sorted(ranked, key=lambda turn: turn[0]):
         if question.state is QuestionState.NEW:
             ordered.append(question)
