@@ -77,7 +77,8 @@ def test_votes_in_rounds_and_of_one_kind(state):
     assert run["samples"] == sum(len(samples) for _, samples in votes)
 
 
-def test_anchors_and_further_tries_are_asked_again(state, tmp_path):
+@pytest.mark.parametrize("order", ["newest", "signal"])
+def test_anchors_and_further_tries_are_asked_again(state, tmp_path, order):
     directory, _ = state
     with Daemon(directory, start=False).store() as store:
         rows = store.questions.new(20)
@@ -94,7 +95,8 @@ def test_anchors_and_further_tries_are_asked_again(state, tmp_path):
     )
     _, alone = adapt(
         directory, "selection.max_questions=16", "selection.anchors=0.25", "selection.tries=2",
-        "update.questions_per_step=16", "update.keep=4", "gate.probes=1", steps=1,
+        "update.questions_per_step=16", "update.keep=4", "gate.probes=1",
+        f"selection.order={order}", steps=1,
     )  # fmt: skip
     with alone.store() as store:
         asked = {vote["question_id"] for vote, _ in votes_of(store)}

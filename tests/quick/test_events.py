@@ -18,7 +18,7 @@ from ttrl.store.runs import Trigger
 
 VISITED = replace(STEP, visits=(Visit(1, 0, True, 0.5, 0.0, None),), grad_norm=0.1)
 EVENTS = (
-    Selection(3, {"client_share": 2}),
+    Selection(3, {"client_share": 2}, {"own_vote": 1, "all_votes": 2}),
     Draw(**{field.name: getattr(STEP, field.name) for field in fields(Draw)}),
     VISITED,
     Pause(20),
