@@ -118,7 +118,7 @@ def _sandbox() -> Iterator[str]:
     if bwrap is None:
         raise SandboxMissing("the check code needs bubblewrap: install it (Debian: bubblewrap)")
     yield from (bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv")
-    yield from ("--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev")
+    yield from ("--cap-drop", "ALL", "--dev", "/dev")
     yield from ("--size", str(FILE_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp")  # noqa: S108
     python = Path(sys.executable).resolve()
     for folder in ("/usr", "/lib", "/lib64", "/bin", sys.base_prefix):
