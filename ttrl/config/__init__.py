@@ -33,6 +33,7 @@ from ttrl.config.serving import (
     KeepConfig,
     ModelConfig,
     RecordConfig,
+    Rule,
     StoreConfig,
     parse,
 )
@@ -40,7 +41,7 @@ from ttrl.config.serving import (
 __all__ = [
     "AnswerKind", "Config", "Downsampling", "EngineConfig", "EngineKind", "GateConfig",
     "GatewayConfig", "GuardConfig", "KlTo", "MeaningBy", "MeaningConfig", "ModelConfig",
-    "RecordConfig",
+    "RecordConfig", "Rule",
     "ScheduleConfig", "Section", "SelectionConfig", "ShadowConfig", "ShipPolicy", "UpdateConfig",
     "VoteConfig", "WebhookConfig",
 ]  # fmt: skip
