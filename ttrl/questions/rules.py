@@ -73,9 +73,13 @@ def deciding(
     """Return the first rule that matches, None if none does; and whether that is certain: where it
     is not, the rule matches what is known of the request."""
     for rule in rules:
-        found = set(_found(rule, question, around))
-        if False not in found:
-            return rule, None not in found
+        certain = True
+        for found in _found(rule, question, around):
+            if found is False:
+                break
+            certain = certain and found is True
+        else:
+            return rule, certain
     return None, True
 
 
