@@ -276,10 +276,11 @@ def _in_file(
     from ttrl import datasets
 
     for question, row in datasets.read_requests(file, max_chars=config.record.max_chars):
-        headers = row.get("headers")
-        known = isinstance(headers, dict) and {n.lower(): [str(v)] for n, v in headers.items()}
+        headers = None
+        if isinstance(given := row.get("headers"), dict):
+            headers = {name.lower(): [str(value)] for name, value in given.items()}
         key = str(row["key"]) if "key" in row else None
-        yield question, Circumstances(key, str(row.get("model", "")), known or None), 1
+        yield question, Circumstances(key, str(row.get("model", "")), headers), 1
 
 
 def _show_vote(vote: Mapping[str, Any]) -> None:

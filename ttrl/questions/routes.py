@@ -8,7 +8,7 @@ from. Fields that the engine ignores on a route are ignored here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ttrl.questions.question import Question, Unlearnable, from_request
@@ -17,22 +17,18 @@ CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/respons
 
 Json = dict[str, Any]
 
-MESSAGES_FIELDS = {
-    "max_tokens": "max_tokens", "stop_sequences": "stop",
-    **{name: name for name in (
-        "temperature", "top_p", "top_k", "watermarking", "chat_template_kwargs",
-    )},
-}  # fmt: skip
-RESPONSES_FIELDS = {
-    "max_output_tokens": "max_tokens",
-    **{name: name for name in (
-        "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
-        "repetition_penalty", "stop", "stop_token_ids", "ignore_eos", "include_stop_str_in_output",
-        "skip_special_tokens", "logit_bias", "watermarking", "structured_outputs",
-        "chat_template_kwargs",
-    )},
-}  # fmt: skip
-"""What a route's fields are called in a chat request."""
+MESSAGES_FIELDS = (
+    "max_tokens", "stop_sequences", "temperature", "top_p", "top_k", "watermarking",
+    "chat_template_kwargs",
+)  # fmt: skip
+RESPONSES_FIELDS = (
+    "max_output_tokens", "stop", "stop_token_ids", "temperature", "top_p", "top_k", "min_p",
+    "presence_penalty", "frequency_penalty", "repetition_penalty", "ignore_eos", "logit_bias",
+    "include_stop_str_in_output", "skip_special_tokens", "watermarking", "structured_outputs",
+    "chat_template_kwargs",
+)  # fmt: skip
+IN_CHAT = {"stop_sequences": "stop", "max_output_tokens": "max_tokens"}
+"""What fields are called in a chat request, if not the same."""
 ELSEWHERE = (
     "previous_response_id", "previous_response", "previous_input_messages", "conversation",
     "prompt",
@@ -64,7 +60,7 @@ def question_in(
 
 
 def _from_messages(request: Mapping[str, Any]) -> Json:
-    chat = _renamed(request, MESSAGES_FIELDS)
+    chat = _fields(request, MESSAGES_FIELDS)
     messages = chat["messages"] = list[Json]()
     match request.get("system"):
         case str(text):
@@ -135,7 +131,9 @@ def _assistant_message(blocks: list[Any]) -> Json:
             case {"type": "redacted_thinking"}:
                 pass
             case {"type": "tool_use", "id": str(call), "name": str(name)}:
-                calls.append(_call(call, name, json.dumps(block.get("input") or {})))
+                # Not escaped, so that what is said there is redacted and found as elsewhere.
+                given = json.dumps(block.get("input") or {}, ensure_ascii=False)
+                calls.append(_call(call, name, given))
             case _:
                 texts.append(_text(block))
     texts = [text for text in texts if text]
@@ -152,7 +150,7 @@ def _from_responses(request: Mapping[str, Any]) -> Json:
         raise _Cannot(Unlearnable.UNKNOWN_CONTEXT)
     if request.get("background"):  # the answer comes on another request
         raise _Cannot(Unlearnable.NO_CHAT_FORM)
-    chat = _renamed(request, RESPONSES_FIELDS)
+    chat = _fields(request, RESPONSES_FIELDS)
     messages = chat["messages"] = list[Json]()
     match request.get("instructions"):
         case str(text) if text:
@@ -224,9 +222,9 @@ def _add(messages: list[Json], item: Any) -> None:
         said.update(part)
 
 
-def _renamed(request: Mapping[str, Any], fields: Mapping[str, str]) -> Json:
-    given = ((name, request.get(old)) for old, name in fields.items())
-    return {name: value for name, value in given if value is not None}
+def _fields(request: Mapping[str, Any], names: Sequence[str]) -> Json:
+    given = (name for name in names if request.get(name) is not None)
+    return {IN_CHAT.get(name, name): request[name] for name in given}
 
 
 def _list(value: Any) -> list[Any]:
@@ -261,9 +259,8 @@ def _tool_message(call: str, output: Any) -> Json:
 
 
 def _call(call: str, name: str, arguments: str) -> Json:
-    return {
-        "id": call, "type": "function", "function": {"name": name, "arguments": arguments},
-    }  # fmt: skip
+    function = {"name": name, "arguments": arguments}
+    return {"id": call, "type": "function", "function": function}
 
 
 def _tool(tool: Any, schema: str) -> Json:
