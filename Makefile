@@ -21,8 +21,8 @@ help: ## Show what there is
 setup: .venv/.ready ## Make .venv with everything but vLLM
 
 # What some tests start a real one of; without, they are skipped.
-SERVICES := postgresql prometheus chromium systemd
-setup-services: ## Install PostgreSQL, Prometheus, Chromium and systemd, for tests (Debian, as root)
+SERVICES := postgresql prometheus chromium systemd bubblewrap
+setup-services: ## Install PostgreSQL, Prometheus, Chromium, systemd and bubblewrap, for tests (Debian, as root)
 	@dpkg --status $(SERVICES) >/dev/null 2>&1 || { apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(SERVICES); }
 

@@ -13,7 +13,7 @@ import random
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import fmean
@@ -21,22 +21,25 @@ from typing import Any
 
 from jobs import process
 from jobs.evaluation import Asker, quality_of, staleness_of
-from jobs.probes import to_ask
+from jobs.probes import Item, to_ask
 from jobs.process import reader_for
-from ttrl import rewards
+from ttrl import rewards, verifiers
 from ttrl.answers import Reader
 from ttrl.answers.layers import END, EXAMPLES, UNREAD, Layer
+from ttrl.answers.thoughts import spoken
 from ttrl.config import Config, MeaningBy, MeaningConfig
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evaluation import drift
 from ttrl.evaluation.drift import Shift
-from ttrl.evaluation.estimates import Quality
+from ttrl.evaluation.estimates import Quality, Reliability, reliability
+from ttrl.evaluation.evidence import Answered
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import Question
 from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, with_length
 from ttrl.store import Store
 from ttrl.store.measurements import Kind
 from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.verifiers import Verifier
 
 FEWEST = 100
 """Questions of each time without which nothing is said."""
@@ -63,6 +66,8 @@ class Measured:
     version: str | None
     quality: Quality | None
     questions: Shift | None
+    checks: Reliability | None = None
+    """Of `verify.checks`, by labelled probes; None without any."""
     remarks: str = ""
 
 
@@ -76,7 +81,7 @@ def run(
     """Measure the version that serves on every probe, compare the questions, and write both down.
     Raises EngineError, PacerClosed, MeaningRefused."""
     version = store.adapters.serving().adapter
-    quality, remarks = None, ""
+    quality, checks, remarks = None, None, ""
     if Kind.QUALITY in what and (asked := to_ask(store, config.gate)):
         config = with_length(config, client)
         model = version or client.base_model().name
@@ -88,13 +93,38 @@ def run(
         looked = staleness_of(store, (one for one, _ in answered))
         quality = quality_of(store, config.gate, answered, looked)
         remarks = asker.remarks()
+        if config.verify.checks:
+            checks = reliability_of(verifiers.load(config.verify), answered)
+            store.measurements.add(None, checks)
     if quality is not None:
         quality = replace(quality, remarks=remarks)
         store.measurements.add(version, quality)
     shift = shift_of_questions(config, store) if Kind.QUESTIONS in what else None
     if shift is not None:
         store.measurements.add(None, shift)
-    return Measured(version, quality, shift, remarks)
+    return Measured(version, quality, shift, checks, remarks)
+
+
+def reliability_of(verifier: Verifier, answered: Iterable[tuple[Item, Answered]]) -> Reliability:
+    """Hold what checks say of answers to labelled probes against the labels."""
+    agreeing: dict[str, list[float]] = {}
+    for item, says in answered:
+        each = [
+            (text, answer, right)
+            for text, answer, right in zip(
+                map(spoken, says.texts), says.answers, says.right or (), strict=bool(says.right)
+            )
+            if text
+        ]
+        if not each:
+            continue
+        texts, answers, truth = zip(*each, strict=True)
+        for name, findings in verifier.findings(item.question, texts, answers).items():
+            judged = zip(findings, truth, strict=True)
+            same = [found is right for found, right in judged if isinstance(found, bool)]
+            if same:
+                agreeing.setdefault(name, []).append(fmean(same))
+    return reliability(agreeing)
 
 
 def shift_of_questions(config: Config, store: Store) -> Shift | None:
@@ -216,6 +246,7 @@ def assess(
     (None: the base model), and compare them with the correct `answers`, by the hashes of the
     questions. Raises EngineError when the engine answers none of them."""
     rewards.load(config.vote.rewards)
+    verifier = verifiers.load(config.verify)
     chosen = random.Random(config.update.seed).sample(questions, min(limit, len(questions)))
     rows = [
         StoredQuestion(number, question, 1, False, QuestionState.NEW, None)
@@ -229,7 +260,7 @@ def assess(
     began = time.monotonic()
     with pacer_for(client, config.vote) as pacer:
         reader = reader_for(config, client, pacer)
-        roller = Roller(client, config.vote, config.update, pacer, reader)
+        roller = Roller(client, config.vote, config.update, pacer, reader, verifier=verifier)
         for start in range(0, len(rows), width):
             for group in roller.each(
                 deque(rows[start : start + width]),

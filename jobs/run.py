@@ -37,19 +37,19 @@ from jobs.evaluation import Evaluation, staleness_of
 from jobs.probes import Compared, to_label
 from jobs.process import known_answers, reader_for, sized
 from jobs.selection import Descent
-from ttrl import ReportedError, events, rewards
+from ttrl import ReportedError, events, rewards, verifiers
 from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.answers.layers import Layer
-from ttrl.config import Config
+from ttrl.config import Config, Teacher
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.pacing import Pacer, PacerClosed
 from ttrl.engine.proof import Pin
 from ttrl.evaluation import gate
 from ttrl.evaluation.drift import Drift
-from ttrl.evaluation.estimates import Quality
+from ttrl.evaluation.estimates import Quality, Reliability
 from ttrl.evaluation.evidence import threshold_at
 from ttrl.evaluation.gate import Judgement, Verdict
 from ttrl.events import Draw, Event, Selection, Step, Unanswered
@@ -70,6 +70,7 @@ from ttrl.training import (
     UpdateDiverged,
 )
 from ttrl.votes import VoteOutcome
+from ttrl.words import counted
 
 if TYPE_CHECKING:
     from ttrl.training.grpo import Trainer
@@ -181,6 +182,9 @@ class Run:
         store = self.store
         with process.signals_deferred():
             rewards.load(config.vote.rewards)
+            reliable = store.measurements.newest(Reliability)
+            misleading = reliable.found.misleading if reliable else set()
+            verifier = verifiers.load(config.verify, without=misleading)
 
         self.start = selection.descent(config, store)
         parent = self.start.parent.name if self.start.parent else None
@@ -192,9 +196,11 @@ class Run:
 
         store.runs.enter(self.id, RunState.UPDATING)
         steps = config.update.steps_over(len(questions), self.start.updates)
-        served = parent or self.client.base_model().name
+        base = self.client.base_model().name
+        served = parent or base
         kept = checkpoint_steps(steps, config.update.snapshots)
         references = known_answers(config)
+        teachers = {Teacher.CANDIDATE: None, Teacher.LIVE: served, Teacher.BASE: base}
         with (
             Candidate(self.client, scratch(config, self.id), self.id, served, kept) as candidate,
             pacer_for(self.client, config.vote, self._observe) as pacer,
@@ -205,7 +211,15 @@ class Run:
                 self.client, store, config, self.id, pacer, reader, candidate.reload_if_lost
             )
             roller = Roller(
-                self.client, config.vote, config.update, pacer, reader, references, self._over
+                self.client,
+                config.vote,
+                config.update,
+                pacer,
+                reader,
+                references,
+                verifier,
+                teachers[config.vote.teacher],
+                self._over,
             )
             self.prepare(questions, steps, candidate, roller, pacer)
 
@@ -233,9 +247,12 @@ class Run:
             drift = evaluation.drift(pinned, candidate)
             judgement, quality = self._judge(evaluation, compared, drift)
             again = self.start.words if self.start.again else ""
+            left_out = misleading & config.verify.checks.keys()
+            unheard = f"by labels often wrong, so not run: {', '.join(sorted(left_out))}"
             judged = reader.judge.remark() if reader.judge else ""
             counted = self.tally.remarks(config.vote.longest)
-            remarks = (ended, again, counted, evaluation.remarks(), judged)
+            checks = verifier.remark(), unheard if left_out else ""
+            remarks = (ended, again, counted, evaluation.remarks(), judged, *checks)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))
@@ -321,7 +338,7 @@ class Run:
         trainer.free()  # with what the error held on to
         done = max(self.candidate.steps, default=0)
         early = reason and done < self.steps
-        return trainer, f"after {done} of {self.steps} steps: {reason}" if early else ""
+        return trainer, f"after {done} of {counted(self.steps, 'step')}: {reason}" if early else ""
 
     def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
         """Finish a step, of which the trainer logged `numbers`, and return the rows of the next.
@@ -361,7 +378,7 @@ class Run:
                 self._report(len(self._seen), None)
                 self._monitor()
             if self.rounds.used_up:
-                asked = f"update.passes={update.passes} times"
+                asked = f"{counted(update.passes, 'time')} (update.passes)"
                 raise TrainingEnded(f"each question with a training signal was sampled {asked}")
             raise TrainingEnded
 
@@ -638,6 +655,7 @@ VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
     VoteOutcome.TOO_FEW_READABLE: "had too few readable answers",
     VoteOutcome.BELOW_FLOOR: "had too small a majority (vote.floor)",
     VoteOutcome.ABOVE_CEILING: "had too large a majority (vote.ceiling)",
+    VoteOutcome.REFUTED: "had only answers that checks found wrong",
 }
 """Votes that taught nothing, by why."""
 
@@ -663,7 +681,7 @@ class Tally:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
-        lost = f"{self.unanswered} times the engine did not answer a question"
+        lost = f"the engine did not answer a question {counted(self.unanswered, 'time')}"
         remarks = (cut_off(self.layers, max_tokens), lost if self.unanswered else "")
         return "; ".join(filter(None, remarks))
 
@@ -671,7 +689,7 @@ class Tally:
         """Say why no question could teach anything."""
         reasons = self.uninformative.most_common()
         votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
-        seen = f"of {self.votes} votes, {votes}" if votes else ""
+        seen = f"of {counted(self.votes, 'vote')}, {votes}" if votes else ""
         remarks = ("no question had a training signal", seen, self.remarks(max_tokens))
         return "; ".join(filter(None, remarks))
 

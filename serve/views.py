@@ -17,7 +17,7 @@ from serve.gateway.live import BASE
 from ttrl.answers.layers import UNREAD, Layer
 from ttrl.config import Config
 from ttrl.config.learning import READABLE
-from ttrl.evaluation.estimates import LEAST, Estimate, Quality, Withheld
+from ttrl.evaluation.estimates import LEAST, Estimate, Quality, Reliability, Withheld
 from ttrl.evaluation.probes import Judged, Side
 from ttrl.feedback import State
 from ttrl.questions.question import message_text
@@ -57,6 +57,7 @@ def report(store: Store, config: Config) -> dict[str, Any]:
         "quality": {
             role: {**asdict(each.found), "at": each.at} if each else None for role, each in measured
         },
+        "checks": reliable(store),
         "evaluated": str(store.questions.usage(config.gate.min_probes)),
         "feedback": feedback(store),
     }
@@ -83,6 +84,19 @@ def quality(store: Store) -> dict[str, Measurement[Quality] | None]:
     """How good the live version and the base model were when they were last measured."""
     versions = {"live": store.adapters.serving().adapter, "base": None}
     return {role: store.measurements.newest(Quality, name) for role, name in versions.items()}
+
+
+def reliable(store: Store) -> list[str]:
+    """How often each check was right when that was last measured."""
+    newest = store.measurements.newest(Reliability)
+    return list(reliable_lines(newest.found)) if newest else []
+
+
+def reliable_lines(found: Reliability) -> Iterator[str]:
+    for name, each in found.checks.items():
+        left_out = "; runs leave it out" * (name in found.misleading)
+        probes = counted(each.labels, "labelled probe")
+        yield f"{name}: right about {share(each)} of {probes}{left_out}"
 
 
 def verdicts(store: Store, run_id: int) -> list[StoredVerdict]:
@@ -251,7 +265,7 @@ def tally(vote: Mapping[str, Any], most: int) -> list[Row]:
     rows = [Row(answer, count, count / every) for answer, count in counts[:most]]
     if others := counts[most:]:
         count = sum(count for _, count in others)
-        what = f"{len(others)} more answer{'s' if len(others) > 1 else ''}"
+        what = counted(len(others), "more answer")
         rows.append(Row(what, count, count / every, said=False))
     if unreadable := every - readable:
         rows.append(Row("unreadable", unreadable, unreadable / every, said=False))

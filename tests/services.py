@@ -17,6 +17,7 @@ PROGRAMS = {
     "prometheus": ("prometheus", "promtool"),
     "chromium": ("chromium",),
     "systemd": ("systemd-analyze",),
+    "bubblewrap": ("bwrap",),
 }
 """Of each package, what is started."""
 REQUIRED = os.environ.get("TEST_REQUIRE_SERVICES") == "1"

@@ -1,5 +1,5 @@
-"""Files that people write: questions (plain lines, JSONL or a JSON array of objects with `messages`
-or a text, or the lines of an OpenAI batch), labelled probes, and reference answers."""
+"""Files that people write: questions (plain lines, JSONL, a JSON array, or the lines of an OpenAI
+batch; objects with `messages` or a text, or texts), labelled probes, and reference answers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ttrl.questions.question import SHAPING_FIELDS, Question, Unlearnable, from_
 from ttrl.questions.regime import sampling_of
 from ttrl.questions.routes import CHAT, MESSAGES, RESPONSES, question_in
 from ttrl.store.questions import Exported, Origin
+from ttrl.words import counted
 
 A_DAY = 86_400.0
 """By which the clocks of two machines may differ."""
@@ -30,7 +31,8 @@ EXPECTED = (
     'expected {"prompt": "..."} (or "question" or "problem"), {"messages": [...]}, or a line of an '
     "OpenAI batch"
 )
-ARRAY = re.compile(r"\s*\[\s*(?=\{)")
+JSON = (".jsonl", ".ndjson", ".json")
+ARRAY = re.compile(r"\s*\[\s*")
 BETWEEN = re.compile(r"[\s,]*")
 
 Row = dict[str, Any]
@@ -185,7 +187,7 @@ def read_answers(file: Path, *, max_chars: int) -> Mapping[str, tuple[str, ...]]
 
 
 def _is_json(file: Path, lines: Sequence[tuple[int, str]]) -> bool:
-    return file.suffix in (".jsonl", ".ndjson", ".json") or lines[0][1].startswith("{")
+    return file.suffix in JSON or lines[0][1].startswith("{")
 
 
 def _lines(file: Path, wanted: str = "") -> list[tuple[int, str]]:
@@ -197,10 +199,12 @@ def _lines(file: Path, wanted: str = "") -> list[tuple[int, str]]:
         raise DatasetUnreadable(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise DatasetUnreadable(f"{file} is not UTF-8 text") from None
-    if start := ARRAY.match(text):
-        return _elements(file, text, start.end())
-    lines = enumerate(text.split("\n"), 1)
-    numbered = [(number, line.strip()) for number, line in lines if line.strip()]
+    start = ARRAY.match(text)
+    if start and (file.suffix in JSON or text.startswith("{", start.end())):
+        numbered = _elements(file, text, start.end())
+    else:
+        lines = enumerate(text.split("\n"), 1)
+        numbered = [(number, line.strip()) for number, line in lines if line.strip()]
     if wanted and not numbered:
         raise DatasetUnreadable(f"there are no {wanted} in {file}")
     return numbered
@@ -214,9 +218,9 @@ def _elements(file: Path, text: str, at: int) -> list[tuple[int, str]]:
     except ValueError as error:  # also a number of more digits than Python reads
         line = getattr(error, "lineno", 1)
         raise DatasetUnreadable(f"{file}:{line}: this array is not valid JSON") from None
-    found, line, counted, decoder = [], 1, 0, json.JSONDecoder()
+    found, line, before, decoder = [], 1, 0, json.JSONDecoder()
     while text[at] != "]":
-        line, counted = line + text.count("\n", counted, at), at
+        line, before = line + text.count("\n", before, at), at
         _, end = decoder.raw_decode(text, at)
         found.append((line, text[at:end]))
         between = BETWEEN.match(text, end)
@@ -233,6 +237,8 @@ def _parsed(
     for number, line in lines:
         try:
             row = json.loads(line)
+            if isinstance(row, str):
+                row = {"prompt": row}
             if not isinstance(row, dict):
                 raise ValueError(EXPECTED)
             if isinstance(row.get("body"), dict):
@@ -246,7 +252,7 @@ def _parsed(
         except ValueError as error:
             bad.append(f"{file}:{number}: {error}")
     if more := bad[MOST_ERRORS:]:
-        bad = [*bad[:MOST_ERRORS], f"and {len(more)} more lines"]
+        bad = [*bad[:MOST_ERRORS], f"and {counted(len(more), 'more line')}"]
     if bad:
         raise DatasetUnreadable("\n".join([*bad, "No line of the file was used."]))
     return results

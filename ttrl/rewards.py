@@ -14,17 +14,14 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property, reduce
-from importlib import import_module
-from importlib.metadata import entry_points
-from importlib.util import find_spec
+from functools import cache, cached_property
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import cast
 
-from ttrl import ReportedError, meaning
+from ttrl import ReportedError, meaning, plugins
 from ttrl.answers import AnswerKind, Reader
+from ttrl.answers.layers import Layer
 from ttrl.answers.thoughts import spoken
 from ttrl.config.learning import OFFERED_REWARDS
 from ttrl.engine.samples import Sample
@@ -41,10 +38,6 @@ LEAST_SPREAD = 0.1
 """Least standard deviation that a reward is divided by: where all but one sample are worth exactly
 the same, a trifle would outweigh the vote."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。！？\n]")
-
-
-class RewardUnknown(ReportedError):
-    """A custom reward cannot be imported or is no function."""
 
 
 class RewardFailed(ReportedError):
@@ -65,8 +58,12 @@ class Ballot:
 
     @property
     def agreeing(self) -> list[bool]:
+        """Which samples give the label; none that a check found wrong."""
         label = self.vote.label
-        return [label is not None and answer == label for answer in self.vote.answers]
+        return [
+            label is not None and answer == label and layer is not Layer.REFUTED
+            for answer, layer in zip(self.vote.answers, self._layers, strict=True)
+        ]
 
     @property
     def carriers(self) -> list[int]:
@@ -111,10 +108,19 @@ class Ballot:
 
     @cached_property
     def honesty(self) -> tuple[float, ...]:
-        """What a similarity to each text counts for; 1 for short answers, which cannot pretend."""
-        if self.vote.kind is not AnswerKind.FREE:
-            return (1.0,) * len(self.samples)
-        return tuple(meaning.honesty(self.texts, self.question, self.lengths))
+        """What a similarity to each text counts for: nothing where a check found it wrong; 1 for
+        other short answers, which cannot pretend."""
+        factors: Sequence[float] = (1.0,) * len(self.samples)
+        if self.vote.kind is AnswerKind.FREE:
+            factors = meaning.honesty(self.texts, self.question, self.lengths)
+        return tuple(
+            0.0 if layer is Layer.REFUTED else factor
+            for factor, layer in zip(factors, self._layers, strict=True)
+        )
+
+    @property
+    def _layers(self) -> Sequence[Layer | None]:
+        return self.vote.layers or (None,) * len(self.samples)
 
 
 def majority(ballot: Ballot) -> list[float]:
@@ -255,7 +261,7 @@ REWARDS: Mapping[str, Reward] = {
 def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:
     """Return each sample's weighted sum of the rewards; without a label or a reference, of those
     that need none. Several rewards are first normalized, each to mean 0 and standard deviation 1
-    (GDPO, arXiv 2601.05242). Raises RewardUnknown and RewardFailed."""
+    (GDPO, arXiv 2601.05242). Raises PluginUnknown and RewardFailed."""
     if not ballot.samples:  # all were cut off
         return ()
     terms = {
@@ -274,40 +280,15 @@ def total(ballot: Ballot, weights: Mapping[str, float]) -> tuple[float, ...]:
 
 
 def load(names: Iterable[str]) -> None:
-    """Import rewards. Raises RewardUnknown."""
+    """Import rewards. Raises PluginUnknown."""
     for name in names:
         find(name)
 
 
-def check_installed(names: Iterable[str]) -> None:
-    """Find the modules of custom rewards without running them. Raises RewardUnknown."""
-    for name in names:
-        module, custom, _ = name.partition(":")
-        with suppress(ImportError, ValueError):
-            if not custom or find_spec(module):
-                continue
-        raise RewardUnknown(f"the reward {name} cannot be imported: there is no module {module}")
-
-
 @cache
 def find(name: str) -> Reward:
-    """Return the reward of that name; a custom one runs its module. Raises RewardUnknown."""
-    if name in REWARDS:
-        return REWARDS[name]
-    offered = {point.name: point for point in entry_points(group=OFFERED_REWARDS)}
-    try:
-        module, _, function = name.partition(":")
-        found = (
-            offered[name].load()
-            if name in offered
-            else reduce(getattr, function.split("."), import_module(module))
-        )
-    except (Exception, SystemExit) as error:  # importing runs a module, which may raise anything
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RewardUnknown(f"cannot import the reward {name}: {why}") from error
-    if not callable(found):
-        raise RewardUnknown(f"the reward {name} is not a function")
-    return cast(Reward, found)
+    """Return the reward of that name; a custom one runs its module. Raises PluginUnknown."""
+    return REWARDS.get(name) or plugins.find("reward", name, OFFERED_REWARDS)
 
 
 def _worth(name: str, ballot: Ballot) -> list[float]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from math import comb, ldexp
 from statistics import NormalDist
 
@@ -58,6 +58,8 @@ class VoteOutcome(StrEnum):
     """The majority's share is too small, or its lead may be chance."""
     ABOVE_CEILING = "above_ceiling"
     """Its share is too large: there is nothing to learn."""
+    REFUTED = "refuted"
+    """A check says of all that can be read that they are wrong."""
 
 
 @dataclass(frozen=True)
@@ -95,26 +97,35 @@ def take_vote(
     readable: float = READABLE,
     floor: float | None = 0.0,
     ceiling: float = 1.0,
+    verified_weight: int | None = None,
     kind: AnswerKind = AnswerKind.TEXT,
     stop: Stop = Stop.ALL,
 ) -> Vote:
     """Return the majority over all samples. It is no label if less than `readable` of them can be
     read, in a tie, below `floor` (None: if its lead is less certain than `LEAD`) or above
-    `ceiling`."""
-    counts = Counter(answer for answer in answers if answer is not None)
+    `ceiling`. What checks found wrong, by the `layers`, does not vote. Where they found answers
+    right, these alone vote, however few they are; or, with a `verified_weight`, as if each were so
+    many (T3RL, arXiv 2603.02203)."""
+    right = Layer.VERIFIED in layers and verified_weight is None
+    counts, given = Counter[str](), Counter[str]()
+    for answer, layer in zip_longest(answers, layers, fillvalue=None):
+        refused = layer is not Layer.VERIFIED if right else layer is Layer.REFUTED
+        if answer is not None and not refused:
+            given[answer] += 1
+            counts[answer] += (verified_weight or 1) if layer is Layer.VERIFIED else 1
     ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     votes = [count for _, count in ranked]
-    total = sum(votes)
+    read = sum(answer is not None for answer in answers)
     ended = len(answers) - layers.count(Layer.CUT_OFF)
-    share = votes[0] / ended if votes else 0.0
+    share = given[ranked[0][0]] / ended if votes else 0.0
     label = None
     if not votes:
-        outcome = VoteOutcome.UNREADABLE
-    elif total < len(answers) * readable:
+        outcome = VoteOutcome.REFUTED if read else VoteOutcome.UNREADABLE
+    elif read < len(answers) * readable and not right:
         outcome = VoteOutcome.TOO_FEW_READABLE
     elif votes[1:] and votes[0] == votes[1]:
         outcome = VoteOutcome.TIE
-    elif share < floor if floor is not None else not decided(votes, LEAD):
+    elif not right and (share < floor if floor is not None else not decided(votes, LEAD)):
         outcome = VoteOutcome.BELOW_FLOOR
     elif share > ceiling:
         outcome = VoteOutcome.ABOVE_CEILING

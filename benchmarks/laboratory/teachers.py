@@ -16,7 +16,8 @@ from benchmarks.laboratory.mixtures import Questions
 from jobs.candidate import Candidate
 from jobs.process import reader_for
 from jobs.run import Run, training_rows
-from ttrl.config import Config
+from ttrl import verifiers
+from ttrl.config import Config, Teacher
 from ttrl.config.loading import override
 from ttrl.engine.client import EngineClient
 from ttrl.engine.pacing import Pacer
@@ -68,16 +69,22 @@ class TruthTeller(Roller):
             for problem in night.questions.stream
         }
 
-    def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
+    def vote(
+        self, question: StoredQuestion, drawn: SampleSet, voters: SampleSet | None = None
+    ) -> Vote:
         truth = self._truths[question.question.hash]
-        return replace(super().vote(question, drawn), outcome=VoteOutcome.LABEL, label=truth)
+        return replace(
+            super().vote(question, drawn, voters), outcome=VoteOutcome.LABEL, label=truth
+        )
 
 
 class FirstSeen(Roller):
     """Votes that always have a label: among the most common answers, the one that came first."""
 
-    def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
-        vote = super().vote(question, drawn)
+    def vote(
+        self, question: StoredQuestion, drawn: SampleSet, voters: SampleSet | None = None
+    ) -> Vote:
+        vote = super().vote(question, drawn, voters)
         seen = Counter(answer for answer in vote.answers if answer is not None).most_common(1)
         if not seen:
             return vote
@@ -123,8 +130,18 @@ def publish(night: Night, learner: Callable[..., Published] = Published) -> int:
 def learn(night: Night) -> int:
     """Our own loop, with nobody to judge what comes of it."""
     config, read = night.config, reader_for(night.config)
+    checks = verifiers.load(config.verify)
     return _our_loop(
-        night, lambda pacer: Roller(night.client, config.vote, config.update, pacer, read)
+        night,
+        lambda pacer: Roller(
+            night.client,
+            config.vote,
+            config.update,
+            pacer,
+            read,
+            verifier=checks,
+            teacher=night.served if config.vote.teacher is Teacher.LIVE else None,
+        ),
     )
 
 

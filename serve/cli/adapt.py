@@ -173,7 +173,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     if not plan["questions"]:
         yield "There are no new questions to train on."
         return
-    pace = "`ttrl assess` measures how long sampling takes"
+    pace = "how long it takes is not known yet (`ttrl assess` measures sampling)"
     if plan["minutes"] is not None:
         took = lasting(60 * plan["minutes"])
         pace = f"about {took} and {plan['tokens']:,} tokens of samples, going by the last run"

@@ -122,7 +122,7 @@ def _settle(config: Config, store: Store, changed: str | None) -> None:
     """Say what became of the questions of the version that was changed, and wait for the daemon."""
     if changed is not None and (count := _quarantined(store, changed)):
         click.echo(
-            f"{counted(count, 'question')} that it was trained on are quarantined; "
+            f"Quarantined {counted(count, 'question')} that it was trained on; "
             f"`ttrl questions release --adapter {changed}` releases them.",
             err=True,
         )

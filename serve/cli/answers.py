@@ -15,8 +15,10 @@ from jobs.process import reader_for
 from serve.cli.common import PATH, config_options
 from serve.cli.output import fail, json_option, one_line, show
 from serve.views import how_read
+from ttrl import verifiers
 from ttrl.answers.layers import EXAMPLES, Layer
 from ttrl.config import Config
+from ttrl.questions.question import from_prompt
 from ttrl.votes import take_vote
 from ttrl.words import counted
 
@@ -33,17 +35,19 @@ class Samples(BaseModel):
 @json_option
 @config_options
 def answers(config: Config, file: Path) -> None:
-    """Show how the answers in FILE are read and counted: a JSON object a line, with a "question"
-    and its "samples", a list of texts. Nothing is asked or recorded."""
-    reader = reader_for(config)
+    """Show how the answers in FILE are read, checked and counted: a JSON object a line, with a
+    "question" and its "samples", a list of texts. Nothing is asked or recorded."""
+    reader, verifier = reader_for(config), verifiers.load(config.verify)
     rows, found = list(_rows(file)), []
     for row in rows:
         reading = reader.read(row.question, row.samples)
+        reading = verifier.verified(reading, from_prompt(row.question), row.samples)
         vote = take_vote(
             reading.answers,
             readable=config.vote.readable,
             floor=config.vote.floor,
             ceiling=config.vote.ceiling,
+            verified_weight=config.verify.weight,
             kind=reading.kind,
         )
         said: dict[str | None, list[str]] = {}

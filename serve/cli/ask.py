@@ -1,4 +1,4 @@
-"""`ttrl ask`: one question to the running daemon, as a client asks it."""
+"""`ttrl ask`: one question to the running daemon, as a client asks it, or to a version."""
 
 from __future__ import annotations
 
@@ -8,29 +8,44 @@ from typing import Any
 import click
 import httpx2
 
-from serve.cli.common import NOT_RUNNING, ask_daemon, standard_options
+from jobs.process import engine_client
+from serve.cli.common import ask_daemon, daemons, no_daemon, standard_options
 from serve.cli.output import fail, print_json, say, wants_json
 from serve.gateway.app import ADAPTER_HEADER, NO_LEARN_HEADER
+from serve.gateway.live import BASE
 from serve.state import owner_of
 from ttrl.config import Config
+from ttrl.questions.question import from_prompt
+from ttrl.questions.regime import Regime
 
 
 @click.command()
 @click.argument("text")
 @click.option("--key", help="An API key of the gateway (`ttrl keys add`), if it asks for one.")
 @click.option("--learn", is_flag=True, help="Record the question like any other.")
+@click.option(
+    "--version", "wanted", metavar="NAME",
+    help="Ask this version, or base: one that the engine has loaded.",
+)  # fmt: skip
 @standard_options
-def ask(config: Config, text: str, key: str | None, learn: bool) -> None:
+def ask(config: Config, text: str, key: str | None, learn: bool, wanted: str | None) -> None:
     """Ask the running daemon TEXT, and show the answer and which version gave it. The question is
     not recorded.
 
     - is standard input.
     """
+    if learn and wanted is not None:
+        raise click.UsageError(
+            "--learn records what the live version is asked; leave out --version"
+        )
     owner, status = owner_of(config.state_dir), ask_daemon(config, "GET", "/admin/status")
     if owner is None or owner.url is None or status is None:
-        fail("no daemon is running on this state directory", code=NOT_RUNNING)
-    asked = sys.stdin.read() if text == "-" else text
-    body = {"model": status["model"], "messages": [{"role": "user", "content": asked}]}
+        no_daemon(config)
+    text = sys.stdin.read() if text == "-" else text
+    if wanted is not None:
+        _show(_of_engine(config, status["engine_url"], wanted, text), wanted)
+        return
+    body = {"model": status["model"], "messages": [{"role": "user", "content": text}]}
     headers = {} if learn else {NO_LEARN_HEADER.decode(): "1"}
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
@@ -44,12 +59,27 @@ def ask(config: Config, text: str, key: str | None, learn: bool) -> None:
         fail(f"the daemon (process {owner.pid}) does not answer: {error}")
     if answer.is_error:
         fail(f"the daemon answered {answer.status_code}: {_message(answer)}")
-    version = answer.headers.get(ADAPTER_HEADER)
     message: dict[str, Any] = answer.json()["choices"][0]["message"]
+    _show(message["content"], answer.headers.get(ADAPTER_HEADER))
+
+
+def _of_engine(config: Config, url: str, wanted: str, text: str) -> str:
+    """Return a version's answer, past the gateway, which has one name for all. Raises
+    EngineError."""
+    with engine_client(daemons(config) or config, url) as client:
+        models = {card.name if card.parent else BASE: card.name for card in client.models()}
+        if wanted not in models:
+            fail(f"the engine has not loaded {wanted}; it has {', '.join(models)}")
+        question, defaults = from_prompt(text), Regime({})
+        found = client.sample(question, model=models[wanted], n=1, sampling=defaults)
+    return found.samples[0].text
+
+
+def _show(answer: str | None, version: str | None) -> None:
     if wants_json():
-        print_json({"answer": message["content"], "version": version})
+        print_json({"answer": answer, "version": version})
         return
-    say(message["content"] or "(the answer has no text)")
+    say(answer or "(the answer has no text)")
     click.echo(f"answered by {version}", err=True)
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -29,7 +29,7 @@ PATH = click.Path(path_type=Path)
 ID = click.IntRange(1, 2**63 - 1)
 """Of a row in the store."""
 NOT_RUNNING = 3
-OF_A_RUN = ("vote.", "meaning.", "update.", "guard.", "gate.", "selection.")
+OF_A_RUN = ("vote.", "verify.", "meaning.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
 OWN_STATE = frozenset({"serve", "restore", "service", "init"})
 """Commands for which another daemon's state directory is never meant."""
@@ -86,12 +86,15 @@ def resolve_options(command: Command) -> Command:
 
 def _elsewhere(resolved: Resolved) -> Path | None:
     """Return the state directory of the only running daemon, if none was named and there is no
-    state in the default one."""
+    state in the default one. If several run, say which."""
     config, words = resolved.config, click.get_current_context().command_path.split()
     named = "state_dir" in resolved.sources or "STATE_DIRECTORY" in os.environ
     if named or config.store.url or OWN_STATE.intersection(words):
         return None
     found = [] if exists(config.state_dir, None) else running()
+    if len(found) > 1:
+        listed = ", ".join(map(str, found))
+        click.echo(f"Several daemons run; choose one with --state-dir: {listed}", err=True)
     if len(found) != 1:
         return None
     click.echo(f"Using the running daemon's --state-dir {found[0]}.", err=True)
@@ -189,6 +192,12 @@ def ask_daemon(
         fail(answer.json()["error"]["message"])
     value: dict[str, Any] = answer.json()
     return value
+
+
+def no_daemon(config: Config) -> NoReturn:
+    """End a command that needs one."""
+    others = "".join(f"; one is running on {each}" for each in running())
+    fail(f"no daemon is running on {config.state_dir}{others}", code=NOT_RUNNING)
 
 
 def daemons(config: Config) -> Config | None:

@@ -12,7 +12,7 @@ import click
 
 from serve.cli.common import config_options, require
 from serve.cli.output import fail
-from ttrl import logs
+from ttrl import logs, plugins
 from ttrl.config import Config, EngineKind, ModelConfig
 
 if TYPE_CHECKING:
@@ -53,13 +53,12 @@ def serve(config: Config) -> None:
     ttrl serve --model Qwen/Qwen3-8B -- --max-model-len 8192
     ttrl serve --engine-url http://127.0.0.1:8001
     """
-    from ttrl.rewards import check_installed
-
     config = with_model(config)
     logs.configure(config.log_level, config.log_format)
     config = share_card(config)
     check_keys(config)
-    check_installed(config.vote.rewards)
+    plugins.check_installed("reward", config.vote.rewards)
+    plugins.check_installed("check", config.verify.checks)
     url = config.engine.url
     if config.engine.kind is EngineKind.EMBEDDED and url is None:
         log.warning("The embedded engine is for trials and tests, not for production.")

@@ -42,7 +42,7 @@ def list_(config: Config, limit: int, state: str | None) -> None:
         "state",
         ("version", lambda row: row["version"] or BASE),
         ("key", lambda row: (row["client"] or "")[:KEY]),
-        ("at", lambda row: clock(row["at"])),
+        ("at", lambda row: clock(row["at"])[:16]),
         "score",
         "correction",
         ("question", lambda row: row["question"] or ""),

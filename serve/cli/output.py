@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from operator import itemgetter
 from textwrap import shorten
 from typing import Any, NoReturn
@@ -32,10 +34,10 @@ STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud
 """Escapes, other ends of lines, turns of the writing direction, and halves of characters."""
 TIMES = frozenset({"created", "started", "finished", "heartbeat"})
 WIDEST = 10_000
+NAME_WIDTH = 40
+"""Of the widest name; wider cells are texts."""
 QUIET_SECONDS = 60.0
 """Time without a sign of progress, where the output is no terminal."""
-LAST_COLUMN = 20
-"""Characters that the last column of a table has at least."""
 
 
 class Failure(click.ClickException):
@@ -106,25 +108,30 @@ def progress(what: str, *columns: ProgressColumn) -> Iterator[Callable[..., None
     """Show a bar on standard error, or a line each minute if that is no terminal, and yield what
     moves it, by `total` and `completed` or `advance`."""
     console, began = Console(stderr=True, highlight=False), time.monotonic()
-    said = began
     bar = Progress(
         *columns or Progress.get_default_columns(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
-    task_id = bar.add_task(what, total=None)
+    task_id, ended = bar.add_task(what, total=None), threading.Event()
 
-    def move(**changes: Any) -> None:
-        nonlocal said
-        bar.update(task_id, **changes)
-        now = time.monotonic()
-        if not console.is_terminal and now - said >= QUIET_SECONDS:
-            said, (task,) = now, bar.tasks
-            console.print(how_far(what, task.completed, task.total, now - began), soft_wrap=True)
+    def tell_now_and_then() -> None:
+        while not ended.wait(QUIET_SECONDS):
+            (task,) = bar.tasks
+            line = how_far(what, task.completed, task.total, time.monotonic() - began)
+            console.print(line, soft_wrap=True)
 
-    with bar:
-        yield move
+    teller = threading.Thread(target=tell_now_and_then, daemon=True)
+    if not console.is_terminal:
+        teller.start()
+    try:
+        with bar:
+            yield partial(bar.update, task_id)
+    finally:
+        ended.set()
+        if teller.is_alive():
+            teller.join()
 
 
 def how_far(what: str, done: float, of: float | None, seconds: float) -> str:
@@ -152,18 +159,21 @@ def one_line(text: str) -> Text:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Each column as wide as it needs, but for the last, which has the rest of the terminal's line.
-    Nothing is cut where there is no terminal. None is an empty cell."""
+    """Columns of names and numbers as wide as they need; those of texts share the rest of the
+    terminal's line: a reason goes on in the next one, another text is cut. Nothing is cut where
+    there is no terminal. None is an empty cell."""
     table, console = Table(box=None), Console()
-    for heading in headings[:-1]:
-        table.add_column(heading, no_wrap=True)
-    table.add_column(headings[-1], overflow="ellipsis", min_width=LAST_COLUMN)
-    for row in rows:
-        cells = ["" if cell is None else cell for cell in row]
-        texts = [cell if isinstance(cell, Text) else one_line(str(cell)) for cell in cells]
-        if headings[-1] == "reason":  # is read to its end
-            texts[-1].no_wrap = False
-        table.add_row(*texts)
+    cells = [["" if cell is None else cell for cell in row] for row in rows]
+    texts = [[c if isinstance(c, Text) else one_line(str(c)) for c in row] for row in cells]
+    for place, heading in enumerate(headings):
+        column = [row[place] for row in texts]
+        if heading == "reason":
+            for text in column:
+                text.no_wrap, text.overflow = False, "fold"
+        name = max((text.cell_len for text in column), default=0) <= NAME_WIDTH
+        table.add_column(heading, no_wrap=name and heading not in ("reason", headings[-1]))
+    for row in texts:
+        table.add_row(*row)
     if not console.is_terminal:
         console.width = WIDEST
     console.print(table)

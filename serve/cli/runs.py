@@ -20,15 +20,15 @@ from rich.progress import (
 from serve.cli import Group
 from serve.cli.common import (
     ID,
-    NOT_RUNNING,
     PATH,
     ask_daemon,
     config_options,
     limit_option,
     look_store,
+    no_daemon,
     standard_options,
 )
-from serve.cli.output import QUIET_SECONDS, fail, how_far, list_rows, show_fields, tell, wants_json
+from serve.cli.output import QUIET_SECONDS, how_far, list_rows, show_fields, tell, wants_json
 from serve.views import run_report, verdicts
 from ttrl import events
 from ttrl.config import Config
@@ -101,7 +101,7 @@ def stop(config: Config) -> None:
     """Stop the run in progress; users are served as before."""
     answer = ask_daemon(config, "POST", "/admin/runs/stop")
     if answer is None:
-        fail("no daemon is running on this state directory", code=NOT_RUNNING)
+        no_daemon(config)
     words = "Stopped." if answer["stopped"] else "There is no run in progress."
     tell(words, stopped=answer["stopped"])
 
@@ -112,7 +112,7 @@ def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
     it on standard error: a line for each step and pause, and on a terminal bars for its steps and
     its probes, else a line after each minute of silence; nothing with --json."""
     console, last = Console(stderr=True, quiet=wants_json(), highlight=False), 0
-    said, probed = time.monotonic(), None
+    said, probed, probing = time.monotonic(), None, 0.0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     shown = console.is_terminal and not wants_json()
     bars = Progress(*columns, TimeElapsedColumn(), console=console, disable=not shown)
@@ -120,7 +120,7 @@ def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
     probes = bars.add_task("probes", total=None, visible=False)
 
     def look() -> Run:
-        nonlocal last, said, probed
+        nonlocal last, said, probed, probing
         run = store.runs.get(run_id)  # first: once it has ended, there is nothing more to come
         for row in store.runs.observed(after=last, run_id=run_id):
             last, event = row.id, events.read(row)
@@ -128,6 +128,8 @@ def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
                 bars.update(steps, completed=event.step, total=event.steps)
             elif isinstance(event, Probed):
                 bars.update(probes, completed=event.done, total=event.of, visible=True)
+                if probed is None or event.done <= probed.done:  # others are asked now
+                    probing = row.at
                 probed = event
             if line := _line(event):
                 console.print(line, markup=False, soft_wrap=True)
@@ -135,7 +137,7 @@ def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
         if not shown and time.monotonic() - said >= QUIET_SECONDS:
             said = time.monotonic()
             samples = sum(store.votes.layers(run_id).values())
-            line = so_far(run, samples, bars.tasks[0].total, probed, time.time())
+            line = so_far(run, samples, bars.tasks[0].total, probed, probing, time.time())
             console.print(line, markup=False, soft_wrap=True)
         return run
 
@@ -143,15 +145,18 @@ def following(store: Store, run_id: int) -> Iterator[Callable[[], Run]]:
         yield look
 
 
-def so_far(run: Run, samples: int, steps: float | None, probed: Probed | None, now: float) -> str:
+def so_far(
+    run: Run, samples: int, steps: float | None, probed: Probed | None, probing: float, now: float
+) -> str:
     """Return where a run is at the time `now`, for who waits; `steps` are those of all of it, None
-    before the first."""
+    before the first, and its probes are asked since the time `probing`."""
     seconds = now - (run.started or run.created)
     if run.state is RunState.UPDATING:
         far = how_far(f"run {run.id}, steps", run.steps, steps, seconds)
         return f"{far}; {counted(samples, 'sample')} so far"
-    words = f"run {run.id}: {run.state} for {lasting(seconds)}"
-    return words + (f", {probed.done} of {counted(probed.of, 'probe')} answered" if probed else "")
+    if probed:
+        return how_far(f"run {run.id}, answers to probes", probed.done, probed.of, now - probing)
+    return f"run {run.id}: {run.state}, {lasting(seconds)} after it began"
 
 
 def _line(event: Event | None) -> str | None:
@@ -170,7 +175,7 @@ def _line(event: Event | None) -> str | None:
             )
             return f"step {event.step}/{event.steps}: {', '.join(filter(None, parts))}"
         case Pause():
-            return f"pausing: {event.waiting:.0f} answers wait in the engine"
+            return f"pausing: {counted(round(event.waiting), 'answer')} waiting in the engine"
         case Resume():
             return f"resuming after {event.seconds:.0f} s"
     return None

@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from serve import operations, views
-from serve.cli.common import NOT_RUNNING, ask_daemon, look_store, open_store, standard_options
+from serve.cli.common import (
+    NOT_RUNNING,
+    ask_daemon,
+    look_store,
+    no_daemon,
+    open_store,
+    standard_options,
+)
 from serve.cli.output import fail, labels_words, samples_lines, show, tell, wants_json
 from serve.cli.questions import REASONS
 from serve.daemon.schedule import Decision
@@ -65,7 +72,7 @@ def page(config: Config) -> None:
     """Print a link that logs in to the running daemon's page: keep it secret."""
     owner = owner_of(config.state_dir)
     if owner is None or owner.url is None:
-        fail("no daemon is running on this state directory", code=NOT_RUNNING)
+        no_daemon(config)
     if owner.page is None:
         fail("the daemon has no page (admin.port)")
     link = f"{owner.page}/login?key={owner.key}"
@@ -110,6 +117,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     monitor = _monitor(report["shadow"]) if running else "not available: no daemon is running"
     yield f"monitor    {monitor}"
     yield from _quality_lines(report["quality"])
+    yield from (f"check      {line}" for line in report["checks"])
     yield f"labels     {labels_words(report['labels'])}"
     yield f"evaluated  {report['evaluated']}"
     questions = ", ".join(f"{count} {state}" for state, count in report["questions"].items())

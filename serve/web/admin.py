@@ -34,7 +34,17 @@ from serve.daemon.schedule import Clock
 from serve.gateway.request import HANDLERS, Refused, Unexpected, parse
 from serve.gateway.shadow import Shadow
 from serve.operations import Refusal
-from serve.views import UNEASY, WORDS, feedback, feedback_lines, pair_report, report, samples, tally
+from serve.views import (
+    UNEASY,
+    WORDS,
+    feedback,
+    feedback_lines,
+    pair_report,
+    reliable,
+    report,
+    samples,
+    tally,
+)
 from serve.web import html
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config.loading import ConfigError
@@ -341,6 +351,7 @@ class Page:
             "monitor": monitor,
             "evaluated": str(store.questions.usage(config.gate.min_probes)),
             "served_name": config.served_name,
+            "reliable": reliable(store),
             "feedback": list(feedback_lines(feedback(store), facts.answering)),
         }
 

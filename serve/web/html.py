@@ -24,6 +24,7 @@ from ttrl.events import Step
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState, Author, RollBack
 from ttrl.store.runs import Run, RunState
+from ttrl.words import counted
 
 WIDTH, HEIGHT, MARGIN = 320, 120, 8
 CURVES = {
@@ -58,6 +59,7 @@ def templates() -> Environment:
         "percent": lambda share: "-" if share is None else f"{share:.0%}",
         "interval": views.interval,
         "path": path,
+        "counted": counted,
         "how_read": views.how_read,
         "turns": views.turns,
         "unread_warning": views.unread_warning,
@@ -183,8 +185,7 @@ def sentence(facts: Facts) -> tuple[Mood, str]:
     if run is not None:
         usual.append(f"run {run.id} is {DOING[run.state]}")
     if facts.waiting:
-        pairs = "1 pair waits" if facts.waiting == 1 else f"{facts.waiting} pairs wait"
-        usual.append(f"{pairs} for a label")
+        usual.append(f"{counted(facts.waiting, 'pair')} to label")
     if facts.paused:
         usual.append("training is paused")
     clauses = [*odd, *usual] or ["no problems"]

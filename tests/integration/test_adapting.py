@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from benchmarks.laboratory.mixtures import short_sum
 from tests.integration.daemon import (
     LIGHT,
     TTRL,
@@ -166,7 +168,7 @@ def test_sampling_gives_way_to_users(tmp_path):
         ended = store.runs.get(run.id)
         assert (ended.state, ended.reason) == (RunState.ABORTED, "the run was stopped")
         said = child.communicate(timeout=60)[1]
-    assert "answers wait in the engine" in said
+    assert "waiting in the engine" in said
     assert "resuming after" in said
 
 
@@ -294,6 +296,45 @@ def test_assess_trains_and_records_nothing(shared, question_file):
         assert found["why_not"]
         assert store.questions.times_asked() == before
         assert store.runs.newest() == []
+
+
+def test_checks_outrank_the_vote(shared, tmp_path):
+    """The model is sure of a wrong answer to the first ones, and seldom right about the others."""
+    rng = random.Random(3)
+    asked = [short_sum(rng).prompt for _ in range(6)]
+    asked += [f"What is {rng.randint(300, 600)} plus {rng.randint(300, 400)}?" for _ in range(12)]
+    file = tmp_path / "sums.jsonl"
+    file.write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in asked))
+    checked = ("--set", 'verify.checks={"arithmetic": ""}')
+    plain, found = (
+        json.loads(shared.ttrl("assess", str(file), "--json", *words)) for words in ((), checked)
+    )
+    assert not {"verified", "refuted"} & plain["layers"].keys()
+    assert found["layers"]["verified"] > 0
+    assert found["layers"]["refuted"] > found["layers"]["verified"]
+    assert found["no_label_reasons"]["refuted"] >= 4, "no wrong majority is a label"
+    assert "refuted" not in plain["no_label_reasons"]
+
+
+def test_labels_tell_which_checks_mislead(tmp_path):
+    """Here labels are wrong by one, so that what is right about sums is wrong about them."""
+    rng = random.Random(4)
+    sums = [(rng.randint(100, 999), rng.randint(100, 999)) for _ in range(80)]
+    rows = [{"prompt": f"What is {a} plus {b}?", "answers": [str(a + b + 1)]} for a, b in sums]
+    probes, asked = tmp_path / "probes.jsonl", tmp_path / "asked.jsonl"
+    probes.write_text("\n".join(map(json.dumps, rows[:40])))
+    asked.write_text("\n".join(json.dumps({"prompt": row["prompt"]}) for row in rows[40:]))
+    settings = ("update.steps=2", 'verify.checks={"arithmetic": ""}')
+    with Daemon(tmp_path / "state", *settings, environ=LIGHT) as daemon:
+        daemon.ttrl("probes", "add", str(probes))
+        measured = json.loads(daemon.ttrl("measure", "--json"))["checks"]["checks"]["arithmetic"]
+        assert (measured["labels"], measured["high"] < 0.5) == (40, True)
+        assert "runs leave it out" in daemon.ttrl("status")
+        daemon.ttrl("adapt", "--questions", str(asked), code=None)
+        (run,) = json.loads(daemon.ttrl("runs", "list", "--json"))
+        assert "by labels often wrong, so not run: arithmetic" in run["reason"]
+        with daemon.store() as store:
+            assert not {"verified", "refuted"} & store.votes.layers(run["id"]).keys()
 
 
 def daemon_error(daemon, *words):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -15,6 +18,7 @@ from serve.state import owner_of
 from tests.integration.daemon import (
     LIGHT,
     MODEL,
+    ROOT,
     TTRL,
     Daemon,
     publish_random,
@@ -22,6 +26,8 @@ from tests.integration.daemon import (
     wait_until,
 )
 from tests.integration.light import weights
+from tests.light.light_model import NONSENSE, SPOILT
+from tests.versions import write_lora
 from ttrl.engine.proof import Pin, Pinned
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -93,6 +99,32 @@ def test_the_engine_is_ours_alone(shared):
     told = [Path(f"/proc/{pid}/cmdline").read_text() for pid, _ in shared.children()]
     assert told
     assert not any(key in words for words in told)
+
+
+def test_what_the_gateway_costs_is_measured():
+    command = [sys.executable, "-m", "benchmarks.gateway", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["cpu_us"] > 0
+    assert found["rps_per_core"] > 0
+
+
+def test_ttrl_ask_asks_the_version_that_it_names(tmp_path):
+    kinds = [write_lora(tmp_path / kind, kind.encode().ljust(64)) for kind in (NONSENSE, SPOILT)]
+    with Daemon(tmp_path / "state", environ=LIGHT, start=False) as daemon:
+        nonsense, spoilt = publish_random(daemon.state_dir, kinds)
+        daemon.start()
+        daemon.wait_live(spoilt)
+        for version, answers in ((nonsense, "[abc ]+"), (spoilt, r".*\{5}"), ("base", r".*\{\d+}")):
+            said = json.loads(
+                daemon.ttrl("ask", "What is 2 plus 2?", "--version", version, "--json")
+            )
+            assert said["version"] == version
+            assert re.fullmatch(answers, said["answer"])
+        other = daemon.run("ask", "What is 2 plus 2?", "--version", "other")
+        assert other.returncode == 1
+        assert f"has not loaded other; it has base, {spoilt}, {nonsense}" in other.stderr
 
 
 def test_no_learn_is_honoured_and_counted(shared):

@@ -200,6 +200,10 @@ def test_the_only_running_daemon_is_found(tmp_path, empty_store, monkeypatch):
     code, said = questions()
     assert code == 2
     assert str(default) in said
+    monkeypatch.setattr("serve.cli.common.running", lambda: [one, other])
+    code, said = questions()
+    assert code == 2
+    assert f"choose one with --state-dir: {one}, {other}" in said
 
 
 def test_logs(ttrl, tmp_path, monkeypatch):
@@ -370,7 +374,7 @@ def test_dry_run_says_what_would_be_spent(ttrl, store):
 def test_dry_run_says_how_long_by_default_and_at_the_last_runs_pace(ttrl, store, monkeypatch):
     recorded = [Recorded(from_prompt(f"q{number}"), 1.0) for number in range(20)]
     store.questions.record(recorded, holdout=0)
-    assert "`ttrl assess` measures" in ttrl("adapt", "--dry-run")
+    assert "how long it takes is not known yet" in ttrl("adapt", "--dry-run")
     run = store.runs.create(Trigger.OPERATOR, {})
     store.runs.start(run.id, parent=None)
     store.runs.note(run.id, steps=1, questions=1, samples=1000, tokens=50_000)
@@ -614,7 +618,7 @@ def test_a_roll_back_quarantines_and_the_operator_releases(ttrl, store):
     ids = sorted(row.id for row in store.questions.new(10))
     row = AdapterRow("x", "l", 1, "d", None, "b", None, 16, AdapterState.APPROVED, "why", 1.0)
     store.adapters.publish(row, ids[:2], author="run")
-    assert "2 questions that it was trained on are quarantined" in ttrl("adapters", "rollback")
+    assert "Quarantined 2 questions that it was trained on" in ttrl("adapters", "rollback")
     listed = json.loads(ttrl("questions", "list", "--state", "quarantined", "--json"))
     assert {row["id"] for row in listed} == set(ids[:2])
     assert all("x" in row["reason"] for row in listed)

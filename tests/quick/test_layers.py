@@ -57,6 +57,7 @@ def test_thoughts_that_the_prompt_began_are_none_where_others_end_them():
 def test_every_layer_is_met_here():
     met = {layer for *_, layer in CASES}
     elsewhere = {Layer.CUT_OFF, Layer.YES_NO, Layer.FAILED}  # the sampler, below, test_bounded
+    elsewhere |= {Layer.VERIFIED, Layer.REFUTED, Layer.COMES_TO}  # test_verifiers
     assert set(Layer) - met == elsewhere
 
 

@@ -89,8 +89,8 @@ GOOD, FAIR, POOR = (
         ),
         (replace(QUIET, answering="a", wanted="a", live=POOR, base=GOOD), Mood.BUSY, "is worse"),
         (replace(QUIET, answering="a", wanted="a", live=GOOD, base=POOR), Mood.GOOD, "no problems"),
-        (replace(QUIET, waiting=4, paused=True), Mood.GOOD, "4 pairs wait"),
-        (replace(QUIET, waiting=1), Mood.GOOD, "1 pair waits for a label"),
+        (replace(QUIET, waiting=4, paused=True), Mood.GOOD, "4 pairs to label"),
+        (replace(QUIET, waiting=1), Mood.GOOD, "1 pair to label"),
         (replace(QUIET, paused=True), Mood.GOOD, "training is paused"),
     ],
 )  # fmt: skip

@@ -166,6 +166,13 @@ def test_a_byte_order_mark_is_no_part_of_a_question(tmp_path):
     assert [q.text for q in datasets.read_questions(path, max_chars=100)] == ["one?", "[ { what? }"]
 
 
+def test_an_array_of_texts(tmp_path):
+    for name, found in (("q.json", ["one?", "two?"]), ("q.txt", ['["one?",', '"two?"]'])):
+        path = tmp_path / name
+        path.write_text('["one?",\n "two?"]')
+        assert [q.text for q in datasets.read_questions(path, max_chars=100)] == found
+
+
 def test_plain_lines_are_questions(tmp_path):
     path = tmp_path / "q.txt"
     path.write_text("one?\n\ntwo?\n")
@@ -179,7 +186,9 @@ def test_plain_lines_are_questions(tmp_path):
         (b"{broken", "q.jsonl:1: this line is not valid JSON"),
         (b'{"prompt": "a"}\n{"text": "b"}', "q.jsonl:2: expected"),
         (b'{"prompt": 7}', "q.jsonl:1: expected"),
-        (b'"a"', "q.jsonl:1: expected"),
+        (b"7", "q.jsonl:1: expected"),
+        (b"[]", "no questions"),
+        (b'["a", 7]', "q.jsonl:1: expected"),
         (b'[{"prompt": "a"},\n\n {"prompt": "b"},\n {"text": "c"}]', "q.jsonl:4: expected"),
         (b'[\n{"prompt": "a"},\n{"prompt" "b"}]', "q.jsonl:3: this array is not valid JSON"),
         (b'[{"prompt": "a"}]\n[{"prompt": "b"}]', "q.jsonl:2: this array is not valid JSON"),

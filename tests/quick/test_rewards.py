@@ -9,7 +9,8 @@ import pytest
 
 from ttrl.config import VoteConfig, learning
 from ttrl.engine.samples import Finish, Sample
-from ttrl.rewards import REWARDS, Ballot, RewardFailed, RewardUnknown, find, total
+from ttrl.plugins import PluginUnknown
+from ttrl.rewards import REWARDS, Ballot, RewardFailed, find, total
 from ttrl.votes import take_vote
 
 MAX_TOKENS = 100
@@ -191,7 +192,7 @@ def test_one_that_a_package_offers(installed):
     ],
 )
 def test_one_that_cannot_be_imported_is_a_mistake_like_any_other(installed, name, says):
-    with pytest.raises(RewardUnknown, match=f"^{says}"):
+    with pytest.raises(PluginUnknown, match=f"^{says}"):
         find(name)
 
 
@@ -213,7 +214,7 @@ def test_one_of_your_own():
     ],
 )
 def test_a_reward_that_is_none_is_refused(name, says):
-    with pytest.raises(RewardUnknown, match=says):
+    with pytest.raises(PluginUnknown, match=says):
         total(ballot(["5", "6"]), {name: 1.0})
 
 

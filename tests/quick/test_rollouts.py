@@ -104,6 +104,42 @@ def test_samples_are_drawn_with_the_instruction_and_the_vote_says_so(prompt, sam
     assert vote["instruction"] == recorded
 
 
+class Versions(Engine):
+    """Each version's samples say something else."""
+
+    def sample(self, question, *, model, n, sampling, **how):
+        self.asked.append((model, n))
+        return SampleSet(model, (7,), tuple(map(one_sample, self.says[model][:n])))
+
+
+@pytest.mark.parametrize(
+    ("says", "outcome", "label", "rewarded"),
+    [
+        ({"old": "5" * 12 + "7" * 4, "new": "7" * 6 + "5" * 2}, VoteOutcome.LABEL, "5", 2),
+        ({"old": "5" * 8 + "7" * 8, "new": "5" * 8}, VoteOutcome.TIE, None, 0),
+        ({"old": "-" * 16, "new": "5" * 8}, VoteOutcome.UNREADABLE, None, 0),
+    ],
+)
+def test_a_teachers_samples_vote_once_on_what_the_candidates_are_worth(
+    says, outcome, label, rewarded
+):
+    engine, settings = Versions(""), VoteConfig(samples=16)
+    engine.says = says
+    with pacer_for(engine, settings) as pacer:
+        update = UpdateConfig(keep=8)
+        roller = Roller(engine, settings, update, pacer, Reader(), teacher="old")
+        groups = [
+            group
+            for version in ("old", "new", "new")
+            for group in roller.roll([QUESTION], version=version, draw=1, refused=fail, failed=fail)
+        ]
+    assert engine.asked == [("old", 16), ("new", 8), ("new", 8)]
+    assert {group.vote.outcome for group in groups} == {outcome}
+    assert {group.vote.label for group in groups} == {label}
+    assert [len(group.vote.answers) for group in groups] == [16, 8, 8]
+    assert sum(groups[1].rewards) == rewarded
+
+
 def test_how_sure_is_a_setting():
     assert rolled("5556" + "5556" + "6" * 8, sure=0.9)[1] == [4, 4]
     assert rolled("5555" + "5" * 12, sure=0.97)[1] == [4, 4]

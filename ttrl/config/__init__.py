@@ -20,7 +20,9 @@ from ttrl.config.learning import (
     MeaningConfig,
     ScheduleConfig,
     SelectionConfig,
+    Teacher,
     UpdateConfig,
+    VerifyConfig,
     VoteConfig,
 )
 from ttrl.config.section import Above, HttpUrl, Patience, Positive, Ratio, Section
@@ -42,8 +44,8 @@ __all__ = [
     "AnswerKind", "Config", "Downsampling", "EngineConfig", "EngineKind", "GateConfig",
     "GatewayConfig", "GuardConfig", "KlTo", "MeaningBy", "MeaningConfig", "ModelConfig",
     "RecordConfig", "Rule",
-    "ScheduleConfig", "Section", "SelectionConfig", "ShadowConfig", "ShipPolicy", "UpdateConfig",
-    "VoteConfig", "WebhookConfig",
+    "ScheduleConfig", "Section", "SelectionConfig", "ShadowConfig", "ShipPolicy", "Teacher",
+    "UpdateConfig", "VerifyConfig", "VoteConfig", "WebhookConfig",
 ]  # fmt: skip
 
 
@@ -215,6 +217,7 @@ class Config(Section):
     feedback: FeedbackConfig = FeedbackConfig()
     keep: KeepConfig = KeepConfig()
     vote: VoteConfig = VoteConfig()
+    verify: VerifyConfig = VerifyConfig()
     meaning: MeaningConfig = MeaningConfig()
     update: UpdateConfig = UpdateConfig()
     selection: SelectionConfig = SelectionConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
@@ -41,6 +42,12 @@ OFFERED_REWARDS = "ttrl.rewards"
 """The entry point under which a package offers rewards."""
 
 
+CHECKS = ("arithmetic", "citation", "code", "json_schema", "sql")
+"""The built-in ones; `ttrl.verifiers` has the functions."""
+OFFERED_CHECKS = "ttrl.verifiers"
+"""The entry point under which a package offers checks."""
+
+
 class AnswerKind(StrEnum):
     """How the final answers of a question are read and compared."""
 
@@ -63,6 +70,29 @@ class Downsampling(StrEnum):
     FIRST = "first"
 
 
+def _check_names(what: str, names: Iterable[str], builtin: Sequence[str], group: str) -> None:
+    known = [*builtin, *(point.name for point in entry_points(group=group))]
+    for name in names:
+        if name not in known and not re.fullmatch(r"[\w.]+:[\w.]+", name):
+            near = get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"unknown {what} {name!r}{f'; did you mean {near[0]!r}?' if near else ';'} "
+                f"built-in {what}s: {', '.join(known)}; custom {what}s are given as "
+                "module:function"
+            )
+
+
+class Teacher(StrEnum):
+    """Whose samples vote on what an answer is worth."""
+
+    CANDIDATE = "candidate"
+    """Those of the version that is trained, at each step anew (TTRL, arXiv 2504.16084)."""
+    LIVE = "live"
+    """Those of the version from which the run starts, once in the run."""
+    BASE = "base"
+    """Those of the base model, once in the run."""
+
+
 class VoteConfig(Section):
     """How agreement is found."""
 
@@ -79,6 +109,11 @@ class VoteConfig(Section):
     users, the gate and the live monitor ask."""
     samples: Annotated[int, Field(ge=2, le=256)] = 32
     """Number of samples of a question that vote."""
+    teacher: Teacher = Teacher.CANDIDATE
+    """Whose samples vote: the trained version's (`candidate`), or once in a run those of the
+    version that it starts from (`live`) or the base model (`base`). Then labels cannot drift with
+    what they train (as Co-rewarding's slow teacher, arXiv 2508.00410), and each further visit to a
+    question draws `update.keep` samples."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Temperature at which they are drawn."""
     max_tokens: Positive | None = None
@@ -111,15 +146,7 @@ class VoteConfig(Section):
     @classmethod
     def _known_rewards(cls, value: dict[str, float]) -> dict[str, float]:
         """By name alone: a module of one's own is imported by what computes rewards."""
-        known = [*REWARDS, *(point.name for point in entry_points(group=OFFERED_REWARDS))]
-        for name in value:
-            if name not in known and not re.fullmatch(r"[\w.]+:[\w.]+", name):
-                near = get_close_matches(name, known, n=1)
-                raise ValueError(
-                    f"unknown reward {name!r}{f'; did you mean {near[0]!r}?' if near else ';'} "
-                    f"built-in rewards: {', '.join(known)}; custom rewards are given as "
-                    "module:function"
-                )
+        _check_names("reward", value, REWARDS, OFFERED_REWARDS)
         if not any(value.values()):
             raise ValueError("at least one reward needs a weight other than 0")
         return value
@@ -136,6 +163,41 @@ class VoteConfig(Section):
                 f"vote.floor ({self.floor:g}) is above vote.ceiling ({self.ceiling:g}), so no "
                 f"question could get a label"
             )
+        return self
+
+
+class VerifyConfig(Section):
+    """What can say of one answer that it is right or wrong, whatever the other samples say."""
+
+    checks: dict[str, str] = Field(default_factory=dict)
+    """Checks of a run's samples, each with a regular expression that its questions match (empty:
+    all): `arithmetic`, `citation`, `code`, `json_schema`, `sql`, custom ones as `module:function`,
+    and services as `http://...`. Right answers are the label, and wrong ones do not vote."""
+    weight: Positive | None = None
+    """Votes that a right answer has, instead of being the label; wrong ones then vote like others.
+    For checks that are not certain; 5 was best as published (T3RL, arXiv 2603.02203)."""
+    json_schema: FilePath | None = None
+    """The JSON schema that answers must fit, for `json_schema`; if unset, that of the request's
+    `response_format`."""
+    database: FilePath | None = None
+    """The SQLite database that `sql` runs answers on, which it only reads."""
+    seconds: PositiveFloat = 10.0
+    """Time that one answer may run, or that a service may take over the answers to a question."""
+
+    @model_validator(mode="after")
+    def _has_what_checks_need(self) -> VerifyConfig:
+        services = ("http://", "https://")
+        named = [name for name in self.checks if not name.startswith(services)]
+        _check_names("check", named, CHECKS, OFFERED_CHECKS)
+        for pattern in self.checks.values():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"verify.checks has {pattern!r}: {error}") from None
+        if "sql" in self.checks and self.database is None:
+            raise ValueError("the check sql needs verify.database, which is not set")
+        if "json_schema" in self.checks and find_spec("jsonschema_rs") is None:
+            raise ValueError(f"the check json_schema needs the extra `verify`: {install('verify')}")
         return self
 
 

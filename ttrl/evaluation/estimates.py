@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import NormalDist, covariance, fmean, pvariance, variance
@@ -43,6 +43,30 @@ class Estimate:
     high: float
     labels: int
     unlabelled: int
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often each check is right about answers to labelled probes, one finding a probe."""
+
+    checks: Mapping[str, Estimate]
+
+    @property
+    def misleading(self) -> set[str]:
+        """Those that are wrong more often than right."""
+        return {name for name, each in self.checks.items() if each.high < 0.5}
+
+
+def reliability(agreeing: Mapping[str, Sequence[float]]) -> Reliability:
+    """Estimate it from the shares of each check's findings, of one probe after the other, that
+    agree with the label; a check that has none is left out."""
+    return Reliability(
+        {
+            name: around([(share, 0.0) for share in shares])
+            for name, shares in agreeing.items()
+            if shares
+        }
+    )
 
 
 def withheld(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Withheld | None:

@@ -187,7 +187,7 @@ class Watch:
 
 
 def _readable(group: Group) -> int:
-    return sum(votes for _, votes in group.vote.counts)
+    return sum(answer is not None for answer in group.vote.answers)
 
 
 def _alike(labels: Sequence[int]) -> float | None:

@@ -26,6 +26,7 @@ from ttrl.questions.regime import ends
 from ttrl.rewards import Ballot
 from ttrl.sampling.instruction import instructed
 from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.verifiers import Verifier
 from ttrl.votes import Stop, Vote, VoteOutcome, decided, rounds, take_vote
 
 PRIORITY = 100
@@ -131,7 +132,12 @@ class Roller:
     pacer: Pacer
     reader: Reader
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    verifier: Verifier = field(default_factory=Verifier)
+    teacher: str | None = None
+    """The version whose samples vote; None: the one that is sampled."""
     over: threading.Event = field(default_factory=threading.Event)
+    _taught: dict[int, SampleSet] = field(default_factory=dict)
+    """The teacher's samples, by the ids of their questions."""
 
     def roll(
         self,
@@ -208,19 +214,20 @@ class Roller:
     def _draw(
         self, question: StoredQuestion, asked: Question, version: str
     ) -> tuple[SampleSet, Vote]:
-        """Sample the prompt `asked` and read its answers as those to the question itself."""
-        sampling = to_learn_from(asked, self.settings)
+        """Sample the prompt `asked` and read its answers as those to the question itself; the label
+        is the teacher's, which answers once in a run, if there is one."""
+        if self.teacher is not None:
+            voters = self._taught.get(question.id)
+            if voters is None:
+                voters = self._sample(asked, self.teacher, self.settings.samples)
+                self._taught[question.id] = voters
+            if version == self.teacher:
+                return voters, self.vote(question, voters)
+            few = self._sample(asked, version, self.update.keep)
+            return few, self.vote(question, few, voters)
         drawn: SampleSet | None = None
         for count in rounds(self.settings.samples, self.settings.rounds):
-            # No seed for the engine: its batches make the draws differ all the same, vLLM draws
-            # seeded rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read
-            # in parts.
-            with self.pacer.slot():
-                if self.over.is_set():
-                    raise PacerClosed
-                more = self.client.sample(
-                    asked, model=version, n=count, sampling=sampling, priority=PRIORITY
-                )
+            more = self._sample(asked, version, count)
             drawn = joined(drawn, more) if drawn else more
             vote = self.vote(question, drawn)
             # Without a label, as of few samples above the ceiling by chance, there may be one yet.
@@ -230,17 +237,45 @@ class Roller:
         assert drawn is not None
         return drawn, vote
 
-    def vote(self, question: StoredQuestion, drawn: SampleSet) -> Vote:
-        reading = read_answers(self.reader, question.question.text, drawn)
-        return take_vote(
-            reading.answers,
-            layers=reading.layers,
+    def _sample(self, asked: Question, version: str, count: int) -> SampleSet:
+        sampling = to_learn_from(asked, self.settings)
+        # No seed for the engine: its batches make the draws differ all the same, vLLM draws seeded
+        # rows one by one, and its CPU build (0.32) dies of a seeded prompt that is read in parts.
+        with self.pacer.slot():
+            if self.over.is_set():
+                raise PacerClosed
+            return self.client.sample(
+                asked, model=version, n=count, sampling=sampling, priority=PRIORITY
+            )
+
+    def vote(
+        self, question: StoredQuestion, drawn: SampleSet, voters: SampleSet | None = None
+    ) -> Vote:
+        """Vote over the samples, or over those of other `voters` on what they are worth, unless a
+        check finds one of the samples right."""
+        count = len(drawn.samples)
+        every = drawn
+        if voters is not None:
+            every = replace(drawn, samples=drawn.samples + voters.samples)
+        reading = self.verifier.verified(
+            read_answers(self.reader, question.question.text, every),
+            question.question,
+            [sample.text for sample in every.samples],
+            self.references.get(question.question.hash, ()),
+        )
+        alone = voters is None or Layer.VERIFIED in reading.layers[:count]
+        first = 0 if alone else count
+        vote = take_vote(
+            reading.answers[first:],
+            layers=reading.layers[first:],
             readable=self.settings.readable,
             kind=reading.kind,
             floor=self.settings.floor,
             ceiling=self.settings.ceiling,
-            stop=Stop.ALL if len(drawn.samples) == self.settings.samples else Stop.DECIDED,
+            verified_weight=self.verifier.weight,
+            stop=Stop.ALL if len(every.samples) >= self.settings.samples else Stop.DECIDED,
         )
+        return replace(vote, answers=reading.answers[:count], layers=reading.layers[:count])
 
 
 def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:

@@ -34,6 +34,8 @@ from ttrl.store.schema import adapter_questions, answers, feedback, probes, ques
 
 a, f, q = answers.c, feedback.c, questions.c
 AT_ONCE = 1_000
+SCORED = 10_000
+"""The newest feedback that says how versions are scored: asked for every few seconds."""
 """Old receipts that go in one transaction."""
 LEARNED = (QuestionState.LEARNED_FROM, QuestionState.QUARANTINED)
 
@@ -169,13 +171,15 @@ class FeedbackTable(Table):
 
     def shares(self) -> dict[str | None, Share]:
         """Return how the answers of each version (None: the base model) were scored under the
-        default metric, but for bursts."""
+        default metric, but for bursts, by the newest SCORED pieces of feedback."""
         total, squares = sa.func.sum(f.score), sa.func.sum(f.score * f.score)
         who = sa.func.count(sa.func.coalesce(a.client, "").distinct())
         scored = sa.select(a.version, sa.func.count(), total, squares, who)
         scored = scored.join_from(feedback, answers).group_by(a.version)
         such = (f.score.is_not(None), f.metric == DEFAULT_METRIC, f.state != State.BURST)
-        return {row[0]: share(*row[1:]) for row in self.db.rows(scored.where(*such))}
+        newest = sa.select(sa.func.max(f.id)).scalar_subquery()
+        query = scored.where(*such, f.id > newest - SCORED)
+        return {row[0]: share(*row[1:]) for row in self.db.rows(query)}
 
     def expire(self, *, unused: float, used: float | None, most: int) -> int:
         """Forget receipts without feedback from before `unused` (Unix seconds), and the oldest of

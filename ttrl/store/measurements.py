@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import sqlalchemy as sa
 
 from ttrl.evaluation.drift import Drift, Shift
-from ttrl.evaluation.estimates import Quality
+from ttrl.evaluation.estimates import Quality, Reliability
 from ttrl.store import shapes
 from ttrl.store.database import Table
 from ttrl.store.schema import measurements, shadow
@@ -25,12 +25,13 @@ class Kind(StrEnum):
     QUALITY = "quality"
     POLICY = "policy"
     QUESTIONS = "questions"
+    CHECKS = "checks"
 
 
 KINDS: Mapping[type, Kind] = {
-    Quality: Kind.QUALITY, Drift: Kind.POLICY, Shift: Kind.QUESTIONS,
+    Quality: Kind.QUALITY, Drift: Kind.POLICY, Shift: Kind.QUESTIONS, Reliability: Kind.CHECKS,
 }  # fmt: skip
-T = TypeVar("T", Quality, Drift, Shift)
+T = TypeVar("T", Quality, Drift, Shift, Reliability)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Versions:
 class MeasurementTable(Table):
     """Measurements of a version; None is the base model, or no version."""
 
-    def add(self, version: str | None, found: Quality | Drift | Shift) -> None:
+    def add(self, version: str | None, found: Quality | Drift | Shift | Reliability) -> None:
         row = {
             "kind": KINDS[type(found)],
             "version": version,
