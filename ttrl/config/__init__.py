@@ -35,6 +35,7 @@ from ttrl.config.serving import (
     KeepConfig,
     ModelConfig,
     RecordConfig,
+    Rule,
     StoreConfig,
     parse,
 )
@@ -42,7 +43,7 @@ from ttrl.config.serving import (
 __all__ = [
     "AnswerKind", "Config", "Downsampling", "EngineConfig", "EngineKind", "GateConfig",
     "GatewayConfig", "GuardConfig", "KlTo", "MeaningBy", "MeaningConfig", "ModelConfig",
-    "RecordConfig",
+    "RecordConfig", "Rule",
     "ScheduleConfig", "Section", "SelectionConfig", "ShadowConfig", "ShipPolicy", "Teacher",
     "UpdateConfig", "VerifyConfig", "VoteConfig", "WebhookConfig",
 ]  # fmt: skip
