@@ -43,6 +43,7 @@ from benchmarks.gateway import run_engine, run_gateway
 from ttrl.answers import AnswerKind, Reader
 from ttrl.meaning import Letters, agreement
 from ttrl.questions.question import from_prompt
+from ttrl.questions.rules import SIDE_PROMPTS, Circumstances, deciding
 from ttrl.questions.screening import suspicion
 
 DESCRIPTION = Path(str(files("serve") / "openapi.yaml"))
@@ -89,6 +90,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "question": lambda text: Reader().read(text, ["5", "The answer is 6."]),
     "screen": lambda text: suspicion(from_prompt(text)),
     "fingerprint": lambda text: from_prompt(text).cluster,
+    "rules": lambda text: deciding(SIDE_PROMPTS, from_prompt(text), Circumstances()),
 }
 """What reads texts of users and models."""
 SHORT, LONG = 2000, 8000

@@ -93,12 +93,15 @@ def run(
         looked = staleness_of(store, (one for one, _ in answered))
         quality = quality_of(store, config.gate, answered, looked)
         remarks = asker.remarks()
-        if config.verify.checks:
-            checks = reliability_of(verifiers.load(config.verify), answered)
-            store.measurements.add(None, checks)
     if quality is not None:
         quality = replace(quality, remarks=remarks)
         store.measurements.add(version, quality)
+        if config.verify.checks:
+            verifier = verifiers.load(config.verify)
+            checks = reliability_of(verifier, answered)
+            remarks = "; ".join(filter(None, (remarks, verifier.remark())))
+            if checks.checks:  # or the ones before are still the newest
+                store.measurements.add(None, checks)
     shift = shift_of_questions(config, store) if Kind.QUESTIONS in what else None
     if shift is not None:
         store.measurements.add(None, shift)
@@ -109,19 +112,12 @@ def reliability_of(verifier: Verifier, answered: Iterable[tuple[Item, Answered]]
     """Hold what checks say of answers to labelled probes against the labels."""
     agreeing: dict[str, list[float]] = {}
     for item, says in answered:
-        each = [
-            (text, answer, right)
-            for text, answer, right in zip(
-                map(spoken, says.texts), says.answers, says.right or (), strict=bool(says.right)
-            )
-            if text
-        ]
-        if not each:
+        if not says.right:
             continue
-        texts, answers, truth = zip(*each, strict=True)
-        for name, findings in verifier.findings(item.question, texts, answers).items():
-            judged = zip(findings, truth, strict=True)
-            same = [found is right for found, right in judged if isinstance(found, bool)]
+        texts = [spoken(text) or "" for text in says.texts]
+        for name, findings in verifier.findings(item.question, texts, says.answers).items():
+            judged = zip(texts, findings, says.right, strict=True)
+            same = [found is right for text, found, right in judged if text and found is not None]
             if same:
                 agreeing.setdefault(name, []).append(fmean(same))
     return reliability(agreeing)

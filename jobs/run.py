@@ -250,9 +250,9 @@ class Run:
             left_out = misleading & config.verify.checks.keys()
             unheard = f"by labels often wrong, so not run: {', '.join(sorted(left_out))}"
             judged = reader.judge.remark() if reader.judge else ""
-            counted = self.tally.remarks(config.vote.longest)
+            remarked = self.tally.remarks(config.vote.longest)
             checks = verifier.remark(), unheard if left_out else ""
-            remarks = (ended, again, counted, evaluation.remarks(), judged, *checks)
+            remarks = (ended, again, remarked, evaluation.remarks(), judged, *checks)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))
@@ -508,7 +508,8 @@ class Run:
             raise blame.fault
         if any(isinstance(error, EngineRefused) and error.status == 404 for error in lost):
             try:
-                self.candidate.reload_if_lost(version)
+                for each in {version, self.roller.teacher or version}:
+                    self.candidate.reload_if_lost(each)
             except EngineError as error:
                 log.warning("the candidate could not be loaded into the engine again: %s", error)
         return groups
@@ -525,7 +526,8 @@ class Run:
         """Return whether the engine answers a plain prompt, so that what it does not answer is at
         fault itself."""
         try:
-            self.client.prompt_logprobs([1], model=version)
+            for each in {version, self.roller.teacher or version}:
+                self.client.prompt_logprobs([1], model=each)
         except EngineError:
             return False
         return True

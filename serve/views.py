@@ -6,6 +6,7 @@ is, as far as labels tell; who said what in a vote; and pairs of answers that ar
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -296,8 +297,12 @@ def pair_report(stored: StoredPair) -> dict[str, Any]:
 
 
 def turns(body: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Who said what in a question."""
-    return [(each["role"], message_text(each)) for each in body["messages"]]
+    """Who said what in a question; calls of tools as they were sent."""
+    return [
+        (each["role"], message_text(each) or (json.dumps(calls) if calls else ""))
+        for each in body["messages"]
+        for calls in [each.get("tool_calls")]
+    ]
 
 
 def judged(stored: StoredPair, word: str) -> Judged:

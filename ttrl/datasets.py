@@ -17,6 +17,7 @@ from ttrl import ReportedError
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import SHAPING_FIELDS, Question, Unlearnable, from_prompt, from_request
 from ttrl.questions.regime import sampling_of
+from ttrl.questions.routes import CHAT, MESSAGES, RESPONSES, question_in
 from ttrl.store.questions import Exported, Origin
 from ttrl.words import counted
 
@@ -54,6 +55,19 @@ def read_questions(file: Path, *, max_chars: int) -> list[Question]:
     for question in questions:
         distinct.setdefault(question.hash, question)
     return list(distinct.values())
+
+
+def read_requests(file: Path, *, max_chars: int) -> list[tuple[Question | Unlearnable, Row]]:
+    """What would be recorded of the requests in a file, or why nothing, each with its line; a line
+    may also be a question. Raises DatasetUnreadable."""
+
+    def read(row: Row) -> tuple[Question | Unlearnable, Row]:
+        if not {"messages", "input"} & row.keys():
+            return _question(row, max_chars), row
+        guess = MESSAGES if "system" in row else RESPONSES if "input" in row else CHAT
+        return question_in(str(row.get("url", guess)), row, max_chars=max_chars), row
+
+    return _parsed(file, _lines(file, "requests"), read)
 
 
 def line_of(exported: Exported, *, keys: bool) -> str:

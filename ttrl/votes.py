@@ -66,11 +66,11 @@ class VoteOutcome(StrEnum):
 class Vote:
     """The canonical answer of each sample (None: unreadable), and what they add up to.
 
-    `counts` is in order of votes, then of text. `share` is the most common answer's part of the
-    samples that were not cut off, unreadable ones included. `entropy` is that of the readable
-    answers, in nats (of free texts the discrete semantic entropy, Farquhar et al., Nature 630,
-    2024). `kind` is how the answers were read, `layers` by what each was or why not, `stop` why
-    there were no more samples.
+    `counts` has how many samples give each answer, in order of votes (what checks find wrong has
+    none), then of text. `share` is the first one's part of the samples that were not cut off,
+    unreadable ones included. `entropy` is that of the readable answers, in nats (of free texts the
+    discrete semantic entropy, Farquhar et al., Nature 630, 2024). `kind` is how the answers were
+    read, `layers` by what each was or why not, `stop` why there were no more samples.
     """
 
     answers: tuple[str | None, ...]
@@ -107,17 +107,18 @@ def take_vote(
     right, these alone vote, however few they are; or, with a `verified_weight`, as if each were so
     many (T3RL, arXiv 2603.02203)."""
     right = Layer.VERIFIED in layers and verified_weight is None
-    counts, given = Counter[str](), Counter[str]()
+    counts, weights = Counter[str](), Counter[str]()
     for answer, layer in zip_longest(answers, layers, fillvalue=None):
-        refused = layer is not Layer.VERIFIED if right else layer is Layer.REFUTED
-        if answer is not None and not refused:
-            given[answer] += 1
-            counts[answer] += (verified_weight or 1) if layer is Layer.VERIFIED else 1
-    ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    votes = [count for _, count in ranked]
-    read = sum(answer is not None for answer in answers)
+        if answer is not None:
+            counts[answer] += 1
+            refused = layer is not Layer.VERIFIED if right else layer is Layer.REFUTED
+            verified = layer is Layer.VERIFIED
+            weights[answer] += 0 if refused else (verified_weight or 1) if verified else 1
+    ranked = sorted(counts, key=lambda answer: (-weights[answer], -counts[answer], answer))
+    votes = [weights[answer] for answer in ranked if weights[answer]]
+    read = counts.total()
     ended = len(answers) - layers.count(Layer.CUT_OFF)
-    share = given[ranked[0][0]] / ended if votes else 0.0
+    share = counts[ranked[0]] / ended if ranked else 0.0
     label = None
     if not votes:
         outcome = VoteOutcome.REFUTED if read else VoteOutcome.UNREADABLE
@@ -130,6 +131,7 @@ def take_vote(
     elif share > ceiling:
         outcome = VoteOutcome.ABOVE_CEILING
     else:
-        outcome, label = VoteOutcome.LABEL, ranked[0][0]
-    spread = entropy(votes)
-    return Vote(tuple(answers), ranked, outcome, label, share, spread, kind, stop, tuple(layers))
+        outcome, label = VoteOutcome.LABEL, ranked[0]
+    ordered = tuple((answer, counts[answer]) for answer in ranked)
+    spread = entropy(counts.values())
+    return Vote(tuple(answers), ordered, outcome, label, share, spread, kind, stop, tuple(layers))

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from pydantic import BaseModel, ValidationError
 
-from jobs.process import reader_for
+from jobs.process import known_answers, reader_for
 from serve.cli.common import PATH, config_options
 from serve.cli.output import fail, json_option, one_line, show
 from serve.views import how_read
@@ -38,12 +38,16 @@ def answers(config: Config, file: Path) -> None:
     """Show how the answers in FILE are read, checked and counted: a JSON object a line, with a
     "question" and its "samples", a list of texts. Nothing is asked or recorded."""
     reader, verifier = reader_for(config), verifiers.load(config.verify)
+    references = known_answers(config)
     rows, found = list(_rows(file)), []
     for row in rows:
         reading = reader.read(row.question, row.samples)
-        reading = verifier.verified(reading, from_prompt(row.question), row.samples)
+        question = from_prompt(row.question)
+        known = references.get(question.hash, ())
+        reading = verifier.verified(reading, question, row.samples, known)
         vote = take_vote(
             reading.answers,
+            layers=reading.layers,
             readable=config.vote.readable,
             floor=config.vote.floor,
             ceiling=config.vote.ceiling,

@@ -15,7 +15,7 @@ from serve.gateway.live import BASE
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.feedback import State
-from ttrl.questions.question import message_text
+from ttrl.questions.question import Question
 from ttrl.words import counted
 
 KEY = 8
@@ -65,9 +65,9 @@ def export(config: Config, file: str, keys: bool) -> None:
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Feedback with the last message of its question; not the receipt's hash, by which it could be
+    """Feedback with what its question asks; not the receipt's hash, by which it could be
     told whose answer it was."""
     body = row["body"]
     hidden = ("answer", "body")
     fields = {name: value for name, value in row.items() if name not in hidden}
-    return fields | {"question": body and message_text(body["messages"][-1])}
+    return fields | {"question": body and Question(body, "").text}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,21 @@ from serve.cli import Group
 from serve.cli.common import (
     ID,
     PATH,
+    Resolve,
     config_options,
     daemons,
     limit_option,
     look_store,
     open_store,
     redacted,
+    resolve_options,
     standard_options,
     yes_option,
 )
 from serve.cli.output import (
+    Column,
     fail,
+    json_option,
     list_rows,
     print_json,
     print_table,
@@ -36,13 +41,17 @@ from serve.cli.output import (
     wants_json,
 )
 from serve.cli.purge import purge
+from serve.gateway.keys import KeysUnreadable
+from serve.gateway.keys import read as read_keys
 from serve.views import how_read, tally
 from ttrl.config import Config, SelectionOrder
 from ttrl.config.section import clock
+from ttrl.questions.question import Question, Unlearnable
+from ttrl.questions.rules import Circumstances, deciding, rules_of
 from ttrl.questions.screening import Suspicion
 from ttrl.sampling.difficulty import Basis
 from ttrl.sampling.selection import LeftOut
-from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.store.questions import Origin, QuestionState, StoredQuestion
 from ttrl.votes import Stop
 from ttrl.words import counted
 
@@ -61,6 +70,11 @@ GROUNDS: Mapping[Basis, str] = {
 }
 """By what it is estimated how much questions teach, as people read it."""
 STATE = "Only questions in this state."
+EXAMPLES = 3
+"""Texts that are shown of what a rule decides."""
+TEACHES: Column = (
+    "teaches", lambda row: {True: "yes", False: "no", None: "unknown"}[row["teach"]],
+)  # fmt: skip
 BAR, ANSWERS = 30, 12
 """Width of the bar of all samples of a vote, and how many answers have one of their own."""
 
@@ -203,6 +217,85 @@ def import_(config: Config, file: Path) -> None:
         added = store.questions.take_in(rows, holdout=config.gate.holdout)
     words = f"{counted(len(rows), 'question')} read, {added} of them new."
     tell(words, read=len(rows), new=added)
+
+
+@questions.group("rules", cls=Group, invoke_without_command=True)
+@json_option
+@resolve_options
+def rules_(resolve: Resolve) -> None:
+    """List the rules that say which requests teach, in their order; or preview them."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    rules = rules_of(_running(resolve().config).record)
+    rows = [rule.model_dump(mode="json") for rule in rules]
+    rows = [{"name": row.pop("name"), "teach": row.pop("teach"), "if": row} for row in rows]
+    tests: Column = ("if", lambda row: json.dumps({n: v for n, v in row["if"].items() if v}))
+    list_rows(rows, "name", TEACHES, tests, empty="There are no rules: all requests teach.")
+
+
+@rules_.command("test")
+@click.argument("file", type=PATH, required=False)
+@standard_options
+def test_(config: Config, file: Path | None) -> None:
+    """Preview which recorded questions, or requests in a FILE, the rules leave out.
+
+    FILE has requests in JSON, one a line or in an array: bodies, or lines of an OpenAI batch with
+    their `url`. Each may have the `headers` and the `key` (its name) that it would come with.
+    Nothing is changed.
+    """
+    config = _running(config)
+    rules, found = rules_of(config.record), dict[str, dict[str, Any]]()
+    for question, around, count in _in_file(config, file) if file else _recorded(config):
+        teach: bool | None = False
+        if isinstance(question, Unlearnable):
+            by, text = str(question), ""
+        else:
+            rule, certain = deciding(rules, question, around)
+            by, text = f"rule_{rule.name}" if rule else "no_rule", question.text
+            teach = (rule is None or rule.teach) if certain else None
+        new: dict[str, Any] = {"by": by, "teach": teach, "questions": 0, "asked": 0, "examples": []}
+        row = found.setdefault(f"{by} {teach}", new)
+        row["questions"] += 1
+        row["asked"] += count
+        if text and len(row["examples"]) < EXAMPLES:
+            row["examples"].append(text)
+    rows = sorted(found.values(), key=lambda row: -row["questions"])
+    example: Column = ("example", lambda row: "".join(row["examples"][:1]))
+    list_rows(rows, "by", TEACHES, "questions", "asked", example, empty="There are no questions.")
+    if any(row["teach"] is None for row in rows):
+        click.echo("Unknown: it depends on a model, headers or a key that are not there.", err=True)
+
+
+def _running(config: Config) -> Config:
+    """Return the running daemon's settings, unless rules were given here."""
+    return config if config.record.rules else daemons(config) or config
+
+
+def _recorded(config: Config) -> Iterator[tuple[Question, Circumstances, int]]:
+    """Yield the recorded traffic, with how often each was asked. Of several clients the first by
+    its hash counts."""
+    names: dict[str, str] = {}
+    with suppress(KeysUnreadable):
+        keys = read_keys(config.gateway.keys) if config.gateway.keys else ()
+        names = {key.sha256: key.name for key in keys}
+    with look_store(config) as store:
+        for each in store.questions.export():
+            key = names.get(each.clients[0]) if each.clients else ""
+            if each.origin is Origin.TRAFFIC:
+                yield each.question, Circumstances(key), each.count
+
+
+def _in_file(
+    config: Config, file: Path
+) -> Iterator[tuple[Question | Unlearnable, Circumstances, int]]:
+    from ttrl import datasets
+
+    for question, row in datasets.read_requests(file, max_chars=config.record.max_chars):
+        headers = None
+        if isinstance(given := row.get("headers"), dict):
+            headers = {name.lower(): [str(value)] for name, value in given.items()}
+        key = str(row["key"]) if "key" in row else None
+        yield question, Circumstances(key, str(row.get("model", "")), headers), 1
 
 
 def _show_vote(vote: Mapping[str, Any]) -> None:

@@ -51,9 +51,10 @@ from serve.gateway.upstream import BrokeOff, Reply, Unreachable, Upstream
 from ttrl.config import Config
 from ttrl.feedback import Receipt, receipt_hash
 from ttrl.metrics import Metrics
-from ttrl.questions.question import Unlearnable, from_request
+from ttrl.questions.question import Question, Unlearnable
+from ttrl.questions.routes import CHAT, FORMS, MESSAGES, RESPONSES, question_in
+from ttrl.questions.rules import Circumstances, deciding, rules_of
 
-CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 READY = {"/readyz": "ok", "/health": "", "/ping": ""}
 """Where to ask whether users can be served, and what is said if so; the last two are vLLM's."""
@@ -74,13 +75,20 @@ CLIENT_LEFT = 499
 """nginx's status for a client that hung up; counted, never sent."""
 DONE = b"data: [DONE]"
 LAST_EVENTS = {
-    "/v1/messages": b"event: message_stop\n",
-    "/v1/responses": b"event: response.completed\n",
+    MESSAGES: (b"event: message_stop\n",),
+    RESPONSES: (b"event: response.completed\n", b"event: response.incomplete\n"),
 }
 """With which other streams end. In JSON, what a model writes has no line's end in it."""
 ERROR = b'data: {"error"'
-ERRORS = {"/v1/messages": b"event: error\n", "/v1/responses": b"event: response.failed\n"}
+ERRORS = {MESSAGES: b"event: error\n", RESPONSES: b"event: response.failed\n"}
 """With which streams say that the engine failed after a status of 200; all others by ERROR."""
+TOOL_CALLS = {
+    CHAT: b'"tool_calls":[{',
+    MESSAGES: b'"type":"tool_use"',
+    RESPONSES: b'"type":"function_call"',
+}
+"""What is in an answer that calls a tool, as vLLM writes it. What a model writes has its quotation
+marks escaped."""
 FAILURES = {
     "unreachable": (503, "The engine cannot be reached."),
     "broke_off": (502, "The engine closed the connection without an answer."),
@@ -90,9 +98,13 @@ JSON, EVENTS = b"application/json", b"text/event-stream"
 ANSWERS = frozenset({JSON, EVENTS})
 """The media types of answers to a chat request."""
 HEAD_BYTES = 512
-ANSWER_ID = re.compile(rb'\s*(?:data:\s*)?\{\s*"id"\s*:\s*"([!#-[\]-~]{1,256})"')
-"""The id of a chat or text completion, with which the answer, or each piece of its stream, begins.
-No text of the model's can stand before it."""
+ANSWER_ID = re.compile(
+    rb"\s*(?:event:\s*[a-z._]+\s+)?(?:data:\s*)?\{\s*"
+    rb'(?:(?:"type"\s*:\s*"message_start"\s*,\s*"message"|"response")\s*:\s*\{\s*)?'
+    rb'"id"\s*:\s*"([!#-[\]-~]{1,256})"'
+)
+"""The id of an answer, with which it, or its stream's first piece, begins. No text of the model's
+can stand before it."""
 
 
 @dataclass(eq=False)
@@ -116,6 +128,9 @@ class Gateway:
     scrape: Callable[[], Awaitable[bytes]] | None = None
     """What /metrics shows, if not `metrics`."""
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        self.rules = rules_of(self.config.record)
 
     def app(self) -> ASGIApp:
         """Make the ASGI application. If there are keys, all routes need one but /healthz and those
@@ -216,7 +231,7 @@ def says_its_end(path: str, piece: bytes) -> bool:
     last = LAST_EVENTS.get(path)
     if last is None:
         return piece.rstrip().endswith(DONE)
-    return last in piece
+    return any(event in piece for event in last)
 
 
 class Exchange:
@@ -239,6 +254,7 @@ class Exchange:
         self._first_byte: float | None = None
         self._cut_by: Exception | None = None
         self._version, self._head = BASE, b""
+        self._calls_tool = False
 
     @property
     def _seconds(self) -> float:
@@ -386,10 +402,14 @@ class Exchange:
         head.append((ADAPTER_HEADER.encode(), version.encode()))
         await self._pass({"type": "http.response.start", "status": status, "headers": head})
         error = ERRORS.get(self._path, ERROR) if media_type == EVENTS else None
+        call, seen = TOOL_CALLS.get(self._path), b""
         self._version, ended, failed = version, False, False
         while not ended:
             piece, ended = await reply.piece(), reply.ended
             failed = failed or (error is not None and error in piece)
+            if call is not None:  # a piece may end in the middle of it
+                seen = seen[-len(call) :] + piece
+                self._calls_tool = self._calls_tool or call in seen
             if len(self._head) < HEAD_BYTES:
                 self._head += piece[:HEAD_BYTES]
             await self._pass({"type": "http.response.body", "body": piece, "more_body": not ended})
@@ -402,18 +422,36 @@ class Exchange:
         self._serving.upstream_errors.labels(kind).inc()
 
     def _record(self, asked: dict[str, Any], key: Key | None, reason: Unlearnable | None) -> None:
-        config, recorder = self._gateway.config, self._gateway.recorder
-        digest = client(self._headers)
+        recorder, digest = self._gateway.recorder, client(self._headers)
         unwanted = self._unwanted(key, digest)
         receipt = None if unwanted or reason else self._receipt(digest if key else None)
-        reason = unwanted or (reason if self._path == CHAT else Unlearnable.NOT_CHAT)
-        question = reason or from_request(asked, max_chars=config.record.max_chars)
-        if not isinstance(question, Unlearnable):
+        question = unwanted or self._question(asked, key, reason)
+        if isinstance(question, Question):
             recorder.offer(question, digest, receipt)
             return
         self._gateway.metrics.recording.skipped.labels(question).inc()
         if receipt is not None:
             recorder.offer(None, digest, receipt)
+
+    def _question(
+        self, asked: dict[str, Any], key: Key | None, reason: Unlearnable | None
+    ) -> Question | str:
+        """The question to learn from, or why there is none; `reason` is what its answer says."""
+        gateway = self._gateway
+        if self._path not in FORMS:
+            return Unlearnable.NOT_CHAT
+        if reason is None and self._calls_tool:
+            reason = Unlearnable.TOOL_CALL
+        max_chars = gateway.config.record.max_chars
+        question = reason or question_in(self._path, asked, max_chars=max_chars)
+        if isinstance(question, Unlearnable):
+            return question
+        headers: dict[str, list[str]] = {}
+        for name, value in self._scope["headers"]:
+            headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        around = Circumstances(key.name if key else "", str(asked.get("model") or ""), headers)
+        rule, _ = deciding(gateway.rules, question, around)
+        return question if rule is None or rule.teach else f"rule_{rule.name}"
 
     def _unwanted(self, key: Key | None, digest: str | None) -> Unlearnable | None:
         """Why nothing of it may be kept, if somebody does not want it."""

@@ -16,7 +16,7 @@ from serve.cli import main
 from serve.daemon.housekeeping import Screening
 from serve.gateway.keys import KeyFile, digest_of
 from tests.house import asking, house
-from tests.standin import dying_after
+from tests.standin import dying_after, saying
 from tests.stores import DAY, both_stores, publish
 from ttrl.answers import Reader
 from ttrl.config import Config
@@ -528,6 +528,26 @@ def test_feedback_on_an_answer_by_the_client_that_got_it(home, store, openai):
         ("thumb", "new"): 2, ("thumb", "unchanged"): 1, ("score", "replaced"): 1,
         ("thumb", "unknown"): 2, ("unknown", "refused"): 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("route", "said", "media_type"),
+    [
+        ("messages", '{"id":"id-7","type":"message"}', "application/json"),
+        ("messages", 'event: message_start\n'
+         'data: {"type":"message_start","message":{"id":"id-7"}}\n\n', "text/event-stream"),
+        ("responses", '{"id":"id-7","object":"response"}', "application/json"),
+        ("responses", 'event: response.created\ndata: {"response":{"id":"id-7"}}\n\n',
+         "text/event-stream"),
+    ],
+)  # fmt: skip
+def test_an_answer_of_another_protocol_has_a_receipt(home, store, route, said, media_type):
+    home.engine.behave = saying(200, said.encode(), media_type)
+    asked = {"messages": asking(SUM), "input": SUM, "max_tokens": 5}
+    with home.http() as http:
+        http.post(f"/v1/{route}", json=asked, headers={"Authorization": "Bearer key"})
+    assert say(home, {"id": "id-7", "correction": "4"}).json()["status"] == "new"
+    assert store.feedback.counts() == {"new": 1}
 
 
 def test_a_bad_value_names_its_field_and_nothing_of_it(home):

@@ -13,9 +13,10 @@ import pytest
 from starlette.types import Receive, Send
 
 from tests.house import House, asking, house, until
-from tests.standin import Gate, at_once, completion, echoing, saying, streaming
+from tests.standin import Gate, at_once, completion, echoing, head, saying, streaming
 from ttrl.config import EngineConfig, GatewayConfig
 from ttrl.questions.question import Unlearnable
+from ttrl.questions.routes import FORMS
 
 CHAT = "/v1/chat/completions"
 
@@ -186,7 +187,9 @@ def test_the_engine_gets_its_own_key_and_only_listed_headers(home: House) -> Non
     assert not {"x-vllm-priority", "cookie"} & got.keys()
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", *GatewayConfig().routes])
+@pytest.mark.parametrize(
+    "path", sorted({"/v1/completions", *GatewayConfig().routes} - FORMS.keys())
+)
 def test_other_listed_routes_are_forwarded_and_not_learned_from(home: House, path: str) -> None:
     home.live.flip("ttrl-1")
     with home.http() as client:
@@ -252,6 +255,97 @@ def test_recording_can_be_switched_off() -> None:
         assert home.tally.skips == {Unlearnable.RECORDING_OFF: 1}
 
 
+MESSAGE = {"id": "msg_1", "type": "message", "content": [{"type": "text", "text": "4"}]}
+RESPONSE = {"id": "resp_1", "object": "response", "output": [{"type": "message"}]}
+ROUTES = {
+    "/v1/messages": (
+        {"messages": asking(), "max_tokens": 9, "system": "Sums."},
+        (MESSAGE, [("message_start", {"message": MESSAGE}), ("message_stop", {})]),
+    ),
+    "/v1/responses": (
+        {"input": "What is 2 plus 2?", "max_output_tokens": 9, "instructions": "Sums."},
+        (RESPONSE, [("response.created", {"response": RESPONSE}), ("response.completed", {})]),
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("route", ROUTES)
+def test_other_protocols_ask_the_same_question(home: House, route: str, stream: bool) -> None:
+    asked, (whole, events) = ROUTES[route]
+    pieces = [f"event: {kind}\ndata: {json.dumps({'type': kind, **e})}\n\n" for kind, e in events]
+    said = "".join(pieces) if stream else json.dumps(whole)
+    media_type = "text/event-stream" if stream else "application/json"
+    rules = {"role": "system", "content": "Sums."}
+    with home.http() as client:
+        client.post(CHAT, json={"messages": [rules, *asking()], "max_tokens": 9})
+        home.settle()
+        home.engine.behave = saying(200, said.encode(), media_type)
+        assert client.post(route, json={**asked, "stream": stream}).text == said
+    home.settle()
+    chat, other = (recorded.question for recorded in home.stored)
+    assert (chat, chat.sampling) == (other, other.sampling)
+
+
+CALLS = {
+    CHAT: (
+        {"messages": asking()},
+        b'data: {"choices":[{"delta":{"tool_calls":[{"id":"1"}]}}]}\n\n',
+    ),
+    "/v1/messages": ({"messages": asking()}, b'{"content":[{"type":"tool_use","id":"1"}]}'),
+    "/v1/responses": ({"input": "Hi?"}, b'{"output":[{"type":"function_call","id":"1"}]}'),
+}
+
+
+@pytest.mark.parametrize("route", CALLS)
+def test_an_answer_that_calls_a_tool_is_none_to_its_user(home: House, route: str) -> None:
+    asked, said = CALLS[route]
+    quoted = json.dumps({"text": said.decode()}).encode()
+    with home.http() as client:
+        for answer in (said, quoted):
+            home.engine.behave = saying(200, answer, "application/json")
+            client.post(route, json=asked)
+            home.settle()
+    assert len(home.stored) == 1
+    assert home.tally.skips == {Unlearnable.TOOL_CALL: 1}
+
+
+def test_a_call_of_a_tool_is_seen_in_pieces(home: House) -> None:
+    async def behave(body: dict[str, Any], receive: Receive, send: Send) -> None:
+        await head(send, 200, "application/json")
+        for byte in b'{"tool_calls":[{}]}':
+            piece = {"type": "http.response.body", "body": bytes([byte]), "more_body": True}
+            await send(piece)
+        await send({"type": "http.response.body", "body": b""})
+
+    home.engine.behave = behave
+    with home.http() as client:
+        client.post(CHAT, json={"messages": asking()})
+    home.settle()
+    assert home.tally.skips == {Unlearnable.TOOL_CALL: 1}
+
+
+def test_rules_leave_out_requests() -> None:
+    rules = [
+        {"name": "nightly", "header": {"X-App": "night*"}},
+        {"name": "ours", "user": "*chat_history*", "teach": True},
+        {"name": "greetings", "system": "*greet*"},
+    ]
+    side = "### Task:\nTag it.\n<chat_history>\nHi\n</chat_history>"
+    greet = {"role": "system", "content": "You greet people."}
+    with house(record={"rules": rules[::2]}) as home, home.http() as client:
+        for app in ("day", "nightly"):
+            client.post(CHAT, json={"messages": asking(app)}, headers={"x-app": app})
+        client.post(CHAT, json={"messages": [greet, *asking()]})
+        client.post(CHAT, json={"messages": asking(side)})
+        assert home.texts() == ["day"]
+        left = {"rule_nightly": 1, "rule_greetings": 1, "rule_open_webui": 1}
+        assert home.tally.skips == left
+    with house(record={"rules": rules}) as home, home.http() as client:
+        client.post(CHAT, json={"messages": asking(side)})
+        assert home.texts() == [side]
+
+
 image = [{"type": "image_url", "image_url": {"url": "data:,"}}]
 
 
@@ -259,7 +353,7 @@ image = [{"type": "image_url", "image_url": {"url": "data:,"}}]
     ("messages", "reason"),
     [
         ([{"role": "user", "content": image}], Unlearnable.NOT_TEXT),
-        ([{"role": "tool", "content": "4", "tool_call_id": "1"}], Unlearnable.TOOL_CALL),
+        ([{"role": "tool", "content": "4", "tool_call_id": "1"}], Unlearnable.NO_QUESTION),
         ([{"role": "assistant", "content": "4"}], Unlearnable.NO_QUESTION),
         ([{"role": "user", "content": "x" * 16_001}], Unlearnable.TOO_LONG),
     ],

@@ -82,6 +82,7 @@ def test_a_prompt_that_says_the_form_itself_does_not(prompt):
         (asks([turn("2 + 3?")], {"temperature": 0.3, "max_tokens": 9}), False),
         (asks([turn("2 + 3?")], {"stop": ["\n"]}), True),
         (asks([turn("2 + 3?")], tools=[{"type": "function"}]), True),
+        (asks([turn("2 + 3?"), turn("5", "tool")]), True),
         (asks([turn([{"type": "text", "text": "2 + 3?"}])]), False),
         (asks([turn([{"type": "text", "text": "2 + 3? As JSON."}])]), True),
     ],

@@ -19,6 +19,13 @@ def ask(*messages, **fields):
     return from_request({"messages": list(messages), **fields}, max_chars=1000)
 
 
+CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [
+        {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}},
+    ],
+}
 BLANK = ("", None, [], " \n", "\u00a0\u3000", "\u200b\ufeff", [{"type": "text", "text": "\t"}])
 
 
@@ -34,11 +41,14 @@ BLANK = ("", None, [], " \n", "\u00a0\u3000", "\u200b\ufeff", [{"type": "text", 
         ({"messages": [user("a"), {"role": "assistant", "content": "b"}]}, Unlearnable.NO_QUESTION),
         *(({"messages": [user(blank)]}, Unlearnable.NO_QUESTION) for blank in BLANK),
         ({"messages": [user([{"type": "image_url", "image_url": {}}])]}, Unlearnable.NOT_TEXT),
-        ({"messages": [user("a"), {"role": "tool", "content": "b"}]}, Unlearnable.TOOL_CALL),
+        ({"messages": [{"role": "tool", "content": "b"}]}, Unlearnable.NO_QUESTION),
         (
-            {"messages": [{"role": "assistant", "tool_calls": [{}]}, user("a")]},
-            Unlearnable.TOOL_CALL,
+            {"messages": [user(" "), CALL, {"role": "tool", "content": "b"}]},
+            Unlearnable.NO_QUESTION,
         ),
+        ({"messages": [user("a"), CALL]}, Unlearnable.NO_QUESTION),
+        ({"messages": [user("a"), CALL, {"role": "tool", "content": 4}]}, Unlearnable.MALFORMED),
+        ({"messages": [user("a"), {"role": "function", "content": "b"}]}, Unlearnable.MALFORMED),
         ({"messages": [user("x" * 1001)]}, Unlearnable.TOO_LONG),
         (
             {"messages": [user("\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}" * 56)]},
@@ -64,6 +74,16 @@ def test_the_vote_is_on_the_last_turn():
     )
     assert isinstance(found, Question)
     assert found.text == "c"
+
+
+def test_after_a_tools_result_the_question_is_still_the_users():
+    messages = [user("What is 2 plus 2?"), CALL, {"role": "tool", "content": "4", "id": "1"}]
+    found = ask(*messages)
+    assert isinstance(found, Question)
+    assert found.body["messages"] == messages
+    assert found.text == "What is 2 plus 2?"
+    assert found.goes_on_from == ask(messages[0])
+    assert found.cluster == ask(messages[0]).cluster
 
 
 @pytest.mark.parametrize(

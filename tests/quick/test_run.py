@@ -135,6 +135,8 @@ def groups_of(texts, teaches=True):
 class Rolls:
     """Hands out a new group for each question it is asked."""
 
+    teacher = None
+
     reader = Reader()
 
     def __init__(self, teaches=True):

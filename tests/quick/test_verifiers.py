@@ -7,7 +7,6 @@ import logging
 import re
 import sqlite3
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -34,7 +33,7 @@ R, W, N = Layer.VERIFIED, Layer.REFUTED, Layer.SENTENCE
         ("55557", "NNNNR", {}, VoteOutcome.LABEL, "7"),  # one is enough, however few
         ("55577", "WWWNN", {}, VoteOutcome.LABEL, "7"),
         ("55577", "WWNNW", {}, VoteOutcome.TIE, None),
-        ("55577", "WWWWN", {}, VoteOutcome.BELOW_FLOOR, None),
+        ("55567", "WWWWN", {}, VoteOutcome.BELOW_FLOOR, None),
         ("5555-", "WWWW-", {}, VoteOutcome.REFUTED, None),
         ("-----", "-----", {}, VoteOutcome.UNREADABLE, None),
         ("5----", "R----", {}, VoteOutcome.LABEL, "5"),
@@ -142,48 +141,63 @@ def test_thoughts_are_not_checked_and_what_was_cut_off_is_not_either():
     [
         ("2 + 2 = 5", False),
         ("2 + 2 = 4", None),
-        ("First, 12 * 4 = 48. Then: 48 - 8 = 41", False),
+        ("First: 12 * 4 = 48. 48 - 8 = 41", False),
+        ("Then:\n48 - 8 = 41.\nSo 41.", False),
         ("$17 \\times 23 = 381$", False),
+        ("\\[ 12 \\times 4 = 46 \\] apples", False),
+        ("\\(12 \\cdot 4 = 46\\)", False),
         ("17 × 23 = **391**", None),
         ("17 × 23 = **381**", False),
-        ("2**3 = 8, 2^3 = 8", None),
+        ("2**3 = 8; 2^3 = 8", None),
         ("2^3 = 9", False),
-        ("1,200 + 300 = 1,500", None),
-        ("1,200 + 300 = 1,600", False),
-        ("1 + 2 = 3 + 4 = 7", False),
-        ("10 / 3 = 3.33", None),  # rounded
-        ("7 / 2 = 3", None),  # rounded down
         ("12 / 4 = 4", False),
+        ("5 = 6", None),  # no sum
+        # rounded
+        ("10 / 3 = 3.33", None),
+        ("7 / 2 = 3", None),
+        ("1000 * 1.05^3 = 1157.63", None),
+        ("26.2 * 1.60934 = 42", None),
+        # a part of something else
         ("x + 3 = 5", None),
         ("3 + 4 = 2x", None),
         ("20% of 50 + 3 = 13", None),
+        ("Das ist 20% von 50 + 3 = 13", None),
         ("half of 4 + 6 = 5", None),
-        ("1.000 + 500 = 1.500", None),  # a thousand, where points group
-        ("1,5 + 1,5 = 3", None),
-        ("5 + 4 = 2 (mod 7)", None),
+        ("twice 3 + 1 = 7", None),
+        ("\\frac12 + 3 = 3.5", None),
+        ("√9 + 1 = 4", None),
         ("f(2) + 3 = 7", None),
+        ("3乘以4 + 1 = 13", None),
+        ("5 + 4 = 2 (mod 7)", None),
         ("(1, 2) + (3, 4) = (4, 6)", None),
         ("3! + 1 = 7, 3 + 3! = 9", None),
-        ("5 = 6", None),  # no sum
-        ("1/2 + 1/3 = 5/6", None),
+        ("As a list: 3, 4 + 5 = 9", None),
+        # with units, which change
+        ("30 + 30 = 1 hour", None),
+        ("0.5 + 0.25 = 75 Prozent", None),
+        ("12 * 2 = 2 dozen", None),
+        ("25 + 75 = 100%", None),
+        # signs that mean something else
+        ("- 12 * 4 = 48", None),
+        ("2. -3 + 5 = 2", None),
+        ("Step 1 - 12 * 4 = 48", None),
+        ("2 + 3 = 5 * 4 = 20", None),
+        ("1990-2000 = 10", None),
+        ("2024-12-25 - 2024-12-20 = 5", None),
         ("10:30 - 9:00 = 1:30", None),
+        ("1.000 + 500 = 1.500", None),
+        ("2,375 × 8 = 19", None),
+        ("1,5 + 1,5 = 3", None),
+        (".5 + .5 = 1", None),
+        # asked or denied
+        ("12 * 4 = 46? No, it is 48.", None),
+        ("It is not true that 2 + 2 = 5", None),
+        # too large
         ("9**9**9**9 = 1", None),
         ("9^9^9^9 = 1", None),
         ("(" * 90 + "1" + ")" * 90 + " + 1 = 3", None),
         ("1" * 50 + " + 1 = 2", None),
         ("1 / 0 = 0", None),
-        (".5 + .5 = 1", None),
-        ("So 12 * 4 = 46 apples are left.", False),
-        ("So 12 * 4 = 48 apples are left.", None),
-        ("Das sind 12 * 4 = 46 Äpfel.", False),
-        ("\\[ 12 \\times 4 = 46 \\] apples", False),
-        ("\\(12 \\cdot 4 = 46\\)", False),
-        ("20% von 50 + 3 = 13", None),
-        ("We have a + 3 = 5", None),
-        ("sin 30 + 1 = 1", None),
-        ("12 * 2 = 2 dozen", None),
-        ("It is -3 + 5 = 3", None),  # "x - 3"?
-        ("As a list: 3, 4 + 5 = 9", None),
     ],
 )
 def test_sums_in_an_answer(answer, finding):
@@ -207,10 +221,21 @@ def test_sums_in_an_answer(answer, finding):
         ("What is 5?", "6", None),
         ("When was the war of 1914-1918?", "4", None),
         ("Call 555-1234.", "-679", None),
+        ("What is 7-11?", "-4", None),
     ],
 )
 def test_questions_that_are_sums(question, value, finding):
     assert builtin.arithmetic(from_prompt(question), [f"It is {value}"], [value]) == [finding]
+
+
+def test_a_sum_is_judged_by_what_was_said_before_if_at_all():
+    """As where somebody works modulo 7."""
+    said = [{"role": "system", "content": "We work modulo 7."}]
+    asked = {"messages": [*said, {"role": "user", "content": "What is 5 + 4?"}]}
+    question = from_request(asked, max_chars=1000)
+    assert isinstance(question, Question)
+    assert builtin.arithmetic(question, ["2"], ["2"]) == [None]
+    assert builtin.arithmetic(from_prompt("What is 5 + 4?"), ["5 + 4 = 8. So 9"], ["9"]) == [False]
 
 
 # Citations
@@ -231,6 +256,8 @@ PASSAGE = 'Passage: "The quick brown fox jumps over the lazy dog," wrote the cle
         ("„Der schnelle braune Fuchs springt“", False),
         ("「彼は毎日学校に行きます」", False),
         ("No quotation.", None),
+        ("Er schrieb »The quick brown fox jumps« und »over the lazy dog«.", None),
+        ('```python\nprint("Hello to all of you today")\n```', None),
     ],
 )
 def test_what_is_quoted_stands_in_the_conversation(answer, finding):
@@ -264,18 +291,35 @@ def test_the_form_of_json(answer, fits, tmp_path):
     question = from_request({"messages": message, "response_format": asked}, max_chars=1000)
     assert isinstance(question, Question)
     finding = [None if fits else False]
-    assert builtin.json_schema(None)(question, [answer], [None]) == finding
-    fixed = builtin.json_schema(tmp_path / "schema.json")
+    assert executed.json_schema(None, 20)(question, [answer], [None]) == finding
+    fixed = executed.json_schema(tmp_path / "schema.json", 20)
     assert fixed(from_prompt("How old?"), [answer], [None]) == finding
-    assert builtin.json_schema(None)(from_prompt("How old?"), [answer], [None]) == [None]
+    assert executed.json_schema(None, 20)(from_prompt("How old?"), [answer], [None]) == [None]
 
 
-def test_a_schema_of_a_clients_fetches_nothing():
-    schema = {"$ref": "http://127.0.0.1:1/schema.json"}
+@pytest.mark.parametrize(
+    ("schema", "error"),
+    [
+        ({"$ref": "http://127.0.0.1:1/schema.json"}, RuntimeError),
+        (
+            {"$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}}
+            | {"$ref": "#/$defs/d0"},
+            (TimeoutError, RuntimeError),
+        ),
+    ],
+)
+def test_a_schema_of_a_clients_fetches_nothing_and_takes_no_longer(schema, error):
+    schema.get("$defs", {})["d60"] = {"type": "object"}
     asked = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     question = Question({"messages": [], "response_format": asked}, "")
-    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
-        builtin.json_schema(None)(question, ["{}"], [None])
+    with pytest.raises(error):
+        executed.json_schema(None, 1)(question, ["{}"], [None])
+
+
+def test_a_schema_that_is_none_is_said_so(tmp_path):
+    (tmp_path / "schema.json").write_text("{")
+    with pytest.raises(executed.CheckUnusable, match=r"schema\.json cannot be read"):
+        executed.json_schema(tmp_path / "schema.json", 1)
 
 
 # SQL
@@ -296,9 +340,10 @@ def database(tmp_path):
 def test_queries_come_to_their_rows_and_write_nothing(database):
     check = executed.sql(database, seconds=2)
     same = [
-        "```sql\nSELECT name FROM items WHERE price > 5;\n```",
-        "SELECT name FROM items WHERE price >= 9 ORDER BY name DESC;\n\nIt lists what is dear.",
-        "with dear as (select * from items where price > 8) select name from dear",
+        "```sql\nSELECT name, 10 / 5 FROM items WHERE price > 5;\n```",
+        "SELECT name, 2 FROM items WHERE price >= 9 ORDER BY name DESC;\n\nIt lists what is dear.",
+        "```\n-- dear\nwith dear as (select * from items where price > 8)"
+        " select name, 10 / 5.0 from dear\n```",
     ]
     wrong = [
         "SELECT nam FROM items",
@@ -308,8 +353,14 @@ def test_queries_come_to_their_rows_and_write_nothing(database):
         "select hex(zeroblob(1000000000))",
         "select 1 from pragma_table_info('items')",
     ]
-    silent = ["I do not know.", "```sql\nDROP TABLE items\n```"]
-    answers = [*same, "SELECT count(*) FROM items", *wrong, *silent]
+    silent = [
+        "I do not know.",
+        "```sql\nDROP TABLE items\n```",
+        "With two pens you write twice as much.",
+        "SELECT name FROM items WHERE price > 99",
+    ]
+    marked = [f"```sql\n{query}\n```" for query in wrong]
+    answers = [*same, "SELECT count(*) FROM items", *marked, *silent]
     found = check(from_prompt("What is dear?"), answers, [None] * len(answers))
     assert len(set(found[:3])) == 1
     assert isinstance(found[0], str)
@@ -319,6 +370,14 @@ def test_queries_come_to_their_rows_and_write_nothing(database):
     with sqlite3.connect(database) as connection:
         assert connection.execute("select count(*) from items").fetchone() == (3,)
     connection.close()
+
+
+def test_a_database_that_is_none_is_said_so(tmp_path):
+    (tmp_path / "no.db").write_text("no database")
+    for name in ("no.db", "gone#.db"):
+        with pytest.raises(executed.CheckUnusable, match=f"{name} is no SQLite database"):
+            executed.sql(tmp_path / name, seconds=1)
+    assert [each.name for each in tmp_path.iterdir()] == ["no.db"]
 
 
 # Python
@@ -347,6 +406,13 @@ def code():
         ("```python\ndef add(a, b):\n    print('x' * 1000)\n    return a + b\n```", True),
         ("```python\ndef add(a, b:\n```", False),
         ("I cannot write it.", None),
+        ("```python\ndef plus(a, b):\n    return a + b\n```", None),
+        ("```python\nimport numpy\ndef add(a, b):\n    return a + b\n```", None),
+        ("1. So:\n   ```python\n   def add(a, b):\n       return a + b\n   ```", True),
+        ("```python\nfrom __future__ import annotations\nfrom dataclasses import dataclass\n"
+         "@dataclass\nclass A:\n    a: int\ndef add(a, b):\n    return a + b\n```", True),
+        ("```python\nimport os\ndef add(a, b):\n    while True: os.write(3, b'x' * 10**6)\n```",
+         False),
     ],
 )  # fmt: skip
 def test_code_is_run_with_the_questions_assertions(code, answer, finding):
@@ -364,24 +430,20 @@ def test_code_that_does_not_end_is_ended():
 # Hostile texts
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "text",
-    ["“" * 30_000, '"' * 30_001, "1" * 30_000, "1+" * 15_000, "= " * 15_000, "**" * 15_000,
-     "```" * 10_000, "```\n" * 8_000, "> a b c d\n" * 3_000, "1=" * 15_000, "(" * 30_000,
-     "assert 1\n" * 3_000, "\\times" * 5_000],
+    ["“", '"', "1", "1+", "= ", "**", "```", "```\n", "> a b c d\n", "1=", "(", "assert 1\n",
+     "\\times", "1. ", "; 1 = 1", "»", "**1", "-- x\n"],
 )  # fmt: skip
-def test_time_grows_with_length_and_no_faster(text):
-    def seconds(many):
-        began = time.process_time()
-        for check in (builtin.arithmetic, builtin.citation):
-            check(from_prompt(many), [many], [None])
-        executed._query_in(many)
-        executed._program_in(many)
-        executed._assertions(many)
-        return time.process_time() - began
-
-    seconds(text[:100])
-    assert seconds(text) < max(0.2, 20 * seconds(text[: len(text) // 4]))
+def test_texts_ten_times_as_long_as_any_take_seconds_at_most(text):
+    """With 320,000 characters a square of their number would be hours."""
+    many = text * (320_000 // len(text)) + "x"
+    for check in (builtin.arithmetic, builtin.citation):
+        check(from_prompt(many), [many], [None])
+    executed._of_answer(many, lambda query: None)
+    executed._program_in(many)
+    executed._assertions(many)
 
 
 # The settings

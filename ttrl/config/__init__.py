@@ -36,6 +36,7 @@ from ttrl.config.serving import (
     KeepConfig,
     ModelConfig,
     RecordConfig,
+    Rule,
     StoreConfig,
     parse,
 )
@@ -43,7 +44,7 @@ from ttrl.config.serving import (
 __all__ = [
     "AnswerKind", "Config", "Downsampling", "EngineConfig", "EngineKind", "GateConfig",
     "GatewayConfig", "GuardConfig", "KlTo", "MeaningBy", "MeaningConfig", "ModelConfig",
-    "RecordConfig", "ScheduleConfig", "Section", "SelectionConfig", "SelectionOrder",
+    "RecordConfig", "Rule", "ScheduleConfig", "Section", "SelectionConfig", "SelectionOrder",
     "ShadowConfig", "ShipPolicy", "Teacher", "UpdateConfig", "VerifyConfig", "VoteConfig",
     "WebhookConfig",
 ]  # fmt: skip

@@ -16,10 +16,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     FilePath,
+    HttpUrl,
     NonNegativeFloat,
     PositiveFloat,
+    TypeAdapter,
     field_validator,
     model_validator,
 )
@@ -42,6 +45,7 @@ OFFERED_REWARDS = "ttrl.rewards"
 """The entry point under which a package offers rewards."""
 
 
+AbsoluteFile = Annotated[FilePath, AfterValidator(Path.absolute)]
 CHECKS = ("arithmetic", "citation", "code", "json_schema", "sql")
 """The built-in ones; `ttrl.verifiers` has the functions."""
 OFFERED_CHECKS = "ttrl.verifiers"
@@ -169,25 +173,29 @@ class VoteConfig(Section):
 class VerifyConfig(Section):
     """What can say of one answer that it is right or wrong, whatever the other samples say."""
 
-    checks: dict[str, str] = Field(default_factory=dict)
+    checks: dict[str, Annotated[str, BeforeValidator(lambda value: value or "")]] = Field(
+        default_factory=dict
+    )
     """Checks of a run's samples, each with a regular expression that its questions match (empty:
     all): `arithmetic`, `citation`, `code`, `json_schema`, `sql`, custom ones as `module:function`,
     and services as `http://...`. Right answers are the label, and wrong ones do not vote."""
     weight: Positive | None = None
     """Votes that a right answer has, instead of being the label; wrong ones then vote like others.
     For checks that are not certain; 5 was best as published (T3RL, arXiv 2603.02203)."""
-    json_schema: FilePath | None = None
+    json_schema: AbsoluteFile | None = None
     """The JSON schema that answers must fit, for `json_schema`; if unset, that of the request's
     `response_format`."""
-    database: FilePath | None = None
+    database: AbsoluteFile | None = None
     """The SQLite database that `sql` runs answers on, which it only reads."""
     seconds: PositiveFloat = 10.0
     """Time that one answer may run, or that a service may take over the answers to a question."""
 
     @model_validator(mode="after")
     def _has_what_checks_need(self) -> VerifyConfig:
-        services = ("http://", "https://")
-        named = [name for name in self.checks if not name.startswith(services)]
+        services = [name for name in self.checks if name.startswith(("http://", "https://"))]
+        for name in services:
+            TypeAdapter(HttpUrl).validate_python(name)
+        named = [name for name in self.checks if name not in services]
         _check_names("check", named, CHECKS, OFFERED_CHECKS)
         for pattern in self.checks.values():
             try:
@@ -232,7 +240,7 @@ class MeaningConfig(Section):
     two requests of one token; further ones are compared by letters."""
     device: str = "cpu"
     """Device of the model; on the GPU it takes memory from engine and trainer."""
-    references: Annotated[FilePath, AfterValidator(Path.absolute)] | None = None
+    references: AbsoluteFile | None = None
     """JSONL of `prompt` (or `messages`) and `reference`, a text or a list of them: correct answers
     to some of the questions, for the reward `reference`. Votes do not read them."""
 

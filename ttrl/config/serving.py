@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ByteSize, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, model_validator
 
 from ttrl.config.section import (
     Duration,
@@ -260,6 +260,29 @@ class StoreConfig(Section):
 Digest = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
 
 
+Pattern = Annotated[str, Field(min_length=1, max_length=256)]
+Patterns = Annotated[
+    tuple[Pattern, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+]
+"""Patterns of shells, of which one must match the whole text; one may stand without a list."""
+
+
+class Rule(Section):
+    """Whether requests teach that have all of what it names: the client's key by its name, the
+    model as the client asked for it, headers, the user's last message, and the system prompt."""
+
+    name: Annotated[str, Field(pattern="^[a-z0-9_]{1,32}$")]
+    teach: bool = False
+    key: Patterns = ()
+    model: Patterns = ()
+    header: dict[Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,64}$")], Patterns] = Field(
+        default={}
+    )
+    user: Patterns = ()
+    system: Patterns = ()
+
+
 class RecordConfig(Section):
     """What is recorded of the traffic."""
 
@@ -272,6 +295,12 @@ class RecordConfig(Section):
     only_keys: tuple[Digest, ...] = ()
     """SHA-256, in hexadecimal (`printf %s KEY | sha256sum`), of the keys whose questions are
     recorded; if empty, all."""
+    rules: Annotated[tuple[Rule, ...], Field(max_length=64)] = ()
+    """Which requests teach: the first rule that matches decides, and without one a request does
+    (docs/privacy.md)."""
+    default_rules: bool = True
+    """Try at last the built-in rules, which leave out what chat interfaces ask on their own:
+    titles, tags, follow-ups and the like."""
     redact: bool | tuple[str, ...] = False
     """Replace PII by placeholders before a question is stored (needs the extra `privacy`). true:
     e-mail and IP addresses, telephone, card, account and social security numbers; or a list of
@@ -286,6 +315,13 @@ class RecordConfig(Section):
             return self.redact
         names = ("PERSON",) if self.redact_model else ()
         return (*PATTERNS, *names) if self.redact else ()
+
+    @model_validator(mode="after")
+    def _one_rule_of_a_name(self) -> RecordConfig:
+        names = [rule.name for rule in self.rules]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"record.rules has two rules with the name {min(twice)}")
+        return self
 
     @model_validator(mode="after")
     def _can_redact(self) -> RecordConfig:

@@ -171,7 +171,8 @@ class Recording(Group):
     recorded = counter("ttrl_questions_recorded_total", "Questions written to the store.")
     skipped = counter(
         "ttrl_questions_skipped_total",
-        "Requests not recorded for training, by reason.",
+        "Requests not recorded for training, by reason (`docs/privacy.md`); `rule_NAME` is the "
+        "rule that left them out.",
         "reason",
         each=LOST,
     )

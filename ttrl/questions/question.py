@@ -27,7 +27,7 @@ SIZED = (str, list, dict)
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 BESIDE = 4
 """Times `max_chars` that a request may have in all with its tools, documents and the like."""
-ROLES = frozenset({"system", "developer", "user", "assistant"})
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 class Unlearnable(StrEnum):
@@ -41,7 +41,9 @@ class Unlearnable(StrEnum):
     MALFORMED = "malformed"
     NO_QUESTION = "no_question"
     NOT_TEXT = "not_text"
-    TOOL_CALL = "tool_call"
+    TOOL_CALL = "tool_call"  # the answer asks a tool: users get a later one
+    UNKNOWN_CONTEXT = "unknown_context"  # it names what came before by an id
+    NO_CHAT_FORM = "no_chat_form"  # as a chat request its prompt could be another one
     TOO_LONG = "too_long"
     ENGINE_REFUSED = "engine_refused"
     INCOMPLETE = "incomplete"
@@ -64,7 +66,8 @@ class Question:
 
     @property
     def text(self) -> str:
-        return message_text(self.body["messages"][-1])
+        """What the user asked; after it there may be calls of tools, and what these gave back."""
+        return self._turns[-1]
 
     @cached_property
     def asks(self) -> str:
@@ -127,13 +130,14 @@ def from_request(request: Mapping[str, Any], *, max_chars: int) -> Question | Un
     reason = next(filter(None, map(_unlearnable, messages)), None)
     if reason:
         return reason
-    if messages[-1]["role"] != "user":
+    asked = next((each for each in reversed(messages) if each["role"] == "user"), None)
+    if asked is None or messages[-1]["role"] not in ("user", "tool"):
         return Unlearnable.NO_QUESTION
     texts = [message_text(message) for message in messages]
     # As they are compared and screened, too: there are characters that become eighteen.
     if sum(map(len, texts)) > max_chars or sum(map(_plain_length, texts)) > max_chars:
         return Unlearnable.TOO_LONG
-    if all(each.isspace() or not each.isprintable() for each in texts[-1]):
+    if all(each.isspace() or not each.isprintable() for each in message_text(asked)):
         return Unlearnable.NO_QUESTION
     body = {name: request[name] for name in SHAPING_FIELDS if request.get(name) is not None}
     if _larger_than(body, BESIDE * max_chars):
@@ -175,8 +179,6 @@ def _unlearnable(message: object) -> Unlearnable | None:
     if not isinstance(message, dict):
         return Unlearnable.MALFORMED
     role = message.get("role")
-    if message.get("tool_calls") or role == "tool" or role == "function":
-        return Unlearnable.TOOL_CALL
     if not isinstance(role, str) or role not in ROLES:
         return Unlearnable.MALFORMED
     content = message.get("content")

@@ -34,10 +34,11 @@ def suspicion(question: Question) -> Suspicion | None:
     """What is wrong with a question, if anything.
 
     Its system turns may say what to do when nothing is found, which is a rule and no attack: they
-    are only searched for answers. Earlier answers are not searched at all.
+    are only searched for answers. What tools gave back is nobody's rule: a page that they read may
+    be anybody's. Earlier answers are not searched at all.
     """
     messages = question.body["messages"]
-    asked = [_plain(message_text(m)) for m in messages if m["role"] == "user"]
+    asked = [_plain(message_text(m)) for m in messages if m["role"] in ("user", "tool")]
     ruled = [_plain(message_text(m)) for m in messages if m["role"] in ("system", "developer")]
     if _any(DICTATED, [*asked, *ruled]) or _any(RECITED, asked):
         return Suspicion.DICTATES

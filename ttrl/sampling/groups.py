@@ -99,10 +99,11 @@ class Group:
 
     @property
     def settled(self) -> bool:
-        """Whether its samples agree too much to learn from; what agrees too little may have a
-        label a step later."""
-        agree = self.vote.outcome in (VoteOutcome.LABEL, VoteOutcome.ABOVE_CEILING)
-        return agree and not self.informative
+        """Whether its samples agree too much to learn from; what agrees too little, or with no
+        teacher's label, may teach a step later."""
+        label, outcome = self.vote.label, self.vote.outcome
+        given = label is not None and label in self.vote.answers
+        return (given or outcome is VoteOutcome.ABOVE_CEILING) and not self.informative
 
     @property
     def tokens(self) -> int:
@@ -219,10 +220,11 @@ class Roller:
         if self.teacher is not None:
             voters = self._taught.get(question.id)
             if voters is None:
-                voters = self._sample(asked, self.teacher, self.settings.samples)
-                self._taught[question.id] = voters
-            if version == self.teacher:
-                return voters, self.vote(question, voters)
+                first = self._sample(asked, self.teacher, self.settings.samples)
+                texts = (replace(each, token_ids=(), logprobs=()) for each in first.samples)
+                voters = self._taught[question.id] = replace(first, samples=tuple(texts))
+                if version == self.teacher:
+                    return first, self.vote(question, first)
             few = self._sample(asked, version, self.update.keep)
             return few, self.vote(question, few, voters)
         drawn: SampleSet | None = None
@@ -251,8 +253,8 @@ class Roller:
     def vote(
         self, question: StoredQuestion, drawn: SampleSet, voters: SampleSet | None = None
     ) -> Vote:
-        """Vote over the samples, or over those of other `voters` on what they are worth, unless a
-        check finds one of the samples right."""
+        """Vote over the samples; the label is that of other `voters`, if given, unless a check
+        finds one of the samples right."""
         count = len(drawn.samples)
         every = drawn
         if voters is not None:
@@ -263,19 +265,25 @@ class Roller:
             [sample.text for sample in every.samples],
             self.references.get(question.question.hash, ()),
         )
-        alone = voters is None or Layer.VERIFIED in reading.layers[:count]
-        first = 0 if alone else count
-        vote = take_vote(
-            reading.answers[first:],
-            layers=reading.layers[first:],
-            readable=self.settings.readable,
-            kind=reading.kind,
-            floor=self.settings.floor,
-            ceiling=self.settings.ceiling,
-            verified_weight=self.verifier.weight,
-            stop=Stop.ALL if len(every.samples) >= self.settings.samples else Stop.DECIDED,
-        )
-        return replace(vote, answers=reading.answers[:count], layers=reading.layers[:count])
+
+        def over(which: slice, of: int) -> Vote:
+            return take_vote(
+                reading.answers[which],
+                layers=reading.layers[which],
+                readable=self.settings.readable,
+                kind=reading.kind,
+                floor=self.settings.floor,
+                ceiling=self.settings.ceiling,
+                verified_weight=self.verifier.weight,
+                stop=Stop.ALL if of >= self.settings.samples else Stop.DECIDED,
+            )
+
+        own = over(slice(count), count if voters is None else self.settings.samples)
+        certain = self.verifier.weight is None and Layer.VERIFIED in reading.layers[:count]
+        if voters is None or certain:
+            return own
+        theirs = over(slice(count, None), len(voters.samples))
+        return replace(own, label=theirs.label, outcome=theirs.outcome)
 
 
 def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:

@@ -41,7 +41,7 @@ def names_a_form(question: Question, table: Phrases) -> bool:
     """Return whether a prompt says, or shows by an earlier answer, what its answer is to look like.
     In doubt it does: such a question is sampled as its user asked it, and nothing is lost."""
     sent = question.body.keys() - PLAIN | (question.sampling or {}).keys() & ENDS_IT
-    if sent or question.exchanges:
+    if sent or question.exchanges or question.body["messages"][-1]["role"] != "user":
         return True
     texts = [message_text(each) for each in question.body["messages"]]
     words = table.patterns

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 Finding = bool | str | None
 Check = Callable[[Question, Sequence[str], Read], Sequence[Finding]]
+NOT_SAID = (Layer.CUT_OFF, Layer.THOUGHTS_NOT_ENDED)
 PATTERN_CHARS = 10_000
 """Of a question, which is strangers' text, that an operator's pattern is searched in."""
 
@@ -60,7 +61,7 @@ class Verifier:
         check says so, else right if one does. `VERIFIED` ones have one answer. What an answer comes
         to is right if a reference comes to the same, and wrong if all come to something else."""
         said = [
-            None if layer is Layer.CUT_OFF else spoken(text)
+            None if layer in NOT_SAID else spoken(text)
             for text, layer in zip(texts, reading.layers, strict=True)
         ]
         places = [place for place, text in enumerate(said) if text and text.strip()]
@@ -87,7 +88,7 @@ class Verifier:
         right = [answers[place] for place in places if layers[place] is Layer.VERIFIED]
         if right and self.weight is None:
             first = layers.index(Layer.VERIFIED)
-            unread = texts[first][:LABEL_CHARS]
+            unread = (said[first] or "").strip()[:LABEL_CHARS]
             ((head, _),) = Counter(each or unread for each in right).most_common(1)
             for place in places:
                 if layers[place] is Layer.VERIFIED or (answers[place] or "") in right:
@@ -129,7 +130,7 @@ class Verifier:
         self.failures[key] += answers
 
     def remark(self) -> str:
-        each = (f"{key} ({count} answers)" for key, count in self.failures.items())
+        each = (f"{key} ({count} answers)" for key, count in dict(self.failures).items())
         return f"checks failed: {', '.join(each)}" if self.failures else ""
 
 
@@ -139,7 +140,7 @@ LABEL_CHARS = 200
 
 def load(settings: VerifyConfig, without: Collection[str] = ()) -> Verifier:
     """Import the checks, but for those `without` which, and try what they need. Raises
-    PluginUnknown, SandboxMissing."""
+    PluginUnknown, SandboxMissing, CheckUnusable."""
     return Verifier(
         {
             name: (re.compile(pattern), _load(name, settings))
@@ -157,7 +158,7 @@ def _load(name: str, settings: VerifyConfig) -> Check:
         case "citation":
             return builtin.citation
         case "json_schema":
-            return builtin.json_schema(settings.json_schema)
+            return executed.json_schema(settings.json_schema, settings.seconds)
         case "sql":
             assert settings.database is not None
             return executed.sql(settings.database, settings.seconds)

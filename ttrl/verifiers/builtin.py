@@ -1,18 +1,15 @@
-"""Checks that only read: arithmetic, citations, JSON. Each is certain of what it says, and says
-nothing of all else."""
+"""Checks that only read: arithmetic and citations. They say nothing where what they look at may be
+meant in two ways."""
 
 from __future__ import annotations
 
 import ast
-import json
 import operator
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from ttrl.questions.question import Question, message_text
@@ -24,32 +21,12 @@ Read = Sequence[str | None]
 
 LONGEST, DIGITS, POWER, BITS = 100, 30, 64, 4096
 """Of one side of an equation in characters; of its numbers, its exponents and its powers."""
-_RUN = re.compile(r"[\d \t.,()+*/^=:-]+")
 _BOLD = re.compile(r"(?<!\S)\*\*(?=\S)([^*\n]{1,80})\*\*")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", "$": " "})
-_OTHER = r"[^\W\d_]"
-_BEGINS = re.compile(
-    r"(?:^|[^\w\s%()\[\]{}\\!]|(?<!%)(?<!% )(?:^|[\W\d_])"
-    r"(?!(?:of|by|to|from|than|times|plus|minus|over|sqrt|root|log|ln|sin|cos|tan|base)\b)"
-    rf"{_OTHER}{{2,40}})$",
-    re.I,
-)
-_ENDS = re.compile(
-    r"$|[^\w%()\[\]{}\\!]|"
-    rf"(?!(?:dozen|hundred|thousand|[mb]illion|percent|mod)\b){_OTHER}{{2}}",
-    re.I,
-)
-"""What may stand before the first side, and after the last: nothing, a mark, or a word."""
 _TEX = (
-    ("\\[", "\n"),
-    ("\\]", "\n"),
-    ("\\(", " "),
-    ("\\)", " "),
-    ("\\times", "*"),
-    ("\\cdot", "*"),
-    ("\\div", "/"),
-    ("**", "^"),
-)
+    ("\\[", "\n"), ("\\]", "\n"), ("\\(", " "), ("\\)", " "), ("\\times", "*"), ("\\cdot", "*"),
+    ("\\div", "/"), ("**", "^"),
+)  # fmt: skip
 _WORDS = (
     (r"multiplied by|times", "*"),
     (r"divided by|over", "/"),
@@ -70,20 +47,19 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Any]] = {
 
 
 def arithmetic(question: Question, answers: Sequence[str], read: Read) -> list[bool | None]:
-    """An answer that states a wrong sum, such as "2 + 3 = 6", is wrong. Where the question is a sum
-    and nothing else, an answer of its value is right, and another one wrong if that is whole. A
-    quotient that may have been rounded is not judged."""
-    asked = _sum_asked(question.text)
-    findings = []
+    """An answer that states a wrong sum of whole numbers, such as "2 + 3 = 6", is wrong. Where the
+    question is a sum and nothing else, and the first one, an answer of its value is right, and
+    another one wrong if the value is whole."""
+    asked = _sum_asked(question.text) if len(question.body["messages"]) == 1 else None
+    findings: list[bool | None] = []
     for answer, value in zip(answers, read, strict=True):
-        finding = False if any(_wrong(chain) for chain in _equations(answer)) else None
         given = _fraction(value)
-        if asked is not None and given is not None:
-            if given == asked:
-                finding = True
-            elif asked.denominator == 1:
-                finding = False
-        findings.append(finding)
+        if any(map(_wrong, _equations(answer))):
+            findings.append(False)
+        elif asked is None or given is None:
+            findings.append(None)
+        else:
+            findings.append(True if given == asked else None if asked.denominator != 1 else False)
     return findings
 
 
@@ -95,8 +71,8 @@ def _sum_asked(text: str) -> Fraction | None:
     for words, sign in _WORDS:
         text = re.sub(rf"\b(?:{words})\b", sign, text)
     found = _ASKED.fullmatch(text)
-    if found is None or not re.search(r"\d\W*[-+*/^]\W*\d", found["sum"]):
-        return None
+    if found is None or not re.search(r"\d\W*(?:[+*/^]| - )\W*\d", found["sum"]):
+        return None  # "7-11" may be no difference
     return _value(found["sum"].strip(" .,"))
 
 
@@ -109,38 +85,31 @@ def _plain(text: str) -> str:
 
 
 def _equations(text: str) -> Iterator[list[str]]:
-    """Yield the sides of each "a = b = c", without those that may be only a part of what is meant:
-    beside a letter, a bracket, or a word such as "of"."""
-    for line in _plain(text).splitlines():
-        for run in _RUN.finditer(line):
-            if "=" not in run[0]:
-                continue
-            sides = [side.strip() for side in run[0].split("=")]
-            before, after = line[: run.start()].rstrip(), line[run.end() :].lstrip()
-            begins = _BEGINS.search(before[-80:]) or re.match(r"[,.:]\s", sides[0])
-            if not begins or (before and sides[0].startswith(("+", "-", "*", "/", "^"))):
-                del sides[0]
-            if sides and not sides[-1].endswith((",", ".", ":")) and not _ENDS.match(after[:80]):
-                del sides[-1]
-            yield [re.sub(r"^[,.:]\s+|[,.:]$", "", side) for side in sides]
+    """Yield the sides of each equation that is a sentence, a clause or a line of its own: beside
+    a word, a letter, or a sign as of a list, it may be a part of something else."""
+    for part in re.split(r"[.;:]\s|\n", _plain(text)):
+        part = part.strip().rstrip(".,;")
+        may_be_date = re.search(r"\d-\d", part)
+        if "=" in part and not may_be_date and re.fullmatch(r"[\d(][\d .()+*/^=-]*", part):
+            yield [side.strip() for side in part.split("=")]
 
 
 def _wrong(sides: Sequence[str]) -> bool:
-    values = [_value(side) for side in sides]
-    for (left, right), (a, b) in zip(pairwise(values), pairwise(sides), strict=True):
-        if left is None or right is None or left == right or not re.search(r"\d\s*[-+*/^]", a + b):
-            continue
-        if "/" not in a + b or left.denominator == 1 == right.denominator:
-            return True
-    return False
+    """Whether two sides differ that are both whole: others may be rounded. In "2 + 3 = 5 * 4 = 20"
+    a sign means "and then"."""
+    if len(sides) != 2 or not re.search(r"\d\s*[-+*/^]", "".join(sides)):
+        return False
+    left, right = map(_value, sides)
+    if left is None or right is None or not left.denominator == right.denominator == 1:
+        return False
+    return left != right
 
 
 def _value(side: str) -> Fraction | None:
     """Return what a side without letters comes to; None where it is no arithmetic, or its points
-    or commas may mean two things."""
-    if len(side) > LONGEST or re.search(rf"(?<!\d)\d{{1,3}}\.\d{{3}}(?!\d)|\d{{{DIGITS}}}", side):
+    or commas may part thousands or not."""
+    if len(side) > LONGEST or re.search(rf"\d[.,]\d{{3}}(?!\d)|\d{{{DIGITS}}}", side):
         return None
-    side = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", side)
     with suppress(SyntaxError, ValueError, ArithmeticError):
         return _evaluate(ast.parse(side.replace("^", "**").strip(), mode="eval").body)
     return None
@@ -176,8 +145,8 @@ def _fraction(answer: str | None) -> Fraction | None:
 WORDS = 4
 """Of a quotation that is looked up: a word in quotation marks may be a word that is spoken of."""
 _QUOTATIONS = re.compile(
-    r"“([^”]{1,2000})”|„([^“”]{1,2000})[“”]|«([^»]{1,2000})»|「([^」]{1,2000})」|"
-    r"『([^』]{1,2000})』|\"([^\"\n]+)\"|^> ?(.+)$",
+    r"“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»|»([^«»]+)«|「([^「」]+)」|『([^『』]+)』|"
+    r"\"([^\"\n]+)\"|^> ?(.+)$",
     re.M,
 )
 
@@ -188,7 +157,8 @@ def citation(question: Question, answers: Sequence[str], _read: Read) -> list[bo
     context = _letters(" ".join(message_text(each) for each in question.body["messages"]))
     findings: list[bool | None] = []
     for answer in answers:
-        quoted = (next(filter(None, found)) for found in _QUOTATIONS.findall(answer))
+        said = re.sub(r"```.*?(?:```|\Z)", "", answer, flags=re.S)
+        quoted = (next(filter(None, found)) for found in _QUOTATIONS.findall(said))
         parts = (part for each in quoted for part in re.split(r"\.{3}|…|\[[^\]]*\]", each))
         missing = (_letters(part) not in context for part in parts if _is_long(part))
         findings.append(False if any(missing) else None)
@@ -205,49 +175,3 @@ def _is_long(text: str) -> bool:
     return len(words) >= WORDS or any(
         sum(unicodedata.category(each) == "Lo" for each in word) >= 2 * WORDS for word in words
     )
-
-
-# JSON
-
-
-def json_schema(file: Path | None) -> Callable[[Question, Sequence[str], Read], list[bool | None]]:
-    """Return a check by which answers are wrong that are no JSON, or do not fit the schema in
-    `file`, or if there is none, that of the request. What fits need not be right."""
-    fixed = json.loads(file.read_text()) if file else None
-
-    def check(question: Question, answers: Sequence[str], _read: Read) -> list[bool | None]:
-        schema = _requested(question) if fixed is None else fixed
-        if schema is None:
-            return [None] * len(answers)
-        fits = _validator(schema)
-        return [None if fits(answer) else False for answer in answers]
-
-    return check
-
-
-def _requested(question: Question) -> Any:
-    """Return the schema that a request asks for; True, which all JSON fits, for any object."""
-    match question.body.get("response_format"):
-        case {"type": "json_schema", "json_schema": {"schema": schema}}:
-            return schema
-        case {"type": "json_object"}:
-            return {"type": "object"}
-    return None
-
-
-def _validator(schema: Any) -> Callable[[str], bool]:
-    from jsonschema_rs import validator_for
-
-    def refuse(uri: str) -> Any:
-        raise ValueError(f"{uri} is elsewhere")
-
-    # A schema may come from a client: nothing is fetched for it.
-    schema = validator_for(schema, retriever=refuse)
-
-    def fits(answer: str) -> bool:
-        fenced = re.fullmatch(r"\s*```\w*\n(.*)\n```\s*", answer, re.S)
-        with suppress(ValueError, RecursionError):
-            return bool(schema.is_valid(json.loads(fenced[1] if fenced else answer)))
-        return False
-
-    return fits

@@ -1,5 +1,5 @@
-"""Checks that run what an answer holds, SQL and Python, in child processes: what a model wrote is
-strangers' text."""
+"""Checks in child processes with limits: they run what an answer holds, SQL and Python, or follow a
+JSON schema, which a client may have written."""
 
 from __future__ import annotations
 
@@ -10,25 +10,55 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ttrl import ReportedError
 from ttrl.questions.question import Question
 from ttrl.verifiers.builtin import Read
 
+REMEMBERED = 1024
+"""Answers whose findings are kept: a vote in rounds looks at the earlier ones again."""
+START_SECONDS = 10.0
+"""In which a child process is there, on a busy machine."""
 _FENCED = re.compile(r"^[ \t]*```(\w*)[^\n]*\n(.*?)^[ \t]*```", re.M | re.S)
-_STATEMENT = re.compile(r"\s*(?:select|with|values)\b", re.I)
 
 
 class SandboxMissing(ReportedError):
     """This host cannot run code apart from everything else."""
 
 
+class CheckUnusable(ReportedError):
+    """What a check needs cannot be read."""
+
+
+def _child(program: str, *arguments: str, given: str, seconds: float) -> Any:
+    """Return what a program beside this file prints as JSON; None if it takes longer than `seconds`
+    or dies of its limits. Raises RuntimeError if it says that it cannot work at all."""
+    file = Path(__file__).parent / program
+    with suppress(subprocess.TimeoutExpired, ValueError):
+        done = subprocess.run(
+            [sys.executable, "-I", str(file), *arguments, str(seconds)],
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + START_SECONDS,
+        )
+        if done.returncode == 1:  # an exception, whose words may quote an answer
+            raise RuntimeError(program)
+        return json.loads(done.stdout)
+    return None
+
+
 # SQL
 
-QUERY = Path(__file__).parent / "query.py"
+_STATEMENT = re.compile(r"(?:\s|--[^\n]*\n)*(?:select|with|values)\b", re.I)
 
 
 def sql(
@@ -36,42 +66,86 @@ def sql(
 ) -> Callable[[Question, Sequence[str], Read], list[bool | str | None]]:
     """Return a check by which an answer is wrong whose query fails, takes longer than `seconds` or
     writes, and otherwise comes to the rows that it returns, in any order (as execution accuracy
-    has them, Yu et al., Spider, arXiv 1809.08887)."""
+    has them, Yu et al., Spider, arXiv 1809.08887). Raises CheckUnusable."""
+
+    @lru_cache(REMEMBERED)
+    def finding(query: str) -> bool | str | None:
+        given = json.dumps(query)
+        found: dict[str, Any] | None
+        found = _child("query.py", str(database), given=given, seconds=seconds)
+        if found is None:
+            return False
+        value: bool | str | None = found["finding"]
+        return value
 
     def check(_question: Question, answers: Sequence[str], _read: Read) -> list[bool | str | None]:
-        queries = [_query_in(answer) for answer in answers]
-        asked = sorted({query for query in queries if query})
-        done = subprocess.run(
-            [sys.executable, "-I", str(QUERY), str(database), str(seconds)],
-            input=json.dumps(asked),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10 + seconds * len(asked),
-        )
-        found: dict[str | None, bool | str | None] = dict(
-            zip(asked, json.loads(done.stdout), strict=True)
-        )
-        return [found.get(query) for query in queries]
+        return [_of_answer(answer, finding) for answer in answers]
+
+    try:
+        finding("SELECT 1 FROM sqlite_master")
+    except RuntimeError as error:
+        raise CheckUnusable(f"verify.database {database} is no SQLite database to read") from error
+    return check
+
+
+def _of_answer(answer: str, finding: Callable[[str], bool | str | None]) -> bool | str | None:
+    """Judge the last query of an answer, which is what it ends with. One that is not marked as a
+    query may be prose ("With two apples ..."), and is no wrong one."""
+    fenced = [body for _, body in _FENCED.findall(answer) if _STATEMENT.match(body)]
+    if fenced:
+        return finding(fenced[-1])
+    if not _STATEMENT.match(answer):
+        return None
+    return finding(re.split(r";[ \t]*\n", answer, maxsplit=1)[0]) or None
+
+
+# JSON
+
+
+def json_schema(
+    file: Path | None, seconds: float
+) -> Callable[[Question, Sequence[str], Read], list[bool | None]]:
+    """Return a check by which answers are wrong that are no JSON, or do not fit the schema in
+    `file`, or if there is none, that of the request. What fits need not be right. Raises
+    CheckUnusable."""
+    try:
+        fixed = json.loads(file.read_text()) if file else None
+    except (OSError, ValueError) as error:
+        raise CheckUnusable(f"verify.json_schema {file} cannot be read: {error}") from error
+
+    def check(question: Question, answers: Sequence[str], _read: Read) -> list[bool | None]:
+        schema = _requested(question) if fixed is None else fixed
+        if schema is None:
+            return [None] * len(answers)
+        bare = []
+        for answer in answers:
+            fenced = re.fullmatch(r"\s*```\w*\n(.*)\n```\s*", answer, re.S)
+            bare.append(fenced[1] if fenced else answer)
+        given = json.dumps({"schema": schema, "answers": bare})
+        fits = _child("schema.py", given=given, seconds=seconds)
+        if fits is None:
+            raise TimeoutError
+        return [None if fit else False for fit in fits]
 
     return check
 
 
-def _query_in(answer: str) -> str | None:
-    """Return the last query of an answer, which is what it ends with."""
-    fenced: list[str] = [body for _, body in _FENCED.findall(answer) if _STATEMENT.match(body)]
-    if not fenced and _STATEMENT.match(answer):
-        fenced = re.split(r";[ \t]*\n", answer, maxsplit=1)[:1]
-    return fenced[-1] if fenced else None
+def _requested(question: Question) -> Any:
+    """Return the schema that a request asks for, None if it asks for none."""
+    match question.body.get("response_format"):
+        case {"type": "json_schema", "json_schema": {"schema": schema}}:
+            return schema
+        case {"type": "json_object"}:
+            return {"type": "object"}
+    return None
 
 
 # Python
 
 MEMORY_BYTES, PROCESSES, FILE_BYTES = 512 << 20, 16, 16 << 20
+PASSED, UNKNOWN = 0, 3
 _RUNNER = f"""
-import json, os, resource, sys
-out = os.dup(1)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+import json, os, resource, sys, types
 for limit, most in (
     (resource.RLIMIT_AS, {MEMORY_BYTES}),
     (resource.RLIMIT_NPROC, {PROCESSES}),
@@ -79,18 +153,26 @@ for limit, most in (
     (resource.RLIMIT_CORE, 0),
 ):
     resource.setrlimit(limit, (most, most))
+out = os.dup(1)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 code, tests, token = json.load(sys.stdin)
-names = {{"__name__": "answer"}}
-exec(compile(code, "answer", "exec"), names)
-exec(compile(tests, "tests", "exec"), names)
+answer = sys.modules["answer"] = types.ModuleType("answer")
+try:
+    exec(compile(code, "answer", "exec"), answer.__dict__)
+except ImportError:
+    os._exit({UNKNOWN})
+try:
+    exec(compile(tests, "tests", "exec"), answer.__dict__)
+except NameError:
+    os._exit({UNKNOWN})
 os.write(out, token.encode())
 """
 
 
 def code(seconds: float) -> Callable[[Question, Sequence[str], Read], list[bool | None]]:
     """Return a check by which an answer's Python is right if the assertions that the question lists
-    hold of it, and wrong if not. It runs for `seconds` at most, without a network, with nothing of
-    this host but Python. Raises SandboxMissing."""
+    hold of it, and wrong if not. It runs for `seconds` at most, without a network, and can read
+    nothing of this host but programs. Raises SandboxMissing."""
     sandbox = list(_sandbox())
     if not _passes(sandbox, "", "", seconds=60):
         raise SandboxMissing(
@@ -98,17 +180,14 @@ def code(seconds: float) -> Callable[[Question, Sequence[str], Read], list[bool 
             "this host; allow unprivileged user namespaces, or remove code from verify.checks"
         )
 
+    @lru_cache(REMEMBERED)
+    def finding(program: str, tests: str) -> bool | None:
+        return _passes(sandbox, program, tests, seconds)
+
     def check(question: Question, answers: Sequence[str], _read: Read) -> list[bool | None]:
         tests = "\n".join(_assertions(question.text))
-        if not tests:
-            return [None] * len(answers)
-        programs = {answer: _program_in(answer) for answer in dict.fromkeys(answers)}
-        passed = {
-            program: _passes(sandbox, program, tests, seconds)
-            for program in dict.fromkeys(programs.values())
-            if program is not None
-        }
-        return [passed.get(programs[answer]) for answer in answers]  # type: ignore[arg-type]
+        programs = [_program_in(answer) if tests else None for answer in answers]
+        return [None if program is None else finding(program, tests) for program in programs]
 
     return check
 
@@ -117,33 +196,38 @@ def _sandbox() -> Iterator[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxMissing("the check code needs bubblewrap: install it (Debian: bubblewrap)")
-    yield from (bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv")
-    yield from ("--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev")
+    yield from (bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL")
+    yield from ("--die-with-parent", "--new-session", "--clearenv", "--dev", "/dev")
     yield from ("--size", str(FILE_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp")  # noqa: S108
-    python = Path(sys.executable).resolve()
-    for folder in ("/usr", "/lib", "/lib64", "/bin", sys.base_prefix):
+    for folder in dict.fromkeys(("/usr", "/lib", "/lib64", "/bin", sys.base_prefix)):
         if Path(folder).is_symlink():
             yield from ("--symlink", str(Path(folder).readlink()), folder)
         elif Path(folder).is_dir():
             yield from ("--ro-bind", folder, folder)
-    yield from (str(python), "-I", "-S", "-c", _RUNNER)
+    yield from ("--remount-ro", "/dev", "--remount-ro", "/")
+    yield from (str(Path(sys.executable).resolve()), "-I", "-S", "-c", _RUNNER)
 
 
-def _passes(sandbox: Sequence[str], program: str, tests: str, seconds: float) -> bool:
-    """Whether the tests were reached and passed: a program that ends itself early never learns the
-    token that is printed after them, unless it reads its input again."""
+def _passes(sandbox: Sequence[str], program: str, tests: str, seconds: float) -> bool | None:
+    """Whether the tests were reached and passed, which a program that ends early cannot feign; None
+    where it needs what is not here, or does not define what the tests ask for."""
     token = secrets.token_hex()
-    with suppress(subprocess.TimeoutExpired):
-        done = subprocess.run(
-            sandbox,
-            input=json.dumps([program, tests, token]).encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=False,
-            timeout=seconds,
-        )
-        return done.returncode == 0 and done.stdout.decode(errors="replace") == token
-    return False
+    with tempfile.TemporaryFile() as out:  # whose size is limited, as a pipe's is not
+        try:
+            done = subprocess.run(
+                sandbox,
+                input=json.dumps([program, tests, token]).encode(),
+                stdout=out,
+                stderr=subprocess.DEVNULL,
+                check=False,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+        if done.returncode == UNKNOWN:
+            return None
+        out.seek(0)
+        return done.returncode == PASSED and out.read(len(token) + 1) == token.encode()
 
 
 def _assertions(text: str) -> list[str]:
@@ -154,7 +238,9 @@ def _assertions(text: str) -> list[str]:
 
 def _program_in(answer: str) -> str | None:
     """Return what an answer defines: its blocks of Python that define something, or all of it."""
-    blocks = [body for name, body in _FENCED.findall(answer) if name.lower() in PYTHON]
+    blocks = [
+        textwrap.dedent(body) for name, body in _FENCED.findall(answer) if name.lower() in PYTHON
+    ]
     defining = [body for body in blocks if re.search(r"^\s*(?:async def|def|class)\b", body, re.M)]
     if defining or blocks:
         return "\n".join(defining or blocks)

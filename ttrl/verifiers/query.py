@@ -1,4 +1,4 @@
-"""The child process in which queries that a model wrote run: JSON lists of queries in, of findings
+"""The child process in which a query that a model wrote runs: the query as JSON in, the finding
 out. Imports nothing but the standard library, so that it starts in no time."""
 
 from __future__ import annotations
@@ -6,23 +6,51 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
+import signal
 import sqlite3
 import sys
-import time
-from collections.abc import Callable
+from pathlib import Path
 
-MEMORY_BYTES, ROWS, VALUE_BYTES, STEPS = 1 << 30, 10_000, 1 << 20, 10_000
+MEMORY_BYTES, ROWS, VALUE_BYTES = 1 << 30, 10_000, 1 << 16
 READS = {
     sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
 }  # fmt: skip
+WRONG = {
+    sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_NOMEM,
+}  # fmt: skip
+"""Of what a query can be guilty; all else is the database's trouble."""
 
 
-def run(database: str, seconds: float, queries: list[str]) -> list[bool | str | None]:
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+def run(database: str, query: str) -> bool | str | None:
+    """Return a text for the rows; False where the query fails, None where it has none or too many.
+    Raises sqlite3.Error."""
+    uri = f"{Path(database).absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=60)
+    connection.text_factory = bytes
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # it can be read
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
     connection.execute("PRAGMA hard_heap_limit = 268435456")
     connection.set_authorizer(_only_reads)
-    return [_finding(connection, seconds, query) for query in queries]
+    try:
+        rows = connection.execute(query).fetchmany(ROWS + 1)
+        if not rows or len(rows) > ROWS:
+            return None
+        found = json.dumps(sorted(repr([_plain(value) for value in row]) for row in rows))
+    except sqlite3.Error as error:
+        # Python's own, such as of two statements, have no code.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code not in WRONG:
+            raise
+        return False
+    except (sqlite3.Warning, ValueError, MemoryError):
+        return False
+    return f"{len(rows)} rows, {hashlib.sha256(found.encode()).hexdigest()[:16]}"
+
+
+def _plain(value: object) -> object:
+    """Return 2.0 as 2, and sums that rounding tells apart as one."""
+    return f"{value:.10g}" if isinstance(value, int | float) else value
 
 
 def _only_reads(action: int, _first: str | None, second: str | None, *_: str | None) -> int:
@@ -30,25 +58,9 @@ def _only_reads(action: int, _first: str | None, second: str | None, *_: str | N
     return sqlite3.SQLITE_OK if harmless else sqlite3.SQLITE_DENY
 
 
-def _finding(connection: sqlite3.Connection, seconds: float, query: str) -> bool | str | None:
-    """A text for the rows; False where there are none to be had, None where there are too many."""
-    connection.set_progress_handler(_late(time.monotonic() + seconds), STEPS)
-    try:
-        rows = connection.execute(query).fetchmany(ROWS + 1)
-    except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError):
-        return False
-    if len(rows) > ROWS:
-        return None
-    found = json.dumps(sorted(map(repr, rows)))
-    return f"{len(rows)} rows, {hashlib.sha256(found.encode()).hexdigest()[:16]}"
-
-
-def _late(deadline: float) -> Callable[[], bool]:
-    return lambda: time.monotonic() > deadline
-
-
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, database, seconds = sys.argv
-    print(json.dumps(run(database, float(seconds), json.load(sys.stdin))))  # noqa: T201
+    signal.setitimer(signal.ITIMER_REAL, float(seconds))  # which ends it, wherever it is
+    print(json.dumps({"finding": run(database, json.load(sys.stdin))}))  # noqa: T201
