@@ -119,8 +119,8 @@ def card(config: Config, store: Store, manifest: Manifest, merged: Merge | None 
     head = f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {manifest.name}\n\n"
     intro = (
         f"A LoRA (rank {manifest.rank}) for {called}, {form}. Made by ttrl, which trains on the "
-        f"questions that a model is asked, without labels, and evaluates each version before it "
-        f"serves. Digest of the adapter: `{manifest.digest}`"
+        f"questions that a model is asked, without labels, and evaluates versions before they "
+        f"serve. Digest of the adapter: `{manifest.digest}`"
     )
     digests = f"; of the base model: `{manifest.weights}`" if manifest.weights else ""
     text = "".join(f"\n## {title}\n\n" + "\n".join(of) + "\n" for title, of in sections.items())

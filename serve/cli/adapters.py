@@ -14,9 +14,22 @@ from rich.tree import Tree
 from jobs.selection import WORDS, Begins
 from serve import exporting, operations
 from serve.cli import Group
-from serve.cli.common import PATH, look_store, open_store, require, settle, standard_options
+from serve.cli.adapt import CODES, carry_out
+from serve.cli.common import (
+    PATH,
+    Resolve,
+    look_store,
+    model_option,
+    open_store,
+    require,
+    resolve_options,
+    run_config,
+    settle,
+    standard_options,
+)
 from serve.cli.output import (
     fail,
+    json_option,
     list_rows,
     print_json,
     progress,
@@ -26,7 +39,7 @@ from serve.cli.output import (
 )
 from serve.gateway.live import BASE
 from serve.views import Branch, branches, verdicts
-from ttrl.adapters.versions import AdapterDamaged, place, verify
+from ttrl.adapters.versions import AdapterDamaged, place, read_foreign, verify
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.files import whole_directory
@@ -148,6 +161,26 @@ def export(config: Config, name: str, directory: Path, merged: bool, dtype: str 
     done = f"merged into its base model ({merge.words})" if merge else "copied"
     dtypes = {"dtype": merge.dtype, "proof": merge.evidence.proof} if merge else {}
     tell(f"{name} was {done}: {directory}.", name=name, directory=directory, **dtypes)
+
+
+@adapters.command("import")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@model_option
+@json_option
+@resolve_options
+def import_(resolve: Resolve, directory: Path) -> None:
+    """Have the gate judge a LoRA from elsewhere: PEFT's two files in DIRECTORY, for the same base
+    model. As after a training run, it is published or held, or never kept.
+
+    The run is the daemon's, which must be able to read DIRECTORY, if one is up.
+    """
+    config, _ = run_config(resolve())
+    require("importing", "train", "torch", "transformers", "peft")
+    if config.model.name:
+        read_foreign(directory, config.model.name)
+    with open_store(config, create=True) as store:
+        run = carry_out(config, store, {"import": str(directory.resolve())})
+    raise SystemExit(CODES.get(run.state, 1))
 
 
 def _settle(config: Config, store: Store, changed: str | None) -> None:

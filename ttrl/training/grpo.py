@@ -389,9 +389,8 @@ def _arguments(
 
 
 def lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
-    auto = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    dtypes = {"auto": auto, "bfloat16": torch.bfloat16, "float32": torch.float32}
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtypes[settings.dtype])
+    dtype = lora.dtype_of(settings.dtype)
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype)
     if parent is not None:
         lora_model = PeftModel.from_pretrained(model, parent, is_trainable=True)
         lora_model.load_adapter(parent, PARENT)  # stays as it is, to compare with

@@ -1,5 +1,5 @@
-"""A LoRA and its base model, outside of training: merged into one model, and the log-probabilities
-of sequences under either.
+"""A LoRA and its base model, outside of training: one from elsewhere, both merged into one model,
+and the log-probabilities of sequences under either.
 
 A program of its own (`python -m ttrl.training.lora`): what starts it imports no torch.
 """
@@ -7,16 +7,25 @@ A program of its own (`python -m ttrl.training.lora`): what starts it imports no
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ttrl.engine.proof import Pin
+from ttrl.adapters.versions import WEIGHTS, AdapterUnfit
+from ttrl.engine.proof import Pin, Pinned
+
+
+def dtype_of(setting: str) -> torch.dtype:
+    """Return what `update.dtype` says."""
+    auto = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return {"auto": auto, "bfloat16": torch.bfloat16, "float32": torch.float32}[setting]
 
 
 @torch.no_grad()
@@ -41,6 +50,35 @@ def merge(base_model: str, adapter: Path, directory: Path, dtype: str) -> None:
     merged = PeftModel.from_pretrained(base, adapter).merge_and_unload()
     merged.save_pretrained(directory)
     AutoTokenizer.from_pretrained(base_model).save_pretrained(directory)
+
+
+class Imported:
+    """A LoRA from elsewhere on its base model, in the trainer's place. Raises AdapterUnfit."""
+
+    def __init__(self, base_model: str, adapter: Path, dtype: str) -> None:
+        base = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype_of(dtype))
+        try:
+            self._model = PeftModel.from_pretrained(base, adapter)
+            with safe_open(adapter / WEIGHTS, "pt") as file:
+                found = set(file.keys())
+        except (LookupError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+            first_line = str(error).partition("\n")[0]
+            raise AdapterUnfit(f"the adapter does not fit {base_model}: {first_line}") from error
+        own = get_peft_model_state_dict(self._model, save_embedding_layers=False).keys()
+        if unlike := sorted(found ^ own):
+            lost = f"{len(unlike)} tensors that only one of them has, such as {unlike[0]}"
+            raise AdapterUnfit(f"the adapter does not fit {base_model}: {lost}")
+
+    def logprobs(self, pins: Sequence[Pin], _result: Path) -> tuple[Pinned, ...]:
+        """Return the log-probabilities of the pins with the LoRA and without. Raises
+        AdapterUnfit."""
+        own = logprobs(self._model, pins)
+        with self._model.disable_adapter():
+            base = logprobs(self._model, pins)
+        if not all(math.isfinite(value) for each in own for value in each):
+            raise AdapterUnfit("the adapter has log-probabilities that are not finite")
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        return tuple(Pinned(pin, dtype, *both) for pin, *both in zip(pins, own, base, strict=True))
 
 
 def main() -> None:
