@@ -30,7 +30,7 @@ from ttrl.evaluation.estimates import Quality
 from ttrl.store import Store
 from ttrl.words import counted
 
-SETTINGS = ("vote.", "verify.instead", "update.", "selection.", "gate.")
+SETTINGS = ("vote.", "update.", "selection.", "gate.")
 """Those that shape a version."""
 LIBRARIES = ("ttrl", "torch", "transformers", "peft", "trl", "vllm")
 PROOFS = {
@@ -98,11 +98,9 @@ def merge(
 
 def card(config: Config, store: Store, manifest: Manifest, merged: Merge | None = None) -> str:
     """Return a model card as the Hugging Face hub reads it."""
-    base, path = manifest.base_model, Path(manifest.base_model)
-    local = path.is_absolute() or path.is_dir()
-    called = path.name if local else base  # not where it lies on this machine
+    base, called = manifest.base_model, _called(manifest.base_model)
     front = {
-        **({} if local else {"base_model": base}),
+        **({"base_model": base} if called == base else {}),
         "base_model_relation": "finetune" if merged else "adapter",
         "library_name": "transformers" if merged else "peft",
         "pipeline_tag": "text-generation",
@@ -118,7 +116,7 @@ def card(config: Config, store: Store, manifest: Manifest, merged: Merge | None 
     }
     head = f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {manifest.name}\n\n"
     intro = (
-        f"A LoRA (rank {manifest.rank}) for {called}, {form}. Made by ttrl, which trains on the "
+        f"A LoRA (rank {manifest.rank}) for {called}, {form}. From ttrl, which trains on the "
         f"questions that a model is asked, without labels, and evaluates versions before they "
         f"serve. Digest of the adapter: `{manifest.digest}`"
     )
@@ -127,10 +125,16 @@ def card(config: Config, store: Store, manifest: Manifest, merged: Merge | None 
     return f"{head}{intro}{digests}.\n{text}"
 
 
+def _called(model: str) -> str:
+    """A model's name, but not where it lies on this machine."""
+    path = Path(model)
+    return path.name if path.is_absolute() or path.is_dir() else model
+
+
 def _versions(store: Store, name: str) -> Iterator[str]:
     rows = {row.name: row for row in store.adapters.all()}
-    lineage, cells = stack(rows.values(), name), []
-    for each in lineage:
+    cells = []
+    for each in filter(rows.get, stack(rows.values(), name)):
         row = rows[each]
         run = store.runs.get(row.run_id) if row.run_id else None
         judged = store.runs.verdicts(run.id) if run else []
@@ -150,9 +154,9 @@ def _versions(store: Store, name: str) -> Iterator[str]:
 
 def _evaluation(store: Store, manifest: Manifest) -> Iterator[str]:
     for verdict in store.runs.verdicts(manifest.run_id):
-        found = verdict.evidence
+        found, against = verdict.evidence, _called(verdict.against)
         yield (
-            f"**{found.verdict}** against {verdict.against}, on {counted(found.probes, 'probe')}, "
+            f"**{found.verdict}** against {against}, on {counted(found.probes, 'probe')}, "
             f"{found.labelled} of them labelled ({utc(verdict.at)}): {found.reason}.\n"
         )
         yield from _table(
@@ -165,8 +169,8 @@ def _evaluation(store: Store, manifest: Manifest) -> Iterator[str]:
             labelled = counted(right.labels, "labelled probe")
             yield f"- {who} answers {share(right, 1)} of {labelled} correctly."
         if measured and (traffic := measured.found.estimate):
-            labels = counted(traffic.labels, "label")
-            yield f"- {who} answers about {share(traffic, 1)} of the traffic so, by {labels}."
+            by = f", by {counted(traffic.labels, 'label')}"
+            yield f"- {who} answers about {share(traffic, 1)} of the traffic correctly{by}."
     drift = store.measurements.newest(Drift, manifest.name)
     if drift and (distance := drift.found.from_base) is not None:
         yield f"- Its KL divergence from the base model is {distance:.3g} nats per token."

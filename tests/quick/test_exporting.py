@@ -41,7 +41,7 @@ def version(store, name="child", parent="parent", base="org/model"):
         store.runs.start(run.id, parent=before, begins=begins)
         store.runs.note(run.id, steps=7, samples=1234)
         verdict = replace(judgement(Verdict.BETTER, **{"h": SECRET}), checks=(CHECK,))
-        store.runs.add_verdict(run.id, each, "org/model", verdict)
+        store.runs.add_verdict(run.id, each, base, verdict)
         state = AdapterState.APPROVED
         row = AdapterRow(each, "l", number, DIGEST, before, base, run.id, 16, state, SECRET, 1.0)
         store.adapters.publish(row, learned, author="run")
