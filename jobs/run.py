@@ -20,7 +20,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from jobs.candidate import Candidate, checkpoint_steps
 from jobs.evaluation import Evaluation, staleness_of
 from jobs.probes import Compared, to_label
 from jobs.process import known_answers, reader_for, sized
-from jobs.selection import Descent
+from jobs.selection import Begins, Descent
 from ttrl import ReportedError, events, rewards, verifiers
 from ttrl.adapters import versions
 from ttrl.adapters.base import identify
@@ -47,6 +47,7 @@ from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.pacing import Pacer, PacerClosed
 from ttrl.engine.proof import Pin
+from ttrl.engine.samples import SampleSet
 from ttrl.evaluation import gate
 from ttrl.evaluation.drift import Drift
 from ttrl.evaluation.estimates import Quality, Reliability
@@ -56,7 +57,8 @@ from ttrl.events import Draw, Event, Selection, Step, Unanswered
 from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
-from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, rows
+from ttrl.questions.regime import Regime
+from ttrl.sampling.groups import PRIORITY, Group, Roller, cut_off, pacer_for, rows
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store, StoreError
 from ttrl.store.adapters import AdapterRow, AdapterState, Author
@@ -74,6 +76,7 @@ from ttrl.words import counted
 
 if TYPE_CHECKING:
     from ttrl.training.grpo import Trainer
+    from ttrl.training.lora import Imported
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +96,8 @@ NICE = 10
 RUNS_SWEPT = 20
 """Runs that may have left a version in its place without a row."""
 
+IMPORTED = Descent(None, Begins.IMPORTED)
+"""Where the candidate comes from elsewhere."""
 End = tuple[RunState, str]
 """How a run ended, and why."""
 
@@ -186,12 +191,13 @@ class Run:
             misleading = reliable.found.misleading if reliable else set()
             verifier = verifiers.load(config.verify, without=misleading)
 
-        self.start = selection.descent(config, store)
+        imported = store.runs.get(self.id).request.get("import")
+        self.start = IMPORTED if imported else selection.descent(config, store)
         parent = self.start.parent.name if self.start.parent else None
         store.runs.start(self.id, parent=parent, begins=self.start.begins)
 
-        questions = self._select()
-        if not questions:
+        questions = store.questions.page(PINS) if imported else self._select()
+        if not questions and not imported:
             return RunState.NOTHING, "there are no new questions to train on"
 
         store.runs.enter(self.id, RunState.UPDATING)
@@ -223,7 +229,7 @@ class Run:
             )
             self.prepare(questions, steps, candidate, roller, pacer)
 
-            trainer, ended = self._train()
+            trainer, ended = self._take_in(Path(imported)) if imported else self._train()
             if not candidate.steps:
                 return RunState.NOTHING, self.tally.nothing(config.vote.longest)
             trusted = self.trusted_steps()
@@ -579,6 +585,36 @@ class Run:
             return "update.time_limit was reached"
         return ""
 
+    def _take_in(self, source: Path) -> tuple[Imported, str]:
+        """Have an adapter from elsewhere as the candidate, in the place of training. What does not
+        fit the base model never reaches the engine."""
+        with process.signals_deferred():
+            from ttrl.training.lora import Imported
+
+        config, weights = self.config, []
+        versions.read_foreign(source, config.model.name)
+
+        def save(directory: Path) -> None:
+            versions.copy(source, directory)
+            weights.append(Imported(config.model.name, directory, config.update.dtype))
+
+        self.save = save
+        self.candidate.deploy(save, 1)
+        self.ruling = Ruling(Action.GO_ON, trusted=1)
+        pins = []
+        for row in self.rounds.take(PINS):
+            with suppress(EngineRefused):
+                drawn = self.client.sample(
+                    row.question,
+                    model=self.candidate.version,
+                    n=1,
+                    sampling=Regime({"max_tokens": PIN_ANSWER_TOKENS}),
+                    priority=PRIORITY,
+                )
+                pins.append(_pin(row.id, drawn, 0))
+        self._pins = pins
+        return weights[0], "imported, not trained here"
+
     # Evaluate, gate, publish
 
     def trusted_steps(self) -> list[int]:
@@ -590,9 +626,7 @@ class Run:
         pins = []
         for group in self._groups:
             if group.kept:
-                prompt = group.drawn.prompt_ids[-PIN_PROMPT_TOKENS:]
-                answer = group.drawn.samples[group.kept[0]].token_ids[:PIN_ANSWER_TOKENS]
-                pins.append(Pin(group.question.id, prompt + answer, len(prompt)))
+                pins.append(_pin(group.question.id, group.drawn, group.kept[0]))
         return pins[-PINS:] or self._pins
 
     def _judge(
@@ -628,7 +662,8 @@ class Run:
         parent, base = self.start.parent, identify(config.model.name)
         lineage = parent.lineage if parent else secrets.token_hex(3)
         number, digest = store.adapters.next_number(lineage), versions.digest_of(source)
-        targets = json.loads((source / versions.CONFIG).read_text())["target_modules"]
+        saved = json.loads((source / versions.CONFIG).read_text())
+        targets = saved["target_modules"]
         manifest = Manifest(
             name=versions.version_name(lineage, number, digest),
             lineage=lineage,
@@ -637,10 +672,10 @@ class Run:
             base_model=base.name,
             parent=parent.name if parent else None,
             run_id=self.id,
-            rank=config.update.lora_rank,
+            rank=saved["r"],
             target_modules=tuple(sorted([targets] if isinstance(targets, str) else targets)),
             created=time.time(),
-            modules=config.update.modules,
+            modules=None if self.start is IMPORTED else config.update.modules,
             weights=base.weights,
             text=base.text,
         )
@@ -709,6 +744,12 @@ def training_rows(group: Group, count: int, drawn_after: int | None = None) -> I
             reward=group.rewards[position],
             drawn_after=drawn_after,
         )
+
+
+def _pin(question_id: int, drawn: SampleSet, position: int) -> Pin:
+    prompt = drawn.prompt_ids[-PIN_PROMPT_TOKENS:]
+    answer = drawn.samples[position].token_ids[:PIN_ANSWER_TOKENS]
+    return Pin(question_id, prompt + answer, len(prompt))
 
 
 def _with_remarks(reason: str, *remarks: str) -> str:

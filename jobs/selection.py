@@ -41,6 +41,7 @@ class Begins(StrEnum):
     MODULES = "modules_changed"
     FULL = "lineage_full"
     TAINTED = "tainted"
+    IMPORTED = "imported"
 
 
 WORDS = {
@@ -50,6 +51,7 @@ WORDS = {
     Begins.RANK: "update.lora_rank has changed",
     Begins.MODULES: "update.target_modules have changed",
     Begins.TAINTED: "the live version was trained on purged questions",
+    Begins.IMPORTED: "it was trained elsewhere and imported",
     Begins.FULL: "the live version is too far from the base model (update.lineage_distance)",
 }
 

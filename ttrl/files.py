@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +48,23 @@ def whole(final: Path, *, again: bool = False) -> Iterator[BinaryIO]:
         fsync(final.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_directory(final: Path) -> Iterator[Path]:
+    """A directory to fill that has its name once all of it is on the disk, and is gone if it fails.
+    Raises FileExistsError."""
+    if os.path.lexists(final):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final))
+    part = Path(tempfile.mkdtemp(".part", f".{final.name}.", final.parent))
+    try:
+        yield part
+        for path in (*part.rglob("*"), part):
+            fsync(path)
+        part.rename(final)
+        fsync(final.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _place(part: Path, final: Path) -> None:

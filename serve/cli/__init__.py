@@ -30,7 +30,7 @@ COMMANDS = {
     "pause": ("status", "Pause scheduled runs."),
     "resume": ("status", "Resume scheduled runs."),
     "runs": ("runs", "List runs, show one, stop one."),
-    "adapters": ("adapters", "List, show, promote, roll back and export versions."),
+    "adapters": ("adapters", "List, show, promote, roll back, export and import versions."),
     "probes": ("probes", "Add, list and remove labelled probes."),
     "label": ("label", "Judge answers side by side to label probes."),
     "feedback": ("feedback", "List and export what clients say of answers."),

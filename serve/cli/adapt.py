@@ -102,23 +102,29 @@ def adapt(resolve: Resolve, file: Path | None, report: Path | None, dry_run: boo
                 origin=Origin.FILE,
             )
             request["hashes"] = [question.hash for question in questions]
-        run = _by_daemon(config, store, request)
-        if run is None:
-            run = run_alone(
-                config,
-                partial(_by_itself, request=request),
-                hint="; see `ttrl runs list` for the state of the run",
-            )
-        lines = [f"Run {run.id} ended: {run.state}. {run.reason}"]
-        if run.state is RunState.HELD:
-            lines.append(
-                f"Look at it with `ttrl adapters show {run.adapter}`, "
-                f"serve it with `ttrl adapters promote {run.adapter}`."
-            )
-        show(run_report(run), lines)
+        run = carry_out(config, store, request)
         if report is not None:
             write_report(store, run.id, report)
     raise SystemExit(CODES.get(run.state, 1))
+
+
+def carry_out(config: Config, store: Store, request: Mapping[str, Any]) -> Run:
+    """Have a run, in the daemon if there is one, and say how it ended."""
+    run = _by_daemon(config, store, request)
+    if run is None:
+        run = run_alone(
+            config,
+            partial(_by_itself, request=request),
+            hint="; see `ttrl runs list` for the state of the run",
+        )
+    lines = [f"Run {run.id} ended: {run.state}. {run.reason}"]
+    if run.state is RunState.HELD:
+        lines.append(
+            f"Look at it with `ttrl adapters show {run.adapter}`, "
+            f"serve it with `ttrl adapters promote {run.adapter}`."
+        )
+    show(run_report(run), lines)
+    return run
 
 
 def _plan(config: Config, store: Store, questions: Sequence[Question] | None) -> dict[str, Any]:

@@ -12,15 +12,37 @@ from rich.text import Text
 from rich.tree import Tree
 
 from jobs.selection import WORDS, Begins
-from serve import operations
+from serve import exporting, operations
 from serve.cli import Group
-from serve.cli.common import PATH, look_store, open_store, settle, standard_options
-from serve.cli.output import list_rows, print_json, show_fields, tell, wants_json
+from serve.cli.adapt import CODES, carry_out
+from serve.cli.common import (
+    PATH,
+    Resolve,
+    look_store,
+    model_option,
+    open_store,
+    require,
+    resolve_options,
+    run_config,
+    settle,
+    standard_options,
+)
+from serve.cli.output import (
+    fail,
+    json_option,
+    list_rows,
+    print_json,
+    progress,
+    show_fields,
+    tell,
+    wants_json,
+)
 from serve.gateway.live import BASE
 from serve.views import Branch, branches, verdicts
-from ttrl.adapters.versions import AdapterDamaged, place, verify
+from ttrl.adapters.versions import AdapterDamaged, place, read_foreign, verify
 from ttrl.config import Config
 from ttrl.config.section import clock
+from ttrl.files import whole_directory
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState
 from ttrl.words import counted
@@ -108,14 +130,57 @@ def tree(config: Config) -> None:
 @adapters.command()
 @click.argument("name")
 @click.argument("directory", type=PATH)
+@click.option("--merged", is_flag=True, help="Merge it into its base model: a model of its own.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["bfloat16", "float16", "float32"]),
+    help="Of the merged weights; the base model's if not given.",
+)
 @standard_options
-def export(config: Config, name: str, directory: Path) -> None:
-    """Copy a version, verified, to a new DIRECTORY, as PEFT and vLLM read it."""
+def export(config: Config, name: str, directory: Path, merged: bool, dtype: str | None) -> None:
+    """Copy a version, verified, to a new DIRECTORY, as PEFT and vLLM read it, with a model card.
+
+    With --merged it needs no base model beside it, and is seen to answer as the version did.
+    """
+    if dtype and not merged:
+        fail("--dtype is for --merged: an adapter is copied as it is", code=2)
+    if merged:
+        require("merging", "train", "torch", "transformers", "peft")
     with look_store(config) as store:
-        path = place(config.state_dir / "adapters", store.adapters.get(name).name)
-    verify(path)
-    shutil.copytree(path, directory)
-    tell(f"{name} was copied to {directory}.", name=name, directory=directory)
+        source = place(config.state_dir / "adapters", name)
+        manifest, merge = verify(source, store.adapters.get(name).digest), None
+        with whole_directory(directory.absolute()) as part:
+            if merged:
+                with progress(f"merging {name} into {manifest.base_model}"):
+                    pinned = store.adapters.pinned(name)
+                    merge = exporting.merge(manifest, source, part, dtype or "auto", pinned)
+            else:
+                shutil.copytree(source, part, dirs_exist_ok=True)
+            card = exporting.card(config, store, manifest, merge)
+            (part / "README.md").write_text(card, encoding="utf-8")
+    done = f"merged into its base model ({merge.words})" if merge else "copied"
+    dtypes = {"dtype": merge.dtype, "proof": merge.evidence.proof} if merge else {}
+    tell(f"{name} was {done}: {directory}.", name=name, directory=directory, **dtypes)
+
+
+@adapters.command("import")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@model_option
+@json_option
+@resolve_options
+def import_(resolve: Resolve, directory: Path) -> None:
+    """Have the gate judge a LoRA from elsewhere: PEFT's two files in DIRECTORY, for the same base
+    model. As after a training run, it is published or held, or never kept.
+
+    The run is the daemon's, which must be able to read DIRECTORY, if one is up.
+    """
+    config, _ = run_config(resolve())
+    require("importing", "train", "torch", "transformers", "peft")
+    if config.model.name:
+        read_foreign(directory, config.model.name)
+    with open_store(config, create=True) as store:
+        run = carry_out(config, store, {"import": str(directory.resolve())})
+    raise SystemExit(CODES.get(run.state, 1))
 
 
 def _settle(config: Config, store: Store, changed: str | None) -> None:

@@ -52,7 +52,8 @@ class RunKeeper:
 
     async def start(self, trigger: Trigger, request: Mapping[str, Any]) -> Run:
         """Start a run in a process of its own; `request` may hold `hashes` of the questions to
-        learn from and `overrides` of settings. Raises RunBusy, ConfigError, StoreDamaged."""
+        learn from or a directory to `import` an adapter from, and `overrides` of settings. Raises
+        RunBusy, ConfigError, StoreDamaged."""
         if self.damage is not None:
             raise StoreDamaged(self.damage)
         config = override(self.config, request.get("overrides", {}))

@@ -6,13 +6,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 
 import pytest
 
 from tests.versions import write_lora
 from ttrl.adapters import versions
 from ttrl.adapters.base import Base
-from ttrl.adapters.versions import AdapterDamaged, Manifest
+from ttrl.adapters.versions import AdapterDamaged, AdapterUnfit, Manifest
 
 
 @pytest.fixture
@@ -135,3 +136,56 @@ def test_a_name_that_leads_elsewhere_is_none(tmp_path, name):
         versions.remove(root, name)
     assert precious.is_dir()
     assert (root / "a" / "b").is_dir()
+
+
+PLAIN = {"peft_type": "LORA", "r": 16, "base_model_name_or_path": "Org/Model", "lora_alpha": 16}
+
+
+@pytest.mark.parametrize(
+    ("changed", "base", "reason"),
+    [
+        ({}, "Org/Model", ""),
+        ({}, "/models/model", ""),
+        ({"base_model_name_or_path": "/elsewhere/Model/"}, "Org/Model", ""),
+        ({"loftq_config": {}, "modules_to_save": None, "use_dora": False}, "Org/Model", ""),
+        ({}, "Org/Model-Instruct", "trained for Org/Model, and Org/Model-Instruct is served"),
+        ({"base_model_name_or_path": None}, "Org/Model", r"\(not named\)"),
+        ({"peft_type": "PROMPT_TUNING"}, "Org/Model", "not a LoRA"),
+        ({"use_dora": True}, "Org/Model", "use_dora"),
+        ({"rank_pattern": {"q": 8}, "modules_to_save": ["x"]}, "Org/Model", "_save, rank_pattern"),
+        ({"r": 0}, "Org/Model", "no rank"),
+        ({"r": True}, "Org/Model", "no rank"),
+        ({"r": "16"}, "Org/Model", "no rank"),
+    ],
+)
+def test_what_is_no_plain_lora_of_the_base_model_is_not_imported(changed, base, reason):
+    found = versions.unfit({**PLAIN, **changed}, base)
+    assert re.search(reason, found) if reason else not found
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (drop(versions.WEIGHTS), "adapter_model.safetensors is missing"),
+        (link_weights, "adapter_model.safetensors is missing"),
+        (lambda directory: (directory / versions.CONFIG).write_text("{"), "cannot read"),
+        (lambda directory: (directory / versions.CONFIG).write_text("[]"), "not a LoRA"),
+    ],
+)
+def test_an_adapter_without_its_two_files_is_not_imported(tmp_path, harm, message):
+    """Such as one that has its weights in a pickle."""
+    (tmp_path / "in").mkdir()
+    directory = write_lora(tmp_path / "in" / "lora")
+    (directory / versions.CONFIG).write_text(json.dumps(PLAIN))
+    (directory / "adapter_model.bin").touch()
+    versions.read_foreign(directory, "Org/Model")
+    harm(directory)
+    with pytest.raises((AdapterDamaged, AdapterUnfit), match=message):
+        versions.read_foreign(directory, "Org/Model")
+
+
+def test_only_the_two_files_are_copied(tmp_path):
+    source = write_lora(tmp_path / "source")
+    (source / "adapter_model.bin").touch()
+    versions.copy(source, tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == set(versions.FILES)

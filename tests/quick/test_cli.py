@@ -28,6 +28,7 @@ from serve.gateway import server
 from serve.state import StateDirError, announce, owner_of, owning
 from tests.runs import judgement
 from tests.standin import serving
+from tests.versions import write_lora
 from ttrl.config import Config
 from ttrl.config.loading import load
 from ttrl.evaluation.gate import Verdict
@@ -61,6 +62,16 @@ def test_every_command_has_help(command):
     done = CliRunner().invoke(main, [command, "--help"])
     assert done.exit_code == 0
     assert "Usage:" in done.output
+
+
+def test_what_is_no_lora_is_refused_before_anything_starts(ttrl, tmp_path):
+    lora = write_lora(tmp_path / "lora")
+    words = ("adapters", "import", str(lora), "--model", "org/model")
+    assert "cannot import lora: it is not a LoRA" in ttrl(*words, code=1)
+    (lora / "adapter_model.safetensors").rename(lora / "adapter_model.bin")
+    assert "adapter_model.safetensors is missing" in ttrl(*words, code=1)
+    with Store.open(tmp_path) as store:
+        assert not store.runs.newest()
 
 
 def test_status_without_a_daemon(ttrl):

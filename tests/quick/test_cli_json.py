@@ -71,6 +71,7 @@ def test_a_version_is_promoted_and_rolled_back(ttrl, tmp_path):
     there = tmp_path / "copy"
     copied = {"name": version, "directory": str(there)}
     assert ttrl("adapters", "export", version, str(there)) == copied
+    assert f"# {version}" in (there / "README.md").read_text()
 
 
 def test_the_configuration_is_good(ttrl):

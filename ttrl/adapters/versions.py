@@ -19,6 +19,12 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MANIFEST = "manifest.json"
 FILES = (CONFIG, WEIGHTS)
+NOT_PLAIN = (
+    "alora_invocation_tokens", "alpha_pattern", "fan_in_fan_out", "layer_replication", "lora_bias",
+    "modules_to_save", "rank_pattern", "target_parameters", "trainable_token_indices", "use_dora",
+    "use_qalora", "use_rslora",
+)  # fmt: skip
+"""Settings of an adapter that bring tensors beside a LoRA's two, or give these another meaning."""
 STAGING = ".staging-"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """What a version may be called: nothing that leads out of a directory."""
@@ -27,6 +33,10 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 class AdapterDamaged(ReportedError):
     """A version on disk is not what its manifest says, so it is not loaded. Restore it from a
     backup, or roll back to another."""
+
+
+class AdapterUnfit(ReportedError):
+    """An adapter from elsewhere cannot be imported; says why."""
 
 
 class AdapterForeign(Exception):
@@ -74,16 +84,53 @@ def digest_of(directory: Path) -> str:
     return whole.hexdigest()
 
 
+def read_foreign(directory: Path, base_model: str) -> None:
+    """Check an adapter from elsewhere: its files, and what its configuration says. Raises
+    AdapterDamaged, AdapterUnfit."""
+    for name in FILES:
+        _readable(directory, name)
+    try:
+        settings = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AdapterDamaged(f"{directory.name}: cannot read {CONFIG}: {error}") from error
+    if reason := unfit(settings, base_model):
+        raise AdapterUnfit(f"cannot import {directory.name}: {reason}")
+
+
+def unfit(settings: object, base_model: str) -> str:
+    """Return why PEFT's configuration of an adapter is none that can be served beside the base
+    model; "" where it can. Whether the tensors fit is for PEFT and the engine to see."""
+    if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
+        return "it is not a LoRA (peft_type)"
+    if unusual := [name for name in NOT_PLAIN if settings.get(name)]:
+        return f"only plain LoRA is supported, without {', '.join(unusual)}"
+    if type(rank := settings.get("r")) is not int or rank < 1:
+        return "it has no rank (r)"
+    named = settings.get("base_model_name_or_path") or "(not named)"
+    # A path may be written in several ways, and lead to what the hub has under that name.
+    if Path(str(named)).name.lower() != Path(base_model).name.lower():
+        return (
+            f"it was trained for {named}, and {base_model} is served; if they are the same, set "
+            f"base_model_name_or_path in its {CONFIG}"
+        )
+    return ""
+
+
+def copy(source: Path, directory: Path) -> None:
+    """Copy PEFT's two files, and nothing else, to a new directory. Raises AdapterDamaged."""
+    directory.mkdir(parents=True)
+    for name in FILES:
+        shutil.copyfile(_readable(source, name), directory / name)
+
+
 def publish(source: Path, root: Path, manifest: Manifest) -> Path:
     """Copy a saved LoRA to its final place: write, fsync, rename, fsync."""
     final, staging = place(root, manifest.name), root / f"{STAGING}{manifest.name}"
     if final.exists():
         raise FileExistsError(f"the adapter {manifest.name} already exists; names are not reused")
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
     try:
-        for name in FILES:
-            shutil.copyfile(_readable(source, name), staging / name)
+        copy(source, staging)
         (staging / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
         for path in (*staging.iterdir(), staging):
             fsync(path)

@@ -28,7 +28,7 @@ from trl.trainer.utils import split_tensor_dict, use_adapter
 from ttrl.config import KlTo, UpdateConfig
 from ttrl.engine.memory import rows_at_once
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.training import OUT_OF_MEMORY, NextBatch, SettingRefused, UpdateDiverged
+from ttrl.training import OUT_OF_MEMORY, NextBatch, SettingRefused, UpdateDiverged, lora
 
 REFERENCE = "ref"
 """TRL's copy of the adapter that an update starts from; without it the KL term is to the base."""
@@ -135,18 +135,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
             for pin, under in zip(pins, zip(own, base, before, strict=True), strict=True)
         )
 
-    @torch.no_grad()
     def _under(self, adapter: str | None, pins: Sequence[Pin]) -> list[tuple[float, ...]]:
-        found = []
         with use_adapter(self._lora, adapter), self.accelerator.autocast():
-            for pin in pins:
-                ids = torch.tensor([pin.token_ids], device=self._lora.device)
-                kept = ids.shape[1] - pin.start + 1
-                logits = self._lora(ids, logits_to_keep=kept).logits[0, :-1]
-                every = logits.float().log_softmax(-1)
-                found.append(tuple(every.gather(1, ids[0, pin.start :, None])[:, 0].tolist()))
-                del logits, every  # not kept through the next pin's forward: they are large
-        return found
+            return lora.logprobs(self._lora, pins)
 
     def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
         step = self.state.global_step
@@ -398,18 +389,17 @@ def _arguments(
 
 
 def lora_model(base_model: str, parent: Path | None, settings: UpdateConfig) -> PeftModel:
-    auto = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    dtypes = {"auto": auto, "bfloat16": torch.bfloat16, "float32": torch.float32}
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtypes[settings.dtype])
+    dtype = lora.dtype_of(settings.dtype)
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype)
     if parent is not None:
         lora_model = PeftModel.from_pretrained(model, parent, is_trainable=True)
         lora_model.load_adapter(parent, PARENT)  # stays as it is, to compare with
         return lora_model
     targets = settings.target_modules
-    lora = LoraConfig(
+    config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, lora)
+    return get_peft_model(model, config)

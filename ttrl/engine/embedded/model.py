@@ -21,12 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ttrl.adapters.versions import NOT_PLAIN
+
 LAYERS = frozenset({"full_attention", "sliding_attention"})
-NOT_PLAIN = (
-    "alora_invocation_tokens", "alpha_pattern", "fan_in_fan_out", "layer_replication", "use_dora",
-    "use_qalora", "use_rslora",
-)  # fmt: skip
-"""Settings of an adapter that give its tensors another meaning; others bring other tensors."""
 
 
 @dataclass(frozen=True, eq=False)
