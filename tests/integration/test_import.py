@@ -48,7 +48,8 @@ def test_it_is_judged_and_served_with_proof(tmp_path: Path, random_adapters: lis
         assert "imported, not trained here" in run["reason"]
         with daemon.store() as store:
             verdicts = store.runs.verdicts(run["id"])
-            assert [verdict.evidence.probes for verdict in verdicts] == [8]
+            (verdict,) = verdicts
+            assert verdict.evidence.probes >= 8, "what is asked here may be held out as well"
             name = run["adapter"]
             row = store.adapters.get(name)
             assert (row.state, row.parent, row.rank) == (AdapterState.HELD, None, 16)
