@@ -385,9 +385,16 @@ def test_a_database_that_is_none_is_said_so(tmp_path):
 TASK = "Write a function add(a, b). It must pass:\nassert add(1, 2) == 3\nassert add(-1, 1) == 0"
 
 
+def sandboxed(seconds):
+    try:
+        return executed.code(seconds)
+    except executed.SandboxMissing as error:  # as in a container that allows no namespaces
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="module")
 def code():
-    return executed.code(seconds=5)
+    return sandboxed(seconds=30)
 
 
 @needs("bubblewrap")
@@ -422,7 +429,7 @@ def test_code_is_run_with_the_questions_assertions(code, answer, finding):
 
 @needs("bubblewrap")
 def test_code_that_does_not_end_is_ended():
-    check = executed.code(seconds=1)
+    check = sandboxed(seconds=1)
     answer = "```python\nimport os\nfor _ in range(9): os.fork()\nwhile True: pass\n```"
     assert check(from_prompt(TASK), [answer], [None]) == [False]
 
