@@ -53,7 +53,7 @@ def summary(book: Book) -> dict[str, Any]:
         for arm, row in rows.items():
             those = [each for each in book if (each.mixture, each.arm) == (mixture, arm)]
             row |= {
-                "pass_at_1": fmean(_pass_at_1(each) for each in those),
+                "pass_at_1": fmean(each.scores[0].held_out.rates()["pass_at_1"] for each in those),
                 "corrupted": fmean(_corrupted(book, each) for each in those),
                 "samples": fmean(each.samples for each in those),
                 "seconds": fmean(each.seconds for each in those),
@@ -63,10 +63,6 @@ def summary(book: Book) -> dict[str, Any]:
             if arm in rows and truth > vote:
                 rows[arm]["recovered"] = (rows[arm]["pass_at_1"] - vote) / (truth - vote)
     return found
-
-
-def _pass_at_1(cell: Cell) -> float:
-    return cell.scores[0].held_out.rates()["pass_at_1"]
 
 
 def _corrupted(book: Book, cell: Cell) -> float:

@@ -71,6 +71,7 @@ from ttrl.training import (
     TrainingEnded,
     UpdateDiverged,
 )
+from ttrl.verifiers import Verifier
 from ttrl.votes import VoteOutcome
 from ttrl.words import counted
 
@@ -187,9 +188,7 @@ class Run:
         store = self.store
         with process.signals_deferred():
             rewards.load(config.vote.rewards)
-            reliable = store.measurements.newest(Reliability)
-            misleading = reliable.found.misleading if reliable else set()
-            verifier = verifiers.load(config.verify, without=misleading)
+            verifier, unheard = self._load_verifier()
 
         imported = store.runs.get(self.id).request.get("import")
         self.start = IMPORTED if imported else selection.descent(config, store)
@@ -253,11 +252,9 @@ class Run:
             drift = evaluation.drift(pinned, candidate)
             judgement, quality = self._judge(evaluation, compared, drift)
             again = self.start.words if self.start.again else ""
-            left_out = misleading & config.verify.checks.keys()
-            unheard = f"by labels often wrong, so not run: {', '.join(sorted(left_out))}"
             judged = reader.judge.remark() if reader.judge else ""
             remarked = self.tally.remarks(config.vote.longest)
-            checks = verifier.remark(), unheard if left_out else ""
+            checks = verifier.remark(), unheard
             remarks = (ended, again, remarked, evaluation.remarks(), judged, *checks)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
@@ -274,6 +271,14 @@ class Run:
             return state, _with_remarks(row.reason or "", *remarks)
 
     # Select
+
+    def _load_verifier(self) -> tuple[Verifier, str]:
+        """Load the checks but those that labels show to mislead, and say which these are."""
+        checks, measured = self.config.verify.checks, self.store.measurements.newest(Reliability)
+        misleading = sorted(measured.found.misleading & checks.keys()) if measured else []
+        unheard = f"by labels often wrong, so not run: {', '.join(misleading)}"
+        verifier = verifiers.load(self.config.verify, without=misleading)
+        return verifier, unheard if misleading else ""
 
     def _select(self) -> list[StoredQuestion]:
         store = self.store
@@ -514,7 +519,7 @@ class Run:
             raise blame.fault
         if any(isinstance(error, EngineRefused) and error.status == 404 for error in lost):
             try:
-                for each in {version, self.roller.teacher or version}:
+                for each in self._sampled(version):
                     self.candidate.reload_if_lost(each)
             except EngineError as error:
                 log.warning("the candidate could not be loaded into the engine again: %s", error)
@@ -528,11 +533,15 @@ class Run:
                 raise PacerClosed
             yield
 
+    def _sampled(self, version: str) -> set[str]:
+        """The versions whose samples a step needs: a teacher's as well, if there is one."""
+        return {version, self.roller.teacher or version}
+
     def _serves(self, version: str) -> bool:
         """Return whether the engine answers a plain prompt, so that what it does not answer is at
         fault itself."""
         try:
-            for each in {version, self.roller.teacher or version}:
+            for each in self._sampled(version):
                 self.client.prompt_logprobs([1], model=each)
         except EngineError:
             return False
