@@ -27,6 +27,7 @@ from serve.gateway.recorder import DRAIN_SECONDS, recorder_for
 from serve.gateway.server import (
     PortInUse,
     allow_files,
+    bind,
     favour_answers,
     listen,
     own_url,
@@ -57,10 +58,12 @@ async def serve(config: Config, progress: Callable[[float], None]) -> None:
     manager = Manager.take()
     signs_of_life = Loop(manager.sign_of_life, manager.pause)
     with ExitStack() as stack:
-        listener = stack.enter_context(listen(config.gateway.host, config.gateway.port))
+        listener = stack.enter_context(bind(config.gateway.host, config.gateway.port))
         admin_listener, paged = _listen_for_operators(config, stack)
         async with background(manager=signs_of_life), core(config) as parts:
             manager.look = partial(_status_line, parts)
+            for each in (listener, admin_listener):
+                listen(each)
             admin_url = own_url(admin_listener)
             page = admin_url if paged else None
             key = config.admin.key
@@ -78,11 +81,11 @@ def _listen_for_operators(config: Config, stack: ExitStack) -> tuple[socket.sock
     process has its address."""
     if config.admin.port is not None:
         try:
-            listener = listen(config.admin.host, config.admin.port, "--set admin.port=0")
+            listener = bind(config.admin.host, config.admin.port, "--set admin.port=0")
             return stack.enter_context(listener), True
         except PortInUse as error:
             log.error("cannot start the page: %s", error)
-    return stack.enter_context(listen("127.0.0.1", 0)), False
+    return stack.enter_context(bind("127.0.0.1", 0)), False
 
 
 def _status_line(parts: Core) -> str:
@@ -140,6 +143,7 @@ async def _run(
         routes += admin.Page(parts, clock, shadow, owner.key).routes()
     hosts = names(config.admin.host, admin_listener.getsockname()[0])
 
+    favour_answers()
     server = server_for(config, gateway.app(), metrics.serving)
     admin_server = server_for(config, admin.app(routes, hosts), Serving(CollectorRegistry()))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -151,7 +155,6 @@ async def _run(
         [server.cut, workers.cut, parts.end_now, admin_server.cut],
     )
     manager.ready()
-    favour_answers()
     try:
         if redactor is not None:
             await asyncio.to_thread(redactor.texts, [])

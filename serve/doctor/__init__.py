@@ -18,7 +18,7 @@ from serve.doctor import host
 from serve.doctor.host import Finding, Outcome, broken, note, ok, warning
 from serve.gateway.keys import KeysUnreadable, read
 from serve.gateway.request import whereabouts
-from serve.gateway.server import PortInUse, listen
+from serve.gateway.server import PortInUse, bind
 from serve.state import OWNER, Owner, StateDirError, owner_of
 from ttrl.adapters.base import ModelNotFound, find, identify
 from ttrl.adapters.versions import AdapterDamaged, place, verify
@@ -172,7 +172,7 @@ def ports(config: Config) -> Iterator[Finding]:
         wanted.append(("admin", config.admin.host, config.admin.port, warning))
     for section, name, port, bad in wanted:
         try:
-            listen(name, port, f"{section}.port").close()
+            bind(name, port, f"{section}.port").close()
         except PortInUse as error:
             yield bad(str(error), "stop the process that listens there, or choose another")
         else:

@@ -50,6 +50,7 @@ HEAD_BYTES = 64 * 1024
 LEFT = "ttrl.left"
 """The ASGI extension in which an application leaves what is called when its client hangs up."""
 TOO_LONG = Refused(431, f"The head is longer than {HEAD_BYTES:,} bytes.")
+BACKLOG = 1024
 OTHER_FILES = 500
 """Logs, the store, runs, the engine."""
 
@@ -290,15 +291,30 @@ def allow_files(settings: GatewayConfig) -> None:
         )  # fmt: skip
 
 
-def listen(host: str, port: int, otherwise: str = "--port or --host") -> socket.socket:
-    """Listen there; `otherwise` are the options that choose another. Raises PortInUse."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def bind(host: str, port: int, otherwise: str = "--port or --host") -> socket.socket:
+    """Return a socket that has the address; `otherwise` are the options that choose another. Who
+    connects is refused until it listens: he would wait, and a balancer takes that for service.
+    Raises PortInUse."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if bound.family is socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
     except OSError as error:
+        bound.close()
         raise PortInUse(
             f"cannot listen on {host}:{port} ({error.strerror}); choose another with {otherwise}"
         ) from None
+    return bound
+
+
+def listen(bound: socket.socket) -> None:
+    """Raises PortInUse: somebody else who had the address as well was quicker."""
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        raise PortInUse(f"cannot listen on {own_url(bound)} ({error.strerror})") from None
 
 
 def own_url(listener: socket.socket) -> str:

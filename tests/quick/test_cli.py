@@ -782,13 +782,13 @@ def test_another_who_asks_is_no_owner(tmp_path):
     ],
 )
 def test_the_daemon_knows_its_own_url(host, url):
-    with server.listen(host, 0) as listener:
+    with server.bind(host, 0) as listener:
         assert server.own_url(listener).startswith(url)
 
 
 def test_an_address_that_cannot_be_listened_on_is_said():
     with pytest.raises(server.PortInUse, match=r"192\.0\.2\.1:8000"):
-        server.listen("192.0.2.1", 8000)
+        server.bind("192.0.2.1", 8000)
 
 
 def test_a_setting_that_is_no_yaml_is_a_sentence(ttrl):
