@@ -34,7 +34,7 @@ from serve.gateway.server import (
     server_for,
 )
 from serve.gateway.shadow import Shadow
-from serve.state import Owner, announce
+from serve.state import Owner, announce, owner_at
 from serve.web import admin
 from ttrl.answers.bounded import BoundedReader
 from ttrl.answers.phrases import phrases
@@ -62,17 +62,9 @@ async def serve(config: Config, progress: Callable[[float], None]) -> None:
         admin_listener, paged = _listen_for_operators(config, stack)
         async with background(manager=signs_of_life), core(config) as parts:
             manager.look = partial(_status_line, parts)
-            for each in (listener, admin_listener):
-                listen(each)
             admin_url = own_url(admin_listener)
             page = admin_url if paged else None
-            key = config.admin.key
-            owner = announce(
-                config.state_dir, own_url(listener), admin=admin_url, page=page, key=key
-            )
-            log.info("listening at %s/v1", owner.url)
-            if page:
-                log.info("the page is at %s; `ttrl page` prints a link that logs in", page)
+            owner = owner_at(own_url(listener), admin=admin_url, page=page, key=config.admin.key)
             await _run(parts, owner, manager, listener, admin_listener, progress)
 
 
@@ -144,6 +136,12 @@ async def _run(
     hosts = names(config.admin.host, admin_listener.getsockname()[0])
 
     favour_answers()
+    for each in (listener, admin_listener):
+        listen(each)
+    announce(config.state_dir, owner)
+    log.info("listening at %s/v1", owner.url)
+    if owner.page:
+        log.info("the page is at %s; `ttrl page` prints a link that logs in", owner.page)
     server = server_for(config, gateway.app(), metrics.serving)
     admin_server = server_for(config, admin.app(routes, hosts), Serving(CollectorRegistry()))
     serving = asyncio.create_task(server.serve(sockets=[listener]))

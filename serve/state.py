@@ -80,7 +80,7 @@ def owning(state_dir: Path) -> Iterator[None]:
     prepare(state_dir)
     with _locked(state_dir):
         _lock_up(state_dir)
-        announce(state_dir, None)
+        announce(state_dir, owner_at(None))
         try:
             yield
         finally:
@@ -118,19 +118,17 @@ def _lock_up(state_dir: Path) -> None:
                 path.chmod(stat.S_IMODE(mode) & 0o700)
 
 
-def announce(
-    state_dir: Path,
-    url: str | None,
-    *,
-    admin: str | None = None,
-    page: str | None = None,
-    key: str | None = None,
+def owner_at(
+    url: str | None, *, admin: str | None = None, page: str | None = None, key: str | None = None
 ) -> Owner:
-    """Write down who owns the directory, where it listens and where its page is, with a new token,
-    and a new key if none is given, which whoever may read the directory may use. Raises
-    StateDirError."""
+    """Return this process as an owner, with a new token, and a new key if none is given."""
     token, made = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-    owner = Owner(os.getpid(), url, admin, token, page, key or made)
+    return Owner(os.getpid(), url, admin, token, page, key or made)
+
+
+def announce(state_dir: Path, owner: Owner) -> None:
+    """Write down who owns the directory, where it listens and where its page is, with the token and
+    the key, which whoever may read the directory may use. Raises StateDirError."""
     path = state_dir / OWNER
     staging = path.with_suffix(".new")
     try:
@@ -138,7 +136,7 @@ def announce(
         with os.fdopen(fresh(staging), "w") as file:
             json.dump(asdict(owner), file)
         staging.replace(path)
-        if url is not None:
+        if owner.url is not None:
             with suppress(OSError):  # a service may have no home
                 DAEMONS.mkdir(parents=True, exist_ok=True, mode=0o700)
                 (DAEMONS / str(owner.pid)).write_text(str(state_dir))
@@ -146,7 +144,6 @@ def announce(
         raise StateDirError(
             f"cannot write {path} ({error.strerror}): free some disk space"
         ) from None
-    return owner
 
 
 def owner_of(state_dir: Path) -> Owner | None:

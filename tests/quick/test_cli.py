@@ -25,7 +25,7 @@ from serve.cli import config as cli_config
 from serve.cli.daemon import with_model
 from serve.doctor import Outcome, host
 from serve.gateway import server
-from serve.state import StateDirError, announce, owner_of, owning
+from serve.state import StateDirError, announce, owner_at, owner_of, owning
 from tests.runs import judgement
 from tests.standin import serving
 from tests.versions import write_lora
@@ -175,7 +175,7 @@ def test_ask_shows_the_answer_and_its_version(ttrl, tmp_path):
         Route("/admin/status", daemon_status),
     ]
     with serving(Starlette(routes=routes)) as url, owning(tmp_path):
-        announce(tmp_path, url, admin=url)
+        announce(tmp_path, owner_at(url, admin=url))
         assert "answered 401: a key is needed" in ttrl("ask", "Why?", code=1)
         said = ttrl("ask", "-", "--key", "key", input="Why?")
         assert "assistant: Why?\N{REPLACEMENT CHARACTER}[1m" in said
@@ -196,7 +196,7 @@ def test_the_only_running_daemon_is_found(tmp_path, empty_store, monkeypatch):
 
     with owning(one):
         shutil.copy(empty_store, one)
-        announce(one, "http://127.0.0.1:1")
+        announce(one, owner_at("http://127.0.0.1:1"))
         code, said = questions()
         assert code == 0
         assert f"--state-dir {one}." in said
@@ -700,10 +700,10 @@ def test_stopping_a_run_needs_a_daemon(ttrl):
 
 def test_a_state_directory_has_one_owner(tmp_path):
     with owning(tmp_path):
-        token = announce(tmp_path, "http://127.0.0.1:1").token
-        owner = owner_of(tmp_path)
-        assert owner is not None
-        assert (owner.pid, owner.token) == (os.getpid(), token)
+        announced = owner_at("http://127.0.0.1:1")
+        announce(tmp_path, announced)
+        assert announced.pid == os.getpid()
+        assert owner_of(tmp_path) == announced
         assert (tmp_path / "owner.json").stat().st_mode & 0o077 == 0
         with pytest.raises(StateDirError, match=f"process {os.getpid()}"), owning(tmp_path):
             pass
@@ -766,7 +766,7 @@ def test_a_dead_owner_is_no_owner(tmp_path):
 
 def test_another_who_asks_is_no_owner(tmp_path):
     """What a daemon that was killed said of itself is still there."""
-    announce(tmp_path, "http://127.0.0.1:1")
+    announce(tmp_path, owner_at("http://127.0.0.1:1"))
     with (tmp_path / "owner.lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_SH)
         assert owner_of(tmp_path) is None

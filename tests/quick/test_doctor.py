@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from serve import doctor as doctor_room
 from serve.cli import main
 from serve.doctor import Outcome, host
-from serve.state import OWNER, announce, owning
+from serve.state import OWNER, announce, owner_at, owning
 from tests.migrations import TODAY
 from tests.versions import publish
 from ttrl.backup import Newest
@@ -388,7 +388,7 @@ def test_what_a_run_left(state, doctor):
 )
 def test_a_daemon_that_hangs(state, doctor):
     with socket.create_server(("127.0.0.1", 0)) as listener, owning(state):
-        announce(state, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        announce(state, owner_at(f"http://127.0.0.1:{listener.getsockname()[1]}"))
         found = doctor()["daemon"]
     assert found["outcome"] == "broken"
     assert f"kill {os.getpid()}" in found["mend"]
