@@ -58,6 +58,7 @@ from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
 from ttrl.questions.regime import Regime
+from ttrl.sampling import views
 from ttrl.sampling.groups import PRIORITY, Group, Roller, cut_off, pacer_for, rows
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store, StoreError
@@ -188,6 +189,7 @@ class Run:
         store = self.store
         with process.signals_deferred():
             rewards.load(config.vote.rewards)
+            wordings = views.load(config.vote)
             verifier, unheard = self._load_verifier()
 
         imported = store.runs.get(self.id).request.get("import")
@@ -224,6 +226,7 @@ class Run:
                 references,
                 verifier,
                 teachers[config.vote.teacher],
+                wordings,
                 self._over,
             )
             self.prepare(questions, steps, candidate, roller, pacer)
@@ -254,8 +257,8 @@ class Run:
             again = self.start.words if self.start.again else ""
             judged = reader.judge.remark() if reader.judge else ""
             remarked = self.tally.remarks(config.vote.longest)
-            checks = verifier.remark(), unheard
-            remarks = (ended, again, remarked, evaluation.remarks(), judged, *checks)
+            signals = roller.views.remark(), verifier.remark(), unheard
+            remarks = (ended, again, remarked, evaluation.remarks(), judged, *signals)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))
@@ -752,6 +755,8 @@ def training_rows(group: Group, count: int, drawn_after: int | None = None) -> I
             logprobs=sample.logprobs,
             reward=group.rewards[position],
             drawn_after=drawn_after,
+            scale=group.scale,
+            penalty=group.penalty,
         )
 
 
