@@ -58,6 +58,8 @@ class VoteOutcome(StrEnum):
     """The majority's share is too small, or its lead may be chance."""
     ABOVE_CEILING = "above_ceiling"
     """Its share is too large: there is nothing to learn."""
+    UNRELIABLE = "unreliable"
+    """Labels show that majorities of its kind are wrong more often than right."""
     REFUTED = "refuted"
     """A check says of all that can be read that they are wrong."""
 

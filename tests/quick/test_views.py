@@ -1,19 +1,24 @@
-"""Other wordings of a question that vote, and labels that change or are too weak."""
+"""Other wordings that vote, and labels that are weak, change, or are unreliable."""
 
 from collections import Counter
 
 import pytest
 
+from jobs.measure import reliability_of
+from jobs.probes import Item
 from ttrl import rewards
 from ttrl.answers import Reader
 from ttrl.answers.layers import Layer
-from ttrl.config import UpdateConfig, VoteConfig
+from ttrl.config import AnswerKind, UpdateConfig, VoteConfig
 from ttrl.engine.samples import Finish, Sample, SampleSet
+from ttrl.evaluation.evidence import Answered
+from ttrl.evaluation.probes import LabelledProbe, ProbeOrigin
 from ttrl.questions.question import from_prompt
 from ttrl.sampling import views
 from ttrl.sampling.groups import Roller, pacer_for
 from ttrl.sampling.views import Views, reworded
 from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.verifiers import Verifier
 from ttrl.votes import VoteOutcome, take_vote
 
 PROMPT = "What is 12 plus 30?"
@@ -115,7 +120,7 @@ def fail(_question, error):
     raise error
 
 
-def rolled(says, visits=1, *, versions=("v",), made=None, teacher=None, **vote):
+def rolled(says, visits=1, *, versions=("v",), made=None, teacher=None, fooled=(), **vote):
     engine, settings = Engine(says), VoteConfig(**{"samples": 16, "floor": 0.1, **vote})
     with pacer_for(engine, settings) as pacer:
         roller = Roller(
@@ -126,6 +131,7 @@ def rolled(says, visits=1, *, versions=("v",), made=None, teacher=None, **vote):
             Reader(),
             teacher=teacher,
             views=made or views.load(settings),
+            fooled=fooled,
         )
         groups = [
             group
@@ -207,3 +213,71 @@ def test_a_changed_label_trains_less_and_keeps_what_a_minority_says():
 def test_settings_that_contradict(settings, says):
     with pytest.raises(ValueError, match=says):
         VoteConfig(**settings)
+
+
+def item(number, origin=ProbeOrigin.OPERATOR, tags=()):
+    probe = LabelledProbe(
+        from_prompt(f"{number}?"), ("right",), None, tags,
+        id=number, cluster="", origin=origin, added=0.0, exposures=0,
+    )  # fmt: skip
+    return Item(number, probe.question, probe)
+
+
+def answered(says, kind=AnswerKind.TEXT):
+    return Answered(tuple(says), tuple(each == "right" for each in says), texts=says, kind=kind)
+
+
+RIGHT, WRONG = ("right", "right", "no"), ("no", "no", "right")
+
+
+@pytest.mark.parametrize(
+    ("asked", "kinds", "fooled"),
+    [
+        ([(item(n), answered(WRONG)) for n in range(8)], {"text": 0.0}, {"text"}),
+        ([(item(n), answered(RIGHT)) for n in range(8)], {"text": 1.0}, set()),
+        ([(item(n), answered(WRONG)) for n in range(2)], {"text": 0.0}, set()),  # may be chance
+        (
+            [(item(n), answered(WRONG, AnswerKind.MATH)) for n in range(8)]
+            + [(item(n), answered(RIGHT)) for n in range(8)],
+            {"math": 0.0, "text": 1.0},
+            {"math"},
+        ),
+        # They are labelled because somebody said that they are wrong.
+        ([(item(n, ProbeOrigin.FEEDBACK), answered(WRONG)) for n in range(8)], {}, set()),
+        ([(item(n), answered(("right", "no"))) for n in range(8)], {}, set()),  # a tie
+    ],
+)
+def test_how_often_majorities_are_right_is_measured_by_kind(asked, kinds, fooled):
+    found = reliability_of(Verifier(), asked)
+    assert {kind: each.value for kind, each in found.kinds.items()} == kinds
+    assert found.fooled == fooled
+
+
+def test_and_by_the_probes_tags():
+    asked = [
+        (item(n, tags=("sums", str(n % 2))), answered((RIGHT, WRONG)[n % 2])) for n in range(8)
+    ]
+    found = reliability_of(Verifier(), asked)
+    assert {tag: each.value for tag, each in found.tags.items()} == {"sums": 0.5, "0": 1, "1": 0}
+
+
+@pytest.mark.parametrize(
+    ("fooled", "outcome"),
+    [
+        ({AnswerKind.MATH}, VoteOutcome.UNRELIABLE),
+        ({AnswerKind.FREE}, VoteOutcome.LABEL),
+        ((), VoteOutcome.LABEL),
+    ],
+)
+def test_no_majority_of_an_unreliable_kind_is_a_label(fooled, outcome):
+    (group,), _ = rolled({"What": "5557"}, fooled=fooled)
+    assert group.vote.outcome is outcome
+    assert group.informative == (outcome is VoteOutcome.LABEL)
+
+
+def test_a_majority_that_other_signals_contradict_is_told():
+    made = Views(1, lambda _: ["Add 12 and 30."])
+    groups, _ = rolled({"Add": "5", "What": "55577777"}, made=made, views=2)
+    assert [(g.vote.label, g.contradicted) for g in groups] == [("5", True)]
+    groups, _ = rolled({"Add": "7", "What": "55577777"}, made=made, views=2)
+    assert [(g.vote.label, g.contradicted) for g in groups] == [("7", False)]

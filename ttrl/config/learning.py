@@ -120,6 +120,10 @@ class VoteConfig(Section):
     version that it starts from (`live`) or the base model (`base`). Then labels cannot drift with
     what they train (as Co-rewarding's slow teacher, arXiv 2508.00410), and each further visit to a
     question draws `update.keep` samples."""
+    only_reliable: bool = True
+    """Leave out questions of a kind (`math`, `choice`, `text`, `free`) whose majority is wrong more
+    often than right, if labelled probes show that; `ttrl status` says which, as of the last
+    `ttrl measure`. What a check finds right is trained on all the same."""
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Number of wordings of a question that vote, its own included; `samples` are shared among
     them. An answer has the harmonic mean of its shares in all wordings, so that one which only a

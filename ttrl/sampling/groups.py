@@ -6,7 +6,7 @@ import threading
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, pairwise
 from random import Random
@@ -109,6 +109,14 @@ class Group:
         return differ or (self.penalty > 0 and bool(self.kept))
 
     @property
+    def contradicted(self) -> bool:
+        """Whether another signal contradicts the most common of its answers."""
+        votes = dict(self.vote.counts)
+        refuted = self.vote.outcome is VoteOutcome.REFUTED
+        label = self.vote.label
+        return refuted or (label is not None and votes.get(label, 0) < max(votes.values()))
+
+    @property
     def settled(self) -> bool:
         """Whether its samples agree too much to learn from; what agrees too little, or with no
         teacher's label, may teach a step later."""
@@ -149,6 +157,8 @@ class Roller:
     """The version whose samples vote; None: the one that is sampled."""
     views: Views = field(default_factory=Views)
     """What makes the other wordings of a question."""
+    fooled: Collection[AnswerKind] = ()
+    """The kinds of answers of which no majority is a label."""
     over: threading.Event = field(default_factory=threading.Event)
     _taught: dict[int, Sequence[SampleSet]] = field(default_factory=dict)
     """The teacher's samples of each wording, by the ids of their questions."""
@@ -331,7 +341,7 @@ class Roller:
 
         def over(part: View, others: Sequence[View], *, whole: bool) -> Vote:
             answers, layers = part
-            return take_vote(
+            vote = take_vote(
                 answers,
                 layers=layers,
                 views=others,
@@ -342,6 +352,10 @@ class Roller:
                 verified_weight=self.verifier.weight,
                 stop=Stop.ALL if whole else Stop.DECIDED,
             )
+            certain = self.verifier.weight is None and Layer.VERIFIED in layers
+            if vote.label is None or certain or vote.kind not in self.fooled:
+                return vote
+            return replace(vote, label=None, outcome=VoteOutcome.UNRELIABLE)
 
         if voters is None:
             whole = bool(views) or len(drawn.samples) >= self.settings.samples
