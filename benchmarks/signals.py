@@ -3,14 +3,16 @@
 The demo's model learns, with our loop and nothing to judge what comes of it, from `fooled-45`,
 where the majority is wrong for half of the questions, and from `easy`, where it is right: by the
 vote, by that of the version before training, with the check `arithmetic` on all questions, on a
-third, or as five votes, and by the right answers. The table is on standard error; the last line on
+third, or as five votes, by the vote over two wordings, by the shares of all answers with a penalty
+where there is no majority, with what a minority says kept while labels change, and by the right
+answers. The table is on standard error; the last line on
 standard output is JSON. With `--out` an interrupted table is continued.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -31,6 +33,12 @@ SIGNALS: Mapping[str, Mapping[str, Any]] = {
     "verifier": {"verify.checks": {"arithmetic": ""}},
     "verifier on a third": {"verify.checks": {"arithmetic": r"[036]\D*$"}},
     "verifier as 5 votes": {"verify.checks": {"arithmetic": ""}, "verify.weight": 5},
+    "views": {
+        "vote.views": 2,
+        "vote.rephrase": "benchmarks.laboratory.rephrasing:phrasings",
+    },
+    "distribution": {"vote.rewards": {"soft_majority": 1.0}, "vote.penalty": 0.5},
+    "minority": {"vote.rewards": {"minority_preserving": 1.0}, "vote.flip_discount": 0.5},
 }
 FOOLED = "fooled-45"
 
@@ -73,12 +81,13 @@ def _corrupted(book: Book, cell: Cell) -> float:
 
 def last_line(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     fooled = found[FOOLED]
-    best = max((arm for arm in SIGNALS if arm != "vote"), key=lambda arm: fooled[arm]["pass_at_1"])
+    signals = [arm for arm in fooled if arm in SIGNALS]
+    best = max(signals, key=lambda arm: (arm != "vote", fooled[arm]["pass_at_1"]))
     base, truth = fooled["none"]["pass_at_1"], fooled["truth"]["pass_at_1"]
     harm = [
         rows["vote"]["pass_at_1"] - rows[arm]["pass_at_1"]
         for rows in found.values()
-        for arm in SIGNALS
+        for arm in signals
     ]
     return {
         "best_signal_fooled_45": best,
@@ -94,15 +103,18 @@ def last_line(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[st
 @click.command()
 @click.option("--seeds", default=2, show_default=True)
 @click.option("--steps", default=Size.steps, show_default=True, help="Optimizer steps of an arm.")
+@click.option(
+    "--signal", "names", multiple=True, type=click.Choice(list(SIGNALS)), help="Default: all."
+)
 @click.option("--at-once", default=2, show_default=True, help="Cells; each keeps a core busy.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="All numbers; continued."
 )
-def main(seeds: int, steps: int, at_once: int, out: Path | None) -> None:
+def main(seeds: int, steps: int, names: Sequence[str], at_once: int, out: Path | None) -> None:
     """Learn with and without other signals than the vote."""
     book = Book.open(replace(Size(), steps=steps, probes=0), out)
-    names = ("none", *SIGNALS, "truth")
-    keys = [key[1:] + key[:1] for key in product(range(1, seeds + 1), (FOOLED, "easy"), names)]
+    taught = ("none", "vote", *(name for name in names or SIGNALS if name != "vote"), "truth")
+    keys = [key[1:] + key[:1] for key in product(range(1, seeds + 1), (FOOLED, "easy"), taught)]
     cells.fill_all(book, keys, at_once, choose)
     found = summary(book)
     for mixture, rows in found.items():

@@ -244,6 +244,7 @@ class Asker:
                     at_zero,
                     rejected,
                     tuple(said),
+                    reading.kind,
                 )
             )
         return found

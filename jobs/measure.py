@@ -12,7 +12,7 @@ import argparse
 import random
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,13 +27,13 @@ from ttrl import rewards, verifiers
 from ttrl.answers import Reader
 from ttrl.answers.layers import END, EXAMPLES, UNREAD, Layer
 from ttrl.answers.thoughts import spoken
-from ttrl.config import Config, MeaningBy, MeaningConfig
+from ttrl.config import AnswerKind, Config, MeaningBy, MeaningConfig
 from ttrl.engine.client import EngineClient, EngineError
 from ttrl.evaluation import drift
 from ttrl.evaluation.drift import Shift
-from ttrl.evaluation.estimates import Quality, Reliability, reliability
+from ttrl.evaluation.estimates import Quality, Reliability, each_estimated
 from ttrl.evaluation.evidence import Answered
-from ttrl.evaluation.probes import Label
+from ttrl.evaluation.probes import Label, ProbeOrigin
 from ttrl.questions.question import Question
 from ttrl.sampling.groups import Group, Roller, cut_off, pacer_for, with_length
 from ttrl.store import Store
@@ -54,6 +54,9 @@ WORTH_IT = 0.1
 MOST_UNLABELLED = 0.5
 """If a larger share has no majority label, a run spends most of its samples on nothing."""
 
+UNBIASED = frozenset({ProbeOrigin.OPERATOR, ProbeOrigin.RANDOM})
+"""Labels that were not asked for because an answer looked wrong: those would say that majorities
+are wrong more often than they are."""
 Progress = Callable[[int, int], None]
 WHAT = (Kind.QUALITY, Kind.QUESTIONS)
 
@@ -66,8 +69,8 @@ class Measured:
     version: str | None
     quality: Quality | None
     questions: Shift | None
-    checks: Reliability | None = None
-    """Of `verify.checks`, by labelled probes; None without any."""
+    signals: Reliability | None = None
+    """By labelled probes; None without any."""
     remarks: str = ""
 
 
@@ -81,7 +84,7 @@ def run(
     """Measure the version that serves on every probe, compare the questions, and write both down.
     Raises EngineError, PacerClosed, MeaningRefused."""
     version = store.adapters.serving().adapter
-    quality, checks, remarks = None, None, ""
+    quality, signals, remarks = None, None, ""
     if Kind.QUALITY in what and (asked := to_ask(store, config.gate)):
         config = with_length(config, client)
         model = version or client.base_model().name
@@ -96,31 +99,36 @@ def run(
     if quality is not None:
         quality = replace(quality, remarks=remarks)
         store.measurements.add(version, quality)
-        if config.verify.checks:
-            verifier = verifiers.load(config.verify)
-            checks = reliability_of(verifier, answered)
-            remarks = "; ".join(filter(None, (remarks, verifier.remark())))
-            if checks.checks:  # or the ones before are still the newest
-                store.measurements.add(None, checks)
+        verifier = verifiers.load(config.verify)
+        signals = reliability_of(verifier, answered)
+        remarks = "; ".join(filter(None, (remarks, verifier.remark())))
+        if signals != Reliability():  # or the ones before are still the newest
+            store.measurements.add(None, signals)
     shift = shift_of_questions(config, store) if Kind.QUESTIONS in what else None
     if shift is not None:
         store.measurements.add(None, shift)
-    return Measured(version, quality, shift, checks, remarks)
+    return Measured(version, quality, shift, signals, remarks)
 
 
 def reliability_of(verifier: Verifier, answered: Iterable[tuple[Item, Answered]]) -> Reliability:
-    """Hold what checks say of answers to labelled probes against the labels."""
-    agreeing: dict[str, list[float]] = {}
+    """Hold what checks and majorities say of answers to labelled probes against the labels."""
+    agreeing = defaultdict[str, list[float]](list)
+    kinds = defaultdict[AnswerKind, list[float]](list)
+    tags = defaultdict[str, list[float]](list)
     for item, says in answered:
-        if not says.right:
+        if not says.right or item.label is None:
             continue
+        if says.vote.label is not None and item.label.origin in UNBIASED:
+            kinds[says.kind].append(says.majority_right)
+            for tag in item.label.tags:
+                tags[tag].append(says.majority_right)
         texts = [spoken(text) or "" for text in says.texts]
         for name, findings in verifier.findings(item.question, texts, says.answers).items():
             judged = zip(texts, findings, says.right, strict=True)
             same = [found is right for text, found, right in judged if text and found is not None]
             if same:
-                agreeing.setdefault(name, []).append(fmean(same))
-    return reliability(agreeing)
+                agreeing[name].append(fmean(same))
+    return Reliability(each_estimated(agreeing), each_estimated(kinds), each_estimated(tags))
 
 
 def shift_of_questions(config: Config, store: Store) -> Shift | None:

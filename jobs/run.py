@@ -42,7 +42,7 @@ from ttrl.adapters import versions
 from ttrl.adapters.base import identify
 from ttrl.adapters.versions import Manifest
 from ttrl.answers.layers import Layer
-from ttrl.config import Config, SelectionOrder, Teacher
+from ttrl.config import AnswerKind, Config, SelectionOrder, Teacher
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused
 from ttrl.engine.pacing import Pacer, PacerClosed
@@ -58,6 +58,7 @@ from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
 from ttrl.questions.regime import Regime
+from ttrl.sampling import views
 from ttrl.sampling.groups import PRIORITY, Group, Roller, cut_off, pacer_for, rows
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store, StoreError
@@ -94,6 +95,7 @@ PINS, PIN_PROMPT_TOKENS, PIN_ANSWER_TOKENS = 8, 256, 256
 the beginning of the answer."""
 NICE = 10
 """Added to the process's niceness: where the CPU is short, the gateway and the engine go first."""
+CONTRADICTED_NAMED = 3
 RUNS_SWEPT = 20
 """Runs that may have left a version in its place without a row."""
 
@@ -188,6 +190,7 @@ class Run:
         store = self.store
         with process.signals_deferred():
             rewards.load(config.vote.rewards)
+            wordings = views.load(config.vote)
             verifier, unheard = self._load_verifier()
 
         imported = store.runs.get(self.id).request.get("import")
@@ -224,6 +227,8 @@ class Run:
                 references,
                 verifier,
                 teachers[config.vote.teacher],
+                wordings,
+                self._fooled(),
                 self._over,
             )
             self.prepare(questions, steps, candidate, roller, pacer)
@@ -254,8 +259,8 @@ class Run:
             again = self.start.words if self.start.again else ""
             judged = reader.judge.remark() if reader.judge else ""
             remarked = self.tally.remarks(config.vote.longest)
-            checks = verifier.remark(), unheard
-            remarks = (ended, again, remarked, evaluation.remarks(), judged, *checks)
+            signals = roller.views.remark(), verifier.remark(), unheard
+            remarks = (ended, again, remarked, evaluation.remarks(), judged, *signals)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))
@@ -279,6 +284,13 @@ class Run:
         unheard = f"by labels often wrong, so not run: {', '.join(misleading)}"
         verifier = verifiers.load(self.config.verify, without=misleading)
         return verifier, unheard if misleading else ""
+
+    def _fooled(self) -> frozenset[AnswerKind]:
+        """The kinds of questions that are not trained on by their majority."""
+        measured = self.store.measurements.newest(Reliability)
+        if measured is None or not self.config.vote.only_reliable:
+            return frozenset()
+        return measured.found.fooled
 
     def _select(self) -> list[StoredQuestion]:
         store = self.store
@@ -565,6 +577,7 @@ class Run:
             step_tokens=sum(group.tokens for group in self._groups),
             outcomes=dict(Counter(group.vote.outcome for group in self._groups)),
             shares=tuple(round(group.vote.share, 3) for group in self._groups),
+            contradicted=sum(group.contradicted for group in self._groups),
             in_flight_limit=paced.mean_limit,
             paused_seconds=paced.paused_seconds,
         )
@@ -703,6 +716,7 @@ VOTE_OUTCOMES: Mapping[VoteOutcome, str] = {
     VoteOutcome.BELOW_FLOOR: "had too small a majority (vote.floor)",
     VoteOutcome.ABOVE_CEILING: "had too large a majority (vote.ceiling)",
     VoteOutcome.REFUTED: "had only answers that checks found wrong",
+    VoteOutcome.UNRELIABLE: "were of a kind that labels show to be misjudged (vote.only_reliable)",
 }
 """Votes that taught nothing, by why."""
 
@@ -717,6 +731,7 @@ class Tally:
     layers: Counter[Layer] = field(default_factory=Counter)
     """Its samples, by how they were read."""
     questions: set[int] = field(default_factory=set)
+    contradicted: set[int] = field(default_factory=set)
     uninformative: Counter[VoteOutcome] = field(default_factory=Counter)
 
     def add(self, group: Group) -> None:
@@ -724,12 +739,24 @@ class Tally:
         self.layers.update(group.vote.layers)
         self.tokens += group.tokens
         self.questions.add(group.question.id)
+        if group.contradicted:
+            self.contradicted.add(group.question.id)
         if not group.informative:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
         lost = f"the engine did not answer a question {counted(self.unanswered, 'time')}"
-        remarks = (cut_off(self.layers, max_tokens), lost if self.unanswered else "")
+        questions = counted(len(self.contradicted), "question")
+        first = ", ".join(map(str, sorted(self.contradicted)[:CONTRADICTED_NAMED]))
+        contradicted = (
+            f"other signals contradicted the majority of {questions}; "
+            f"labels would help there first: ttrl questions show {first}"
+        )
+        remarks = (
+            cut_off(self.layers, max_tokens),
+            lost if self.unanswered else "",
+            contradicted if self.contradicted else "",
+        )
         return "; ".join(filter(None, remarks))
 
     def nothing(self, max_tokens: int) -> str:
@@ -752,6 +779,8 @@ def training_rows(group: Group, count: int, drawn_after: int | None = None) -> I
             logprobs=sample.logprobs,
             reward=group.rewards[position],
             drawn_after=drawn_after,
+            scale=group.scale,
+            penalty=group.penalty,
         )
 
 

@@ -57,7 +57,7 @@ def report(store: Store, config: Config) -> dict[str, Any]:
         "quality": {
             role: {**asdict(each.found), "at": each.at} if each else None for role, each in measured
         },
-        "checks": reliable(store),
+        "signals": reliable(store),
         "evaluated": str(store.questions.usage(config.gate.min_probes)),
         "feedback": feedback(store),
     }
@@ -87,16 +87,20 @@ def quality(store: Store) -> dict[str, Measurement[Quality] | None]:
 
 
 def reliable(store: Store) -> list[str]:
-    """How often each check was right when that was last measured."""
+    """How often each signal was right when that was last measured."""
     newest = store.measurements.newest(Reliability)
     return list(reliable_lines(newest.found)) if newest else []
 
 
 def reliable_lines(found: Reliability) -> Iterator[str]:
-    for name, each in found.checks.items():
+    votes = {f"vote, answers of kind {kind}": each for kind, each in found.kinds.items()}
+    votes |= {f"vote, tag {tag}": each for tag, each in found.tags.items()}
+    for name, each in {**found.checks, **votes}.items():
+        fooled = any(found.kinds[kind] is each for kind in found.fooled)
         left_out = "; runs leave it out" * (name in found.misleading)
+        untrained = "; runs do not train on it (vote.only_reliable)" * fooled
         probes = counted(each.labels, "labelled probe")
-        yield f"{name}: right about {share(each)} of {probes}{left_out}"
+        yield f"{name}: right about {share(each)} of {probes}{left_out}{untrained}"
 
 
 def verdicts(store: Store, run_id: int) -> list[StoredVerdict]:

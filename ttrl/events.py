@@ -52,6 +52,8 @@ class Draw(Signs):
     outcomes: Mapping[VoteOutcome, int]
     shares: tuple[float, ...]
     """Of each vote's majority."""
+    contradicted: int = 0
+    """Votes whose most common answer another signal contradicts."""
     in_flight_limit: float
     """Mean limit of concurrent requests."""
     paused_seconds: float

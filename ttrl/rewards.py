@@ -37,6 +37,8 @@ SAID_BEFORE = 0.9
 LEAST_SPREAD = 0.1
 """Least standard deviation that a reward is divided by: where all but one sample are worth exactly
 the same, a trifle would outweigh the vote."""
+MINORITY = 0.3
+"""What answers besides the label are worth together, while it changes."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。！？\n]")
 
 
@@ -55,6 +57,8 @@ class Ballot:
     max_tokens: int
     reader: Reader = field(default_factory=Reader)
     references: tuple[str, ...] = ()
+    unsettled: bool = False
+    """Whether the question's label changed at one of its last visits."""
 
     @property
     def agreeing(self) -> list[bool]:
@@ -241,6 +245,25 @@ def novelty(ballot: Ballot) -> list[float]:
     ]
 
 
+def minority_preserving(ballot: Ballot) -> list[float]:
+    """1 for the label. While the question's label still changes, `MINORITY` is shared, by their
+    votes, among the other answers of at least a quarter of the samples, so that a right one among
+    them does not die out (TTRL-Guard, arXiv 2605.19444, whose published code this follows)."""
+    worth = majority(ballot)
+    if not ballot.unsettled or ballot.vote.label is None:
+        return worth
+    least = max(1, len(ballot.samples) // 4)
+    others = {
+        answer: votes
+        for answer, votes in ballot.vote.counts
+        if answer != ballot.vote.label and votes >= least
+    }
+    return [
+        own or MINORITY * others.get(answer or "", 0) / max(sum(others.values()), 1)
+        for own, answer in zip(worth, ballot.vote.answers, strict=True)
+    ]
+
+
 Reward = Callable[[Ballot], Sequence[float]]
 
 REWARDS: Mapping[str, Reward] = {
@@ -255,6 +278,7 @@ REWARDS: Mapping[str, Reward] = {
     "overlong": overlong,
     "repetition": repetition,
     "echo": echo,
+    "minority_preserving": minority_preserving,
 }
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise, zip_longest
 from math import comb, ldexp
-from statistics import NormalDist
+from statistics import NormalDist, harmonic_mean
 
 from ttrl.answers.layers import Layer
 from ttrl.config import AnswerKind
@@ -58,6 +58,8 @@ class VoteOutcome(StrEnum):
     """The majority's share is too small, or its lead may be chance."""
     ABOVE_CEILING = "above_ceiling"
     """Its share is too large: there is nothing to learn."""
+    UNRELIABLE = "unreliable"
+    """Labels show that majorities of its kind are wrong more often than right."""
     REFUTED = "refuted"
     """A check says of all that can be read that they are wrong."""
 
@@ -90,10 +92,15 @@ def entropy(counts: Collection[int]) -> float:
     return math.fsum(count / total * math.log(total / count) for count in counts)
 
 
+View = tuple[Sequence[str | None], Sequence[Layer]]
+"""The answers to another wording of a question, and by what they were read."""
+
+
 def take_vote(
     answers: Sequence[str | None],
     *,
     layers: Sequence[Layer] = (),
+    views: Sequence[View] = (),
     readable: float = READABLE,
     floor: float | None = 0.0,
     ceiling: float = 1.0,
@@ -105,28 +112,36 @@ def take_vote(
     read, in a tie, below `floor` (None: if its lead is less certain than `LEAD`) or above
     `ceiling`. What checks found wrong, by the `layers`, does not vote. Where they found answers
     right, these alone vote, however few they are; or, with a `verified_weight`, as if each were so
-    many (T3RL, arXiv 2603.02203)."""
+    many (T3RL, arXiv 2603.02203). Where other `views` vote as well, an answer has as many votes as
+    the harmonic mean of its shares in all of them makes of the samples: none, if one of them does
+    not bring it about (Self-Harmony, arXiv 2511.01191)."""
     right = Layer.VERIFIED in layers and verified_weight is None
-    counts, weights = Counter[str](), Counter[str]()
-    for answer, layer in zip_longest(answers, layers, fillvalue=None):
-        if answer is not None:
-            counts[answer] += 1
-            refused = layer is not Layer.VERIFIED if right else layer is Layer.REFUTED
-            verified = layer is Layer.VERIFIED
-            weights[answer] += 0 if refused else (verified_weight or 1) if verified else 1
-    ranked = sorted(counts, key=lambda answer: (-weights[answer], -counts[answer], answer))
-    votes = [weights[answer] for answer in ranked if weights[answer]]
-    read = counts.total()
-    ended = len(answers) - layers.count(Layer.CUT_OFF)
+    counts = Counter(answer for answer in answers if answer is not None)
+    weights = _weights(answers, layers, right, verified_weight)
+    read, ended = counts.total(), _ended((answers, layers))
+    votes: Mapping[str, float] = weights
+    if views and not right:
+        others = [_weights(*view, right, verified_weight) for view in views]
+        every = [(weights, ended), *zip(others, map(_ended, views), strict=True)]
+        votes = {
+            answer: ended * harmonic_mean([each[answer] / total for each, total in every])
+            for answer in weights
+            if all(each[answer] for each, _ in every)
+        }
+    ranked = sorted(counts, key=lambda answer: (-votes.get(answer, 0), -counts[answer], answer))
+    strongest = sorted(votes.values(), reverse=True)
     share = counts[ranked[0]] / ended if ranked else 0.0
+    agreed = strongest[0] / ended if views and strongest else share
+    # `decided` counts whole votes.
+    enough = decided([*map(round, strongest)], LEAD) if floor is None else agreed >= floor
     label = None
-    if not votes:
+    if not weights:
         outcome = VoteOutcome.REFUTED if read else VoteOutcome.UNREADABLE
     elif read < len(answers) * readable and not right:
         outcome = VoteOutcome.TOO_FEW_READABLE
-    elif votes[1:] and votes[0] == votes[1]:
+    elif strongest[1:] and strongest[0] == strongest[1]:
         outcome = VoteOutcome.TIE
-    elif not right and (share < floor if floor is not None else not decided(votes, LEAD)):
+    elif not strongest or (not right and not enough):
         outcome = VoteOutcome.BELOW_FLOOR
     elif share > ceiling:
         outcome = VoteOutcome.ABOVE_CEILING
@@ -135,3 +150,20 @@ def take_vote(
     ordered = tuple((answer, counts[answer]) for answer in ranked)
     spread = entropy(counts.values())
     return Vote(tuple(answers), ordered, outcome, label, share, spread, kind, stop, tuple(layers))
+
+
+def _weights(
+    answers: Sequence[str | None], layers: Sequence[Layer], right: bool, verified: int | None
+) -> Counter[str]:
+    """Return how many votes each answer that votes has; `right`: only those found right do."""
+    weights = Counter[str]()
+    for answer, layer in zip_longest(answers, layers, fillvalue=None):
+        votes = layer is Layer.VERIFIED if right else layer is not Layer.REFUTED
+        if answer is not None and votes:
+            weights[answer] += (verified or 1) if layer is Layer.VERIFIED else 1
+    return weights
+
+
+def _ended(view: View) -> int:
+    answers, layers = view
+    return len(answers) - layers.count(Layer.CUT_OFF)

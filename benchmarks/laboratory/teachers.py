@@ -23,6 +23,7 @@ from ttrl.engine.client import EngineClient
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.samples import SampleSet
 from ttrl.questions.question import from_prompt
+from ttrl.sampling import views
 from ttrl.sampling.groups import Group, Roller, pacer_for
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store
@@ -72,21 +73,28 @@ class TruthTeller(Roller):
         }
 
     def vote(
-        self, question: StoredQuestion, drawn: SampleSet, voters: SampleSet | None = None
+        self,
+        question: StoredQuestion,
+        drawn: SampleSet,
+        voters: SampleSet | None = None,
+        views: Sequence[SampleSet] = (),
     ) -> Vote:
+        vote = super().vote(question, drawn, voters, views)
         truth = self._truths[question.question.hash]
-        return replace(
-            super().vote(question, drawn, voters), outcome=VoteOutcome.LABEL, label=truth
-        )
+        return replace(vote, outcome=VoteOutcome.LABEL, label=truth)
 
 
 class FirstSeen(Roller):
     """Votes that always have a label: among the most common answers, the one that came first."""
 
     def vote(
-        self, question: StoredQuestion, drawn: SampleSet, voters: SampleSet | None = None
+        self,
+        question: StoredQuestion,
+        drawn: SampleSet,
+        voters: SampleSet | None = None,
+        views: Sequence[SampleSet] = (),
     ) -> Vote:
-        vote = super().vote(question, drawn, voters)
+        vote = super().vote(question, drawn, voters, views)
         seen = Counter(answer for answer in vote.answers if answer is not None).most_common(1)
         if not seen:
             return vote
@@ -147,6 +155,7 @@ def learn(night: Night, choose: Choose = everything) -> int:
             read,
             verifier=checks,
             teacher=night.served if config.vote.teacher is Teacher.LIVE else None,
+            views=views.load(config.vote),
         ),
         choose,
     )

@@ -59,6 +59,7 @@ def serve(config: Config) -> None:
     check_keys(config)
     plugins.check_installed("reward", config.vote.rewards)
     plugins.check_installed("check", config.verify.checks)
+    plugins.check_installed("rephraser", filter(None, [config.vote.rephrase]))
     url = config.engine.url
     if config.engine.kind is EngineKind.EMBEDDED and url is None:
         log.warning("The embedded engine is for trials and tests, not for production.")

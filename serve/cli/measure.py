@@ -117,8 +117,8 @@ def _lines(measured: Measured) -> Iterator[str]:
         yield from quality_lines(measured.quality)
     if measured.remarks:
         yield f"remarks      {measured.remarks}"
-    if measured.checks is not None:
-        yield from (f"check        {line}" for line in views.reliable_lines(measured.checks))
+    if measured.signals is not None:
+        yield from (f"signal       {line}" for line in views.reliable_lines(measured.signals))
     if (shift := measured.questions) is None:
         yield "questions    too few questions to detect drift"
     else:

@@ -117,7 +117,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     monitor = _monitor(report["shadow"]) if running else "not available: no daemon is running"
     yield f"monitor    {monitor}"
     yield from _quality_lines(report["quality"])
-    yield from (f"check      {line}" for line in report["checks"])
+    yield from (f"signal     {line}" for line in report["signals"])
     yield f"labels     {labels_words(report['labels'])}"
     yield f"evaluated  {report['evaluated']}"
     questions = ", ".join(f"{count} {state}" for state, count in report["questions"].items())

@@ -327,7 +327,7 @@ def test_labels_tell_which_checks_mislead(tmp_path):
     settings = ("update.steps=2", 'verify.checks={"arithmetic": ""}')
     with Daemon(tmp_path / "state", *settings, environ=LIGHT) as daemon:
         daemon.ttrl("probes", "add", str(probes))
-        measured = json.loads(daemon.ttrl("measure", "--json"))["checks"]["checks"]["arithmetic"]
+        measured = json.loads(daemon.ttrl("measure", "--json"))["signals"]["checks"]["arithmetic"]
         assert (measured["labels"], measured["high"] < 0.5) == (40, True)
         assert "runs leave it out" in daemon.ttrl("status")
         daemon.ttrl("adapt", "--questions", str(asked), code=None)

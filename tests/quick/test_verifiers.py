@@ -17,7 +17,7 @@ from ttrl.answers import Reader
 from ttrl.answers.layers import Layer
 from ttrl.config import VerifyConfig
 from ttrl.engine.samples import Finish, Sample
-from ttrl.evaluation.estimates import reliability
+from ttrl.evaluation.estimates import Reliability, each_estimated
 from ttrl.questions.question import Question, from_prompt, from_request
 from ttrl.rewards import REWARDS, Ballot
 from ttrl.verifiers import builtin, executed
@@ -531,7 +531,7 @@ def test_a_service_is_asked_and_one_that_is_away_says_nothing():
     ],
 )
 def test_a_check_misleads_where_labels_show_it_to_be_wrong_more_often(agreeing, misleading):
-    found = reliability({"check": agreeing})
+    found = Reliability(each_estimated({"check": agreeing}))
     assert found.misleading == ({"check"} if misleading else set())
     left = verifiers.load(VerifyConfig(checks={"arithmetic": ""}), without=found.misleading)
     assert left.checks.keys() == {"arithmetic"}

@@ -38,7 +38,7 @@ READABLE = 0.5
 """Share of the samples that must have a readable answer: a minority of them is no majority."""
 REWARDS = (
     "majority", "soft_majority", "centrality", "consensus", "reference", "novelty", "readable",
-    "length", "overlong", "repetition", "echo",
+    "length", "overlong", "repetition", "echo", "minority_preserving",
 )  # fmt: skip
 """The built-in ones; `ttrl.rewards` has the functions."""
 OFFERED_REWARDS = "ttrl.rewards"
@@ -50,6 +50,8 @@ CHECKS = ("arithmetic", "citation", "code", "json_schema", "sql")
 """The built-in ones; `ttrl.verifiers` has the functions."""
 OFFERED_CHECKS = "ttrl.verifiers"
 """The entry point under which a package offers checks."""
+OFFERED_REPHRASERS = "ttrl.rephrasers"
+"""The entry point under which a package offers other wordings."""
 
 
 class AnswerKind(StrEnum):
@@ -118,6 +120,24 @@ class VoteConfig(Section):
     version that it starts from (`live`) or the base model (`base`). Then labels cannot drift with
     what they train (as Co-rewarding's slow teacher, arXiv 2508.00410), and each further visit to a
     question draws `update.keep` samples."""
+    only_reliable: bool = True
+    """Leave out questions of a kind (`math`, `choice`, `text`, `free`) whose majority is wrong more
+    often than right, if labelled probes show that; `ttrl status` says which, as of the last
+    `ttrl measure`. What a check finds right is trained on all the same."""
+    views: Annotated[int, Field(ge=1, le=8)] = 1
+    """Number of wordings of a question that vote, its own included; `samples` are shared among
+    them. An answer has the harmonic mean of its shares in all wordings, so that one which only a
+    wording brings about does not win (Self-Harmony, arXiv 2511.01191). Its own samples alone are
+    trained on. Wordings with other numbers or names are left out."""
+    rephrase: str | None = None
+    """What makes the other wordings: a function from the question's text to a list of texts, as
+    `module:function`. If unset, the version that is sampled is asked for them, once in a run."""
+    penalty: NonNegativeFloat = 0.0
+    """What the advantages of all samples of a question are lowered by if they tie or their majority
+    is too small for a label (RESTRAIN, arXiv 2510.02172). At 0 such a question trains nothing."""
+    flip_discount: Ratio = 0.0
+    """How much less a question trains at a visit whose label is not that of the visit before, as a
+    share of its advantages; 0.5 as published (TTRL-Guard, arXiv 2605.19444)."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Temperature at which they are drawn."""
     max_tokens: Positive | None = None
@@ -155,6 +175,12 @@ class VoteConfig(Section):
             raise ValueError("at least one reward needs a weight other than 0")
         return value
 
+    @field_validator("rephrase")
+    @classmethod
+    def _known_rephraser(cls, value: str | None) -> str | None:
+        _check_names("rephraser", [value] if value else [], (), OFFERED_REPHRASERS)
+        return value
+
     @property
     def longest(self) -> int:
         """`max_tokens`, or the most that it is taken to be (see ttrl.engine.samples)."""
@@ -166,6 +192,12 @@ class VoteConfig(Section):
             raise ValueError(
                 f"vote.floor ({self.floor:g}) is above vote.ceiling ({self.ceiling:g}), so no "
                 f"question could get a label"
+            )
+        if self.views > 1 and self.rounds > 1:
+            raise ValueError("vote.rounds must be 1 with vote.views: wordings are compared whole")
+        if self.samples < 2 * self.views:
+            raise ValueError(
+                f"vote.samples ({self.samples}) must be at least twice vote.views ({self.views})"
             )
         return self
 

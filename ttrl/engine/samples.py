@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -77,6 +77,16 @@ class SampleSet:
     version: str
     prompt_ids: tuple[int, ...]
     samples: tuple[Sample, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(sample.token_ids) for sample in self.samples)
+
+    @property
+    def texts(self) -> SampleSet:
+        """The same without tokens and log-probabilities, which are large."""
+        plain = (replace(each, token_ids=(), logprobs=()) for each in self.samples)
+        return replace(self, samples=tuple(plain))
 
     @property
     def ended(self) -> tuple[int, ...]:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import NormalDist, covariance, fmean, pvariance, variance
+from typing import TypeVar
 
+from ttrl.config import AnswerKind
 from ttrl.evaluation.evidence import Answered
 
 LEVEL = 0.95
@@ -19,6 +21,7 @@ PSEUDO = 4
 """Labels that are added for the interval, half of them right: the spread of few that are all right
 is 0 (Agresti and Coull, "Approximate is better than exact", 1998)."""
 
+K = TypeVar("K")
 Pairs = Sequence[tuple[float, float]]
 """Share of the answers to a question that are known to be right, and share of its majority."""
 
@@ -47,26 +50,32 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often each check is right about answers to labelled probes, one finding a probe."""
+    """How often signals are right about labelled probes: each check, one finding a probe; and the
+    majority of the version's answers, by the kind of the answers and by the probes' tags."""
 
-    checks: Mapping[str, Estimate]
+    checks: Mapping[str, Estimate] = field(default_factory=dict)
+    kinds: Mapping[AnswerKind, Estimate] = field(default_factory=dict)
+    tags: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def misleading(self) -> set[str]:
-        """Those that are wrong more often than right."""
+        """The checks that are wrong more often than right."""
         return {name for name, each in self.checks.items() if each.high < 0.5}
 
+    @property
+    def fooled(self) -> frozenset[AnswerKind]:
+        """The kinds of answers of which the majority is wrong more often than right."""
+        return frozenset(kind for kind, each in self.kinds.items() if each.high < 0.5)
 
-def reliability(agreeing: Mapping[str, Sequence[float]]) -> Reliability:
-    """Estimate it from the shares of each check's findings, of one probe after the other, that
-    agree with the label; a check that has none is left out."""
-    return Reliability(
-        {
-            name: around([(share, 0.0) for share in shares])
-            for name, shares in agreeing.items()
-            if shares
-        }
-    )
+
+def each_estimated(agreeing: Mapping[K, Sequence[float]]) -> dict[K, Estimate]:
+    """Estimate how often each signal is right from the shares of what it says, of one probe after
+    the other, that agree with the label; one that says nothing is left out."""
+    return {
+        name: around([(share, 0.0) for share in shares])
+        for name, shares in agreeing.items()
+        if shares
+    }
 
 
 def withheld(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Withheld | None:

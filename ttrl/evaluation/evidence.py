@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from ttrl.config import GateConfig
+from ttrl.config import AnswerKind, GateConfig
 from ttrl.votes import Vote, take_vote
 from ttrl.words import counted
 
@@ -120,10 +120,11 @@ class Answered:
     greedy_right: bool | None = None
     rejected: tuple[bool, ...] | None = None
     texts: tuple[str, ...] = ()
+    kind: AnswerKind = AnswerKind.TEXT
 
     @cached_property
     def vote(self) -> Vote:
-        return take_vote(self.answers)
+        return take_vote(self.answers, kind=self.kind)
 
     @property
     def readable(self) -> float:

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from ttrl.meaning.differences import conflict, difference, read, verdict
+from ttrl.meaning.differences import conflict, difference, read, same_facts, verdict
 from ttrl.meaning.judging import Judge
 from ttrl.meaning.likeness import Letters, Likeness, Matrix
 
 __all__ = [
     "Judge", "Letters", "Likeness", "Matrix", "agreement", "central", "cluster", "copied",
-    "honesty", "merged",
+    "honesty", "merged", "same_facts",
 ]  # fmt: skip
 
 RUN = 5

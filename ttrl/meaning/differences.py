@@ -155,6 +155,14 @@ def read(texts: Sequence[str], question: str = "") -> list[Marks]:
     ]
 
 
+def same_facts(one: str, other: str) -> bool:
+    """Whether two texts have the same numbers, whatever their signs and units, and the same names,
+    in any order and as often as they like."""
+    left, right = read([one, other])
+    values = [{number.lstrip("-").partition(" ")[0] for number in m.numbers} for m in (left, right)]
+    return values[0] == values[1] and set(left.names) == set(right.names)
+
+
 def conflict(one: Marks, other: Marks, asked: Marks, *, close: bool) -> bool:
     """Whether two answers cannot mean the same. What only one of them has may be said besides if
     the question has it as well. In what order things come tells only where they are `close` to

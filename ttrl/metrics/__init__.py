@@ -75,6 +75,7 @@ class Metrics:
                 self.voting.tokens.inc(event.step_tokens)
                 for outcome, count in event.outcomes.items():
                     self.voting.votes.labels(outcome).inc(count)
+                self.voting.contradicted.inc(event.contradicted)
                 for share in event.shares:
                     self.voting.shares.observe(share)
             case Unanswered():

@@ -209,6 +209,10 @@ class Voting(Group):
         "outcome",
         each=VoteOutcome,
     )
+    contradicted = counter(
+        "ttrl_vote_contradicted_total",
+        "Votes whose most common answer is not the label by checks, a teacher or other wordings.",
+    )
     shares = histogram(
         "ttrl_vote_share_ratio", "Share of the majority answer in each vote.", buckets=SHARES
     )

@@ -6,8 +6,9 @@ import threading
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain, pairwise
 from random import Random
 from statistics import pvariance
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from ttrl import rewards
 from ttrl.answers import Reader, Reading
 from ttrl.answers.layers import Layer
-from ttrl.config import Config, Downsampling, UpdateConfig, VoteConfig
+from ttrl.config import AnswerKind, Config, Downsampling, UpdateConfig, VoteConfig
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineRefused, joined
@@ -25,12 +26,16 @@ from ttrl.questions.question import Question
 from ttrl.questions.regime import ends
 from ttrl.rewards import Ballot
 from ttrl.sampling.instruction import instructed
+from ttrl.sampling.views import Views
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.verifiers import Verifier
-from ttrl.votes import Stop, Vote, VoteOutcome, decided, rounds, take_vote
+from ttrl.votes import Stop, View, Vote, VoteOutcome, decided, rounds, take_vote
 
 PRIORITY = 100
 """Of our own requests: users' have 0 and go first."""
+STEADY = 3
+"""Visits without a change after which a question's label is settled (TTRL-Guard's code)."""
+UNDECIDED = frozenset({VoteOutcome.TIE, VoteOutcome.BELOW_FLOOR})
 CUT_TO_SAY = 0.1
 """Share of the samples that may be cut off without a remark."""
 
@@ -92,10 +97,24 @@ class Group:
     rewards: tuple[float, ...]
     kept: tuple[int, ...]
     instruction: str | None = None
+    scale: float = 1.0
+    """What its advantages are multiplied by, and then lowered by the `penalty`."""
+    penalty: float = 0.0
+    others_tokens: int = 0
+    """Tokens of what else was sampled for it: by a teacher, or of other wordings."""
 
     @property
     def informative(self) -> bool:
-        return informative([self.rewards[position] for position in self.kept])
+        differ = informative([self.rewards[position] for position in self.kept])
+        return differ or (self.penalty > 0 and bool(self.kept))
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether another signal contradicts the most common of its answers."""
+        votes = dict(self.vote.counts)
+        refuted = self.vote.outcome is VoteOutcome.REFUTED
+        label = self.vote.label
+        return refuted or (label is not None and votes.get(label, 0) < max(votes.values()))
 
     @property
     def settled(self) -> bool:
@@ -107,7 +126,7 @@ class Group:
 
     @property
     def tokens(self) -> int:
-        return sum(len(sample.token_ids) for sample in self.drawn.samples)
+        return self.drawn.tokens + self.others_tokens
 
     @property
     def fate(self) -> tuple[QuestionState, str | None]:
@@ -136,9 +155,15 @@ class Roller:
     verifier: Verifier = field(default_factory=Verifier)
     teacher: str | None = None
     """The version whose samples vote; None: the one that is sampled."""
+    views: Views = field(default_factory=Views)
+    """What makes the other wordings of a question."""
+    fooled: Collection[AnswerKind] = ()
+    """The kinds of answers of which no majority is a label."""
     over: threading.Event = field(default_factory=threading.Event)
-    _taught: dict[int, SampleSet] = field(default_factory=dict)
-    """The teacher's samples, by the ids of their questions."""
+    _taught: dict[int, Sequence[SampleSet]] = field(default_factory=dict)
+    """The teacher's samples of each wording, by the ids of their questions."""
+    _labels: dict[int, tuple[str, tuple[bool, ...]]] = field(default_factory=dict)
+    """The last label of each question, and whether it had changed at each of the last visits."""
 
     def roll(
         self,
@@ -188,8 +213,10 @@ class Roller:
                 failed(question, outcome)
 
     def _group(self, question: StoredQuestion, version: str, seed: int) -> Group:
-        asked = instructed(question.question, self.settings.instruction, self.reader.table)
-        drawn, vote = self._draw(question, asked or question.question, version)
+        settings = self.settings
+        asked = instructed(question.question, settings.instruction, self.reader.table)
+        drawn, vote, others = self._draw(question, asked or question.question, version)
+        changes = self._changes(question, vote)
         ended = drawn.ended
         ballot = Ballot(
             question=question.question.text,
@@ -199,45 +226,84 @@ class Roller:
                 answers=tuple(vote.answers[place] for place in ended),
                 layers=tuple(vote.layers[place] for place in ended),
             ),
-            max_tokens=self.settings.longest,
+            max_tokens=settings.longest,
             reader=self.reader,
             references=tuple(self.references.get(question.question.hash, ())),
+            unsettled=any(changes),
         )
-        rewarded = rewards.total(ballot, self.settings.rewards)
+        rewarded = rewards.total(ballot, settings.rewards)
         kept = keep(rewarded, self.update.keep, seed, self.update.downsampling)
         worth = dict(zip(ended, rewarded, strict=True))
         every = tuple(worth.get(place, 0.0) for place in range(len(drawn.samples)))
         kept = tuple(ended[place] for place in kept)
         return Group(
-            question, drawn, vote, every, kept, self.settings.instruction if asked else None
+            question,
+            drawn,
+            vote,
+            every,
+            kept,
+            settings.instruction if asked else None,
+            scale=1 - settings.flip_discount * changes[-1] if changes else 1.0,
+            penalty=settings.penalty if vote.outcome in UNDECIDED else 0.0,
+            others_tokens=sum(each.tokens for each in others),
         )
+
+    def _changes(self, question: StoredQuestion, vote: Vote) -> tuple[bool, ...]:
+        """Return whether the question's label changed, at each of the last visits that had one."""
+        last, changes = self._labels.get(question.id, (None, ()))
+        if vote.label is None:
+            return changes
+        if last is not None:
+            same = vote.label == last or (
+                vote.kind is AnswerKind.FREE
+                and self.reader.matches(vote.label, [last], question.question.text, vote.kind)
+            )
+            changes = (*changes, not same)[-STEADY:]
+        self._labels[question.id] = vote.label, changes
+        return changes
 
     def _draw(
         self, question: StoredQuestion, asked: Question, version: str
-    ) -> tuple[SampleSet, Vote]:
-        """Sample the prompt `asked` and read its answers as those to the question itself; the label
-        is the teacher's, which answers once in a run, if there is one."""
+    ) -> tuple[SampleSet, Vote, Sequence[SampleSet]]:
+        """Sample the prompt `asked` and read its answers as those to the question itself; also
+        return what else was sampled. The label is the teacher's, which answers once in a run, if
+        there is one."""
+        settings, voter = self.settings, self.teacher or version
+        others: list[SampleSet] = []
+
+        def rephrased(prompt: Question, count: int) -> list[str]:
+            others.append(self._sample(prompt, voter, count))
+            return [sample.text for sample in others[-1].samples if not sample.cut]
+
+        wordings = [
+            instructed(each, settings.instruction, self.reader.table) or each
+            for each in self.views.of(question.question, rephrased)
+        ]
+        count = settings.samples // (1 + len(wordings))
         if self.teacher is not None:
             voters = self._taught.get(question.id)
             if voters is None:
-                first = self._sample(asked, self.teacher, self.settings.samples)
-                texts = (replace(each, token_ids=(), logprobs=()) for each in first.samples)
-                voters = self._taught[question.id] = replace(first, samples=tuple(texts))
-                if version == self.teacher:
-                    return first, self.vote(question, first)
+                first = self._sample(asked, voter, count)
+                views = [self._sample(each, voter, count) for each in wordings]
+                voters = self._taught[question.id] = [each.texts for each in (first, *views)]
+                others += views
+                if version == voter:
+                    return first, self.vote(question, first, views=views), others
+                others.append(first)
             few = self._sample(asked, version, self.update.keep)
-            return few, self.vote(question, few, voters)
+            return few, self.vote(question, few, voters[0], voters[1:]), others
+        views = [self._sample(each, version, count) for each in wordings]
         drawn: SampleSet | None = None
-        for count in rounds(self.settings.samples, self.settings.rounds):
-            more = self._sample(asked, version, count)
+        for part in rounds(count, settings.rounds):
+            more = self._sample(asked, version, part)
             drawn = joined(drawn, more) if drawn else more
-            vote = self.vote(question, drawn)
+            vote = self.vote(question, drawn, views=views)
             # Without a label, as of few samples above the ceiling by chance, there may be one yet.
             counts = [votes for _, votes in vote.counts]
-            if vote.label is not None and decided(counts, self.settings.sure):
+            if vote.label is not None and decided(counts, settings.sure):
                 break
         assert drawn is not None
-        return drawn, vote
+        return drawn, vote, [*others, *views]
 
     def _sample(self, asked: Question, version: str, count: int) -> SampleSet:
         sampling = to_learn_from(asked, self.settings)
@@ -251,38 +317,52 @@ class Roller:
             )
 
     def vote(
-        self, question: StoredQuestion, drawn: SampleSet, voters: SampleSet | None = None
+        self,
+        question: StoredQuestion,
+        drawn: SampleSet,
+        voters: SampleSet | None = None,
+        views: Sequence[SampleSet] = (),
     ) -> Vote:
-        """Vote over the samples; the label is that of other `voters`, if given, unless a check
-        finds one of the samples right."""
-        count = len(drawn.samples)
-        every = drawn
-        if voters is not None:
-            every = replace(drawn, samples=drawn.samples + voters.samples)
+        """Vote over the samples, and those of other wordings; the label is that of other `voters`,
+        if given, unless a check finds one of the samples right."""
+        sets = [drawn, *([voters] if voters else ()), *views]
+        every = replace(drawn, samples=tuple(chain.from_iterable(each.samples for each in sets)))
         reading = self.verifier.verified(
             read_answers(self.reader, question.question.text, every),
             question.question,
             [sample.text for sample in every.samples],
             self.references.get(question.question.hash, ()),
         )
+        ends = list(accumulate(len(each.samples) for each in sets))
+        parts = [
+            (reading.answers[start:end], reading.layers[start:end])
+            for start, end in pairwise([0, *ends])
+        ]
 
-        def over(which: slice, of: int) -> Vote:
-            return take_vote(
-                reading.answers[which],
-                layers=reading.layers[which],
+        def over(part: View, others: Sequence[View], *, whole: bool) -> Vote:
+            answers, layers = part
+            vote = take_vote(
+                answers,
+                layers=layers,
+                views=others,
                 readable=self.settings.readable,
                 kind=reading.kind,
                 floor=self.settings.floor,
                 ceiling=self.settings.ceiling,
                 verified_weight=self.verifier.weight,
-                stop=Stop.ALL if of >= self.settings.samples else Stop.DECIDED,
+                stop=Stop.ALL if whole else Stop.DECIDED,
             )
+            certain = self.verifier.weight is None and Layer.VERIFIED in layers
+            if vote.label is None or certain or vote.kind not in self.fooled:
+                return vote
+            return replace(vote, label=None, outcome=VoteOutcome.UNRELIABLE)
 
-        own = over(slice(count), count if voters is None else self.settings.samples)
-        certain = self.verifier.weight is None and Layer.VERIFIED in reading.layers[:count]
-        if voters is None or certain:
+        if voters is None:
+            whole = bool(views) or len(drawn.samples) >= self.settings.samples
+            return over(parts[0], parts[1:], whole=whole)
+        own, theirs = over(parts[0], (), whole=True), over(parts[1], parts[2:], whole=True)
+        if self.verifier.weight is None and Layer.VERIFIED in own.layers:
             return own
-        theirs = over(slice(count, None), len(voters.samples))
         return replace(own, label=theirs.label, outcome=theirs.outcome)
 
 

@@ -14,13 +14,16 @@ OUT_OF_MEMORY = "out of memory; lower update.micro_batch or update.keep"
 @dataclass(frozen=True)
 class Row:
     """A sampled answer, the engine's log-probability of each of its tokens, its reward, and the
-    number of optimizer steps after which the weights drew it; None if they are those of now."""
+    number of optimizer steps after which the weights drew it; None if they are those of now. Its
+    advantage over its question's mean reward is multiplied by `scale` and lowered by `penalty`."""
 
     prompt_ids: Sequence[int]
     completion_ids: Sequence[int]
     logprobs: Sequence[float]
     reward: float
     drawn_after: int | None = None
+    scale: float = 1.0
+    penalty: float = 0.0
 
 
 NextBatch = Callable[[int, Mapping[str, float]], Sequence[Row]]

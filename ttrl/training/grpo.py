@@ -28,7 +28,7 @@ from trl.trainer.utils import split_tensor_dict, use_adapter
 from ttrl.config import KlTo, UpdateConfig
 from ttrl.engine.memory import rows_at_once
 from ttrl.engine.proof import Pin, Pinned
-from ttrl.training import OUT_OF_MEMORY, NextBatch, SettingRefused, UpdateDiverged, lora
+from ttrl.training import OUT_OF_MEMORY, NextBatch, Row, SettingRefused, UpdateDiverged, lora
 
 REFERENCE = "ref"
 """TRL's copy of the adapter that an update starts from; without it the KL term is to the base."""
@@ -98,7 +98,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         self._buffered_inputs: list[dict[str, Any]] | None = None
         # Of this step and the one before, from which the samples of a step may come.
         self._weights: deque[Weights] = deque(maxlen=2)
-        self._drawn_after: list[int | None] = []
+        self._rows: Sequence[Row] = ()
 
     @_memory_errors()
     def run(self, next_batch: NextBatch) -> None:
@@ -142,9 +142,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
         step = self.state.global_step
         self._weights.append(self._own_weights())
-        rows = self._next_batch(step, self._logged() if step else {})
+        rows = self._rows = self._next_batch(step, self._logged() if step else {})
         assert len(rows) == len(prompts)
-        self._drawn_after = [row.drawn_after for row in rows]
         return {
             "prompt_ids": [list(row.prompt_ids) for row in rows],
             "completion_ids": [list(row.completion_ids) for row in rows],
@@ -219,6 +218,11 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """Return a step's batch, a question's rows together, and log what the run monitor asks."""
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        scale, penalty = (
+            batch["advantages"].new_tensor([getattr(row, name) for row in self._rows])
+            for name in ("scale", "penalty")
+        )
+        batch["advantages"] = batch["advantages"] * scale - penalty
         metrics = self._metrics["train"]
         if "importance_sampling_ratio" in batch:  # else the correction was switched off
             tokens, sequences = effective(
@@ -239,8 +243,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         answer to each question, for which they are put back."""
         engine, mask = batch["sampling_per_token_logps"], batch["completion_mask"]
         last, now = self._weights[0], self._weights[-1]
-        firsts = range(0, len(self._drawn_after), self.num_generations)
-        rows = [row for row in firsts if self._drawn_after[row] == last.step < now.step]
+        firsts = range(0, len(self._rows), self.num_generations)
+        rows = [row for row in firsts if self._rows[row].drawn_after == last.step < now.step]
         if rows:
             batch = {key: value[rows] for key, value in batch.items() if value.ndim}
             engine, mask = engine[rows], mask[rows]

@@ -1,0 +1,92 @@
+"""The same question in other words, so that an answer that only its wording brings about does not
+win the vote (Self-Harmony, arXiv 2511.01191)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ttrl import plugins
+from ttrl.answers.thoughts import spoken
+from ttrl.config import VoteConfig
+from ttrl.config.learning import OFFERED_REPHRASERS
+from ttrl.meaning import same_facts
+from ttrl.questions.question import Question, digest, from_prompt, message_text
+
+PROMPT = """\
+Say the following question in other words. Ask for exactly the same, and keep every number, name, \
+unit and condition. Do not answer it. Reply with the new wording alone.
+
+{question}"""
+SPARE = 2
+"""Wordings asked for at once, for each that is needed: some say another thing."""
+
+Ask = Callable[[Question, int], Sequence[str]]
+"""Returns so many answers of the engine to a question."""
+
+
+@dataclass
+class Views:
+    """Makes up to `count` other wordings of a question, once, by the function `rephrase`, or by
+    asking the engine."""
+
+    count: int = 0
+    rephrase: Callable[[str], Iterable[str]] | None = None
+    questions: int = 0
+    """Of how many questions other wordings were wanted."""
+    without: int = 0
+    """How many of these have too few, since what came said another thing, or the same."""
+    _found: dict[str, list[Question]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def of(self, question: Question, ask: Ask) -> Sequence[Question]:
+        """Return the other wordings of a question. Raises what `ask` and `rephrase` do."""
+        if not self.count:
+            return ()
+        if question.hash not in self._found:
+            text = message_text(question.body["messages"][-1])
+            if self.rephrase:
+                texts = list(map(str, self.rephrase(text)))
+            else:
+                prompt = from_prompt(PROMPT.format(question=text))
+                texts = [spoken(each) or "" for each in ask(prompt, SPARE * self.count)]
+            found = reworded(question, texts)[: self.count]
+            with self._lock:
+                self._found[question.hash] = found
+                self.questions += 1
+                self.without += len(found) < self.count
+        return self._found[question.hash]
+
+    def remark(self) -> str:
+        """Say of how many questions there were too few other wordings."""
+        if not self.without:
+            return ""
+        return f"{self.without} of {self.questions} questions had too few other wordings"
+
+
+def load(settings: VoteConfig) -> Views:
+    """Raises PluginUnknown."""
+    name = settings.rephrase if settings.views > 1 else None
+    function = plugins.find("rephraser", name, OFFERED_REPHRASERS) if name else None
+    return Views(settings.views - 1, function)
+
+
+def reworded(question: Question, texts: Sequence[str]) -> list[Question]:
+    """Return the question in the wordings that differ from it and from one another, and keep its
+    facts: the last message says the new words. None where that is not a user's plain text, or
+    where the request shapes its answer further."""
+    *before, last = question.body["messages"]
+    if last["role"] != "user" or not isinstance(last["content"], str):
+        return []
+    seen, found = {_plain(last["content"])}, []
+    for text in (each.strip() for each in texts):
+        if text and _plain(text) not in seen and same_facts(text, last["content"]):
+            seen.add(_plain(text))
+            body = {**question.body, "messages": [*before, {**last, "content": text}]}
+            found.append(Question(body, digest(body), question.sampling))
+    return found
+
+
+def _plain(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
