@@ -19,8 +19,7 @@ from ttrl.adapters.base import Base, identify
 from ttrl.adapters.versions import AdapterDamaged, Manifest
 from ttrl.config import Config, SelectionOrder, UpdateConfig
 from ttrl.evaluation.drift import Drift
-from ttrl.sampling.difficulty import History, by_signal
-from ttrl.sampling.selection import LOOKED_AT, Selection, choose
+from ttrl.sampling.selection import LOOKED_AT, History, Selection, by_signal, choose
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
 from ttrl.store.questions import QuestionState, StoredQuestion

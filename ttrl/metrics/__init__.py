@@ -3,6 +3,9 @@ them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import partial
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -12,17 +15,74 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from ttrl.engine.pacing import Pause, Resume
 from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.gate import Judgement, Outcome, Rule
 from ttrl.events import Draw, Event, Selection, Step, Unanswered
 from ttrl.metrics import series
-from ttrl.metrics.workers import Row, Total, rows
 from ttrl.monitoring.run import Ruling
 from ttrl.store.measurements import Measurement
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each
+
+Key = tuple[str, tuple[tuple[str, str], ...]]
+"""A sample's name and labels."""
+Row = tuple[str, str, Key, float]
+"""A sample: its family's type and name, its key, its value."""
+
+
+def rows(collectors: Iterable[Collector]) -> list[Row]:
+    """Return what they show."""
+    return [
+        (family.type, family.name, _key(sample), sample.value)
+        for collector in collectors
+        for family in collector.collect()
+        for sample in family.samples
+    ]
+
+
+class Total(Collector):
+    """What one process shows, and what the others, further workers of the gateway, reported last.
+    Of one that has ended, what it had counted stays, since no counter may fall; what it held at the
+    moment goes. prometheus-client's multiprocess mode keeps samples in files instead, which outlive
+    their processes, and takes no collectors but its own."""
+
+    def __init__(self, own: Collector) -> None:
+        self._own = own
+        self._reported: dict[int, list[Row]] = {}
+        self._ended: dict[tuple[str, Key], float] = defaultdict(float)
+
+    def take(self, worker: int, reported: list[Row]) -> None:
+        self._reported[worker] = reported
+
+    def end(self, worker: int) -> None:
+        for kind, family, key, value in self._reported.pop(worker, ()):
+            if kind != "gauge":
+                self._ended[family, key] += value
+
+    def collect(self) -> Iterator[Metric]:
+        more: dict[str, dict[Key, float]] = defaultdict(partial(defaultdict, float))
+        for (family, key), value in self._ended.items():
+            more[family][key] += value
+        for reported in self._reported.values():
+            for _, family, key, value in reported:
+                more[family][key] += value
+        for found in self._own.collect():
+            others = more[found.name]
+            found.samples = [
+                sample._replace(value=sample.value + others.pop(_key(sample), 0))
+                for sample in found.samples
+            ]
+            found.samples += [Sample(name, dict(labels), n) for (name, labels), n in others.items()]
+            yield found
+
+
+def _key(sample: Sample) -> Key:
+    return sample.name, tuple(sample.labels.items())
 
 
 class Metrics:
