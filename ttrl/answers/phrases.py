@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ class Phrases:
     patterns: Mapping[str, re.Pattern[str]]
     """By the same names: a group of alternatives, each a whole word (of languages that write words
     apart)."""
+
+    @lru_cache(maxsize=64)  # noqa: B019 - there are one or two tables for the life of the process
+    def within(self, pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
+        """Return a pattern that has some of them by name, such as `%(nouns)s`."""
+        return re.compile(pattern % {name: p.pattern for name, p in self.patterns.items()}, flags)
 
 
 def _alternatives(words: Iterable[str]) -> re.Pattern[str]:

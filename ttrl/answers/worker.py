@@ -7,26 +7,22 @@ so math_verify's own `parse`, which falls back to that, is not used.
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from functools import lru_cache
 from zlib import crc32
 
+from ttrl.lineworker import limit_memory, serve_lines
+
 IMPORT_SECONDS = 120.0
-MEMORY_BYTES = 2 << 30
 
 signal.signal(signal.SIGALRM, signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us.
 signal.setitimer(signal.ITIMER_REAL, IMPORT_SECONDS)
-resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+limit_memory(2 << 30)
 
 import sympy  # type: ignore[import-untyped]  # noqa: E402
 from latex2sympy2_extended import latex2sympy2, logic  # noqa: E402
 from math_verify import verify  # noqa: E402
-
-from ttrl.lineworker import serve_lines  # noqa: E402
 
 _CASE_MATTERS = latex2sympy2.ConversionConfig(lowercase_symbols=False)
 _HALF = sympy.Rational(1, 2)

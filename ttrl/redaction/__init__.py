@@ -7,7 +7,6 @@ own: it is large, its patterns may take long, and nothing of it is to hold up th
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ class Redactor:
 
     def __init__(self, entities: Sequence[str], model: str = "", seconds: float = SECONDS) -> None:
         asked = json.dumps({"entities": entities, "model": model, "seconds": seconds})
-        self._turn = threading.Lock()
         self.worker = LineWorker(Path(__file__).with_name("worker.py"), asked)
         what = f"the model {model}, or presidio-analyzer" if model else "Presidio"
         self._why_not_ready = (
@@ -74,8 +72,7 @@ class Redactor:
     def texts(self, texts: Sequence[str]) -> list[str]:
         """Raises RedactionFailed."""
         try:
-            with self._turn:
-                found = self.worker.ask(texts)
+            found = self.worker.ask(texts)
         except WorkerNotReady:
             raise RedactionFailed(self._why_not_ready) from None
         except (WorkerEnded, OSError):
