@@ -10,7 +10,7 @@ of phrase, in a few languages. Whoever knows them can avoid them: this keeps out
 attempts, while the caps of an update and the gate's probes are what a determined one meets.
 
 Each of those patterns repeats a bounded number of times, so that the time is linear in the text's
-length. It is searched only in texts that have one of the words without which it finds nothing.
+length.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from re import _constants, _parser
-from typing import Any
 
 from ttrl.config import RecordConfig, Rule
 from ttrl.questions.question import Question, message_text
@@ -140,53 +138,13 @@ def suspicion(question: Question) -> Suspicion | None:
     messages = question.body["messages"]
     asked = [_plain(message_text(m)) for m in messages if m["role"] in ("user", "tool")]
     ruled = [_plain(message_text(m)) for m in messages if m["role"] in ("system", "developer")]
-    if _any(DICTATED, [*asked, *ruled]) or _any(RECITED, asked):
+
+    def found(patterns: Iterable[str], texts: Iterable[str]) -> bool:
+        return any(re.search(pattern, text) for text in texts for pattern in patterns)
+
+    if found(DICTATED, [*asked, *ruled]) or found(RECITED, asked):
         return Suspicion.DICTATES
-    return Suspicion.MIXED if _any(OVERRIDDEN, asked) else None
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A pattern, and words one of which is in all that it finds (none: nobody knows)."""
-
-    regex: re.Pattern[str]
-    words: frozenset[str]
-
-    def found(self, text: str) -> bool:
-        if self.words:
-            for word in self.words:
-                if word in text:
-                    break
-            else:
-                return False
-        return self.regex.search(text) is not None
-
-
-def _words(parsed: Iterable[tuple[Any, Any]]) -> frozenset[str]:
-    """Return the longest such words of a parsed pattern."""
-    found, run = [frozenset[str]()], ""
-    for kind, of in [*parsed, (None, None)]:
-        if kind is _constants.LITERAL:
-            run += chr(of)
-            continue
-        found.append(frozenset({run} - {""}))
-        run = ""
-        if kind is _constants.SUBPATTERN:
-            found.append(_words(of[-1]))
-        elif kind is _constants.BRANCH:
-            branches = [_words(branch) for branch in of[1]]
-            found.append(frozenset().union(*branches) if all(branches) else frozenset())
-        elif kind in (_constants.MAX_REPEAT, _constants.MIN_REPEAT) and of[0]:
-            found.append(_words(of[2]))
-    return max(found, key=lambda words: min(map(len, words), default=0))
-
-
-def _any(patterns: Iterable[Pattern], texts: Iterable[str]) -> bool:
-    for text in texts:
-        for pattern in patterns:
-            if pattern.found(text):
-                return True
-    return False
+    return Suspicion.MIXED if found(OVERRIDDEN, asked) else None
 
 
 UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff*_`$]")
@@ -227,11 +185,7 @@ RULES = r"(?:instructions?|prompts?|rules|guidelines|directions|restrictions|pro
 IGNORED = rf"\b{IGNORE}(?: \w+){{0,3}} {OURS}(?: \w+){{0,2}} {RULES}\b"
 
 
-def _patterns(*sources: str) -> tuple[Pattern, ...]:
-    return tuple(Pattern(re.compile(source), _words(_parser.parse(source))) for source in sources)
-
-
-DICTATED = _patterns(
+DICTATED = (
     rf"{START}{REPLY}(?: back)?(?: only| just)? with(?: only| just| exactly| nothing but)?"
     rf"(?: the (?:number|letter|option|word|value))?:? {ANSWER}{END}",
     rf"\b(?:just|only|simply|directly) {UTTER}(?: with)?(?: the (?:number|letter|option|word))?:? "
@@ -258,7 +212,7 @@ DICTATED = _patterns(
 )
 """An answer is named, and that it is to be given."""
 
-RECITED = _patterns(
+RECITED = (
     rf"{START}{UTTER}(?: back)?(?: with)? (?:exactly|verbatim|literally)(?: this)? ?(?::|{QUOTE})",
     rf"{START}{UTTER}(?: with)? (?:exactly )?the following (?:word|words|sentence|text|phrase)\b",
     r"\brepeat (?:after me|(?:the )?following (?:word|words|sentence|text|phrase))\b",
@@ -269,7 +223,7 @@ RECITED = _patterns(
 )
 """Words are to be said after somebody."""
 
-OVERRIDDEN = _patterns(
+OVERRIDDEN = (
     IGNORED,
     r"\b(?:you are|you're|act as|pretend to be|pretend you are|become|simulate)(?: \w+){0,4} "
     r"(?:dan|jailbroken|unfiltered|uncensored|unrestricted|amoral)\b",
