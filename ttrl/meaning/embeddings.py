@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
+from ttrl.meaning.differences import Matrix
 from ttrl.meaning.judging import Judge, Pair
-from ttrl.meaning.likeness import Matrix
 
 REMEMBERED = 10_000
 """Texts whose vectors are kept: the answers of a question are compared more than once."""
