@@ -37,8 +37,6 @@ QUESTION_SECONDS = 10.0
 
 
 class Judge:
-    """Compares expressions in a child process."""
-
     def __init__(self, seconds: float = STEP_SECONDS) -> None:
         self.worker = LineWorker(Path(__file__).with_name("worker.py"), str(seconds))
 

@@ -31,9 +31,7 @@ MOST_PHRASES = 20
 """Announcements that are looked at, from the last on."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
-_ESCAPED = (
-    (re.compile(r"\\\\(?=(?:boxed|fbox|[dt]?frac|text|sqrt|pm|times)(?![A-Za-z]))"), r"\\"),
-)
+_ESCAPED = re.compile(r"\\\\(?=(?:boxed|fbox|[dt]?frac|text|sqrt|pm|times)(?![A-Za-z]))")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
 _ENV = re.compile(
     r"(?:\${1,2}\s?)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s?\${1,2})?",
@@ -165,15 +163,18 @@ def extract(text: str, table: Phrases | None = None, question: str = "") -> Extr
     table = table or phrases()
     text = spoken(text) or ""
     text = _INVISIBLE.sub("", text)
-    for pattern, right in _ESCAPED:
-        text = pattern.sub(right, text)
+    text = _ESCAPED.sub(r"\\", text)
     if r"\begin" not in text:
         text = _DOUBLED.sub(lambda _: "\\", text)
     text = _ENV.sub(lambda env: "\n" + env[2].replace("&", "").replace(r"\\", "\n") + "\n", text)
     text = re.sub(r"[ \t]{3,}", "  ", text.translate(_WIDE).replace(r"\_", "_"))
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
-    text = _plain_signs(text)
+    # The digits, the powers and the letters of HTML as others write them.
+    text = _SUBSCRIPT.sub(lambda low: ("_" if low[1] == "sub" else "^") + f"{{{low[2]}}}", text)
+    text = html.unescape(text) if "&" in text else text
+    text = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    text = _POWER.sub("^", text)
     text = table.within(_CORRECTION).sub("", _without_next_question(text, table))
     spoken_to_end = _SPECIAL.split(text.strip())
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
@@ -182,13 +183,6 @@ def extract(text: str, table: Phrases | None = None, question: str = "") -> Extr
     found = (each for each in _announced(text, table, question) if each[1] is not None)
     layer, announced = next(found, (None, None))
     return Extracted(text, announced, layer, tuple(_bold(text)), table)
-
-
-def _plain_signs(text: str) -> str:
-    """A text with the digits, the powers and the letters of HTML as others write them."""
-    text = _SUBSCRIPT.sub(lambda low: ("_" if low[1] == "sub" else "^") + f"{{{low[2]}}}", text)
-    text = html.unescape(text) if "&" in text else text
-    return _POWER.sub("^", _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text))
 
 
 def _bold(text: str) -> list[str]:

@@ -112,8 +112,14 @@ def load(
     for source, layer in layers.items():
         _merge(merged, layer)
         sources |= {path: source for path, _ in _leaves(layer)}
+    return Resolved(_checked(merged, sources, file), sources)
+
+
+def _checked(
+    tree: dict[str, Any], sources: Mapping[str, Source], file: Path | None = None
+) -> Config:
     try:
-        return Resolved(Config.model_validate(merged), sources)
+        return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error, sources, file)) from None
 
@@ -236,11 +242,7 @@ def override(config: Config, dotted: Mapping[str, Any]) -> Config:
     """The same configuration with other values for some dotted paths. Raises ConfigError."""
     tree = config.model_dump()
     _merge(tree, _nest(dotted))
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        sources = dict.fromkeys(dotted, Source.COMMAND_LINE)
-        raise ConfigError(_explain(error, sources, None)) from None
+    return _checked(tree, dict.fromkeys(dotted, Source.COMMAND_LINE))
 
 
 TYPES = {
@@ -272,6 +274,7 @@ def settings() -> Iterator[tuple[str, str, list[Setting]]]:
     """Yield each section with its docstring and settings; first the settings without a section, in
     one called ""."""
     schema, defaults = Config.model_json_schema(), Config().model_dump(mode="json")
+
     def those_of(section: type[Section], prefix: str, values: Mapping[str, Any]) -> list[Setting]:
         types = schema["$defs"][section.__name__] if prefix else schema
         texts = _docstrings(section)
@@ -304,7 +307,6 @@ def _docstrings(section: type[Section]) -> dict[str, str]:
 
 
 def _words(type_: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """Return a JSON schema in words."""
     if "$ref" in type_:
         return _words(schema["$defs"][type_["$ref"].rpartition("/")[2]], schema)
     if "anyOf" in type_:

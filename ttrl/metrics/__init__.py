@@ -36,7 +36,6 @@ Row = tuple[str, str, Key, float]
 
 
 def rows(collectors: Iterable[Collector]) -> list[Row]:
-    """Return what they show."""
     return [
         (family.type, family.name, _key(sample), sample.value)
         for collector in collectors
@@ -164,23 +163,20 @@ class Metrics:
                 self.voting.in_flight_limit.set(0)
             case Resume():
                 self.voting.in_flight_limit.set(1)
-            case Judgement():
-                self._show_judgement(event)
-
-    def _show_judgement(self, judgement: Judgement) -> None:
-        """Of what this gate did not look at, nothing is left to see."""
-        self.judging.probes.set(judgement.labelled, "labelled")
-        self.judging.probes.set(judgement.probes - judgement.labelled, "held_out")
-        self.certainty.show(judgement.certainty)
-        compared = {
-            check.rule: check.compared
-            for check in judgement.checks
-            if check.compared and not check.tag
-        }
-        kept = compared.pop(Rule.KEPT_RIGHT, None)
-        self.judging.right_to_wrong.set(1 - kept.after if kept else None)
-        differences = {rule.name.lower(): found.difference for rule, found in compared.items()}
-        self.judging.difference.replace(differences)
+            case Judgement():  # of what this gate did not look at, nothing is left to see
+                self.judging.probes.set(event.labelled, "labelled")
+                self.judging.probes.set(event.probes - event.labelled, "held_out")
+                self.certainty.show(event.certainty)
+                compared = {
+                    check.rule: check.compared
+                    for check in event.checks
+                    if check.compared and not check.tag
+                }
+                kept = compared.pop(Rule.KEPT_RIGHT, None)
+                self.judging.right_to_wrong.set(1 - kept.after if kept else None)
+                self.judging.difference.replace(
+                    {rule.name.lower(): found.difference for rule, found in compared.items()}
+                )
 
     def measured(self, role: str, measured: Measurement[Quality] | None) -> None:
         """Show what is known of the version in a role (`live` or `base`)."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ttrl import ReportedError
+from ttrl import Closing, ReportedError
 from ttrl.lineworker import LineWorker, WorkerEnded, WorkerNotReady
 from ttrl.questions.question import Question, digest
 from ttrl.words import install
@@ -29,7 +29,7 @@ class RedactionFailed(ReportedError):
     """The text could not be redacted, or nothing can be; never quotes it."""
 
 
-class Redactor:
+class Redactor(Closing):
     """A client of the redacting process. For any thread; they wait for one another."""
 
     def __init__(self, entities: Sequence[str], model: str = "", seconds: float = SECONDS) -> None:
@@ -41,12 +41,6 @@ class Redactor:
             f"spaCy pipeline or its directory, and the extra `privacy` is the rest: "
             f"{install('privacy')}"
         )
-
-    def __enter__(self) -> Redactor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def question(self, question: Question) -> Question:
         """The same with placeholders such as `<EMAIL_ADDRESS>`, under another name if any was
