@@ -43,8 +43,7 @@ from benchmarks.gateway import run_engine, run_gateway
 from ttrl.answers import AnswerKind, Reader
 from ttrl.meaning import Letters, agreement
 from ttrl.questions.question import from_prompt
-from ttrl.questions.rules import SIDE_PROMPTS, Circumstances, deciding
-from ttrl.questions.screening import suspicion
+from ttrl.questions.screening import SIDE_PROMPTS, Circumstances, deciding, suspicion
 
 DESCRIPTION = Path(str(files("serve") / "openapi.yaml"))
 CHECKS = [

@@ -25,11 +25,11 @@ from benchmarks.laboratory.bench import BASE
 from benchmarks.laboratory.book import Book, Cell
 from benchmarks.laboratory.mixtures import MIXTURES, Mixture, Size
 from jobs.selection import Descent, select
-from ttrl.adapters.versions import Manifest
 from ttrl.config import SelectionOrder
 from ttrl.config.loading import override
 from ttrl.store import Store
 from ttrl.store.questions import StoredQuestion
+from ttrl.versions import Manifest
 from ttrl.votes import VoteOutcome
 
 NIGHTS = 4

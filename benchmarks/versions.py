@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttrl.adapters import versions
-from ttrl.adapters.versions import Manifest
+from ttrl import versions
 from ttrl.demo import make_problems, model_dir
 from ttrl.engine.proof import Pin, Pinned
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
+from ttrl.versions import Manifest
 
 RANK = 16
 PINS = 8

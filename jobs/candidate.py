@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ttrl.adapters.versions import verify
 from ttrl.engine.client import EngineClient, EngineError, EngineUnreachable
+from ttrl.versions import verify
 
 log = logging.getLogger(__name__)
 

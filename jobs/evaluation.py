@@ -24,7 +24,6 @@ from jobs.probes import (
     to_choose,
 )
 from ttrl import events
-from ttrl.adapters.versions import AdapterDamaged, place
 from ttrl.answers import Reader
 from ttrl.answers.refusal import Stance, stance
 from ttrl.config import Config, GateConfig
@@ -43,6 +42,7 @@ from ttrl.questions.question import Question
 from ttrl.questions.regime import Regime, Usage
 from ttrl.sampling.groups import PRIORITY
 from ttrl.store import Store
+from ttrl.versions import AdapterDamaged, place
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from jobs.probes import WEEK_SECONDS
-from ttrl.adapters import versions
-from ttrl.adapters.versions import AdapterDamaged
+from ttrl import versions
 from ttrl.config import Config
 from ttrl.feedback import DAY_SECONDS
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
+from ttrl.versions import AdapterDamaged
 
 log = logging.getLogger(__name__)
 

@@ -37,10 +37,7 @@ from jobs.evaluation import Evaluation, staleness_of
 from jobs.probes import Compared, to_label
 from jobs.process import known_answers, reader_for, sized
 from jobs.selection import Begins, Descent
-from ttrl import ReportedError, events, rewards, verifiers
-from ttrl.adapters import versions
-from ttrl.adapters.base import identify
-from ttrl.adapters.versions import Manifest
+from ttrl import ReportedError, events, rewards, verifiers, versions
 from ttrl.answers.layers import Layer
 from ttrl.config import AnswerKind, Config, SelectionOrder, Teacher
 from ttrl.engine import threads
@@ -73,6 +70,7 @@ from ttrl.training import (
     UpdateDiverged,
 )
 from ttrl.verifiers import Verifier
+from ttrl.versions import Manifest, identify
 from ttrl.votes import VoteOutcome
 from ttrl.words import counted
 

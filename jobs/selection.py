@@ -14,16 +14,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jobs.probes import apart
-from ttrl.adapters import versions
-from ttrl.adapters.base import Base, identify
-from ttrl.adapters.versions import AdapterDamaged, Manifest
+from ttrl import versions
 from ttrl.config import Config, SelectionOrder, UpdateConfig
 from ttrl.evaluation.drift import Drift
-from ttrl.sampling.difficulty import History, by_signal
-from ttrl.sampling.selection import LOOKED_AT, Selection, choose
+from ttrl.sampling.selection import LOOKED_AT, History, Selection, by_signal, choose
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterRow, AdapterState
 from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.versions import AdapterDamaged, Base, Manifest, identify
 
 REMEMBERED = 50_000
 """The newest votes, by which signals are estimated: of 39 runs of the default size, in a second."""

@@ -19,8 +19,6 @@ import yaml
 from jobs.selection import WORDS, Begins, stack
 from serve.views import share
 from ttrl import ReportedError
-from ttrl.adapters.base import ModelNotFound, find, identify
-from ttrl.adapters.versions import Manifest
 from ttrl.config import Config
 from ttrl.config.loading import Resolved, Source
 from ttrl.config.section import utc
@@ -28,6 +26,7 @@ from ttrl.engine.proof import Evidence, Pinned, Proof, prove
 from ttrl.evaluation.drift import Drift
 from ttrl.evaluation.estimates import Quality
 from ttrl.store import Store
+from ttrl.versions import Manifest, ModelNotFound, find, identify
 from ttrl.words import counted
 
 SETTINGS = ("vote.", "update.", "selection.", "gate.")

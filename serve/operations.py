@@ -8,11 +8,11 @@ from serve.daemon.schedule import PAUSED
 from serve.gateway.live import BASE
 from serve.views import judged
 from ttrl import ReportedError
-from ttrl.adapters.versions import place, verify
 from ttrl.config import Config
 from ttrl.evaluation.probes import Label
 from ttrl.store import Store
 from ttrl.store.adapters import GONE, AdapterGone, Author
+from ttrl.versions import place, verify
 
 
 class Refusal(ReportedError):

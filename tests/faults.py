@@ -76,10 +76,8 @@ RUNNING = {
     "voted": after(f"{VOTES}.add"),
     "stepped": after("ttrl.events:observe", nth=2),
     "judged": before(f"{RUNS}.enter", nth=3),
-    "staged": Fault(
-        "before", "pathlib:Path.rename", inside="ttrl.adapters.versions:publish", program=RUN
-    ),
-    "placed": after("ttrl.adapters.versions:publish"),
+    "staged": Fault("before", "pathlib:Path.rename", inside="ttrl.versions:publish", program=RUN),
+    "placed": after("ttrl.versions:publish"),
     "publishing": uncommitted(f"{VERSIONS}.publish"),
     "published": after(f"{VERSIONS}.publish"),
     "ended": after(f"{RUNS}.end", program=RUN),

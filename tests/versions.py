@@ -6,10 +6,10 @@ import json
 import struct
 from pathlib import Path
 
-from ttrl.adapters import versions
-from ttrl.adapters.versions import Manifest
+from ttrl import versions
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.versions import Manifest
 
 
 def write_lora(directory: Path, payload: bytes = b"\x00" * 64) -> Path:

@@ -20,13 +20,12 @@ from typing import IO, Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ttrl import ReportedError
-from ttrl.adapters import versions
-from ttrl.adapters.versions import WEIGHTS, AdapterDamaged
+from ttrl import ReportedError, versions
 from ttrl.files import fsync, hand_over, touch, whole
 from ttrl.store import Store, StoreError, migrations
 from ttrl.store.backends import copy_file
 from ttrl.store.database import ADAPTERS, BACKUPS, FILE, sqlite_file
+from ttrl.versions import WEIGHTS, AdapterDamaged
 
 MANIFEST = "manifest.json"
 LONGEST_WORD = 80

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,46 +30,56 @@ class WorkerNotReady(WorkerEnded):
 
 
 class LineWorker:
-    """Runs `script`, which calls `serve_lines`, from the first question on. For one thread at a
-    time."""
+    """Runs `script`, which calls `serve_lines`, from the first question on. For any thread; they
+    wait for one another, and one that has several things to ask may take its `turn` for all."""
 
     def __init__(self, script: Path, *arguments: str) -> None:
         # A script of its own rather than multiprocessing: nothing of the parent is imported again.
         # Nothing in the current directory or beside the script is taken for a library.
         self._command = [sys.executable, "-P", "-W", "ignore", str(script), *arguments]
         self.process: subprocess.Popen[str] | None = None
+        self.turn = threading.RLock()
 
     def ask(self, question: object) -> Any:
         """Return the answer. Raises WorkerEnded, WorkerNotReady, and OSError where no process can
         be started."""
-        if self.process is None:
-            self.process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # libraries log the texts that they read
-                text=True,
-            )
+        with self.turn:
+            if self.process is None:
+                self.process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,  # libraries log the texts that they read
+                    text=True,
+                )
+                assert self.process.stdout is not None
+                if self.process.stdout.readline() != READY:
+                    self.close()
+                    raise WorkerNotReady
+            assert self.process.stdin is not None
             assert self.process.stdout is not None
-            if self.process.stdout.readline() != READY:
+            try:
+                self.process.stdin.write(json.dumps(question) + "\n")
+                self.process.stdin.flush()
+                return json.loads(self.process.stdout.readline())
+            except (OSError, ValueError):  # "" is no JSON
                 self.close()
-                raise WorkerNotReady
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(question) + "\n")
-            self.process.stdin.flush()
-            return json.loads(self.process.stdout.readline())
-        except (OSError, ValueError):  # "" is no JSON
-            self.close()
-            raise WorkerEnded from None
+                raise WorkerEnded from None
 
     def close(self) -> None:
         """End the process; the next question starts another."""
-        process, self.process = self.process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
+        with self.turn:
+            process, self.process = self.process, None
+            if process is not None:
+                process.kill()
+                process.communicate()
+
+
+def limit_memory(most: int) -> None:
+    """In the child, before it imports what is large: bytes that it may have."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def serve_lines(

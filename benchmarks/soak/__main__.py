@@ -31,7 +31,7 @@ from benchmarks.soak.served import Served
 from benchmarks.soak.trouble import Trouble
 from benchmarks.soak.users import Asked, Users
 from benchmarks.versions import make
-from ttrl.adapters import versions
+from ttrl import versions
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunState

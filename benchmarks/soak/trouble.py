@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.soak.served import Served, run
 from benchmarks.versions import Made, publish
-from ttrl.adapters import versions
+from ttrl import versions
 from ttrl.store import Store
 from ttrl.store.adapters import Author
 

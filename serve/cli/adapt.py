@@ -32,8 +32,7 @@ from serve.cli.runs import following, write_report
 from serve.views import run_report
 from ttrl.config import Config
 from ttrl.questions.question import Question
-from ttrl.sampling.difficulty import Basis
-from ttrl.sampling.selection import Selection
+from ttrl.sampling.selection import Basis, Selection
 from ttrl.store import Store
 from ttrl.store.questions import Origin, Recorded
 from ttrl.store.runs import Run, RunState, Trigger

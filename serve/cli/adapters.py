@@ -39,12 +39,12 @@ from serve.cli.output import (
 )
 from serve.gateway.live import BASE
 from serve.views import Branch, branches, verdicts
-from ttrl.adapters.versions import AdapterDamaged, place, read_foreign, verify
 from ttrl.config import Config
 from ttrl.config.section import clock
 from ttrl.files import whole_directory
 from ttrl.store import Store
 from ttrl.store.questions import QuestionState
+from ttrl.versions import AdapterDamaged, place, read_foreign, verify
 from ttrl.words import counted
 
 NONE = "There are no versions yet."

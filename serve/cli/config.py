@@ -15,7 +15,7 @@ from serve.cli.daemon import check_keys, check_model_directory
 from serve.cli.output import fail, json_option, print_json, print_table, tell, wants_json
 from serve.cli.output import show as show_value
 from ttrl.config import Config
-from ttrl.config.loading import Resolved, Source, suggestion
+from ttrl.config.loading import Resolved, Source, settings, suggestion, template
 
 
 @click.group(cls=Group)
@@ -71,9 +71,7 @@ def check(config: Config, card_gib: float | None) -> None:
 def explain(resolve: Resolve, names: tuple[str, ...]) -> None:
     """Explain a setting such as vote.samples, or all of a section such as vote: what it does, its
     type and default, and where its value comes from; if a daemon is running, its value."""
-    from ttrl.config import reference
-
-    known = {each.path: each for *_, members in reference.settings() for each in members}
+    known = {each.path: each for *_, members in settings() for each in members}
     for name in names:
         if not any(path == name or path.startswith(f"{name}.") for path in known):
             fail(f"unknown setting {name}{suggestion(name)}", code=2)
@@ -105,9 +103,7 @@ def init(resolve: Resolve, file: str) -> None:
 
     - is standard output.
     """
-    from ttrl.config import reference
-
-    text = reference.template(resolve().given(Source.COMMAND_LINE))
+    text = template(resolve().given(Source.COMMAND_LINE))
     with click.open_file(file, "x", encoding="utf-8") as out:
         out.write(text)
     if file != "-":

@@ -47,10 +47,8 @@ from serve.views import how_read, tally
 from ttrl.config import Config, SelectionOrder
 from ttrl.config.section import clock
 from ttrl.questions.question import Question, Unlearnable
-from ttrl.questions.rules import Circumstances, deciding, rules_of
-from ttrl.questions.screening import Suspicion
-from ttrl.sampling.difficulty import Basis
-from ttrl.sampling.selection import LeftOut
+from ttrl.questions.screening import Circumstances, Suspicion, deciding, rules_of
+from ttrl.sampling.selection import Basis, LeftOut
 from ttrl.store.questions import Origin, QuestionState, StoredQuestion
 from ttrl.votes import Stop
 from ttrl.words import counted

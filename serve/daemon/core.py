@@ -14,7 +14,7 @@ from serve.daemon.reconciler import Reconciler
 from serve.daemon.runs import RunKeeper
 from serve.gateway.live import Live
 from serve.state import owning
-from ttrl.adapters import versions
+from ttrl import versions
 from ttrl.config import Config
 from ttrl.config.loading import override
 from ttrl.metrics import Metrics

@@ -13,12 +13,12 @@ from importlib.util import find_spec
 
 from serve.gateway.live import Live
 from ttrl.config import Config, EngineKind
-from ttrl.engine import preflight
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused, EngineUnreachable
 from ttrl.engine.process import (
     VLLM_ENVIRONMENT,
     EngineLog,
     EngineProcess,
+    check_external,
     embedded_command,
     free_port,
     vllm_command,
@@ -225,7 +225,7 @@ class EngineKeeper:
             progress(waited)
             await asyncio.sleep(0.5)
         await asyncio.to_thread(
-            preflight.check,
+            check_external,
             self.client,
             model=self.config.model.name,
             rank=self.config.update.lora_rank,

@@ -14,9 +14,7 @@ from typing import Literal, TypeVar
 
 from serve.daemon.process import Loop
 from serve.gateway.live import BASE, Live
-from ttrl.adapters import versions
-from ttrl.adapters.base import identify
-from ttrl.adapters.versions import AdapterDamaged, AdapterForeign
+from ttrl import versions
 from ttrl.config import Config
 from ttrl.engine.client import (
     EngineClient,
@@ -29,6 +27,7 @@ from ttrl.engine.proof import prove
 from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.database import OUTAGE, NotFound, cause
+from ttrl.versions import AdapterDamaged, AdapterForeign, identify
 
 log = logging.getLogger(__name__)
 

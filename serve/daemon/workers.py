@@ -23,8 +23,7 @@ from serve.daemon.process import Loop, background, spawn
 from serve.gateway.limits import Limits
 from serve.gateway.live import Live, Standing
 from ttrl.config import Config
-from ttrl.metrics import Metrics
-from ttrl.metrics.workers import Row
+from ttrl.metrics import Metrics, Row
 from ttrl.questions.question import Question
 
 log = logging.getLogger(__name__)

@@ -20,17 +20,17 @@ from serve.gateway.keys import KeysUnreadable, read
 from serve.gateway.request import whereabouts
 from serve.gateway.server import PortInUse, bind
 from serve.state import OWNER, Owner, StateDirError, owner_of
-from ttrl.adapters.base import ModelNotFound, find, identify
-from ttrl.adapters.versions import AdapterDamaged, place, verify
 from ttrl.config import Config, EngineKind
 from ttrl.config.section import clock
-from ttrl.engine import memory, preflight
+from ttrl.engine import memory
 from ttrl.engine.client import EngineClient, EngineError
+from ttrl.engine.process import check_external
 from ttrl.store import Store, StoreError, migrations
 from ttrl.store.adapters import GONE
 from ttrl.store.database import ADAPTERS, lost, sqlite_file
 from ttrl.store.runs import Run
 from ttrl.store.schema import metadata
+from ttrl.versions import AdapterDamaged, ModelNotFound, find, identify, place, verify
 from ttrl.words import counted
 
 __all__ = ["Finding", "Outcome", "broken", "examine", "ok"]
@@ -195,7 +195,7 @@ def engine(config: Config) -> Iterator[Finding]:
             name = served.root or served.name
         root = config.state_dir / ADAPTERS
         try:
-            preflight.check(client, model=name, rank=config.update.lora_rank, root=root)
+            check_external(client, model=name, rank=config.update.lora_rank, root=root)
         except EngineError as error:
             yield broken(str(error), "start it with the missing option")
             return

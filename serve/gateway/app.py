@@ -53,7 +53,7 @@ from ttrl.feedback import Receipt, receipt_hash
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
 from ttrl.questions.routes import CHAT, FORMS, MESSAGES, RESPONSES, question_in
-from ttrl.questions.rules import Circumstances, deciding, rules_of
+from ttrl.questions.screening import Circumstances, deciding, rules_of
 
 COMPLETIONS = "/v1/completions"
 READY = {"/readyz": "ok", "/health": "", "/ping": ""}

@@ -46,13 +46,13 @@ from serve.views import (
     tally,
 )
 from serve.web import html
-from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config.loading import ConfigError
 from ttrl.store import StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterGone
 from ttrl.store.database import OUTAGE, NotFound, cause
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunBusy, Trigger
+from ttrl.versions import AdapterDamaged
 
 log = logging.getLogger(__name__)
 

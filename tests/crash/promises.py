@@ -8,7 +8,7 @@ from contextlib import closing
 import openai
 
 from tests.integration.daemon import START_SECONDS, Daemon, wait_until
-from ttrl.adapters import versions
+from ttrl import versions
 from ttrl.store.questions import QuestionState
 
 

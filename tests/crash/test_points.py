@@ -42,7 +42,7 @@ from tests.integration.daemon import (
 from tests.migrations import NEWER, TODAY, newer_migrations
 from tests.stores import on_disk
 from tests.versions import write_lora
-from ttrl.adapters import versions
+from ttrl import versions
 from ttrl.demo import make_problems
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store, migrations
@@ -331,7 +331,7 @@ def test_in_pruning(daemon, kill_at, spare):
     kill_at(PRUNING)
     root, name = str(gone.parent), gone.name
     program = (
-        "from pathlib import Path; from ttrl.adapters.versions import remove; "
+        "from pathlib import Path; from ttrl.versions import remove; "
         f"remove(Path({root!r}), {name!r})"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL

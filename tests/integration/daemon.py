@@ -21,8 +21,7 @@ import pytest
 from serve.cli.common import ask_daemon
 from serve.cli.demo import ENGINES
 from serve.state import owner_of
-from ttrl.adapters import versions
-from ttrl.adapters.versions import Manifest
+from ttrl import versions
 from ttrl.config import EngineKind
 from ttrl.config.loading import load
 from ttrl.demo import make_problems, model_dir
@@ -32,6 +31,7 @@ from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.questions import Recorded
+from ttrl.versions import Manifest
 
 TTRL = [sys.executable, "-c", "from serve.cli import main; main()"]
 MODEL = "ttrl-demo"

@@ -349,7 +349,7 @@ def test_what_is_not_supported_is_refused(
 def test_the_rank_is_refused_before_the_weights_are_read(
     parts: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """`ttrl.engine.preflight` asks in this way whether a rank fits."""
+    """`ttrl.engine.process` asks in this way whether a rank fits."""
     import json
 
     from safetensors.torch import save_file

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from serve.cli import main
 from tests.integration.daemon import publish_random, record_questions
-from ttrl.adapters.base import identify
 from ttrl.demo import make_problems, model_dir
 from ttrl.engine.proof import Pin, Pinned
+from ttrl.versions import identify
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 

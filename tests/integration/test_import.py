@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.alone import SMALL
 from tests.integration.daemon import Daemon, record_questions
-from ttrl.adapters import versions
+from ttrl import versions
 from ttrl.evaluation.drift import Drift
 from ttrl.store.adapters import AdapterState
 from ttrl.store.runs import RunState

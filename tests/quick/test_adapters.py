@@ -11,9 +11,8 @@ import re
 import pytest
 
 from tests.versions import write_lora
-from ttrl.adapters import versions
-from ttrl.adapters.base import Base
-from ttrl.adapters.versions import AdapterDamaged, AdapterUnfit, Manifest
+from ttrl import versions
+from ttrl.versions import AdapterDamaged, AdapterUnfit, Base, Manifest
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_what_takes_long_to_read_is_not_read_and_the_next_one_is(reader, caplog)
 
 
 def test_what_raises_is_named_by_its_kind_alone(reader):
-    assert reader._ask("somebody's words") == "ValueError"
+    assert reader._ask("somebody's words") == "AttributeError"
 
 
 def test_it_reads_and_compares_as_the_reader_of_this_process_does(reader):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ttrl.config import Config, reference
+from ttrl.config import Config
 from ttrl.config.loading import (
     RECIPES,
     SECTIONS,
@@ -18,6 +18,8 @@ from ttrl.config.loading import (
     load,
     override,
     recipes,
+    settings,
+    template,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -248,7 +250,7 @@ def test_a_reward_of_a_recipe_is_taken_out_with_a_weight_of_nothing():
 
 
 def test_every_setting_is_explained():
-    every = [each for *_, members in reference.settings() for each in members]
+    every = [each for *_, members in settings() for each in members]
     assert [each.path for each in every] == [path for path, *_ in Resolved(Config(), {}).rows()]
     assert [each.path for each in every if not each.text] == []
     assert {each.path: each.default for each in every} == {
@@ -257,7 +259,7 @@ def test_every_setting_is_explained():
 
 
 def test_types_and_docstrings_in_words():
-    found = {each.path: each for *_, members in reference.settings() for each in members}
+    found = {each.path: each for *_, members in settings() for each in members}
     assert found["vote.samples"].type == "integer, at least 2, at most 256"
     assert found["schedule.every"].type == 'duration such as "1h30m" or null'
     assert found["gate.ship"].type == "better, sharper"
@@ -267,10 +269,10 @@ def test_types_and_docstrings_in_words():
 
 def test_a_file_to_begin_with_sets_what_was_given_and_explains_the_rest(file):
     given = {"vote.samples": 48, "schedule.windows": ["22:00-06:00"]}
-    assert load(file(reference.template({})), environ={}).sources == {}
-    found = load(file(reference.template(given)), environ={})
+    assert load(file(template({})), environ={}).sources == {}
+    found = load(file(template(given)), environ={})
     assert found.given(Source.FILE) == given
     setting = re.compile(r"^( *)#(\w+:)", re.MULTILINE)
-    whole = load(file(setting.sub(r"\1\2", reference.template({}))), environ={})
+    whole = load(file(setting.sub(r"\1\2", template({}))), environ={})
     assert whole.config == Config()
     assert whole.sources.keys() == set(known_paths())

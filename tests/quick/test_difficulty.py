@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttrl.questions.question import from_prompt
-from ttrl.sampling.difficulty import Basis, History, ShareEstimate, by_signal, fitted
+from ttrl.sampling.selection import Basis, History, ShareEstimate, by_signal, fitted
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.store.runs import PastVote
 from ttrl.votes import VoteOutcome

@@ -13,7 +13,6 @@ from jobs.evaluation import Answers, Asker, Evaluation
 from jobs.probes import Item, outlook, samples_drawn
 from tests.answering import GONE, REFUSED, Engine, failing, labels, sums
 from tests.runs import judgement
-from ttrl.adapters.versions import AdapterDamaged
 from ttrl.answers import Reader
 from ttrl.config import Config
 from ttrl.config.learning import LONGEST_ANSWER
@@ -29,6 +28,7 @@ from ttrl.questions.question import from_prompt
 from ttrl.questions.regime import Usage
 from ttrl.store.questions import Recorded
 from ttrl.store.runs import Trigger
+from ttrl.versions import AdapterDamaged
 
 
 def examine(store, engine, live="live", restore=lambda _: None, **gate):

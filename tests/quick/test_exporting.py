@@ -13,7 +13,6 @@ from serve.exporting import Merge, card
 from tests.runs import QUALITY, judgement
 from tests.stores import recorded
 from tests.versions import publish
-from ttrl.adapters.versions import Manifest
 from ttrl.config import Config
 from ttrl.engine.proof import Evidence, Proof
 from ttrl.evaluation.drift import Drift
@@ -21,6 +20,7 @@ from ttrl.evaluation.evidence import Comparison
 from ttrl.evaluation.gate import Check, Outcome, Rule, Verdict
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import Trigger
+from ttrl.versions import Manifest
 
 SECRET = "What is the code of the safe?"
 DIGEST = "d" * 64

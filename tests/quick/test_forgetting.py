@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from jobs import prune
 from tests.runs import judgement
 from tests.stores import DAY, adapter, ask, both_stores, on_disk, publish, recorded, states
-from ttrl.adapters.versions import remove
 from ttrl.config import Config
 from ttrl.config.loading import ConfigError, load
 from ttrl.evaluation.probes import Judged, Label, Pair, ProbeOrigin, Side
@@ -23,6 +22,7 @@ from ttrl.store.adapters import AdapterGone, AdapterState, Forgotten
 from ttrl.store.forgetting import Doomed
 from ttrl.store.questions import QuestionState
 from ttrl.store.runs import RunState, Trigger
+from ttrl.versions import remove
 
 SECRET = "my number is 0151 23456789, call me"
 

@@ -9,10 +9,9 @@ from dataclasses import replace
 import pytest
 
 from jobs.selection import Begins, Descent, descend, stack
-from ttrl.adapters.base import Base, identify
-from ttrl.adapters.versions import Manifest
 from ttrl.config import UpdateConfig
 from ttrl.store.adapters import AdapterRow, AdapterState
+from ttrl.versions import Base, Manifest, identify
 
 BASE = Base("org/model", "w" * 64, "t" * 64)
 LIVE = Manifest(

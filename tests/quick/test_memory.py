@@ -17,7 +17,6 @@ from jobs import process
 from jobs.run import execute
 from serve import doctor
 from serve.cli import main
-from ttrl.adapters.base import ModelNotFound, find
 from ttrl.config import Config
 from ttrl.config.loading import override
 from ttrl.demo import model_dir
@@ -26,6 +25,7 @@ from ttrl.engine.client import EngineClient, ModelCard
 from ttrl.engine.memory import GIB, CannotEstimate, Card, Fit, Model, first_card
 from ttrl.store import Store
 from ttrl.store.runs import RunState, Trigger
+from ttrl.versions import ModelNotFound, find
 
 loads_transformers = pytest.mark.integration
 """It takes seconds."""

@@ -3,7 +3,7 @@
 import pytest
 
 from ttrl.answers.dates import day
-from ttrl.answers.numbers import whole_number
+from ttrl.answers.quantities import whole_number
 
 
 @pytest.mark.parametrize(

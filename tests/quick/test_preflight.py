@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ttrl.adapters.versions import WEIGHTS
 from ttrl.engine.client import EngineRefused, ModelCard
-from ttrl.engine.preflight import EngineUnfit, check
+from ttrl.engine.process import EngineUnfit, check_external
+from ttrl.versions import WEIGHTS
 
 LATER = "Call to add_lora method failed: Worker failed with error '"
 
@@ -51,7 +51,7 @@ class Engine:
 )
 def test_what_it_lacks_is_said(tmp_path, engine, message):
     with pytest.raises(EngineUnfit, match=message):
-        check(engine, model="/models/m", rank=16, root=tmp_path)
+        check_external(engine, model="/models/m", rank=16, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -59,6 +59,6 @@ def test_what_it_lacks_is_said(tmp_path, engine, message):
     "engine", [Engine(), Engine((500, f"{LATER}'")), Engine((400, "it has no weights"))]
 )
 def test_one_that_has_all_is_taken(tmp_path, engine):
-    check(engine, model="/models/x/../m", rank=16, root=tmp_path)
+    check_external(engine, model="/models/x/../m", rank=16, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert len(engine.unloaded) == (engine.refusal is None)

@@ -15,7 +15,7 @@ from tests.stores import ask
 from ttrl.config import Config, RecordConfig, Rule
 from ttrl.config.loading import ConfigError, load
 from ttrl.questions.question import Question, from_request
-from ttrl.questions.rules import SIDE_PROMPTS, Circumstances, deciding, rules_of
+from ttrl.questions.screening import SIDE_PROMPTS, Circumstances, deciding, rules_of
 
 
 def question(user: str, system: str | None = None) -> Question:

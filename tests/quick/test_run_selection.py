@@ -11,9 +11,7 @@ import pytest
 from jobs import selection
 from jobs.selection import Begins, Descent
 from tests.versions import write_lora
-from ttrl.adapters import versions
-from ttrl.adapters.base import identify
-from ttrl.adapters.versions import Manifest
+from ttrl import versions
 from ttrl.config import Config, ModelConfig
 from ttrl.config.loading import override
 from ttrl.evaluation.drift import Drift
@@ -22,6 +20,7 @@ from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.forgetting import Doomed
 from ttrl.store.questions import QuestionState, Recorded
 from ttrl.store.runs import RunState, Trigger
+from ttrl.versions import Manifest, identify
 
 
 @pytest.fixture

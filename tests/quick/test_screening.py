@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttrl.questions.question import Question, digest, from_prompt
-from ttrl.questions.screening import DICTATED, OVERRIDDEN, RECITED, Suspicion, suspicion
+from ttrl.questions.screening import Suspicion, suspicion
 
 DICTATES, MIXED = Suspicion.DICTATES, Suspicion.MIXED
 
@@ -132,11 +132,3 @@ def test_any_text_can_stand_around_it(text, phrase):
 def test_a_question_made_to_be_slow_is_not(piece):
     """What is quadratic in such a text would take minutes."""
     assert suspicion(from_prompt(piece * (100_000 // len(piece)))) is None
-
-
-@pytest.mark.parametrize("pattern", [*DICTATED, *RECITED, *OVERRIDDEN])
-@given(data=st.data())
-def test_what_a_pattern_finds_has_one_of_its_words(pattern, data):
-    text = data.draw(st.from_regex(pattern.regex))
-    assert pattern.words
-    assert pattern.found(text)

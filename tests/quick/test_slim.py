@@ -12,7 +12,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "vllm", "datasets", "accelerate
 STATEMENTS = (
     "import serve.main, serve.cli.demo",
     "import ttrl.sampling.groups, ttrl.sampling.selection, ttrl.evaluation.gate",
-    "import ttrl.adapters.versions, ttrl.engine.process",
+    "import ttrl.versions, ttrl.engine.process",
     "from ttrl.engine import memory; memory.first_card()",
     "import jobs.run, jobs.measure",
     "from serve.cli import COMMANDS, main; [main.get_command(None, name) for name in COMMANDS]",

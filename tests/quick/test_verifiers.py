@@ -20,7 +20,7 @@ from ttrl.engine.samples import Finish, Sample
 from ttrl.evaluation.estimates import Reliability, each_estimated
 from ttrl.questions.question import Question, from_prompt, from_request
 from ttrl.rewards import REWARDS, Ballot
-from ttrl.verifiers import builtin, executed
+from ttrl.verifiers import executed
 from ttrl.votes import VoteOutcome, take_vote
 
 R, W, N = Layer.VERIFIED, Layer.REFUTED, Layer.SENTENCE
@@ -201,7 +201,7 @@ def test_thoughts_are_not_checked_and_what_was_cut_off_is_not_either():
     ],
 )
 def test_sums_in_an_answer(answer, finding):
-    assert builtin.arithmetic(from_prompt("Solve it."), [answer], [None]) == [finding]
+    assert verifiers.arithmetic(from_prompt("Solve it."), [answer], [None]) == [finding]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_sums_in_an_answer(answer, finding):
     ],
 )
 def test_questions_that_are_sums(question, value, finding):
-    assert builtin.arithmetic(from_prompt(question), [f"It is {value}"], [value]) == [finding]
+    assert verifiers.arithmetic(from_prompt(question), [f"It is {value}"], [value]) == [finding]
 
 
 def test_a_sum_is_judged_by_what_was_said_before_if_at_all():
@@ -234,8 +234,10 @@ def test_a_sum_is_judged_by_what_was_said_before_if_at_all():
     asked = {"messages": [*said, {"role": "user", "content": "What is 5 + 4?"}]}
     question = from_request(asked, max_chars=1000)
     assert isinstance(question, Question)
-    assert builtin.arithmetic(question, ["2"], ["2"]) == [None]
-    assert builtin.arithmetic(from_prompt("What is 5 + 4?"), ["5 + 4 = 8. So 9"], ["9"]) == [False]
+    assert verifiers.arithmetic(question, ["2"], ["2"]) == [None]
+    assert verifiers.arithmetic(from_prompt("What is 5 + 4?"), ["5 + 4 = 8. So 9"], ["9"]) == [
+        False
+    ]
 
 
 # Citations
@@ -261,7 +263,7 @@ PASSAGE = 'Passage: "The quick brown fox jumps over the lazy dog," wrote the cle
     ],
 )
 def test_what_is_quoted_stands_in_the_conversation(answer, finding):
-    assert builtin.citation(from_prompt(PASSAGE), [answer], [None]) == [finding]
+    assert verifiers.citation(from_prompt(PASSAGE), [answer], [None]) == [finding]
 
 
 # JSON
@@ -446,7 +448,7 @@ def test_code_that_does_not_end_is_ended():
 def test_texts_ten_times_as_long_as_any_take_seconds_at_most(text):
     """With 320,000 characters a square of their number would be hours."""
     many = text * (320_000 // len(text)) + "x"
-    for check in (builtin.arithmetic, builtin.citation):
+    for check in (verifiers.arithmetic, verifiers.citation):
         check(from_prompt(many), [many], [None])
     executed._of_answer(many, lambda query: None)
     executed._program_in(many)

@@ -7,10 +7,7 @@ import atexit
 import dataclasses
 import json
 import logging
-import resource
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +18,7 @@ from ttrl.answers import Reader, Reading
 from ttrl.answers.layers import Layer
 from ttrl.answers.phrases import phrases
 from ttrl.config import AnswerKind
-from ttrl.lineworker import LineWorker, WorkerEnded, WorkerNotReady, serve_lines
+from ttrl.lineworker import LineWorker, WorkerEnded, WorkerNotReady, limit_memory, serve_lines
 from ttrl.meaning import Letters
 
 log = logging.getLogger(__name__)
@@ -42,14 +39,13 @@ class BoundedReader(Reader):
     thread; they wait for one another. Raises CannotRead."""
 
     _worker: LineWorker = field(init=False, repr=False, compare=False)
-    _turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         alike = self.likeness.alike if isinstance(self.likeness, Letters) else None
         table = self.table.path and str(self.table.path)
         worker = LineWorker(Path(__file__), json.dumps([self.kind, alike, table]))
         object.__setattr__(self, "_worker", worker)
-        atexit.register(self.stop)
+        atexit.register(worker.close)
 
     @property
     def _by_letters(self) -> bool:
@@ -70,8 +66,7 @@ class BoundedReader(Reader):
         return float(found) if not isinstance(found, str) else 0.0
 
     def stop(self) -> None:
-        with self._turn:
-            self._worker.close()
+        self._worker.close()
 
     def _reading(self, what: str, question: str, texts: Sequence[str]) -> Reading:
         found = self._ask(what, question, texts)
@@ -85,36 +80,28 @@ class BoundedReader(Reader):
     def _ask(self, what: str, *arguments: object) -> Any:
         """Where it fails, a text that says how: the exception's name, as its words may quote what
         was read."""
-        with self._turn:
-            try:
-                return self._worker.ask([what, *arguments])
-            except (WorkerNotReady, OSError) as error:
-                raise CannotRead(
-                    f"the process that reads answers does not start: {error}"
-                ) from None
-            except WorkerEnded:
-                return "the time or the memory for it is used up"
+        try:
+            return self._worker.ask([what, *arguments])
+        except (WorkerNotReady, OSError) as error:
+            raise CannotRead(f"the process that reads answers does not start: {error}") from None
+        except WorkerEnded:
+            return "the time or the memory for it is used up"
 
 
-def _answer(reader: Reader, what: str, arguments: list[Any]) -> object:
-    match what, arguments:
-        case "close", [text, accepted, question, kind]:
+def main() -> None:
+    kind, alike, table = json.loads(sys.argv[1])
+    limit_memory(MEMORY_BYTES)
+    reader = Reader(kind and AnswerKind(kind), Letters(alike), phrases(table and Path(table)))
+
+    def answer(asked: list[Any]) -> object:
+        what, *arguments = asked
+        if what == "close":
+            text, accepted, question, kind = arguments
             return reader.close(text, accepted, question, AnswerKind(kind))
-        case "extract", [question, texts]:
-            return dataclasses.astuple(reader.extract(question, texts))
-        case _, [question, texts]:
-            return dataclasses.astuple(reader.read(question, texts))
-    raise ValueError(what)
+        return dataclasses.astuple(getattr(reader, what)(*arguments))
+
+    serve_lines(lambda: answer, seconds=SECONDS, otherwise=lambda error: type(error).__name__)
 
 
 if __name__ == "__main__":
-    kind, alike, table = json.loads(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    reader = Reader(kind and AnswerKind(kind), Letters(alike), phrases(table and Path(table)))
-    serve_lines(
-        lambda: lambda asked: _answer(reader, asked[0], asked[1:]),
-        seconds=SECONDS,
-        otherwise=lambda error: type(error).__name__,
-    )
+    main()

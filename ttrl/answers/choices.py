@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from itertools import zip_longest
 
 from ttrl.answers.extraction import (
@@ -22,7 +21,6 @@ from ttrl.answers.extraction import (
 )
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import form, words
-from ttrl.answers.phrases import Phrases
 from ttrl.answers.quantities import Number
 
 _LETTER_SET = re.compile(
@@ -48,6 +46,8 @@ _JUDGED_LETTER = re.compile(
     r"|\b(?i:it(?:['’]s|\s+is|\s+must\s+be)|guess\s+is|is|be|hence|thus|therefore|so)\s+"
     r"(?i:option\s+|choice\s+)?\(?([A-HJ])\)?[.!]?\s*$"
 )
+_NAMED_LETTER = r"%(nouns)s\s+\(?([A-J])\)?(?![\w'’])"
+"""As in "so the answer B"."""
 _UNSURE = re.compile(r"\b(?:either|none|doubt)", re.IGNORECASE)
 _PROSE_FOLLOWS = re.compile(r"\s+(?!because\b|since\b|as\b|due\b)[a-z]")
 _TICK = re.compile(
@@ -168,17 +168,12 @@ def _led(tail: str) -> str | None:
 def _judged_letter(found: Extracted) -> str | None:
     """The last one that is called right, but for "neither A nor B is right"."""
     text, letter = found.text, None
-    for judged in (*_named_letter(found.table).finditer(text), *_JUDGED_LETTER.finditer(text)):
+    named = found.table.within(_NAMED_LETTER, re.NOFLAG)
+    for judged in (*named.finditer(text), *_JUDGED_LETTER.finditer(text)):
         clause = CLAUSE.split(text[max(0, judged.start() - 200) : judged.start()])[-1]
         if not has(clause, found.table, "negators") and not _UNSURE.search(clause):
             letter = next(filter(None, judged.groups()))
     return letter
-
-
-@cache
-def _named_letter(table: Phrases) -> re.Pattern[str]:
-    """ "so the answer B"."""
-    return re.compile(rf"{table.patterns['nouns'].pattern}\s+\(?([A-J])\)?(?![\w'’])")
 
 
 def _letter_line(text: str, listed: Mapping[str, str]) -> str | None:

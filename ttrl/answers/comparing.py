@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import atexit
 import re
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -38,24 +37,18 @@ QUESTION_SECONDS = 10.0
 
 
 class Judge:
-    """Compares expressions in a child process. Threads wait for one another; one that has several
-    things to ask may take its turn for all of them."""
-
     def __init__(self, seconds: float = STEP_SECONDS) -> None:
-        self.turn = threading.RLock()
         self.worker = LineWorker(Path(__file__).with_name("worker.py"), str(seconds))
 
     def equal(self, left: str, right: str) -> bool | None:
         """Whether two expressions in LaTeX mean the same; None where that took too long."""
-        with self.turn:
-            try:
-                return bool(self.worker.ask([left, right]))
-            except WorkerEnded:
-                return None
+        try:
+            return bool(self.worker.ask([left, right]))
+        except WorkerEnded:
+            return None
 
     def close(self) -> None:
-        with self.turn:
-            self.worker.close()
+        self.worker.close()
 
 
 judge = Judge()
@@ -199,7 +192,7 @@ def _cluster(found: set[Leaf], quantities: Mapping[Leaf, str]) -> dict[Leaf, str
     heads: list[Number | Expression] = [leaf for leaf in found if isinstance(leaf, Number)]
     heads.sort(key=_own_name)
     expressions = [leaf for leaf in found if isinstance(leaf, Expression)]
-    with judge.turn:  # The time of other questions is not counted as this one's.
+    with judge.worker.turn:  # The time of other questions is not counted as this one's.
         deadline = time.monotonic() + QUESTION_SECONDS
         for expression in sorted(expressions, key=lambda leaf: (len(leaf.latex), _own_name(leaf))):
             head = _head(expression, heads, deadline)

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import form
@@ -31,9 +31,7 @@ MOST_PHRASES = 20
 """Announcements that are looked at, from the last on."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
-_ESCAPED = (
-    (re.compile(r"\\\\(?=(?:boxed|fbox|[dt]?frac|text|sqrt|pm|times)(?![A-Za-z]))"), r"\\"),
-)
+_ESCAPED = re.compile(r"\\\\(?=(?:boxed|fbox|[dt]?frac|text|sqrt|pm|times)(?![A-Za-z]))")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]$])")
 _ENV = re.compile(
     r"(?:\${1,2}\s?)?\\begin\{(align|aligned|cases|gather|equation|split)\*?\}(.*?)\\end\{\1\*?\}(?:\s?\${1,2})?",
@@ -78,6 +76,19 @@ _SIGNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 WORDS = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W\d_]+)*")
 TOKENS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)*")
 _CITATIONS = re.compile(r"(?<=[^\W_])(?:\s+\[\d{1,3}(?:,\s*\d{1,3})*\])+$")
+_NEXT_QUESTION = r"(?m)^[#*> \t]*%(questions)s[ \t]*\d*[* \t]*[:：]"
+_CORRECTION = r"(?<!\S)\S{1,40}\s?(?:\.\.\.|…|[,;—–-])\s*%(corrections)s[,:]?\s(?=\S)"
+"""What is taken back at once: "417... no, sorry, 437"."""
+_PHRASE = (
+    r"%(nouns)s[*_]*(?:\s+\w+){0,3}?[*_\s]*(?:\([^()\n]{1,40}\)\s*)?"
+    r"(?:(?:%(copulas)s)(?!n['’]t)[\s*_]*[:：]?|[:：=])[\s*_:：]*"
+)
+_CONTRAST = (
+    r"(?:,\s*(?:and|but)?|\b(?:and|but))\s*%(contrasts)s[^,.;:!?\n]*"
+    r"|\s(?:rather than|instead of|as opposed to)\s[^,.;:!?\n]*"
+    r"|\b(?:not|nicht|pas|non|no)\s[^,.;:!?\n]{1,40}[;,]\s*(?:but|rather|sondern|mais|sino|ma"
+    r"|mas|it(?:['’]s|\sis))\s"
+)
 MARKUP = re.compile(r"\\(?:text|math|operator)\w*\s*(?=\{)|\\[ ,;!]|[$*_`{}<>\"“”]")
 
 
@@ -152,16 +163,19 @@ def extract(text: str, table: Phrases | None = None, question: str = "") -> Extr
     table = table or phrases()
     text = spoken(text) or ""
     text = _INVISIBLE.sub("", text)
-    for pattern, right in _ESCAPED:
-        text = pattern.sub(right, text)
+    text = _ESCAPED.sub(r"\\", text)
     if r"\begin" not in text:
         text = _DOUBLED.sub(lambda _: "\\", text)
     text = _ENV.sub(lambda env: "\n" + env[2].replace("&", "").replace(r"\\", "\n") + "\n", text)
     text = re.sub(r"[ \t]{3,}", "  ", text.translate(_WIDE).replace(r"\_", "_"))
     if len(text) > MAX_CHARS or _SURROGATE.search(text):
         return None
-    text = _plain_signs(text)
-    text = _correction(table).sub("", _without_next_question(text, table))
+    # The digits, the powers and the letters of HTML as others write them.
+    text = _SUBSCRIPT.sub(lambda low: ("_" if low[1] == "sub" else "^") + f"{{{low[2]}}}", text)
+    text = html.unescape(text) if "&" in text else text
+    text = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    text = _POWER.sub("^", text)
+    text = table.within(_CORRECTION).sub("", _without_next_question(text, table))
     spoken_to_end = _SPECIAL.split(text.strip())
     text = next((part for part in spoken_to_end if any(map(str.isalnum, part))), "")
     if not any(map(str.isalnum, text)):
@@ -169,13 +183,6 @@ def extract(text: str, table: Phrases | None = None, question: str = "") -> Extr
     found = (each for each in _announced(text, table, question) if each[1] is not None)
     layer, announced = next(found, (None, None))
     return Extracted(text, announced, layer, tuple(_bold(text)), table)
-
-
-def _plain_signs(text: str) -> str:
-    """A text with the digits, the powers and the letters of HTML as others write them."""
-    text = _SUBSCRIPT.sub(lambda low: ("_" if low[1] == "sub" else "^") + f"{{{low[2]}}}", text)
-    text = html.unescape(text) if "&" in text else text
-    return _POWER.sub("^", _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text))
 
 
 def _bold(text: str) -> list[str]:
@@ -201,27 +208,10 @@ def _without_next_question(text: str, table: Phrases) -> str:
     that was asked: "Review: ... Sentiment: ... Review: ..."."""
     if first := _FORM.match(text.lstrip()):
         text = text[: text.find(f"\n{first[0]}", first.end())] if f"\n{first[0]}" in text else text
-    for line in _next_question(table).finditer(text):
+    for line in table.within(_NEXT_QUESTION).finditer(text):
         if any(map(str.isalnum, text[: line.start()])):
             return text[: line.start()]
     return text
-
-
-@cache
-def _next_question(table: Phrases) -> re.Pattern[str]:
-    return re.compile(
-        rf"^[#*> \t]*{table.patterns['questions'].pattern}[ \t]*\d*[* \t]*[:：]",
-        re.MULTILINE | re.IGNORECASE,
-    )
-
-
-@cache
-def _correction(table: Phrases) -> re.Pattern[str]:
-    """What is taken back at once: "417... no, sorry, 437"."""
-    again = table.patterns["corrections"].pattern
-    return re.compile(
-        rf"(?<!\S)\S{{1,40}}\s?(?:\.\.\.|…|[,;—–-])\s*{again}[,:]?\s(?=\S)", re.IGNORECASE
-    )
 
 
 # What announces itself
@@ -335,21 +325,11 @@ def boxes(text: str) -> str | None:
     return ", ".join(text[box[1] : box[2]] for box in together)
 
 
-@cache
-def _phrase(table: Phrases) -> re.Pattern[str]:
-    noun, copula = (table.patterns[name].pattern for name in ("nouns", "copulas"))
-    return re.compile(
-        rf"{noun}[*_]*(?:\s+\w+){{0,3}}?[*_\s]*(?:\([^()\n]{{1,40}}\)\s*)?"
-        rf"(?:(?:{copula})(?!n['’]t)[\s*_]*[:：]?|[:：=])[\s*_:：]*",
-        re.IGNORECASE,
-    )
-
-
 def behind_phrase(text: str, table: Phrases) -> str | None:
     """What stands behind the last "the answer is" that announces something, up to the end of its
     sentence."""
     weak = None
-    announcements = list(_phrase(table).finditer(text))
+    announcements = list(table.within(_PHRASE).finditer(text))
     for phrase in reversed(announcements[-MOST_PHRASES:]):
         before = CLAUSE.split(text[max(0, phrase.start() - 200) : phrase.start()])[-1]
         if starts(before, table, "conditions") or has(before, table, "negators"):
@@ -451,18 +431,7 @@ def without_note(text: str) -> str:
 
 def without_contrast(text: str, table: Phrases) -> str:
     """A text without what it says to be not so: "Venus, not Mars"."""
-    return _contrast(table).sub("", text)
-
-
-@cache
-def _contrast(table: Phrases) -> re.Pattern[str]:
-    return re.compile(
-        rf"(?:,\s*(?:and|but)?|\b(?:and|but))\s*{table.patterns['contrasts'].pattern}[^,.;:!?\n]*"
-        r"|\s(?:rather than|instead of|as opposed to)\s[^,.;:!?\n]*"
-        r"|\b(?:not|nicht|pas|non|no)\s[^,.;:!?\n]{1,40}[;,]\s*(?:but|rather|sondern|mais|sino|ma"
-        r"|mas|it(?:['’]s|\sis))\s",
-        re.IGNORECASE,
-    )
+    return table.within(_CONTRAST).sub("", text)
 
 
 def tokens_of(text: str) -> list[str]:

@@ -16,8 +16,7 @@ from itertools import accumulate
 
 from ttrl.answers.dates import day, time_of_day
 from ttrl.answers.markup import clean, unwrap_text
-from ttrl.answers.numbers import FUNCTIONS
-from ttrl.answers.quantities import Number, quantity, split_unit
+from ttrl.answers.quantities import FUNCTIONS, Number, quantity, split_unit
 from ttrl.answers.units import measure
 
 

@@ -73,7 +73,9 @@ def clean(text: str) -> str:
     text = _LOWERED.sub(lambda digits: f"_{{{_normal(digits[0])}}}", text)
     text = _ROOT.sub(r"\\sqrt{\1}", text)
     text = _SYMBOL.sub(lambda symbol: _SYMBOLS[symbol[0]], _normal(text))
-    text = _outside_math_mode(text).strip(" *`_")
+    # Dollars in pairs and \(...\) are mark-up; a dollar of its own is money.
+    text = _DISPLAY.sub("", text.replace(r"\$", DOLLAR)).replace("$$", "$").strip()
+    text = text.replace("$", DOLLAR if text.count("$") % 2 else "").strip(" *`_")
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = text.strip().removesuffix(".").strip()
@@ -93,10 +95,3 @@ def _normal(text: str) -> str:
 
 def unwrap_text(text: str) -> str:
     return _TEXT.sub(r"\1", text)
-
-
-def _outside_math_mode(text: str) -> str:
-    """Dollars in pairs and \\(...\\) are mark-up; a dollar of its own is money."""
-    text = _DISPLAY.sub("", text.replace(r"\$", DOLLAR))
-    text = text.replace("$$", "$").strip()
-    return text.replace("$", DOLLAR if text.count("$") % 2 else "")

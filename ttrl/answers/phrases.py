@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +33,17 @@ class Phrases:
     """By the same names: a group of alternatives, each a whole word (of languages that write words
     apart)."""
 
-
-def _alternatives(words: Iterable[str]) -> re.Pattern[str]:
-    ordered = sorted(words, key=len, reverse=True)
-    return re.compile("(?:" + "|".join(map(_word, ordered)) + ")", re.IGNORECASE)
+    @lru_cache(maxsize=64)  # noqa: B019 - there are one or two tables for the life of the process
+    def within(self, pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
+        """Return a pattern that has some of them by name, such as `%(nouns)s`."""
+        return re.compile(pattern % {name: p.pattern for name, p in self.patterns.items()}, flags)
 
 
 def _word(word: str) -> str:
     escaped = re.escape(word).replace(r"\ ", r"\s+").replace("'", "['’]")
-    before = (
-        ""
-        if word.startswith("n'") or _UNSPACED.search(word) or not word[0].isalnum()
-        else r"(?<!\w)"
-    )
-    after = "" if _UNSPACED.search(word) or not word[-1].isalnum() else r"(?![\w'’])"
+    apart = not _UNSPACED.search(word)
+    before = r"(?<!\w)" if apart and word[0].isalnum() and not word.startswith("n'") else ""
+    after = r"(?![\w'’])" if apart and word[-1].isalnum() else ""
     return before + escaped + after
 
 
@@ -61,11 +58,15 @@ def phrases(path: Path | None = None) -> Phrases:
                     f"{path}: unknown key {name!r}; known are {', '.join(table)}"
                 )
             table[name] = [*more, *table[name]] if name == "keys" else [*table[name], *more]
+    ordered = {name: sorted(words, key=len, reverse=True) for name, words in table.items()}
     return Phrases(
         path,
         {name: frozenset(word.casefold() for word in words) for name, words in table.items()},
         tuple(table["keys"]),
-        {name: _alternatives(words) for name, words in table.items()},
+        {
+            name: re.compile(f"(?:{'|'.join(map(_word, words))})", re.IGNORECASE)
+            for name, words in ordered.items()
+        },
     )
 
 

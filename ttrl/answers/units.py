@@ -121,16 +121,18 @@ def measure(name: str) -> Measure | None:
         return Measure(MINOR[plain], Fraction(1, 100))
     if plain == PERCENT or _ALIASES.get(plain) == PERCENT:
         return Measure(PERCENT)
-    if len(plain) == 3 and name.isupper() and plain.upper() in _codes():
-        return Measure(plain.upper())
+    if len(plain) == 3 and name.isupper():
+        from babel.numbers import list_currencies
+
+        if plain.upper() in list_currencies():
+            return Measure(plain.upper())
     unit = _ALIASES.get(plain, name.rstrip("."))
     if not _UNIT.fullmatch(unit.translate(_POWERS).replace("**", "^")):
         return None
-    return (
-        _pint(unit)
-        or (_pint(_ALIASES.get(plain, plain)) if len(plain) > 1 else None)
-        or _translated(plain)
-    )
+    if found := _pint(unit) or (_pint(_ALIASES.get(plain, plain)) if len(plain) > 1 else None):
+        return found
+    translated = _names().get(plain)
+    return Measure(PERCENT) if translated == "percent" else _pint(translated or "")
 
 
 def _pint(name: str) -> Measure | None:
@@ -172,18 +174,6 @@ def _registry() -> Any:
     import pint
 
     return pint.UnitRegistry(non_int_type=Fraction, cache_folder=None)
-
-
-@cache
-def _codes() -> frozenset[str]:
-    from babel.numbers import list_currencies
-
-    return frozenset(list_currencies())
-
-
-def _translated(plain: str) -> Measure | None:
-    name = _names().get(plain)
-    return Measure(PERCENT) if name == "percent" else _pint(name) if name else None
 
 
 @cache

@@ -28,9 +28,8 @@ from ttrl.answers.extraction import (
 )
 from ttrl.answers.forms import MAX_CHARS as MAX_ANSWER_CHARS
 from ttrl.answers.forms import Expression, Form, Group, Named, Word, form, leaves
-from ttrl.answers.numbers import FUNCTIONS, in_digits
 from ttrl.answers.phrases import Phrases, phrases
-from ttrl.answers.quantities import Found, scan
+from ttrl.answers.quantities import FUNCTIONS, Found, in_digits, scan
 from ttrl.answers.units import months
 
 FEW_VALUE_WORDS = 3

@@ -7,26 +7,22 @@ so math_verify's own `parse`, which falls back to that, is not used.
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from functools import lru_cache
 from zlib import crc32
 
+from ttrl.lineworker import limit_memory, serve_lines
+
 IMPORT_SECONDS = 120.0
-MEMORY_BYTES = 2 << 30
 
 signal.signal(signal.SIGALRM, signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us.
 signal.setitimer(signal.ITIMER_REAL, IMPORT_SECONDS)
-resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+limit_memory(2 << 30)
 
 import sympy  # type: ignore[import-untyped]  # noqa: E402
 from latex2sympy2_extended import latex2sympy2, logic  # noqa: E402
 from math_verify import verify  # noqa: E402
-
-from ttrl.lineworker import serve_lines  # noqa: E402
 
 _CASE_MATTERS = latex2sympy2.ConversionConfig(lowercase_symbols=False)
 _HALF = sympy.Rational(1, 2)
@@ -50,27 +46,32 @@ def _parsed(latex: str) -> sympy.Basic | None:
         found = latex2sympy2.latex2sympy(latex, conversion_config=_CASE_MATTERS)
     except Exception:  # noqa: BLE001 - the grammar raises bare Exceptions, sympy all others
         return None
-    return None if _leaves_open(found) else found
-
-
-def _leaves_open(expression: sympy.Basic) -> bool:
-    """Whether it has something like dy/dx, where nothing says how y depends on x: sympy takes it
-    for a constant, and dy/dx for 0."""
-    return any(
+    # Of dy/dx, where nothing says how y depends on x, sympy takes y for a constant: it would be 0.
+    left_open = any(
         each.args[0].free_symbols and not set(each.variables) <= each.args[0].free_symbols
-        for each in expression.atoms(sympy.Derivative, sympy.Integral)
+        for each in found.atoms(sympy.Derivative, sympy.Integral)
     )
+    return None if left_open else found
 
 
 def _equal(one: sympy.Basic, other: sympy.Basic) -> bool:
     if isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr):
-        return _same_values(_values(one), _values(other))
+        undefined = (sympy.nan, sympy.zoo)
+        pairs = [
+            (a, b)
+            for a, b in zip(_values(one), _values(other), strict=True)
+            if not a.has(*undefined) and not b.has(*undefined)
+        ]
+        return len(pairs) > 1 and all(_close(a, b) for a, b in pairs)
     if one == other:
         return True
     if isinstance(one, sympy.core.relational.Relational):
         return isinstance(other, sympy.core.relational.Relational) and _same_relation(one, other)
     if isinstance(one, logic.And) and isinstance(other, logic.And):
-        return _same_conditions(one, other)
+        ones, others = one._unsorted_args, other._unsorted_args
+        return all(any(_equal(a, b) for b in others) for a in ones) and all(
+            any(_equal(a, b) for a in ones) for b in others
+        )
     if type(one) is not type(other):
         return False
     return bool(
@@ -100,16 +101,6 @@ def _value(name: str, point: int) -> sympy.Expr:
     return _SCALES[point] * (-drawn if changed else drawn)
 
 
-def _same_values(ones: tuple[sympy.Expr, ...], others: tuple[sympy.Expr, ...]) -> bool:
-    undefined = (sympy.nan, sympy.zoo)
-    pairs = [
-        (a, b)
-        for a, b in zip(ones, others, strict=True)
-        if not a.has(*undefined) and not b.has(*undefined)
-    ]
-    return len(pairs) > 1 and all(_close(a, b) for a, b in pairs)
-
-
 def _close(a: sympy.Expr, b: sympy.Expr) -> bool:
     """Equal to twenty digits, relative to their size: 2^{-100} is not 2^{-101}."""
     if a.is_Rational and b.is_Rational:
@@ -131,13 +122,6 @@ def _same_relation(one: sympy.Rel, other: sympy.Rel) -> bool:
     ratios = [a / b for a, b in zip(ones, others, strict=True)]
     oriented = isinstance(one, (sympy.StrictLessThan, sympy.LessThan))
     return all(_close(ratio, ratios[0]) for ratio in ratios) and not (oriented and ratios[0] < 0)
-
-
-def _same_conditions(one: logic.And, other: logic.And) -> bool:
-    ones, others = one._unsorted_args, other._unsorted_args
-    return all(any(_equal(a, b) for b in others) for a in ones) and all(
-        any(_equal(a, b) for a in ones) for b in others
-    )
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 import tenacity
 from prometheus_client.parser import text_string_to_metric_families
 
-from ttrl import ReportedError
+from ttrl import Closing, ReportedError
 from ttrl.answers import thoughts
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
@@ -110,7 +110,7 @@ class Load:
     tokens: int
 
 
-class EngineClient:
+class EngineClient(Closing):
     """Safe to share between threads. `timeout` bounds every call, in seconds; sampling may take a
     second more for every `SLOWEST` tokens. A request for samples or for the log-probabilities of a
     prompt that times out, breaks off, or gets 429 or an error of the server's is tried again up to
@@ -132,12 +132,6 @@ class EngineClient:
             # A proxy from the environment has no business between us and this machine.
             trust_env=httpx2.URL(url).host not in LOOPBACK,
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._client.close()

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from ttrl import ReportedError
-from ttrl.adapters.base import ModelNotFound, find
 from ttrl.config import Config, EngineKind, UpdateConfig
 from ttrl.engine.samples import PROMPT, SHORTEST_ANSWER, longest_answer
+from ttrl.versions import ModelNotFound, find
 
 GIB = 1024**3
 UTILIZATION = 0.92

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from ttrl import Closing
 from ttrl.engine.client import EngineError, Load
 
 INCREASE = 1
@@ -76,7 +77,7 @@ class Resume:
 Tell = Callable[[Pause | Resume], None]
 
 
-class Pacer:
+class Pacer(Closing):
     """Shared by the threads that send requests. It has no thread of its own: of those that want a
     slot, one polls the engine when it is time, so that nobody polls while nothing is wanted.
 
@@ -109,12 +110,6 @@ class Pacer:
         self._limits: list[int] = []
         self._paused_since: float | None = None
         self._paused_seconds = self._taken_seconds = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def limit(self) -> int:

@@ -125,13 +125,17 @@ def estimate(
 
 def around(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Estimate:
     """Estimate from at least one label, of questions like the labelled ones."""
-    weight = _weight(labelled, unlabelled)
+    rights, shares = zip(*labelled, strict=True)
+    weight = 0.0  # how much the shares count, for the narrowest interval (PPI++, example 6.1)
+    if unlabelled and (spread := variance([*shares, *unlabelled])):
+        gain = covariance(rights, shares) / spread / (1 + len(labelled) / len(unlabelled))
+        weight = min(max(gain, 0.0), 1.0)
 
     def mean(of: Pairs) -> float:
         rectified = fmean(right - weight * share for right, share in of)
         return rectified + (weight * fmean(unlabelled) if unlabelled else 0.0)
 
-    usual = fmean(share for _, share in labelled)
+    usual = fmean(shares)
     steadied = [*labelled, *[(1.0, usual), (0.0, usual)] * (PSEUDO // 2)]
     centre = mean(steadied)
     spread = pvariance([right - weight * share for right, share in steadied]) / len(steadied)
@@ -141,15 +145,6 @@ def around(labelled: Pairs, unlabelled: Sequence[float] = ()) -> Estimate:
     low, high = max(0.0, centre - reach), min(1.0, centre + reach)
     value = min(max(mean(labelled), low), high)
     return Estimate(value, low, high, len(labelled), len(unlabelled))
-
-
-def _weight(labelled: Pairs, unlabelled: Sequence[float]) -> float:
-    """How much the shares count, from 0 to 1, for the narrowest interval (PPI++, example 6.1)."""
-    rights, shares = zip(*labelled, strict=True)
-    if not unlabelled or (spread := variance([*shares, *unlabelled])) == 0:
-        return 0.0
-    weight: float = covariance(rights, shares) / spread / (1 + len(labelled) / len(unlabelled))
-    return min(max(weight, 0.0), 1.0)
 
 
 def _student(freedom: int) -> float:

@@ -193,12 +193,18 @@ def to_judge(
     pairs = []
     for question_id, *both in answered:
         drawn = question_id in at_random
-        if all(each.vote.label is not None for each in both):
-            live, candidate = (_majority(each) for each in both)
-        elif drawn:
-            rng = random.Random(f"{seed} {question_id}")
-            live, candidate = (_one(rng, each) for each in both)
-        else:
+        sides = []
+        rng = random.Random(f"{seed} {question_id}")
+        majorities = all(each.vote.label is not None for each in both)
+        for each in both:
+            said = zip(each.texts, each.answers, strict=True)
+            readable = [Side(text, answer) for text, answer in said if answer]
+            if majorities:
+                sides.append(next(side for side in readable if side.label == each.vote.label))
+            else:
+                sides.append(rng.choice(readable) if readable else Side("", ""))
+        live, candidate = sides
+        if not majorities and not drawn:
             continue
         if drawn:
             pairs.append(Pair(question_id, ProbeOrigin.RANDOM, live, candidate))
@@ -214,15 +220,3 @@ def to_judge_again(undecided: Sequence[Pair], count: int, *, seed: int) -> list[
     for pair in random.Random(seed).sample(undecided, len(undecided)):
         drawn.setdefault(pair.question_id, pair)
     return list(drawn.values())[: max(0, count)]
-
-
-def _majority(answered: Answered) -> Side:
-    label = answered.vote.label
-    assert label is not None
-    return Side(answered.texts[answered.answers.index(label)], label)
-
-
-def _one(rng: random.Random, answered: Answered) -> Side:
-    both = zip(answered.texts, answered.answers, strict=True)
-    readable = [Side(text, answer) for text, answer in both if answer]
-    return rng.choice(readable) if readable else Side("", "")

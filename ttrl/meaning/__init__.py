@@ -12,9 +12,17 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from ttrl.meaning.differences import conflict, difference, read, same_facts, verdict
+from ttrl.meaning.differences import (
+    Letters,
+    Likeness,
+    Matrix,
+    conflict,
+    difference,
+    read,
+    same_facts,
+    verdict,
+)
 from ttrl.meaning.judging import Judge
-from ttrl.meaning.likeness import Letters, Likeness, Matrix
 
 __all__ = [
     "Judge", "Letters", "Likeness", "Matrix", "agreement", "central", "cluster", "copied",

@@ -1,5 +1,5 @@
-"""What must not differ between two texts that say the same: numbers, names, yes and no, and any
-word in texts that are nearly the same.
+"""How alike texts are, and what must not differ between two that say the same: numbers, names, yes
+and no, and any word in texts that are nearly the same.
 
 Numbers in words are read by text2num and cn2an, units under their names in CLDR (by Babel). Nothing
 here knows what a sentence denies: a negation tells where it is all that two texts differ in.
@@ -7,17 +7,83 @@ here knows what a sentence denies: a negation tells where it is all that two tex
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from fractions import Fraction
 from functools import cache, lru_cache
+from typing import Protocol
 
 from text_to_num import alpha2digit  # type: ignore[import-untyped]
 
-from ttrl.meaning import likeness
+Matrix = Sequence[Sequence[float]]
+"""For n texts n by n: symmetric, 1 on its diagonal."""
+
+
+class Likeness(Protocol):
+    @property
+    def alike(self) -> float:
+        """The likeness from which on two answers may mean the same."""
+
+    @property
+    def words(self) -> str:
+        """What it goes by, for people."""
+
+    def compare(self, texts: Sequence[str]) -> Matrix:
+        """Return how alike each two of the texts are."""
+
+
+RUNS = (3, 4, 5)
+"""Letters of a word that are looked at together, the spaces around it among them."""
+
+_LETTERS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
+
+
+class Letters:
+    """The cosine of how often each run of letters comes, counted by its logarithm."""
+
+    words = "letters in common (a meaning.model compares meanings)"
+
+    def __init__(self, alike: float | None = None) -> None:
+        self.alike = 0.25 if alike is None else alike
+
+    def compare(self, texts: Sequence[str]) -> Matrix:
+        """As Likeness has it; of texts without a letter only the same ones are alike."""
+        known = {text: _counts(text) for text in texts}
+        found = {
+            (one, other): 1.0 if one == other else _cosine(known[one], known[other])
+            for one in known
+            for other in known
+            if one <= other
+        }
+        return [[found[min(a, b), max(a, b)] for b in texts] for a in texts]
+
+
+def alike(one: str, other: str) -> float:
+    return _cosine(_counts(one), _counts(other))
+
+
+def _counts(text: str) -> Mapping[str, float]:
+    """Of length 1, as a vector."""
+    words = [f" {word} " for word in _LETTERS.findall(text.casefold())]
+    runs = Counter(
+        word[start : start + size]
+        for word in words
+        for size in RUNS
+        for start in range(len(word) - size + 1)
+    )
+    weights = {run: math.log1p(count) for run, count in runs.items()}
+    length = math.hypot(*weights.values())
+    return {run: weight / length for run, weight in weights.items()}
+
+
+def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    return min(1.0, math.fsum(one[run] * other[run] for run in one.keys() & other.keys()))
+
 
 CLOSE = 0.65
 """Part of their words that two texts have in common, in the same order, from which on they are
@@ -114,7 +180,7 @@ def _difference(left: list[str], right: list[str]) -> Difference:
     moved = {w for span, _ in spans for w in span} & {w for _, span in spans for w in span}
     idle = _SMALL | moved if len(moved - _SMALL) == 1 else _SMALL  # who changes places is two words
     tells = any(
-        likeness.alike(" ".join(one), " ".join(other)) < SPAN
+        alike(" ".join(one), " ".join(other)) < SPAN
         for one, other in spans
         if not idle.issuperset(one + other)
     )

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
+from ttrl.meaning.differences import Matrix
 from ttrl.meaning.judging import Judge, Pair
-from ttrl.meaning.likeness import Matrix
 
 REMEMBERED = 10_000
 """Texts whose vectors are kept: the answers of a question are compared more than once."""
@@ -29,7 +29,10 @@ class Embeddings:
         if not texts:
             return []
         vectors = self.vectors(texts)
-        return _symmetric(vectors @ vectors.T)
+        found = vectors @ vectors.T
+        alike = np.clip((found + found.T) / 2, 0.0, 1.0)
+        np.fill_diagonal(alike, 1.0)
+        return alike.tolist()  # type: ignore[no-any-return]
 
     def vectors(self, texts: Sequence[str]) -> Any:
         """Of length 1, a row for each of at least one text."""
@@ -65,27 +68,16 @@ class Pairs(Judge):
         room for it; two texts that are too long by themselves are cut by the model, and none is
         compared by half of it."""
         whole = [(f"{question} {one}", f"{question} {other}") for one, other in pairs]
-        fitting = [
-            next((each for each in ways if self._fits(each)), None)
-            for ways in zip(whole, pairs, strict=True)
-        ]
-        said = iter(self._read([each for each in fitting if each is not None]))
-        return [None if each is None else next(said) for each in fitting]
-
-    def _fits(self, pair: Pair) -> bool:
         longest = self._model.max_seq_length
-        return longest is None or len(self._model.tokenizer(*pair)["input_ids"]) <= longest
 
-    def _read(self, pairs: Sequence[Pair]) -> list[bool]:
-        if not pairs:
-            return []
-        scores = np.asarray(self._model.predict(list(pairs), show_progress_bar=False))
-        if self._entailed is None:
-            return [bool(score >= self._alike) for score in scores]
-        return [bool(each == self._entailed) for each in scores.argmax(axis=1)]
+        def fits(pair: Pair) -> bool:
+            return longest is None or len(self._model.tokenizer(*pair)["input_ids"]) <= longest
 
-
-def _symmetric(found: Any) -> Matrix:
-    alike = np.clip((found + found.T) / 2, 0.0, 1.0)
-    np.fill_diagonal(alike, 1.0)
-    return alike.tolist()  # type: ignore[no-any-return]
+        fitting = [next(filter(fits, ways), None) for ways in zip(whole, pairs, strict=True)]
+        if not (asked := [each for each in fitting if each is not None]):
+            return [None] * len(pairs)
+        scores = np.asarray(self._model.predict(asked, show_progress_bar=False))
+        entailed = self._entailed
+        told = scores >= self._alike if entailed is None else scores.argmax(axis=1) == entailed
+        said = iter(told)
+        return [None if each is None else bool(next(said)) for each in fitting]

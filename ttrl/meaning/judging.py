@@ -12,7 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from ttrl.meaning.likeness import Matrix
+from ttrl.meaning.differences import Matrix
 
 REMEMBERED = 100_000
 """Pairs of which the verdict is kept: the answers to a question are compared more than once."""

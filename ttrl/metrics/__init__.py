@@ -3,6 +3,9 @@ them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import partial
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -12,17 +15,73 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from ttrl.engine.pacing import Pause, Resume
 from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.gate import Judgement, Outcome, Rule
 from ttrl.events import Draw, Event, Selection, Step, Unanswered
 from ttrl.metrics import series
-from ttrl.metrics.workers import Row, Total, rows
 from ttrl.monitoring.run import Ruling
 from ttrl.store.measurements import Measurement
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each
+
+Key = tuple[str, tuple[tuple[str, str], ...]]
+"""A sample's name and labels."""
+Row = tuple[str, str, Key, float]
+"""A sample: its family's type and name, its key, its value."""
+
+
+def rows(collectors: Iterable[Collector]) -> list[Row]:
+    return [
+        (family.type, family.name, _key(sample), sample.value)
+        for collector in collectors
+        for family in collector.collect()
+        for sample in family.samples
+    ]
+
+
+class Total(Collector):
+    """What one process shows, and what the others, further workers of the gateway, reported last.
+    Of one that has ended, what it had counted stays, since no counter may fall; what it held at the
+    moment goes. prometheus-client's multiprocess mode keeps samples in files instead, which outlive
+    their processes, and takes no collectors but its own."""
+
+    def __init__(self, own: Collector) -> None:
+        self._own = own
+        self._reported: dict[int, list[Row]] = {}
+        self._ended: dict[tuple[str, Key], float] = defaultdict(float)
+
+    def take(self, worker: int, reported: list[Row]) -> None:
+        self._reported[worker] = reported
+
+    def end(self, worker: int) -> None:
+        for kind, family, key, value in self._reported.pop(worker, ()):
+            if kind != "gauge":
+                self._ended[family, key] += value
+
+    def collect(self) -> Iterator[Metric]:
+        more: dict[str, dict[Key, float]] = defaultdict(partial(defaultdict, float))
+        for (family, key), value in self._ended.items():
+            more[family][key] += value
+        for reported in self._reported.values():
+            for _, family, key, value in reported:
+                more[family][key] += value
+        for found in self._own.collect():
+            others = more[found.name]
+            found.samples = [
+                sample._replace(value=sample.value + others.pop(_key(sample), 0))
+                for sample in found.samples
+            ]
+            found.samples += [Sample(name, dict(labels), n) for (name, labels), n in others.items()]
+            yield found
+
+
+def _key(sample: Sample) -> Key:
+    return sample.name, tuple(sample.labels.items())
 
 
 class Metrics:
@@ -105,23 +164,20 @@ class Metrics:
                 self.voting.in_flight_limit.set(0)
             case Resume():
                 self.voting.in_flight_limit.set(1)
-            case Judgement():
-                self._show_judgement(event)
-
-    def _show_judgement(self, judgement: Judgement) -> None:
-        """Of what this gate did not look at, nothing is left to see."""
-        self.judging.probes.set(judgement.labelled, "labelled")
-        self.judging.probes.set(judgement.probes - judgement.labelled, "held_out")
-        self.certainty.show(judgement.certainty)
-        compared = {
-            check.rule: check.compared
-            for check in judgement.checks
-            if check.compared and not check.tag
-        }
-        kept = compared.pop(Rule.KEPT_RIGHT, None)
-        self.judging.right_to_wrong.set(1 - kept.after if kept else None)
-        differences = {rule.name.lower(): found.difference for rule, found in compared.items()}
-        self.judging.difference.replace(differences)
+            case Judgement():  # of what this gate did not look at, nothing is left to see
+                self.judging.probes.set(event.labelled, "labelled")
+                self.judging.probes.set(event.probes - event.labelled, "held_out")
+                self.certainty.show(event.certainty)
+                compared = {
+                    check.rule: check.compared
+                    for check in event.checks
+                    if check.compared and not check.tag
+                }
+                kept = compared.pop(Rule.KEPT_RIGHT, None)
+                self.judging.right_to_wrong.set(1 - kept.after if kept else None)
+                self.judging.difference.replace(
+                    {rule.name.lower(): found.difference for rule, found in compared.items()}
+                )
 
     def measured(self, role: str, measured: Measurement[Quality] | None) -> None:
         """Show what is known of the version in a role (`live` or `base`)."""

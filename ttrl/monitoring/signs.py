@@ -120,13 +120,15 @@ class Watch:
         visits = tuple(self._visit(step, group) for group in newest.values())
         again = [each for each in visits if each.label is not None and each.last_label is not None]
         samples = [sample for group in groups for sample in group.drawn.samples]
+        pairs = list(combinations([each.label for each in visits if each.label is not None], 2))
         return Signs(
             step=step,
             share=fmean(group.vote.share for group in groups),
             vote_entropy=fmean(group.vote.entropy for group in groups),
             asked_again=len(again),
             flipped=sum(each.label != each.last_label for each in again),
-            alike=_alike([each.label for each in visits if each.label is not None]),
+            # Simpson's index without its bias, so that steps of few questions can be averaged
+            alike=fmean(one == other for one, other in pairs) if pairs else None,
             no_signal=fmean(not group.informative for group in groups),
             unreadable=1 - sum(map(_readable, groups)) / len(samples),
             cut=fmean(sample.finish is Finish.LENGTH for sample in samples),
@@ -188,9 +190,3 @@ class Watch:
 
 def _readable(group: Group) -> int:
     return sum(answer is not None for answer in group.vote.answers)
-
-
-def _alike(labels: Sequence[int]) -> float | None:
-    """Simpson's index without its bias, so that steps of few questions can be averaged."""
-    pairs = list(combinations(labels, 2))
-    return fmean(one == other for one, other in pairs) if pairs else None

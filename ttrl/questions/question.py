@@ -135,7 +135,8 @@ def from_request(request: Mapping[str, Any], *, max_chars: int) -> Question | Un
         return Unlearnable.NO_QUESTION
     texts = [message_text(message) for message in messages]
     # As they are compared and screened, too: there are characters that become eighteen.
-    if sum(map(len, texts)) > max_chars or sum(map(_plain_length, texts)) > max_chars:
+    plain = (unicodedata.normalize("NFKC", text) for text in texts)
+    if sum(map(len, texts)) > max_chars or sum(map(len, plain)) > max_chars:
         return Unlearnable.TOO_LONG
     if all(each.isspace() or not each.isprintable() for each in message_text(asked)):
         return Unlearnable.NO_QUESTION
@@ -143,10 +144,6 @@ def from_request(request: Mapping[str, Any], *, max_chars: int) -> Question | Un
     if _larger_than(body, BESIDE * max_chars):
         return Unlearnable.TOO_LONG
     return Question(body, digest(body), sampling_of(request))
-
-
-def _plain_length(text: str) -> int:
-    return len(unicodedata.normalize("NFKC", text))
 
 
 def _larger_than(value: Any, most: int) -> bool:

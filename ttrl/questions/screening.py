@@ -1,24 +1,122 @@
-"""Which questions are not to be learned from because of what they tell the model to say.
+"""Which requests teach: the first of the operator's rules that matches decides, and without one a
+request does, unless it tells the model what to say.
+
+Patterns of rules are those of shells (`*`, `?`, `[...]`), which take time linear in a text's length
+whoever wrote it: no part of one is tried at a second place once it was found (fnmatch in Python
+from 3.9).
 
 A majority that a question dictates is its author's, not the model's. What is looked for are turns
 of phrase, in a few languages. Whoever knows them can avoid them: this keeps out careless and plain
 attempts, while the caps of an update and the gate's probes are what a determined one meets.
 
-Every pattern repeats a bounded number of times, so that the time is linear in the text's length. It
-is searched only in texts that have one of the words without which it finds nothing.
+Each of those patterns repeats a bounded number of times, so that the time is linear in the text's
+length.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from re import _constants, _parser
-from typing import Any
+from fnmatch import fnmatchcase
 
+from ttrl.config import RecordConfig, Rule
 from ttrl.questions.question import Question, message_text
+
+SIDE_PROMPTS = (
+    Rule(
+        name="open_webui",  # titles, tags, follow-ups, searches, completions, pictures
+        user=(
+            "### task:*<chat_history>*</chat_history>*",
+            "here is the query:*title for the previous query*",
+            "your task is to reflect*emoji*message: ```*",
+        ),
+    ),
+    Rule(name="open_webui_tools", system=('available tools:*"tool_calls"*',)),
+    Rule(
+        name="librechat",
+        user=(
+            "analyze this conversation and provide:*detected language*title*",
+            "provide a concise*title for the conversation*conversation:*",
+            "please generate a concise title*for a conversation that starts with*",
+        ),
+    ),
+    Rule(
+        name="titles",  # of NextChat, and of coding agents
+        user=(
+            "please generate a four to five word title*",
+            "please write a * word title for the following conversation:*",
+        ),
+    ),
+    Rule(
+        name="titles_by_system",  # of LobeChat, of coding agents, and of Vercel's template
+        system=(
+            "you are a professional conversation summarizer*title*",
+            "you are an assistant skilled in conversation*into titles*",
+            "*analyze if this message indicates a new conversation topic*",
+            "*generate a concise, sentence-case title*coding session*",
+            "*you will generate a short title based on the first message*",
+        ),
+    ),
+)
+"""What chat interfaces ask beside their users, told by marks of their templates."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What rules look at beside the question; None is unknown. `key` is the name of the client's
+    key, empty without one; `headers` have small names."""
+
+    key: str | None = None
+    model: str | None = None
+    headers: Mapping[str, Sequence[str]] | None = None
+
+
+def rules_of(config: RecordConfig) -> tuple[Rule, ...]:
+    """Return the rules in the order in which they are tried."""
+    return (*config.rules, *(SIDE_PROMPTS if config.default_rules else ()))
+
+
+def deciding(
+    rules: Sequence[Rule], question: Question, around: Circumstances
+) -> tuple[Rule | None, bool]:
+    """Return the first rule that matches, None if none does; and whether that is certain: where it
+    is not, the rule matches what is known of the request."""
+    for rule in rules:
+        certain = True
+        for found in _found(rule, question, around):
+            if found is False:
+                break
+            certain = certain and found is True
+        else:
+            return rule, certain
+    return None, True
+
+
+def _found(rule: Rule, question: Question, around: Circumstances) -> Iterator[bool | None]:
+    """Yield for each thing that a rule names whether it is there."""
+    if rule.user:
+        yield _like(rule.user, question.text)
+    if rule.system:
+        messages = question.body["messages"]
+        told = [message_text(m) for m in messages if m["role"] in ("system", "developer")]
+        yield _like(rule.system, "\n".join(told))
+    for patterns, value in ((rule.key, around.key), (rule.model, around.model)):
+        if patterns:
+            yield None if value is None else _like(patterns, value)
+    for name, patterns in rule.header.items():
+        if around.headers is None:
+            yield None
+        else:
+            yield any(_like(patterns, value) for value in around.headers.get(name.lower(), ()))
+
+
+def _like(patterns: Sequence[str], text: str) -> bool:
+    """Return whether a text as a whole is like one of the patterns, in whatever case."""
+    text = text.strip().casefold()
+    return any(fnmatchcase(text, pattern.casefold()) for pattern in patterns)
 
 
 class Suspicion(StrEnum):
@@ -40,53 +138,13 @@ def suspicion(question: Question) -> Suspicion | None:
     messages = question.body["messages"]
     asked = [_plain(message_text(m)) for m in messages if m["role"] in ("user", "tool")]
     ruled = [_plain(message_text(m)) for m in messages if m["role"] in ("system", "developer")]
-    if _any(DICTATED, [*asked, *ruled]) or _any(RECITED, asked):
+
+    def found(patterns: Iterable[str], texts: Iterable[str]) -> bool:
+        return any(re.search(pattern, text) for text in texts for pattern in patterns)
+
+    if found(DICTATED, [*asked, *ruled]) or found(RECITED, asked):
         return Suspicion.DICTATES
-    return Suspicion.MIXED if _any(OVERRIDDEN, asked) else None
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A pattern, and words one of which is in all that it finds (none: nobody knows)."""
-
-    regex: re.Pattern[str]
-    words: frozenset[str]
-
-    def found(self, text: str) -> bool:
-        if self.words:
-            for word in self.words:
-                if word in text:
-                    break
-            else:
-                return False
-        return self.regex.search(text) is not None
-
-
-def _words(parsed: Iterable[tuple[Any, Any]]) -> frozenset[str]:
-    """Return the longest such words of a parsed pattern."""
-    found, run = [frozenset[str]()], ""
-    for kind, of in [*parsed, (None, None)]:
-        if kind is _constants.LITERAL:
-            run += chr(of)
-            continue
-        found.append(frozenset({run} - {""}))
-        run = ""
-        if kind is _constants.SUBPATTERN:
-            found.append(_words(of[-1]))
-        elif kind is _constants.BRANCH:
-            branches = [_words(branch) for branch in of[1]]
-            found.append(frozenset().union(*branches) if all(branches) else frozenset())
-        elif kind in (_constants.MAX_REPEAT, _constants.MIN_REPEAT) and of[0]:
-            found.append(_words(of[2]))
-    return max(found, key=lambda words: min(map(len, words), default=0))
-
-
-def _any(patterns: Iterable[Pattern], texts: Iterable[str]) -> bool:
-    for text in texts:
-        for pattern in patterns:
-            if pattern.found(text):
-                return True
-    return False
+    return Suspicion.MIXED if found(OVERRIDDEN, asked) else None
 
 
 UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff*_`$]")
@@ -127,11 +185,7 @@ RULES = r"(?:instructions?|prompts?|rules|guidelines|directions|restrictions|pro
 IGNORED = rf"\b{IGNORE}(?: \w+){{0,3}} {OURS}(?: \w+){{0,2}} {RULES}\b"
 
 
-def _patterns(*sources: str) -> tuple[Pattern, ...]:
-    return tuple(Pattern(re.compile(source), _words(_parser.parse(source))) for source in sources)
-
-
-DICTATED = _patterns(
+DICTATED = (
     rf"{START}{REPLY}(?: back)?(?: only| just)? with(?: only| just| exactly| nothing but)?"
     rf"(?: the (?:number|letter|option|word|value))?:? {ANSWER}{END}",
     rf"\b(?:just|only|simply|directly) {UTTER}(?: with)?(?: the (?:number|letter|option|word))?:? "
@@ -158,7 +212,7 @@ DICTATED = _patterns(
 )
 """An answer is named, and that it is to be given."""
 
-RECITED = _patterns(
+RECITED = (
     rf"{START}{UTTER}(?: back)?(?: with)? (?:exactly|verbatim|literally)(?: this)? ?(?::|{QUOTE})",
     rf"{START}{UTTER}(?: with)? (?:exactly )?the following (?:word|words|sentence|text|phrase)\b",
     r"\brepeat (?:after me|(?:the )?following (?:word|words|sentence|text|phrase))\b",
@@ -169,7 +223,7 @@ RECITED = _patterns(
 )
 """Words are to be said after somebody."""
 
-OVERRIDDEN = _patterns(
+OVERRIDDEN = (
     IGNORED,
     r"\b(?:you are|you're|act as|pretend to be|pretend you are|become|simulate)(?: \w+){0,4} "
     r"(?:dan|jailbroken|unfiltered|uncensored|unrestricted|amoral)\b",

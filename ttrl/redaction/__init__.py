@@ -7,12 +7,11 @@ own: it is large, its patterns may take long, and nothing of it is to hold up th
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ttrl import ReportedError
+from ttrl import Closing, ReportedError
 from ttrl.lineworker import LineWorker, WorkerEnded, WorkerNotReady
 from ttrl.questions.question import Question, digest
 from ttrl.words import install
@@ -30,12 +29,11 @@ class RedactionFailed(ReportedError):
     """The text could not be redacted, or nothing can be; never quotes it."""
 
 
-class Redactor:
+class Redactor(Closing):
     """A client of the redacting process. For any thread; they wait for one another."""
 
     def __init__(self, entities: Sequence[str], model: str = "", seconds: float = SECONDS) -> None:
         asked = json.dumps({"entities": entities, "model": model, "seconds": seconds})
-        self._turn = threading.Lock()
         self.worker = LineWorker(Path(__file__).with_name("worker.py"), asked)
         what = f"the model {model}, or presidio-analyzer" if model else "Presidio"
         self._why_not_ready = (
@@ -43,12 +41,6 @@ class Redactor:
             f"spaCy pipeline or its directory, and the extra `privacy` is the rest: "
             f"{install('privacy')}"
         )
-
-    def __enter__(self) -> Redactor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def question(self, question: Question) -> Question:
         """The same with placeholders such as `<EMAIL_ADDRESS>`, under another name if any was
@@ -74,8 +66,7 @@ class Redactor:
     def texts(self, texts: Sequence[str]) -> list[str]:
         """Raises RedactionFailed."""
         try:
-            with self._turn:
-                found = self.worker.ask(texts)
+            found = self.worker.ask(texts)
         except WorkerNotReady:
             raise RedactionFailed(self._why_not_ready) from None
         except (WorkerEnded, OSError):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ttrl import ReportedError
+from ttrl import Closing, ReportedError
 from ttrl.config.serving import parse, shown
 from ttrl.files import touch
 from ttrl.store import migrations
@@ -45,7 +45,7 @@ class NotFound(ReportedError):
     """There is no such row; the message says where to look."""
 
 
-class Database:
+class Database(Closing):
     """One database. A committed row survives the death of any process of ours."""
 
     backend: Sqlite | Postgresql
@@ -179,6 +179,19 @@ class Database:
         with self.read() as connection:
             yield from connection.execution_options(yield_per=IN_MEMORY).execute(query)
 
+    def in_parts(
+        self, query: sa.Select[T, *tuple[Any, ...]], size: int, most: int | None = None
+    ) -> Iterator[list[T]]:
+        """Yield what a query selects, so many values at a time, until there are no more or `most`
+        were yielded. They are to be deleted, each part before the next is asked for."""
+        count = 0
+        while most is None or count < most:
+            some = self.scalars(query.limit(size if most is None else min(size, most - count)))
+            if not some:
+                break
+            yield some
+            count += len(some)
+
     def scalars(self, query: sa.Select[T, *tuple[Any, ...]]) -> list[T]:
         with self.read() as connection:
             return list(connection.scalars(query))
@@ -235,12 +248,6 @@ class Database:
 
     def close(self) -> None:
         self.backend.engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def unusable(self, error: DBAPIError) -> StoreError:
         """Return what to raise of an error that the store met while it was opened or checked."""

@@ -34,9 +34,9 @@ from ttrl.store.schema import adapter_questions, answers, feedback, probes, ques
 
 a, f, q = answers.c, feedback.c, questions.c
 AT_ONCE = 1_000
+"""Old receipts that go in one transaction."""
 SCORED = 10_000
 """The newest feedback that says how versions are scored: asked for every few seconds."""
-"""Old receipts that go in one transaction."""
 LEARNED = (QuestionState.LEARNED_FROM, QuestionState.QUARANTINED)
 
 
@@ -189,21 +189,16 @@ class FeedbackTable(Table):
         old = sa.select(a.hash).order_by(a.at, a.hash)
         labelled = sa.select(probes.c.hash).where(probes.c.origin == ProbeOrigin.FEEDBACK)
         resting = sa.and_(a.question.is_not(None), a.question.in_(labelled))
-        count = self._forget(old.where(a.at < unused, ~said))
-        if used is not None:
-            count += self._forget(old.where(a.at < used, said, ~resting))
-        there = sa.select(sa.func.count()).select_from(answers).where(~said)
-        excess = (self.db.scalar(there) or 0) - most
-        return count + self._forget(old.where(~said), excess)
 
-    def _forget(self, which: sa.Select[str], most: int | None = None) -> int:
-        count = 0
-        while most is None or count < most:
-            left = AT_ONCE if most is None else min(AT_ONCE, most - count)
-            if not (some := self.db.scalars(which.limit(left))):
-                break
-            count += self.db.change_among(answers.delete(), a.hash, some)
-        return count
+        def forget(which: sa.Select[str], most: int | None = None) -> int:
+            parts = self.db.in_parts(which, AT_ONCE, most)
+            return sum(self.db.change_among(answers.delete(), a.hash, some) for some in parts)
+
+        count = forget(old.where(a.at < unused, ~said))
+        if used is not None:
+            count += forget(old.where(a.at < used, said, ~resting))
+        there = sa.select(sa.func.count()).select_from(answers).where(~said)
+        return count + forget(old.where(~said), (self.db.scalar(there) or 0) - most)
 
 
 def _corrects(asked: str) -> sa.ColumnElement[bool]:

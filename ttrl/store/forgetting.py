@@ -227,12 +227,9 @@ class Forgetting(Table):
         """Forget the questions that were asked longest ago, at most so many."""
         oldest = _free().where(*which).order_by(questions.c.last_seen, questions.c.id)
         count = 0
-        while most is None or count < most:
-            some = self.db.scalars(
-                oldest.limit(AT_ONCE if most is None else min(AT_ONCE, most - count))
-            )
+        for some in self.db.in_parts(oldest, AT_ONCE, most):
             with self.db.write() as connection:
-                if not some or active(connection):
+                if active(connection):
                     break
                 self._remember_whose(connection, some)
                 count += _forget(connection, some)

@@ -249,7 +249,7 @@ class QuestionTable(Table):
             query = query.where(c.id < before)
         if kind is not None:
             query = query.where(*_of_kind(kind))
-        return self._select(query)
+        return [from_row(row) for row in self.db.rows(query)]
 
     def each(self, kind: str) -> Iterator[StoredQuestion]:
         """Yield every question of one kind, a part of them in memory at a time."""
@@ -332,9 +332,6 @@ class QuestionTable(Table):
 
     def _counted(self) -> Sequence[sa.Row[Any]]:
         return self.db.rows(sa.select(question_counts).where(question_counts.c.questions > 0))
-
-    def _select(self, query: sa.Select[Any]) -> list[StoredQuestion]:
-        return [from_row(row) for row in self.db.rows(query)]
 
     def _move(
         self, state: QuestionState, reason: str | None, *which: sa.ColumnElement[bool]

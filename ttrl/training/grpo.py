@@ -249,13 +249,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
             batch = {key: value[rows] for key, value in batch.items() if value.ndim}
             engine, mask = engine[rows], mask[rows]
             self._set_weights(last)
-            trainer, _, _ = self._get_per_token_logps_and_entropies(
-                self.model,
-                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                torch.cat([batch["prompt_mask"], mask], dim=1),
-                mask.size(1),
-                batch_size=self.args.per_device_train_batch_size,
-            )
+            trainer, _ = self._forward(batch)
             self._set_weights(now)
         else:
             trainer = batch["old_per_token_logps"]
@@ -283,18 +277,29 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     @torch.no_grad()
     def _entropy_threshold(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """Return the entropy, in nats, that `top_entropy` of the step's tokens reach."""
-        _, entropies, _ = self._get_per_token_logps_and_entropies(
-            self.model,
-            torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-            torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-            batch["completion_ids"].size(1),
-            batch_size=self.args.per_device_train_batch_size,
-            compute_entropy=True,
-        )
+        _, entropies = self._forward(batch, compute_entropy=True)
         assert entropies is not None
         every = entropies[batch["completion_mask"].bool()].float()
         # torch.quantile takes no more than 2^24 values
         return every.kthvalue(1 + int((1 - self.top_entropy_quantile) * (len(every) - 1))).values
+
+    def _forward(
+        self, batch: Mapping[str, Any], **asked: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the log-probabilities and the entropies of a step's answers."""
+        ids, masks = (
+            [batch[f"{part}_{what}"] for part in ("prompt", "completion")]
+            for what in ("ids", "mask")
+        )
+        found = self._get_per_token_logps_and_entropies(
+            self.model,
+            torch.cat(ids, dim=1),
+            torch.cat(masks, dim=1),
+            masks[1].size(1),
+            batch_size=self.args.per_device_train_batch_size,
+            **asked,
+        )
+        return found[:2]
 
     @torch.no_grad()
     def _kl_to_start(self, batch: Mapping[str, Any]) -> float:

@@ -18,8 +18,8 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ttrl.adapters.versions import WEIGHTS, AdapterUnfit
 from ttrl.engine.proof import Pin, Pinned
+from ttrl.versions import WEIGHTS, AdapterUnfit
 
 
 def dtype_of(setting: str) -> torch.dtype:

@@ -20,8 +20,9 @@ from typing import Any
 
 from ttrl import ReportedError
 from ttrl.questions.question import Question
-from ttrl.verifiers.builtin import Read
 
+Read = Sequence[str | None]
+"""What the vote reads of each answer."""
 REMEMBERED = 1024
 """Answers whose findings are kept: a vote in rounds looks at the earlier ones again."""
 START_SECONDS = 10.0
@@ -114,9 +115,15 @@ def json_schema(
         raise CheckUnusable(f"verify.json_schema {file} cannot be read: {error}") from error
 
     def check(question: Question, answers: Sequence[str], _read: Read) -> list[bool | None]:
-        schema = _requested(question) if fixed is None else fixed
-        if schema is None:
-            return [None] * len(answers)
+        match question.body.get("response_format"):
+            case _ if fixed is not None:
+                schema = fixed
+            case {"type": "json_schema", "json_schema": {"schema": schema}} if schema is not None:
+                pass
+            case {"type": "json_object"}:
+                schema = {"type": "object"}
+            case _:
+                return [None] * len(answers)
         bare = []
         for answer in answers:
             fenced = re.fullmatch(r"\s*```\w*\n(.*)\n```\s*", answer, re.S)
@@ -128,16 +135,6 @@ def json_schema(
         return [None if fit else False for fit in fits]
 
     return check
-
-
-def _requested(question: Question) -> Any:
-    """Return the schema that a request asks for, None if it asks for none."""
-    match question.body.get("response_format"):
-        case {"type": "json_schema", "json_schema": {"schema": schema}}:
-            return schema
-        case {"type": "json_object"}:
-            return {"type": "object"}
-    return None
 
 
 # Python

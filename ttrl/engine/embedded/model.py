@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ttrl.adapters.versions import NOT_PLAIN
+from ttrl.versions import NOT_PLAIN
 
 LAYERS = frozenset({"full_attention", "sliding_attention"})
 

@@ -1,5 +1,6 @@
 """Adapter versions on disk: directories with PEFT's two files and our manifest, written whole or
-not at all, never changed, and verified before every load."""
+not at all, never changed, and verified before every load. And the base model that they belong to,
+by digests of what decides its answers, cheap enough for every start."""
 
 from __future__ import annotations
 
@@ -7,13 +8,102 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ttrl import ReportedError
-from ttrl.adapters.base import Base
 from ttrl.files import fsync
+
+MODEL_CONFIG = "config.json"
+MODEL_WEIGHTS = ("*.safetensors", "*.bin")
+MODEL_TEXT = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""The files that turn messages into tokens and back: vocabulary, special tokens, chat template."""
+PIECES, PIECE = 16, 64 * 1024
+"""Places at which a file of weights is read, and bytes at each: any training moves every tensor."""
+
+
+class ModelNotFound(Exception):
+    """The model's files are not on this machine."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model by name, and the digests of its configuration and weights and of its tokenizer
+    and chat template; None if its files are not on this machine, as for an engine elsewhere."""
+
+    name: str
+    weights: str | None = None
+    text: str | None = None
+
+    def same_weights(self, other: Base) -> bool:
+        """By name where a digest is missing."""
+        if None not in (self.weights, other.weights):
+            return self.weights == other.weights
+        return self.name == other.name or Path(self.name).resolve() == Path(other.name).resolve()
+
+    def same_text(self, other: Base) -> bool:
+        return None in (self.text, other.text) or self.text == other.text
+
+
+def find(name: str) -> Path:
+    """Return a model's directory: `name` itself, or that in the hub's local cache. Raises
+    ModelNotFound."""
+    if (Path(name) / MODEL_CONFIG).is_file():
+        return Path(name)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        missing = f"{name} is not a directory, and huggingface_hub is not installed"
+        raise ModelNotFound(missing) from None
+    try:
+        cached = try_to_load_from_cache(name, MODEL_CONFIG)
+    except HFValidationError:
+        neither = f"{name} is neither a model directory nor a Hugging Face Hub name"
+        raise ModelNotFound(neither) from None
+    if not isinstance(cached, str):
+        raise ModelNotFound(f"{name} has not been downloaded yet")
+    return Path(cached).parent
+
+
+def identify(name: str) -> Base:
+    """Return the model in a directory, or in the local cache under a hub name. Raises OSError."""
+    try:
+        directory = find(name)
+    except ModelNotFound:
+        return Base(name)
+    weights = [path for pattern in MODEL_WEIGHTS for path in sorted(directory.glob(pattern))]
+    text = [directory / each for each in MODEL_TEXT]
+    return Base(name, _digest([directory / MODEL_CONFIG, *weights]), _digest(text))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Return the SHA-256 over the names and sizes of the existing files, the content of small ones,
+    and PIECES of large ones."""
+    whole = hashlib.sha256()
+    for path in filter(Path.is_file, files):
+        size = path.stat().st_size
+        whole.update(f"{path.name}:{size}\n".encode())
+        with path.open("rb") as file:
+            if size <= PIECES * PIECE or path.name in (MODEL_CONFIG, *MODEL_TEXT):
+                whole.update(file.read())
+                continue
+            for number in range(PIECES):
+                file.seek(number * (size - PIECE) // (PIECES - 1))
+                whole.update(file.read(PIECE))
+    return whole.hexdigest()
+
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -153,23 +243,19 @@ def verify(directory: Path, digest: str | None = None) -> Manifest:
     """Check a version against its manifest, and the digest in the store. Raises AdapterDamaged,
     also where a file cannot be read."""
     try:
-        return _verified(directory, digest)
+        if not directory.is_dir() or directory.is_symlink():
+            raise AdapterDamaged(f"{directory.name}: there is no such directory")
+        manifest = read_manifest(directory)
+        if strangers := {path.name for path in directory.iterdir()} - {*FILES, MANIFEST}:
+            names = ", ".join(sorted(strangers))
+            raise AdapterDamaged(f"{directory.name}: unexpected files: {names}")
+        if manifest.name != directory.name:
+            raise AdapterDamaged(f"{directory.name}: its manifest belongs to {manifest.name}")
+        if digest_of(directory) != manifest.digest:
+            raise AdapterDamaged(f"{directory.name}: its files have changed since it was published")
     except OSError as error:
         why = f"{error.strerror or type(error).__name__} ({error.filename or directory})"
         raise AdapterDamaged(f"{directory.name} cannot be read: {why}") from error
-
-
-def _verified(directory: Path, digest: str | None) -> Manifest:
-    if not directory.is_dir() or directory.is_symlink():
-        raise AdapterDamaged(f"{directory.name}: there is no such directory")
-    manifest = read_manifest(directory)
-    strangers = sorted({path.name for path in directory.iterdir()} - {*FILES, MANIFEST})
-    if strangers:
-        raise AdapterDamaged(f"{directory.name}: unexpected files: {', '.join(strangers)}")
-    if manifest.name != directory.name:
-        raise AdapterDamaged(f"{directory.name}: its manifest belongs to {manifest.name}")
-    if digest_of(directory) != manifest.digest:
-        raise AdapterDamaged(f"{directory.name}: its files have changed since it was published")
     if digest not in (None, manifest.digest):
         raise AdapterDamaged(f"{directory.name}: its weights differ from those in the store")
     return manifest

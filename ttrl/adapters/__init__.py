@@ -1,1 +1,0 @@
-"""Versions on disk, and the base model that they belong to."""
