@@ -20,10 +20,8 @@ from serve.daemon.schedule import TICK_SECONDS, Clock
 from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
 from serve.daemon.workers import Workers
 from serve.gateway.admission import names
-from serve.gateway.app import Gateway
-from serve.gateway.feedback import feedback_for
-from serve.gateway.keys import KeyFile
-from serve.gateway.recorder import DRAIN_SECONDS, recorder_for
+from serve.gateway.app import gateway_for
+from serve.gateway.recorder import DRAIN_SECONDS
 from serve.gateway.server import (
     PortInUse,
     allow_files,
@@ -115,21 +113,18 @@ async def _run(
         rolled_back=parts.reconciler.wake,
         alerted=lambda version, words: webhook.tell(of_alert(version, words)),
     )
-    write = partial(store.questions.record, holdout=config.gate.holdout)
-    recorder, redactor = recorder_for(config, write, metrics, shadow.offer)
-    keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
-    if keys is not None:
-        metrics.host.keys_ok.set_function(keys.ok)
     screening = Loop(Screening(parts, reader).look, seconds=60)
-    feedback = feedback_for(config, store, recorder, redactor, metrics, screening.wake)
     ready, admin_url = (lambda: parts.engine.up), own_url(admin_listener)
     workers = Workers(
         config, listener, parts.engine.url, admin_url, live, metrics, ready, shadow.take
     )
-    gateway = Gateway(
-        config, parts.engine.url, live, recorder, metrics, keys, feedback, ready,
-        scrape=workers.scrape, limits=workers.limits,
+    gateway, redactor = gateway_for(
+        config, store, parts.engine.url, live, metrics, ready, workers.scrape, workers.limits,
+        shadow.offer, screening.wake,
     )  # fmt: skip
+    recorder = gateway.recorder
+    if gateway.keys is not None:
+        metrics.host.keys_ok.set_function(gateway.keys.ok)
     start = partial(parts.runs.start, Trigger.SCHEDULE, {})
     clock = Clock(config.schedule, store, start, metrics, ready)
     assert owner.token is not None

@@ -29,11 +29,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Place, names
+from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Limits, Place, names
 from serve.gateway.feedback import PATH as FEEDBACK
 from serve.gateway.feedback import Feedback
 from serve.gateway.keys import Key, KeyFile, client
-from serve.gateway.limits import Limits
 from serve.gateway.live import BASE, Live, Target
 from serve.gateway.recorder import Recorder
 from serve.gateway.request import (
@@ -54,6 +53,8 @@ from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
 from ttrl.questions.routes import CHAT, FORMS, MESSAGES, RESPONSES, question_in
 from ttrl.questions.rules import Circumstances, deciding, rules_of
+from ttrl.redaction import Redactor
+from ttrl.store import Store
 
 COMPLETIONS = "/v1/completions"
 READY = {"/readyz": "ok", "/health": "", "/ping": ""}
@@ -209,6 +210,42 @@ class Gateway:
         async with self.lifespan():
             yield
         await self.upstream.close()
+
+
+def gateway_for(
+    config: Config,
+    store: Store | None,
+    engine_url: str,
+    live: Live,
+    metrics: Metrics,
+    ready: Callable[[], bool],
+    scrape: Callable[[], Awaitable[bytes]],
+    limits: Limits,
+    offer: Callable[[Question], None],
+    corrected: Callable[[], None] = lambda: None,
+) -> tuple[Gateway, Redactor | None]:
+    """Return the gateway of one process, and what it redacts with, to be closed: `offer` takes the
+    questions that it records, in the store if there is one, and `corrected` is called when there is
+    a correction. Raises KeysUnreadable."""
+    record, redactor, feedback = config.record, None, None
+    if record.entities:
+        redactor = Redactor(record.entities, record.redact_model)
+    recorder = Recorder(
+        partial(store.questions.record, holdout=config.gate.holdout) if store else lambda _: None,
+        capacity=config.gateway.share(record.queue),
+        metrics=metrics,
+        then=offer,
+        redact=redactor.question if redactor else None,
+    )
+    if store and config.feedback.enabled:
+        redact = redactor.texts if redactor else None
+        feedback = Feedback(config, store.feedback, recorder, metrics, redact, corrected)
+    keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
+    gateway = Gateway(
+        config, engine_url, live, recorder, metrics, keys, feedback, ready,
+        scrape=scrape, limits=limits,
+    )  # fmt: skip
+    return gateway, redactor
 
 
 async def show_version(_: Request) -> Response:
