@@ -80,7 +80,7 @@ def tell(words: str, **result: object) -> None:
     print_json(result) if wants_json() else click.echo(words)
 
 
-def show(value: object, lines: Iterable[str]) -> None:
+def show_value(value: object, lines: Iterable[str]) -> None:
     """Print a value: with --json as such, else in words, which may quote users and models."""
     if wants_json():
         print_json(value)

@@ -20,8 +20,7 @@ import click
 from serve.cli.common import ID, ask_daemon, open_store, settle, standard_options, yes_option
 from serve.cli.output import fail, tell
 from serve.gateway.keys import KeysUnreadable, read
-from serve.restore import older_stores
-from serve.state import StateDirError, owning
+from serve.state import StateDirError, older_stores, owning
 from ttrl.backup import newest
 from ttrl.config import Config
 from ttrl.config.section import parse_duration
