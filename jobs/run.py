@@ -36,7 +36,7 @@ from jobs.candidate import Candidate, checkpoint_steps
 from jobs.evaluation import Evaluation, staleness_of
 from jobs.probes import Compared, to_label
 from jobs.process import known_answers, reader_for, sized
-from jobs.selection import Begins, Descent
+from jobs.selection import Descent
 from ttrl import ReportedError, events, rewards, verifiers
 from ttrl.adapters import versions
 from ttrl.adapters.base import identify
@@ -97,7 +97,7 @@ NICE = 10
 RUNS_SWEPT = 20
 """Runs that may have left a version in its place without a row."""
 
-IMPORTED = Descent(None, Begins.IMPORTED)
+IMPORTED = Descent(None, "imported")
 """Where the candidate comes from elsewhere."""
 End = tuple[RunState, str]
 """How a run ended, and why."""

@@ -22,9 +22,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from jobs.selection import WORDS, Begins, stack
+from jobs.selection import BEGINS, stack
 from serve import operations
-from serve.cli import Group
 from serve.cli.common import (
     PATH,
     Resolve,
@@ -75,7 +74,7 @@ PROOFS = {
 }
 
 
-@click.group(cls=Group)
+@click.group()
 def adapters() -> None:
     """Adapters: every version, which one serves, and which one should."""
 
@@ -234,7 +233,7 @@ def _trees(versions: Sequence[Branch]) -> list[Tree]:
         base, lineage = version.base_model, version.lineage
         bases.setdefault(base, Tree(Text(base)))
         if ("lineage", base, lineage) not in nodes:
-            why = f": {WORDS[Begins(version.begins)]}" if version.begins else ""
+            why = f": {BEGINS[version.begins]}" if version.begins else ""
             nodes["lineage", base, lineage] = bases[base].add(Text(f"lineage {lineage}{why}"))
         state = version.role or version.state.replace("_", " ")
         parts = (version.name, state, version.verdict, f"update {version.depth}")
@@ -347,7 +346,7 @@ def _versions(store: Store, name: str) -> Iterator[str]:
         row = rows[each]
         run = store.runs.get(row.run_id) if row.run_id else None
         judged = store.runs.verdicts(run.id) if run else []
-        begins = f"base: {WORDS[Begins(run.begins)]}" if run and run.begins else "base"
+        begins = f"base: {BEGINS[run.begins]}" if run and run.begins else "base"
         counts = (run.id, run.steps, run.samples, run.tokens) if run else ("-",) * 4
         learned = len(store.adapters.question_ids(each))
         verdict = judged[-1].verdict if judged else "-"

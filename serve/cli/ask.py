@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -58,7 +59,10 @@ def ask(config: Config, text: str, key: str | None, learn: bool, wanted: str | N
     except httpx2.HTTPError as error:
         fail(f"the daemon (process {owner.pid}) does not answer: {error}")
     if answer.is_error:
-        fail(f"the daemon answered {answer.status_code}: {_message(answer)}")
+        why = answer.text
+        with suppress(ValueError, KeyError, TypeError):
+            why = answer.json()["error"]["message"]
+        fail(f"the daemon answered {answer.status_code}: {why}")
     message: dict[str, Any] = answer.json()["choices"][0]["message"]
     _show(message["content"], answer.headers.get(ADAPTER_HEADER))
 
@@ -81,10 +85,3 @@ def _show(answer: str | None, version: str | None) -> None:
         return
     say(answer or "(the answer has no text)")
     click.echo(f"answered by {version}", err=True)
-
-
-def _message(answer: httpx2.Response) -> str:
-    try:
-        return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import click
 from rich.text import Text
 
-from serve.cli import Group
 from serve.cli.common import Resolve, daemons, model_option, resolve_options, standard_options
 from serve.cli.daemon import check_keys, check_model_directory
 from serve.cli.output import (
@@ -25,7 +24,7 @@ from ttrl.config import Config
 from ttrl.config.loading import Resolved, Source, suggestion
 
 
-@click.group(cls=Group)
+@click.group()
 def config() -> None:
     """The configuration: YAML file < environment (TTRL_...) < credentials < command line."""
 

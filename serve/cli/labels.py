@@ -17,7 +17,6 @@ from rich.panel import Panel
 from rich.table import Column, Table
 
 from serve import operations
-from serve.cli import Group
 from serve.cli.common import (
     ID,
     PATH,
@@ -54,7 +53,7 @@ KEY = 8
 """Characters of a key's hash that are shown: enough to tell keys apart."""
 
 
-@click.group(cls=Group)
+@click.group()
 def probes() -> None:
     """Manage probes: the questions that the gate asks. They are never trained on."""
 
@@ -338,7 +337,7 @@ def _show(console: Console, stored: StoredPair, progress: str) -> None:
     console.print(Panel(a, title=SAME) if a == b else grid)
 
 
-@click.group(cls=Group)
+@click.group()
 def feedback() -> None:
     """List and export what clients say of answers. `ttrl probes accept` makes a correction a
     label."""

@@ -22,7 +22,6 @@ from rich.progress import (
 )
 
 from jobs import selection
-from serve.cli import Group
 from serve.cli.common import (
     ID,
     PATH,
@@ -82,7 +81,7 @@ CODES = {
 }
 
 
-@click.group(cls=Group)
+@click.group()
 def runs() -> None:
     """Manage runs."""
 

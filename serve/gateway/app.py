@@ -143,7 +143,7 @@ class Gateway:
         forwarded = frozenset((CHAT, COMPLETIONS, *gateway.routes))
         ours = {
             "/v1/models": self._models,
-            "/v1/models/{model:path}": self._model,
+            "/v1/models/{model:path}": self._models,
             "/metrics": self.show_metrics,
             "/version": show_version,
         }
@@ -180,20 +180,17 @@ class Gateway:
             )
         return app
 
-    def _cards(self) -> dict[str, dict[str, object]]:
+    async def _models(self, request: Request) -> Response:
         """What clients may ask for, in OpenAI's shape: the stable name, no adapters."""
         live = self.live
         card = {"id": live.served_name, "object": "model", "created": live.since}
         length = {} if live.max_model_len is None else {"max_model_len": live.max_model_len}
-        return {live.served_name: {**card, "owned_by": "ttrl", **length}}
-
-    async def _models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": list(self._cards().values())})
-
-    async def _model(self, request: Request) -> Response:
-        if card := self._cards().get(request.path_params["model"]):
-            return JSONResponse(card)
-        raise no_such_model(self.live.served_name)
+        card |= {"owned_by": "ttrl", **length}
+        if (asked := request.path_params.get("model")) is None:
+            return JSONResponse({"object": "list", "data": [card]})
+        if asked != live.served_name:
+            raise no_such_model(live.served_name)
+        return JSONResponse(card)
 
     async def show_metrics(self, _: Request) -> Response:
         text = await self.scrape() if self.scrape else self.metrics.text()
@@ -293,7 +290,6 @@ class Exchange:
         self._version, self._head = BASE, b""
         self._calls_tool = False
 
-    @property
     def _seconds(self) -> float:
         return time.perf_counter() - self._began
 
@@ -317,8 +313,8 @@ class Exchange:
         finally:
             self._serving.requests.labels(f"{self._status // 100}xx").inc()
             if self._status < 300:  # a refusal is quick: among the answers it would hide slow ones
-                self._serving.seconds.observe(self._seconds)
-                self._serving.first_byte_seconds.observe(self._first_byte or self._seconds)
+                self._serving.seconds.observe(self._seconds())
+                self._serving.first_byte_seconds.observe(self._first_byte or self._seconds())
             self._serving.in_flight.dec()
 
     async def _refuse(self, refused: Refused, version: str) -> None:
@@ -331,7 +327,7 @@ class Exchange:
             self._begun = True
             self._status = message["status"]
         else:
-            self._first_byte = self._first_byte or self._seconds
+            self._first_byte = self._first_byte or self._seconds()
             ended = not message.get("more_body") or says_its_end(self._path, message["body"])
             self._complete = self._complete or ended
         await self._send(message)
