@@ -127,9 +127,8 @@ async def _run(
         metrics.host.keys_ok.set_function(gateway.keys.ok)
     start = partial(parts.runs.start, Trigger.SCHEDULE, {})
     clock = Clock(config.schedule, store, start, metrics, ready)
-    assert owner.token is not None
     assert owner.key is not None
-    routes = admin.routes(parts, clock, shadow, owner.token)
+    routes = admin.routes(parts, clock, shadow, owner)
     routes.append(Route("/metrics", gateway.show_metrics))
     if owner.page is not None:
         routes += admin.Page(parts, clock, shadow, owner.key).routes()

@@ -14,7 +14,6 @@ from serve.cli.common import ask_daemon, daemons, no_daemon, standard_options
 from serve.cli.output import fail, print_json, say, wants_json
 from serve.gateway.app import ADAPTER_HEADER, NO_LEARN_HEADER
 from serve.gateway.live import BASE
-from serve.state import owner_of
 from ttrl.config import Config
 from ttrl.questions.question import from_prompt
 from ttrl.questions.regime import Regime
@@ -39,8 +38,7 @@ def ask(config: Config, text: str, key: str | None, learn: bool, wanted: str | N
         raise click.UsageError(
             "--learn records what the live version is asked; leave out --version"
         )
-    owner, status = owner_of(config.state_dir), ask_daemon(config, "GET", "/admin/status")
-    if owner is None or owner.url is None or status is None:
+    if (status := ask_daemon(config, "GET", "/admin/status")) is None:
         no_daemon(config)
     text = sys.stdin.read() if text == "-" else text
     if wanted is not None:
@@ -53,11 +51,11 @@ def ask(config: Config, text: str, key: str | None, learn: bool, wanted: str | N
     seconds = config.engine.request_timeout.total_seconds()
     try:
         answer = httpx2.post(
-            f"{owner.url}/v1/chat/completions",
+            f"{status['url']}/v1/chat/completions",
             json=body, headers=headers, timeout=seconds, trust_env=False,
         )  # fmt: skip
     except httpx2.HTTPError as error:
-        fail(f"the daemon (process {owner.pid}) does not answer: {error}")
+        fail(f"the daemon at {status['url']} does not answer: {error}")
     if answer.is_error:
         why = answer.text
         with suppress(ValueError, KeyError, TypeError):

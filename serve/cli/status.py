@@ -68,9 +68,7 @@ def _look(config: Config) -> dict[str, Any]:
     if running is None:
         with look_store(config) as store:
             return {"running": False, **views.report(store, config)}
-    owner = owner_of(config.state_dir)
-    urls = {"url": owner.url if owner else None, "page": owner.page if owner else None}
-    return {"running": True, **urls, **running}
+    return {"running": True, **running}
 
 
 @click.command()

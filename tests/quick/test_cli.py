@@ -163,8 +163,8 @@ async def chat(request: Request) -> JSONResponse:
     return JSONResponse(answer, headers={"x-ttrl-adapter": "ttrl-7"})
 
 
-async def daemon_status(_: Request) -> JSONResponse:
-    return JSONResponse({"model": "assistant"})
+async def daemon_status(request: Request) -> JSONResponse:
+    return JSONResponse({"model": "assistant", "url": f"http://{request.url.netloc}"})
 
 
 def test_ask_shows_the_answer_and_its_version(ttrl, tmp_path):
