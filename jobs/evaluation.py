@@ -185,7 +185,6 @@ class Asker:
         return ways
 
     def remarks(self) -> str:
-        """Say how many probes were left out, and why."""
         refused = sum(isinstance(each, EngineRefused) and each.final for each in self._left_out)
         lost = sum(isinstance(each, EngineError) for each in self._left_out) - refused
         counts = {
@@ -365,7 +364,6 @@ class Evaluation:
     def qualities(
         self, compared: Sequence[Compared], looked: Staleness | None
     ) -> Iterator[Quality | None]:
-        """Yield the quality of base, live version and candidate, by the same labels."""
         for side in (attrgetter("base"), attrgetter("live"), attrgetter("candidate")):
             answered = [(each.item, side(each.probe)) for each in compared]
             yield quality_of(self._store, self._config.gate, answered, looked)

@@ -586,7 +586,6 @@ class Run:
         events.observe(self.store, self.id, event)
 
     def _monitor(self) -> str:
-        """Say why the run monitor stops the run, if it does."""
         self.ruling = guard.judge(self._seen, self.config.guard)
         if not self.ruling.stops:
             return ""
@@ -594,7 +593,6 @@ class Run:
         return self.ruling.words()
 
     def _spent(self) -> str:
-        """Say which limit of the run is reached, if one is."""
         limits = self.config.update
         if self.tally.tokens >= limits.max_tokens:
             return "update.max_tokens was reached"
@@ -741,7 +739,6 @@ class Tally:
         return "; ".join(filter(None, remarks))
 
     def nothing(self, max_tokens: int) -> str:
-        """Say why no question could teach anything."""
         reasons = self.uninformative.most_common()
         votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
         seen = f"of {counted(self.votes, 'vote')}, {votes}" if votes else ""

@@ -157,7 +157,6 @@ def history(config: Config, store: Store) -> History:
 
 
 def _easiest_first(selected: Selection, past: History | None) -> Selection:
-    """Put first what is expected to have the largest majority, if a history is given."""
     if past is None:
         return selected
     estimates = {question.id: past.estimate(question) for question in selected.chosen}

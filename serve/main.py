@@ -12,6 +12,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
+from serve import admin
 from serve.daemon.core import Core, core
 from serve.daemon.housekeeping import Measuring, Observer, Pruning, Screening
 from serve.daemon.process import Loop, Manager, background, on_signals
@@ -32,7 +33,6 @@ from serve.gateway.server import (
 )
 from serve.gateway.shadow import Shadow
 from serve.state import Owner, announce
-from serve.web import admin
 from ttrl.answers.bounded import BoundedReader
 from ttrl.answers.phrases import phrases
 from ttrl.config import Config

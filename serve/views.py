@@ -81,13 +81,11 @@ def feedback_lines(found: Mapping[str, Any], live: str) -> Iterator[str]:
 
 
 def quality(store: Store) -> dict[str, Measurement[Quality] | None]:
-    """How good the live version and the base model were when they were last measured."""
     versions = {"live": store.adapters.serving().adapter, "base": None}
     return {role: store.measurements.newest(Quality, name) for role, name in versions.items()}
 
 
 def reliable(store: Store) -> list[str]:
-    """How often each check was right when that was last measured."""
     newest = store.measurements.newest(Reliability)
     return list(reliable_lines(newest.found)) if newest else []
 

@@ -417,7 +417,6 @@ def _unknown(store: Store, manifest: Manifest, merged: Merge | None) -> Iterator
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """A table in Markdown, whose cells are names and figures."""
     lines = [[str(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
     if not lines:
         yield "None."

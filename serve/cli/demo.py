@@ -67,8 +67,6 @@ class DemoFailed(Failure):
 
 @dataclass(frozen=True)
 class Daemon:
-    """A running `ttrl serve`."""
-
     url: str
     state_dir: Path
     options: tuple[str, ...]
@@ -267,7 +265,6 @@ def _run(daemon: Daemon, seed: int, count: int) -> dict[str, Any]:
 
 
 def _adapt(daemon: Daemon, seed: int) -> Run:
-    """`ttrl adapt`, with its progress on this terminal."""
     command = [*ttrl(), "adapt", *daemon.options, "--set", f"update.seed={seed}"]
     silent = wants_json()
     command += ["--json"] if silent else []

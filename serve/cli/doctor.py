@@ -227,7 +227,6 @@ def model(config: Config) -> Finding:
 
 
 def gpu_memory(config: Config) -> Iterator[Finding]:
-    """Whether engine and trainer fit on the GPU, if there is one."""
     found = memory.estimate(config)
     if found is None:
         return
@@ -375,7 +374,6 @@ def judge_run(run: Run | None, now: float, owned: bool) -> Finding:
 
 
 def timestamps(database: Store, now: float) -> Finding:
-    """Whether the latest time that any row has is in the future."""
     newest = database.newest() or 0.0
     if newest <= now + SKEW_SECONDS:
         return ok("no timestamp is in the future")
@@ -469,7 +467,6 @@ def _versions(config: Config, store: Store) -> Iterator[Finding]:
 
 
 def _serving(store: Store) -> Finding:
-    """Whether a running daemon serves what is wanted."""
     wanted, now = store.adapters.wanted().adapter, store.adapters.serving()
     if now.adapter == wanted:
         return ok(f"{wanted or 'the base model'}, as wanted")
@@ -641,7 +638,6 @@ def to_restore(config: Config) -> str:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all in a directory."""
     size = 0
     for each in (path, *path.rglob("*")):
         with suppress(FileNotFoundError):

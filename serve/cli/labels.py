@@ -287,7 +287,6 @@ def _confirm(store: Store, config: Config, *, after_one: bool = False) -> None:
 
 
 def _ask(store: Store, waiting: Sequence[StoredPair]) -> None:
-    """One after the other; each judgement is written down at once."""
     console, at = Console(), 0
     while at < len(waiting):
         _show(console, waiting[at], f"{at + 1} of {len(waiting)}")

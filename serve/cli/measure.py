@@ -193,8 +193,6 @@ def _assessed(found: Assessment) -> Iterator[str]:
 
 
 class Samples(BaseModel):
-    """One line of the file."""
-
     question: str
     samples: list[str]
 

@@ -129,7 +129,7 @@ def report(config: Config, run_id: int, file: Path) -> None:
 
 
 def write_report(store: Store, run_id: int, file: Path) -> None:
-    from serve.web.html import run_page
+    from serve.html import run_page
 
     file.write_text(run_page(store, run_id), encoding="utf-8")
     click.echo(f"Wrote the report of run {run_id} to {file}.", err=True)

@@ -54,7 +54,6 @@ class Observer:
     _looks: int = 0
 
     async def follow(self) -> None:
-        """Take in what is new, and now and then how things stand."""
         try:
             await asyncio.to_thread(self.look)
             self.reads = True

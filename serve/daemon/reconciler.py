@@ -77,7 +77,6 @@ def plan(now: Situation) -> list[Action]:
     answering, or the previous version, or the base model."""
 
     def ready(version: str | None) -> bool:
-        """Whether it may answer at once."""
         return version is None or version in (now.loaded & now.proven) - now.broken
 
     actions: list[Action] = []
@@ -142,7 +141,6 @@ class Reconciler:
         self.loop.wake()
 
     async def settle(self) -> None:
-        """Act until there is nothing left to do."""
         async with self._one_at_a_time:
             try:
                 for _ in range(ROUNDS):

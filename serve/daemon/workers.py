@@ -91,12 +91,10 @@ class Workers:
         self.live.spread = self.spread
 
     def loops(self) -> dict[str, Loop]:
-        """Return what keeps each of them up."""
         return {f"gateway worker {each.number}": Loop(each.run) for each in self._all}
 
     @property
     def failing(self) -> bool:
-        """Whether one cannot record."""
         return any(each.failing for each in self._all)
 
     async def spread(self, seconds: float | None = None) -> None:
@@ -115,7 +113,6 @@ class Workers:
             each.leave()
 
     def cut(self) -> None:
-        """The same for clients who wait."""
         for each in self._all:
             each.send(signal.SIGTERM)
 
@@ -139,7 +136,6 @@ class Worker:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def run(self) -> None:
-        """Start it, and hear it until it ends."""
         workers, (here, there) = self._workers, socket.socketpair()
         with there:
             reader, channel = await asyncio.open_unix_connection(sock=here, limit=LINE_BYTES)

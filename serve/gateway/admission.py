@@ -216,6 +216,5 @@ def names(host: str, *more: str) -> list[str]:
 
 
 def host_in(header: str) -> str:
-    """The name that a Host header has, without its port."""
     name, colon, port = header.lower().rpartition(":")
     return (name if colon and port.isdigit() else header.lower()).strip("[]")

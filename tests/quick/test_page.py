@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
+from serve import admin
+from serve.admin import SESSION_SECONDS, Door
 from serve.daemon.schedule import PAUSED
 from serve.gateway.admission import names
 from serve.gateway.shadow import Compared
+from serve.html import Facts, progress, sentence, versions
+from serve.html import facts as gathered
 from serve.views import sides
-from serve.web import admin
-from serve.web.admin import SESSION_SECONDS, Door
-from serve.web.html import Facts, progress, sentence, versions
-from serve.web.html import facts as gathered
 from tests.pages import KEY, Runs, daemonless, publish
 from tests.runs import BARE, QUALITY, RUN
 from ttrl.config.loading import ConfigError, load

@@ -216,7 +216,6 @@ def progress(facts: Facts) -> str:
 
 
 def by(back: RollBack) -> str:
-    """Who took it back, when and why."""
     who = BY.get(back.author, back.author)
     return f"by {who}, {utc(back.at)}: {_short(back.reason)}"
 

@@ -27,7 +27,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from jobs.probes import confirm
-from serve import operations
+from serve import html, operations
 from serve.daemon.core import Core
 from serve.daemon.housekeeping import remove_files
 from serve.daemon.schedule import Clock
@@ -46,7 +46,6 @@ from serve.views import (
     samples,
     tally,
 )
-from serve.web import html
 from ttrl.adapters.versions import AdapterDamaged
 from ttrl.config.loading import ConfigError
 from ttrl.store import StoreDamaged, StoreError
