@@ -58,7 +58,14 @@ async def serve(config: Config, progress: Callable[[float], None]) -> None:
         listener = stack.enter_context(listen(config.gateway.host, config.gateway.port))
         admin_listener, paged = _listen_for_operators(config, stack)
         async with background(manager=signs_of_life), core(config) as parts:
-            manager.look = partial(_status_line, parts)
+
+            def status() -> str:
+                if not parts.engine.up:
+                    return "waiting for the engine; requests get 503 until it is ready"
+                run = "; a run is in progress" if parts.runs.busy else ""
+                return f"{config.served_name} is served by {parts.live.current.version}{run}"
+
+            manager.look = status
             admin_url = own_url(admin_listener)
             page = admin_url if paged else None
             key = config.admin.key
@@ -81,13 +88,6 @@ def _listen_for_operators(config: Config, stack: ExitStack) -> tuple[socket.sock
         except PortInUse as error:
             log.error("cannot start the page: %s", error)
     return stack.enter_context(listen("127.0.0.1", 0)), False
-
-
-def _status_line(parts: Core) -> str:
-    if not parts.engine.up:
-        return "waiting for the engine; requests get 503 until it is ready"
-    run = "; a run is in progress" if parts.runs.busy else ""
-    return f"{parts.config.served_name} is served by {parts.live.current.version}{run}"
 
 
 async def _run(

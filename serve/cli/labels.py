@@ -241,7 +241,15 @@ def label(config: Config, listed: bool, judge: tuple[int, str] | None, answer: s
         raise click.UsageError("give either --list or --judge")
     with open_store(config) as store:
         if judge is not None:
-            _judge_one(store, *judge, answer)
+            pair_id, word = judge
+            stored = store.comparisons.get(pair_id)
+            before = next((each for each in WORDS if judged(stored, each) == stored.judged), None)
+            known = operations.judge(store, pair_id, word, answer)
+            labelled = known is not None and bool(known.accepted or known.rejected)
+            again = f" (before: {before})" if before else ""
+            is_probe = " Its question is now a labelled probe." if labelled else ""
+            words = f"Pair {pair_id}: recorded as {word}{again}.{is_probe}"
+            tell(words, id=pair_id, judged=word, before=before, probe=labelled)
             _confirm(store, config, after_one=True)
             return
         waiting = store.comparisons.waiting()
@@ -258,17 +266,6 @@ def label(config: Config, listed: bool, judge: tuple[int, str] | None, answer: s
         else:
             _ask(store, waiting)
             _confirm(store, config)
-
-
-def _judge_one(store: Store, pair_id: int, word: str, answer: str) -> None:
-    stored = store.comparisons.get(pair_id)
-    before = next((each for each in WORDS if judged(stored, each) == stored.judged), None)
-    known = operations.judge(store, pair_id, word, answer)
-    labelled = known is not None and bool(known.accepted or known.rejected)
-    again = f" (before: {before})" if before else ""
-    is_probe = " Its question is now a labelled probe." if labelled else ""
-    words = f"Pair {pair_id}: recorded as {word}{again}.{is_probe}"
-    tell(words, id=pair_id, judged=word, before=before, probe=labelled)
 
 
 def _confirm(store: Store, config: Config, *, after_one: bool = False) -> None:

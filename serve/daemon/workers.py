@@ -162,23 +162,19 @@ class Worker:
                     async with asyncio.timeout(EXIT_SECONDS):
                         await self._child.wait()
             finally:
-                self._end()
+                self.send(signal.SIGKILL)
+                channel.close()
+                self._channel, self._listens, self.failing = None, False, False
+                workers.live.elsewhere.pop(self.number, None)
+                workers.limits.forget(self.number)
+                workers.metrics.total.end(self.number)
+                while self._waiting:
+                    self._waiting.popleft().set_result(None)
+                self.ended.set()
         if not workers.leaving:
             workers.metrics.host.workers.inc()
             status = self._child.returncode
             log.error("gateway worker %d ended (exit status %s)", self.number, status)
-
-    def _end(self) -> None:
-        self.send(signal.SIGKILL)
-        if self._channel is not None:
-            self._channel.close()
-        self._channel, self._listens, self.failing = None, False, False
-        self._workers.live.elsewhere.pop(self.number, None)
-        self._workers.limits.forget(self.number)
-        self._workers.metrics.total.end(self.number)
-        while self._waiting:
-            self._waiting.popleft().set_result(None)
-        self.ended.set()
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         if not await reader.readline():  # with which it says that it is there
