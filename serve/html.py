@@ -229,9 +229,8 @@ def _short(reason: str) -> str:
 
 
 def versions(store: Store) -> list[dict[str, Any]]:
-    """The base model and all that came of it, depth first, so that the tree can be drawn line by
-    line. `right` is its accuracy on the labelled probes, and `estimate` for the traffic; `withheld`
-    is why there is none."""
+    """The base model and all that came of it, as views.branches has it. `right` is its accuracy on
+    the labelled probes, and `estimate` for the traffic; `withheld` is why there is none."""
     adapters = store.adapters
     why = {row.name: row.reason or "" for row in adapters.all()}
     why |= {back.version: by(back) for back in adapters.roll_backs()}
@@ -250,10 +249,8 @@ def versions(store: Store) -> list[dict[str, Any]]:
         }
 
     base = {"depth": 0, "role": adapters.roles().get(None, "base"), "verdict": None}
-    paths: dict[str | None, tuple[int, ...]] = {}
-    rows: dict[tuple[int, ...], dict[str, Any]] = {(): row(None, **base, created=None)}
-    for at, branch in enumerate(views.branches(store)):  # parents first
-        paths[branch.name] = path = (*paths.get(branch.parent, ()), at)
+    rows = [row(None, **base, created=None)]
+    for branch in views.branches(store):
         role = branch.role or branch.state.replace("_", " ")
-        rows[path] = row(**vars(branch) | {"role": role})
-    return [rows[path] for path in sorted(rows)]
+        rows.append(row(**vars(branch) | {"role": role}))
+    return rows

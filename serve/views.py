@@ -173,10 +173,11 @@ class Branch:
 
 
 def branches(store: Store) -> Iterator[Branch]:
-    """Every version, oldest first."""
-    versions = store.adapters.all()
-    roles = store.adapters.roles()
-    for row in reversed(versions):
+    """Every version, the oldest lineage first, each before what came of it: a tree's lines."""
+    versions, roles = store.adapters.all(), store.adapters.roles()
+    ages = {row.name: at for at, row in enumerate(reversed(versions))}
+    paths = {name: [ages.get(each, 0) for each in stack(versions, name)[::-1]] for name in ages}
+    for row in sorted(versions, key=lambda row: paths[row.name]):
         run = store.runs.get(row.run_id) if row.run_id else None
         judged = store.runs.verdicts(row.run_id) if row.run_id else []
         yield Branch(
@@ -185,7 +186,7 @@ def branches(store: Store) -> Iterator[Branch]:
             lineage=row.lineage,
             begins=run.begins if run else None,
             parent=row.parent,
-            depth=len(stack(versions, row.name)),
+            depth=len(paths[row.name]),
             role=roles.get(row.name, ""),
             state=row.state,
             verdict=judged[-1].verdict if judged else None,

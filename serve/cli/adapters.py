@@ -18,9 +18,6 @@ from pathlib import Path
 
 import click
 import yaml
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
 
 from jobs.selection import BEGINS, stack
 from serve import operations
@@ -43,6 +40,7 @@ from serve.cli.output import (
     print_json,
     progress,
     show_fields,
+    show_value,
     tell,
     wants_json,
 )
@@ -143,12 +141,7 @@ def tree(config: Config) -> None:
     """Show the base models, their lineages, and the versions of each."""
     with look_store(config) as store:
         versions = list(branches(store))
-    if wants_json():
-        print_json(versions)
-    elif not versions:
-        click.echo(NONE)
-    else:
-        Console().print(*_trees(versions), sep="\n")
+    show_value(versions, _tree(versions) if versions else [NONE])
 
 
 @adapters.command()
@@ -225,22 +218,19 @@ def _quarantined(store: Store, name: str) -> int:
     return len(store.adapters.question_ids(name, QuestionState.QUARANTINED))
 
 
-def _trees(versions: Sequence[Branch]) -> list[Tree]:
-    """One for each base model; parents come before their children."""
-    bases: dict[str, Tree] = {}
-    nodes: dict[tuple[str, ...], Tree] = {}
+def _tree(versions: Sequence[Branch]) -> Iterator[str]:
+    base = lineage = None
     for version in versions:
-        base, lineage = version.base_model, version.lineage
-        bases.setdefault(base, Tree(Text(base)))
-        if ("lineage", base, lineage) not in nodes:
+        if version.base_model != base:
+            yield version.base_model
+        if (version.base_model, version.lineage) != (base, lineage):
             why = f": {BEGINS[version.begins]}" if version.begins else ""
-            nodes["lineage", base, lineage] = bases[base].add(Text(f"lineage {lineage}{why}"))
+            yield f"  lineage {version.lineage}{why}"
+        base, lineage = version.base_model, version.lineage
         state = version.role or version.state.replace("_", " ")
         parts = (version.name, state, version.verdict, f"update {version.depth}")
         words = ", ".join([*filter(None, parts), clock(version.created)])
-        parent = nodes.get((base, version.parent or ""), nodes["lineage", base, lineage])
-        nodes[base, version.name] = parent.add(Text(words))
-    return list(bases.values())
+        yield f"{'  ' * version.depth}  {words}"
 
 
 # For use elsewhere

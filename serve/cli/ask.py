@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -22,30 +23,36 @@ from ttrl.questions.regime import Regime
 @click.command()
 @click.argument("text")
 @click.option("--key", help="An API key of the gateway (`ttrl keys add`), if it asks for one.")
-@click.option("--learn", is_flag=True, help="Record the question like any other.")
 @click.option(
     "--version", "wanted", metavar="NAME",
     help="Ask this version, or base: one that the engine has loaded.",
 )  # fmt: skip
 @standard_options
-def ask(config: Config, text: str, key: str | None, learn: bool, wanted: str | None) -> None:
+def ask(config: Config, text: str, key: str | None, wanted: str | None) -> None:
     """Ask the running daemon TEXT, and show the answer and which version gave it. The question is
     not recorded.
 
     - is standard input.
     """
-    if learn and wanted is not None:
-        raise click.UsageError(
-            "--learn records what the live version is asked; leave out --version"
-        )
     if (status := ask_daemon(config, "GET", "/admin/status")) is None:
         no_daemon(config)
     text = sys.stdin.read() if text == "-" else text
-    if wanted is not None:
-        _show(_of_engine(config, status["engine_url"], wanted, text), wanted)
+    if wanted is None:
+        said, version = _of_gateway(config, status, key, text)
+    else:
+        said, version = _of_engine(config, status["engine_url"], wanted, text), wanted
+    if wants_json():
+        print_json({"answer": said, "version": version})
         return
+    say(said or "(the answer has no text)")
+    click.echo(f"answered by {version}", err=True)
+
+
+def _of_gateway(
+    config: Config, status: Mapping[str, Any], key: str | None, text: str
+) -> tuple[str | None, str]:
     body = {"model": status["model"], "messages": [{"role": "user", "content": text}]}
-    headers = {} if learn else {NO_LEARN_HEADER.decode(): "1"}
+    headers = {NO_LEARN_HEADER.decode(): "1"}
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
     seconds = config.engine.request_timeout.total_seconds()
@@ -61,8 +68,7 @@ def ask(config: Config, text: str, key: str | None, learn: bool, wanted: str | N
         with suppress(ValueError, KeyError, TypeError):
             why = answer.json()["error"]["message"]
         fail(f"the daemon answered {answer.status_code}: {why}")
-    message: dict[str, Any] = answer.json()["choices"][0]["message"]
-    _show(message["content"], answer.headers.get(ADAPTER_HEADER))
+    return answer.json()["choices"][0]["message"]["content"], answer.headers[ADAPTER_HEADER]
 
 
 def _of_engine(config: Config, url: str, wanted: str, text: str) -> str:
@@ -75,11 +81,3 @@ def _of_engine(config: Config, url: str, wanted: str, text: str) -> str:
         question, defaults = from_prompt(text), Regime({})
         found = client.sample(question, model=models[wanted], n=1, sampling=defaults)
     return found.samples[0].text
-
-
-def _show(answer: str | None, version: str | None) -> None:
-    if wants_json():
-        print_json({"answer": answer, "version": version})
-        return
-    say(answer or "(the answer has no text)")
-    click.echo(f"answered by {version}", err=True)
