@@ -35,8 +35,8 @@ from rich.table import Table
 
 from jobs import measure, probes, selection
 from serve import views
-from serve.cli.adapt import _plan
 from serve.cli.purge import _finder
+from serve.cli.runs import _plan
 from serve.daemon.core import CHECKED_AT_START
 from serve.daemon.housekeeping import Observer
 from serve.daemon.schedule import Clock

@@ -39,7 +39,6 @@ class Candidate:
     ) -> None:
         self.scratch = scratch
         self.version = parent
-        self._parent = parent
         self._client = client
         self._keep = keep
         self._saved: dict[int, str] = {}

@@ -185,7 +185,6 @@ class Asker:
         return ways
 
     def remarks(self) -> str:
-        """Say how many probes were left out, and why."""
         refused = sum(isinstance(each, EngineRefused) and each.final for each in self._left_out)
         lost = sum(isinstance(each, EngineError) for each in self._left_out) - refused
         counts = {
@@ -250,6 +249,7 @@ class Asker:
         return found
 
 
+@dataclass(eq=False)
 class Evaluation:
     """The probes of one run: labelled ones by which its best step is chosen, drawn anew for each
     run, and the others, which judge that step. `live` is what served when the run began.
@@ -258,30 +258,26 @@ class Evaluation:
     adapter that shares its batch (vLLM pull request 48421).
     """
 
-    def __init__(
-        self,
-        client: EngineClient,
-        store: Store,
-        config: Config,
-        run_id: int,
-        pacer: Pacer,
-        reader: Reader,
-        restore: Callable[[str], None],
-    ) -> None:
-        self._client = client
-        self._store = store
-        self._config = config
-        self._run_id = run_id
+    client: EngineClient
+    store: Store
+    config: Config
+    run_id: int
+    pacer: Pacer
+    reader: Reader
+    restore: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        config, store = self.config, self.store
         usage = store.questions.usage(config.gate.min_probes)
-        self._asker = Asker(client, config, pacer, reader, usage, restore)
-        self._base = client.base_model().name
+        self._asker = Asker(self.client, config, self.pacer, self.reader, usage, self.restore)
+        self._base = self.client.base_model().name
         self.parent = store.adapters.serving().adapter
         self.live = self.parent or self._base
         self.remarks = self._asker.remarks
 
         def place(probe: Item) -> tuple[bytes, str]:
             """In this run's random order, near-duplicates side by side."""
-            seeded = f"{run_id} {probe.question.cluster}".encode()
+            seeded = f"{self.run_id} {probe.question.cluster}".encode()
             return hashlib.sha256(seeded).digest(), probe.question.hash
 
         every = to_ask(store, config.gate)
@@ -297,7 +293,7 @@ class Evaluation:
     @property
     def current(self) -> bool:
         """Whether what the candidate is compared with still serves."""
-        return (self._store.adapters.serving().adapter or self._base) == self.live
+        return (self.store.adapters.serving().adapter or self._base) == self.live
 
     def best_step(self, steps: Sequence[int], load: Callable[[int], str]) -> int:
         """Return the step whose version answers most of the choosing labels correctly, the later of
@@ -337,7 +333,7 @@ class Evaluation:
 
         def from_served(model: str) -> float | None:
             return drift.divergence(
-                (each.own, self._client.read_back(each.pin, model=model)) for each in pinned
+                (each.own, self.client.read_back(each.pin, model=model)) for each in pinned
             )
 
         found = drift.divergences(pinned)
@@ -352,11 +348,11 @@ class Evaluation:
                 )
                 # Within no limit: the gate holds what may be far.
                 found = replace(found, from_live=math.nan)
-        week = self._store.adapters.wanted_at(time.time() - WEEK_SECONDS)
+        week = self.store.adapters.wanted_at(time.time() - WEEK_SECONDS)
         if week in (None, self.parent):
             return replace(found, from_week=found.from_base if week is None else found.from_live)
         try:
-            directory = place(self._config.state_dir / "adapters", week)
+            directory = place(self.config.state_dir / "adapters", week)
             with candidate.loaded_beside(directory) as name:
                 return replace(found, from_week=from_served(name))
         except (AdapterDamaged, EngineError) as error:
@@ -366,17 +362,16 @@ class Evaluation:
     def qualities(
         self, compared: Sequence[Compared], looked: Staleness | None
     ) -> Iterator[Quality | None]:
-        """Yield the quality of base, live version and candidate, by the same labels."""
         for side in (attrgetter("base"), attrgetter("live"), attrgetter("candidate")):
             answered = [(each.item, side(each.probe)) for each in compared]
-            yield quality_of(self._store, self._config.gate, answered, looked)
+            yield quality_of(self.store, self.config.gate, answered, looked)
 
     def _expose(self, seen: Sequence[Item]) -> None:
-        self._store.holdout.expose([each.id for each in seen if each.label is None])
-        self._store.probes.expose([each.id for each in seen if each.label is not None])
+        self.store.holdout.expose([each.id for each in seen if each.label is None])
+        self.store.probes.expose([each.id for each in seen if each.label is not None])
 
     def _progress(self, of: int, done: int) -> None:
-        events.observe(self._store, self._run_id, Probed(done, of))
+        events.observe(self.store, self.run_id, Probed(done, of))
 
 
 def staleness_of(store: Store, asked: Iterable[Item]) -> Staleness | None:

@@ -148,7 +148,6 @@ def shift_of_questions(config: Config, store: Store) -> Shift | None:
 
 
 def _vectors(texts: Sequence[str], meaning: MeaningConfig) -> Any:
-    """By the model that compares meanings, or by letters."""
     if meaning.compared_by is MeaningBy.EMBEDDINGS:
         from ttrl.meaning.embeddings import Embeddings
 
@@ -225,7 +224,6 @@ def why_not(teachable: float, no_label: float, scores: Sequence[tuple[bool, floa
 
 
 def _score(group: Group, accepted: Sequence[str], reader: Reader) -> tuple[bool, float]:
-    """Return whether the majority is correct, and the share of correct samples."""
     label = Label(group.question.question, tuple(accepted), None, ())
     answers = group.vote.answers
     texts = dict(zip(answers, (sample.text for sample in group.drawn.samples), strict=True))

@@ -42,7 +42,6 @@ class Stopped(BaseException):
 
 
 def configure(run: int | None = None) -> Config:
-    """Read the configuration from standard input and set up logging as it says."""
     config = Config.model_validate_json(sys.stdin.read())
     ids = {} if run is None else {"run": run}
     logs.configure(config.log_level, config.log_format, **ids)

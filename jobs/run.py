@@ -31,12 +31,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs import process, selection
-from jobs.blame import Draws, kind_of
 from jobs.candidate import Candidate, checkpoint_steps
 from jobs.evaluation import Evaluation, staleness_of
 from jobs.probes import Compared, to_label
 from jobs.process import known_answers, reader_for, sized
-from jobs.selection import Begins, Descent
+from jobs.selection import Descent
 from ttrl import ReportedError, events, rewards, verifiers, versions
 from ttrl.answers.layers import Layer
 from ttrl.config import AnswerKind, Config, SelectionOrder, Teacher
@@ -55,6 +54,7 @@ from ttrl.monitoring import run as guard
 from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
 from ttrl.questions.regime import Regime
+from ttrl.rewards import RewardFailed
 from ttrl.sampling import views
 from ttrl.sampling.groups import PRIORITY, Group, Roller, cut_off, pacer_for, rows
 from ttrl.sampling.selection import Rounds
@@ -97,7 +97,15 @@ CONTRADICTED_NAMED = 3
 RUNS_SWEPT = 20
 """Runs that may have left a version in its place without a row."""
 
-IMPORTED = Descent(None, Begins.IMPORTED)
+FAILED_DRAWS = 3
+"""Draws in a row without an answered question, each retried for a minute, after which the engine is
+taken to be gone."""
+FAILURES = 2
+"""Draws in which an engine that answers others does not answer a question, after which that one is
+kept back."""
+NOT_FOUND = 404
+
+IMPORTED = Descent(None, "imported")
 """Where the candidate comes from elsewhere."""
 End = tuple[RunState, str]
 """How a run ended, and why."""
@@ -527,7 +535,7 @@ class Run:
                 log.warning("leaving %d questions out of this step: %s", len(lost), lost[-1])
         if blame.fault is not None:
             raise blame.fault
-        if any(isinstance(error, EngineRefused) and error.status == 404 for error in lost):
+        if any(isinstance(error, EngineRefused) and error.status == NOT_FOUND for error in lost):
             try:
                 for each in self._sampled(version):
                     self.candidate.reload_if_lost(each)
@@ -589,7 +597,6 @@ class Run:
         events.observe(self.store, self.id, event)
 
     def _monitor(self) -> str:
-        """Say why the run monitor stops the run, if it does."""
         self.ruling = guard.judge(self._seen, self.config.guard)
         if not self.ruling.stops:
             return ""
@@ -597,7 +604,6 @@ class Run:
         return self.ruling.words()
 
     def _spent(self) -> str:
-        """Say which limit of the run is reached, if one is."""
         limits = self.config.update
         if self.tally.tokens >= limits.max_tokens:
             return "update.max_tokens was reached"
@@ -758,12 +764,73 @@ class Tally:
         return "; ".join(filter(None, remarks))
 
     def nothing(self, max_tokens: int) -> str:
-        """Say why no question could teach anything."""
         reasons = self.uninformative.most_common()
         votes = ", ".join(f"{count} {VOTE_OUTCOMES[why]}" for why, count in reasons)
         seen = f"of {counted(self.votes, 'vote')}, {votes}" if votes else ""
         remarks = ("no question had a training signal", seen, self.remarks(max_tokens))
         return "; ".join(filter(None, remarks))
+
+
+@dataclass(frozen=True)
+class Blame:
+    """Ids of questions that were asked in vain."""
+
+    again: Sequence[int] = ()
+    """To be asked once more."""
+    kept_back: Sequence[tuple[int, Exception]] = ()
+    """At fault themselves."""
+    fault: Exception | None = None
+    """What ends the run."""
+
+
+class Draws:
+    """What the draws of a run have shown: whose fault it is that a question has no vote, the
+    engine's, the run's or its own."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._vain = 0
+        """Draws in a row in which the engine answered nothing."""
+        self._failures: Counter[int] = Counter()
+        """How often a question was not answered by an engine that answers others."""
+
+    def blame(
+        self,
+        failures: Sequence[tuple[int, Exception]],
+        *,
+        voted: int,
+        labelled: bool,
+        answers: Callable[[], bool],
+    ) -> Blame:
+        """Of one draw: its failures with the questions' ids, the number of its other questions,
+        whether one of these got a label, and whether the engine answers something else now, which
+        is asked only if it matters."""
+        lost = [fault for _, fault in failures if isinstance(fault, EngineError)]
+        self._vain = self._vain + 1 if lost and not voted else 0
+        silent = self._vain >= FAILED_DRAWS
+        # A reward is asked only about what has a label.
+        rewards_alone = all(isinstance(fault, RewardFailed) for _, fault in failures)
+        if len(failures) > 1 and not lost and (not voted or (rewards_alone and not labelled)):
+            # One is kept back, so that no set of questions ends every run.
+            return Blame(kept_back=failures[:1], fault=failures[0][1])
+        well = bool(voted) or (bool(lost) and answers())
+        gone = silent and not well
+        again, kept_back = list[int](), list[tuple[int, Exception]]()
+        for key, fault in failures:
+            # An engine that was started anew lacks the version: that is no fault of what is asked.
+            lacking = isinstance(fault, EngineRefused) and fault.status == NOT_FOUND
+            self._failures[key] += well and not lacking
+            worn = silent or self._failures[key] >= FAILURES
+            if isinstance(fault, EngineError) and (gone or not worn):
+                again.append(key)
+            else:
+                kept_back.append((key, fault))
+        return Blame(again, kept_back, lost[-1] if gone else None)
+
+
+def kind_of(fault: Exception) -> str:
+    """In a word or two: an exception's own words may quote the question."""
+    return f"status {fault.status}" if isinstance(fault, EngineRefused) else type(fault).__name__
 
 
 def training_rows(group: Group, count: int, drawn_after: int | None = None) -> Iterator[Row]:

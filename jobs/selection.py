@@ -11,7 +11,6 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from jobs.probes import apart
 from ttrl import versions
@@ -29,29 +28,17 @@ TAUGHT = (QuestionState.LEARNED_FROM, QuestionState.NO_SIGNAL)
 """Questions in these states come again only by their estimated signal, or as anchors."""
 
 
-class Begins(StrEnum):
-    """Why a run begins a new lineage."""
-
-    NO_PARENT = "no_parent"
-    BASE = "base_changed"
-    TEXT = "text_changed"
-    RANK = "rank_changed"
-    MODULES = "modules_changed"
-    FULL = "lineage_full"
-    TAINTED = "tainted"
-    IMPORTED = "imported"
-
-
-WORDS = {
-    Begins.NO_PARENT: "there is no adapter to continue from",
-    Begins.BASE: "the base model has changed",
-    Begins.TEXT: "the tokenizer or chat template has changed",
-    Begins.RANK: "update.lora_rank has changed",
-    Begins.MODULES: "update.target_modules have changed",
-    Begins.TAINTED: "the live version was trained on purged questions",
-    Begins.IMPORTED: "it was trained elsewhere and imported",
-    Begins.FULL: "the live version is too far from the base model (update.lineage_distance)",
+BEGINS = {
+    "no_parent": "there is no adapter to continue from",
+    "base_changed": "the base model has changed",
+    "text_changed": "the tokenizer or chat template has changed",
+    "rank_changed": "update.lora_rank has changed",
+    "modules_changed": "update.target_modules have changed",
+    "tainted": "the live version was trained on purged questions",
+    "imported": "it was trained elsewhere and imported",
+    "lineage_full": "the live version is too far from the base model (update.lineage_distance)",
 }
+"""Why a run begins a new lineage."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ class Descent:
     versions whose questions it trains on `again`."""
 
     parent: Manifest | None
-    begins: Begins | None = None
+    begins: str | None = None
     again: tuple[str, ...] = ()
     stacked: tuple[str, ...] = ()
 
@@ -72,7 +59,7 @@ class Descent:
     @property
     def words(self) -> str:
         """Why there is no parent, in a sentence; empty where there is one."""
-        return f"a new lineage: {WORDS[self.begins]}" if self.begins else ""
+        return f"a new lineage: {BEGINS[self.begins]}" if self.begins else ""
 
 
 def descend(
@@ -81,17 +68,17 @@ def descend(
     """Return where to start, when `live` is the last of the `stacked` updates."""
     begins = None
     if live is None:
-        begins = Begins.NO_PARENT
+        begins = "no_parent"
     elif not live.base.same_weights(base):
-        begins = Begins.BASE
+        begins = "base_changed"
     elif not live.base.same_text(base):
-        begins = Begins.TEXT
+        begins = "text_changed"
     elif live.rank != update.lora_rank:
-        begins = Begins.RANK
+        begins = "rank_changed"
     elif live.modules not in (None, update.modules):
-        begins = Begins.MODULES
+        begins = "modules_changed"
     elif full:
-        begins = Begins.FULL
+        begins = "lineage_full"
     if begins is None:
         return Descent(live, stacked=tuple(stacked))
     return Descent(None, begins, again=tuple(stacked))
@@ -116,7 +103,7 @@ def descent(config: Config, store: Store) -> Descent:
         forebears = stack(rows, name)
         name = next((each for each in forebears if states.get(each) not in GONE), None)
         if name is None:
-            return Descent(None, Begins.TAINTED, again=tuple(forebears))
+            return Descent(None, "tainted", again=tuple(forebears))
     live, root = None, config.state_dir / "adapters"
     if name is not None:
         live = versions.verify(versions.place(root, name))
@@ -138,7 +125,7 @@ def _full(config: Config, store: Store, live: str) -> bool:
     if distance is None or distance < config.update.lineage_distance * config.gate.kl_base:
         return False
     last = store.runs.last_judged()
-    return last is None or last.begins != Begins.FULL
+    return last is None or last.begins != "lineage_full"
 
 
 def select(
@@ -168,7 +155,6 @@ def history(config: Config, store: Store) -> History:
 
 
 def _easiest_first(selected: Selection, past: History | None) -> Selection:
-    """Put first what is expected to have the largest majority, if a history is given."""
     if past is None:
         return selected
     estimates = {question.id: past.estimate(question) for question in selected.chosen}

@@ -12,6 +12,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
+from serve import admin
 from serve.daemon.core import Core, core
 from serve.daemon.housekeeping import Measuring, Observer, Pruning, Screening
 from serve.daemon.process import Loop, Manager, background, on_signals
@@ -20,10 +21,8 @@ from serve.daemon.schedule import TICK_SECONDS, Clock
 from serve.daemon.webhook import Webhook, of_alert, of_change, of_run
 from serve.daemon.workers import Workers
 from serve.gateway.admission import names
-from serve.gateway.app import Gateway
-from serve.gateway.feedback import feedback_for
-from serve.gateway.keys import KeyFile
-from serve.gateway.recorder import DRAIN_SECONDS, recorder_for
+from serve.gateway.app import gateway_for
+from serve.gateway.recorder import DRAIN_SECONDS
 from serve.gateway.server import (
     PortInUse,
     allow_files,
@@ -35,7 +34,6 @@ from serve.gateway.server import (
 )
 from serve.gateway.shadow import Shadow
 from serve.state import Owner, announce, owner_at
-from serve.web import admin
 from ttrl.answers.bounded import BoundedReader
 from ttrl.answers.phrases import phrases
 from ttrl.config import Config
@@ -61,7 +59,14 @@ async def serve(config: Config, progress: Callable[[float], None]) -> None:
         listener = stack.enter_context(bind(config.gateway.host, config.gateway.port))
         admin_listener, paged = _listen_for_operators(config, stack)
         async with background(manager=signs_of_life), core(config) as parts:
-            manager.look = partial(_status_line, parts)
+
+            def status() -> str:
+                if not parts.engine.up:
+                    return "waiting for the engine; requests get 503 until it is ready"
+                run = "; a run is in progress" if parts.runs.busy else ""
+                return f"{config.served_name} is served by {parts.live.current.version}{run}"
+
+            manager.look = status
             admin_url = own_url(admin_listener)
             page = admin_url if paged else None
             owner = owner_at(own_url(listener), admin=admin_url, page=page, key=config.admin.key)
@@ -78,13 +83,6 @@ def _listen_for_operators(config: Config, stack: ExitStack) -> tuple[socket.sock
         except PortInUse as error:
             log.error("cannot start the page: %s", error)
     return stack.enter_context(bind("127.0.0.1", 0)), False
-
-
-def _status_line(parts: Core) -> str:
-    if not parts.engine.up:
-        return "waiting for the engine; requests get 503 until it is ready"
-    run = "; a run is in progress" if parts.runs.busy else ""
-    return f"{parts.config.served_name} is served by {parts.live.current.version}{run}"
 
 
 async def _run(
@@ -110,26 +108,22 @@ async def _run(
         rolled_back=parts.reconciler.wake,
         alerted=lambda version, words: webhook.tell(of_alert(version, words)),
     )
-    write = partial(store.questions.record, holdout=config.gate.holdout)
-    recorder, redactor = recorder_for(config, write, metrics, shadow.offer)
-    keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
-    if keys is not None:
-        metrics.host.keys_ok.set_function(keys.ok)
     screening = Loop(Screening(parts, reader).look, seconds=60)
-    feedback = feedback_for(config, store, recorder, redactor, metrics, screening.wake)
     ready, admin_url = (lambda: parts.engine.up), own_url(admin_listener)
     workers = Workers(
         config, listener, parts.engine.url, admin_url, live, metrics, ready, shadow.take
     )
-    gateway = Gateway(
-        config, parts.engine.url, live, recorder, metrics, keys, feedback, ready,
-        scrape=workers.scrape, limits=workers.limits,
+    gateway, redactor = gateway_for(
+        config, store, parts.engine.url, live, metrics, ready, workers.scrape, workers.limits,
+        shadow.offer, screening.wake,
     )  # fmt: skip
+    recorder = gateway.recorder
+    if gateway.keys is not None:
+        metrics.host.keys_ok.set_function(gateway.keys.ok)
     start = partial(parts.runs.start, Trigger.SCHEDULE, {})
     clock = Clock(config.schedule, store, start, metrics, ready)
-    assert owner.token is not None
     assert owner.key is not None
-    routes = admin.routes(parts, clock, shadow, owner.token)
+    routes = admin.routes(parts, clock, shadow, owner)
     routes.append(Route("/metrics", gateway.show_metrics))
     if owner.page is not None:
         routes += admin.Page(parts, clock, shadow, owner.key).routes()

@@ -1,4 +1,10 @@
-"""The state directory: one owner at a time, and where to find it."""
+"""The state directory: one owner at a time, where to find it, and a backup put in the place of what
+it holds, all of it or nothing.
+
+What a backup brings is made ready in a directory beside; one rename decides; what follows is only
+moved, and whoever uses the state directory next goes on with it if we die in between. Whatever has
+to make room is moved aside, never deleted.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +12,10 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,10 +24,10 @@ import platformdirs
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from serve import restore
 from ttrl import ReportedError
-from ttrl.files import fresh
-from ttrl.store.database import BACKUPS
+from ttrl.files import fresh, fsync
+from ttrl.store import migrations
+from ttrl.store.database import ADAPTERS, BACKUPS, FILE
 
 LOCK = "owner.lock"
 OWNER = "owner.json"
@@ -30,9 +37,18 @@ owner waits for that."""
 DAEMONS = platformdirs.user_cache_path("ttrl") / "daemons"
 """Where this user's daemons say which state directories are theirs, each in a file called by its
 process."""
+STAGING = ".restoring-"
+READY = ".restored-"
+ASIDE = "replaced-"
+PARTS = {
+    ADAPTERS: (ADAPTERS,),
+    FILE: (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", "runs"),
+}
+"""What a backup can hold, and what makes room for it: a write-ahead log would be played into a
+store that it does not belong to, and a restored store gives the numbers of runs once more."""
 OURS = (
     "owner.*", "store.sqlite*", "adapters", "logs", "runs", BACKUPS,
-    f"{restore.ASIDE}*", f"{restore.STAGING}*", f"{restore.READY}*",
+    f"{ASIDE}*", f"{STAGING}*", f"{READY}*",
 )  # fmt: skip
 
 
@@ -64,9 +80,9 @@ def prepare(state_dir: Path) -> None:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(prefix=".writable-", dir=state_dir):
             pass  # root, who may be we, must not follow a link that the directory's user made
-        if restore.unfinished(state_dir):
+        if unfinished_restore(state_dir):
             with _locked(state_dir):
-                restore.finish(state_dir)
+                finish_restore(state_dir)
     except OSError as error:
         raise StateDirError(
             f"the state directory {state_dir} cannot be written ({error.strerror}); "
@@ -186,3 +202,67 @@ def _read(state_dir: Path) -> Owner | None:
         return _OWNER.validate_json((state_dir / OWNER).read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def in_the_way(state_dir: Path, parts: Iterable[str]) -> list[str]:
+    """The parts for which something would have to make room."""
+
+    def holds_something(path: Path) -> bool:
+        return any(path.iterdir()) if path.is_dir() else path.exists()
+
+    return [
+        part
+        for part in sorted(parts)
+        if any(holds_something(state_dir / name) for name in PARTS[part])
+    ]
+
+
+@contextmanager
+def staging(state_dir: Path, stamp: str) -> Iterator[Path]:
+    """An empty directory for what is to come; it is gone at the end if nothing was decided."""
+    for left in state_dir.glob(f"{STAGING}*"):
+        shutil.rmtree(left)
+    made = state_dir / f"{STAGING}{stamp}"
+    made.mkdir(mode=0o700)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def decide_restore(staged: Path) -> None:
+    """From here on it is done, whatever happens to us."""
+    staged.rename(staged.with_name(staged.name.replace(STAGING, READY)))
+    fsync(staged.parent)
+
+
+def unfinished_restore(state_dir: Path) -> Path | None:
+    """What was decided and is not yet in its place."""
+    return next(state_dir.glob(f"{READY}*"), None)
+
+
+def finish_restore(state_dir: Path) -> Path | None:
+    """Put what was decided in its place, or go on with that; where what made room is now. Only for
+    the owner of the state directory."""
+    ready = unfinished_restore(state_dir)
+    if ready is None:
+        return None
+    aside = state_dir / ready.name.replace(READY, ASIDE)
+    for part in filter(lambda part: (ready / part).exists(), PARTS):
+        for name in PARTS[part]:
+            if (state_dir / name).exists():
+                aside.mkdir(exist_ok=True, mode=0o700)
+                (state_dir / name).rename(aside / name)
+        (ready / part).rename(state_dir / part)
+    for directory in (state_dir, *([aside] if aside.exists() else [])):
+        fsync(directory)
+    ready.rmdir()
+    return aside if aside.exists() else None
+
+
+def older_stores(state_dir: Path) -> list[Path]:
+    """Where what was forgotten since would still be found: stores from before upgrades, also of one
+    that was cut off, and what made room for restores."""
+    backups = state_dir / BACKUPS
+    unfinished = backups.glob(migrations.PART)
+    return [*migrations.copies(backups), *unfinished, *sorted(state_dir.glob(f"{ASIDE}*"))]

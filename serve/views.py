@@ -81,13 +81,11 @@ def feedback_lines(found: Mapping[str, Any], live: str) -> Iterator[str]:
 
 
 def quality(store: Store) -> dict[str, Measurement[Quality] | None]:
-    """How good the live version and the base model were when they were last measured."""
     versions = {"live": store.adapters.serving().adapter, "base": None}
     return {role: store.measurements.newest(Quality, name) for role, name in versions.items()}
 
 
 def reliable(store: Store) -> list[str]:
-    """How often each signal was right when that was last measured."""
     newest = store.measurements.newest(Reliability)
     return list(reliable_lines(newest.found)) if newest else []
 
@@ -179,10 +177,11 @@ class Branch:
 
 
 def branches(store: Store) -> Iterator[Branch]:
-    """Every version, oldest first."""
-    versions = store.adapters.all()
-    roles = store.adapters.roles()
-    for row in reversed(versions):
+    """Every version, the oldest lineage first, each before what came of it: a tree's lines."""
+    versions, roles = store.adapters.all(), store.adapters.roles()
+    ages = {row.name: at for at, row in enumerate(reversed(versions))}
+    paths = {name: [ages.get(each, 0) for each in stack(versions, name)[::-1]] for name in ages}
+    for row in sorted(versions, key=lambda row: paths[row.name]):
         run = store.runs.get(row.run_id) if row.run_id else None
         judged = store.runs.verdicts(row.run_id) if row.run_id else []
         yield Branch(
@@ -191,7 +190,7 @@ def branches(store: Store) -> Iterator[Branch]:
             lineage=row.lineage,
             begins=run.begins if run else None,
             parent=row.parent,
-            depth=len(stack(versions, row.name)),
+            depth=len(paths[row.name]),
             role=roles.get(row.name, ""),
             state=row.state,
             verdict=judged[-1].verdict if judged else None,

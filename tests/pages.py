@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from serve.web import admin
-from serve.web.admin import Page
+from serve import admin
+from serve.admin import Page
 from ttrl.config.loading import load
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.store.runs import RunBusy

@@ -10,7 +10,6 @@ import importlib
 import logging
 import os
 import sys
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -19,21 +18,21 @@ from ttrl import ReportedError
 
 COMMANDS = {
     "serve": ("daemon", "Run the daemon in front of an engine."),
-    "adapt": ("adapt", "Run one training run now."),
+    "adapt": ("runs", "Run one training run now."),
     "assess": ("measure", "Estimate the training signal in a log of questions."),
-    "answers": ("answers", "Show how sampled answers are read and counted."),
+    "answers": ("measure", "Show how sampled answers are read and counted."),
     "measure": ("measure", "Measure how good the live version is."),
     "ask": ("ask", "Ask the running daemon a question."),
     "status": ("status", "Show queue, live adapter, last and next run."),
     "page": ("status", "Print a link to the operator's page."),
-    "logs": ("logs", "Print or follow the logs of engine and runs."),
+    "logs": ("status", "Print or follow the logs of engine and runs."),
     "pause": ("status", "Pause scheduled runs."),
     "resume": ("status", "Resume scheduled runs."),
     "runs": ("runs", "List runs, show one, stop one."),
     "adapters": ("adapters", "List, show, promote, roll back, export and import versions."),
-    "probes": ("probes", "Add, list and remove labelled probes."),
-    "label": ("label", "Judge answers side by side to label probes."),
-    "feedback": ("feedback", "List and export what clients say of answers."),
+    "probes": ("labels", "Add, list and remove labelled probes."),
+    "label": ("labels", "Judge answers side by side to label probes."),
+    "feedback": ("labels", "List and export what clients say of answers."),
     "questions": ("questions", "List, release, delete, purge and export questions."),
     "keys": ("keys", "Add, list and remove API keys."),
     "backup": ("backup", "Copy store and versions into one file."),
@@ -46,21 +45,7 @@ COMMANDS = {
 """Each with its module in this room, and its line of help."""
 
 
-class Group(click.Group):
-    """A group that names the command that was probably meant."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = get_close_matches(args[0], self.list_commands(ctx), 1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"{error.message}{meant}", ctx) from None
-
-
-class LazyGroup(Group):
+class LazyGroup(click.Group):
     """A group that knows its commands' one-line help without importing them, and turns known
     failures into a sentence and an exit code, without a traceback."""
 
@@ -77,9 +62,9 @@ class LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in COMMANDS:
-            return None
+            raise click.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         module = importlib.import_module(f"serve.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name)
         return command

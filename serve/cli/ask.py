@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -13,7 +15,6 @@ from serve.cli.common import ask_daemon, daemons, no_daemon, standard_options
 from serve.cli.output import fail, print_json, say, wants_json
 from serve.gateway.app import ADAPTER_HEADER, NO_LEARN_HEADER
 from serve.gateway.live import BASE
-from serve.state import owner_of
 from ttrl.config import Config
 from ttrl.questions.question import from_prompt
 from ttrl.questions.regime import Regime
@@ -22,45 +23,52 @@ from ttrl.questions.regime import Regime
 @click.command()
 @click.argument("text")
 @click.option("--key", help="An API key of the gateway (`ttrl keys add`), if it asks for one.")
-@click.option("--learn", is_flag=True, help="Record the question like any other.")
 @click.option(
     "--version", "wanted", metavar="NAME",
     help="Ask this version, or base: one that the engine has loaded.",
 )  # fmt: skip
 @standard_options
-def ask(config: Config, text: str, key: str | None, learn: bool, wanted: str | None) -> None:
+def ask(config: Config, text: str, key: str | None, wanted: str | None) -> None:
     """Ask the running daemon TEXT, and show the answer and which version gave it. The question is
     not recorded.
 
     - is standard input.
     """
-    if learn and wanted is not None:
-        raise click.UsageError(
-            "--learn records what the live version is asked; leave out --version"
-        )
-    owner, status = owner_of(config.state_dir), ask_daemon(config, "GET", "/admin/status")
-    if owner is None or owner.url is None or status is None:
+    if (status := ask_daemon(config, "GET", "/admin/status")) is None:
         no_daemon(config)
     text = sys.stdin.read() if text == "-" else text
-    if wanted is not None:
-        _show(_of_engine(config, status["engine_url"], wanted, text), wanted)
+    if wanted is None:
+        said, version = _of_gateway(config, status, key, text)
+    else:
+        said, version = _of_engine(config, status["engine_url"], wanted, text), wanted
+    if wants_json():
+        print_json({"answer": said, "version": version})
         return
+    say(said or "(the answer has no text)")
+    click.echo(f"answered by {version}", err=True)
+
+
+def _of_gateway(
+    config: Config, status: Mapping[str, Any], key: str | None, text: str
+) -> tuple[str | None, str]:
     body = {"model": status["model"], "messages": [{"role": "user", "content": text}]}
-    headers = {} if learn else {NO_LEARN_HEADER.decode(): "1"}
+    headers = {NO_LEARN_HEADER.decode(): "1"}
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
     seconds = config.engine.request_timeout.total_seconds()
     try:
         answer = httpx2.post(
-            f"{owner.url}/v1/chat/completions",
+            f"{status['url']}/v1/chat/completions",
             json=body, headers=headers, timeout=seconds, trust_env=False,
         )  # fmt: skip
     except httpx2.HTTPError as error:
-        fail(f"the daemon (process {owner.pid}) does not answer: {error}")
+        fail(f"the daemon at {status['url']} does not answer: {error}")
     if answer.is_error:
-        fail(f"the daemon answered {answer.status_code}: {_message(answer)}")
-    message: dict[str, Any] = answer.json()["choices"][0]["message"]
-    _show(message["content"], answer.headers.get(ADAPTER_HEADER))
+        why = answer.text
+        with suppress(ValueError, KeyError, TypeError):
+            why = answer.json()["error"]["message"]
+        fail(f"the daemon answered {answer.status_code}: {why}")
+    return answer.json()["choices"][0]["message"]["content"], answer.headers[ADAPTER_HEADER]
 
 
 def _of_engine(config: Config, url: str, wanted: str, text: str) -> str:
@@ -73,18 +81,3 @@ def _of_engine(config: Config, url: str, wanted: str, text: str) -> str:
         question, defaults = from_prompt(text), Regime({})
         found = client.sample(question, model=models[wanted], n=1, sampling=defaults)
     return found.samples[0].text
-
-
-def _show(answer: str | None, version: str | None) -> None:
-    if wants_json():
-        print_json({"answer": answer, "version": version})
-        return
-    say(answer or "(the answer has no text)")
-    click.echo(f"answered by {version}", err=True)
-
-
-def _message(answer: httpx2.Response) -> str:
-    try:
-        return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text

@@ -13,10 +13,9 @@ from typing import Any
 import click
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 
-from serve import restore as place
+from serve import state
 from serve.cli.common import PATH, require_state_dir, standard_options
 from serve.cli.output import fail, print_json, progress, tell, wants_json
-from serve.state import owning, prepare
 from ttrl import backup as archive
 from ttrl.backup import Manifest, Newest
 from ttrl.config import Config
@@ -60,8 +59,8 @@ def backup(config: Config, file: Path, adapters_only: bool) -> None:
         fail(f"{file} already exists; choose a new name")
     if not piped and config.state_dir.resolve() in file.resolve().parents:
         fail(f"{file} is in the state directory and would be lost with it; choose a path outside")
-    if place.unfinished(config.state_dir):
-        prepare(config.state_dir)
+    if state.unfinished_restore(config.state_dir):
+        state.prepare(config.state_dir)
     made = _back_up(config, file, piped, not adapters_only)
     if not adapters_only:
         newest = Newest(made.at, str(file.resolve()))
@@ -100,21 +99,21 @@ def restore(config: Config, file: Path, force: bool) -> None:
             f"without store.url, or restore the database with its own tools",
             code=2,
         )
-    with owning(config.state_dir):
+    with state.owning(config.state_dir):
         parts = {name.partition("/")[0] for name in manifest.members}
-        if (there := place.in_the_way(config.state_dir, parts)) and not force:
+        if (there := state.in_the_way(config.state_dir, parts)) and not force:
             fail(
                 f"{config.state_dir} already holds {', '.join(there)}; choose an empty "
                 "directory with --state-dir, or move its contents aside with --force"
             )
         _require_room(config.state_dir, manifest.size)
         with (
-            place.staging(config.state_dir, stamp(time.time())) as staged,
+            state.staging(config.state_dir, stamp(time.time())) as staged,
             progress("restoring", *COLUMNS) as move,
         ):
             archive.unpack(file, staged, lambda size: move(advance=size, total=manifest.size))
-            place.decide(staged)
-        aside = place.finish(config.state_dir)
+            state.decide_restore(staged)
+        aside = state.finish_restore(config.state_dir)
     hand_over(config.state_dir, config.state_dir)
     words = f"{config.state_dir} now has {_words(manifest)}."
     if aside:

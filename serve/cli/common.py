@@ -112,7 +112,6 @@ def config_options(command: Command) -> Command:
 
 
 def standard_options(command: Command) -> Command:
-    """--json, and the configuration as `config`."""
     return json_option(config_options(command))
 
 
@@ -195,7 +194,6 @@ def ask_daemon(
 
 
 def no_daemon(config: Config) -> NoReturn:
-    """End a command that needs one."""
     others = "".join(f"; one is running on {each}" for each in running())
     fail(f"no daemon is running on {config.state_dir}{others}", code=NOT_RUNNING)
 

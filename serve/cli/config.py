@@ -9,16 +9,22 @@ from collections.abc import Iterator
 import click
 from rich.text import Text
 
-from serve.cli import Group
 from serve.cli.common import Resolve, daemons, model_option, resolve_options, standard_options
 from serve.cli.daemon import check_keys, check_model_directory
-from serve.cli.output import fail, json_option, print_json, print_table, tell, wants_json
-from serve.cli.output import show as show_value
+from serve.cli.output import (
+    fail,
+    json_option,
+    print_json,
+    print_table,
+    show_value,
+    tell,
+    wants_json,
+)
 from ttrl.config import Config
 from ttrl.config.loading import Resolved, Source, settings, suggestion, template
 
 
-@click.group(cls=Group)
+@click.group()
 def config() -> None:
     """The configuration: YAML file < environment (TTRL_...) < credentials < command line."""
 

@@ -66,19 +66,7 @@ class DemoFailed(Failure):
 
 
 @dataclass(frozen=True)
-class Score:
-    """How the endpoint answers the held-out questions: whether each greedy answer is correct, and
-    which share is: of all answers, by temperature, and of the majorities."""
-
-    greedy: list[bool]
-    accuracy: dict[float, float]
-    majority: float
-
-
-@dataclass(frozen=True)
 class Daemon:
-    """A running `ttrl serve`."""
-
     url: str
     state_dir: Path
     options: tuple[str, ...]
@@ -161,32 +149,22 @@ def ask(
 _READER = Reader(AnswerKind.MATH)
 
 
-def score(daemon: Daemon, held_out: Sequence[Problem], temperatures: Sequence[float] = ()) -> Score:
-    """Ask the held-out questions, unrecorded: greedily, `VOTES` times, and some times at other
-    temperatures."""
+def _score(daemon: Daemon, held_out: Sequence[Problem]) -> tuple[list[float], float, float]:
+    """Ask the held-out questions, unrecorded, greedily and `VOTES` times: whether each greedy
+    answer is correct, and which share of all answers and of the majorities is."""
     greedy, _ = ask(daemon, held_out, temperature=0.0)
     sampled, _ = ask(daemon, held_out, count=VOTES)
-    correct = [
-        _accuracy([texts], [each]) == 1 for texts, each in zip(greedy, held_out, strict=True)
-    ]
-    accuracy = {0.0: fmean(correct), 1.0: _accuracy(sampled, held_out)}
-    for temperature in temperatures:
-        texts, _ = ask(daemon, held_out, count=SAMPLES_PER_TEMPERATURE, temperature=temperature)
-        accuracy[temperature] = _accuracy(texts, held_out)
-    labels = (take_vote(_READER.read("", texts).answers).label for texts in sampled)
-    majority = fmean(
-        label is not None and _READER.matches(label, [problem.answer], "", AnswerKind.MATH)
-        for label, problem in zip(labels, held_out, strict=True)
-    )
-    return Score(correct, accuracy, majority)
+    labels = [take_vote(_READER.read("", texts).answers).label for texts in sampled]
+    majorities = _correct([[label or ""] for label in labels], held_out)
+    return _correct(greedy, held_out), fmean(_correct(sampled, held_out)), fmean(majorities)
 
 
-def _accuracy(answered: Sequence[Sequence[str]], problems: Sequence[Problem]) -> float:
-    """The share of correct answers of each question, on average."""
-    return fmean(
+def _correct(answered: Sequence[Sequence[str]], problems: Sequence[Problem]) -> list[float]:
+    """The share of correct answers of each question."""
+    return [
         fmean(_READER.matches(text, [problem.answer], "", AnswerKind.MATH) for text in texts)
         for texts, problem in zip(answered, problems, strict=True)
-    )
+    ]
 
 
 @click.command()
@@ -242,7 +220,7 @@ def _run(daemon: Daemon, seed: int, count: int) -> dict[str, Any]:
     def ask_all(which: str) -> str:
         """Ask to learn, and show a few answers; the version that gave them."""
         texts, version = ask(daemon, asked, learn=True)
-        correct = _accuracy(texts, asked)
+        correct = fmean(_correct(texts, asked))
         console.print(f"{which}: {correct:.0%} answered correctly (by {version})")
         greedy, _ = ask(daemon, held_out[:2], temperature=0.0)
         for problem, (text,) in zip(held_out, greedy, strict=False):
@@ -251,29 +229,33 @@ def _run(daemon: Daemon, seed: int, count: int) -> dict[str, Any]:
 
     console.print(f"`ttrl serve` answers at {daemon.url}/v1")
     ask_all(f"asked {counted(len(asked), 'question')}")
-    before = score(daemon, held_out, TEMPERATURES)
-    best = max(before.accuracy, key=lambda temperature: before.accuracy[temperature])
+    before, once_before, majority_before = _score(daemon, held_out)
+    accuracy = {0.0: fmean(before), 1.0: once_before}
+    for temperature in TEMPERATURES:
+        texts, _ = ask(daemon, held_out, count=SAMPLES_PER_TEMPERATURE, temperature=temperature)
+        accuracy[temperature] = fmean(_correct(texts, held_out))
+    best = max(accuracy, key=accuracy.__getitem__)
     console.print(
         f"{counted(len(held_out), 'held-out question')}: no temperature does better than "
-        f"{before.accuracy[best]:.0%} ({best:g})"
+        f"{accuracy[best]:.0%} ({best:g})"
     )
     console.print("`ttrl adapt` trains on the recorded questions, without labels")
     run = _adapt(daemon, seed)
     version = ask_all(f"the same {counted(len(asked), 'question')}")
-    after = score(daemon, held_out)
-    changes = Counter(zip(before.greedy, after.greedy, strict=True))
+    after, once_after, majority_after = _score(daemon, held_out)
+    changes = Counter(zip(before, after, strict=True))
     return {
         "questions": len(asked),
-        "greedy_before": before.accuracy[0.0],
-        "greedy_after": after.accuracy[0.0],
-        "pass_at_1_before": round(before.accuracy[1.0], 4),
-        "pass_at_1_after": round(after.accuracy[1.0], 4),
-        "best_temperature_before": round(before.accuracy[best], 4),
+        "greedy_before": fmean(before),
+        "greedy_after": fmean(after),
+        "pass_at_1_before": round(once_before, 4),
+        "pass_at_1_after": round(once_after, 4),
+        "best_temperature_before": round(accuracy[best], 4),
         "best_temperature": best,
-        "majority_before": before.majority,
-        "majority_after": after.majority,
-        "learned": changes[False, True],
-        "corrupted": changes[True, False],
+        "majority_before": majority_before,
+        "majority_after": majority_after,
+        "learned": changes[0, 1],
+        "corrupted": changes[1, 0],
         "steps": run.steps,
         "samples": run.samples,
         "run": run.state,
@@ -283,7 +265,6 @@ def _run(daemon: Daemon, seed: int, count: int) -> dict[str, Any]:
 
 
 def _adapt(daemon: Daemon, seed: int) -> Run:
-    """`ttrl adapt`, with its progress on this terminal."""
     command = [*ttrl(), "adapt", *daemon.options, "--set", f"update.seed={seed}"]
     silent = wants_json()
     command += ["--json"] if silent else []
@@ -301,13 +282,11 @@ def _show(result: Mapping[str, Any]) -> None:
         ("one answer at temperature 1 is correct", "pass_at_1"),
         (f"majority of {VOTES} is correct", "majority"),
     )
-    percent = "{:.0%}".format
     cells = [
-        (words, *(percent(result[f"{key}_{when}"]) for when in ("before", "after")))
+        (words, f"{result[f'{key}_before']:.0%}", f"{result[f'{key}_after']:.0%}")
         for words, key in rows
     ]
-    best = percent(result["best_temperature_before"])
-    cells.append(("best at any temperature", best, ""))
+    cells.append(("best at any temperature", f"{result['best_temperature_before']:.0%}", ""))
     print_table(("held-out questions", "before", "after"), cells)
     click.echo(
         f"{result['learned']} learned, {result['corrupted']} corrupted; "

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
-from serve.cli import Group
 from serve.cli.common import standard_options
 from serve.cli.output import fail, list_rows, tell
 from serve.gateway.keys import Key, changing, digest_of, made, read
@@ -17,7 +16,7 @@ from ttrl.words import counted
 AT_LEAST_ONE = click.IntRange(min=1)
 
 
-@click.group(cls=Group)
+@click.group()
 def keys() -> None:
     """Manage API keys. They are in the file gateway.keys, which a running daemon reloads when it
     changes."""

@@ -1,35 +1,45 @@
-"""`ttrl measure` and `ttrl assess`: ask the engine much, and train nothing."""
+"""`ttrl measure` and `ttrl assess`: ask the engine much, and train nothing. `ttrl answers`: how
+answers that are there already are read."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
+from pydantic import BaseModel, ValidationError
 
 from jobs import measure as measure_job
 from jobs.measure import Assessment, Measured
-from jobs.process import engine_client
+from jobs.process import engine_client, known_answers, reader_for
 from serve import views
 from serve.cli.common import (
     PATH,
     Resolve,
     ask_daemon,
+    config_options,
     model_option,
     open_store,
     resolve_options,
     run_config,
 )
 from serve.cli.daemon import run_alone
-from serve.cli.output import json_option, progress, samples_lines, show
+from serve.cli.output import fail, json_option, one_line, progress, samples_lines, show_value
 from serve.gateway.live import BASE
+from serve.views import how_read
+from ttrl import verifiers
+from ttrl.answers.layers import EXAMPLES, Layer
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
 from ttrl.evaluation.estimates import Quality
+from ttrl.questions.question import from_prompt
 from ttrl.store import Store
+from ttrl.votes import take_vote
 from ttrl.words import counted, lasting
 
 T = TypeVar("T")
@@ -52,7 +62,7 @@ def measure(resolve: Resolve) -> None:
             )
 
     measured = _with_engine(config, work)
-    show(measured, _lines(measured))
+    show_value(measured, _lines(measured))
 
 
 @click.command()
@@ -91,7 +101,7 @@ def assess(resolve: Resolve, file: Path, limit: int) -> None:
             )
 
     assessed = _with_engine(config, work)
-    show({**vars(assessed), "worth_it": assessed.worth_it}, _assessed(assessed))
+    show_value({**vars(assessed), "worth_it": assessed.worth_it}, _assessed(assessed))
 
 
 def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None], T]) -> T:
@@ -180,3 +190,88 @@ def _assessed(found: Assessment) -> Iterator[str]:
         f"takes about {lasting(found.seconds_per_run)} at the speed measured here."
     )
     yield "Worth a run." if found.worth_it else f"Not worth a run: {found.why_not}."
+
+
+class Samples(BaseModel):
+    question: str
+    samples: list[str]
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@json_option
+@config_options
+def answers(config: Config, file: Path) -> None:
+    """Show how the answers in FILE are read, checked and counted: a JSON object a line, with a
+    "question" and its "samples", a list of texts. Nothing is asked or recorded."""
+    reader, verifier = reader_for(config), verifiers.load(config.verify)
+    references = known_answers(config)
+    rows, found = list(_rows(file)), []
+    for row in rows:
+        reading = reader.read(row.question, row.samples)
+        question = from_prompt(row.question)
+        known = references.get(question.hash, ())
+        reading = verifier.verified(reading, question, row.samples, known)
+        vote = take_vote(
+            reading.answers,
+            layers=reading.layers,
+            readable=config.vote.readable,
+            floor=config.vote.floor,
+            ceiling=config.vote.ceiling,
+            verified_weight=config.verify.weight,
+            kind=reading.kind,
+        )
+        said: dict[str | None, list[str]] = {}
+        for answer, sample in zip(reading.answers, row.samples, strict=True):
+            said.setdefault(answer, []).append(sample)
+        found.append(
+            {
+                "question": row.question,
+                "kind": reading.kind,
+                "outcome": vote.outcome,
+                "label": vote.label,
+                "share": vote.share,
+                "answers": {answer: said[answer] for answer, _ in vote.counts},
+                "unreadable": said.get(None, []),
+                "layers": reading.layers,
+            }
+        )
+    show_value(found, _read_lines(rows, found))
+
+
+def _rows(file: Path) -> Iterator[Samples]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"cannot read {file}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield Samples.model_validate_json(line)
+        except ValidationError:
+            expected = json.dumps({"question": "...", "samples": ["...", "..."]})
+            fail(f"{file}:{number}: expected {expected}", code=2)
+
+
+def _read_lines(rows: Sequence[Samples], found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for given, row in zip(rows, found, strict=True):
+        layers = dict(zip(given.samples, row["layers"], strict=True))
+        yield one_line(row["question"]).plain
+        outcome = f"no label ({row['outcome'].replace('_', ' ')})"
+        if row["label"] is not None:
+            outcome = f"label {one_line(row['label']).plain}"
+        yield f"  read as {row['kind']}: {outcome}, largest share {row['share']:.0%}"
+        yield f"  {how_read(Counter(row['layers']))}"
+        for answer, samples in row["answers"].items():
+            yield f"  {len(samples):>3}  {one_line(answer).plain}"
+            yield from _examples(samples, layers)
+        if row["unreadable"]:
+            yield f"  {counted(len(row['unreadable']), 'sample')} could not be read"
+            yield from _examples(row["unreadable"], layers)
+        yield ""
+
+
+def _examples(samples: Sequence[str], layers: Mapping[str, Layer]) -> Iterator[str]:
+    for sample in list(dict.fromkeys(samples))[:EXAMPLES]:
+        yield f"         {layers[sample].replace('_', ' ')}: {one_line(sample).plain}"

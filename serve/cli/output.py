@@ -20,7 +20,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
-from jobs.selection import WORDS, Begins
+from jobs.selection import BEGINS
 from serve.views import how_read, unread_warning
 from ttrl.answers.layers import END
 from ttrl.config.section import clock
@@ -68,11 +68,10 @@ def wants_json() -> bool:
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, default=_as_json))
+    def as_json(value: object) -> object:
+        return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
-
-def _as_json(value: object) -> object:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+    click.echo(json.dumps(value, default=as_json))
 
 
 def tell(words: str, **result: object) -> None:
@@ -80,7 +79,7 @@ def tell(words: str, **result: object) -> None:
     print_json(result) if wants_json() else click.echo(words)
 
 
-def show(value: object, lines: Iterable[str]) -> None:
+def show_value(value: object, lines: Iterable[str]) -> None:
     """Print a value: with --json as such, else in words, which may quote users and models."""
     if wants_json():
         print_json(value)
@@ -216,7 +215,7 @@ def show_fields(fields: Mapping[str, Any]) -> None:
         elif value and name in TIMES:
             lines = [clock(value)]
         elif value and name == "begins":
-            lines = [f"a new lineage: {WORDS[Begins(value)]}"]
+            lines = [f"a new lineage: {BEGINS[value]}"]
         for line in lines:
             say(f"{name:12} {line}")
             name = ""

@@ -20,8 +20,7 @@ import click
 from serve.cli.common import ID, ask_daemon, open_store, settle, standard_options, yes_option
 from serve.cli.output import fail, tell
 from serve.gateway.keys import KeysUnreadable, read
-from serve.restore import older_stores
-from serve.state import StateDirError, owning
+from serve.state import StateDirError, older_stores, owning
 from ttrl.backup import newest
 from ttrl.config import Config
 from ttrl.config.section import parse_duration
@@ -144,7 +143,16 @@ def _finder(config: Config, how: str, given: Any) -> Callable[[Store], Doomed]:
         client = _client(given, config.gateway.keys)
         return lambda store: Doomed(store.forgetting.asked_by(client), client=client)
     if how == "before":
-        at = _moment(given)
+        try:
+            at = time.time() - parse_duration(given).total_seconds()
+        except ValueError:
+            try:
+                at = datetime.fromisoformat(given).timestamp()
+            except ValueError:
+                raise click.BadParameter(
+                    'give an age such as "90d" or a date such as 2026-11-01',
+                    param_hint="--before",
+                ) from None
         return lambda store: Doomed(store.forgetting.asked_before(at))
     if how == "text":
         wanted = _plain(_typed(given, "Text"))
@@ -197,18 +205,6 @@ def _typed(given: str, what: str) -> str:
     if sys.stdin.isatty():
         return str(click.prompt(what, hide_input=True, err=True))
     return sys.stdin.readline().rstrip("\n")
-
-
-def _moment(text: str) -> float:
-    """Unix seconds."""
-    with suppress(ValueError):
-        return time.time() - parse_duration(text).total_seconds()
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise click.BadParameter(
-            'give an age such as "90d" or a date such as 2026-11-01', param_hint="--before"
-        ) from None
 
 
 def _plain(text: str) -> str:

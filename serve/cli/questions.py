@@ -14,7 +14,6 @@ import click
 from rich.text import Text
 
 from jobs import selection
-from serve.cli import Group
 from serve.cli.common import (
     ID,
     PATH,
@@ -77,7 +76,7 @@ BAR, ANSWERS = 30, 12
 """Width of the bar of all samples of a vote, and how many answers have one of their own."""
 
 
-@click.group(cls=Group)
+@click.group()
 def questions() -> None:
     """Manage recorded questions."""
 
@@ -217,7 +216,7 @@ def import_(config: Config, file: Path) -> None:
     tell(words, read=len(rows), new=added)
 
 
-@questions.group("rules", cls=Group, invoke_without_command=True)
+@questions.group("rules", invoke_without_command=True)
 @json_option
 @resolve_options
 def rules_(resolve: Resolve) -> None:

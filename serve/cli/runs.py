@@ -1,11 +1,15 @@
-"""`ttrl runs`, and following a run on the terminal."""
+"""Training runs: `ttrl runs`, and `ttrl adapt`, which has one now and follows it."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,18 +21,38 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from serve.cli import Group
+from jobs import selection
 from serve.cli.common import (
     ID,
     PATH,
+    Resolve,
     ask_daemon,
     config_options,
     limit_option,
     look_store,
+    model_option,
     no_daemon,
+    open_store,
+    redacted,
+    resolve_options,
+    run_config,
+    settle,
     standard_options,
 )
-from serve.cli.output import QUIET_SECONDS, how_far, list_rows, show_fields, tell, wants_json
+from serve.cli.daemon import run_alone
+from serve.cli.output import (
+    QUIET_SECONDS,
+    fail,
+    how_far,
+    json_option,
+    labels_words,
+    list_rows,
+    show_fields,
+    show_value,
+    tell,
+    wants_json,
+)
+from serve.cli.questions import GROUNDS, REASONS
 from serve.views import run_report, verdicts
 from ttrl import events
 from ttrl.config import Config
@@ -36,12 +60,27 @@ from ttrl.config.section import clock
 from ttrl.engine.pacing import Pause, Resume
 from ttrl.events import Event, Probed, Step
 from ttrl.monitoring.run import Ruling
+from ttrl.questions.question import Question
+from ttrl.sampling.selection import Basis, Selection
 from ttrl.store import Store
-from ttrl.store.runs import Run, RunState
+from ttrl.store.questions import Origin, Recorded
+from ttrl.store.runs import Run, RunState, Trigger
 from ttrl.words import counted, lasting
 
+if TYPE_CHECKING:
+    from serve.daemon.core import Core
 
-@click.group(cls=Group)
+LOOK_SECONDS = 0.25
+NOT_SHIPPED = 4
+CODES = {
+    RunState.PUBLISHED: 0,
+    RunState.NOTHING: 0,
+    RunState.HELD: NOT_SHIPPED,
+    RunState.REJECTED: NOT_SHIPPED,
+}
+
+
+@click.group()
 def runs() -> None:
     """Manage runs."""
 
@@ -89,7 +128,7 @@ def report(config: Config, run_id: int, file: Path) -> None:
 
 
 def write_report(store: Store, run_id: int, file: Path) -> None:
-    from serve.web.html import run_page
+    from serve.html import run_page
 
     file.write_text(run_page(store, run_id), encoding="utf-8")
     click.echo(f"Wrote the report of run {run_id} to {file}.", err=True)
@@ -179,3 +218,203 @@ def _line(event: Event | None) -> str | None:
         case Resume():
             return f"resuming after {event.seconds:.0f} s"
     return None
+
+
+@click.command()
+@click.option(
+    "--questions",
+    "file",
+    type=PATH,
+    help="Train on these (JSONL, a JSON array, OpenAI batch lines, or plain lines) instead of the "
+    "recorded questions; they are recorded too.",
+)
+@model_option
+@click.option("--steps", "update__steps", type=int, help="Maximum number of optimizer steps.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Write an HTML report of the run here.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be selected, sampled and spent; train nothing."
+)
+@json_option
+@resolve_options
+def adapt(resolve: Resolve, file: Path | None, report: Path | None, dry_run: bool) -> None:
+    """Run one training run: in the daemon if one uses the state directory, else on its own.
+
+    A daemon's runs go by its settings; --steps and --set change some of them for this run.
+    Interrupting stops the run; users are served all the while.
+    """
+    from ttrl import datasets
+
+    if report is not None and not report.resolve().parent.is_dir():
+        fail(f"cannot write {report}: there is no directory {report.parent}", code=2)
+    config, changes = run_config(resolve())
+    questions = None
+    if file is not None:
+        questions = datasets.read_questions(file, max_chars=config.record.max_chars)
+        questions = redacted(config, questions)
+    if dry_run:
+        with look_store(config, empty=True) as store:
+            plan = _plan(config, store, questions)
+        show_value(plan, _plan_lines(plan))
+        return
+    with open_store(config, create=True) as store:
+        request: dict[str, Any] = {"overrides": changes} if changes else {}
+        if questions is not None:
+            now = time.time()
+            store.questions.record(
+                [Recorded(question, now) for question in questions],
+                holdout=config.gate.holdout,
+                origin=Origin.FILE,
+            )
+            request["hashes"] = [question.hash for question in questions]
+        run = carry_out(config, store, request)
+        if report is not None:
+            write_report(store, run.id, report)
+    raise SystemExit(CODES.get(run.state, 1))
+
+
+def carry_out(config: Config, store: Store, request: Mapping[str, Any]) -> Run:
+    """Have a run, in the daemon if there is one, and say how it ended."""
+    run = _by_daemon(config, store, request)
+    if run is None:
+        run = run_alone(
+            config,
+            partial(_by_itself, request=request),
+            hint="; see `ttrl runs list` for the state of the run",
+        )
+    lines = [f"Run {run.id} ended: {run.state}. {run.reason}"]
+    if run.state is RunState.HELD:
+        lines.append(
+            f"Look at it with `ttrl adapters show {run.adapter}`, "
+            f"serve it with `ttrl adapters promote {run.adapter}`."
+        )
+    show_value(run_report(run), lines)
+    return run
+
+
+def _plan(config: Config, store: Store, questions: Sequence[Question] | None) -> dict[str, Any]:
+    """What a run would do; nothing is sampled or recorded."""
+    from jobs import probes
+
+    labelled = store.probes.labelled()
+    traffic = probes.traffic(store, config.gate, labelled)
+    probing = {row.question.hash: row.question for row in traffic}
+    descent, selected = selection.descent(config, store), Selection(())
+    if questions is None:
+        selected, _ = selection.select(config, store, descent)
+        chosen = len(selected.chosen)
+    else:
+        unseen = store.holdout.among(questions, share=config.gate.holdout)
+        probing |= {question.hash: question for question in questions if question.hash in unseen}
+        questions = [question for question in questions if question.hash not in unseen]
+        apart = probes.apart(store, config.gate, questions)
+        chosen = sum(not apart.like(question) for question in questions)
+    steps = config.update.steps_over(chosen, descent.updates) if chosen else 0
+    samples = steps * min(config.update.questions_per_step, chosen) * config.vote.samples
+    last, minutes, tokens = store.runs.last_judged(), None, None
+    if last and last.samples and last.started is not None and last.finished is not None:
+        like_it = samples / last.samples  # all of that run goes into it
+        minutes = round((last.finished - last.started) * like_it / 60, 1)
+        tokens = round(last.tokens * like_it)
+    usage = store.questions.usage(config.gate.min_probes)
+    held_out = list(probing.values())[: config.gate.probes]
+    from_base = store.adapters.serving().adapter is None
+    evaluating = probes.samples_drawn(config, steps, labelled, held_out, usage, from_base=from_base)
+    return {
+        "questions": chosen,
+        "left_out": selected.counts,
+        "grounds": selected.grounds,
+        "chosen": [
+            {"id": row.id, "state": row.state}
+            | (selected.estimates[row.id].report() if selected.estimates else {})
+            for row in selected.chosen
+        ],
+        "probes": len(labelled) + len(held_out),
+        "min_probes": config.gate.min_probes,
+        "labels": probes.outlook(store, config.gate),
+        "steps": steps,
+        "samples": samples,
+        "probe_samples": evaluating,
+        "evaluated": str(usage),
+        "minutes": minutes,
+        "tokens": tokens,
+        "tokens_at_most": (samples + evaluating) * config.vote.longest,
+        "trained_sequences": steps * config.update.questions_per_step * config.update.keep,
+        "ships_if": config.gate.ship,
+        "from": descent.parent.name if descent.parent else "base",
+        "lineage": descent.words,
+    }
+
+
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    for why, count in plan["left_out"].items():
+        yield f"{counted(count, 'question')} left for a later run: {REASONS[why]}."
+    if grounds := plan["grounds"]:
+        each = ", ".join(f"{count} by {GROUNDS[Basis(basis)]}" for basis, count in grounds.items())
+        yield f"Chosen for how divided their votes are expected to be: {each}."
+    if not plan["questions"]:
+        yield "There are no new questions to train on."
+        return
+    pace = "how long it takes is not known yet (`ttrl assess` measures sampling)"
+    if plan["minutes"] is not None:
+        took = lasting(60 * plan["minutes"])
+        pace = f"about {took} and {plan['tokens']:,} tokens of samples, going by the last run"
+    whence = f"{plan['from']} ({plan['lineage']})" if plan["lineage"] else plan["from"]
+    yield (
+        f"{counted(plan['steps'], 'step')} at most, each with some of "
+        f"{counted(plan['questions'], 'question')}, starting from {whence}:"
+    )
+    yield f"  {counted(plan['samples'], 'sample')} to vote on"
+    yield f"  {counted(plan['trained_sequences'], 'sequence')} to train on"
+    yield (
+        f"  {counted(plan['probe_samples'], 'sample')} to evaluate the result on "
+        f"{counted(plan['probes'], 'probe')}, sampled {plan['evaluated']}"
+    )
+    yield f"  {plan['tokens_at_most']:,} tokens at most; {pace}"
+    yield f"It ships if the verdict of the gate is {plan['ships_if']}. Nothing was sampled."
+    yield f"Labels: {labels_words(plan['labels'])}."
+    if plan["probes"] < plan["min_probes"]:
+        yield (
+            f"With fewer than {plan['min_probes']} probes (gate.min_probes) it cannot ship: the "
+            f"gate needs more evidence."
+        )
+
+
+def _by_daemon(config: Config, store: Store, request: Mapping[str, Any]) -> Run | None:
+    # As an exception, Ctrl-C might come before it is known which run to stop, or be lost in
+    # somebody's callback.
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        answer = ask_daemon(config, "POST", "/admin/runs", request)
+        if answer is None:
+            return None
+        with following(store, answer["run"]) as look:
+            while not (run := look()).state.ended:
+                if interrupts:
+                    interrupts.clear()
+                    ask_daemon(config, "POST", "/admin/runs/stop")
+                if run.stale(time.time()):
+                    fail(
+                        f"run {run.id} has stopped reporting; check with `ttrl status` that a "
+                        f"daemon is running"
+                    )
+                time.sleep(LOOK_SECONDS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if run.state is RunState.PUBLISHED:
+        settle(config, store, run.adapter)
+    return run
+
+
+async def _by_itself(parts: Core, request: Mapping[str, Any]) -> Run:
+    begun = await parts.runs.start(Trigger.OPERATOR, request)
+    with following(parts.store, begun.id) as look:
+        while not (run := look()).state.ended:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(LOOK_SECONDS)
+    await parts.runs.wait()
+    await parts.reconciler.settle()
+    return run

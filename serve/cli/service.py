@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from serve.cli import Group
 from serve.cli.common import PATH
 from serve.cli.output import fail, json_option, tell
 from ttrl.files import whole
@@ -68,7 +67,7 @@ def hidden(program: Path) -> tuple[Path, str] | None:
     return None
 
 
-@click.group(cls=Group)
+@click.group()
 def service() -> None:
     """Run under systemd."""
 

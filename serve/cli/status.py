@@ -1,9 +1,14 @@
-"""`ttrl status`, `ttrl pause`, `ttrl resume`."""
+"""The running daemon: `ttrl status`, `page`, `pause` and `resume`; and `ttrl logs`, what engine,
+runs and measurements wrote."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,12 +17,13 @@ from serve import operations, views
 from serve.cli.common import (
     NOT_RUNNING,
     ask_daemon,
+    config_options,
     look_store,
     no_daemon,
     open_store,
     standard_options,
 )
-from serve.cli.output import fail, labels_words, samples_lines, show, tell, wants_json
+from serve.cli.output import fail, labels_words, samples_lines, say, show_value, tell, wants_json
 from serve.cli.questions import REASONS
 from serve.daemon.schedule import Decision
 from serve.state import owner_of
@@ -34,6 +40,7 @@ WAITS = {
 }
 
 WATCH_SECONDS = 2.0
+FOLLOW_SECONDS = 0.5
 
 
 @click.command()
@@ -47,7 +54,7 @@ def status(config: Config, watch: bool) -> None:
             report = _look(config)
             if watch and not wants_json():
                 click.clear()
-            show(report, _lines(report))
+            show_value(report, _lines(report))
             if not watch:
                 raise SystemExit(0 if report["running"] else NOT_RUNNING)
             time.sleep(WATCH_SECONDS)
@@ -61,9 +68,7 @@ def _look(config: Config) -> dict[str, Any]:
     if running is None:
         with look_store(config) as store:
             return {"running": False, **views.report(store, config)}
-    owner = owner_of(config.state_dir)
-    urls = {"url": owner.url if owner else None, "page": owner.page if owner else None}
-    return {"running": True, **urls, **running}
+    return {"running": True, **running}
 
 
 @click.command()
@@ -185,3 +190,55 @@ def _quality_lines(measured: Mapping[str, Any]) -> Iterator[str]:
     if trained:
         live, base = (quality.right if quality else None for quality in known.values())
         yield f"better     {views.compared(live, base)}"
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--follow", "-f", is_flag=True, help="Go on as lines come, until Ctrl-C.")
+@click.option(
+    "--lines", "-n", type=click.IntRange(min=1), default=50, show_default=True,
+    help="Number of last lines.",
+)  # fmt: skip
+@config_options
+def logs(config: Config, name: str | None, follow: bool, lines: int) -> None:
+    """Print the end of a log: NAME is engine, measure, run (the newest) or run-7; without it, the
+    one that was written last.
+
+    The daemon logs to its standard error: of a service, `journalctl --unit ttrl` shows it.
+    """
+    if name == "daemon":
+        fail("the daemon logs to its standard error; of a service: journalctl --unit ttrl")
+    found = sorted((config.state_dir / "logs").glob("*.log"), key=lambda file: file.stat().st_mtime)
+    wanted = [file for file in found if name in (None, file.stem, file.stem.partition("-")[0])]
+    if not wanted:
+        there = ", ".join(file.stem for file in found) or "none"
+        fail(f"there is no log {name or ''} in {config.state_dir / 'logs'}; there are: {there}")
+    file = wanted[-1]
+    click.echo(f"{file}:", err=True)
+    with file.open("rb") as log:
+        for line in deque(log, maxlen=lines):
+            _print(line)
+        place = log.tell()
+    if follow:
+        _follow(file, place)
+
+
+def _follow(file: Path, place: int) -> None:
+    """Print the lines behind a place as they are ended, also of the file that takes its place when
+    it is rotated. Ctrl-C ends it."""
+    number = file.stat().st_ino
+    while True:
+        with suppress(FileNotFoundError), file.open("rb") as log:  # it is missing between two files
+            now = os.fstat(log.fileno())
+            if now.st_ino != number or now.st_size < place:
+                number, place = now.st_ino, 0
+            log.seek(place)
+            for line in log:
+                if line.endswith(b"\n"):
+                    _print(line)
+                    place += len(line)
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _print(line: bytes) -> None:
+    say(line.decode("utf-8", "replace").rstrip("\r\n"))

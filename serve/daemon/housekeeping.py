@@ -8,7 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +54,6 @@ class Observer:
     _looks: int = 0
 
     async def follow(self) -> None:
-        """Take in what is new, and now and then how things stand."""
         try:
             await asyncio.to_thread(self.look)
             self.reads = True
@@ -100,10 +99,9 @@ class Observer:
         live, shares = store.adapters.serving().adapter, store.feedback.shares()
         for role, version in (("live", live), ("base", None)):
             metrics.feedback.show(shares.get(version), role)
+            metrics.measured(role, store.measurements.newest(Quality, version))
         metrics.versions.live_since.set(store.adapters.live_since())
         metrics.versions.waiting.set(store.adapters.waiting())
-        for role, version in (("live", live), ("base", None)):
-            metrics.measured(role, store.measurements.newest(Quality, version))
         policy = store.measurements.newest(Drift, live)
         drift = policy.found if policy else Drift()
         metrics.versions.policy.set(drift.from_base, "base")
@@ -123,16 +121,16 @@ class Observer:
             metrics.host.card_size.labels(card.name).set(card.total)
 
 
+@dataclass(eq=False)
 class Measuring:
     """Starts `jobs.measure` when no run has measured the live version for long, or nobody has
     looked whether the questions move; the result is in the store."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._tried: dict[Kind, float] = {}
+    core: Core
+    _tried: dict[Kind, float] = field(default_factory=dict)
 
     async def look(self) -> None:
-        core, what = self._core, await asyncio.to_thread(self._due)
+        core, what = self.core, await asyncio.to_thread(self._due)
         if not what:
             return
         self._tried |= dict.fromkeys(what, time.time())
@@ -150,9 +148,9 @@ class Measuring:
 
     def _due(self) -> list[Kind]:
         """What it is time for: nothing while a run is under way, which asks its probes itself."""
-        config, store = self._core.config, self._core.store
+        config, store = self.core.config, self.core.store
         every = config.measure.every
-        if every is None or not self._core.engine.up or store.runs.active() is not None:
+        if every is None or not self.core.engine.up or store.runs.active() is not None:
             return []
         questions = store.measurements.newest(Shift)
         last = {Kind.QUESTIONS: questions.at if questions else 0.0}
@@ -183,19 +181,20 @@ class ClockDoubt:
         return self.since is None or up - self.since > DOUBT_SECONDS
 
 
+@dataclass(eq=False)
 class Screening:
     """Makes labelled probes of corrections that agree (`ttrl.feedback`), as they come in. They are
     strangers' texts: the reader's own process reads them."""
 
-    def __init__(self, core: Core, reader: Reader) -> None:
-        self._core, self._reader = core, reader
+    core: Core
+    reader: Reader
 
     async def look(self) -> None:
-        if self._core.config.feedback.enabled:
+        if self.core.config.feedback.enabled:
             await asyncio.to_thread(self.screen)
 
     def screen(self) -> None:
-        store, settings = self._core.store, self._core.config.feedback
+        store, settings = self.core.store, self.core.config.feedback
         store.feedback.quarantine(since=time.time() - settings.days * DAY_SECONDS)
         if store.runs.active() is not None:
             return
@@ -203,19 +202,19 @@ class Screening:
             if about := store.feedback.about(asked):
                 question, corrections = about
                 texts = [each.text for each in corrections]
-                answers = self._reader.read(question.text, texts).answers
+                answers = self.reader.read(question.text, texts).answers
                 store.feedback.settle(question, corrections, answers, agree=settings.agree)
 
 
+@dataclass(eq=False)
 class Pruning:
     """Removes what is old; users wait for none of it."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._doubt = ClockDoubt()
+    core: Core
+    _doubt: ClockDoubt = field(default_factory=ClockDoubt)
 
     async def look(self) -> None:
-        core = self._core
+        core = self.core
         newest = None if self._doubt.last else await asyncio.to_thread(core.store.newest)
         up = time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the host sleeps
         if not self._doubt.believes(now := time.time(), up, newest):

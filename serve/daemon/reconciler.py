@@ -20,7 +20,6 @@ from ttrl.engine.client import (
     EngineClient,
     EngineError,
     EngineRefused,
-    EngineUnreachable,
     ModelCard,
 )
 from ttrl.engine.proof import prove
@@ -77,7 +76,6 @@ def plan(now: Situation) -> list[Action]:
     answering, or the previous version, or the base model."""
 
     def ready(version: str | None) -> bool:
-        """Whether it may answer at once."""
         return version is None or version in (now.loaded & now.proven) - now.broken
 
     actions: list[Action] = []
@@ -118,7 +116,7 @@ class Reconciler:
     gateway: Live
     metrics: Metrics
     _failures: Counter[str] = field(default_factory=Counter)
-    _why: dict[str, str] = field(default_factory=dict)
+    _why: dict[str | None, str] = field(default_factory=dict)
     _proven: dict[str, float] = field(default_factory=dict)
     _told: tuple[str | None, str | None] | None = None
     """The live and the wanted version, as the store was last told."""
@@ -142,7 +140,6 @@ class Reconciler:
         self.loop.wake()
 
     async def settle(self) -> None:
-        """Act until there is nothing left to do."""
         async with self._one_at_a_time:
             try:
                 for _ in range(ROUNDS):
@@ -171,6 +168,7 @@ class Reconciler:
 
     def _look(self) -> Situation:
         active, cards = self.store.runs.active(), self._cards()
+        ours = self.config.state_dir.resolve()
         loaded = {card.name for card in cards}
         leases = {f"{CANDIDATE}{active.id}-", *filter(None, [active.parent])} if active else set()
         since = time.monotonic() - self.config.engine.proof_interval.total_seconds()
@@ -183,15 +181,15 @@ class Reconciler:
             broken={name for name, count in dict(self._failures).items() if count >= TRIES},
             leases=leases,
             in_flight={name: self.gateway.in_flight(name) for name in loaded},
-            foreign={card.name for card in cards if self._is_foreign(card)},
+            foreign={
+                card.name
+                for card in cards
+                if card.root and not Path(card.root).resolve().is_relative_to(ours)
+            },
         )
 
     def _cards(self) -> list[ModelCard]:
         return [card for card in self.client.models() if card.parent is not None]
-
-    def _is_foreign(self, card: ModelCard) -> bool:
-        ours = self.config.state_dir.resolve()
-        return card.root is not None and not Path(card.root).resolve().is_relative_to(ours)
 
     async def _act(self, action: Action) -> None:
         if action.version is not None and action.verb != "flip":
@@ -227,11 +225,8 @@ class Reconciler:
         outcome = {AdapterDamaged: "damaged", AdapterForeign: "foreign"}.get(type(error), "refused")
         self._metrics.loads.labels(outcome).inc()
         log.error("cannot load %s: %s", version, error, extra={"adapter": version})
-        self._failed(version, str(error), tries=1 if outcome == "refused" else TRIES)
-
-    def _failed(self, version: str, why: str, tries: int = 1) -> None:
-        self._failures[version] += tries
-        self._why[version] = why
+        self._failures[version] += 1 if outcome == "refused" else TRIES
+        self._why[version] = str(error)
 
     def _prove(self, version: str) -> None:
         pinned = self.store.adapters.pinned(version)
@@ -249,29 +244,26 @@ class Reconciler:
             extra = {"adapter": version}
             log.info("%s is verified as served: %s", version, evidence.words(), extra=extra)
             return
-        self._failed(version, f"the engine serves other weights: {evidence.words()}")
+        self._failures[version] += 1
+        self._why[version] = f"the engine serves other weights: {evidence.words()}"
         log.error("the engine does not serve the weights of %s: %s", version, evidence.words())
 
     def _unload(self, version: str) -> None:
         try:
             self.client.unload_adapter(version)
-        except EngineUnreachable:
-            raise
-        except EngineError as error:
+        except EngineRefused as error:
             log.warning("cannot unload %s: %s", version, error)
-            return
-        log.info("unloaded %s", version, extra={"adapter": version})
+        else:
+            log.info("unloaded %s", version, extra={"adapter": version})
 
     def _say(self) -> None:
         """Tell the store and the metrics which version is live, when that has changed."""
         wanted = self.store.adapters.wanted().adapter
-        as_wanted = self.live == wanted
         if self._told != (self.live, wanted):
             reason = "as wanted"
-            if not as_wanted:
-                reason = f"{wanted or 'the base model'} could not be served"
-                if why := self._why.get(wanted or ""):
-                    reason = f"{reason}: {why}"
+            if self.live != wanted:
+                why = f": {self._why[wanted]}" if wanted in self._why else ""
+                reason = f"{wanted or 'the base model'} could not be served{why}"
             self.store.adapters.served(self.live, reason)
             self._told = (self.live, wanted)
-        self._metrics.live_is_wanted.set(as_wanted)
+        self._metrics.live_is_wanted.set(self.live == wanted)

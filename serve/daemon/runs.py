@@ -121,7 +121,6 @@ class RunKeeper:
         await self._end(run_id, RunState.FAILED, reason)
 
     async def _end(self, run_id: int, state: RunState, reason: str) -> None:
-        """As soon as the store takes it."""
         while True:
             try:
                 await asyncio.to_thread(end, self.config, self.store, run_id, state, reason)

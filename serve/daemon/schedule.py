@@ -135,7 +135,6 @@ class Clock:
             self._ticked = self.uptime()  # the next one comes so long after this one's end
 
     def _look(self) -> tuple[Decision, datetime]:
-        """What is to be done now, and when that is."""
         now = datetime.now(UTC)
         fired, paused = self._fired(now), self.store.fact(PAUSED) is not None
         decision = decide(

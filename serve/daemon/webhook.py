@@ -14,7 +14,6 @@ import secrets
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 
 import httpx2
 from standardwebhooks.webhooks import Webhook as Signer
@@ -33,23 +32,12 @@ PAUSES = (1.0, 10.0, 60.0)
 TIMEOUT_SECONDS = 10.0
 
 
-class Event(StrEnum):
-    """What happened."""
-
-    PROMOTED = "adapter.promoted"
-    ROLLED_BACK = "adapter.rolled_back"
-    DIFFERS = "adapter.differs"  # from the one before it; only labels can say which is better
-    HELD = "adapter.held"  # for the operator
-    REJECTED = "run.rejected"  # by the gate, or by the run monitor
-    FAILED = "run.failed"
-
-
 @dataclass(frozen=True)
 class Notice:
     """One of them, `at` in Unix seconds; no text of a user or a model is in it. `adapter` is the
     version that it is about, `run` the one that made it, `live` what is to serve from then on."""
 
-    event: Event
+    event: str
     reason: str
     run: int | None = None
     adapter: str | None = None
@@ -59,15 +47,15 @@ class Notice:
 
 
 ENDS = {
-    RunState.HELD: Event.HELD,
-    RunState.REJECTED: Event.REJECTED,
-    RunState.FAILED: Event.FAILED,
+    RunState.HELD: "adapter.held",  # for the operator
+    RunState.REJECTED: "run.rejected",  # by the gate, or by the run monitor
+    RunState.FAILED: "run.failed",
 }
 
 
 def of_change(change: Change) -> Notice:
     return Notice(
-        Event.ROLLED_BACK if change.back else Event.PROMOTED,
+        "adapter.rolled_back" if change.back else "adapter.promoted",
         change.reason,
         run=change.run,
         adapter=change.about or BASE,
@@ -77,8 +65,9 @@ def of_change(change: Change) -> Notice:
 
 
 def of_alert(version: str, words: str) -> Notice:
+    """It differs from the one before it; only labels can say which is better."""
     reason = f"{words}; to see which is better, run `ttrl label`, then `ttrl measure`"
-    return Notice(Event.DIFFERS, reason, adapter=version, live=version)
+    return Notice("adapter.differs", reason, adapter=version, live=version)
 
 
 def of_run(run: Run) -> Notice | None:

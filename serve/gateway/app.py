@@ -29,11 +29,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Place, names
+from serve.gateway.admission import RETRY_AFTER_SECONDS, Admission, Limits, Place, names
 from serve.gateway.feedback import PATH as FEEDBACK
 from serve.gateway.feedback import Feedback
 from serve.gateway.keys import Key, KeyFile, client
-from serve.gateway.limits import Limits
 from serve.gateway.live import BASE, Live, Target
 from serve.gateway.recorder import Recorder
 from serve.gateway.request import (
@@ -54,6 +53,8 @@ from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
 from ttrl.questions.routes import CHAT, FORMS, MESSAGES, RESPONSES, question_in
 from ttrl.questions.screening import Circumstances, deciding, rules_of
+from ttrl.redaction import Redactor
+from ttrl.store import Store
 
 COMPLETIONS = "/v1/completions"
 READY = {"/readyz": "ok", "/health": "", "/ping": ""}
@@ -142,7 +143,7 @@ class Gateway:
         forwarded = frozenset((CHAT, COMPLETIONS, *gateway.routes))
         ours = {
             "/v1/models": self._models,
-            "/v1/models/{model:path}": self._model,
+            "/v1/models/{model:path}": self._models,
             "/metrics": self.show_metrics,
             "/version": show_version,
         }
@@ -179,20 +180,17 @@ class Gateway:
             )
         return app
 
-    def _cards(self) -> dict[str, dict[str, object]]:
+    async def _models(self, request: Request) -> Response:
         """What clients may ask for, in OpenAI's shape: the stable name, no adapters."""
         live = self.live
         card = {"id": live.served_name, "object": "model", "created": live.since}
         length = {} if live.max_model_len is None else {"max_model_len": live.max_model_len}
-        return {live.served_name: {**card, "owned_by": "ttrl", **length}}
-
-    async def _models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": list(self._cards().values())})
-
-    async def _model(self, request: Request) -> Response:
-        if card := self._cards().get(request.path_params["model"]):
-            return JSONResponse(card)
-        raise no_such_model(self.live.served_name)
+        card |= {"owned_by": "ttrl", **length}
+        if (asked := request.path_params.get("model")) is None:
+            return JSONResponse({"object": "list", "data": [card]})
+        if asked != live.served_name:
+            raise no_such_model(live.served_name)
+        return JSONResponse(card)
 
     async def show_metrics(self, _: Request) -> Response:
         text = await self.scrape() if self.scrape else self.metrics.text()
@@ -209,6 +207,42 @@ class Gateway:
         async with self.lifespan():
             yield
         await self.upstream.close()
+
+
+def gateway_for(
+    config: Config,
+    store: Store | None,
+    engine_url: str,
+    live: Live,
+    metrics: Metrics,
+    ready: Callable[[], bool],
+    scrape: Callable[[], Awaitable[bytes]],
+    limits: Limits,
+    offer: Callable[[Question], None],
+    corrected: Callable[[], None] = lambda: None,
+) -> tuple[Gateway, Redactor | None]:
+    """Return the gateway of one process, and what it redacts with, to be closed: `offer` takes the
+    questions that it records, in the store if there is one, and `corrected` is called when there is
+    a correction. Raises KeysUnreadable."""
+    record, redactor, feedback = config.record, None, None
+    if record.entities:
+        redactor = Redactor(record.entities, record.redact_model)
+    recorder = Recorder(
+        partial(store.questions.record, holdout=config.gate.holdout) if store else lambda _: None,
+        capacity=config.gateway.share(record.queue),
+        metrics=metrics,
+        then=offer,
+        redact=redactor.question if redactor else None,
+    )
+    if store and config.feedback.enabled:
+        redact = redactor.texts if redactor else None
+        feedback = Feedback(config, store.feedback, recorder, metrics, redact, corrected)
+    keys = KeyFile(config.gateway.keys) if config.gateway.keys else None
+    gateway = Gateway(
+        config, engine_url, live, recorder, metrics, keys, feedback, ready,
+        scrape=scrape, limits=limits,
+    )  # fmt: skip
+    return gateway, redactor
 
 
 async def show_version(_: Request) -> Response:
@@ -256,7 +290,6 @@ class Exchange:
         self._version, self._head = BASE, b""
         self._calls_tool = False
 
-    @property
     def _seconds(self) -> float:
         return time.perf_counter() - self._began
 
@@ -280,8 +313,8 @@ class Exchange:
         finally:
             self._serving.requests.labels(f"{self._status // 100}xx").inc()
             if self._status < 300:  # a refusal is quick: among the answers it would hide slow ones
-                self._serving.seconds.observe(self._seconds)
-                self._serving.first_byte_seconds.observe(self._first_byte or self._seconds)
+                self._serving.seconds.observe(self._seconds())
+                self._serving.first_byte_seconds.observe(self._first_byte or self._seconds())
             self._serving.in_flight.dec()
 
     async def _refuse(self, refused: Refused, version: str) -> None:
@@ -294,7 +327,7 @@ class Exchange:
             self._begun = True
             self._status = message["status"]
         else:
-            self._first_byte = self._first_byte or self._seconds
+            self._first_byte = self._first_byte or self._seconds()
             ended = not message.get("more_body") or says_its_end(self._path, message["body"])
             self._complete = self._complete or ended
         await self._send(message)

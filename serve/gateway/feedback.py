@@ -19,8 +19,7 @@ from serve.gateway.request import Refused, read
 from ttrl.config import Config
 from ttrl.feedback import DAY_SECONDS, Allowance, Given, Invalid, parse, receipt_hash
 from ttrl.metrics import Metrics
-from ttrl.redaction import RedactionFailed, Redactor
-from ttrl.store import Store
+from ttrl.redaction import RedactionFailed
 from ttrl.store.database import OUTAGE
 from ttrl.store.feedback import FeedbackTable, Taken
 
@@ -119,18 +118,3 @@ class Feedback:
         return replace(
             given, correction=correction or None, comment=comment or None, tags=tuple(tags)
         )
-
-
-def feedback_for(
-    config: Config,
-    store: Store,
-    recorder: Recorder,
-    redactor: Redactor | None,
-    metrics: Metrics,
-    then: Callable[[], None] = lambda: None,
-) -> Feedback | None:
-    """Return a worker's part of it, if there is to be feedback."""
-    if not config.feedback.enabled:
-        return None
-    redact = redactor.texts if redactor else None
-    return Feedback(config, store.feedback, recorder, metrics, redact, then)

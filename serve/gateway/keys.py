@@ -151,7 +151,7 @@ class KeyFile:
 
         How long a look-up takes may tell how a digest of ours begins. Nobody can make use of that
         who cannot choose the digest of what he sends, so that comparing in constant time would add
-        nothing; where a secret itself is compared, we do (serve/web/admin.py).
+        nothing; where a secret itself is compared, we do (serve/admin.py).
         """
         self._look()
         return self._keys.get(digest) if digest else None

@@ -14,11 +14,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from ttrl.config import Config
 from ttrl.feedback import Receipt
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, Unlearnable
-from ttrl.redaction import RedactionFailed, Redactor
+from ttrl.redaction import RedactionFailed
 from ttrl.store.database import cause, is_outage
 from ttrl.store.questions import Recorded
 
@@ -191,23 +190,3 @@ class Recorder:
         self.pending -= questions
         for _ in range(questions):
             self._queue.task_done()
-
-
-def recorder_for(
-    config: Config,
-    write: Callable[[Sequence[Recorded]], object],
-    metrics: Metrics,
-    then: Callable[[Question], None],
-) -> tuple[Recorder, Redactor | None]:
-    """Return the recorder of a worker of the gateway, and what it redacts with, to be closed."""
-    redactor = None
-    if config.record.entities:
-        redactor = Redactor(config.record.entities, config.record.redact_model)
-    recorder = Recorder(
-        write,
-        capacity=config.gateway.share(config.record.queue),
-        metrics=metrics,
-        then=then,
-        redact=redactor.question if redactor else None,
-    )
-    return recorder, redactor

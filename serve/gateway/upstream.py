@@ -75,7 +75,6 @@ class Upstream:
             self._sweep = self._loop.call_later(IDLE_SECONDS, self._close_idle)
 
     async def close(self) -> None:
-        """Close those that wait."""
         if self._sweep is not None:
             self._sweep.cancel()
         for reply in list(self.idle):

@@ -40,7 +40,7 @@ def worker(daemon: Daemon) -> int | None:
     """The further worker's process, if it has begun to listen."""
     started = re.findall(r"Started server process \[(\d+)\]", daemon.log)
     complete = daemon.log.count("Application startup complete")
-    pids = [pid for pid, words in daemon.children() if "serve.worker" in words]
+    pids = [pid for pid, words in daemon.children() if "serve.daemon.workers" in words]
     return next((pid for pid in pids if str(pid) in started[:complete]), None)
 
 

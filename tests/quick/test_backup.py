@@ -21,9 +21,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from serve import restore
 from serve.cli import main
-from serve.state import StateDirError, owning, prepare
+from serve.state import (
+    StateDirError,
+    decide_restore,
+    finish_restore,
+    owning,
+    prepare,
+    staging,
+    unfinished_restore,
+)
 from tests.house import until
 from tests.migrations import TODAY, fill
 from tests.versions import publish
@@ -454,7 +461,6 @@ def test_a_file_that_is_cut_short_is_refused(state, tmp_path, part):
 
 KILLED = """
 import json, os, signal, sys
-from serve import restore
 from serve.cli import backup, main
 
 def killed_after(renames, state):
@@ -505,15 +511,15 @@ def test_a_restore_that_is_killed_is_all_or_nothing(state, tmp_path):
         assert held(killed) == (before if renames == 0 else backed_up)
         aside = list(killed.glob("replaced-*"))
         assert [held(each) for each in aside] == ([] if renames == 0 else [before])
-        assert not restore.unfinished(killed)
+        assert not unfinished_restore(killed)
 
 
 def test_a_restore_that_is_being_finished_is_waited_for(state, tmp_path):
-    with restore.staging(state, "20260101T000000Z") as staged, owning(state):
-        restore.decide(staged)
+    with staging(state, "20260101T000000Z") as staged, owning(state):
+        decide_restore(staged)
         with pytest.raises(StateDirError, match="in use"):
             prepare(state)
-        restore.finish(state)
+        finish_restore(state)
     prepare(state)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.blame import FAILED_DRAWS, FAILURES, Draws
+from jobs.run import FAILED_DRAWS, FAILURES, Draws
 from ttrl.engine.client import EngineRefused, EngineUnreachable
 from ttrl.rewards import RewardFailed
 

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from serve.daemon.engine import Canary
+from serve.daemon.core import Canary
 from ttrl.engine.client import EngineRefused, EngineUnreachable, Load
 
 

@@ -20,10 +20,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from serve.cli import COMMANDS, main
+from serve.cli import COMMANDS, doctor, main
 from serve.cli import config as cli_config
 from serve.cli.daemon import with_model
-from serve.doctor import Outcome, host
 from serve.gateway import server
 from serve.state import StateDirError, announce, owner_at, owner_of, owning
 from tests.runs import judgement
@@ -164,8 +163,8 @@ async def chat(request: Request) -> JSONResponse:
     return JSONResponse(answer, headers={"x-ttrl-adapter": "ttrl-7"})
 
 
-async def daemon_status(_: Request) -> JSONResponse:
-    return JSONResponse({"model": "assistant"})
+async def daemon_status(request: Request) -> JSONResponse:
+    return JSONResponse({"model": "assistant", "url": f"http://{request.url.netloc}"})
 
 
 def test_ask_shows_the_answer_and_its_version(ttrl, tmp_path):
@@ -248,7 +247,7 @@ def test_logs_are_followed_when_they_are_rotated(ttrl, tmp_path, monkeypatch):
 
     acts = [lambda: write("two\nthr"), lambda: write("ee\n"), rotate, lambda: write("four\n")]
     coming = iter([*acts, interrupt])
-    monkeypatch.setattr("serve.cli.logs.time.sleep", lambda seconds: next(coming)())
+    monkeypatch.setattr("serve.cli.status.time.sleep", lambda seconds: next(coming)())
     done = ttrl("logs", "engine", "--follow", code=1)
     assert done.split()[1:5] == ["one", "two", "three", "four"]
 
@@ -731,7 +730,7 @@ def test_a_state_directory_behind_a_link_is_where_the_link_leads(tmp_path):
     with owning(config.state_dir):
         pass
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o700
-    assert host.directory(config.state_dir).outcome is Outcome.OK
+    assert doctor.directory(config.state_dir).outcome is doctor.Outcome.OK
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"pid": "x"}', '{"pid": 1, "url": 5}', "\xff"])

@@ -18,9 +18,9 @@ import pytest
 from click.testing import CliRunner
 from packaging.requirements import Requirement
 
-from serve import doctor as doctor_room
+from serve.cli import doctor as doctor_room
 from serve.cli import main
-from serve.doctor import Outcome, host
+from serve.cli.doctor import Outcome
 from serve.state import OWNER, announce, owner_at, owning
 from tests.migrations import TODAY
 from tests.versions import publish
@@ -171,11 +171,11 @@ def test_what_is_required_with_the_extras(monkeypatch, installed, said):
 
     def version(name):
         if name not in installed:
-            raise host.metadata.PackageNotFoundError(name)
+            raise doctor_room.metadata.PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(host.metadata, "version", version)
-    found = dict(host.unmet(required, ("", "train"))).values()
+    monkeypatch.setattr(doctor_room.metadata, "version", version)
+    found = dict(doctor_room.unmet(required, ("", "train"))).values()
     assert len(found) == len(said)
     assert all(map(str.startswith, found, said))
 
@@ -193,7 +193,7 @@ def test_what_is_required_with_the_extras(monkeypatch, installed, said):
 )
 def test_who_may_do_what(mode, owners, us, outcome, mend):
     inside = {f"/state/{number}": uid for number, uid in enumerate(owners)}
-    found = host.judge_access(Path("/state"), 1000, mode, inside, us)
+    found = doctor_room.judge_access(Path("/state"), 1000, mode, inside, us)
     assert found.outcome is outcome
     assert mend in found.mend
 
@@ -203,8 +203,8 @@ def test_who_may_do_what(mode, owners, us, outcome, mend):
 )
 def test_room_on_the_disk(monkeypatch, tmp_path, free, outcome):
     usage = SimpleNamespace(free=free * MIB)
-    monkeypatch.setattr(host.shutil, "disk_usage", lambda _: usage)
-    assert host.disk(Config(state_dir=tmp_path)).outcome is outcome
+    monkeypatch.setattr(doctor_room.shutil, "disk_usage", lambda _: usage)
+    assert doctor_room.disk(Config(state_dir=tmp_path)).outcome is outcome
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_how_old_the_newest_backup_is(monkeypatch, tmp_path, days, there, outcom
     (tmp_path / "there.tar").touch()
     file = str(tmp_path / ("there.tar" if there else "gone.tar"))
     newest = None if days is None else Newest(100 * DAY - days * DAY, file)
-    monkeypatch.setattr(host.backup, "newest", lambda _: newest)
-    assert host.backups(Config(state_dir=tmp_path), 100 * DAY).outcome is outcome
+    monkeypatch.setattr(doctor_room.backup, "newest", lambda _: newest)
+    assert doctor_room.backups(Config(state_dir=tmp_path), 100 * DAY).outcome is outcome
 
 
 @pytest.mark.parametrize(("hours", "outcome"), [(0, None), (1, "warning"), (1e12, "warning")])
@@ -230,7 +230,7 @@ def test_rows_from_the_future(state, doctor, hours, outcome):
 def test_nothing_in_the_current_directory_is_a_library(monkeypatch, tmp_path):
     (tmp_path / "email.py").write_text("open('run', 'w')")
     monkeypatch.chdir(tmp_path)
-    host.vllm(sys.executable)
+    doctor_room.vllm(sys.executable)
     assert not (tmp_path / "run").exists()
 
 
@@ -318,7 +318,7 @@ def test_a_check_that_fails_itself_is_a_finding_and_the_others_go_on(state, doct
     def fails(*_):
         raise TypeError("of what a user wrote")
 
-    monkeypatch.setattr(host, "directory", fails)
+    monkeypatch.setattr(doctor_room, "directory", fails)
     monkeypatch.setattr(doctor_room, "timestamps", fails)
     shutil.rmtree(next((state / "adapters").iterdir()))
     found = doctor()
@@ -417,5 +417,5 @@ def test_what_cannot_be_looked_at_is_a_finding(state, doctor, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "/somewhere")
 
-    monkeypatch.setattr(host.shutil, "disk_usage", refuse)
+    monkeypatch.setattr(doctor_room.shutil, "disk_usage", refuse)
     assert "Permission denied" in doctor()["disk"]["what"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve.daemon.engine import with_key
+from serve.daemon.core import with_key
 from ttrl.config import Config, EngineConfig
 from ttrl.engine.client import EngineError
 from ttrl.engine.parent_death import GRACE_SECONDS

@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from serve.cli import main
-from serve.exporting import Merge, card
+from serve.cli.adapters import Merge, model_card
 from tests.runs import QUALITY, judgement
 from tests.stores import recorded
 from tests.versions import publish
@@ -58,7 +58,7 @@ def front(text):
 
 def test_it_tells_of_the_versions_the_gate_and_the_settings(store):
     settings = Config(vote={"samples": 99}, admin={"key": "k" * 32})
-    text = card(settings, store, version(store))
+    text = model_card(settings, store, version(store))
     for figure in (
         "| child | parent |", "| 2 | 2 | 7 | 1234 |", "base: there is no adapter to continue from",
         "**better** against org/model, on 2 probes, 30 of them labelled",
@@ -80,7 +80,7 @@ def test_it_tells_of_the_versions_the_gate_and_the_settings(store):
     ],
 )
 def test_its_front_matter_is_the_hubs(store, base, merged, expected):
-    text = card(Config(), store, version(store, base=base), merged)
+    text = model_card(Config(), store, version(store, base=base), merged)
     found = front(text)
     keys = ("base_model", "base_model_relation", "library_name")
     assert tuple(map(found.get, keys)) == expected
@@ -90,7 +90,7 @@ def test_its_front_matter_is_the_hubs(store, base, merged, expected):
 
 
 def test_what_is_not_known_is_said(store):
-    text = card(Config(), store, replace(version(store), run_id=99))
+    text = model_card(Config(), store, replace(version(store), run_id=99))
     assert "no verdict is kept" in text
 
 
@@ -117,4 +117,4 @@ def test_a_cell_cannot_break_the_table(store):
     manifest = version(store)
     broken = replace(judgement(), checks=(replace(CHECK, words="tag a|b\n# c: 1%"),))
     store.runs.add_verdict(manifest.run_id, "child", "base", broken)
-    assert r"| passed | tag a\|b # c: 1% |" in card(Config(), store, manifest)
+    assert r"| passed | tag a\|b # c: 1% |" in model_card(Config(), store, manifest)

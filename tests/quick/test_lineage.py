@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.selection import Begins, Descent, descend, stack
+from jobs.selection import Descent, descend, stack
 from ttrl.config import UpdateConfig
 from ttrl.store.adapters import AdapterRow, AdapterState
 from ttrl.versions import Base, Manifest, identify
@@ -24,19 +24,25 @@ OLD = replace(LIVE, modules=None, weights=None, text=None)
 @pytest.mark.parametrize(
     ("live", "now", "begins"),
     [
-        pytest.param(None, {}, Begins.NO_PARENT, id="nothing learned yet"),
+        pytest.param(None, {}, "no_parent", id="nothing learned yet"),
         pytest.param(LIVE, {}, None, id="goes on"),
-        pytest.param(LIVE, {"full": True}, Begins.FULL, id="far from the base"),
-        pytest.param(None, {"full": True}, Begins.NO_PARENT, id="the base is not far"),
-        pytest.param(LIVE, {"lora_rank": 8}, Begins.RANK, id="another rank"),
-        pytest.param(LIVE, {"target_modules": ("q_proj",)}, Begins.MODULES, id="other modules"),
-        pytest.param(LIVE, {"base": replace(BASE, weights="x")}, Begins.BASE, id="other weights"),
-        pytest.param(LIVE, {"base": replace(BASE, text="x")}, Begins.TEXT, id="another template"),
+        pytest.param(LIVE, {"full": True}, "lineage_full", id="far from the base"),
+        pytest.param(None, {"full": True}, "no_parent", id="the base is not far"),
+        pytest.param(LIVE, {"lora_rank": 8}, "rank_changed", id="another rank"),
+        pytest.param(LIVE, {"target_modules": ("q_proj",)}, "modules_changed", id="other modules"),
+        pytest.param(
+            LIVE, {"base": replace(BASE, weights="x")}, "base_changed", id="other weights"
+        ),
+        pytest.param(
+            LIVE, {"base": replace(BASE, text="x")}, "text_changed", id="another template"
+        ),
         pytest.param(LIVE, {"base": replace(BASE, name="/x")}, None, id="the model was moved"),
-        pytest.param(LIVE, {"base": Base("x")}, Begins.BASE, id="unreadable, another name"),
+        pytest.param(LIVE, {"base": Base("x")}, "base_changed", id="unreadable, another name"),
         pytest.param(LIVE, {"base": Base("org/model")}, None, id="unreadable, same name"),
         pytest.param(OLD, {}, None, id="an old version, same name"),
-        pytest.param(OLD, {"base": replace(BASE, name="x")}, Begins.BASE, id="an old one, another"),
+        pytest.param(
+            OLD, {"base": replace(BASE, name="x")}, "base_changed", id="an old one, another"
+        ),
     ],
 )
 def test_where_a_run_starts(live, now, begins):

@@ -15,8 +15,7 @@ from click.testing import CliRunner
 
 from jobs import process
 from jobs.run import execute
-from serve import doctor
-from serve.cli import main
+from serve.cli import doctor, main
 from ttrl.config import Config
 from ttrl.config.loading import override
 from ttrl.demo import model_dir

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from serve.daemon.webhook import CAPACITY, Event, Notice, Webhook, of_change, of_run
+from serve.daemon.webhook import CAPACITY, Notice, Webhook, of_change, of_run
 from tests.hook import SECRET, listening
 from tests.runs import RUN
 from ttrl.config import WebhookConfig
@@ -20,15 +20,15 @@ from ttrl.metrics import Metrics
 from ttrl.store.adapters import Change
 from ttrl.store.runs import RunState
 
-NOTICE = Notice(Event.PROMOTED, "better", adapter="ttrl-1", author="run", at=1.0)
+NOTICE = Notice("adapter.promoted", "better", adapter="ttrl-1", author="run", at=1.0)
 
 
 @pytest.mark.parametrize(
     ("state", "event"),
     [
-        (RunState.HELD, Event.HELD),
-        (RunState.REJECTED, Event.REJECTED),
-        (RunState.FAILED, Event.FAILED),
+        (RunState.HELD, "adapter.held"),
+        (RunState.REJECTED, "run.rejected"),
+        (RunState.FAILED, "run.failed"),
         (RunState.PUBLISHED, None),  # the change of what is wanted tells it
         (RunState.NOTHING, None),
         (RunState.ABORTED, None),
@@ -44,13 +44,19 @@ def test_ends_of_runs(state, event):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (Change(1, "a", "run", "so", 0.0, False, None, 7), (Event.PROMOTED, "a", 7, "a")),
-        (Change(2, "b", "operator", "so", 0.0, False, "a", 8), (Event.PROMOTED, "b", 8, "b")),
-        (Change(3, "a", "live_monitor", "so", 0.0, True, "b", 8), (Event.ROLLED_BACK, "b", 8, "a")),
-        (Change(4, None, "operator", "so", 0.0, True, "a", 7), (Event.ROLLED_BACK, "a", 7, "base")),
+        (Change(1, "a", "run", "so", 0.0, False, None, 7), ("adapter.promoted", "a", 7, "a")),
+        (Change(2, "b", "operator", "so", 0.0, False, "a", 8), ("adapter.promoted", "b", 8, "b")),
+        (
+            Change(3, "a", "live_monitor", "so", 0.0, True, "b", 8),
+            ("adapter.rolled_back", "b", 8, "a"),
+        ),
+        (
+            Change(4, None, "operator", "so", 0.0, True, "a", 7),
+            ("adapter.rolled_back", "a", 7, "base"),
+        ),
         (
             Change(5, None, "operator", "so", 0.0, False, "a", None),
-            (Event.PROMOTED, "base", None, "base"),
+            ("adapter.promoted", "base", None, "base"),
         ),
     ],
 )

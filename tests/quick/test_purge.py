@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from serve.cli import main
-from serve.restore import ASIDE, older_stores
+from serve.state import ASIDE, older_stores
 from tests.stores import ask, on_disk, publish, states
 from ttrl import backup, datasets
 from ttrl.store import Store, migrations

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from serve.web import html
+from serve import html
 from tests.judging import FIRST, SETTINGS, probes
 from tests.runs import STEP
 from ttrl.evaluation.gate import judge

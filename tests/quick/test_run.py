@@ -9,9 +9,8 @@ from threading import Semaphore
 
 import pytest
 
-from jobs.blame import FAILED_DRAWS
 from jobs.candidate import Candidate
-from jobs.run import PINS, VOTE_OUTCOMES, Run, Tally
+from jobs.run import FAILED_DRAWS, PINS, VOTE_OUTCOMES, Run, Tally
 from tests.standin import DEADLINE
 from ttrl.answers import Reader
 from ttrl.answers.layers import Layer

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from jobs import selection
-from jobs.selection import Begins, Descent
+from jobs.selection import Descent
 from tests.versions import write_lora
 from ttrl import versions
 from ttrl.config import Config, ModelConfig
@@ -50,7 +50,7 @@ def manifest(config, store, tmp_path):
 
 
 def test_a_run_goes_on_from_what_serves(config, store, manifest):
-    assert selection.descent(config, store).begins is Begins.NO_PARENT, "it does not serve yet"
+    assert selection.descent(config, store).begins == "no_parent", "it does not serve yet"
     store.adapters.served(manifest.name, "as wanted")
     assert selection.descent(config, store).parent == manifest
 
@@ -60,7 +60,7 @@ def test_what_is_wanted_but_belongs_to_another_base_begins_a_lineage(config, sto
     told = asdict(replace(manifest, weights="f" * 64))
     (config.state_dir / "adapters" / manifest.name / "manifest.json").write_text(json.dumps(told))
     found = selection.descent(config, store)
-    assert (found.parent, found.begins, found.again) == (None, Begins.BASE, (manifest.name,))
+    assert (found.parent, found.begins, found.again) == (None, "base_changed", (manifest.name,))
 
 
 def test_nothing_goes_on_from_what_is_tainted(config, store, manifest, tmp_path):
@@ -80,7 +80,7 @@ def test_nothing_goes_on_from_what_is_tainted(config, store, manifest, tmp_path)
     assert (found.parent, found.stacked) == (manifest, (manifest.name,))
     store.forgetting.retire([manifest.name])
     found = selection.descent(config, store)
-    assert (found.parent, found.begins) == (None, Begins.TAINTED)
+    assert (found.parent, found.begins) == (None, "tainted")
     assert found.again == (second.name, manifest.name)
     assert "purged" in found.words
 
@@ -90,16 +90,24 @@ def test_nothing_goes_on_from_what_is_tainted(config, store, manifest, tmp_path)
     [
         pytest.param(None, [], None, id="never measured"),
         pytest.param(0.24, [], None, id="near the base"),
-        pytest.param(0.25, [], Begins.FULL, id="half of what the gate allows"),
-        pytest.param(0.4, [(Begins.FULL, "rejected")], None, id="that has just been tried"),
-        pytest.param(0.4, [(Begins.FULL, "held")], None, id="its outcome waits for the operator"),
+        pytest.param(0.25, [], "lineage_full", id="half of what the gate allows"),
+        pytest.param(0.4, [("lineage_full", "rejected")], None, id="that has just been tried"),
         pytest.param(
-            0.4, [(Begins.FULL, "held"), (None, "rejected")], Begins.FULL, id="every other run"
+            0.4, [("lineage_full", "held")], None, id="its outcome waits for the operator"
         ),
         pytest.param(
-            0.4, [(Begins.FULL, "rejected"), (None, "failed")], None, id="a failed run is no turn"
+            0.4,
+            [("lineage_full", "held"), (None, "rejected")],
+            "lineage_full",
+            id="every other run",
         ),
-        pytest.param(0.4, [(Begins.FULL, "aborted")], Begins.FULL, id="nor is one cut short"),
+        pytest.param(
+            0.4,
+            [("lineage_full", "rejected"), (None, "failed")],
+            None,
+            id="a failed run is no turn",
+        ),
+        pytest.param(0.4, [("lineage_full", "aborted")], "lineage_full", id="nor is one cut short"),
     ],
 )
 def test_far_from_the_base_every_other_run_begins_there(
@@ -121,7 +129,7 @@ def test_what_replaces_several_updates_gets_their_questions_and_steps(config, st
     _recorded(store, *(f"what is {n} plus {m}?" for n in range(40) for m in range(3)))
     settings = override(config, {"selection.max_questions": 16, "update.passes": 2})
     for again, room in (((), 16), (("b", "a"), 32)):
-        descent = Descent(None, Begins.FULL if again else None, again=again)
+        descent = Descent(None, "lineage_full" if again else None, again=again)
         chosen = selection.select(settings, store, descent)[0].chosen
         assert len(chosen) == room
         assert settings.update.steps_over(len(chosen), descent.updates) == room * 2 / 8
@@ -135,7 +143,7 @@ def _recorded(store, *prompts):
 
 def test_what_is_wanted_but_gone_is_no_lineage(config, store, manifest):
     shutil.rmtree(config.state_dir / "adapters" / manifest.name)
-    assert selection.descent(config, store).begins is Begins.NO_PARENT
+    assert selection.descent(config, store).begins == "no_parent"
 
 
 def test_anchors_are_drawn_of_what_was_learned_from(config, store, manifest):

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from serve.daemon.webhook import Event, Notice, of_alert
+from serve.daemon.webhook import Notice, of_alert
 from serve.gateway.live import Live
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import QUEUE, Outcome, Shadow
@@ -266,7 +266,7 @@ def test_a_version_that_only_answers_otherwise_stays_and_labels_are_asked_for_on
     assert scene.rolled_back == []
     assert store.adapters.wanted().adapter == "a"
     (notice,) = told
-    assert (notice.event, notice.adapter) == (Event.DIFFERS, "a")
+    assert (notice.event, notice.adapter) == ("adapter.differs", "a")
     assert notice.reason.startswith("its answers differ: ")
     assert "`ttrl label`" in notice.reason
     report = scene.shadow.report()

@@ -13,9 +13,8 @@ import pytest
 
 from serve.daemon import workers as module
 from serve.daemon.workers import REPORT, STANDING, Report, Workers
-from serve.gateway.admission import Admission
+from serve.gateway.admission import Admission, Limits
 from serve.gateway.keys import KeyFile, digest_of
-from serve.gateway.limits import Limits
 from serve.gateway.live import Live, Target
 from serve.gateway.request import Refused
 from ttrl.config import Config
@@ -106,9 +105,8 @@ def test_limits_of_a_key_hold_over_all_workers_and_end_with_one(keys):
 TAKE = """
 import sys
 from pathlib import Path
-from serve.gateway.admission import Admission
+from serve.gateway.admission import Admission, Limits
 from serve.gateway.keys import KeyFile
-from serve.gateway.limits import Limits
 from serve.gateway.request import Refused
 from ttrl.metrics import Metrics
 number, file, keys = int(sys.argv[1]), int(sys.argv[2]), KeyFile(Path(sys.argv[3]))

@@ -27,13 +27,14 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from jobs.probes import confirm
-from serve import operations
+from serve import html, operations
 from serve.daemon.core import Core
 from serve.daemon.housekeeping import remove_files
 from serve.daemon.schedule import Clock
 from serve.gateway.request import HANDLERS, Refused, Unexpected, parse
 from serve.gateway.shadow import Shadow
 from serve.operations import Refusal
+from serve.state import Owner
 from serve.views import (
     UNEASY,
     WORDS,
@@ -45,7 +46,6 @@ from serve.views import (
     samples,
     tally,
 )
-from serve.web import html
 from ttrl.config.loading import ConfigError
 from ttrl.store import StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterGone
@@ -88,13 +88,17 @@ def app(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
     )
 
 
-def routes(core: Core, clock: Clock, watch: Shadow, token: str) -> list[Route]:
+def routes(core: Core, clock: Clock, watch: Shadow, owner: Owner) -> list[Route]:
     """What `ttrl` asks of a running daemon: each for who has the token."""
+    assert owner.token is not None
+    token = owner.token.encode()
 
     async def status(_: Request) -> dict[str, Any]:
         stored = await asyncio.to_thread(report, core.store, core.config)
         next_run, shadow = await asyncio.to_thread(clock.next_run), watch.report()
         return stored | {
+            "url": owner.url,
+            "page": owner.page,
             "next_run": next_run,
             "engine_up": core.engine.up,
             "engine_url": core.engine.url,
@@ -124,7 +128,7 @@ def routes(core: Core, clock: Clock, watch: Shadow, token: str) -> list[Route]:
     def route(method: str, path: str, handler: Callable[[Request], Awaitable[object]]) -> Route:
         async def answer(request: Request) -> Response:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), token.encode()):
+            if not hmac.compare_digest(given.encode(), token):
                 raise Refused(401, "The admin token is required.", code="unauthorized")
             try:
                 return JSONResponse(await handler(request))

@@ -8,9 +8,8 @@ import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -106,14 +105,6 @@ def run_page(store: Store, run_id: int) -> str:
     return template.render(nonce="", now=time.time(), **run_values(store, run_id))
 
 
-class Mood(StrEnum):
-    """How the sentence is meant."""
-
-    GOOD = "good"
-    BUSY = "busy"
-    BAD = "bad"
-
-
 @dataclass(frozen=True)
 class Facts:
     """What the sentence rests on; `taken_back` is the newest roll-back while it is recent, `live`
@@ -162,15 +153,15 @@ def facts(
     )
 
 
-def sentence(facts: Facts) -> tuple[Mood, str]:
-    """How it is: what keeps users from their answers alone, else all that is worth a word, the most
-    pressing first."""
+def sentence(facts: Facts) -> tuple[Literal["good", "busy", "bad"], str]:
+    """How it is, and that in words: what keeps users from their answers alone, else all that is
+    worth a word, the most pressing first."""
     if not facts.engine_up:
-        return Mood.BAD, "The engine is down: users get no answers."
+        return "bad", "The engine is down: users get no answers."
     if facts.damage:
-        return Mood.BAD, f"{facts.answering} is live, and training is off: {facts.damage}."
+        return "bad", f"{facts.answering} is live, and training is off: {facts.damage}."
     if facts.answering != facts.wanted:
-        return Mood.BAD, f"Users get {_named(facts.answering)} instead of {_named(facts.wanted)}."
+        return "bad", f"Users get {_named(facts.answering)} instead of {_named(facts.wanted)}."
     odd, usual, run = [], [], facts.run
     if facts.uneasy:
         odd.append(f"the live monitor is near an alarm ({facts.uneasy})")
@@ -189,8 +180,8 @@ def sentence(facts: Facts) -> tuple[Mood, str]:
     if facts.paused:
         usual.append("training is paused")
     clauses = [*odd, *usual] or ["no problems"]
-    mood = Mood.BUSY if odd or run else Mood.GOOD
-    return mood, f"Serving {_named(facts.answering)}; {'; '.join(clauses)}."
+    words = f"Serving {_named(facts.answering)}; {'; '.join(clauses)}."
+    return "busy" if odd or run else "good", words
 
 
 DOING = {
@@ -225,7 +216,6 @@ def progress(facts: Facts) -> str:
 
 
 def by(back: RollBack) -> str:
-    """Who took it back, when and why."""
     who = BY.get(back.author, back.author)
     return f"by {who}, {utc(back.at)}: {_short(back.reason)}"
 
@@ -239,9 +229,8 @@ def _short(reason: str) -> str:
 
 
 def versions(store: Store) -> list[dict[str, Any]]:
-    """The base model and all that came of it, depth first, so that the tree can be drawn line by
-    line. `right` is its accuracy on the labelled probes, and `estimate` for the traffic; `withheld`
-    is why there is none."""
+    """The base model and all that came of it, as views.branches has it. `right` is its accuracy on
+    the labelled probes, and `estimate` for the traffic; `withheld` is why there is none."""
     adapters = store.adapters
     why = {row.name: row.reason or "" for row in adapters.all()}
     why |= {back.version: by(back) for back in adapters.roll_backs()}
@@ -260,10 +249,8 @@ def versions(store: Store) -> list[dict[str, Any]]:
         }
 
     base = {"depth": 0, "role": adapters.roles().get(None, "base"), "verdict": None}
-    paths: dict[str | None, tuple[int, ...]] = {}
-    rows: dict[tuple[int, ...], dict[str, Any]] = {(): row(None, **base, created=None)}
-    for at, branch in enumerate(views.branches(store)):  # parents first
-        paths[branch.name] = path = (*paths.get(branch.parent, ()), at)
+    rows = [row(None, **base, created=None)]
+    for branch in views.branches(store):
         role = branch.role or branch.state.replace("_", " ")
-        rows[path] = row(**vars(branch) | {"role": role})
-    return [rows[path] for path in sorted(rows)]
+        rows.append(row(**vars(branch) | {"role": role}))
+    return rows
