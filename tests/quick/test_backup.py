@@ -19,11 +19,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from serve import restore
-from serve.cli import main
 from serve.state import StateDirError, owning, prepare
+from tests import command
 from tests.house import until
 from tests.migrations import TODAY, fill
 from tests.versions import publish
@@ -50,12 +49,8 @@ def state(tmp_path, made):
     return shutil.copytree(made, tmp_path / "state")
 
 
-def ttrl(*words, code=0):
-    done = CliRunner().invoke(main, [str(word) for word in words], env={"COLUMNS": "200"})
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.output
-    return done.output
+def ttrl(*words, **options):
+    return command.ttrl(*words, **options).output
 
 
 def back_up(state, file, *words, code=0):

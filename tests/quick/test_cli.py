@@ -26,6 +26,7 @@ from serve.cli.daemon import with_model
 from serve.doctor import Outcome, host
 from serve.gateway import server
 from serve.state import StateDirError, announce, owner_of, owning
+from tests.command import ttrl as command
 from tests.runs import judgement
 from tests.standin import serving
 from tests.versions import write_lora
@@ -45,16 +46,7 @@ from ttrl.store.runs import RunState, Trigger
 def ttrl(tmp_path, empty_store):
     shutil.copy(empty_store, tmp_path)
 
-    def run(*words, code=0, **options):
-        done = CliRunner().invoke(
-            main, [*words, "--state-dir", str(tmp_path)], env={"COLUMNS": "200"}, **options
-        )
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == code, done.output
-        return done.output
-
-    return run
+    return lambda *words, **options: command(*words, "--state-dir", tmp_path, **options).output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
