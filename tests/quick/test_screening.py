@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttrl.questions.question import Question, digest, from_prompt
@@ -135,6 +135,7 @@ def test_a_question_made_to_be_slow_is_not(piece):
 
 
 @pytest.mark.parametrize("pattern", [*DICTATED, *RECITED, *OVERRIDDEN])
+@settings(max_examples=10)
 @given(data=st.data())
 def test_what_a_pattern_finds_has_one_of_its_words(pattern, data):
     text = data.draw(st.from_regex(pattern.regex))
