@@ -237,7 +237,7 @@ def test_versions_alone(state, tmp_path):
     assert held(state) == before, "the store stays"
 
 
-def test_a_restore_takes_nobodys_place_unasked(state, tmp_path, monkeypatch):
+def test_a_restore_takes_nobodys_place_unasked(state, tmp_path, monkeypatch, impatient):
     back_up(state, tmp_path / "b.tar")
     with Store.open(state) as store:
         store.questions.record([Recorded(from_prompt("later"), 1.0)], holdout=0)
@@ -503,7 +503,7 @@ def test_a_restore_that_is_killed_is_all_or_nothing(state, tmp_path):
         assert not restore.unfinished(killed)
 
 
-def test_a_restore_that_is_being_finished_is_waited_for(state, tmp_path):
+def test_a_restore_that_is_being_finished_is_waited_for(state, tmp_path, impatient):
     with restore.staging(state, "20260101T000000Z") as staged, owning(state):
         restore.decide(staged)
         with pytest.raises(StateDirError, match="in use"):

@@ -690,7 +690,7 @@ def test_stopping_a_run_needs_a_daemon(ttrl):
     assert "no daemon is running" in ttrl("runs", "stop", code=3)
 
 
-def test_a_state_directory_has_one_owner(tmp_path):
+def test_a_state_directory_has_one_owner(tmp_path, impatient):
     with owning(tmp_path):
         token = announce(tmp_path, "http://127.0.0.1:1").token
         owner = owner_of(tmp_path)
