@@ -1,4 +1,4 @@
-"""A real daemon on the real embedded engine, as `ttrl serve` starts it."""
+"""Daemons as `ttrl serve` starts them, and versions for them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,6 @@ def engine_settings(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]
                 pytest.skip("TEST_ENGINE=vllm runs these against a real vLLM")
             patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         yield settings_for(kind)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon for tests that leave it as it was."""
-    with Daemon(tmp_path_factory.mktemp("shared") / "state") as started:
-        yield started
 
 
 @pytest.fixture

@@ -43,6 +43,13 @@ def question_file(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A daemon on the real engine, for tests that leave it as it was."""
+    with Daemon(tmp_path_factory.mktemp("shared") / "state") as started:
+        yield started
+
+
 @both_engines
 def test_the_main_job_end_to_end(tmp_path, engine_settings):
     """A short demo: recorded, voted on, updated, judged, hot-loaded, and measurably better."""

@@ -37,6 +37,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 QUESTION = [{"role": "user", "content": "What is 417 plus 286?"}]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A daemon for tests that leave it as it was."""
+    with Daemon(tmp_path_factory.mktemp("shared") / "state", environ=LIGHT) as started:
+        yield started
+
+
 def test_openai_clients_streaming_and_not_sync_and_async(shared):
     with shared.store() as store:
         before = store.questions.times_asked()
