@@ -120,7 +120,7 @@ def test_a_vote_that_is_decided_is_asked_for_no_more(tmp_path):
     assert sorted(kept) == [(position,) for position in range(16)]
 
 
-def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
+def test_a_run_on_the_clock_is_stopped_by_hand_and_one_by_hand_by_an_interrupt(tmp_path):
     state_dir = record_questions(tmp_path / "state")
     settings = ("schedule.every=1s", "schedule.min_questions=20", "update.steps=5000")
     with Daemon(state_dir, *settings, environ=LIGHT) as daemon, daemon.store() as store:
@@ -136,6 +136,15 @@ def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
         assert daemon.status()["paused"] is True
         assert daemon.metric("ttrl_update_steps_total") >= 1
         assert daemon.metric('ttrl_runs_total{state="aborted"}') == 1
+
+        child = daemon.begin("adapt")
+        run = wait_until(store.runs.active, "a run is started")
+        wait_until(lambda: store.runs.get(run.id).started, "its process is at work")
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+        assert child.returncode != 0
+        wait_until(lambda: store.runs.get(run.id).state is RunState.ABORTED, "it is stopped")
+        assert daemon.ask("What is 1 plus 1?")[1] == "base"
 
 
 def test_sampling_gives_way_to_users(tmp_path):
@@ -177,19 +186,6 @@ def test_sampling_gives_way_to_users(tmp_path):
         said = child.communicate(timeout=60)[1]
     assert "waiting in the engine" in said
     assert "resuming after" in said
-
-
-def test_interrupting_adapt_stops_the_run_and_nothing_else(tmp_path):
-    state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, "update.steps=5000", environ=LIGHT) as daemon, daemon.store() as store:
-        child = daemon.begin("adapt")
-        run = wait_until(store.runs.active, "a run is started")
-        wait_until(lambda: store.runs.get(run.id).started, "its process is at work")
-        child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
-        assert child.returncode != 0
-        wait_until(lambda: store.runs.get(run.id).state is RunState.ABORTED, "it is stopped")
-        assert daemon.ask("What is 1 plus 1?")[1] == "base"
 
 
 def test_a_run_of_a_daemon_goes_by_its_settings(tmp_path, question_file):
