@@ -9,8 +9,11 @@ import pytest
 from tests.integration.alone import SMALL
 from tests.integration.daemon import Daemon, publish_random, record_questions, sets, wait_until
 from tests.versions import reconfigured
+from ttrl.demo import make_problems
 from ttrl.events import Step, observed
 from ttrl.monitoring.run import Ruling
+from ttrl.questions.question import from_prompt
+from ttrl.store.questions import Recorded
 from ttrl.store.runs import RunState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -22,6 +25,7 @@ COLLAPSING = (
 """Steps so large that the model forgets how to answer within four or five, which is too soon for a
 longer window: with no answer left that can be read, the run would end by itself, for the gate to
 judge. Nothing is kept of the steps before the last, which the gate could."""
+MORE = make_problems(40, seed=31)
 
 
 def test_a_collapse_is_stopped_and_distance_is_from_the_version_that_a_run_starts_from(
@@ -33,10 +37,12 @@ def test_a_collapse_is_stopped_and_distance_is_from_the_version_that_a_run_start
         near = reconfigured(random_adapters[0], tmp_path / "near the base", {"lora_alpha": 2})
         (parent,) = publish_random(state_dir, [near])
         daemon.wait_live(parent)
+        # A collapse leaves few questions that a run would ask.
+        store.questions.record([Recorded(from_prompt(p.prompt), 2.0) for p in MORE], holdout=0)
         words = ("--steps", "2", *sets(*SMALL, "gate.min_probes=1000"))
         run = json.loads(daemon.ttrl("adapt", "--json", *words, code=4))
         assert (run["parent"], run["steps"]) == (parent, 2), run["reason"]
-        start, moved = (event.kl for event in observed(store, run["id"]) if type(event) is Step)
+        start, moved = (event.kl for event in observed(store, run["id"]) if isinstance(event, Step))
         assert start == pytest.approx(0, abs=1e-6), "its samples come from the parent itself"
         assert moved > 1e-4
 
