@@ -3,8 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
+# Tests of daemons wait now and then: with one process more than there are cores, no core does.
 # Modules of long tests come first, in their folders' order: no process is left alone with one.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope \
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope \
   --no-loadscope-reorder --durations 20
 # pip would compile on one core, which takes most of the time; COMPILE does so on all of them.
 INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile

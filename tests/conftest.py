@@ -33,11 +33,15 @@ def postgres():
         yield started
 
 
+def in_sqlite() -> None:
+    """The URL of a store in its state directory."""
+
+
 @pytest.fixture
 def fresh_url(request):
     """Gives the URL of a new database; None is SQLite in the state directory."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        return lambda: None
+        return in_sqlite
     return request.getfixturevalue("postgres").url
 
 
@@ -50,9 +54,11 @@ def empty_store(tmp_path_factory):
 
 
 @pytest.fixture
-def store(tmp_path, fresh_url, empty_store):
-    url = fresh_url()
-    if url is None:
+def store(tmp_path, fresh_url, empty_store, request):
+    url = None
+    if fresh_url is in_sqlite:
         shutil.copy(empty_store, tmp_path)
+    else:
+        url = request.getfixturevalue("postgres").store_url(tmp_path)
     with Store.open(tmp_path, url) as store:
         yield store

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 
-from click.testing import CliRunner
-
-from serve.cli import main
+from tests.command import ttrl
 from ttrl.config import GateConfig
 from ttrl.evaluation.evidence import Answered, Probe, threshold_at
 from ttrl.evaluation.probes import Pair, ProbeOrigin, Side
@@ -58,13 +56,5 @@ PAIR = Pair(1, ProbeOrigin.DISAGREEMENT, Side("so 4", "4"), Side("so 5", "5"))
 
 def label_command(state_dir):
     """Runs `ttrl label` with these words on that state; what it printed."""
-
-    def run(*words, code=0, **options):
-        words = ["label", *words, "--state-dir", str(state_dir)]
-        done = CliRunner().invoke(main, words, env={"COLUMNS": "120"}, **options)
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == code, done.output
-        return done.output
-
-    return run
+    there = ("--state-dir", state_dir)
+    return lambda *words, **options: ttrl("label", *words, *there, columns=120, **options).output

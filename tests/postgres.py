@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 
 from tests.services import find
+from ttrl.store import Store
 
 SETTINGS = "-c listen_addresses= -c fsync=off -c unix_socket_directories="
 
@@ -24,11 +25,23 @@ class Server:
     def __init__(self, programs: Path, directory: Path) -> None:
         self._programs, self._directory = programs, directory
         self._numbers = itertools.count()
+        self._has_store = False
 
     def url(self, encoding: str = "UTF8") -> str:
         name = f"test{next(self._numbers)}"
+        return self._create(name, f"ENCODING '{encoding}' TEMPLATE template0")
+
+    def store_url(self, directory: Path) -> str:
+        """That of a new store: a copy of one, since making one takes longer."""
+        if not self._has_store:
+            made = self._create("store", "ENCODING 'UTF8' TEMPLATE template0")
+            Store.open(directory, made).close()
+            self._has_store = True
+        return self._create(f"test{next(self._numbers)}", "TEMPLATE store")
+
+    def _create(self, name: str, how: str) -> str:
         with psycopg.connect(self._at("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
+            connection.execute(f"CREATE DATABASE {name} {how}")
         return self._at(name).replace("postgresql:", "postgresql+psycopg:")
 
     def make(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def write_lora(directory: Path, payload: bytes = b"\x00" * 64) -> Path:
     encoded = json.dumps(header).encode()
     (directory / versions.CONFIG).write_text('{"r": 16, "target_modules": ["q"]}')
     (directory / versions.WEIGHTS).write_bytes(struct.pack("<Q", len(encoded)) + encoded + payload)
+    return directory
+
+
+def reconfigured(source: Path, directory: Path, settings: dict[str, object]) -> Path:
+    """A copy of an adapter with other settings of PEFT's."""
+    shutil.copytree(source, directory)
+    file = directory / versions.CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
     return directory
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import once
 from tests.contract.served import BASE, MAX_MODEL_LEN, Served
 from ttrl.engine.client import EngineClient
 from ttrl.engine.process import (
@@ -31,10 +31,7 @@ VLLM_FLAGS = (
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("models")
-    script = Path(__file__).with_name("models.py")
-    subprocess.run([sys.executable, str(script), str(made)], check=True, capture_output=True)
-    return made
+    return once.models(tmp_path_factory)
 
 
 ENGINES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import psutil
@@ -12,7 +13,7 @@ import pytest
 from serve.daemon.process import LAST_SECONDS
 from serve.state import owner_of
 from tests.crash.promises import keeps_its_promises
-from tests.integration.daemon import LIGHT, MODEL, Daemon, alive, record_questions, wait_until
+from tests.integration.daemon import LIGHT, Daemon, alive, record_questions, wait_until
 from ttrl.store.runs import RunState
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
@@ -47,24 +48,21 @@ def test_sigterm_in_a_run(tmp_path):
     keeps="everything; exit status 0",
 )
 def test_a_second_sigterm_ends_it_now(tmp_path):
-    with Daemon(tmp_path / "state", "gateway.drain_timeout=200s") as daemon:
-        pid = daemon.generator_pid()
-        stream = daemon.client.chat.completions.create(
-            model=MODEL,
-            messages=[{"role": "user", "content": PROMPT}],
-            stream=True,
-            max_tokens=400,
-            extra_body={"ignore_eos": True},
-        )
-        assert next(stream).choices
-        os.kill(pid, signal.SIGSTOP)  # so that it never ends by itself
+    with (
+        Daemon(tmp_path / "state", "gateway.drain_timeout=200s", environ=LIGHT) as daemon,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pid = daemon.engine_pid()
+        os.kill(pid, signal.SIGSTOP)  # so that what is asked never ends by itself
+        answer = pool.submit(daemon.ask, PROMPT)
+        wait_until(lambda: daemon.metric("ttrl_http_requests_in_flight") == 1, "it is asked")
         daemon.child.send_signal(signal.SIGTERM)
         wait_until(lambda: not daemon.ready(), "it takes no more requests")
         assert daemon.child.poll() is None, "it waits for the answer"
         daemon.child.send_signal(signal.SIGTERM)
         assert daemon.child.wait(LAST_SECONDS) == 0
         with pytest.raises(openai.APIConnectionError):
-            list(stream)
+            answer.result()
         assert not alive(pid)
         assert "Traceback" not in daemon.log
 

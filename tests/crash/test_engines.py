@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import threading
 from contextlib import closing
 
@@ -20,11 +19,11 @@ from safetensors.numpy import load_file, save_file
 from tests.crash.promises import answers_until
 from tests.integration.daemon import (
     START_SECONDS,
-    TTRL,
     Daemon,
     both_engines,
     publish_random,
     record_questions,
+    sets,
     wait_until,
 )
 from ttrl.store.runs import RunState
@@ -100,8 +99,8 @@ def test_the_engine_is_killed_while_a_run_samples(daemon, random_adapters, tmp_p
     before = daemon.ask(PROMPT)
     assert before[1] == live
     record_questions(daemon.state_dir)
-    command = [*TTRL, "adapt", "--steps", "500", *daemon.options]
-    adapt = subprocess.Popen(command, stdout=subprocess.PIPE)
+    few = sets("update.questions_per_step=2", "update.keep=4", "vote.samples=8")
+    adapt = daemon.begin("adapt", "--steps", "500", *few)
     with daemon.store() as store, daemon.engine() as engine:
         run = wait_until(store.runs.active, "a run is started")
         wait_until(lambda: voted(daemon), "a draw is voted on", 120)
@@ -120,7 +119,7 @@ def test_the_engine_is_killed_while_a_run_samples(daemon, random_adapters, tmp_p
         )
     with closing(sqlite3.connect(daemon.state_dir / "store.sqlite")) as database:
         groups = database.execute("SELECT count(*) FROM samples GROUP BY vote_id").fetchall()
-    assert set(groups) == {(32,)}
+    assert set(groups) == {(8,)}
     assert len(groups) == voted(daemon)
 
 

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 import psutil
 import pytest
 
+from tests.command import ttrl
 from tests.crash.promises import keeps_its_promises
 from tests.integration.daemon import (
     LIGHT,
@@ -42,10 +43,10 @@ def unwritable(pid):
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
 
-@contextmanager
-def under_way(tmp_path):
+@pytest.fixture(scope="module")
+def under_way(tmp_path_factory):
     """A daemon, its store and its run, which is in the middle of many steps; it is stopped then."""
-    state_dir = record_questions(tmp_path / "state", 400)
+    state_dir = record_questions(tmp_path_factory.mktemp("under-way") / "state", 400)
     with (
         Daemon(state_dir, *LONG, environ=LIGHT) as daemon,
         daemon.store() as store,
@@ -58,6 +59,15 @@ def under_way(tmp_path):
         adapting.communicate(timeout=60)
         assert store.runs.get(run.id).state is RunState.ABORTED
         keeps_its_promises(daemon)
+
+
+@contextmanager
+def ended(daemon):
+    """It is started again afterwards."""
+    daemon.child.terminate()
+    assert daemon.child.wait(60) == 0
+    yield
+    daemon.start()
 
 
 def goes_on(store, run):
@@ -109,16 +119,16 @@ def test_a_full_disk_while_recording(tmp_path):
     sees="nothing",
     keeps="every question; a run under way goes on",
 )
-def test_a_store_that_is_locked(tmp_path):
-    with under_way(tmp_path) as (daemon, store, run):
-        asked = store.questions.times_asked()
-        with locked(daemon.state_dir):
-            daemon.ask(PROMPT)
-            said = "cannot write the store"
-            wait_until(lambda: said in daemon.log, "a writer has given up once")
-            daemon.ask(PROMPT)
-        goes_on(store, run)
-        wait_until(lambda: store.questions.times_asked() == asked + 2, "all is recorded")
+def test_a_store_that_is_locked(under_way):
+    daemon, store, run = under_way
+    asked = store.questions.times_asked()
+    with locked(daemon.state_dir):
+        daemon.ask(PROMPT)
+        said = "cannot write the store"
+        wait_until(lambda: said in daemon.log, "a writer has given up once")
+        daemon.ask(PROMPT)
+    goes_on(store, run)
+    wait_until(lambda: store.questions.times_asked() == asked + 2, "all is recorded")
 
 
 @pytest.mark.fault(
@@ -126,30 +136,33 @@ def test_a_store_that_is_locked(tmp_path):
     sees="the base model's answers",
     keeps="the damaged file, untouched, and every version",
 )
-@pytest.mark.parametrize(("begin", "length"), [(0, 100), (4096 * 2, 4096 * 8)])
-def test_a_damaged_store(light, begin, length):
-    light.child.terminate()
-    assert light.child.wait(60) == 0
+def test_a_damaged_store(light):
     path = light.state_dir / "store.sqlite"
-    whole = path.read_bytes()
-    overwrite(path, begin, length)
-    damaged = path.read_bytes()
+    with ended(light):
+        whole = path.read_bytes()
+        for begin, length in ((0, 100), (4096 * 2, 4096 * 8)):
+            path.write_bytes(whole)
+            overwrite(path, begin, length)
+            damaged = path.read_bytes()
+            assert "`ttrl doctor`" in served_by_the_base(light)
+            assert path.read_bytes() == damaged
+        path.write_bytes(whole)
+    light.wait_live(light.versions[1])
+    assert light.ask(PROMPT)[1] == light.versions[1]
+    keeps_its_promises(light)
+
+
+def served_by_the_base(light):
+    """Starts it without a store to go by, and ends it; what it logged meanwhile."""
+    before = len(light.log)
     light.start()
     assert light.ask(PROMPT)[1] == "base"
     assert light.metric("ttrl_store_up") == 0
     assert light.metric("ttrl_live_adapter_is_wanted") == 0
-    assert "`ttrl doctor`" in light.log
-    adapt = light.run("adapt")
-    assert adapt.returncode == 1
-    assert "`ttrl doctor`" in adapt.stderr
+    assert "`ttrl doctor`" in ttrl("adapt", *light.options, code=1).stderr
     light.child.terminate()
     assert light.child.wait(60) == 0
-    assert path.read_bytes() == damaged
-    path.write_bytes(whole)
-    light.start()
-    light.wait_live(light.versions[1])
-    assert light.ask(PROMPT)[1] == light.versions[1]
-    keeps_its_promises(light)
+    return light.log[before:]
 
 
 @pytest.mark.fault(
@@ -157,27 +170,16 @@ def test_a_damaged_store(light, begin, length):
     sees="the base model's answers",
     keeps="every version; no new store is made in its place",
 )
-@pytest.mark.parametrize("left", [None, b""])
-def test_a_lost_store(light, left):
-    light.child.terminate()
-    assert light.child.wait(60) == 0
+def test_a_lost_store(light):
     path = light.state_dir / "store.sqlite"
-    whole = path.read_bytes()
-    path.unlink() if left is None else path.write_bytes(left)
-    light.start()
-    assert light.ask(PROMPT)[1] == "base"
-    assert light.metric("ttrl_store_up") == 0
-    assert light.metric("ttrl_live_adapter_is_wanted") == 0
-    assert "was lost" in light.log
-    adapt = light.run("adapt")
-    assert adapt.returncode == 1
-    assert "`ttrl doctor`" in adapt.stderr
-    assert "the store was lost" in light.ttrl("doctor", "--json", code=1)
-    light.child.terminate()
-    assert light.child.wait(60) == 0
-    assert (path.read_bytes() if path.exists() else None) == left
-    path.write_bytes(whole)
-    light.start()
+    with ended(light):
+        whole = path.read_bytes()
+        for left in (None, b""):
+            path.unlink() if left is None else path.write_bytes(left)
+            assert "was lost" in served_by_the_base(light)
+            assert "the store was lost" in light.ttrl("doctor", "--json", code=1)
+            assert (path.read_bytes() if path.exists() else None) == left
+        path.write_bytes(whole)
     light.wait_live(light.versions[1])
     keeps_its_promises(light)
 
@@ -206,20 +208,20 @@ def test_a_store_damaged_under_way(light):
     sees="answers that take as long",
     keeps="everything; a run under way goes on",
 )
-def test_a_host_that_sleeps(tmp_path):
-    with under_way(tmp_path) as (daemon, store, run):
-        host = psutil.Process(daemon.child.pid)
-        everybody = [*host.children(recursive=True), host]
+def test_a_host_that_sleeps(under_way):
+    daemon, store, run = under_way
+    host = psutil.Process(daemon.child.pid)
+    everybody = [*host.children(recursive=True), host]
+    for each in everybody:
+        with suppress(psutil.NoSuchProcess):
+            each.suspend()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(daemon.ask, PROMPT)
+        beat = store.runs.get(run.id).heartbeat
+        threading.Event().wait(8.0)  # longer than a heart beats, or the daemon looks
+        assert store.runs.get(run.id).heartbeat == beat
         for each in everybody:
             with suppress(psutil.NoSuchProcess):
-                each.suspend()
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(daemon.ask, PROMPT)
-            beat = store.runs.get(run.id).heartbeat
-            threading.Event().wait(8.0)  # longer than a heart beats, or the daemon looks
-            assert store.runs.get(run.id).heartbeat == beat
-            for each in everybody:
-                with suppress(psutil.NoSuchProcess):
-                    each.resume()
-            assert answer.result()[1] == "base"
-        goes_on(store, run)
+                each.resume()
+        assert answer.result()[1] == "base"
+    goes_on(store, run)

@@ -29,13 +29,15 @@ from ttrl.store.runs import RunState, Trigger
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
 
 PROMPT = "What is 417 plus 286?"
+FEW = ("update.questions_per_step=2", "update.keep=4", "vote.samples=8")
+"""What a step samples and trains on: the next one is soon there."""
 
 
 @contextmanager
 def training(folder, environ=NOTHING):
     """A daemon in the middle of an update, and its store."""
     state_dir = record_questions(folder / "state")
-    settings = ("schedule.every=1s", "schedule.min_questions=20", "update.steps=500")
+    settings = (*FEW, "schedule.every=1s", "schedule.min_questions=20", "update.steps=500")
     with Daemon(state_dir, *settings, environ=environ) as daemon, daemon.store() as store:
         in_the_middle(store)
         yield daemon, store

@@ -21,6 +21,7 @@ import pytest
 from serve.cli.common import ask_daemon
 from serve.cli.demo import ENGINES
 from serve.state import owner_of
+from tests.command import ttrl
 from ttrl import versions
 from ttrl.config import EngineKind
 from ttrl.config.loading import load
@@ -65,15 +66,21 @@ def settings_for(kind: EngineKind) -> tuple[str, ...]:
     return (*ENGINES[kind], f"engine.python={python}")
 
 
+def sets(*settings: str) -> list[str]:
+    """Settings, as words of a command line."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
 def wait_until(
     true: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS, *, pause: float = 0.05
 ) -> Any:
-    """Look until it is so; fail when it does not come to be in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """Look until it is so, the more seldom the longer it takes; fail when it does not come to be in
+    time. Without a pause it looks all the time."""
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < seconds:
         if found := true():
             return found
-        time.sleep(pause)
+        time.sleep(pause and max(pause, waited / 20))
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
@@ -109,8 +116,8 @@ class Daemon:
 
     @property
     def options(self) -> list[str]:
-        sets = [word for setting in self._settings for word in ("--set", setting)]
-        return ["--config", str(SETTINGS), "--state-dir", str(self.state_dir), *sets]
+        there = ("--state-dir", str(self.state_dir))
+        return ["--config", str(SETTINGS), *there, *sets(*self._settings)]
 
     @property
     def environ(self) -> dict[str, str]:
@@ -159,13 +166,12 @@ class Daemon:
             return False
 
     def ttrl(self, *words: str, code: int | None = 0) -> str:
-        """What a command prints; a `code` of None stands for any."""
-        done = self.run(*words)
-        assert code in (None, done.returncode), done.stdout + done.stderr
-        return done.stdout
+        """What a command prints that is run in this process; a `code` of None stands for any."""
+        return ttrl(*words, *self.options, code=code).stdout
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command that has ended."""
+        """A command that has ended, in a process of its own: for what starts an engine or a run,
+        or is killed."""
         return subprocess.run(
             [*TTRL, *words, *self.options], capture_output=True, text=True, timeout=280,
             env=self.environ,

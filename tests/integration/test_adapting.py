@@ -14,12 +14,14 @@ from contextlib import closing
 import pytest
 
 from benchmarks.laboratory.mixtures import short_sum
+from tests.command import ttrl
 from tests.integration.daemon import (
     LIGHT,
     TTRL,
     Daemon,
     both_engines,
     record_questions,
+    sets,
     wait_until,
 )
 from tests.judging import label_command
@@ -41,12 +43,18 @@ def question_file(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A daemon on the real engine, for tests that leave it as it was."""
+    with Daemon(tmp_path_factory.mktemp("shared") / "state") as started:
+        yield started
+
+
 @both_engines
 def test_the_main_job_end_to_end(tmp_path, engine_settings):
     """A short demo: recorded, voted on, updated, judged, hot-loaded, and measurably better."""
     words = ["demo", "--json", "--held-out", "50", "--state-dir", str(tmp_path / "state")]
-    for setting in ("update.steps=12", *engine_settings):
-        words += ["--set", setting]
+    words += sets("update.steps=12", *engine_settings)
     done = subprocess.run([*TTRL, *words], capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
@@ -96,8 +104,7 @@ def test_a_vote_that_is_decided_is_asked_for_no_more(tmp_path):
     state_dir = record_questions(tmp_path / "state")
     changes = ("vote.rounds=3", "vote.sure=0.8", "update.downsampling=first", "update.steps=3")
     with Daemon(state_dir, environ=LIGHT) as daemon, daemon.store() as store:
-        words = [word for change in changes for word in ("--set", change)]
-        run = json.loads(daemon.ttrl("adapt", "--json", *words, code=None))
+        run = json.loads(daemon.ttrl("adapt", "--json", *sets(*changes), code=None))
         assert run["steps"] == 3
         rows = {row.id: row for row in store.questions.page(1000)}
         votes = [vote for key in rows for vote in store.votes.newest(key)]
@@ -113,7 +120,7 @@ def test_a_vote_that_is_decided_is_asked_for_no_more(tmp_path):
     assert sorted(kept) == [(position,) for position in range(16)]
 
 
-def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
+def test_a_run_on_the_clock_is_stopped_by_hand_and_one_by_hand_by_an_interrupt(tmp_path):
     state_dir = record_questions(tmp_path / "state")
     settings = ("schedule.every=1s", "schedule.min_questions=20", "update.steps=5000")
     with Daemon(state_dir, *settings, environ=LIGHT) as daemon, daemon.store() as store:
@@ -129,6 +136,15 @@ def test_a_run_on_the_clock_and_stopped_by_hand(tmp_path):
         assert daemon.status()["paused"] is True
         assert daemon.metric("ttrl_update_steps_total") >= 1
         assert daemon.metric('ttrl_runs_total{state="aborted"}') == 1
+
+        child = daemon.begin("adapt")
+        run = wait_until(store.runs.active, "a run is started")
+        wait_until(lambda: store.runs.get(run.id).started, "its process is at work")
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+        assert child.returncode != 0
+        wait_until(lambda: store.runs.get(run.id).state is RunState.ABORTED, "it is stopped")
+        assert daemon.ask("What is 1 plus 1?")[1] == "base"
 
 
 def test_sampling_gives_way_to_users(tmp_path):
@@ -172,44 +188,27 @@ def test_sampling_gives_way_to_users(tmp_path):
     assert "resuming after" in said
 
 
-def test_interrupting_adapt_stops_the_run_and_nothing_else(tmp_path):
-    state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, "update.steps=5000", environ=LIGHT) as daemon, daemon.store() as store:
-        child = daemon.begin("adapt")
-        run = wait_until(store.runs.active, "a run is started")
-        wait_until(lambda: store.runs.get(run.id).started, "its process is at work")
-        child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
-        assert child.returncode != 0
-        wait_until(lambda: store.runs.get(run.id).state is RunState.ABORTED, "it is stopped")
-        assert daemon.ask("What is 1 plus 1?")[1] == "base"
-
-
 def test_a_run_of_a_daemon_goes_by_its_settings(tmp_path, question_file):
     """But for those that the command line changes for it."""
     with Daemon(tmp_path / "state", "update.steps=3", "gate.ship=better", environ=LIGHT) as daemon:
         bare = ["--state-dir", str(daemon.state_dir), "--json"]
-        plan = json.loads(ttrl("adapt", "--dry-run", "--questions", str(question_file), *bare))
+        asked = ["--questions", str(question_file)]
+        plan = json.loads(ttrl("adapt", "--dry-run", *asked, *bare).stdout)
         assert (plan["steps"], plan["ships_if"], plan["min_probes"]) == (3, "better", 16)
         assert plan["tokens_at_most"] == (plan["samples"] + plan["probe_samples"]) * 96
-        recipe = ["--set", "recipe=mathematics", "--questions", str(question_file)]
-        by_recipe = json.loads(ttrl("adapt", "--dry-run", *recipe, *bare))
+        recipe = ["--set", "recipe=mathematics", *asked]
+        by_recipe = json.loads(ttrl("adapt", "--dry-run", *recipe, *bare).stdout)
         assert by_recipe["samples"] == plan["samples"] * 2, "64 of each question"
-        changes = ["--steps", "1", "--set", "vote.samples=8", "--set", "update.keep=4"]
-        changes += ["--set", "selection.max_questions=8"]
-        run = json.loads(ttrl("adapt", "--questions", str(question_file), *changes, *bare, code=4))
-        assert run["steps"] == 1
+        few = ("vote.samples=8", "update.keep=4", "selection.max_questions=8")
+        changes = sets(*few, "update.max_tokens=100")
+        run = json.loads(ttrl("adapt", *asked, *changes, *bare, code=4).stdout)
+        assert (run["steps"], run["tokens"] >= 100) == (1, True)
+        assert "after 1 of 3 steps: update.max_tokens was reached" in run["reason"]
         assert run["samples"] % 8 == 0
         assert run["samples"] <= 8 * 8 * 4
-        said = ttrl("adapt", "--model", "other", *bare, code=2)
+        said = ttrl("adapt", "--model", "other", *bare, code=2).stderr
         assert "model.name is set by the running daemon" in said
-        assert "unknown setting" in ttrl("adapt", "--set", "vote.sample=1", *bare, code=2)
-
-
-def ttrl(*words, code=0):
-    done = subprocess.run([*TTRL, *words], capture_output=True, text=True, timeout=280)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout or done.stderr
+        assert "unknown setting" in ttrl("adapt", "--set", "vote.sample=1", *bare, code=2).stderr
 
 
 def test_labels_certify_and_are_never_learned_from(tmp_path):
@@ -338,9 +337,4 @@ def test_labels_tell_which_checks_mislead(tmp_path):
 
 
 def daemon_error(daemon, *words):
-    done = subprocess.run(
-        [*TTRL, *words, *daemon.options], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    return ttrl(*words, *daemon.options, code=1).stderr

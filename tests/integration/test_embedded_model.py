@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -17,19 +15,17 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests import once
 from ttrl.engine.process import free_port
 
 pytestmark = pytest.mark.integration
 
-MODELS = Path(__file__).parents[1] / "contract" / "models.py"
 PROMPTS = ([3, 9, 12, 40, 8, 1, 4], [3, 11, 1, 4], [3, *range(6, 40), 1, 4])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, str(MODELS), str(made)], check=True, capture_output=True)
-    return made
+    return once.models(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from serve.cli import main
+from tests.command import ttrl
 from tests.integration.daemon import publish_random, record_questions
 from ttrl.demo import make_problems, model_dir
 from ttrl.engine.proof import Pin, Pinned
@@ -65,13 +65,10 @@ def pinned(random_adapters: list[Path]) -> list[list[Pinned]]:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Export:
-    def run(name: str, *words: str) -> Result:
-        there = ["--state-dir", str(tmp_path / "state"), "--json"]
-        return CliRunner().invoke(
-            main, ["adapters", "export", name, str(tmp_path / "out"), *words, *there]
-        )
-
-    return run
+    there = ("--state-dir", tmp_path / "state", "--json")
+    return lambda name, *words, code=0: ttrl(
+        "adapters", "export", name, tmp_path / "out", *words, *there, code=code
+    )
 
 
 def published(tmp_path: Path, adapter: Path, pinned: list[Pinned], weights: str | None) -> str:
@@ -88,7 +85,6 @@ def test_a_merged_version_answers_like_the_version(
     weights = identify(str(model_dir())).weights
     name = published(tmp_path, random_adapters[0], pinned[0], weights)
     done = export(name, "--merged")
-    assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert (found["dtype"], found["proof"]) == ("float32", "proven")
     out = tmp_path / "out"
@@ -107,7 +103,6 @@ def test_it_is_merged_in_a_dtype(
 ) -> None:
     name = published(tmp_path, random_adapters[0], pinned[0], None)
     done = export(name, "--merged", "--dtype", "bfloat16")
-    assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert (found["dtype"], found["proof"]) == ("bfloat16", "proven")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
@@ -117,9 +112,7 @@ def test_a_merge_that_answers_unlike_the_version_is_refused(
     tmp_path: Path, export: Export, random_adapters: list[Path], pinned: list[list[Pinned]]
 ) -> None:
     name = published(tmp_path, random_adapters[0], pinned[1], None)
-    done = export(name, "--merged")
-    assert done.exit_code == 1
-    assert "do not answer like" in done.output
+    assert "do not answer like" in export(name, "--merged", code=1).output
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
@@ -127,6 +120,4 @@ def test_a_changed_base_model_is_refused(
     tmp_path: Path, export: Export, random_adapters: list[Path]
 ) -> None:
     name = published(tmp_path, random_adapters[0], [], "another")
-    done = export(name, "--merged")
-    assert done.exit_code == 1
-    assert "have changed since" in done.output
+    assert "have changed since" in export(name, "--merged", code=1).output

@@ -1,4 +1,4 @@
-"""A run that collapses is stopped while users are served, and one that may spend little ends."""
+"""What the run monitor is told by a real update: a collapse, and how far the weights have moved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from tests.integration.daemon import Daemon, record_questions, wait_until
+from tests.integration.alone import SMALL
+from tests.integration.daemon import Daemon, publish_random, record_questions, sets, wait_until
+from tests.versions import reconfigured
 from ttrl.demo import make_problems
 from ttrl.events import Step, observed
 from ttrl.monitoring.run import Ruling
@@ -26,49 +28,40 @@ judge. Nothing is kept of the steps before the last, which the gate could."""
 MORE = make_problems(40, seed=31)
 
 
-def test_a_collapsing_run_is_stopped_and_ships_nothing(tmp_path):
+def test_a_collapse_is_stopped_and_distance_is_from_the_version_that_a_run_starts_from(
+    tmp_path, random_adapters
+):
     state_dir = record_questions(tmp_path / "state")
-    with Daemon(state_dir, *COLLAPSING) as daemon, daemon.store() as store:
-        ended = json.loads(daemon.ttrl("adapt", "--json", code=4))
-        run = store.runs.get(ended["id"])
-        assert run.state is RunState.REJECTED, run.reason
-        ruling = ended_by(store, ended["id"])
-        assert run.reason.startswith(f"stopped by the run monitor ({ruling.rule}): steps ")
-        assert run.steps < 40, "all that it was to take"
-        assert store.adapters.all() == [], "nothing ships"
-        assert store.runs.verdicts(run.id) == [], "and nothing is left for the gate to judge"
-        blamed = store.questions.quarantined_by(run.id)
-        assert bool(blamed) is (ruling.rule != "kl"), "distance alone blames no question"
-        shown = daemon.ttrl("runs", "show", str(run.id))
-        assert f"hold, rule {ruling.rule}" in shown
-        series = f'ttrl_guard_rulings_total{{action="hold",rule="{ruling.rule}"}}'
-        wait_until(lambda: series in daemon.metrics(), "the ruling is counted")
-        assert daemon.metric(series) == 1
-        assert daemon.ask("What is 1 plus 1?")[1] == "base"
-
-
-def ended_by(store, run_id):
-    (found,) = [event for event in observed(store, run_id) if isinstance(event, Ruling)]
-    return found
-
-
-def test_tokens_bound_a_run_and_distance_is_from_the_version_it_started_from(tmp_path):
-    state_dir = record_questions(tmp_path / "state", 240)
-    settings = ("update.learning_rate=5e-3", "gate.kl_base=10", "gate.kl_live=10")
-    with Daemon(state_dir, *settings) as daemon, daemon.store() as store:
-        first = json.loads(daemon.ttrl("adapt", "--json", "--set", "update.max_tokens=1000"))
-        assert (first["state"], first["steps"]) == ("published", 1), first["reason"]
-        assert first["tokens"] >= 1000
-        assert "after 1 of 50 steps: update.max_tokens was reached" in first["reason"]
-        daemon.wait_live(first["adapter"])
+    with Daemon(state_dir) as daemon, daemon.store() as store:
+        _collapses(daemon, store)
+        near = reconfigured(random_adapters[0], tmp_path / "near the base", {"lora_alpha": 2})
+        (parent,) = publish_random(state_dir, [near])
+        daemon.wait_live(parent)
+        # A collapse leaves few questions that a run would ask.
         store.questions.record([Recorded(from_prompt(p.prompt), 2.0) for p in MORE], holdout=0)
-        words = ("adapt", "--json", "--steps", "2", "--set", "gate.min_probes=1000")
-        second = json.loads(daemon.ttrl(*words, code=4))
-        assert second["parent"] == first["adapter"]
-        start, moved = (step.kl for step in steps_of(store, second["id"]))
+        words = ("--steps", "2", *sets(*SMALL, "gate.min_probes=1000"))
+        run = json.loads(daemon.ttrl("adapt", "--json", *words, code=4))
+        assert (run["parent"], run["steps"]) == (parent, 2), run["reason"]
+        start, moved = (event.kl for event in observed(store, run["id"]) if isinstance(event, Step))
         assert start == pytest.approx(0, abs=1e-6), "its samples come from the parent itself"
         assert moved > 1e-4
 
 
-def steps_of(store, run_id):
-    return [event for event in observed(store, run_id) if isinstance(event, Step)]
+def _collapses(daemon, store):
+    """A run does, is stopped meanwhile, and ships nothing; users are served."""
+    ended = json.loads(daemon.ttrl("adapt", "--json", *sets(*COLLAPSING), code=4))
+    run = store.runs.get(ended["id"])
+    assert run.state is RunState.REJECTED, run.reason
+    (ruling,) = (event for event in observed(store, run.id) if isinstance(event, Ruling))
+    assert run.reason.startswith(f"stopped by the run monitor ({ruling.rule}): steps ")
+    assert run.steps < 40, "all that it was to take"
+    assert store.adapters.all() == [], "nothing ships"
+    assert store.runs.verdicts(run.id) == [], "and nothing is left for the gate to judge"
+    blamed = store.questions.quarantined_by(run.id)
+    assert bool(blamed) is (ruling.rule != "kl"), "distance alone blames no question"
+    shown = daemon.ttrl("runs", "show", str(run.id))
+    assert f"hold, rule {ruling.rule}" in shown
+    series = f'ttrl_guard_rulings_total{{action="hold",rule="{ruling.rule}"}}'
+    wait_until(lambda: series in daemon.metrics(), "the ruling is counted")
+    assert daemon.metric(series) == 1
+    assert daemon.ask("What is 1 plus 1?")[1] == "base"

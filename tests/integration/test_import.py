@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.integration.alone import SMALL
 from tests.integration.daemon import Daemon, record_questions
-from ttrl import versions
+from tests.versions import reconfigured
 from ttrl.evaluation.drift import Drift
 from ttrl.store.adapters import AdapterState
 from ttrl.store.runs import RunState
@@ -18,19 +17,11 @@ from ttrl.store.runs import RunState
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 
-def changed(source: Path, directory: Path, settings: dict[str, object]) -> Path:
-    """An adapter with other settings."""
-    shutil.copytree(source, directory)
-    file = directory / versions.CONFIG
-    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
-    return directory
-
-
 def test_it_is_judged_and_served_with_proof(tmp_path: Path, random_adapters: list[Path]) -> None:
     state = record_questions(tmp_path / "state", 40)
     # One whose tensors have another rank, and one that is near the base model.
     unfit, near = (
-        changed(random_adapters[0], tmp_path / name, setting)
+        reconfigured(random_adapters[0], tmp_path / name, setting)
         for name, setting in (("unfit", {"r": 8}), ("near", {"lora_alpha": 2}))
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.integration.daemon import Daemon, wait_until
+from tests.integration.daemon import LIGHT, Daemon, wait_until
 from tests.manager import listening
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -26,8 +27,17 @@ def test_ready_before_the_engine_is_signs_of_life_until_it_hangs_and_the_end(tmp
     address = str(tmp_path / "manager")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     monkeypatch.setenv("WATCHDOG_USEC", str(int(WATCHDOG_SECONDS * 1e6)))
-    # The real engine: the light one may be up before anything is said.
-    with listening(address) as ear, Daemon(tmp_path / "state") as daemon:
+    loaded = tmp_path / "loaded"
+    environ = LIGHT | {"TEST_LIGHT_UNTIL": str(loaded)}
+    with (
+        listening(address) as ear,
+        Daemon(tmp_path / "state", environ=environ, start=False) as daemon,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        up = pool.submit(daemon.start)
+        wait_until(lambda: WAITING.removeprefix("STATUS=") in ear.of("STATUS"), "it waits")
+        loaded.touch()
+        up.result()
         wait_until(lambda: SERVING.removeprefix("STATUS=") in ear.of("STATUS"), "it serves")
         heard = [f"{name}={value}" for said in ear.heard for name, value in said.items()]
         ready, waiting, serving = map(heard.index, ("READY=1", WAITING, SERVING))

@@ -6,9 +6,8 @@ import subprocess
 from contextlib import suppress
 
 import pytest
-from click.testing import CliRunner
 
-from serve.cli import main
+from tests.command import ttrl
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.store.questions import Recorded
@@ -61,14 +60,9 @@ def full(disk):
 )
 @pytest.mark.parametrize("becomes", [read_only, full])
 def test_what_reads_only_writes_nothing(disk, tmp_path, becomes):
-    def ttrl(words):
-        done = CliRunner().invoke(main, [*words.split(), "--state-dir", str(disk)])
-        return done.exit_code, done.output
-
+    there = ("--state-dir", disk)
     becomes(disk)
     for words, code in READS.items():
-        assert ttrl(words)[0] == code, ttrl(words)
-    code, output = ttrl(f"backup {tmp_path / 'b.tar'}")
-    assert code == 0, output
-    assert "Not noted as the newest backup" in output
-    assert "unforeseen" not in ttrl("doctor")[1]
+        ttrl(*words.split(), *there, code=code)
+    assert "Not noted as the newest backup" in ttrl("backup", tmp_path / "b.tar", *there).output
+    assert "unforeseen" not in ttrl("doctor", *there, code=None).output

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -33,6 +35,13 @@ from ttrl.engine.proof import Pin, Pinned
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 QUESTION = [{"role": "user", "content": "What is 417 plus 286?"}]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A daemon for tests that leave it as it was."""
+    with Daemon(tmp_path_factory.mktemp("shared") / "state", environ=LIGHT) as started:
+        yield started
 
 
 def test_openai_clients_streaming_and_not_sync_and_async(shared):
@@ -206,16 +215,23 @@ def test_a_version_that_is_not_what_the_engine_serves_does_not_go_live(tmp_path)
     sees="whole answers; new requests are refused",
     keeps="everything; exit status 0",
 )
-def test_sigterm_lets_a_stream_end_and_exits_0(daemon):
-    stream = daemon.client.chat.completions.create(
-        model=MODEL, messages=QUESTION, temperature=0, max_tokens=48, stream=True
-    )
-    pieces = [next(stream).choices[0].delta.content]
-    daemon.child.send_signal(signal.SIGTERM)
-    pieces += [chunk.choices[0].delta.content for chunk in stream]
-    assert "boxed" in "".join(piece or "" for piece in pieces)
-    assert daemon.child.wait(30) == 0
-    with daemon.store() as store:
+def test_sigterm_lets_a_stream_end_and_exits_0(light):
+    def stream():
+        asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 48}
+        pieces = light.client.chat.completions.create(**asked, stream=True)
+        return "".join(piece.choices[0].delta.content or "" for piece in pieces)
+
+    engine = light.engine_pid()
+    with ThreadPoolExecutor(1) as pool:
+        os.kill(engine, signal.SIGSTOP)  # else it might answer before the signal comes
+        answer = pool.submit(stream)
+        wait_until(lambda: light.metric("ttrl_http_requests_in_flight") == 1, "it is asked")
+        light.child.send_signal(signal.SIGTERM)
+        wait_until(lambda: not light.ready(), "it takes no more requests")
+        os.kill(engine, signal.SIGCONT)
+        assert "boxed" in answer.result()
+    assert light.child.wait(30) == 0
+    with light.store() as store:
         assert store.questions.times_asked() == 1, "what was asked last is recorded as well"
 
 

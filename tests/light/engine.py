@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import time
 from pathlib import Path
 
 import uvicorn
@@ -176,4 +177,7 @@ def app() -> KeyCheck:
 
 
 if __name__ == "__main__":
+    until = os.environ.get("TEST_LIGHT_UNTIL")  # a file: it is loading until that is there
+    while until and not Path(until).exists():
+        time.sleep(0.02)
     uvicorn.run(app(), host="127.0.0.1", port=arguments.port, log_level="warning")

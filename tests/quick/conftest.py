@@ -38,6 +38,12 @@ def no_daemons_of_others(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Who finds a state directory taken does not wait for a second: it stays taken."""
+    monkeypatch.setattr("serve.state.LOOK_SECONDS", 0.05)
+
+
 @pytest.fixture(scope="session")
 def openai():
     """The client's package, which takes its time to be loaded."""

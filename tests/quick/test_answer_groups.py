@@ -15,6 +15,7 @@ from ttrl.answers import Reader
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("file", "precision", "recall"),
     [("answers.jsonl", 0.99, 0.93), ("answers_odd.jsonl", 0.98, 0.7)],

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.quick.hard_pairs import DIFFERENT, EQUAL
@@ -398,7 +398,6 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text(), st.sampled_from(AnswerKind))
-@settings(max_examples=100)
 def test_any_text_is_read_or_not_but_never_fails(text, kind):
     (answer,) = read([text], kind)
     assert answer is None or (answer.strip() == answer and any(map(str.isalnum, answer)))
@@ -407,7 +406,6 @@ def test_any_text_is_read_or_not_but_never_fails(text, kind):
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
-@settings(max_examples=100)
 def test_an_answer_is_the_same_as_itself(answer):
     (form,) = keys([answer], MATH)
     assert keys([answer, answer], MATH) == [form, form]

@@ -19,9 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from serve.cli import main
 from serve.state import (
     StateDirError,
     decide_restore,
@@ -31,6 +29,7 @@ from serve.state import (
     staging,
     unfinished_restore,
 )
+from tests import command
 from tests.house import until
 from tests.migrations import TODAY, fill
 from tests.versions import publish
@@ -57,12 +56,8 @@ def state(tmp_path, made):
     return shutil.copytree(made, tmp_path / "state")
 
 
-def ttrl(*words, code=0):
-    done = CliRunner().invoke(main, [str(word) for word in words], env={"COLUMNS": "200"})
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.output
-    return done.output
+def ttrl(*words, **options):
+    return command.ttrl(*words, **options).output
 
 
 def back_up(state, file, *words, code=0):
@@ -249,7 +244,7 @@ def test_versions_alone(state, tmp_path):
     assert held(state) == before, "the store stays"
 
 
-def test_a_restore_takes_nobodys_place_unasked(state, tmp_path, monkeypatch):
+def test_a_restore_takes_nobodys_place_unasked(state, tmp_path, monkeypatch, impatient):
     back_up(state, tmp_path / "b.tar")
     with Store.open(state) as store:
         store.questions.record([Recorded(from_prompt("later"), 1.0)], holdout=0)
@@ -514,7 +509,7 @@ def test_a_restore_that_is_killed_is_all_or_nothing(state, tmp_path):
         assert not unfinished_restore(killed)
 
 
-def test_a_restore_that_is_being_finished_is_waited_for(state, tmp_path):
+def test_a_restore_that_is_being_finished_is_waited_for(state, tmp_path, impatient):
     with staging(state, "20260101T000000Z") as staged, owning(state):
         decide_restore(staged)
         with pytest.raises(StateDirError, match="in use"):

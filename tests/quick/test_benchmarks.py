@@ -57,7 +57,7 @@ MADE_FOR = {
 }  # fmt: skip
 
 
-@pytest.mark.integration
+@pytest.mark.long
 @pytest.mark.parametrize("stream", Stream)
 def test_a_version_gets_worse_by_about_what_its_stream_is_made_for(stream):
     traffic = monitors.TWO if stream is Stream.CONSTANT else monitors.Traffic()
@@ -66,14 +66,14 @@ def test_a_version_gets_worse_by_about_what_its_stream_is_made_for(stream):
     assert fmean(seen) == pytest.approx(MADE_FOR[stream], rel=0.3)
 
 
-@pytest.mark.integration
+@pytest.mark.long
 def test_versions_that_are_alike_raise_no_alarm_and_nonsense_does_soon():
     assert monitors.unchanged(1e4, 1500) == 0
     found = monitors.delays(monitors.NONSENSE, Stream.UNREADABLE, 1e4, 5)
     assert found["median"] == pytest.approx(found["stated"], rel=0.3)
 
 
-@pytest.mark.integration
+@pytest.mark.long
 def test_estimates_hold_for_operators_who_type_nothing():
     cells, moved = estimates.simulate(estimates.POPULATIONS[4:5], 16)
     found = estimates.summary(cells, moved)
@@ -92,7 +92,7 @@ def test_simulated_versions_are_as_good_as_they_should_be():
             assert all(sum(each.chances) == pytest.approx(1) for each in pool.versions[version])
 
 
-@pytest.mark.integration
+@pytest.mark.long
 @pytest.mark.parametrize("case", monitors.BETTER)
 def test_a_better_version_is_not_rolled_back(case):
     found = monitors.roll_backs(3, case, 1e5, 600)

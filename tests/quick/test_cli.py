@@ -25,6 +25,7 @@ from serve.cli import config as cli_config
 from serve.cli.daemon import with_model
 from serve.gateway import server
 from serve.state import StateDirError, announce, owner_at, owner_of, owning
+from tests.command import ttrl as command
 from tests.runs import judgement
 from tests.standin import serving
 from tests.versions import write_lora
@@ -44,16 +45,7 @@ from ttrl.store.runs import RunState, Trigger
 def ttrl(tmp_path, empty_store):
     shutil.copy(empty_store, tmp_path)
 
-    def run(*words, code=0, **options):
-        done = CliRunner().invoke(
-            main, [*words, "--state-dir", str(tmp_path)], env={"COLUMNS": "200"}, **options
-        )
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == code, done.output
-        return done.output
-
-    return run
+    return lambda *words, **options: command(*words, "--state-dir", tmp_path, **options).output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -697,7 +689,7 @@ def test_stopping_a_run_needs_a_daemon(ttrl):
     assert "no daemon is running" in ttrl("runs", "stop", code=3)
 
 
-def test_a_state_directory_has_one_owner(tmp_path):
+def test_a_state_directory_has_one_owner(tmp_path, impatient):
     with owning(tmp_path):
         announced = owner_at("http://127.0.0.1:1")
         announce(tmp_path, announced)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from serve.cli import COMMANDS, main
+from tests.command import ttrl as command
 from tests.versions import publish
 
 IN_WORDS = {"serve": "runs until it is stopped", "runs report": "writes a page",
@@ -41,9 +42,7 @@ def ttrl(tmp_path, empty_store):
     shutil.copy(empty_store, tmp_path)
 
     def run(*words: str, code: int = 0) -> dict[str, object]:
-        asked = [*words, "--json", "--state-dir", str(tmp_path)]
-        done = CliRunner().invoke(main, asked)
-        assert done.exit_code == code, done.output
+        done = command(*words, "--json", "--state-dir", tmp_path, code=code)
         return json.loads(done.stdout)
 
     return run

@@ -164,7 +164,7 @@ def test_a_page_instead_of_an_answer_teaches_nothing(home: House) -> None:
 def test_a_client_that_leaves_before_the_answer_ends_the_engines_work(home: House, openai) -> None:
     home.engine.behave = hanging
     with home.client() as client, pytest.raises(openai.APITimeoutError):
-        client.chat.completions.create(model="demo", messages=asking(), timeout=1.0)
+        client.chat.completions.create(model="demo", messages=asking(), timeout=0.5)
     assert home.engine.aborted.wait(DEADLINE)
     nothing_learned(home, Unlearnable.INCOMPLETE)
     assert home.tally.requests == {"4xx": 1}
@@ -234,7 +234,7 @@ def test_a_client_that_leaves_mid_stream_ends_the_engines_work(home: House) -> N
     keeps="everything; the engine's work for it ends",
 )
 def test_an_engine_that_hangs_is_given_up_at_the_deadline() -> None:
-    with house(deadline_seconds=1.0) as home, home.http() as client:
+    with house(deadline_seconds=0.5) as home, home.http() as client:
         home.engine.behave = hanging
         answer = client.post(CHAT, json={"messages": asking()})
         assert answer.status_code == 504

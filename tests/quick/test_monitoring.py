@@ -207,33 +207,9 @@ def test_a_beginning_is_no_alarm(alert, tmp_path):
 @pytest.mark.integration
 @pytest.mark.timeout(300)  # days of series, minute by minute
 @pytest.mark.parametrize("alert", CASES)
-def test_it_fires_and_clears(alert, tmp_path):
-    series, fires, cleared, labels = CASES[alert]
-    rule = next(rule for rule in rules() if rule["alert"] == alert)
-    fired = {
-        "exp_labels": {**rule["labels"], **labels},
-        "exp_annotations": rule["annotations"],
-    }
-    at = [
-        {"eval_time": f"{fires}m", "alertname": alert, "exp_alerts": [fired]},
-        {"eval_time": f"{cleared}m", "alertname": alert, "exp_alerts": []},
-    ]
-    _tested(tmp_path, series, at)
-
-
-def _of(instance, series):
-    """A series as a daemon among others has it."""
-    name, _, rest = series.removesuffix("}").partition("{")
-    mine = [f'instance="{instance}"', "" if 'job="' in rest else 'job="ttrl"', rest]
-    return f"{name}{{{','.join(filter(None, mine))}}}"
-
-
-@needs_prometheus
-@pytest.mark.integration
-@pytest.mark.parametrize("alert", CASES)
-def test_each_daemon_has_its_own(alert, tmp_path):
+def test_it_fires_and_clears_for_each_daemon(alert, tmp_path):
     """One Prometheus, two daemons: neither's alerts hide or break the other's."""
-    series, fires, _, labels = CASES[alert]
+    series, fires, cleared, labels = CASES[alert]
     rule = next(rule for rule in rules() if rule["alert"] == alert)
     daemons = ("one", "two")
     fired = [
@@ -244,7 +220,18 @@ def test_each_daemon_has_its_own(alert, tmp_path):
         for daemon in daemons
     ]
     both = {_of(daemon, name): values for name, values in series.items() for daemon in daemons}
-    _tested(tmp_path, both, [{"eval_time": f"{fires}m", "alertname": alert, "exp_alerts": fired}])
+    at = [
+        {"eval_time": f"{fires}m", "alertname": alert, "exp_alerts": fired},
+        {"eval_time": f"{cleared}m", "alertname": alert, "exp_alerts": []},
+    ]
+    _tested(tmp_path, both, at)
+
+
+def _of(instance, series):
+    """A series as a daemon among others has it."""
+    name, _, rest = series.removesuffix("}").partition("{")
+    mine = [f'instance="{instance}"', "" if 'job="' in rest else 'job="ttrl"', rest]
+    return f"{name}{{{','.join(filter(None, mine))}}}"
 
 
 def _tested(tmp_path, series, at):

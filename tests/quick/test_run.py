@@ -317,13 +317,15 @@ class Scarce(Rolls):
         ]
 
 
-@pytest.mark.parametrize(("replay", "ages"), [(0.0, {0}), (0.5, {0, 1, 2, 3, 4})])
-def test_samples_are_replayed_up_to_four_steps_later(store, tmp_path, monkeypatch, replay, ages):
+@pytest.mark.parametrize(("replay", "steps", "ages"), [(0.0, 6, {0}), (0.5, 20, {0, 1, 2, 3, 4})])
+def test_samples_are_replayed_up_to_four_steps_later(
+    store, tmp_path, monkeypatch, replay, steps, ages
+):
     """However few questions teach in a step; and nothing is held that is not replayed."""
     rolls, found = Scarce(), set()
-    run = run_on(store, tmp_path, rolls, 12, replay=replay, steps=20)
+    run = run_on(store, tmp_path, rolls, 12, replay=replay, steps=steps)
     monkeypatch.setattr(run, "_monitor", str)  # so little that teaches looks like a fall
-    for rolls.step in range(1, 21):
+    for rolls.step in range(1, steps + 1):
         found |= {rolls.step - row.prompt_ids[0] for row in run.next_batch(rolls.step - 1, {})}
     assert found == ages
     assert bool(run._replayable) is bool(replay)
@@ -557,8 +559,11 @@ def test_an_engine_that_was_started_anew_gets_the_weights_again(store, tmp_path,
     assert len(set(names)) == 1
 
 
-def test_before_the_first_step_a_run_waits_until_users_are_served_again(store, tmp_path):
+def test_before_the_first_step_a_run_waits_until_users_are_served_again(
+    store, tmp_path, monkeypatch
+):
     """The engine was started anew; the daemon has not loaded yet what the run started from."""
+    monkeypatch.setattr("jobs.candidate.LOOK_SECONDS", 0.01)
     rolls = Failing(EngineRefused(404, "no such model"), {1, 2, 3})
     run = run_on(store, tmp_path, rolls, 12)
     looks, models = [], run.client.models

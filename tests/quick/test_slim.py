@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.versions import publish
 
 HEAVY = ("torch", "transformers", "trl", "peft", "vllm", "datasets", "accelerate", "pandas")
@@ -28,6 +30,7 @@ for statement in {(*STATEMENTS, HEAVY_STATEMENT)}:
 """
 
 
+@pytest.mark.integration
 def test_nothing_heavy_is_imported(tmp_path):
     """The doctor asks packages for their versions; the last statement shows what is seen."""
     publish(tmp_path, 2)
