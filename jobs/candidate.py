@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ttrl.engine.client import EngineClient, EngineError, EngineUnreachable
@@ -25,26 +26,22 @@ def checkpoint_steps(steps: int, count: int) -> frozenset[int]:
     return frozenset(steps * part // count for part in range(1, count + 1)) - {0}
 
 
+@dataclass(eq=False)
 class Candidate:
-    """The weights being trained, in the engine under names that are never reused. Those after the
-    steps in `keep` stay on disk, to be chosen from."""
+    """The weights being trained, in the engine under names that are never reused; `version` is the
+    newest, at first the parent. Those after the steps in `keep` stay on disk, to be chosen from."""
 
-    def __init__(
-        self,
-        client: EngineClient,
-        scratch: Path,
-        run_id: int,
-        parent: str,
-        keep: Collection[int] = (),
-    ) -> None:
-        self.scratch = scratch
-        self.version = parent
-        self._client = client
-        self._keep = keep
-        self._saved: dict[int, str] = {}
-        self._loaded: list[str] = []
+    client: EngineClient
+    scratch: Path
+    run_id: int
+    version: str
+    keep: Collection[int] = ()
+    _saved: dict[int, str] = field(default_factory=dict)
+    _loaded: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
         # The engine may outlive a state directory, and with it the numbers of its runs.
-        self._prefix = f"ttrl-cand-{run_id}-{secrets.token_hex(3)}"
+        self._prefix = f"ttrl-cand-{self.run_id}-{secrets.token_hex(3)}"
 
     @property
     def directory(self) -> Path:
@@ -53,7 +50,7 @@ class Candidate:
     @property
     def steps(self) -> list[int]:
         """After which there are weights to choose from, in order."""
-        return [step for step in sorted(self._saved) if step in self._keep or step == self.newest]
+        return [step for step in sorted(self._saved) if step in self.keep or step == self.newest]
 
     @property
     def newest(self) -> int:
@@ -70,7 +67,7 @@ class Candidate:
         self._saved[step] = name
         self._switch(name, beside=self.version)
         for old, version in list(self._saved.items()):
-            if version not in self._loaded and old not in self._keep:
+            if version not in self._loaded and old not in self.keep:
                 shutil.rmtree(self.scratch / self._saved.pop(old), ignore_errors=True)
 
     def load(self, step: int) -> str:
@@ -86,11 +83,11 @@ class Candidate:
         while not ours and self._lost(version) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
         if ours and self._lost(version):
-            self._client.load_adapter(version, self.scratch / version)
+            self.client.load_adapter(version, self.scratch / version)
 
     def _lost(self, version: str) -> bool:
         try:
-            return version not in {card.name for card in self._client.models()}
+            return version not in {card.name for card in self.client.models()}
         except EngineUnreachable:  # it may be starting, and loading waits for that
             return True
 
@@ -100,7 +97,7 @@ class Candidate:
         block. Raises AdapterDamaged, EngineError."""
         verify(directory)
         name = f"{self._prefix}-beside"
-        self._client.load_adapter(name, directory)
+        self.client.load_adapter(name, directory)
         try:
             yield name
         finally:
@@ -122,12 +119,12 @@ class Candidate:
         if name in self._loaded:
             self.reload_if_lost(name)
         else:
-            self._client.load_adapter(name, self.scratch / name)
+            self.client.load_adapter(name, self.scratch / name)
             self._loaded.append(name)
         self.version = name
 
     def _unload(self, version: str) -> None:
         try:
-            self._client.unload_adapter(version)
+            self.client.unload_adapter(version)
         except EngineError as error:  # the reconciler clears up after an engine that came back
             log.warning("could not unload a candidate: %s", error)

@@ -141,25 +141,20 @@ def select(
         found = _candidates(config, store, descent, past)
     probes = apart(store, config.gate, [row.question for row in found])
     like = {row.id for row in found if probes.like(row.question)}
-    free = [row for row in found if row.id not in like]
-    if hashes is not None:
-        return _easiest_first(Selection(tuple(free)), past), sorted(like)
-    room = config.selection.max_questions * descent.updates
-    limits = config.selection.model_copy(update={"max_questions": room})
-    chosen = choose(free, limits, sole_client=store.questions.sole_client())
-    return _easiest_first(chosen, past), sorted(like)
+    selected = Selection(tuple(row for row in found if row.id not in like))
+    if hashes is None:
+        room = config.selection.max_questions * descent.updates
+        limits = config.selection.model_copy(update={"max_questions": room})
+        selected = choose(selected.chosen, limits, sole_client=store.questions.sole_client())
+    if past is not None:  # first what is expected to have the largest majority
+        estimates = {question.id: past.estimate(question) for question in selected.chosen}
+        chosen = sorted(selected.chosen, key=lambda question: -estimates[question.id].share)
+        selected = replace(selected, chosen=tuple(chosen), estimates=estimates)
+    return selected, sorted(like)
 
 
 def history(config: Config, store: Store) -> History:
     return History(store.votes.recent(REMEMBERED), config.vote.samples)
-
-
-def _easiest_first(selected: Selection, past: History | None) -> Selection:
-    if past is None:
-        return selected
-    estimates = {question.id: past.estimate(question) for question in selected.chosen}
-    chosen = sorted(selected.chosen, key=lambda question: -estimates[question.id].share)
-    return replace(selected, chosen=tuple(chosen), estimates=estimates)
 
 
 def _candidates(

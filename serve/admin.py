@@ -35,17 +35,7 @@ from serve.gateway.request import HANDLERS, Refused, Unexpected, parse
 from serve.gateway.shadow import Shadow
 from serve.operations import Refusal
 from serve.state import Owner
-from serve.views import (
-    UNEASY,
-    WORDS,
-    feedback,
-    feedback_lines,
-    pair_report,
-    reliable,
-    report,
-    samples,
-    tally,
-)
+from serve.views import UNEASY, WORDS, pair_report, report, tally
 from ttrl.config.loading import ConfigError
 from ttrl.store import StoreDamaged, StoreError
 from ttrl.store.adapters import AdapterGone
@@ -331,7 +321,7 @@ class Page:
         return answer
 
     def _home(self, _: Request) -> dict[str, Any]:
-        store, config, monitor = self._store, self._core.config, self._watch.report()
+        store, monitor = self._store, self._watch.report()
         facts = html.facts(
             store,
             engine_up=self._core.engine.up,
@@ -340,8 +330,8 @@ class Page:
             damage=self._core.damage,
         )
         mood, sentence = html.sentence(facts)
-        runs = store.runs.newest(RUNS)
         return {
+            **report(store, self._core.config),
             "facts": facts,
             "mood": mood,
             "sentence": sentence,
@@ -349,14 +339,8 @@ class Page:
             "next_run": self._clock.next_run(),
             "schedule": self._clock.decision,
             "versions": html.versions(store),
-            "runs": runs,
-            "samples": samples(store, runs[0].id) if runs else None,
-            "questions": store.questions.counts(),
+            "runs": store.runs.newest(RUNS),
             "monitor": monitor,
-            "evaluated": str(store.questions.usage(config.gate.min_probes)),
-            "served_name": config.served_name,
-            "reliable": reliable(store),
-            "feedback": list(feedback_lines(feedback(store), facts.answering)),
         }
 
     def _run(self, request: Request) -> dict[str, Any]:

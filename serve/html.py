@@ -59,6 +59,7 @@ def templates() -> Environment:
         "interval": views.interval,
         "path": path,
         "counted": counted,
+        "feedback_lines": views.feedback_lines,
         "how_read": views.how_read,
         "turns": views.turns,
         "unread_warning": views.unread_warning,

@@ -39,6 +39,8 @@ def report(store: Store, config: Config) -> dict[str, Any]:
     newest, back = store.runs.newest(), next(iter(store.adapters.roll_backs()), None)
     serving = store.adapters.serving()
     measured = quality(store).items()
+    signals = store.measurements.newest(Reliability)
+    scores = {version or BASE: asdict(each) for version, each in store.feedback.shares().items()}
     return {
         "model": config.served_name,
         "state_dir": str(config.state_dir),
@@ -57,16 +59,10 @@ def report(store: Store, config: Config) -> dict[str, Any]:
         "quality": {
             role: {**asdict(each.found), "at": each.at} if each else None for role, each in measured
         },
-        "signals": reliable(store),
+        "signals": list(reliable_lines(signals.found)) if signals else [],
         "evaluated": str(store.questions.usage(config.gate.min_probes)),
-        "feedback": feedback(store),
+        "feedback": {"states": store.feedback.counts(), "scores": scores},
     }
-
-
-def feedback(store: Store) -> dict[str, Any]:
-    """What became of feedback, and how it scores each version."""
-    scores = {version or BASE: asdict(each) for version, each in store.feedback.shares().items()}
-    return {"states": store.feedback.counts(), "scores": scores}
 
 
 def feedback_lines(found: Mapping[str, Any], live: str) -> Iterator[str]:
@@ -83,11 +79,6 @@ def feedback_lines(found: Mapping[str, Any], live: str) -> Iterator[str]:
 def quality(store: Store) -> dict[str, Measurement[Quality] | None]:
     versions = {"live": store.adapters.serving().adapter, "base": None}
     return {role: store.measurements.newest(Quality, name) for role, name in versions.items()}
-
-
-def reliable(store: Store) -> list[str]:
-    newest = store.measurements.newest(Reliability)
-    return list(reliable_lines(newest.found)) if newest else []
 
 
 def reliable_lines(found: Reliability) -> Iterator[str]:

@@ -52,7 +52,7 @@ def _of_gateway(
     config: Config, status: Mapping[str, Any], key: str | None, text: str
 ) -> tuple[str | None, str]:
     body = {"model": status["model"], "messages": [{"role": "user", "content": text}]}
-    headers = {NO_LEARN_HEADER.decode(): "1"}
+    headers = {NO_LEARN_HEADER: "1"}
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
     seconds = config.engine.request_timeout.total_seconds()

@@ -36,7 +36,6 @@ from ttrl import verifiers
 from ttrl.answers.layers import EXAMPLES, Layer
 from ttrl.config import Config
 from ttrl.engine.client import EngineClient
-from ttrl.evaluation.estimates import Quality
 from ttrl.questions.question import from_prompt
 from ttrl.store import Store
 from ttrl.votes import take_vote
@@ -121,10 +120,33 @@ def _with_engine(config: Config, work: Callable[[EngineClient, str, Store | None
 
 def _lines(measured: Measured) -> Iterator[str]:
     yield f"version      {measured.version or BASE}"
-    if measured.quality is None:
+    if (quality := measured.quality) is None:
         yield "quality      there are no probes"
     else:
-        yield from quality_lines(measured.quality)
+        yield f"asked        {counted(quality.questions, 'question')}, {quality.labelled} labelled"
+        yield f"agreement    {quality.agreement:.1%} of the answers match their majority"
+        yield f"consistency  {quality.consistency:.1%} of answer pairs agree"
+        yield (
+            f"answers      {quality.tokens:.0f} tokens, {quality.seconds:.2g} s; "
+            f"{quality.readable:.1%} readable, {quality.refused:.1%} declined"
+        )
+        if quality.right is not None:
+            yield (
+                f"labelled     {views.share(quality.right, 1)} correct (pass@1), "
+                f"{quality.pass_at_k:.1%} with a correct one among all, "
+                f"{quality.majority_right:.1%} correct majorities"
+            )
+        if quality.estimate is None:
+            yield f"accuracy     not known: {views.withheld(quality)}"
+        else:
+            yield (
+                f"accuracy     {views.share(quality.estimate, 1)} correct on the traffic, "
+                f"by {counted(quality.estimate.labels, 'label')}"
+            )
+            if open_ := views.undecided(quality):
+                yield f"             {open_}"
+        for tag, share in quality.tags.items():
+            yield f"tag          {tag} {share.value:.1%}"
     if measured.remarks:
         yield f"remarks      {measured.remarks}"
     if measured.signals is not None:
@@ -135,33 +157,6 @@ def _lines(measured: Measured) -> Iterator[str]:
         words = "have shifted" if shift.moved else "have not shifted"
         by_chance = f"by chance up to {shift.by_chance:.2f}"
         yield f"questions    {words} (PSI {shift.psi:.2f}; {by_chance})"
-
-
-def quality_lines(quality: Quality) -> Iterator[str]:
-    yield f"asked        {counted(quality.questions, 'question')}, {quality.labelled} labelled"
-    yield f"agreement    {quality.agreement:.1%} of the answers match their majority"
-    yield f"consistency  {quality.consistency:.1%} of answer pairs agree"
-    yield (
-        f"answers      {quality.tokens:.0f} tokens, {quality.seconds:.2g} s; "
-        f"{quality.readable:.1%} readable, {quality.refused:.1%} declined"
-    )
-    if quality.right is not None:
-        yield (
-            f"labelled     {views.share(quality.right, 1)} correct (pass@1), "
-            f"{quality.pass_at_k:.1%} with a correct one among all, {quality.majority_right:.1%} "
-            f"correct majorities"
-        )
-    if quality.estimate is None:
-        yield f"accuracy     not known: {views.withheld(quality)}"
-    else:
-        yield (
-            f"accuracy     {views.share(quality.estimate, 1)} correct on the traffic, "
-            f"by {counted(quality.estimate.labels, 'label')}"
-        )
-        if open_ := views.undecided(quality):
-            yield f"             {open_}"
-    for tag, share in quality.tags.items():
-        yield f"tag          {tag} {share.value:.1%}"
 
 
 def _assessed(found: Assessment) -> Iterator[str]:

@@ -70,8 +70,8 @@ RESPONSE_HEADERS = (
 )  # fmt: skip
 """What a client is told of the engine's headers."""
 ADAPTER_HEADER = "x-ttrl-adapter"
-NO_LEARN_HEADER = b"x-ttrl-no-learn"
-FALSE = frozenset({b"", b"0", b"false", b"no", b"off"})
+NO_LEARN_HEADER = "x-ttrl-no-learn"
+FALSE = frozenset({"", "0", "false", "no", "off"})
 CLIENT_LEFT = 499
 """nginx's status for a client that hung up; counted, never sent."""
 DONE = b"data: [DONE]"
@@ -275,9 +275,10 @@ class Exchange:
     def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send):
         self._gateway, self._scope, self._receive, self._send = gateway, scope, receive, send
         self._path: str = scope["path"]
-        self._headers: dict[str, str] = {}
-        for name, value in scope["headers"]:  # the first of each
-            self._headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        self._sent: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            self._sent.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        self._headers = {name: values[0] for name, values in self._sent.items()}
         self._lefts: dict[Callable[[], None], None] = (
             scope.get("extensions", {}).get(LEFT, {}).get("calls", {})
         )
@@ -479,20 +480,17 @@ class Exchange:
         question = reason or question_in(self._path, asked, max_chars=max_chars)
         if isinstance(question, Unlearnable):
             return question
-        headers: dict[str, list[str]] = {}
-        for name, value in self._scope["headers"]:
-            headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-        around = Circumstances(key.name if key else "", str(asked.get("model") or ""), headers)
+        around = Circumstances(key.name if key else "", str(asked.get("model") or ""), self._sent)
         rule, _ = deciding(gateway.rules, question, around)
         return question if rule is None or rule.teach else f"rule_{rule.name}"
 
     def _unwanted(self, key: Key | None, digest: str | None) -> Unlearnable | None:
         """Why nothing of it may be kept, if somebody does not want it."""
         record = self._gateway.config.record
-        wishes = [value for name, value in self._scope["headers"] if name == NO_LEARN_HEADER]
         if not record.enabled:
             return Unlearnable.RECORDING_OFF
-        if any(wish.strip().lower() not in FALSE for wish in wishes):
+        wishes = self._sent.get(NO_LEARN_HEADER, ())
+        if any(wish.strip(" \t").lower() not in FALSE for wish in wishes):
             return Unlearnable.OPTED_OUT
         if record.only_keys and digest not in record.only_keys:
             return Unlearnable.NOT_OPTED_IN

@@ -54,7 +54,13 @@ class Upstream:
         if self.idle:
             reply, _ = self.idle.popitem()
         else:
-            reply = await self._connect()
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    _, reply = await self._loop.create_connection(
+                        lambda: Reply(self), self._host, self._port, ssl=self._tls
+                    )
+            except OSError as error:  # a TimeoutError is one
+                raise Unreachable from error
         passed = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         target = (self._path + path).encode()
         reply.send(
@@ -80,16 +86,6 @@ class Upstream:
         for reply in list(self.idle):
             reply.leave()
         await asyncio.sleep(0)  # in which the loop closes them
-
-    async def _connect(self) -> Reply:
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                _, reply = await self._loop.create_connection(
-                    lambda: Reply(self), self._host, self._port, ssl=self._tls
-                )
-        except OSError as error:  # a TimeoutError is one
-            raise Unreachable from error
-        return reply
 
     def _close_idle(self) -> None:
         self._sweep, now = None, self._loop.time()
