@@ -20,8 +20,7 @@ from ttrl.answers.forms import form
 from ttrl.answers.layers import Layer
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
-from ttrl.answers.refusal import Stance, stance
-from ttrl.answers.thoughts import spoken
+from ttrl.answers.thoughts import Stance, spoken, stance
 
 MAX_CHARS = 20_000
 """Longer answers are unreadable."""
