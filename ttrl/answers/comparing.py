@@ -48,7 +48,8 @@ class Judge:
             return None
 
     def close(self) -> None:
-        self.worker.close()
+        with self.worker.turn:
+            self.worker.close()
 
 
 judge = Judge()
