@@ -136,7 +136,6 @@ class Extracted:
 
     @cached_property
     def unknown(self) -> bool:
-        """Whether it says that it does not know."""
         few = count_words(self.text) <= 20
         return few and has(self.text, self.table, "unknown")
 

@@ -53,7 +53,6 @@ class Reliability:
 
     @property
     def misleading(self) -> set[str]:
-        """Those that are wrong more often than right."""
         return {name for name, each in self.checks.items() if each.high < 0.5}
 
 
