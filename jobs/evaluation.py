@@ -25,7 +25,7 @@ from jobs.probes import (
 )
 from ttrl import events
 from ttrl.answers import Reader
-from ttrl.answers.refusal import Stance, stance
+from ttrl.answers.thoughts import Stance, stance
 from ttrl.config import Config, GateConfig
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineError, EngineRefused

@@ -111,6 +111,5 @@ def read(row: Observation) -> Event | None:
 
 
 def observed(store: Store, run_id: int) -> list[Event]:
-    """Return what a run wrote down, in order."""
     events = map(read, store.runs.observed(run_id=run_id))
     return [event for event in events if event is not None]

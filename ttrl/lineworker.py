@@ -44,35 +44,36 @@ class LineWorker:
         """Return the answer. Raises WorkerEnded, WorkerNotReady, and OSError where no process can
         be started."""
         with self.turn:
-            if self.process is None:
-                self.process = subprocess.Popen(
+            process = self.process
+            if process is None:
+                self.process = process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,  # libraries log the texts that they read
                     text=True,
                 )
-                assert self.process.stdout is not None
-                if self.process.stdout.readline() != READY:
+                assert process.stdout is not None
+                if process.stdout.readline() != READY:
                     self.close()
                     raise WorkerNotReady
-            assert self.process.stdin is not None
-            assert self.process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             try:
-                self.process.stdin.write(json.dumps(question) + "\n")
-                self.process.stdin.flush()
-                return json.loads(self.process.stdout.readline())
+                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.flush()
+                return json.loads(process.stdout.readline())
             except (OSError, ValueError):  # "" is no JSON
                 self.close()
                 raise WorkerEnded from None
 
     def close(self) -> None:
-        """End the process; the next question starts another."""
-        with self.turn:
-            process, self.process = self.process, None
-            if process is not None:
-                process.kill()
-                process.communicate()
+        """End the process, also one that answers a thread just now, which gets WorkerEnded; the
+        next question starts another."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
 
 def limit_memory(most: int) -> None:

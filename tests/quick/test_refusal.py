@@ -2,7 +2,7 @@
 
 import pytest
 
-from ttrl.answers.refusal import Stance, stance
+from ttrl.answers.thoughts import Stance, stance
 
 DECLINING = [
     "I'm sorry, but I can't help with that.",

@@ -45,7 +45,7 @@ class BoundedReader(Reader):
         table = self.table.path and str(self.table.path)
         worker = LineWorker(Path(__file__), json.dumps([self.kind, alike, table]))
         object.__setattr__(self, "_worker", worker)
-        atexit.register(worker.close)
+        atexit.register(self.stop)
 
     @property
     def _by_letters(self) -> bool:
@@ -66,7 +66,8 @@ class BoundedReader(Reader):
         return float(found) if not isinstance(found, str) else 0.0
 
     def stop(self) -> None:
-        self._worker.close()
+        with self._worker.turn:
+            self._worker.close()
 
     def _reading(self, what: str, question: str, texts: Sequence[str]) -> Reading:
         found = self._ask(what, question, texts)

@@ -48,7 +48,8 @@ class Judge:
             return None
 
     def close(self) -> None:
-        self.worker.close()
+        with self.worker.turn:
+            self.worker.close()
 
 
 judge = Judge()
@@ -195,32 +196,21 @@ def _cluster(found: set[Leaf], quantities: Mapping[Leaf, str]) -> dict[Leaf, str
     with judge.worker.turn:  # The time of other questions is not counted as this one's.
         deadline = time.monotonic() + QUESTION_SECONDS
         for expression in sorted(expressions, key=lambda leaf: (len(leaf.latex), _own_name(leaf))):
-            head = _head(expression, heads, deadline)
-            if head is None:
+            equal: bool | None = False
+            for head in [each for each in heads if each.unit == expression.unit]:
+                if isinstance(head, Expression):
+                    latex = head.latex
+                else:
+                    latex = rf"\frac{{{head.value.numerator}}}{{{head.value.denominator}}}"
+                late = time.monotonic() > deadline
+                equal = None if late else judge.equal(latex, expression.latex)
+                if equal:
+                    names[expression] = names[head]
+                if equal or equal is None:  # what overran once would again
+                    break
+            if not equal:
                 heads.append(expression)
-            else:
-                names[expression] = names[head]
     return names
-
-
-def _head(
-    expression: Expression, heads: Sequence[Number | Expression], deadline: float
-) -> Number | Expression | None:
-    for head in heads:
-        if head.unit != expression.unit:
-            continue
-        if time.monotonic() > deadline:
-            return None
-        if isinstance(head, Expression):
-            latex = head.latex
-        else:
-            latex = rf"\frac{{{head.value.numerator}}}{{{head.value.denominator}}}"
-        answer = judge.equal(latex, expression.latex)
-        if answer is None:  # It overran once and would again.
-            return None
-        if answer:
-            return head
-    return None
 
 
 def _own_name(leaf: Leaf) -> str:

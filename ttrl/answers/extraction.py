@@ -20,8 +20,7 @@ from ttrl.answers.forms import form
 from ttrl.answers.layers import Layer
 from ttrl.answers.phrases import Phrases, phrases
 from ttrl.answers.quantities import Number
-from ttrl.answers.refusal import Stance, stance
-from ttrl.answers.thoughts import spoken
+from ttrl.answers.thoughts import Stance, spoken, stance
 
 MAX_CHARS = 20_000
 """Longer answers are unreadable."""
@@ -137,7 +136,6 @@ class Extracted:
 
     @cached_property
     def unknown(self) -> bool:
-        """Whether it says that it does not know."""
         few = count_words(self.text) <= 20
         return few and has(self.text, self.table, "unknown")
 

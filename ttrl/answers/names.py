@@ -161,17 +161,13 @@ def yes_or_no(found: Extracted, question: str) -> str | None:
     asked = [t for t in tokens_of(question) if t not in small and len(t) > 2 and not t.isdigit()]
     tokens = tokens_of(last)
     denied = has(" ".join(tokens), found.table, "negators")
-    again = sum(any(_akin(a, token) for token in tokens) for a in asked)
+    pairs = [[sorted((word, token), key=len) for token in tokens] for word in asked]
+    # Words that are one but for their endings.
+    again = sum(any(b.startswith(a) and (len(a) > 3 or a == b) for a, b in of) for of in pairs)
     end = found.text.rstrip()[-1:]
     if not asked or again * 2 < len(asked) or end.isalnum() or end in ",:;":
         return None
     return "no" if denied else "yes"
-
-
-def _akin(one: str, other: str) -> bool:
-    """Whether two words are one but for their endings."""
-    short, long = sorted((one, other), key=len)
-    return long.startswith(short) and (len(short) > 3 or short == long)
 
 
 def _verdict(text: str, table: Phrases) -> str | None:

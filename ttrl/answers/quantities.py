@@ -311,20 +311,17 @@ def quantity(text: str, comma: bool = False) -> Number | None:
     if price and _GROUPED.fullmatch(body):  # "1.250 EUR": no price has tenths of a cent
         body = body.replace(".", "")
     value = to_fraction(body, comma or (bool(written) and _SHORT_COMMA.fullmatch(body) is not None))
-    return _in_parts(text) if value is None else _number(value, written)
+    if value is None:
+        return _in_parts(text)
+    if known:
+        return Number(known.base(value), known.unit, written)
+    turned = written.casefold() if written.casefold() in phrases().words["directions"] else ""
+    return Number(value, turned, written)
 
 
 _FEET = re.compile(r"(\d+)\s?['′]\s?(\d+)\s?(?:\"|″|''|′′)?")
 _SHORT_COMMA = re.compile(r"-?\d+,\d{1,2}")
 _GROUPED = re.compile(r"\d{1,3}\.\d{3}")
-
-
-def _number(value: Fraction, written: str) -> Number:
-    unit = measure(written) if written else None
-    if unit is None:
-        turned = written.casefold() if written.casefold() in phrases().words["directions"] else ""
-        return Number(value, turned, written)
-    return Number(unit.base(value), unit.unit, written)
 
 
 def _in_parts(text: str) -> Number | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence, Set
 from fractions import Fraction
+from itertools import takewhile
 
 from ttrl.answers.extraction import (
     ASSIGNED,
@@ -43,13 +44,11 @@ def value(found: Extracted, question: str, *, comma: bool) -> str | None:
     if found.announced is None and (found.unfinished or found.declines):
         return None
     english = asked_in_english(question, found.table)
-    boxed = found.announced is not None and found.announced == boxes(found.text)
-    for span, announced in [
-        (found.announced, True),
-        *((each, False) for each in reversed(found.bold)),
-    ]:
-        if span is None:
-            continue
+    boxed = found.announced == boxes(found.text)
+    spans = [(each, False) for each in reversed(found.bold)]
+    if found.announced is not None:
+        spans.insert(0, (found.announced, True))
+    for span, announced in spans:
         span = in_digits(span, english=english)
         bare = trim(span, found.table)
         if len(bare) > MAX_ANSWER_CHARS:
@@ -94,8 +93,10 @@ def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | 
     sentences = sentences_of(text)
     english = asked_in_english(question, table)
     asked = {number.value for number in scan(in_digits(question, english=english), comma=comma)}
-    if assigned := _assignments(sentences):
-        return assigned
+    # The lines that a text ends in, if each gives a variable its value.
+    lines = list(takewhile(ASSIGNED.fullmatch, reversed(sentences)))[::-1]
+    if len(lines) > 1:
+        return ", ".join(line.strip("-*•$., \n") for line in lines)
     for sentence in reversed(sentences):
         aside = table.patterns["asides"].match(sentence.lstrip("*_ \n("))
         if (aside and len(sentences) > 1) or is_question(sentence):
@@ -104,16 +105,6 @@ def _last_value(text: str, question: str, table: Phrases, comma: bool) -> str | 
         if found is not None:
             return found or None
     return None
-
-
-def _assignments(sentences: Sequence[str]) -> str | None:
-    """The lines that a text ends in, if each gives a variable its value."""
-    lines: list[str] = []
-    for sentence in reversed(sentences):
-        if not ASSIGNED.fullmatch(sentence):
-            break
-        lines.insert(0, sentence.strip("-*•$., \n"))
-    return ", ".join(lines) if len(lines) > 1 else None
 
 
 def _value_of(
@@ -144,7 +135,10 @@ def _value_of(
     if tail and isinstance(meaning := form(tail[0], comma=comma), Group) and not is_words(meaning):
         return tail[0]
     plain = without_contrast(plain, table)
-    told = plain[_conclusion(plain, table) :]
+    # What follows from the rest, "so the total is 5" or "... = 5 cups", if it has a number.
+    marks = (*table.patterns["conclusions"].finditer(plain), *_FOLLOWS.finditer(plain))
+    last_digit = max((digit.start() for digit in re.finditer(r"\d", plain)), default=-1)
+    told = plain[max((mark.end() for mark in marks if mark.end() <= last_digit), default=0) :]
     numbers = scan(told, comma=comma)
     if not numbers:
         return None
@@ -169,14 +163,6 @@ def _value_of(
 _FOLLOWS = re.compile(r":\s|\s=\s")
 _ASSIGNED_INLINE = re.compile(r"(?<!\w)[a-z] ?= ?[-−]?\d[\d./]*(?![\w./])")
 _TUPLE = re.compile(r"[(\[][^()\[\]]{1,200},[^()\[\]]{1,200}[)\]]$")
-
-
-def _conclusion(sentence: str, table: Phrases) -> int:
-    """Where what follows from the rest begins, "so the total is 5" or "... = 5 cups of flour", if
-    there is a number in it."""
-    marks = (*table.patterns["conclusions"].finditer(sentence), *_FOLLOWS.finditer(sentence))
-    last = max((digit.start() for digit in re.finditer(r"\d", sentence)), default=-1)
-    return max((mark.end() for mark in marks if mark.end() <= last), default=0)
 
 
 _BEFORE = re.compile(r"(?:[\^√π!×·*/+−(\[{<>≤≥_:]|[A-Za-z]\s?-)\s*$")

@@ -25,15 +25,12 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError("a duration must be less than a million years") from None
 
 
-def _seconds(value: timedelta) -> str:
-    # no exponent, which a duration is not written with
-    return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
-
-
 Duration = Annotated[
     timedelta,
     BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value),
-    PlainSerializer(_seconds, when_used="json"),
+    PlainSerializer(  # no exponent, which a duration is not written with
+        lambda value: f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s", when_used="json"
+    ),
 ]
 Patience = Annotated[Duration, Field(gt=timedelta())]
 Ratio = Annotated[float, Field(ge=0, le=1)]

@@ -282,7 +282,6 @@ class Judgement:
 
     @property
     def labelled(self) -> int:
-        """How many of the probes had a label."""
         compared = (check.compared for check in self.checks if check.rule is Rule.ACCURACY)
         return sum(each.probes for each in compared if each is not None)
 

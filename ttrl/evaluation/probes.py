@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ttrl.answers import AnswerKind, Reader
-from ttrl.answers.refusal import Stance, stance
+from ttrl.answers.thoughts import Stance, stance
 from ttrl.evaluation.evidence import Answered
 from ttrl.questions.near_duplicates import COMMON, LEAST_COMMON, Known
 from ttrl.questions.question import Question

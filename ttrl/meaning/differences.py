@@ -154,20 +154,15 @@ def difference(one: str, other: str) -> Difference:
     """Of two whole texts, or where that tells nothing, of their first clauses, in which an answer
     says what it says ("She can return it", "She cannot return it") before its reasons."""
     whole = _difference(_words(one), _words(other))
-    if whole.tells:
-        return whole
-    return Difference(whole.close, _difference(_first_clause(one), _first_clause(other)).tells)
-
-
-def _first_clause(text: str) -> list[str]:
-    """The words of the first one that has several."""
-    clauses = map(_words, _CLAUSE_END.split(text))
-    return next((clause for clause in clauses if len(clause) > 1), [])
+    # The first clause of each that has several words.
+    first, second = (
+        next((clause for clause in map(_words, _CLAUSE_END.split(text)) if len(clause) > 1), [])
+        for text in (one, other)
+    )
+    return Difference(whole.close, whole.tells or _difference(first, second).tells)
 
 
 def _difference(left: list[str], right: list[str]) -> Difference:
-    if left == right:
-        return Difference(close=True, tells=False)
     matcher = SequenceMatcher(None, left, right, autojunk=False)
     quickly = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
     size = max(sum(0.5 if re.match(_HAN, word) else 1.0 for word in text) for text in (left, right))
@@ -213,7 +208,11 @@ def read(texts: Sequence[str], question: str = "") -> list[Marks]:
     known = {name for each in (*plain, _plain(question)) for name in _surely_names(each)}
     return [
         Marks(
-            tuple(_numbers(text)),
+            tuple(
+                f"{'-' if match['minus'] else ''}{_value(match['digits'])} "
+                f"{_unit(match['unit'].casefold()) or match['currency'] or ''}".rstrip()
+                for match in _NUMBER.finditer(_in_digits(text))
+            ),
             tuple(name for word in _WORD.findall(each) if (name := _name(word)) in known),
             verdict(text),
         )
@@ -311,7 +310,11 @@ def _in_digits(text: str) -> str:
     for language in ("en", "de"):
         text = alpha2digit(text, language, threshold=2)
     # "5 million" and "nineteen fifty-five" come out as two numbers.
-    text = re.sub(r"(?<![\d.,])(\d+(?:[.,]\d+)?) (1(?:000)+)(?!\d)", _product, text)
+    text = re.sub(
+        r"(?<![\d.,])(\d+(?:[.,]\d+)?) (1(?:000)+)(?!\d)",
+        lambda match: str(Fraction(_value(match[1])) * int(match[2])),
+        text,
+    )
     return re.sub(r"(?<![\d.,:])(1\d|20) (\d\d)(?![\d:])", r"\1\2", text)
 
 
@@ -326,17 +329,6 @@ def _han_digits(match: re.Match[str]) -> str:
         return f" {cn2an.cn2an(said, 'smart')} "
     except ValueError:
         return match[0]
-
-
-def _product(match: re.Match[str]) -> str:
-    return str(Fraction(_value(match[1])) * int(match[2]))
-
-
-def _numbers(text: str) -> Iterator[str]:
-    """Each number with its sign and its unit, by its one name."""
-    for match in _NUMBER.finditer(_in_digits(text)):
-        unit = _unit(match["unit"].casefold()) or match["currency"] or ""
-        yield f"{'-' if match['minus'] else ''}{_value(match['digits'])} {unit}".rstrip()
 
 
 def _value(digits: str) -> str:

@@ -49,7 +49,6 @@ class _Cannot(Exception):
 def question_in(
     route: str, request: Mapping[str, Any], *, max_chars: int
 ) -> Question | Unlearnable:
-    """Return the question in a request, or why there is none to learn from."""
     if (as_chat := FORMS.get(route)) is None:
         return Unlearnable.NOT_CHAT
     try:

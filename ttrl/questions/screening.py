@@ -75,7 +75,6 @@ class Circumstances:
 
 
 def rules_of(config: RecordConfig) -> tuple[Rule, ...]:
-    """Return the rules in the order in which they are tried."""
     return (*config.rules, *(SIDE_PROMPTS if config.default_rules else ()))
 
 

@@ -21,6 +21,7 @@ SECONDS = 5.0
 NOT_ASKED = frozenset({"chat_template"})
 """Fields of a request that are programs."""
 
+CONTENT_TYPE = ("messages", "content", "type")
 Where = tuple[str, ...]
 """The keys that lead somewhere, of lists none."""
 
@@ -86,19 +87,15 @@ def _mapped(value: Any, change: Callable[[str], str], where: Where = ()) -> Any:
     if isinstance(value, Mapping):
         changed = {}
         for key, item in value.items():
-            if _protocol((*where, key)):
+            here = (*where, key)
+            # A program, or a word of the protocol, which was looked at when the question came in.
+            if here[0] in NOT_ASKED or here in (("messages", "role"), CONTENT_TYPE):
                 changed[key] = item
             else:
                 # the request's own fields have the names that we let pass
                 name = change(key) if where else key
-                changed[name] = _mapped(item, change, (*where, key))
+                changed[name] = _mapped(item, change, here)
         return changed
     if isinstance(value, Sequence):
         return [_mapped(item, change, where) for item in value]
     return value
-
-
-def _protocol(where: Where) -> bool:
-    """Whether what stands there is none of anybody's text: a program, or a word of the protocol,
-    which was looked at when the question came in."""
-    return where[0] in NOT_ASKED or where in (("messages", "role"), ("messages", "content", "type"))

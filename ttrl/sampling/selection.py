@@ -53,7 +53,6 @@ class ShareEstimate:
         return self.agree * self.differ / (total * (total + 1))
 
     def report(self) -> dict[str, Any]:
-        """As JSON has it."""
         return {
             "expected_share": round(self.share, 3),
             "signal": round(self.signal, 3),

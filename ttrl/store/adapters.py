@@ -193,7 +193,6 @@ class AdapterTable(Table):
         return self.db.scalars(query.order_by(learned.question_id))
 
     def pinned(self, name: str) -> list[Pinned]:
-        """Return what the trainer computed for a version, to prove that it is served."""
         query = sa.select(pinned).where(pinned.c.adapter == name).order_by(pinned.c.id)
         found = []
         for row in self.db.rows(query):
@@ -265,7 +264,6 @@ class AdapterTable(Table):
         return self.db.counts(adapters.c.state)
 
     def served(self, text: str | None, reason: str) -> None:
-        """Note which version the daemon serves."""
         row = {"adapter": text, "reason": reason, "at": time.time()}
         self.db.change(serving.insert().values(row))
 

@@ -114,7 +114,6 @@ class Sqlite:
             return int(connection.exec_driver_sql(query).scalar_one())
 
     def give_back(self) -> bool:
-        """Do what `Forgetting.give_back` says."""
         with self.engine.connect() as connection:
             driver: Any = connection.connection.driver_connection  # it has begun no transaction
             try:

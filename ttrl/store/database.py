@@ -202,11 +202,9 @@ class Database(Closing):
         return value
 
     def count(self, *which: sa.ColumnElement[bool]) -> int:
-        """Return how many rows of a table there are for which all of this holds."""
         return self.scalar(sa.select(sa.func.count()).where(*which)) or 0
 
     def counts(self, kind: sa.ColumnElement[Any], *which: sa.ColumnElement[bool]) -> dict[str, int]:
-        """Return how many rows of a table there are of each kind."""
         # Grouped by its name: PostgreSQL takes two spellings with parameters for two expressions.
         query = sa.select(kind.label("kind"), sa.func.count()).where(*which).group_by("kind")
         return {row[0]: row[1] for row in self.rows(query)}

@@ -166,7 +166,6 @@ class FeedbackTable(Table):
             yield dict(row._mapping)
 
     def counts(self) -> dict[str, int]:
-        """Return how much feedback there is in each state."""
         return self.db.counts(f.state)
 
     def shares(self) -> dict[str | None, Share]:

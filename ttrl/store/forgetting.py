@@ -77,7 +77,6 @@ class Purged:
 
 class Forgetting(Table):
     def asked_by(self, client: str) -> list[int]:
-        """Return the questions that a client asked, whoever else asked them."""
         query = sa.select(question_clients.c.question_id).where(question_clients.c.client == client)
         return self.db.scalars(query)
 
@@ -154,7 +153,6 @@ class Forgetting(Table):
             return _forget(connection, ids)
 
     def delete_probes(self, ids: Sequence[int]) -> int:
-        """Return how many there were."""
         with self.db.write() as connection:
             return _forget_probes(connection, ids)
 
@@ -348,7 +346,6 @@ def _taint(connection: sa.Connection, learned: set[str], *, keep_serving: bool) 
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every string in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

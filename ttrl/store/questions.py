@@ -327,7 +327,6 @@ class QuestionTable(Table):
         )
 
     def times_asked(self) -> int:
-        """Return how often questions came in, repetitions included."""
         return sum(row.asked for row in self._counted())
 
     def _counted(self) -> Sequence[sa.Row[Any]]:
@@ -490,7 +489,6 @@ _COLUMNS: sa.Select[Any] = sa.select(c.id, c.client, c.state, c.cluster, c.share
 def _replayed(
     connection: sa.Connection, versions: Sequence[str], only: Sequence[str]
 ) -> Sequence[sa.Row[Any]]:
-    """Return what these versions learned from."""
     learned = sa.select(adapter_questions.c.question_id)
     learned = learned.where(adapter_questions.c.adapter.in_(versions))
     query = _COLUMNS.where(c.id.in_(learned), in_state(QuestionState.LEARNED_FROM))
@@ -553,7 +551,6 @@ def in_conversations(
 
 
 def secret(database: Database) -> bytes:
-    """Return this store's own key."""
     (key,) = database.scalars(sa.select(facts.c.value).where(facts.c.name == HOLDOUT_KEY))
     return bytes.fromhex(key)
 

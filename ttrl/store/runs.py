@@ -193,7 +193,6 @@ class RunTable(Table):
         return bool(self.db.change(update.values(columns)))
 
     def observe(self, run_id: int, kind: str, numbers: Mapping[str, Any]) -> None:
-        """Note an event, as ttrl.events writes it."""
         row = {"run_id": run_id, "kind": kind, "at": time.time(), "numbers": dict(numbers)}
         self.db.change(observations.insert().values(row))
 

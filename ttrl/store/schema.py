@@ -41,7 +41,6 @@ def _table(name: str, *parts: sa.schema.SchemaItem, **options: Any) -> sa.Table:
 
 
 def _columns(kind: Any, *names: str) -> list[sa.Column[Any]]:
-    """Columns of one type that always have a value."""
     return [sa.Column(name, kind, nullable=False) for name in names]
 
 

@@ -141,7 +141,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     def _rollout(self, prompts: Sequence[object], _trainer: GRPOTrainer) -> dict[str, list[Any]]:
         step = self.state.global_step
-        self._weights.append(self._own_weights())
+        named = self._lora.named_parameters()  # a copy, where it takes nothing of a GPU's memory
+        own = {name: p.detach().to("cpu", copy=True) for name, p in named if p.requires_grad}
+        self._weights.append(Weights(step, own))
         rows = self._rows = self._next_batch(step, self._logged() if step else {})
         assert len(rows) == len(prompts)
         return {
@@ -255,12 +257,6 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
             trainer = batch["old_per_token_logps"]
         return float((trainer - engine)[mask.bool()].abs().nanmean())
 
-    def _own_weights(self) -> Weights:
-        """Return a copy, where it takes nothing of a GPU's memory."""
-        named = self._lora.named_parameters()
-        own = {name: p.detach().to("cpu", copy=True) for name, p in named if p.requires_grad}
-        return Weights(self.state.global_step, own)
-
     @torch.no_grad()
     def _set_weights(self, weights: Weights) -> None:
         for name, parameter in self._lora.named_parameters():
@@ -286,7 +282,6 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def _forward(
         self, batch: Mapping[str, Any], **asked: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the log-probabilities and the entropies of a step's answers."""
         ids, masks = (
             [batch[f"{part}_{what}"] for part in ("prompt", "completion")]
             for what in ("ids", "mask")

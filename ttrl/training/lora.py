@@ -23,7 +23,6 @@ from ttrl.versions import WEIGHTS, AdapterUnfit
 
 
 def dtype_of(setting: str) -> torch.dtype:
-    """Return what `update.dtype` says."""
     auto = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     return {"auto": auto, "bfloat16": torch.bfloat16, "float32": torch.float32}[setting]
 

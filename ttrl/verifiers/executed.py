@@ -38,21 +38,21 @@ class CheckUnusable(ReportedError):
     """What a check needs cannot be read."""
 
 
-def _child(program: str, *arguments: str, given: str, seconds: float) -> Any:
-    """Return what a program beside this file prints as JSON; None if it takes longer than `seconds`
-    or dies of its limits. Raises RuntimeError if it says that it cannot work at all."""
-    file = Path(__file__).parent / program
+def _child(what: str, *arguments: str, given: object, seconds: float) -> Any:
+    """Return what the program beside this file prints as JSON; None if it takes longer than
+    `seconds` or dies of its limits. Raises RuntimeError if it says that it cannot work at all."""
+    file = Path(__file__).with_name("child.py")
     with suppress(subprocess.TimeoutExpired, ValueError):
         done = subprocess.run(
-            [sys.executable, "-I", str(file), *arguments, str(seconds)],
-            input=given,
+            [sys.executable, "-I", str(file), what, *arguments, str(seconds)],
+            input=json.dumps(given),
             capture_output=True,
             text=True,
             check=False,
             timeout=seconds + START_SECONDS,
         )
         if done.returncode == 1:  # an exception, whose words may quote an answer
-            raise RuntimeError(program)
+            raise RuntimeError(what)
         return json.loads(done.stdout)
     return None
 
@@ -71,12 +71,8 @@ def sql(
 
     @lru_cache(REMEMBERED)
     def finding(query: str) -> bool | str | None:
-        given = json.dumps(query)
-        found: dict[str, Any] | None
-        found = _child("query.py", str(database), given=given, seconds=seconds)
-        if found is None:
-            return False
-        value: bool | str | None = found["finding"]
+        found = _child("query", str(database), given=query, seconds=seconds)
+        value: bool | str | None = found["finding"] if found else False
         return value
 
     def check(_question: Question, answers: Sequence[str], _read: Read) -> list[bool | str | None]:
@@ -128,8 +124,8 @@ def json_schema(
         for answer in answers:
             fenced = re.fullmatch(r"\s*```\w*\n(.*)\n```\s*", answer, re.S)
             bare.append(fenced[1] if fenced else answer)
-        given = json.dumps({"schema": schema, "answers": bare})
-        fits = _child("schema.py", given=given, seconds=seconds)
+        given = {"schema": schema, "answers": bare}
+        fits = _child("schema", given=given, seconds=seconds)
         if fits is None:
             raise TimeoutError
         return [None if fit else False for fit in fits]

@@ -386,7 +386,6 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
 
 
 def processed_logprobs(groups: Sequence[Group], logits: Tensor) -> Tensor:
-    """Return the log-probabilities of the distributions to draw from."""
     logprobs = torch.empty_like(logits)
     for processors, at in groups:
         logprobs[at] = processors(None, logits[at]).log_softmax(-1)  # type: ignore[arg-type]
@@ -445,7 +444,6 @@ class Scheduler:
                 job.abandoned = True
 
     async def run(self) -> None:
-        """Answer jobs until cancelled."""
         loop = asyncio.get_running_loop()
         # A pool of one: torch has threads of its own for each thread that uses it.
         with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:

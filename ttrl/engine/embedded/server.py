@@ -405,7 +405,6 @@ async def wait(news: asyncio.Event, seconds: float | None = None) -> None:
 
 
 async def refuse(_: HttpRequest, error: Exception) -> Response:
-    """Answer with vLLM's shape of an error."""
     assert isinstance(error, HTTPException)
     kind = "NotFoundError" if error.status_code == 404 else "BadRequestError"
     about = {"message": error.detail, "type": kind, "param": None, "code": error.status_code}

@@ -1,5 +1,9 @@
-"""The child process in which a query that a model wrote runs: the query as JSON in, the finding
-out. Imports nothing but the standard library, so that it starts in no time."""
+"""The child process of a check, started by its file's name: `query DATABASE SECONDS` runs a query
+that a model wrote, as JSON on standard input, and `schema SECONDS` holds answers against a JSON
+schema, which a client may have written so that it takes for ever. The findings come out as JSON.
+
+Imports nothing but the standard library for a query, so that it starts in no time.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 MEMORY_BYTES, ROWS, VALUE_BYTES = 1 << 30, 10_000, 1 << 16
 READS = {
@@ -58,9 +63,27 @@ def _only_reads(action: int, _first: str | None, second: str | None, *_: str | N
     return sqlite3.SQLITE_OK if harmless else sqlite3.SQLITE_DENY
 
 
+def fit(schema: Any, answers: list[str]) -> list[bool]:
+    from jsonschema_rs import validator_for
+
+    def refuse(uri: str) -> Any:
+        raise ValueError(f"{uri} is elsewhere")
+
+    validator = validator_for(schema, retriever=refuse)
+    found = []
+    for answer in answers:
+        try:
+            found.append(bool(validator.is_valid(json.loads(answer))))
+        except (ValueError, RecursionError):
+            found.append(False)
+    return found
+
+
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, database, seconds = sys.argv
+    _, what, *database, seconds = sys.argv
     signal.setitimer(signal.ITIMER_REAL, float(seconds))  # which ends it, wherever it is
-    print(json.dumps({"finding": run(database, json.load(sys.stdin))}))  # noqa: T201
+    given = json.load(sys.stdin)
+    findings = {"finding": run(database[0], given)} if what == "query" else fit(**given)
+    print(json.dumps(findings))  # noqa: T201
