@@ -145,15 +145,9 @@ class Worker:
             self.ended.clear()
             assert workers.limits.file is not None
             files = workers.listener.fileno(), there.fileno(), workers.limits.file
-            words = [self.number, *files, workers.engine_url, workers.admin_url]
+            arguments = [*map(str, (self.number, *files)), workers.engine_url, workers.admin_url]
             try:
-                self._child = await spawn(
-                    "serve.daemon.workers",
-                    [str(word) for word in words],
-                    workers.config,
-                    None,
-                    files,
-                )
+                self._child = await spawn(__name__, arguments, workers.config, None, files)
                 there.close()
                 with suppress(ConnectionError):  # it was killed with something unread
                     await self._hear(reader)
