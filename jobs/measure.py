@@ -21,6 +21,7 @@ from typing import Any
 
 from jobs import process
 from jobs.evaluation import Asker, quality_of, staleness_of
+from jobs.judge import judge_for
 from jobs.probes import Item, to_ask
 from jobs.process import reader_for
 from ttrl import rewards, verifiers
@@ -67,7 +68,7 @@ class Measured:
     quality: Quality | None
     questions: Shift | None
     checks: Reliability | None = None
-    """Of `verify.checks`, by labelled probes; None without any."""
+    """Of `verify.checks` and the judge, by labelled probes; None without any."""
     remarks: str = ""
 
 
@@ -90,15 +91,18 @@ def run(
             asker = Asker(client, config, pacer, reader_for(config, client, pacer), usage)
             found = asker.ask([model], asked, lambda done: progress(done, len(asked)))
             answered = [(one, says) for one, (says,) in asker.read(found)]
+            with judge_for(config, store, client, pacer, measuring=True) as judge:
+                agreeing = judge.agreeing(answered)
+                remarks = "; ".join(filter(None, judge.remarks()))
         looked = staleness_of(store, (one for one, _ in answered))
         quality = quality_of(store, config.gate, answered, looked)
-        remarks = asker.remarks()
+        remarks = "; ".join(filter(None, (asker.remarks(), remarks)))
     if quality is not None:
         quality = replace(quality, remarks=remarks)
         store.measurements.add(version, quality)
-        if config.verify.checks:
+        if config.verify.checks or config.judge.by:
             verifier = verifiers.load(config.verify)
-            checks = reliability_of(verifier, answered)
+            checks = reliability(agreeing_of(verifier, answered) | agreeing)
             remarks = "; ".join(filter(None, (remarks, verifier.remark())))
             if checks.checks:  # or the ones before are still the newest
                 store.measurements.add(None, checks)
@@ -108,8 +112,11 @@ def run(
     return Measured(version, quality, shift, checks, remarks)
 
 
-def reliability_of(verifier: Verifier, answered: Iterable[tuple[Item, Answered]]) -> Reliability:
-    """Hold what checks say of answers to labelled probes against the labels."""
+def agreeing_of(
+    verifier: Verifier, answered: Iterable[tuple[Item, Answered]]
+) -> dict[str, list[float]]:
+    """Hold what checks say of answers to labelled probes against the labels: for each check the
+    shares of its findings, of one probe after the other, that agree."""
     agreeing: dict[str, list[float]] = {}
     for item, says in answered:
         if not says.right:
@@ -120,7 +127,7 @@ def reliability_of(verifier: Verifier, answered: Iterable[tuple[Item, Answered]]
             same = [found is right for text, found, right in judged if text and found is not None]
             if same:
                 agreeing.setdefault(name, []).append(fmean(same))
-    return reliability(agreeing)
+    return agreeing
 
 
 def shift_of_questions(config: Config, store: Store) -> Shift | None:
@@ -254,9 +261,21 @@ def assess(
     failed: list[Exception] = []
     groups: list[Group] = []
     began = time.monotonic()
-    with pacer_for(client, config.vote) as pacer:
+    with (
+        pacer_for(client, config.vote) as pacer,
+        judge_for(config, None, client, pacer) as judge,
+    ):
         reader = reader_for(config, client, pacer)
-        roller = Roller(client, config.vote, config.update, pacer, reader, verifier=verifier)
+        roller = Roller(
+            client,
+            config.vote,
+            config.update,
+            pacer,
+            reader,
+            verifier=verifier,
+            judge=judge.for_rewards(config.vote.rewards),
+            judge_weight=config.judge.weight,
+        )
         for start in range(0, len(rows), width):
             for group in roller.each(
                 deque(rows[start : start + width]),

@@ -55,6 +55,8 @@ class Ballot:
     max_tokens: int
     reader: Reader = field(default_factory=Reader)
     references: tuple[str, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    """The judge's, from 0 to 1; None where it says nothing, empty without a judge."""
 
     @property
     def agreeing(self) -> list[bool]:
@@ -241,6 +243,14 @@ def novelty(ballot: Ballot) -> list[float]:
     ]
 
 
+def judge(ballot: Ballot) -> list[float]:
+    """The judge's score, from 0 to 1; where it says nothing, the mean of its other scores."""
+    known = [score for score in ballot.scores if score is not None]
+    usual = fmean(known) if known else 0.0
+    scores = ballot.scores or (None,) * len(ballot.samples)
+    return [usual if score is None else score for score in scores]
+
+
 Reward = Callable[[Ballot], Sequence[float]]
 
 REWARDS: Mapping[str, Reward] = {
@@ -255,6 +265,7 @@ REWARDS: Mapping[str, Reward] = {
     "overlong": overlong,
     "repetition": repetition,
     "echo": echo,
+    "judge": judge,
 }
 
 

@@ -98,6 +98,7 @@ def take_vote(
     floor: float | None = 0.0,
     ceiling: float = 1.0,
     verified_weight: int | None = None,
+    weights: Sequence[float] = (),
     kind: AnswerKind = AnswerKind.TEXT,
     stop: Stop = Stop.ALL,
 ) -> Vote:
@@ -105,17 +106,22 @@ def take_vote(
     read, in a tie, below `floor` (None: if its lead is less certain than `LEAD`) or above
     `ceiling`. What checks found wrong, by the `layers`, does not vote. Where they found answers
     right, these alone vote, however few they are; or, with a `verified_weight`, as if each were so
-    many (T3RL, arXiv 2603.02203)."""
+    many (T3RL, arXiv 2603.02203). A sample counts for as much as its weight, on average 1."""
     right = Layer.VERIFIED in layers and verified_weight is None
-    counts, weights = Counter[str](), Counter[str]()
-    for answer, layer in zip_longest(answers, layers, fillvalue=None):
+    counts, worth = Counter[str](), dict[str, float]()
+    each = weights or (1,) * len(answers)
+    for (answer, layer), weight in zip(
+        zip_longest(answers, layers, fillvalue=None), each, strict=True
+    ):
         if answer is not None:
             counts[answer] += 1
             refused = layer is not Layer.VERIFIED if right else layer is Layer.REFUTED
             verified = layer is Layer.VERIFIED
-            weights[answer] += 0 if refused else (verified_weight or 1) if verified else 1
-    ranked = sorted(counts, key=lambda answer: (-weights[answer], -counts[answer], answer))
-    votes = [weights[answer] for answer in ranked if weights[answer]]
+            times = 0 if refused else (verified_weight or 1) if verified else 1
+            worth[answer] = worth.get(answer, 0) + times * weight
+    ranked = sorted(counts, key=lambda answer: (-worth[answer], -counts[answer], answer))
+    votes = [worth[answer] for answer in ranked if worth[answer]]
+    lead = [round(each) for each in votes]
     read = counts.total()
     ended = len(answers) - layers.count(Layer.CUT_OFF)
     share = counts[ranked[0]] / ended if ranked else 0.0
@@ -126,7 +132,7 @@ def take_vote(
         outcome = VoteOutcome.TOO_FEW_READABLE
     elif votes[1:] and votes[0] == votes[1]:
         outcome = VoteOutcome.TIE
-    elif not right and (share < floor if floor is not None else not decided(votes, LEAD)):
+    elif not right and (share < floor if floor is not None else not decided(lead, LEAD)):
         outcome = VoteOutcome.BELOW_FLOOR
     elif share > ceiling:
         outcome = VoteOutcome.ABOVE_CEILING

@@ -29,7 +29,7 @@ from serve.cli.common import (
     standard_options,
 )
 from serve.cli.output import QUIET_SECONDS, how_far, list_rows, show_fields, tell, wants_json
-from serve.views import run_report, verdicts
+from serve.views import judge_cost, run_report, verdicts
 from ttrl import events
 from ttrl.config import Config
 from ttrl.config.section import clock
@@ -74,6 +74,7 @@ def show(config: Config, run_id: int) -> None:
         for text, count in asked.items()
         if text is not None
     ]
+    run["judge"] = judge_cost(seen)
     run["guard"] = next((event for event in seen if isinstance(event, Ruling)), None)
     show_fields(run)
 

@@ -120,6 +120,8 @@ class Answered:
     greedy_right: bool | None = None
     rejected: tuple[bool, ...] | None = None
     texts: tuple[str, ...] = ()
+    score: float | None = None
+    """The judge's mean score of some of them, from 0 to 1; None: it said nothing."""
 
     @cached_property
     def vote(self) -> Vote:

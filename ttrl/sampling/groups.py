@@ -15,12 +15,14 @@ from typing import Any
 from ttrl import rewards
 from ttrl.answers import Reader, Reading
 from ttrl.answers.layers import Layer
+from ttrl.answers.thoughts import spoken
 from ttrl.config import Config, Downsampling, UpdateConfig, VoteConfig
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineRefused, joined
 from ttrl.engine.pacing import Pacer, PacerClosed, Tell
-from ttrl.engine.samples import SampleSet, Sampling, longest_answer
+from ttrl.engine.samples import Sample, SampleSet, Sampling, longest_answer
+from ttrl.judge import Scorer, vote_weights
 from ttrl.questions.question import Question
 from ttrl.questions.regime import ends
 from ttrl.rewards import Ballot
@@ -137,6 +139,9 @@ class Roller:
     teacher: str | None = None
     """The version whose samples vote; None: the one that is sampled."""
     over: threading.Event = field(default_factory=threading.Event)
+    judge: Scorer | None = None
+    """Scores each answer, for the reward `judge` and, with a `judge_weight`, for the vote."""
+    judge_weight: float = 0.0
     _taught: dict[int, SampleSet] = field(default_factory=dict)
     """The teacher's samples, by the ids of their questions."""
 
@@ -202,6 +207,7 @@ class Roller:
             max_tokens=self.settings.longest,
             reader=self.reader,
             references=tuple(self.references.get(question.question.hash, ())),
+            scores=self._scores(question, [drawn.samples[place] for place in ended]),
         )
         rewarded = rewards.total(ballot, self.settings.rewards)
         kept = keep(rewarded, self.update.keep, seed, self.update.downsampling)
@@ -266,10 +272,15 @@ class Roller:
             self.references.get(question.question.hash, ()),
         )
 
+        weights = [1.0] * len(every.samples)
+        if self.judge_weight:
+            weights = vote_weights(self._scores(question, every.samples), self.judge_weight)
+
         def over(which: slice, of: int) -> Vote:
             return take_vote(
                 reading.answers[which],
                 layers=reading.layers[which],
+                weights=weights[which],
                 readable=self.settings.readable,
                 kind=reading.kind,
                 floor=self.settings.floor,
@@ -284,6 +295,15 @@ class Roller:
             return own
         theirs = over(slice(count, None), len(voters.samples))
         return replace(own, label=theirs.label, outcome=theirs.outcome)
+
+    def _scores(
+        self, question: StoredQuestion, samples: Sequence[Sample]
+    ) -> tuple[float | None, ...]:
+        """Return the judge's scores of what the samples say after thinking; none without one."""
+        if self.judge is None:
+            return ()
+        said = ["" if each.cut else spoken(each.text) or "" for each in samples]
+        return tuple(self.judge.scores(question.question, said))
 
 
 def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:
