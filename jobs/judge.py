@@ -18,6 +18,7 @@ from ttrl.engine.client import EngineClient
 from ttrl.engine.pacing import Pacer
 from ttrl.evaluation.estimates import Reliability
 from ttrl.evaluation.evidence import Answered
+from ttrl.evaluation.gate import NOT_SHOWN
 from ttrl.events import Scored
 from ttrl.judge import FOLDER, Scorer
 from ttrl.judge.asked import AskedJudge
@@ -46,6 +47,13 @@ class Judge:
     def for_rewards(self, rewards: Mapping[str, float]) -> Scorer | None:
         """Return the judge if a reward or the vote needs it."""
         return self.scorer if rewards.get("judge") or self.settings.weight else None
+
+    def doubt(self, rewards: Mapping[str, float]) -> str:
+        """Say why its scores certify no candidate; empty if they may. What a candidate was trained
+        towards says little of it."""
+        if self.for_rewards(rewards):
+            return "the candidate was trained towards its scores"
+        return "" if self.reliable else NOT_SHOWN
 
     def compared(self, compared: Sequence[Compared]) -> list[Compared]:
         """Return what the gate compares with scores of the live version's and the candidate's

@@ -658,8 +658,8 @@ class Run:
         probes = [each.probe for each in compared]
         threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
         looked = staleness_of(store, (each.item for each in compared))
-        reliable = self.judge.reliable
-        judgement = gate.judge(probes, settings, threshold, drift, looked, judge_reliable=reliable)
+        doubt = self.judge.doubt(self.config.vote.rewards)
+        judgement = gate.judge(probes, settings, threshold, drift, looked, judge_doubt=doubt)
         store.runs.add_verdict(self.id, self.candidate.version, evaluation.live, judgement)
         self._observe(replace(judgement, worst=()))
         if judgement.verdict is not Verdict.WORSE:  # nobody needs to judge what is thrown away

@@ -428,14 +428,25 @@ def vars_of(answered):
 def test_a_judge_holds_but_does_not_certify_until_labels_show_what_it_is_worth(
     given, scores, reliable, verdict
 ):
-    found = gate.judge(scored(given, *scores), SETTINGS, 52.0, judge_reliable=reliable)
+    doubt = Judge(JudgeConfig(), Scores({}), reliable).doubt({"majority": 1.0})
+    found = gate.judge(scored(given, *scores), SETTINGS, 52.0, judge_doubt=doubt)
     assert found.verdict is verdict, found.reason
     (check,) = [each for each in found.checks if each.rule is gate.Rule.JUDGE]
     assert ("labels have not shown" in check.words) == (not reliable)
 
 
+def test_a_judge_certifies_nothing_that_was_trained_towards_its_scores():
+    trained = Judge(JudgeConfig(), Scores({}), True).doubt({"judge": 0.5})
+    given = scored(probes(40, 0.5, 0.5), 0.2, 0.8)
+    assert gate.judge(given, SETTINGS, 52.0).verdict is gate.Verdict.UNPROVEN, "by default"
+    found = gate.judge(given, SETTINGS, 52.0, judge_doubt=trained)
+    assert found.verdict is gate.Verdict.UNPROVEN
+    (check,) = [each for each in found.checks if each.rule is gate.Rule.JUDGE]
+    assert "trained towards its scores" in check.words
+
+
 def test_a_gate_without_scores_does_not_mention_a_judge():
-    found = gate.judge(probes(40, 0.5, 0.8), SETTINGS, 52.0, judge_reliable=True)
+    found = gate.judge(probes(40, 0.5, 0.8), SETTINGS, 52.0, judge_doubt="")
     assert gate.Rule.JUDGE not in {check.rule for check in found.checks}
 
 

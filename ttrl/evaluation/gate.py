@@ -36,6 +36,10 @@ WORST = 10
 """Changed answers that are kept with a verdict."""
 
 
+NOT_SHOWN = "labels have not shown that the judge is reliable"
+"""Why a judge certifies nothing."""
+
+
 class Rule(StrEnum):
     """What is looked at."""
 
@@ -210,14 +214,14 @@ def scored(probe: Probe) -> Pair | None:
     return None if before is None or after is None else (before, after)
 
 
-def _by_judge(probes: Sequence[Probe], reliable: bool) -> Iterator[Check]:
-    """Doubt where the scores have certainly fallen. That they rose counts only once labels have
-    shown that the judge is right more often than wrong."""
+def _by_judge(probes: Sequence[Probe], judge_doubt: str) -> Iterator[Check]:
+    """Doubt where the scores have certainly fallen. That they rose counts only without a doubt
+    about the judge."""
     if (compared := compare(probes, scored)) is None:
         return
     fallen = e_value(-each for each in differences(probes, scored)) >= CONVINCING
     outcome = Outcome.UNPROVEN if fallen else Outcome.PASSED
-    doubt = "" if reliable else "; labels have not shown that the judge is reliable"
+    doubt = f"; may only hold: {judge_doubt}" if judge_doubt else ""
     yield _check(Rule.JUDGE, outcome, compared, doubt=doubt)
 
 
@@ -313,21 +317,21 @@ def judge(
     drift: Drift | None = None,
     staleness: Staleness | None = None,
     *,
-    judge_reliable: bool = False,
+    judge_doubt: str = NOT_SHOWN,
 ) -> Judgement:
     """Judge a candidate. Where labels speak, labels decide; without them the model's consensus,
     which it was trained towards, may say `sharper`, never `better`, and only a collapse `worse`.
-    Scores of a judge may hold it back; they may say `sharper` if labels show `judge_reliable`."""
+    Scores of a judge may hold it back; they may say `sharper` if there is no `judge_doubt`."""
     labelled = [probe for probe in probes if probe.labelled]
     checks = (
         *(_by_labels(labelled, settings) if labelled else ()),
         *(_without_labels(probes, settings) if probes else ()),
-        *_by_judge(probes, judge_reliable),
+        *_by_judge(probes, judge_doubt),
         *_distances(settings, drift or Drift()),
     )
     found = differences(labelled, accuracy)
     certainty = certainty_of(found, threshold) if found else None
-    verdict, reason = _decide(probes, settings, checks, certainty, staleness, judge_reliable)
+    verdict, reason = _decide(probes, settings, checks, certainty, staleness, judge_doubt)
     lost = (probe for probe in labelled if probe.candidate.accuracy < probe.live.accuracy)
     worst = tuple(
         Change(
@@ -360,7 +364,7 @@ def _decide(
     checks: Sequence[Check],
     certainty: Certainty | None,
     staleness: Staleness | None,
-    judge_reliable: bool,
+    judge_doubt: str,
 ) -> tuple[Verdict, str]:
     def words(outcome: Outcome, rules: Collection[Rule]) -> str:
         return "; ".join(c.words for c in checks if c.outcome is outcome and c.rule in rules)
@@ -398,6 +402,6 @@ def _decide(
     if agreed and agreed.low > 0:
         return Verdict.SHARPER, f"{Rule.AGREEMENT}: {agreed}{doubt}"
     scores = compared.get(Rule.JUDGE)
-    if judge_reliable and scores and scores.low > 0:
+    if not judge_doubt and scores and scores.low > 0:
         return Verdict.SHARPER, f"{Rule.JUDGE}: {scores}{doubt}"
     return Verdict.UNPROVEN, f"{Rule.AGREEMENT}: {agreed}, which may be chance{doubt}"
