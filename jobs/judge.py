@@ -169,10 +169,10 @@ def _load(config: Config, client: EngineClient, pacer: Pacer) -> Scorer | None:
                 priority=PRIORITY,
             )
         case JudgeBy.DISTILLED:
-            with signals_deferred():
-                from ttrl.judge.distilled import DistilledJudge  # imports torch
             folder = settings.distilled or config.state_dir / FOLDER / "distilled"
             if not folder.is_dir():
                 raise FileNotFoundError(f"none in {folder}; `ttrl judge distill` makes one")
+            with signals_deferred():
+                from ttrl.judge.distilled import DistilledJudge  # imports torch
             return DistilledJudge(folder, settings.device)
     return None

@@ -122,7 +122,9 @@ def judge_cost(events: Iterable[Event]) -> str:
         answers.update(event.answers)
     if not answers:
         return ""
-    outcomes = ", ".join(f"{count} {what}" for what, count in answers.most_common())
+    outcomes = ", ".join(
+        f"{count} {what.replace('_', ' ')}" for what, count in answers.most_common()
+    )
     requests = counted(sum(event.requests for event in spent), "request")
     read = sum(event.tokens_read for event in spent)
     written = sum(event.tokens_written for event in spent)

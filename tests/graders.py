@@ -45,7 +45,7 @@ def serving(behave: Behave) -> Iterator[str]:
     """Yield the URL of a judge that answers as `behave` says."""
     server = Server(("127.0.0.1", 0), Handler)
     server.behave = behave
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:

@@ -170,10 +170,10 @@ def test_answers_are_scored_one_at_a_time_once_each_and_counted(judge_at):
     assert body.response_format["json_schema"]["strict"]
     assert later.key == judge.key != other.key
     spent = judge.cost.take()
-    assert spent.answers == {"scored": 2, "known": 3, "claiming a score": 1}
+    assert spent.answers == {"scored": 2, "known": 3, "claims_a_score": 1}
     assert (spent.requests, spent.tokens_read, spent.tokens_written) == (2, 200, 10)
     assert judge.cost.take().answers == {}
-    assert "1 claiming a score" in judge.cost.remark()
+    assert "1 claims a score" in judge.cost.remark()
 
 
 def test_a_server_is_asked_with_the_fields_that_it_knows(judge_at):
@@ -196,9 +196,9 @@ def test_a_server_is_asked_with_the_fields_that_it_knows(judge_at):
     [
         (200, "I would say 7 of 10.", "nonsense"),
         (200, None, "nonsense"),
-        (500, "", "refused (500)"),
-        (413, "", "refused (413)"),
-        (400, "", "refused (400)"),
+        (500, "", "refused_500"),
+        (413, "", "refused_413"),
+        (400, "", "refused_400"),
     ],
 )
 def test_a_judge_that_fails_says_nothing_and_is_counted(judge_at, tmp_path, status, reply, outcome):
@@ -226,7 +226,7 @@ def test_a_judge_that_is_away_is_left_alone_for_a_while(judge_at):
         assert judge.scores(ASKED, ["ab"]) == [0.2]
     spent = judge.cost.take()
     assert spent.requests == FAILED_IN_A_ROW + 1
-    assert spent.answers["not asked after failures"] == 6
+    assert spent.answers["failing"] == 6
 
 
 def test_requests_are_paced_bounded_and_end_with_the_run(judge_at):
@@ -254,7 +254,7 @@ def test_requests_are_paced_bounded_and_end_with_the_run(judge_at):
         judge.close()
         assert judge.scores(ASKED, ["eeeee"]) == [None]
     assert judge.cost.take().answers == {
-        "scored": 3, "beyond judge.requests": 1, "not asked": 1,
+        "scored": 3, "limit_reached": 1, "not_asked": 1,
     }  # fmt: skip
 
 

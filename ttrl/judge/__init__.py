@@ -85,7 +85,7 @@ class Cost:
             silent = {
                 why: n for why, n in self._whole.answers.items() if why not in (SCORED, KNOWN)
             }
-        each = ", ".join(f"{count} {why}" for why, count in silent.items())
+        each = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in silent.items())
         return f"answers without the judge's score: {each}" if silent else ""
 
 

@@ -98,7 +98,7 @@ class AskedJudge:
     def _ask(self, question: Question, answer: str) -> tuple[str, float | None]:
         """Return the score and what became of the answer, in a word."""
         if prompt.claims_score(answer):
-            return "claiming a score", None
+            return "claims_a_score", None
         settings = self._settings
         text = prompt.asked(question, answer, settings.rubric, settings.scale)
         with self._slot():
@@ -110,17 +110,17 @@ class AskedJudge:
                 status = error.response.status_code
                 if status >= 500 or status in (401, 403, 404, 408, 429):
                     self._rest(error.response.headers.get("retry-after"))
-                return f"refused ({status})", None
+                return f"refused_{status}", None
             except httpx2.TimeoutException:
                 self._rest()
-                return "timed out", None
+                return "timed_out", None
             except httpx2.HTTPError:
                 self._rest()
                 return "unreachable", None
             except (ValueError, LookupError, TypeError, AttributeError):
                 return "nonsense", None
             except RuntimeError:  # the client was closed meanwhile
-                return "not asked", None
+                return "not_asked", None
         with self._lock:
             self._failed = 0
         score = prompt.read(content, settings.scale)
@@ -130,17 +130,17 @@ class AskedJudge:
         """Wait until a request may go out; say why none may, if so."""
         with self._lock:
             if self._closed.is_set():
-                return "not asked"
+                return "not_asked"
             if self._begun >= self._settings.requests:
-                return "beyond judge.requests"
+                return "limit_reached"
             now = self._clock()
             if now < self._rested:
-                return "not asked after failures"
+                return "failing"
             self._begun += 1
             each = self._settings.requests_per_minute
             turn = max(now, self._next)
             self._next = turn + (60 / each if each else 0)
-        return "not asked" if self._closed.wait(turn - now) else ""
+        return "not_asked" if self._closed.wait(turn - now) else ""
 
     def _rest(self, retry_after: str | None = None) -> None:
         """Ask nothing for a while, if requests fail one after the other: a run is not to wait for

@@ -15,7 +15,7 @@ from sentence_transformers import CrossEncoder
 from ttrl.judge import MANIFEST, SCORED, Cost
 from ttrl.questions.question import Question
 
-TOO_LONG = "too long for the distilled judge"
+TOO_LONG = "too_long"
 LONGEST = 512
 """Tokens of question and answer together at most, if the model has room for so many."""
 

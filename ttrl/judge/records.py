@@ -18,7 +18,7 @@ from pathlib import Path
 from ttrl.files import whole
 from ttrl.judge import FOLDER
 
-MOST = 500_000
+MOST = 200_000
 """Scores that are kept; beyond, the older half goes when the file is read."""
 
 log = logging.getLogger(__name__)
