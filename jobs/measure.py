@@ -17,10 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from jobs import process
 from jobs.evaluation import Asker, quality_of, staleness_of
+from jobs.judge import judge_for
 from jobs.probes import Item, to_ask
 from jobs.process import reader_for
 from ttrl import rewards, verifiers
@@ -93,14 +95,17 @@ def run(
             asker = Asker(client, config, pacer, reader_for(config, client, pacer), usage)
             found = asker.ask([model], asked, lambda done: progress(done, len(asked)))
             answered = [(one, says) for one, (says,) in asker.read(found)]
+            with judge_for(config, store, client, pacer, measuring=True) as judge:
+                agreeing = judge.agreeing(answered)
+                remarks = "; ".join(filter(None, judge.remarks()))
         looked = staleness_of(store, (one for one, _ in answered))
         quality = quality_of(store, config.gate, answered, looked)
-        remarks = asker.remarks()
+        remarks = "; ".join(filter(None, (asker.remarks(), remarks)))
     if quality is not None:
         quality = replace(quality, remarks=remarks)
         store.measurements.add(version, quality)
         verifier = verifiers.load(config.verify)
-        signals = reliability_of(verifier, answered)
+        signals = reliability_of(verifier, answered, agreeing)
         remarks = "; ".join(filter(None, (remarks, verifier.remark())))
         if signals != Reliability():  # or the ones before are still the newest
             store.measurements.add(None, signals)
@@ -110,8 +115,13 @@ def run(
     return Measured(version, quality, shift, signals, remarks)
 
 
-def reliability_of(verifier: Verifier, answered: Iterable[tuple[Item, Answered]]) -> Reliability:
-    """Hold what checks and majorities say of answers to labelled probes against the labels."""
+def reliability_of(
+    verifier: Verifier,
+    answered: Iterable[tuple[Item, Answered]],
+    judge: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Reliability:
+    """Hold what checks and majorities say of answers to labelled probes against the labels; of the
+    judge the shares, of one probe after the other, that agree with them are given."""
     agreeing = defaultdict[str, list[float]](list)
     kinds = defaultdict[AnswerKind, list[float]](list)
     tags = defaultdict[str, list[float]](list)
@@ -128,7 +138,8 @@ def reliability_of(verifier: Verifier, answered: Iterable[tuple[Item, Answered]]
             same = [found is right for text, found, right in judged if text and found is not None]
             if same:
                 agreeing[name].append(fmean(same))
-    return Reliability(each_estimated(agreeing), each_estimated(kinds), each_estimated(tags))
+    checks = each_estimated({**agreeing, **judge})
+    return Reliability(checks, each_estimated(kinds), each_estimated(tags))
 
 
 def shift_of_questions(config: Config, store: Store) -> Shift | None:
@@ -260,9 +271,21 @@ def assess(
     failed: list[Exception] = []
     groups: list[Group] = []
     began = time.monotonic()
-    with pacer_for(client, config.vote) as pacer:
+    with (
+        pacer_for(client, config.vote) as pacer,
+        judge_for(config, None, client, pacer) as judge,
+    ):
         reader = reader_for(config, client, pacer)
-        roller = Roller(client, config.vote, config.update, pacer, reader, verifier=verifier)
+        roller = Roller(
+            client,
+            config.vote,
+            config.update,
+            pacer,
+            reader,
+            verifier=verifier,
+            judge=judge.for_rewards(config.vote.rewards),
+            judge_weight=config.judge.weight,
+        )
         for start in range(0, len(rows), width):
             for group in roller.each(
                 deque(rows[start : start + width]),

@@ -33,6 +33,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from jobs import process, selection
 from jobs.candidate import Candidate, checkpoint_steps
 from jobs.evaluation import Evaluation, staleness_of
+from jobs.judge import Judge, judge_for
 from jobs.probes import Compared, to_label
 from jobs.process import known_answers, reader_for, sized
 from jobs.selection import Descent
@@ -166,6 +167,7 @@ class Run:
         self.store = store
         self.client = client
         self.id = run_id
+        self.judge = Judge(config.judge)
         self.tally = Tally()
         self.ruling = Ruling(Action.GO_ON, trusted=0)
         self.trained_on: set[int] = set()
@@ -218,6 +220,7 @@ class Run:
         with (
             Candidate(self.client, scratch(config, self.id), self.id, served, kept) as candidate,
             pacer_for(self.client, config.vote, self._observe) as pacer,
+            judge_for(config, store, self.client, pacer) as self.judge,
         ):
             reader = reader_for(config, self.client, pacer)
             # Before training: what serves now is what the candidate is compared with.
@@ -236,6 +239,8 @@ class Run:
                 wordings,
                 self._fooled(),
                 self._over,
+                self.judge.for_rewards(config.vote.rewards),
+                config.judge.weight,
             )
             self.prepare(questions, steps, candidate, roller, pacer)
 
@@ -259,13 +264,14 @@ class Run:
             gc.collect()  # the model is in a circle of references
 
             store.runs.enter(self.id, RunState.JUDGING)
-            compared = evaluation.evaluate(candidate.version)
+            compared = self.judge.compared(evaluation.evaluate(candidate.version))
+            self._observe_judge()
             drift = evaluation.drift(pinned, candidate)
             judgement, quality = self._judge(evaluation, compared, drift)
             again = self.start.words if self.start.again else ""
             judged = reader.judge.remark() if reader.judge else ""
             remarked = self.tally.remarks(config.vote.longest)
-            signals = roller.views.remark(), verifier.remark(), unheard
+            signals = roller.views.remark(), verifier.remark(), unheard, *self.judge.remarks()
             remarks = (ended, again, remarked, evaluation.remarks(), judged, *signals)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
@@ -591,7 +597,12 @@ class Run:
             self._observe(draw)
         else:
             self._observe(Step(**vars(draw), grad_norm=numbers.get("grad_norm")))
+        self._observe_judge()
         self._last_report = now
+
+    def _observe_judge(self) -> None:
+        if spent := self.judge.spent():
+            self._observe(spent)
 
     def _observe(self, event: Event) -> None:
         events.observe(self.store, self.id, event)
@@ -664,7 +675,8 @@ class Run:
         probes = [each.probe for each in compared]
         threshold = threshold_at(time.time(), store.runs.labelled_gates(), settings)
         looked = staleness_of(store, (each.item for each in compared))
-        judgement = gate.judge(probes, settings, threshold, drift, looked)
+        doubt = self.judge.doubt(self.config.vote.rewards)
+        judgement = gate.judge(probes, settings, threshold, drift, looked, judge_doubt=doubt)
         store.runs.add_verdict(self.id, self.candidate.version, evaluation.live, judgement)
         self._observe(replace(judgement, worst=()))
         if judgement.verdict is not Verdict.WORSE:  # nobody needs to judge what is thrown away

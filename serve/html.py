@@ -87,7 +87,8 @@ def run_values(store: Store, run_id: int) -> dict[str, Any]:
     """What one run did, what the gate saw, and what changed for the worse, for report.html. Raises
     NotFound when there is no such run."""
     run = store.runs.get(run_id)
-    steps = [event for event in events.observed(store, run_id) if isinstance(event, Step)]
+    observed = events.observed(store, run_id)
+    steps = [event for event in observed if isinstance(event, Step)]
     curves = {
         name: [(step.step, y) for step in steps if (y := getattr(step, key)) is not None]
         for key, name in CURVES.items()
@@ -97,6 +98,7 @@ def run_values(store: Store, run_id: int) -> dict[str, Any]:
         "curves": {name: points for name, points in curves.items() if points},
         "verdicts": views.verdicts(store, run_id),
         "samples": views.samples(store, run_id),
+        "judge": views.judge_cost(observed),
     }
 
 

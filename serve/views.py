@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from ttrl.config import Config
 from ttrl.config.learning import READABLE
 from ttrl.evaluation.estimates import LEAST, Estimate, Quality, Reliability, Withheld
 from ttrl.evaluation.probes import Judged, Side
+from ttrl.events import Event, Scored
 from ttrl.feedback import State
 from ttrl.questions.question import message_text
 from ttrl.store import Store
@@ -103,6 +105,24 @@ def verdicts(store: Store, run_id: int) -> list[StoredVerdict]:
         )
         found.append(replace(verdict, evidence=replace(evidence, worst=worst)))
     return found
+
+
+def judge_cost(events: Iterable[Event]) -> str:
+    """What the judge did in a run, and what it cost; empty if it was not asked."""
+    spent = [event for event in events if isinstance(event, Scored)]
+    answers: Counter[str] = Counter()
+    for event in spent:
+        answers.update(event.answers)
+    if not answers:
+        return ""
+    outcomes = ", ".join(
+        f"{count} {what.replace('_', ' ')}" for what, count in answers.most_common()
+    )
+    requests = counted(sum(event.requests for event in spent), "request")
+    read = sum(event.tokens_read for event in spent)
+    written = sum(event.tokens_written for event in spent)
+    tokens = f", {read:,} tokens read and {written:,} written" if read or written else ""
+    return f"answers: {outcomes}; {requests}{tokens}"
 
 
 def run_report(run: Run) -> dict[str, Any]:

@@ -36,6 +36,19 @@ class Unanswered:
     questions: int
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What the judge did since the event before: answers by what became of them (`scored`,
+    `known` before, or why there is no score), and what that cost."""
+
+    answers: Mapping[str, int]
+    requests: int
+    tokens_read: int
+    tokens_written: int
+    seconds: float
+    """Of all requests, one after the other."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Draw(Signs):
     """The samples of a step that there was nothing to learn for, and what they cost."""
@@ -82,11 +95,12 @@ class Probed:
     of: int
 
 
-Event = Selection | Unanswered | Draw | Pause | Resume | Probed | Ruling | Judgement
+Event = Selection | Unanswered | Scored | Draw | Pause | Resume | Probed | Ruling | Judgement
 """A Ruling stopped the run; a Judgement comes without the answers that it quotes."""
 KINDS: Mapping[str, type[Event]] = {
     "selection": Selection,
     "unanswered": Unanswered,
+    "scores": Scored,
     "draw": Draw,
     "step": Step,
     "pause": Pause,

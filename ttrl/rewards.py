@@ -59,6 +59,8 @@ class Ballot:
     references: tuple[str, ...] = ()
     unsettled: bool = False
     """Whether the question's label changed at one of its last visits."""
+    scores: tuple[float | None, ...] = ()
+    """The judge's, from 0 to 1; None where it says nothing, empty without a judge."""
 
     @property
     def agreeing(self) -> list[bool]:
@@ -264,6 +266,14 @@ def minority_preserving(ballot: Ballot) -> list[float]:
     ]
 
 
+def judge(ballot: Ballot) -> list[float]:
+    """The judge's score, from 0 to 1; where it says nothing, the mean of its other scores."""
+    known = [score for score in ballot.scores if score is not None]
+    usual = fmean(known) if known else 0.0
+    scores = ballot.scores or (None,) * len(ballot.samples)
+    return [usual if score is None else score for score in scores]
+
+
 Reward = Callable[[Ballot], Sequence[float]]
 
 REWARDS: Mapping[str, Reward] = {
@@ -279,6 +289,7 @@ REWARDS: Mapping[str, Reward] = {
     "repetition": repetition,
     "echo": echo,
     "minority_preserving": minority_preserving,
+    "judge": judge,
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise, zip_longest
 from math import comb, ldexp
 from statistics import NormalDist, harmonic_mean
+from typing import NamedTuple
 
 from ttrl.answers.layers import Layer
 from ttrl.config import AnswerKind
@@ -92,14 +93,38 @@ def entropy(counts: Collection[int]) -> float:
     return math.fsum(count / total * math.log(total / count) for count in counts)
 
 
-View = tuple[Sequence[str | None], Sequence[Layer]]
-"""The answers to another wording of a question, and by what they were read."""
+class View(NamedTuple):
+    """The answers to one wording of a question, by what they were read, and how many votes each
+    has (empty: one)."""
+
+    answers: Sequence[str | None]
+    layers: Sequence[Layer] = ()
+    weights: Sequence[float] = ()
+
+    @property
+    def ended(self) -> int:
+        """Number of samples that were not cut off."""
+        return len(self.answers) - self.layers.count(Layer.CUT_OFF)
+
+    def votes(self, *, right: bool, verified: int) -> dict[str, float]:
+        """Return how many votes each answer that votes has, where one that a check found right has
+        `verified` times as many; `right`: only those do."""
+        votes: dict[str, float] = {}
+        each = self.weights or (1,) * len(self.answers)
+        read = zip_longest(self.answers, self.layers, fillvalue=None)
+        for (answer, layer), weight in zip(read, each, strict=True):
+            may = layer is Layer.VERIFIED if right else layer is not Layer.REFUTED
+            if answer is not None and may:
+                times = verified if layer is Layer.VERIFIED else 1
+                votes[answer] = votes.get(answer, 0) + times * weight
+        return votes
 
 
 def take_vote(
     answers: Sequence[str | None],
     *,
     layers: Sequence[Layer] = (),
+    weights: Sequence[float] = (),
     views: Sequence[View] = (),
     readable: float = READABLE,
     floor: float | None = 0.0,
@@ -112,32 +137,36 @@ def take_vote(
     read, in a tie, below `floor` (None: if its lead is less certain than `LEAD`) or above
     `ceiling`. What checks found wrong, by the `layers`, does not vote. Where they found answers
     right, these alone vote, however few they are; or, with a `verified_weight`, as if each were so
-    many (T3RL, arXiv 2603.02203). Where other `views` vote as well, an answer has as many votes as
-    the harmonic mean of its shares in all of them makes of the samples: none, if one of them does
-    not bring it about (Self-Harmony, arXiv 2511.01191)."""
+    many (T3RL, arXiv 2603.02203). A sample counts for as much as its weight, on average 1. Where
+    other `views` vote as well, an answer has as many votes as the harmonic mean of its shares in
+    all of them makes of the samples: none, if one of them does not bring it about (Self-Harmony,
+    arXiv 2511.01191)."""
+    own = View(answers, layers, weights)
     right = Layer.VERIFIED in layers and verified_weight is None
     counts = Counter(answer for answer in answers if answer is not None)
-    weights = _weights(answers, layers, right, verified_weight)
-    read, ended = counts.total(), _ended((answers, layers))
-    votes: Mapping[str, float] = weights
+    votes = own.votes(right=right, verified=verified_weight or 1)
+    voted = bool(votes)
     if views and not right:
-        others = [_weights(*view, right, verified_weight) for view in views]
-        every = [(weights, ended), *zip(others, map(_ended, views), strict=True)]
+        every = [own, *views]
+        given = [view.votes(right=False, verified=verified_weight or 1) for view in every]
         votes = {
-            answer: ended * harmonic_mean([each[answer] / total for each, total in every])
-            for answer in weights
-            if all(each[answer] for each, _ in every)
+            answer: own.ended
+            * harmonic_mean(
+                [each[answer] / view.ended for each, view in zip(given, every, strict=True)]
+            )
+            for answer in votes
+            if all(answer in each for each in given)
         }
     ranked = sorted(counts, key=lambda answer: (-votes.get(answer, 0), -counts[answer], answer))
-    strongest = sorted(votes.values(), reverse=True)
-    share = counts[ranked[0]] / ended if ranked else 0.0
-    agreed = strongest[0] / ended if views and strongest else share
+    strongest = sorted(filter(None, votes.values()), reverse=True)
+    share = counts[ranked[0]] / own.ended if ranked else 0.0
+    agreed = strongest[0] / own.ended if views and strongest else share
     # `decided` counts whole votes.
     enough = decided([*map(round, strongest)], LEAD) if floor is None else agreed >= floor
     label = None
-    if not weights:
-        outcome = VoteOutcome.REFUTED if read else VoteOutcome.UNREADABLE
-    elif read < len(answers) * readable and not right:
+    if not voted:
+        outcome = VoteOutcome.REFUTED if counts else VoteOutcome.UNREADABLE
+    elif counts.total() < len(answers) * readable and not right:
         outcome = VoteOutcome.TOO_FEW_READABLE
     elif strongest[1:] and strongest[0] == strongest[1]:
         outcome = VoteOutcome.TIE
@@ -150,20 +179,3 @@ def take_vote(
     ordered = tuple((answer, counts[answer]) for answer in ranked)
     spread = entropy(counts.values())
     return Vote(tuple(answers), ordered, outcome, label, share, spread, kind, stop, tuple(layers))
-
-
-def _weights(
-    answers: Sequence[str | None], layers: Sequence[Layer], right: bool, verified: int | None
-) -> Counter[str]:
-    """Return how many votes each answer that votes has; `right`: only those found right do."""
-    weights = Counter[str]()
-    for answer, layer in zip_longest(answers, layers, fillvalue=None):
-        votes = layer is Layer.VERIFIED if right else layer is not Layer.REFUTED
-        if answer is not None and votes:
-            weights[answer] += (verified or 1) if layer is Layer.VERIFIED else 1
-    return weights
-
-
-def _ended(view: View) -> int:
-    answers, layers = view
-    return len(answers) - layers.count(Layer.CUT_OFF)

@@ -22,6 +22,7 @@ COMMANDS = {
     "assess": ("measure", "Estimate the training signal in a log of questions."),
     "answers": ("measure", "Show how sampled answers are read and counted."),
     "measure": ("measure", "Measure how good the live version is."),
+    "judge": ("judge", "Distill a judge from its recorded scores."),
     "ask": ("ask", "Ask the running daemon a question."),
     "status": ("status", "Show queue, live adapter, last and next run."),
     "page": ("status", "Print a link to the operator's page."),

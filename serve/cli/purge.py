@@ -24,6 +24,7 @@ from serve.state import StateDirError, older_stores, owning
 from ttrl.backup import newest
 from ttrl.config import Config
 from ttrl.config.section import parse_duration
+from ttrl.judge import FOLDER
 from ttrl.store import Store
 from ttrl.store.forgetting import Doomed, Purged
 from ttrl.words import counted
@@ -66,10 +67,11 @@ def purge(config: Config, keep_serving: bool, dry_run: bool, yes: bool, **by: An
 
     With them go their votes, samples, labels and quoted answers, and every version that learned
     from them or goes on from one that did: it is tainted, serves nobody any more, and its files are
-    removed. The newest other version serves, or the base model, and runs may learn again from the
-    rest of what the tainted ones learned from. A run under way is stopped. What several clients
-    asked goes when any of them is purged. Older stores, from before upgrades and restores, go even
-    if nothing is found: what was deleted before may still be in them.
+    removed. So are the judge's recorded scores and the distilled judge. The newest other version
+    serves, or the base model, and runs may learn again from the rest of what the tainted ones
+    learned from. A run under way is stopped. What several clients asked goes when any of them is
+    purged. Older stores, from before upgrades and restores, go even if nothing is found: what was
+    deleted before may still be in them.
 
     Exits with 1 when nothing was found and there was no older store.
     """
@@ -89,6 +91,8 @@ def purge(config: Config, keep_serving: bool, dry_run: bool, yes: bool, **by: An
         if not dry_run:  # one that was cut off is finished, also if it left nothing to be found
             if would.run is not None:
                 ask_daemon(config, "POST", "/admin/runs/stop")
+            if would.anything:  # before the rows, by which the same command would find it again
+                shutil.rmtree(config.state_dir / FOLDER, ignore_errors=True)
             would = _purge(config, store, doomed, keep_serving, stores)
         if nothing and by["before"] is None:
             fail(NOTHING)

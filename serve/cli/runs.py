@@ -53,7 +53,7 @@ from serve.cli.output import (
     wants_json,
 )
 from serve.cli.questions import GROUNDS, REASONS
-from serve.views import run_report, verdicts
+from serve.views import judge_cost, run_report, verdicts
 from ttrl import events
 from ttrl.config import Config
 from ttrl.config.section import clock
@@ -113,6 +113,7 @@ def show(config: Config, run_id: int) -> None:
         for text, count in asked.items()
         if text is not None
     ]
+    run["judge"] = judge_cost(seen)
     run["guard"] = next((event for event in seen if isinstance(event, Ruling)), None)
     show_fields(run)
 

@@ -10,7 +10,7 @@ from tests.runs import BARE, QUALITY, STEP, judgement
 from ttrl.engine.pacing import Pause, Resume
 from ttrl.evaluation.drift import Drift, Shift
 from ttrl.evaluation.gate import judge
-from ttrl.events import Draw, Probed, Selection, Unanswered, observe, observed, read
+from ttrl.events import Draw, Probed, Scored, Selection, Unanswered, observe, observed, read
 from ttrl.monitoring.run import Action, Rule, Ruling
 from ttrl.monitoring.signs import Visit
 from ttrl.store import shapes
@@ -24,6 +24,7 @@ EVENTS = (
     Pause(20),
     Resume(1.5),
     Unanswered(2),
+    Scored({"scored": 3, "nonsense": 1}, 4, 400, 20, 2.5),
     Probed(1, 2),
     Ruling(Action.HOLD, 3, Rule.KL, "so"),
     judge(probes(40, 0.3, 0.7, labelled=True), SETTINGS, FIRST, Drift(0.1)),

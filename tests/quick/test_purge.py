@@ -14,6 +14,7 @@ from serve.cli import main
 from serve.state import ASIDE, older_stores
 from tests.stores import ask, on_disk, publish, states
 from ttrl import backup, datasets
+from ttrl.judge import FOLDER
 from ttrl.store import Store, migrations
 from ttrl.store.adapters import AdapterState
 from ttrl.store.database import BACKUPS, FILE
@@ -65,6 +66,21 @@ def test_what_is_meant_can_be_said_in_many_ways(ttrl, asked, words, typed, gone)
     ttrl("questions", "purge", *words, "--yes", typed=typed)
     assert gone not in states(asked)
     assert len(states(asked)) == 2
+
+
+def test_what_a_judge_was_distilled_from_is_not_kept_in_it(ttrl, asked, tmp_path):
+    """Unless nothing is purged."""
+    scores = tmp_path / FOLDER / "scores.jsonl"
+    weights = tmp_path / FOLDER / "distilled" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    for file in (scores, weights):
+        file.touch()
+    ttrl("questions", "purge", "--text", "nobody asked this", "--yes", code=1)
+    ttrl("questions", "purge", "--id", "1", "--dry-run")
+    assert scores.exists()
+    assert weights.exists()
+    ttrl("questions", "purge", "--id", "1", "--yes")
+    assert not (tmp_path / FOLDER).exists()
 
 
 def test_a_key_in_a_file(ttrl, asked, tmp_path):

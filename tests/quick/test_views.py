@@ -19,7 +19,7 @@ from ttrl.sampling.groups import Roller, pacer_for
 from ttrl.sampling.views import Views, reworded
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.verifiers import Verifier
-from ttrl.votes import VoteOutcome, take_vote
+from ttrl.votes import View, VoteOutcome, take_vote
 
 PROMPT = "What is 12 plus 30?"
 QUESTION = StoredQuestion(1, from_prompt(PROMPT), 1, False, QuestionState.NEW, None)
@@ -43,7 +43,7 @@ def test_an_answer_wins_by_what_it_has_in_all_wordings(own, others, label):
     def read(answers):
         return [None if answer == "-" else answer for answer in answers]
 
-    ways = [(read(each), (Layer.WHOLE_TEXT,) * len(each)) for each in others]
+    ways = [View(read(each), (Layer.WHOLE_TEXT,) * len(each)) for each in others]
     vote = take_vote(read(own), views=ways, floor=0.1)
     assert vote.label == label
     assert vote.answers == tuple(read(own))
@@ -52,7 +52,7 @@ def test_an_answer_wins_by_what_it_has_in_all_wordings(own, others, label):
 
 
 def test_what_was_found_wrong_has_no_share_in_any_wording():
-    others = [("5" * 6 + "7" * 2, [Layer.REFUTED] * 6 + [Layer.WHOLE_TEXT] * 2)]
+    others = [View("5" * 6 + "7" * 2, [Layer.REFUTED] * 6 + [Layer.WHOLE_TEXT] * 2)]
     assert take_vote("5" * 6 + "7" * 2, views=others, floor=0.1).label == "7"
     right = [Layer.VERIFIED] + [Layer.WHOLE_TEXT] * 7
     assert take_vote("5" * 6 + "7" * 2, layers=right, views=others, floor=0.1).label == "5"

@@ -15,6 +15,8 @@ from pydantic import Field, PositiveFloat, field_validator, model_validator
 from ttrl.config.learning import (
     AnswerKind,
     Downsampling,
+    JudgeBy,
+    JudgeConfig,
     KlTo,
     MeaningBy,
     MeaningConfig,
@@ -43,10 +45,10 @@ from ttrl.config.serving import (
 
 __all__ = [
     "AnswerKind", "Config", "Downsampling", "EngineConfig", "EngineKind", "GateConfig",
-    "GatewayConfig", "GuardConfig", "KlTo", "MeaningBy", "MeaningConfig", "ModelConfig",
-    "RecordConfig", "Rule", "ScheduleConfig", "Section", "SelectionConfig", "SelectionOrder",
-    "ShadowConfig", "ShipPolicy", "Teacher", "UpdateConfig", "VerifyConfig", "VoteConfig",
-    "WebhookConfig",
+    "GatewayConfig", "GuardConfig", "JudgeBy", "JudgeConfig", "KlTo", "MeaningBy",
+    "MeaningConfig", "ModelConfig", "RecordConfig", "Rule", "ScheduleConfig", "Section",
+    "SelectionConfig", "SelectionOrder", "ShadowConfig", "ShipPolicy", "Teacher", "UpdateConfig",
+    "VerifyConfig", "VoteConfig", "WebhookConfig",
 ]  # fmt: skip
 
 
@@ -220,6 +222,7 @@ class Config(Section):
     vote: VoteConfig = VoteConfig()
     verify: VerifyConfig = VerifyConfig()
     meaning: MeaningConfig = MeaningConfig()
+    judge: JudgeConfig = JudgeConfig()
     update: UpdateConfig = UpdateConfig()
     selection: SelectionConfig = SelectionConfig()
     guard: GuardConfig = GuardConfig()
@@ -247,6 +250,8 @@ class Config(Section):
                 f"gateway.port and admin.port are both {admin.port}: choose another admin.port, or "
                 f"null for no page"
             )
+        if self.vote.rewards.get("judge") and self.judge.by is None:
+            raise ValueError("the reward judge needs a judge: set judge.by")
         if self.feedback.enabled and not self.record.enabled:
             raise ValueError("feedback.enabled needs record.enabled")
         if self.keep.bytes is not None and url and parse(url).get_backend_name() != "sqlite":

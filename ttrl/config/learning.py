@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -27,7 +28,18 @@ from pydantic import (
     model_validator,
 )
 
-from ttrl.config.section import Above, Duration, Positive, Ratio, Section, checked, parse_window
+from ttrl.config.section import (
+    Above,
+    Duration,
+    FromAnywhere,
+    Patience,
+    Positive,
+    Ratio,
+    Section,
+    checked,
+    parse_window,
+)
+from ttrl.config.section import HttpUrl as Url
 from ttrl.words import install
 
 LONGEST_ANSWER = 8192
@@ -38,7 +50,7 @@ READABLE = 0.5
 """Share of the samples that must have a readable answer: a minority of them is no majority."""
 REWARDS = (
     "majority", "soft_majority", "centrality", "consensus", "reference", "novelty", "readable",
-    "length", "overlong", "repetition", "echo", "minority_preserving",
+    "length", "overlong", "repetition", "echo", "minority_preserving", "judge",
 )  # fmt: skip
 """The built-in ones; `ttrl.rewards` has the functions."""
 OFFERED_REWARDS = "ttrl.rewards"
@@ -287,6 +299,71 @@ class MeaningConfig(Section):
     @property
     def compared_by(self) -> MeaningBy:
         return self.by or (MeaningBy.EMBEDDINGS if self.model else MeaningBy.LETTERS)
+
+
+class JudgeBy(StrEnum):
+    """What scores answers."""
+
+    MODEL = "model"
+    """The model `judge.model` at `judge.url`."""
+    BASE = "base"
+    """The base model in the engine."""
+    DISTILLED = "distilled"
+    """The cross-encoder that `ttrl judge distill` made."""
+
+
+RUBRIC = """\
+- Correct: what the answer says is true and follows from the question.
+- Complete: it answers all that was asked.
+- To the point: it says little else, and does not hedge where the question has an answer."""
+
+
+class JudgeConfig(Section):
+    """A judge: a model that scores one answer at a time on a rubric. It is used by the reward
+    `judge`, by `weight` and by the gate."""
+
+    by: JudgeBy | None = None
+    """What scores answers: `model` (any OpenAI-compatible API), `base` (the base model in the
+    engine), or `distilled` (made by `ttrl judge distill`). If unset, there is no judge."""
+    url: Url | None = None
+    """URL of the API, with or without its `/v1`. Questions and answers of users are sent there."""
+    model: str = ""
+    """Name of the model there."""
+    api_key: str | None = Field(default=None, repr=False)
+    """The API key."""
+    rubric: Annotated[str, Field(min_length=1, max_length=20_000)] = RUBRIC
+    """What a good answer is, in the words that the judge is given."""
+    scale: Annotated[int, Field(ge=1, le=100)] = 10
+    """The highest score; the lowest is 0."""
+    max_tokens: Positive = 512
+    """Token limit of the judge's reply, including its reasoning."""
+    timeout: Patience = timedelta(seconds=60)
+    """Time limit of a request."""
+    in_flight: Positive = 4
+    """Maximum number of concurrent requests to `url`; those to the base model are paced like a
+    run's."""
+    requests_per_minute: Positive | None = None
+    """Maximum number of requests a minute."""
+    requests: Positive = 20_000
+    """Maximum number of requests of one run or measurement; further answers get no score."""
+    weight: Ratio = 0.0
+    """Share of a sample's vote that depends on its score: 0 counts samples, 1 adds up scores."""
+    gate: Annotated[int, Field(ge=0, le=64)] = 2
+    """Answers of each version to each probe that the gate has scored; 0 leaves the judge out."""
+    distilled: FromAnywhere | None = None
+    """Directory of the distilled judge; if unset, `judge/distilled` in the state directory."""
+    device: str = "cpu"
+    """Device of the distilled judge."""
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> JudgeConfig:
+        if self.by is JudgeBy.MODEL and not (self.url and self.model):
+            raise ValueError("judge.by=model needs judge.url and judge.model")
+        if self.url is not None and urlsplit(self.url).username is not None:
+            raise ValueError("do not put the key into judge.url; set judge.api_key")
+        if self.by is JudgeBy.DISTILLED and find_spec("sentence_transformers") is None:
+            raise ValueError(f"judge.by=distilled needs the extra `judge`: {install('judge')}")
+        return self
 
 
 RESERVED = frozenset(

@@ -31,7 +31,7 @@ ENV_SEPARATOR = "__"
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """The variable that names a directory of secrets: systemd sets it for what `LoadCredential=` loads,
 and a container can be given it for those that are mounted there."""
-SECRETS = (("admin", "key"), ("engine", "api_key"), ("webhook", "secret"))
+SECRETS = (("admin", "key"), ("engine", "api_key"), ("judge", "api_key"), ("webhook", "secret"))
 """Settings that are never shown."""
 SECTIONS = {
     name: type(field.default)

@@ -58,6 +58,11 @@ class Reliability:
     tags: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
+    def reliable(self) -> set[str]:
+        """Those that are right more often than wrong."""
+        return {name for name, each in self.checks.items() if each.low > 0.5}
+
+    @property
     def misleading(self) -> set[str]:
         """The checks that are wrong more often than right."""
         return {name for name, each in self.checks.items() if each.high < 0.5}

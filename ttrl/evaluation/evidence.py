@@ -121,6 +121,8 @@ class Answered:
     rejected: tuple[bool, ...] | None = None
     texts: tuple[str, ...] = ()
     kind: AnswerKind = AnswerKind.TEXT
+    score: float | None = None
+    """The judge's mean score of some of them, from 0 to 1; None: it said nothing."""
 
     @cached_property
     def vote(self) -> Vote:

@@ -36,6 +36,10 @@ WORST = 10
 """Changed answers that are kept with a verdict."""
 
 
+NOT_SHOWN = "labels have not shown that the judge is reliable"
+"""Why a judge certifies nothing."""
+
+
 class Rule(StrEnum):
     """What is looked at."""
 
@@ -55,6 +59,8 @@ class Rule(StrEnum):
     VARIETY = "different majorities"
     """The entropy of the majority answers over the probes."""
     LENGTH = "length"
+    JUDGE = "judge's scores"
+    """The judge's mean score of the answers."""
     KL_BASE = "distance from the base model"
     """KL divergence on pinned answers, in nats per token."""
     KL_LIVE = "distance from the live version"
@@ -203,6 +209,22 @@ def _variety(probes: Sequence[Probe]) -> Check:
     )
 
 
+def scored(probe: Probe) -> Pair | None:
+    before, after = probe.live.score, probe.candidate.score
+    return None if before is None or after is None else (before, after)
+
+
+def _by_judge(probes: Sequence[Probe], judge_doubt: str) -> Iterator[Check]:
+    """Doubt where the scores have certainly fallen. That they rose counts only without a doubt
+    about the judge."""
+    if (compared := compare(probes, scored)) is None:
+        return
+    fallen = e_value(-each for each in differences(probes, scored)) >= CONVINCING
+    outcome = Outcome.UNPROVEN if fallen else Outcome.PASSED
+    doubt = f"; may only hold: {judge_doubt}" if judge_doubt else ""
+    yield _check(Rule.JUDGE, outcome, compared, doubt=doubt)
+
+
 def _distances(settings: GateConfig, drift: Drift) -> Iterator[Check]:
     for rule, distance, limit in (
         (Rule.KL_BASE, drift.from_base, settings.kl_base),
@@ -220,8 +242,9 @@ class Verdict(StrEnum):
     BETTER = "better"
     """Labels prove that it answers more probes correctly."""
     SHARPER = "sharper"
-    """It agrees with itself more often, which no label confirms; or labels show no more than a
-    lower temperature would give the live version."""
+    """It agrees with itself more often, or a judge that labels show to be reliable scores it
+    higher, which no label confirms; or labels show no more than a lower temperature would give the
+    live version."""
     UNPROVEN = "unproven"
     """Too little evidence either way, or something that a human should look at."""
     WORSE = "worse"
@@ -292,18 +315,22 @@ def judge(
     threshold: float,
     drift: Drift | None = None,
     staleness: Staleness | None = None,
+    *,
+    judge_doubt: str = NOT_SHOWN,
 ) -> Judgement:
     """Judge a candidate. Where labels speak, labels decide; without them the model's consensus,
-    which it was trained towards, may say `sharper`, never `better`, and only a collapse `worse`."""
+    which it was trained towards, may say `sharper`, never `better`, and only a collapse `worse`.
+    Scores of a judge may hold it back; they may say `sharper` if there is no `judge_doubt`."""
     labelled = [probe for probe in probes if probe.labelled]
     checks = (
         *(_by_labels(labelled, settings) if labelled else ()),
         *(_without_labels(probes, settings) if probes else ()),
+        *_by_judge(probes, judge_doubt),
         *_distances(settings, drift or Drift()),
     )
     found = differences(labelled, accuracy)
     certainty = certainty_of(found, threshold) if found else None
-    verdict, reason = _decide(probes, settings, checks, certainty, staleness)
+    verdict, reason = _decide(probes, settings, checks, certainty, staleness, judge_doubt)
     lost = (probe for probe in labelled if probe.candidate.accuracy < probe.live.accuracy)
     worst = tuple(
         Change(
@@ -336,6 +363,7 @@ def _decide(
     checks: Sequence[Check],
     certainty: Certainty | None,
     staleness: Staleness | None,
+    judge_doubt: str,
 ) -> tuple[Verdict, str]:
     def words(outcome: Outcome, rules: Collection[Rule]) -> str:
         return "; ".join(c.words for c in checks if c.outcome is outcome and c.rule in rules)
@@ -372,4 +400,7 @@ def _decide(
     doubt = f"; {certainty}" if certainty else ""
     if agreed and agreed.low > 0:
         return Verdict.SHARPER, f"{Rule.AGREEMENT}: {agreed}{doubt}"
+    scores = compared.get(Rule.JUDGE)
+    if not judge_doubt and scores and scores.low > 0:
+        return Verdict.SHARPER, f"{Rule.JUDGE}: {scores}{doubt}"
     return Verdict.UNPROVEN, f"{Rule.AGREEMENT}: {agreed}, which may be chance{doubt}"

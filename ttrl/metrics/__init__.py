@@ -22,7 +22,7 @@ from prometheus_client.samples import Sample
 from ttrl.engine.pacing import Pause, Resume
 from ttrl.evaluation.estimates import Quality
 from ttrl.evaluation.gate import Judgement, Outcome, Rule
-from ttrl.events import Draw, Event, Selection, Step, Unanswered
+from ttrl.events import Draw, Event, Scored, Selection, Step, Unanswered
 from ttrl.metrics import series
 from ttrl.monitoring.run import Ruling
 from ttrl.store.measurements import Measurement
@@ -98,6 +98,7 @@ class Metrics:
         self.updating = series.Updating(registry)
         self.scheduling = series.Scheduling(registry)
         self.judging = series.Judging(registry)
+        self.scoring = series.Scoring(registry)
         self.certainty = series.Certainty(registry)
         self.quality = series.Quality(registry)
         self.accuracy = series.Accuracy(registry)
@@ -139,6 +140,13 @@ class Metrics:
                     self.voting.shares.observe(share)
             case Unanswered():
                 self.voting.unanswered.inc(event.questions)
+            case Scored():
+                for became, count in event.answers.items():
+                    self.scoring.answers.labels(became).inc(count)
+                self.scoring.requests.inc(event.requests)
+                self.scoring.tokens.labels("read").inc(event.tokens_read)
+                self.scoring.tokens.labels("written").inc(event.tokens_written)
+                self.scoring.seconds.inc(event.seconds)
             case Resume():
                 self.voting.paused_seconds.inc(event.seconds)
             case Ruling():

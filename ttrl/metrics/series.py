@@ -358,6 +358,26 @@ class Judging(Group):
     )
 
 
+class Scoring(Group):
+    """What the judge scored, and what it cost."""
+
+    answers = counter(
+        "ttrl_judge_answers_total",
+        "Answers that the judge was to score, by what became of them.",
+        "outcome",
+    )
+    requests = counter("ttrl_judge_requests_total", "Requests to the judge.")
+    tokens = counter(
+        "ttrl_judge_tokens_total",
+        "Tokens that the judge read and wrote, as it counts them, by kind.",
+        "kind",
+        each=("read", "written"),
+    )
+    seconds = counter(
+        "ttrl_judge_seconds_total", "Time that the judge took, its requests one after the other."
+    )
+
+
 class Certainty(Group):
     """How sure the newest gate's labels are."""
 

@@ -16,12 +16,14 @@ from typing import Any
 from ttrl import rewards
 from ttrl.answers import Reader, Reading
 from ttrl.answers.layers import Layer
+from ttrl.answers.thoughts import spoken
 from ttrl.config import AnswerKind, Config, Downsampling, UpdateConfig, VoteConfig
 from ttrl.config.learning import LONGEST_ANSWER
 from ttrl.engine import threads
 from ttrl.engine.client import EngineClient, EngineRefused, joined
 from ttrl.engine.pacing import Pacer, PacerClosed, Tell
-from ttrl.engine.samples import SampleSet, Sampling, longest_answer
+from ttrl.engine.samples import Sample, SampleSet, Sampling, longest_answer
+from ttrl.judge import Scorer, vote_weights
 from ttrl.questions.question import Question
 from ttrl.questions.regime import ends
 from ttrl.rewards import Ballot
@@ -160,6 +162,9 @@ class Roller:
     fooled: Collection[AnswerKind] = ()
     """The kinds of answers of which no majority is a label."""
     over: threading.Event = field(default_factory=threading.Event)
+    judge: Scorer | None = None
+    """Scores each answer, for the reward `judge` and, with a `judge_weight`, for the vote."""
+    judge_weight: float = 0.0
     _taught: dict[int, Sequence[SampleSet]] = field(default_factory=dict)
     """The teacher's samples of each wording, by the ids of their questions."""
     _labels: dict[int, tuple[str, tuple[bool, ...]]] = field(default_factory=dict)
@@ -230,6 +235,7 @@ class Roller:
             reader=self.reader,
             references=tuple(self.references.get(question.question.hash, ())),
             unsettled=any(changes),
+            scores=self._scores(question, [drawn.samples[place] for place in ended]),
         )
         rewarded = rewards.total(ballot, settings.rewards)
         kept = keep(rewarded, self.update.keep, seed, self.update.downsampling)
@@ -333,17 +339,20 @@ class Roller:
             [sample.text for sample in every.samples],
             self.references.get(question.question.hash, ()),
         )
+        weights = [1.0] * len(every.samples)
+        if self.judge_weight:
+            weights = vote_weights(self._scores(question, every.samples), self.judge_weight)
         ends = list(accumulate(len(each.samples) for each in sets))
         parts = [
-            (reading.answers[start:end], reading.layers[start:end])
+            View(reading.answers[start:end], reading.layers[start:end], weights[start:end])
             for start, end in pairwise([0, *ends])
         ]
 
         def over(part: View, others: Sequence[View], *, whole: bool) -> Vote:
-            answers, layers = part
             vote = take_vote(
-                answers,
-                layers=layers,
+                part.answers,
+                layers=part.layers,
+                weights=part.weights,
                 views=others,
                 readable=self.settings.readable,
                 kind=reading.kind,
@@ -352,7 +361,7 @@ class Roller:
                 verified_weight=self.verifier.weight,
                 stop=Stop.ALL if whole else Stop.DECIDED,
             )
-            certain = self.verifier.weight is None and Layer.VERIFIED in layers
+            certain = self.verifier.weight is None and Layer.VERIFIED in part.layers
             if vote.label is None or certain or vote.kind not in self.fooled:
                 return vote
             return replace(vote, label=None, outcome=VoteOutcome.UNRELIABLE)
@@ -364,6 +373,15 @@ class Roller:
         if self.verifier.weight is None and Layer.VERIFIED in own.layers:
             return own
         return replace(own, label=theirs.label, outcome=theirs.outcome)
+
+    def _scores(
+        self, question: StoredQuestion, samples: Sequence[Sample]
+    ) -> tuple[float | None, ...]:
+        """Return the judge's scores of what the samples say after thinking; none without one."""
+        if self.judge is None:
+            return ()
+        said = ["" if each.cut else spoken(each.text) or "" for each in samples]
+        return tuple(self.judge.scores(question.question, said))
 
 
 def read_answers(reader: Reader, question_text: str, drawn: SampleSet) -> Reading:

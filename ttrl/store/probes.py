@@ -207,6 +207,11 @@ class ComparisonTable(Table):
         worth = (each.pair.worth(each.judged) for each in judged if each.judged)
         return [value for value in worth if value is not None]
 
+    def judged(self) -> list[StoredPair]:
+        """Return the pairs of which the operator could tell what is right."""
+        told = c.judgement.is_not(None), c.judgement != Judged.CANNOT_TELL
+        return [_pair(row) for row in self.db.rows(_pairs().where(*told).order_by(c.id))]
+
     def get(self, pair_id: int) -> StoredPair:
         """Raises NotFound."""
         missing = f"there is no pair {pair_id}; see `ttrl label --list`"

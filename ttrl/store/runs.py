@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ttrl import ReportedError
 from ttrl.answers.layers import END, EXAMPLES, UNREAD
 from ttrl.evaluation.gate import Judgement, Verdict
+from ttrl.questions.question import Question
 from ttrl.store import shapes
 from ttrl.store.database import Table, rows_among
 from ttrl.store.schema import (
@@ -322,6 +323,15 @@ class VoteTable(Table):
         instruction, number = votes.c.instruction, sa.func.count().label("number")
         of_run = sa.select(instruction, number).where(votes.c.run_id == run_id)
         return {row.instruction: row.number for row in self.db.rows(of_run.group_by(instruction))}
+
+    def texts(self, limit: int) -> Iterator[tuple[Question, str, str | None]]:
+        """Yield the newest samples of runs, each with its question and its answer as it was read
+        (None: it was not)."""
+        asked = questions.c.body, questions.c.hash, questions.c.cluster
+        query = sa.select(*asked, samples.c.text, samples.c.answer)
+        query = query.join_from(samples, votes).join(questions)
+        for row in self.db.stream(query.order_by(samples.c.id.desc()).limit(limit)):
+            yield Question(row.body, row.hash, recorded_in=row.cluster), row.text, row.answer
 
     def samples(self, vote_id: int) -> list[dict[str, Any]]:
         """Return the samples of a vote, in their order, as JSON has them; without token ids."""
