@@ -119,7 +119,7 @@ class Asker:
                     if isinstance(outcome, EngineError):
                         failed += 1
                         self._left_out.append(outcome)
-                        log.warning("leaving out a probe: %s", outcome)
+                        log.warning("left out a probe: %s", outcome)
                         if 2 * failed > len(asked):
                             raise outcome
                     else:
@@ -205,7 +205,7 @@ class Asker:
                 answered = self._read(item, drawn)
             except Exception as error:  # noqa: BLE001 - one probe never ends an evaluation
                 self._left_out.append(error)
-                log.warning("leaving out a probe: %s in reading it", type(error).__name__)
+                log.warning("left out a probe: reading its answers raised %s", type(error).__name__)
             else:
                 yield item, answered
 
@@ -342,7 +342,8 @@ class Evaluation:
                 found = replace(found, from_live=from_served(self.live))
             except EngineError as error:
                 log.warning(
-                    "cannot measure the KL divergence from the live version %s: %s",
+                    "cannot measure the KL divergence from the live version %s, so the candidate "
+                    "will be held: %s",
                     self.live,
                     error,
                 )

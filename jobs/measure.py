@@ -228,8 +228,8 @@ def why_not(teachable: float, no_label: float, scores: Sequence[tuple[bool, floa
         majorities, samples = (fmean(values) for values in zip(*scores, strict=True))
         if majorities < 0.5 or majorities <= samples:
             return (
-                f"of the majority answers that it would train on, {majorities:.0%} are correct, "
-                f"of single samples {samples:.0%} (by {len(scores)} of the file's answers)"
+                f"training would probably do harm: {majorities:.0%} of the majority answers are "
+                f"correct, {samples:.0%} of single samples (by {len(scores)} of the file's answers)"
             )
     return ""
 

@@ -27,7 +27,7 @@ from ttrl.sampling.judge import EngineJudge
 
 STOPPED_BECAUSE = {
     signal.SIGINT: "the run was stopped",
-    signal.SIGTERM: "the process that started the run has exited or stopped it",
+    signal.SIGTERM: "stopped by SIGTERM: the daemon has exited, or the run was ended in the store",
 }
 """The daemon stops a run with SIGINT; its watchdog sends SIGTERM when the daemon is gone."""
 log = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ def reader_for(
                 likeness = Embeddings(name, alike, device)
         except (OSError, ValueError, RuntimeError) as error:
             first_line = str(error).partition("\n")[0]
-            raise MeaningRefused(f"meaning.model {name}: {first_line}") from error
-    log.info("answers in sentences are compared by %s", (judge or likeness).words)
+            raise MeaningRefused(f"cannot load meaning.model {name}: {first_line}") from error
+    log.info("comparing free-text answers by %s", (judge or likeness).words)
     return BoundedReader(config.vote.kind, likeness, phrases(config.vote.phrases), judge)
 
 

@@ -51,7 +51,7 @@ from ttrl.evaluation.estimates import Quality, Reliability
 from ttrl.evaluation.evidence import threshold_at
 from ttrl.evaluation.gate import Judgement, Verdict
 from ttrl.events import Draw, Event, Selection, Step, Unanswered
-from ttrl.monitoring import run as guard
+from ttrl.monitoring import run as run_monitor
 from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
 from ttrl.questions.regime import Regime
@@ -121,7 +121,7 @@ def execute(config: Config, store: Store, client: EngineClient, run_id: int) -> 
     except process.Stopped as stopped:
         state, reason = RunState.ABORTED, str(stopped)
     except (DBAPIError, PoolTimeout, StoreError) as error:
-        reason = f"the store could not be used: {cause(error)}"
+        reason = f"the store could not be used: {cause(error)}; see `ttrl doctor`"
     except ReportedError as error:
         reason = str(error)
     except MemoryError:
@@ -137,7 +137,7 @@ def execute(config: Config, store: Store, client: EngineClient, run_id: int) -> 
 
 
 @dataclass(frozen=True)
-class Sampling:
+class PendingSamples:
     """The samples of a step, which are drawn in a thread of their own."""
 
     groups: Future[list[Group]]
@@ -180,7 +180,7 @@ class Run:
         """Of these groups."""
         self._totals: Mapping[str, int] = {}
         """What the run had sampled when it had these groups."""
-        self._sampling: Sampling | None = None
+        self._sampling: PendingSamples | None = None
         """Of the step after it."""
         self._writing = threading.Lock()
         self._over = threading.Event()
@@ -199,13 +199,14 @@ class Run:
         with process.signals_deferred():
             rewards.load(config.vote.rewards)
             wordings = views.load(config.vote)
-            verifier, unheard = self._load_verifier()
+            verifier, skipped_checks = self._load_verifier()
 
         imported = store.runs.get(self.id).request.get("import")
         self.start = IMPORTED if imported else selection.descent(config, store)
         parent = self.start.parent.name if self.start.parent else None
         store.runs.start(self.id, parent=parent, begins=self.start.begins)
 
+        # An import trains on nothing: its questions only prove which weights are served.
         questions = store.questions.page(PINS) if imported else self._select()
         if not questions and not imported:
             return RunState.NOTHING, "there are no new questions to train on"
@@ -223,7 +224,8 @@ class Run:
             judge_for(config, store, self.client, pacer) as self.judge,
         ):
             reader = reader_for(config, self.client, pacer)
-            # Before training: what serves now is what the candidate is compared with.
+            # Before training: it remembers the version that is live now, which the candidate is
+            # compared with.
             evaluation = Evaluation(
                 self.client, store, config, self.id, pacer, reader, candidate.reload_if_lost
             )
@@ -235,16 +237,19 @@ class Run:
                 reader,
                 references,
                 verifier,
-                teachers[config.vote.teacher],
-                wordings,
-                self._fooled(),
-                self._over,
-                self.judge.for_rewards(config.vote.rewards),
-                config.judge.weight,
+                teacher=teachers[config.vote.teacher],
+                views=wordings,
+                fooled=self._unreliable_kinds(),
+                over=self._over,
+                judge=self.judge.for_rewards(config.vote.rewards),
+                judge_weight=config.judge.weight,
             )
             self.prepare(questions, steps, candidate, roller, pacer)
 
-            trainer, ended = self._take_in(Path(imported)) if imported else self._train()
+            if imported:
+                trainer, ended = self._import_adapter(Path(imported))
+            else:
+                trainer, ended = self._train()
             if not candidate.steps:
                 return RunState.NOTHING, self.tally.nothing(config.vote.longest)
             trusted = self.trusted_steps()
@@ -255,7 +260,8 @@ class Run:
                 for question_id in self.trained_on:  # or the next run would be the same
                     store.questions.mark(question_id, QuestionState.LEARNED_FROM)
                 return RunState.REJECTED, reason
-            candidate.load(evaluation.best_step(trusted, candidate.load))
+            best = evaluation.best_step(trusted, candidate.load)  # by labels of their own
+            candidate.load(best)
             try:
                 pinned = trainer.logprobs(self.pins(), candidate.directory)
             except UpdateDiverged as error:
@@ -267,18 +273,24 @@ class Run:
             compared = self.judge.compared(evaluation.evaluate(candidate.version))
             self._observe_judge()
             drift = evaluation.drift(pinned, candidate)
-            judgement, quality = self._judge(evaluation, compared, drift)
+            judgement, quality = self._judge_and_record(evaluation, compared, drift)
             again = self.start.words if self.start.again else ""
             judged = reader.judge.remark() if reader.judge else ""
             remarked = self.tally.remarks(config.vote.longest)
-            signals = roller.views.remark(), verifier.remark(), unheard, *self.judge.remarks()
+            signals = (
+                roller.views.remark(),
+                verifier.remark(),
+                skipped_checks,
+                *self.judge.remarks(),
+            )
             remarks = (ended, again, remarked, evaluation.remarks(), judged, *signals)
             reason = f"{judgement.verdict}: {judgement.reason}"
             if judgement.verdict is Verdict.WORSE:
                 return self._reject(_with_remarks(reason, *remarks))
 
             store.runs.enter(self.id, RunState.PUBLISHING)
-            ships = judgement.ships(config.gate.ship) and evaluation.current
+            live_changed = not evaluation.current  # the gate has not compared with what serves now
+            ships = judgement.ships(config.gate.ship) and not live_changed
             row = self._publish(AdapterState.APPROVED if ships else AdapterState.HELD, reason)
             if quality is not None:
                 store.measurements.add(row.name, quality)
@@ -293,11 +305,12 @@ class Run:
         """Load the checks but those that labels show to mislead, and say which these are."""
         checks, measured = self.config.verify.checks, self.store.measurements.newest(Reliability)
         misleading = sorted(measured.found.misleading & checks.keys()) if measured else []
-        unheard = f"by labels often wrong, so not run: {', '.join(misleading)}"
+        names = ", ".join(misleading)
+        skipped_checks = f"checks not run because labels show that they are often wrong: {names}"
         verifier = verifiers.load(self.config.verify, without=misleading)
-        return verifier, unheard if misleading else ""
+        return verifier, skipped_checks if misleading else ""
 
-    def _fooled(self) -> frozenset[AnswerKind]:
+    def _unreliable_kinds(self) -> frozenset[AnswerKind]:
         """The kinds of questions that are not trained on by their majority."""
         measured = self.store.measurements.newest(Reliability)
         if measured is None or not self.config.vote.only_reliable:
@@ -363,6 +376,7 @@ class Run:
         self.save = trainer.save_adapter
         reason = ""
         try:
+            # It calls `next_batch` before each optimizer step, and once after the last.
             trainer.run(self.next_batch)
         except (TrainingEnded, UpdateDiverged, MemoryError) as error:
             if not self.candidate.steps and not isinstance(error, TrainingEnded):
@@ -374,7 +388,12 @@ class Run:
         trainer.free()  # with what the error held on to
         done = max(self.candidate.steps, default=0)
         early = reason and done < self.steps
-        return trainer, f"after {done} of {counted(self.steps, 'step')}: {reason}" if early else ""
+        return (
+            trainer,
+            f"training ended after {done} of {counted(self.steps, 'step')}: {reason}"
+            if early
+            else "",
+        )
 
     def next_batch(self, step: int, numbers: Mapping[str, float]) -> Sequence[Row]:
         """Finish a step, of which the trainer logged `numbers`, and return the rows of the next.
@@ -383,7 +402,7 @@ class Run:
         if step:
             self._report(step, numbers)
             self.candidate.deploy(self.save, step)
-            if reason := self._monitor() or self._spent():
+            if reason := self._monitor() or self._limit_reached():
                 raise TrainingEnded(reason)
         if step == self.steps:
             return ()
@@ -395,10 +414,10 @@ class Run:
             if not step:
                 self._first = [group.question for group in self._groups]
             informative = any(group.informative for group in self._groups)
-            if step and not informative and not self._spent():
+            if step and not informative and not self._limit_reached():
                 # It may be a collapse that the monitor has not seen enough of: what has become of
                 # the questions of the first step says most.
-                self._groups += self._sample(self._first, self.candidate.version)
+                self._groups += self._sample_questions(self._first, self.candidate.version)
         except EngineError as error:
             if not self._seen:
                 raise
@@ -444,7 +463,7 @@ class Run:
             self._sampling = self._start_sampling(step + 1)
         return [row for rows in [*batch, *sampling.replayed] for row in rows]
 
-    def _start_sampling(self, step: int) -> Sampling:
+    def _start_sampling(self, step: int) -> PendingSamples:
         """Begin to sample for the step after `step`, which may still be in training, from the
         newest weights that are in the engine."""
         update = self.config.update
@@ -454,30 +473,30 @@ class Run:
         count = int(update.replay * update.questions_per_step)
         replayed = self._random.sample(recent, min(count, len(recent)))
         needed = update.questions_per_step - len(replayed)
-        groups = threads.submit(partial(self._draw, step, needed, self.candidate.version))
-        return Sampling(groups, step - self.candidate.newest, needed, replayed)
+        groups = threads.submit(partial(self._sample_step, step, needed, self.candidate.version))
+        return PendingSamples(groups, step - self.candidate.newest, needed, replayed)
 
-    def _draw(self, step: int, needed: int, version: str) -> list[Group]:
+    def _sample_step(self, step: int, needed: int, version: str) -> list[Group]:
         """Sample and vote until `needed` questions have a training signal and the monitor has seen
         enough labels from before training; when the run's limits are reached, one is enough."""
         groups: list[Group] = []
 
         def missing(newest: Sequence[Group] = ()) -> int:
-            all_groups, spent = [*groups, *newest], self._spent()
+            all_groups, spent = [*groups, *newest], self._limit_reached()
             count = (1 if spent else needed) - sum(group.informative for group in all_groups)
             if not step and not spent:
                 labelled = sum(group.vote.label is not None for group in all_groups)
-                count = max(count, min(guard.LABELS - labelled, self.rounds.unasked))
+                count = max(count, min(run_monitor.LABELS - labelled, self.rounds.unasked))
             return count
 
         for _ in range(DRAWS_PER_STEP):
             questions = self.rounds.take(missing())
             if not questions:
                 break
-            groups += self._sample(questions, version, missing)
+            groups += self._sample_questions(questions, version, missing)
         return groups
 
-    def _sample(
+    def _sample_questions(
         self,
         questions: Sequence[StoredQuestion],
         version: str,
@@ -492,6 +511,7 @@ class Run:
         failures: list[tuple[int, Exception]] = []
         groups: list[Group] = []
         asked, queue = list(questions), deque(questions)
+        # Each is sampled, voted on, rewarded, and its samples are chosen (ttrl/sampling/groups.py).
         for group in self.roller.each(
             queue,
             version=version,
@@ -530,7 +550,9 @@ class Run:
             marks = [(key, QuestionState.REFUSED, fault) for key, fault in refused]
             marks += [(key, QuestionState.FAILED, fault) for key, fault in blame.kept_back]
             for key, state, fault in marks:
-                log.warning("question %d is kept back as %s: %s", key, state, kind_of(fault))
+                log.warning(
+                    "question %d is left out from now on (%s): %s", key, state, kind_of(fault)
+                )
                 self.rounds.drop(key)
                 self.store.questions.mark(key, state, kind_of(fault))
             for key in blame.again:
@@ -538,7 +560,9 @@ class Run:
             if lost:
                 self.tally.unanswered += len(lost)
                 self._observe(Unanswered(len(lost)))
-                log.warning("leaving %d questions out of this step: %s", len(lost), lost[-1])
+                log.warning(
+                    "left %s out of this step: %s", counted(len(lost), "question"), lost[-1]
+                )
         if blame.fault is not None:
             raise blame.fault
         if any(isinstance(error, EngineRefused) and error.status == NOT_FOUND for error in lost):
@@ -608,13 +632,13 @@ class Run:
         events.observe(self.store, self.id, event)
 
     def _monitor(self) -> str:
-        self.ruling = guard.judge(self._seen, self.config.guard)
+        self.ruling = run_monitor.judge(self._seen, self.config.guard)
         if not self.ruling.stops:
             return ""
         self._observe(self.ruling)
         return self.ruling.words()
 
-    def _spent(self) -> str:
+    def _limit_reached(self) -> str:
         limits = self.config.update
         if self.tally.tokens >= limits.max_tokens:
             return "update.max_tokens was reached"
@@ -622,7 +646,7 @@ class Run:
             return "update.time_limit was reached"
         return ""
 
-    def _take_in(self, source: Path) -> tuple[Imported, str]:
+    def _import_adapter(self, source: Path) -> tuple[Imported, str]:
         """Have an adapter from elsewhere as the candidate, in the place of training. What does not
         fit the base model never reaches the engine."""
         with process.signals_deferred():
@@ -666,7 +690,7 @@ class Run:
                 pins.append(_pin(group.question.id, group.drawn, group.kept[0]))
         return pins[-PINS:] or self._pins
 
-    def _judge(
+    def _judge_and_record(
         self, evaluation: Evaluation, compared: Sequence[Compared], drift: Drift
     ) -> tuple[Judgement, Quality | None]:
         """Have the gate judge, and write down what it found; but for the candidate's quality, which
@@ -761,12 +785,12 @@ class Tally:
             self.uninformative[group.vote.outcome] += 1
 
     def remarks(self, max_tokens: int) -> str:
-        lost = f"the engine did not answer a question {counted(self.unanswered, 'time')}"
+        lost = f"{counted(self.unanswered, 'sampling request')} got no answer from the engine"
         questions = counted(len(self.contradicted), "question")
         first = ", ".join(map(str, sorted(self.contradicted)[:CONTRADICTED_NAMED]))
         contradicted = (
-            f"other signals contradicted the majority of {questions}; "
-            f"labels would help there first: ttrl questions show {first}"
+            f"other signals contradicted the majority answer of {questions} ({first}); "
+            f"see them with `ttrl questions show ID`, and label such ones first"
         )
         remarks = (
             cut_off(self.layers, max_tokens),

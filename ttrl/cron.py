@@ -15,7 +15,7 @@ _NUMBERS = re.compile(r"([0-7])(?:-([0-7]))?(?:/(\d+))?")
 
 def triggers(cron: str) -> list[CronTrigger]:
     """Return what fires at the times of a cron expression, by clocks that show UTC. Raises
-    ValueError where it cannot be read, or never comes."""
+    ValueError where it cannot be read, or matches no date."""
     fields = cron.split()
     if len(fields) != 5:
         raise ValueError('a cron expression has five fields, such as "0 3 * * *"')
@@ -29,7 +29,7 @@ def triggers(cron: str) -> list[CronTrigger]:
         for d, w in days
     ]
     if not any(each.get_next_fire_time(None, datetime(2000, 1, 1, tzinfo=UTC)) for each in found):
-        raise ValueError(f"{cron} never comes")
+        raise ValueError(f"the cron expression {cron!r} matches no date")
     return found
 
 

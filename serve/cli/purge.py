@@ -132,7 +132,10 @@ def _purge(
     if (made := newest(config.state_dir)) and made.file and Path(made.file).exists():
         click.echo(f"Older backups still contain it, such as {made.file}.", err=True)
     if not whole:
-        click.echo("The store's write-ahead log is in use; the daemon will empty it.", err=True)
+        click.echo(
+            "Deleted text may remain in the store's write-ahead log until the daemon empties it.",
+            err=True,
+        )
     root = config.state_dir / "adapters"
     if left := [name for name in purged.adapters if (root / name).exists()]:
         click.echo(

@@ -144,7 +144,7 @@ class Measuring:
             await child.wait()
             raise
         if code:
-            log.warning("could not measure the live version; see %s", log_file)
+            log.warning("the measurement failed; see %s", log_file)
 
     def _due(self) -> list[Kind]:
         """What it is time for: nothing while a run is under way, which asks its probes itself."""
@@ -220,8 +220,8 @@ class Pruning:
         if not self._doubt.believes(now := time.time(), up, newest):
             if self._doubt.since == up:
                 log.warning(
-                    "nothing old is deleted for a day: the clock was set forward, or nothing was "
-                    "written for more than a day; if it is not %s, set it", clock(now),
+                    "not deleting old data for one day: the clock jumped forward, or nothing was "
+                    "written for over a day. It says %s; correct it if that is wrong", clock(now),
                 )  # fmt: skip
             return
         pruned = await asyncio.to_thread(prune.run, core.config, core.store)
@@ -245,4 +245,6 @@ def _count(core: Core, pruned: Mapping[str, int]) -> None:
     for what, count in pruned.items():
         core.metrics.versions.pruned.labels(what).inc(count)
     if pruned:
-        log.info("pruned: %s", ", ".join(f"{count} {what}" for what, count in pruned.items()))
+        log.info(
+            "deleted old data: %s", ", ".join(f"{what}={count}" for what, count in pruned.items())
+        )

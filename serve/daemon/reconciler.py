@@ -155,7 +155,10 @@ class Reconciler:
                 if not isinstance(error, EngineError):
                     why = f"the store cannot be used: {cause(error)}"
                 if not self._failing:
-                    log.warning("cannot reconcile the engine now: %s", why)
+                    log.warning(
+                        "cannot load what the store wants into the engine (will retry; the live "
+                        "version stays): %s", why,
+                    )  # fmt: skip
                 self._failing = True
                 self._metrics.live_is_wanted.set(0)
 

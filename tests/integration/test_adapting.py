@@ -331,7 +331,7 @@ def test_labels_tell_which_checks_mislead(tmp_path):
         assert "runs leave it out" in daemon.ttrl("status")
         daemon.ttrl("adapt", "--questions", str(asked), code=None)
         (run,) = json.loads(daemon.ttrl("runs", "list", "--json"))
-        assert "by labels often wrong, so not run: arithmetic" in run["reason"]
+        assert "labels show that they are often wrong: arithmetic" in run["reason"]
         with daemon.store() as store:
             assert not {"verified", "refuted"} & store.votes.layers(run["id"]).keys()
 

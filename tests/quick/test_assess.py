@@ -16,10 +16,10 @@ from ttrl.config import Config
         (0.05, 0.2, [], "too little"),
         (0.3, 0.6, [], "most questions have no majority"),
         (0.5, 0.2, [(True, 0.3)], ""),
-        (0.5, 0.2, [(True, 0.9), (False, 0.1)], "50% are correct, of single samples 50%"),
+        (0.5, 0.2, [(True, 0.9), (False, 0.1)], "50% of the majority answers are correct, 50% of single"),
         (0.5, 0.2, [(True, 0.6), (False, 0.2)], ""),
-        (0.5, 0.2, [(True, 0.6), (False, 0.1), (False, 0.1)], "33% are correct"),
-        (0.5, 0.2, [(True, 0.99), (True, 0.99), (False, 0.4)], "67% are correct"),
+        (0.5, 0.2, [(True, 0.6), (False, 0.1), (False, 0.1)], "33% of the majority answers are correct"),
+        (0.5, 0.2, [(True, 0.99), (True, 0.99), (False, 0.4)], "67% of the majority answers are correct"),
     ],
 )
 def test_which_sets_are_worth_a_run(teachable, no_label, scores, reason):
@@ -46,7 +46,7 @@ def test_a_set_whose_majorities_are_wrong_is_not_worth_a_run():
     wrong = {label.question.hash: ("1",) for label in labels(12)}
     found = assessed(wrong)
     assert (found.majority_right, found.pass_at_1) == (0.0, 0.0)
-    assert "0% are correct" in found.why_not
+    assert "0% of the majority answers are correct" in found.why_not
 
 
 def test_without_answers_the_votes_decide():

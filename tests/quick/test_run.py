@@ -396,7 +396,7 @@ def test_a_question_that_cannot_be_had_is_left_out_of_the_step(store, tmp_path, 
     assert rolls.asked == asked
     every = 2 if lost == 2 else 16
     assert run.tally.unanswered == every
-    assert run.tally.remarks(99) == f"the engine did not answer a question {every} times"
+    assert run.tally.remarks(99) == f"{every} sampling requests got no answer from the engine"
     metrics = Metrics()
     for seen in store.runs.observed():
         metrics.observed(read(seen))
@@ -601,7 +601,7 @@ def test_the_end_says_why_no_question_could_teach():
         "no question had a training signal; of 5 votes, 1 tied, "
         "1 had too small a majority (vote.floor), 1 had too large a majority (vote.ceiling), "
         "1 had equal rewards for all kept samples, "
-        "1 had too few readable answers; the engine did not answer a question 2 times"
+        "1 had too few readable answers; 2 sampling requests got no answer from the engine"
     )
 
 

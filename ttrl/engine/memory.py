@@ -347,7 +347,7 @@ def fit_to_card(config: Config) -> Config:
     log.log(logging.INFO if found.fit is Fit.FITS else logging.WARNING, "%s", found.words)
     vote, engine = config.vote, config.engine
     if vote.max_tokens is None and found.max_tokens is not None:
-        log.info("samples may have %d tokens; vote.max_tokens sets another limit", found.max_tokens)
+        log.info("samples are limited to %d tokens; vote.max_tokens changes that", found.max_tokens)
         vote = vote.model_copy(update={"max_tokens": found.max_tokens})
     given = {_dashes(flag).partition("=")[0] for flag in engine.flags}
     if engine.url is None and not given & SHARE_FLAGS:

@@ -124,7 +124,9 @@ class Pacer(Closing):
             try:
                 load = self._poll()
             except EngineError as error:  # if it is dead, the requests themselves will say so
-                log.warning("could not read the engine's load: %s", error)
+                log.warning(
+                    "could not read the engine's load, so few requests go out at once: %s", error
+                )
             finally:  # whatever happened: the others wait for this
                 event = self._polled(load)
             if event is not None:

@@ -68,7 +68,10 @@ class Evidence:
 
     def words(self) -> str:
         ways = ", ".join(f"{way:.2f}±{error:.2f}" for way, error in self.towards)
-        return f"{self.proof}, {self.distance:.2g} nats per token away, towards it {ways or '-'}"
+        return (
+            f"{self.proof}, log-probabilities {self.distance:.2g} nats per token from the trainer's"
+            + (f", {ways} of the way there from other weights" if ways else "")
+        )
 
 
 def prove(pinned: Sequence[Pinned], served: Sequence[Sequence[float]]) -> Evidence:

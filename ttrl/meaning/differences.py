@@ -46,7 +46,7 @@ _LETTERS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 class Letters:
     """The cosine of how often each run of letters comes, counted by its logarithm."""
 
-    words = "letters in common (a meaning.model compares meanings)"
+    words = "shared letters; set meaning.model to compare them by meaning"
 
     def __init__(self, alike: float | None = None) -> None:
         self.alike = 0.25 if alike is None else alike

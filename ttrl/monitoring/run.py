@@ -399,8 +399,8 @@ CHECKS: Sequence[Check | Wager] = (
     Wager(
         Rule.ALIKE,
         _alike,
-        "{value:.0%} of the questions whose majority answer was another one before, or missing, "
-        "now have the same one (limit {bound:.0%})",
+        "answers are collapsing: {value:.0%} of the questions that had another majority answer "
+        "before, or none, now share one (limit {bound:.0%})",
         LABELS,
         lambda visit: visit.label is not None,
     ),
