@@ -16,10 +16,10 @@ from ttrl.config import Config
         (0.05, 0.2, [], "too little"),
         (0.3, 0.6, [], "most questions have no majority"),
         (0.5, 0.2, [(True, 0.3)], ""),
-        (0.5, 0.2, [(True, 0.9), (False, 0.1)], "50% of the majority answers are correct, 50% of single"),
+        (0.5, 0.2, [(True, 0.9), (False, 0.1)], "correct, 50% of single samples"),
         (0.5, 0.2, [(True, 0.6), (False, 0.2)], ""),
-        (0.5, 0.2, [(True, 0.6), (False, 0.1), (False, 0.1)], "33% of the majority answers are correct"),
-        (0.5, 0.2, [(True, 0.99), (True, 0.99), (False, 0.4)], "67% of the majority answers are correct"),
+        (0.5, 0.2, [(True, 0.6), (False, 0.1), (False, 0.1)], ": 33% of the majority"),
+        (0.5, 0.2, [(True, 0.99), (True, 0.99), (False, 0.4)], ": 67% of the majority"),
     ],
 )
 def test_which_sets_are_worth_a_run(teachable, no_label, scores, reason):
