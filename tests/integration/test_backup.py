@@ -29,6 +29,11 @@ def bad(daemon, code):
     }
 
 
+def recorded(daemon):
+    with daemon.store() as store:
+        return {row.question.text for row in store.questions.page(1000)}
+
+
 @pytest.mark.fault(
     "the store is lost while the daemon serves, and a backup is there",
     sees="nothing while backups are made; after the restore the same answers by the same version",
@@ -55,7 +60,7 @@ def test_a_daemon_is_restored_from_a_backup_made_under_traffic(tmp_path):
         asker = threading.Thread(target=keep_asking)
         asker.start()
         try:
-            wait_until(lambda: len(answered) > 5, "traffic flows")
+            wait_until(lambda: len(recorded(daemon)) > 5, "traffic is recorded")
             said = json.loads(daemon.ttrl("backup", str(backup), "--json"))
             (later,) = publish_random(daemon.state_dir, sources[1:], first=2)
             daemon.wait_live(later)
