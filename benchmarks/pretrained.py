@@ -38,7 +38,7 @@ from ttrl.answers import Reader
 from ttrl.answers.phrases import phrases
 from ttrl.evaluation.probes import Label
 from ttrl.questions.question import Question, digest
-from ttrl.sampling.instruction import instructed
+from ttrl.sampling.prompts import instructed
 from ttrl.store import Store
 from ttrl.store.runs import Run
 from ttrl.votes import take_vote

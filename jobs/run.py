@@ -56,7 +56,7 @@ from ttrl.monitoring.run import Action, Ruling
 from ttrl.monitoring.signs import Signs, Watch
 from ttrl.questions.regime import Regime
 from ttrl.rewards import RewardFailed
-from ttrl.sampling import views
+from ttrl.sampling import prompts
 from ttrl.sampling.groups import PRIORITY, Group, Roller, cut_off, pacer_for, rows
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store, StoreError
@@ -198,7 +198,7 @@ class Run:
         store = self.store
         with process.signals_deferred():
             rewards.load(config.vote.rewards)
-            wordings = views.load(config.vote)
+            wordings = prompts.load(config.vote)
             verifier, skipped_checks = self._load_verifier()
 
         imported = store.runs.get(self.id).request.get("import")

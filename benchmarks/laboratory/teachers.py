@@ -23,7 +23,7 @@ from ttrl.engine.client import EngineClient
 from ttrl.engine.pacing import Pacer
 from ttrl.engine.samples import SampleSet
 from ttrl.questions.question import from_prompt
-from ttrl.sampling import views
+from ttrl.sampling import prompts
 from ttrl.sampling.groups import Group, Roller, pacer_for
 from ttrl.sampling.selection import Rounds
 from ttrl.store import Store
@@ -155,7 +155,7 @@ def learn(night: Night, choose: Choose = everything) -> int:
             read,
             verifier=checks,
             teacher=night.served if config.vote.teacher is Teacher.LIVE else None,
-            views=views.load(config.vote),
+            views=prompts.load(config.vote),
         ),
         choose,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from ttrl.answers.phrases import phrases
 from ttrl.questions.question import Question, digest, from_prompt
-from ttrl.sampling.instruction import instructed, names_a_form
+from ttrl.sampling.prompts import instructed, names_a_form
 
 BOXED = r"Put your final answer within \boxed{}."
 

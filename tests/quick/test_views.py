@@ -14,9 +14,9 @@ from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.evaluation.evidence import Answered
 from ttrl.evaluation.probes import LabelledProbe, ProbeOrigin
 from ttrl.questions.question import from_prompt
-from ttrl.sampling import views
+from ttrl.sampling import prompts
 from ttrl.sampling.groups import Roller, pacer_for
-from ttrl.sampling.views import Views, reworded
+from ttrl.sampling.prompts import Views, reworded
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.verifiers import Verifier
 from ttrl.votes import View, VoteOutcome, take_vote
@@ -130,7 +130,7 @@ def rolled(says, visits=1, *, versions=("v",), made=None, teacher=None, fooled=(
             pacer,
             Reader(),
             teacher=teacher,
-            views=made or views.load(settings),
+            views=made or prompts.load(settings),
             fooled=fooled,
         )
         groups = [

@@ -65,7 +65,6 @@ MAX_CHARS = 500
 MAX_DEPTH = 20
 """Deeper nesting of brackets is not taken apart."""
 
-_PLAIN = re.compile(r"-?[0-9]{1,100}(?:\.[0-9]{1,100})?")
 _BRACKETS = re.compile(r"\\[{}]|[()\[\]{}]")
 _OPENING = {"(", "[", "{", r"\{"}
 _OR = re.compile(r"\b(?:or|oder)\b|\\(?:vee|lor)\b|或")
@@ -111,8 +110,6 @@ _INDEX = re.compile(r"(?<=[A-Za-z)}])_(\{)?(\d{1,3})(?(1)\})")  # H_2O is H2O
 def form(text: str, *, comma: bool = False) -> Form | None:
     """The meaning of one answer as written; None where nothing is left of it. With `comma`, a
     single comma between digits is that of decimals. Longer texts are words."""
-    if _PLAIN.fullmatch(text):
-        return quantity(text)
     if len(text) > MAX_CHARS:
         return Word(text)
     cleaned = clean(text)

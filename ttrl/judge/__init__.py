@@ -22,69 +22,51 @@ MANIFEST = "judge.json"
 """In a distilled judge's directory: what it was distilled from, and its grades."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Spent:
     """What became of answers that were to be scored, and what that cost."""
 
-    answers: Counter[str]
-    requests: int
-    tokens_read: int
-    tokens_written: int
-    seconds: float
+    answers: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    tokens_read: int = 0
+    tokens_written: int = 0
+    seconds: float = 0.0
 
 
-@dataclass
 class Cost:
     """Counts it, from any thread."""
 
-    _whole: Spent = field(default_factory=lambda: Spent(Counter(), 0, 0, 0, 0.0))
-    _taken: Spent = field(default_factory=lambda: Spent(Counter(), 0, 0, 0, 0.0))
-    _counting: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self.requests = 0
+        self._silent: Counter[str] = Counter()
+        self._since = Spent()
+        self._counting = threading.Lock()
 
     def count(self, outcome: str, answers: int = 1) -> None:
         with self._counting:
-            self._whole.answers[outcome] += answers
+            self._since.answers[outcome] += answers
+            if outcome not in (SCORED, KNOWN):
+                self._silent[outcome] += answers
 
     def request(self, seconds: float, read: int = 0, written: int = 0) -> None:
         with self._counting:
-            before = self._whole
-            self._whole = Spent(
-                before.answers,
-                before.requests + 1,
-                before.tokens_read + read,
-                before.tokens_written + written,
-                before.seconds + seconds,
-            )
-
-    @property
-    def requests(self) -> int:
-        return self._whole.requests
+            self.requests += 1
+            self._since.requests += 1
+            self._since.tokens_read += read
+            self._since.tokens_written += written
+            self._since.seconds += seconds
 
     def take(self) -> Spent:
         """Return what was spent since this was last called."""
         with self._counting:
-            now, before = self._whole, self._taken
-            self._taken = Spent(
-                Counter(now.answers),
-                now.requests,
-                now.tokens_read,
-                now.tokens_written,
-                now.seconds,
-            )
-            return Spent(
-                now.answers - before.answers,
-                now.requests - before.requests,
-                now.tokens_read - before.tokens_read,
-                now.tokens_written - before.tokens_written,
-                now.seconds - before.seconds,
-            )
+            taken, self._since = self._since, Spent()
+        taken.answers = +taken.answers  # without those that are 0
+        return taken
 
     def remark(self) -> str:
         """Say how many answers have no score, and why, if there are any."""
         with self._counting:
-            silent = {
-                why: n for why, n in self._whole.answers.items() if why not in (SCORED, KNOWN)
-            }
+            silent = dict(self._silent)
         each = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in silent.items())
         return f"answers without the judge's score: {each}" if silent else ""
 

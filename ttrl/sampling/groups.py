@@ -27,8 +27,7 @@ from ttrl.judge import Scorer, vote_weights
 from ttrl.questions.question import Question
 from ttrl.questions.regime import ends
 from ttrl.rewards import Ballot
-from ttrl.sampling.instruction import instructed
-from ttrl.sampling.views import Views
+from ttrl.sampling.prompts import Views, instructed
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.verifiers import Verifier
 from ttrl.votes import Stop, View, Vote, VoteOutcome, decided, rounds, take_vote
