@@ -12,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from ttrl.config import ScheduleConfig
-from ttrl.config.section import parse_window
-from ttrl.cron import next_time
+from ttrl.config.section import next_time, parse_window
 from ttrl.metrics import Metrics
 from ttrl.store import Store
 from ttrl.store.runs import RunBusy

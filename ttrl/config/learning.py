@@ -38,6 +38,7 @@ from ttrl.config.section import (
     Section,
     checked,
     parse_window,
+    triggers,
 )
 from ttrl.config.section import HttpUrl as Url
 from ttrl.words import install
@@ -530,18 +531,12 @@ class SelectionConfig(Section):
     trained on, against forgetting."""
 
 
-def _cron(text: str) -> object:
-    from ttrl.cron import triggers  # imports asyncio
-
-    return triggers(text)
-
-
 class ScheduleConfig(Section):
     """When scheduled runs start."""
 
     every: Duration | None = timedelta(hours=6)
     """Time between the starts of scheduled runs; null: none, unless `cron` is set."""
-    cron: Annotated[str, checked(_cron)] | None = None
+    cron: Annotated[str, checked(triggers)] | None = None
     """A cron expression with five fields, instead of `every`. A time of day comes once a day, also
     where summer time begins or ends."""
     timezone: ZoneInfo = ZoneInfo("UTC")
