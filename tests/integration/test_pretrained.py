@@ -51,7 +51,7 @@ def questions(tmp_path):
 def test_a_real_model_is_asked_trained_judged_and_asked_again(questions):
     python = os.environ.get("TEST_VLLM_PYTHON", sys.executable)
     command = [sys.executable, "-m", "benchmarks.pretrained", questions, "--python", python]
-    few = ("--size", "asked=12", "--size", "probes=8", *sets("update.questions_per_step=2"))
+    few = ("--size", "asked=12", *sets("update.questions_per_step=2"))
     done = subprocess.run(
         [*command, "--smoke", *few],
         capture_output=True,
