@@ -238,8 +238,9 @@ def _grade(
     best = {each.question.hash: each for each in best_answers(tested)}
     for texts, question in _pretenders(tested, rubric, TEST):
         top = ours[question.hash, best[question.hash].text]
+        said = iter(scorer.scores(question, [text for some in texts.values() for text in some]))
         if top is not None:
-            trials.append((top, {kind: scorer.scores(question, t) for kind, t in texts.items()}))
+            trials.append((top, {kind: [next(said) for _ in some] for kind, some in texts.items()}))
     labelled = [
         (right, scorer.scores(question, [text])[0], scores.get(digest(question.hash, text)))
         for question, text, right in told

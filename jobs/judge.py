@@ -106,7 +106,9 @@ class Judge:
         if self.scorer is None:
             return None
         spent = self.scorer.cost.take()
-        return Scored(**vars(spent)) if spent.answers or spent.requests else None
+        if not (spent.answers or spent.requests):
+            return None
+        return Scored(**{**vars(spent), "answers": dict(spent.answers)})
 
     def remarks(self) -> tuple[str, str]:
         return self.why_not, self.scorer.cost.remark() if self.scorer else ""

@@ -18,6 +18,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     behave: Behave
 
+    def handle_error(self, *_: Any) -> None:
+        """Clients that end in the midst of a request are none of a test's business."""
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from jobs.distill import Distilled, Training, run
 from serve.cli.common import PATH, look_store, require, standard_options
 from serve.cli.output import Failure, show_value
 from ttrl.config import Config
@@ -52,8 +53,6 @@ def distill(
     and the command exits with 4. Use it with judge.by=distilled.
     """
     require("distilling a judge", "judge", "sentence_transformers", "datasets", "accelerate")
-    from jobs.distill import Training, run
-
     folder = (out or config.state_dir / FOLDER / "distilled").absolute()
     training = Training(
         start or config.meaning.model or START,
@@ -71,10 +70,7 @@ def distill(
         raise Failure(f"the distilled judge was not kept: {'; '.join(done.refused)}", REFUSED)
 
 
-def _lines(done: object, folder: Path) -> Iterator[str]:
-    from jobs.distill import Distilled
-
-    assert isinstance(done, Distilled)
+def _lines(done: Distilled, folder: Path) -> Iterator[str]:
     grades = done.grades
     yield f"judge        {done.judge}"
     yield f"learned from {counted(done.learned_from, 'answer')}"

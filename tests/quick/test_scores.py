@@ -22,7 +22,7 @@ from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.evaluation import gate
 from ttrl.evaluation.estimates import Reliability, around, each_estimated
 from ttrl.evaluation.evidence import Answered
-from ttrl.events import Scored
+from ttrl.events import Scored, observe, observed
 from ttrl.judge import FOLDER, Cost, prompt, records, vote_weights
 from ttrl.judge.asked import FAILED_IN_A_ROW, AskedJudge
 from ttrl.judge.records import Records, digest
@@ -31,6 +31,7 @@ from ttrl.questions.question import Question, from_prompt
 from ttrl.rewards import REWARDS, Ballot
 from ttrl.sampling.groups import Roller, pacer_for
 from ttrl.store.questions import QuestionState, StoredQuestion
+from ttrl.store.runs import Trigger
 from ttrl.votes import VoteOutcome, take_vote
 
 ASKED = from_prompt("What is the capital of Japan?")
@@ -286,8 +287,9 @@ def test_the_older_half_of_too_many_scores_goes(tmp_path, monkeypatch):
 def test_scores_that_cannot_be_written_are_known_all_the_same(tmp_path, caplog):
     kept = Records(tmp_path / "nowhere")
     kept.add("j", [("of", 0.5)])
-    assert kept.of("j") == {"of": 0.5}
-    assert "cannot record the judge's scores" in caplog.text
+    kept.add("j", [("other", 0.25)])
+    assert kept.of("j") == {"of": 0.5, "other": 0.25}
+    assert caplog.text.count("cannot record the judge's scores") == 1
 
 
 # As a reward and in the vote
@@ -536,6 +538,17 @@ def test_samples_are_scored_only_where_it_counts(rewards, weight, needed):
 
 
 # What it costs
+
+
+def test_what_was_spent_is_an_event_of_the_run(store):
+    judge = Judge(JudgeConfig(), Scores({}))
+    assert judge.spent() is None
+    judge.scorer.cost.count("scored", 3)
+    judge.scorer.cost.request(0.5, 100, 5)
+    run = store.runs.create(Trigger.OPERATOR, {})
+    observe(store, run.id, judge.spent())
+    assert observed(store, run.id) == [Scored({"scored": 3}, 1, 100, 5, 0.5)]
+    assert judge.spent() is None
 
 
 def test_what_the_judge_costs_shows():

@@ -30,6 +30,7 @@ class Records:
     def __init__(self, state_dir: Path) -> None:
         self._file = state_dir / FOLDER / "scores.jsonl"
         self._writing = threading.Lock()
+        self._failed = False
         self._scores: dict[str, dict[str, float]] = {}
         lines = self._lines()
         if len(lines) > MOST:
@@ -71,7 +72,9 @@ class Records:
                 finally:
                     os.close(handle)
             except OSError as error:
-                log.warning("cannot record the judge's scores: %s", error.strerror)
+                if not self._failed:  # once: it may well fail for every answer
+                    log.warning("cannot record the judge's scores: %s", error.strerror)
+                self._failed = True
 
     def _lines(self) -> list[str]:
         try:
