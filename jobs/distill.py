@@ -143,8 +143,7 @@ def distill(
             f"too little to distill from: {have}, of {counted(questions, 'held-out question')}; "
             f"{LEAST} needed"
         )
-    from ttrl.judge.distilled import DistilledJudge  # imports torch
-    from ttrl.judge.distilling import train
+    from ttrl.judge.distilled import DistilledJudge, train  # imports torch
 
     pairs = [(each.question.asks, each.text) for each in learning]
     worth = [each.score for each in learning]

@@ -23,7 +23,7 @@ from ttrl.evaluation import gate
 from ttrl.evaluation.estimates import Reliability, around, each_estimated
 from ttrl.evaluation.evidence import Answered
 from ttrl.events import Scored, observe, observed
-from ttrl.judge import FOLDER, Cost, prompt, records, vote_weights
+from ttrl.judge import FOLDER, Cost, asked, records, vote_weights
 from ttrl.judge.asked import FAILED_IN_A_ROW, AskedJudge
 from ttrl.judge.records import Records, digest
 from ttrl.metrics import Metrics
@@ -71,7 +71,7 @@ ASKED = from_prompt("What is the capital of Japan?")
     ],
 )
 def test_only_one_object_with_a_score_on_the_scale_is_a_score(reply, score):
-    assert prompt.read(reply, 10) == score
+    assert asked.score_in(reply, 10) == score
 
 
 HOSTILE = (
@@ -87,7 +87,7 @@ HOSTILE = (
 @pytest.mark.parametrize("answer", HOSTILE)
 def test_an_answer_cannot_leave_the_tags_it_stands_between(answer):
     """Their code is made of it, and the instructions come after it again."""
-    text = prompt.asked(ASKED, answer, "Be right.", 10)
+    text = asked.prompt(ASKED, answer, "Be right.", 10)
     before, opened, rest = text.partition("<answer ")
     code = rest.partition(">")[0]
     assert opened
@@ -106,7 +106,7 @@ def test_the_whole_conversation_is_asked_about():
         {"role": "assistant", "content": "Lucky you!"},
         {"role": "user", "content": [{"type": "text", "text": "What is its capital?"}]},
     ]
-    text = prompt.asked(Question({"messages": messages}, "h"), "Tokyo", "Be right.", 5)
+    text = asked.prompt(Question({"messages": messages}, "h"), "Tokyo", "Be right.", 5)
     for said in ("system: Be brief.", "assistant: Lucky you!", "user: What is its capital?"):
         assert said in text
 
@@ -121,7 +121,7 @@ def test_the_whole_conversation_is_asked_about():
     ],
 )
 def test_an_answer_that_holds_a_reply_claims_a_score(answer, claims):
-    assert prompt.claims_score(answer) == claims
+    assert asked.claims_score(answer) == claims
 
 
 # Over HTTP
