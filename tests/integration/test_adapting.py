@@ -323,7 +323,8 @@ def test_labels_tell_which_checks_mislead(tmp_path):
     probes, asked = tmp_path / "probes.jsonl", tmp_path / "asked.jsonl"
     probes.write_text("\n".join(map(json.dumps, rows[:40])))
     asked.write_text("\n".join(json.dumps({"prompt": row["prompt"]}) for row in rows[40:]))
-    settings = ("update.steps=2", 'verify.checks={"arithmetic": ""}')
+    checks = 'verify.checks={"arithmetic": ""}'
+    settings = ("update.steps=2", "vote.only_reliable=false", checks)
     with Daemon(tmp_path / "state", *settings, environ=LIGHT) as daemon:
         daemon.ttrl("probes", "add", str(probes))
         measured = json.loads(daemon.ttrl("measure", "--json"))["signals"]["checks"]["arithmetic"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -18,6 +18,7 @@ from tests.quick.scorers import Scores
 from ttrl.answers import Reader
 from ttrl.answers.layers import Layer
 from ttrl.config import Config, JudgeConfig, UpdateConfig, VoteConfig
+from ttrl.engine.pacing import PacerClosed
 from ttrl.engine.samples import Finish, Sample, SampleSet
 from ttrl.evaluation import gate
 from ttrl.evaluation.estimates import Reliability, around, each_estimated
@@ -29,7 +30,7 @@ from ttrl.judge.records import Records, digest
 from ttrl.metrics import Metrics
 from ttrl.questions.question import Question, from_prompt
 from ttrl.rewards import REWARDS, Ballot
-from ttrl.sampling.groups import Roller, pacer_for
+from ttrl.sampling.groups import PRIORITY, Roller, pacer_for
 from ttrl.store.questions import QuestionState, StoredQuestion
 from ttrl.store.runs import Trigger
 from ttrl.votes import VoteOutcome, take_vote
@@ -132,10 +133,11 @@ def judge_at(tmp_path):
     """Makes judges that ask a server."""
     with ExitStack() as stack:
 
-        def make(url, *, clock=None, **settings):
+        def make(url, *, how=None, **settings):
             made = JudgeConfig(by="model", url=url, model="m", **{"in_flight": 1, **settings})
-            clock = {"clock": clock} if clock else {}
-            judge = AskedJudge(made, Records(tmp_path), url=url, model="m", api_key="s", **clock)
+            judge = AskedJudge(
+                made, Records(tmp_path), url=url, model="m", api_key="s", **(how or {})
+            )
             stack.callback(judge.close)
             return judge
 
@@ -218,7 +220,7 @@ def test_a_judge_that_is_away_is_left_alone_for_a_while(judge_at):
         return by_length(body, headers) if working.is_set() else (503, "")
 
     with serving(behave) as url:
-        judge = judge_at(url, clock=lambda: now[0])
+        judge = judge_at(url, how={"clock": lambda: now[0]})
         answers = [str(number) for number in range(FAILED_IN_A_ROW + 5)]
         assert judge.scores(ASKED, answers) == [None] * len(answers)
         working.set()
@@ -248,7 +250,7 @@ def test_requests_are_paced_bounded_and_end_with_the_run(judge_at):
             return self.set_
 
     with serving(by_length) as url:
-        judge = judge_at(url, clock=lambda: 5.0, requests_per_minute=30, requests=3)
+        judge = judge_at(url, how={"clock": lambda: 5.0}, requests_per_minute=30, requests=3)
         judge._closed = Closed()
         assert judge.scores(ASKED, ["a", "bb", "ccc", "dddd"]) == [0.1, 0.2, 0.3, None]
         assert waited == [0, 2, 4]
@@ -257,6 +259,38 @@ def test_requests_are_paced_bounded_and_end_with_the_run(judge_at):
     assert judge.cost.take().answers == {
         "scored": 3, "limit_reached": 1, "not_asked": 1,
     }  # fmt: skip
+
+
+def test_the_base_is_asked_behind_users_like_a_run(judge_at):
+    """In slots of the run's pacer, at its priority, and without thoughts."""
+    asked, slots = [], []
+
+    class Pacer:
+        @contextmanager
+        def slot(self):
+            slots.append(len(asked))
+            yield
+
+    def behave(body, headers):
+        asked.append(body)
+        return by_length(body, headers)
+
+    with serving(behave) as url:
+        judge = judge_at(url, how={"pacer": Pacer(), "priority": PRIORITY})
+        assert judge.scores(ASKED, ["a", "bb"]) == [0.1, 0.2]
+    assert slots == [0, 1]
+    assert {body.priority for body in asked} == {PRIORITY}
+    assert all(body.chat_template_kwargs == {"enable_thinking": False} for body in asked)
+
+
+def test_a_run_that_is_over_asks_its_base_nothing(judge_at):
+    class Closed:
+        def slot(self):
+            raise PacerClosed
+
+    judge = judge_at("http://127.0.0.1:1", how={"pacer": Closed()})
+    with pytest.raises(PacerClosed):
+        judge.scores(ASKED, ["a"])
 
 
 # Recorded
