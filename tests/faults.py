@@ -101,9 +101,11 @@ ROLLING_BACK = {
 PURGING = {
     "purging": uncommitted(f"{FORGETTING}.purge"),
     "purged": after(f"{FORGETTING}.purge", nth=2),
-    "dropped": after("shutil:rmtree"),
+    "scores_dropped": after("shutil:rmtree"),
+    "dropped": after("shutil:rmtree", nth=2),
 }
-"""The first purge only says what would go; the last older store to be dropped is a directory."""
+"""The first purge only says what would go; the judge's scores go before the rows, and the last older
+store to be dropped is a directory."""
 PRUNING = before("shutil:rmtree")
 """A version's files have another name, and are still there."""
 MIGRATING = {
