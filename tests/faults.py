@@ -104,8 +104,8 @@ PURGING = {
     "scores_dropped": after("shutil:rmtree"),
     "dropped": after("shutil:rmtree", nth=2),
 }
-"""The first purge only says what would go; the judge's scores go before the rows, and the last older
-store to be dropped is a directory."""
+"""The first purge only says what would go; the judge's scores go before the rows, and the last
+older store to be dropped is a directory."""
 PRUNING = before("shutil:rmtree")
 """A version's files have another name, and are still there."""
 MIGRATING = {
