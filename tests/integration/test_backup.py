@@ -56,6 +56,8 @@ def test_a_daemon_is_restored_from_a_backup_made_under_traffic(tmp_path):
         asker.start()
         try:
             wait_until(lambda: len(answered) > 5, "traffic flows")
+            with daemon.store() as store:
+                wait_until(lambda: store.questions.times_asked() > 1, "it is recorded")
             said = json.loads(daemon.ttrl("backup", str(backup), "--json"))
             (later,) = publish_random(daemon.state_dir, sources[1:], first=2)
             daemon.wait_live(later)
