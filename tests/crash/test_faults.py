@@ -161,6 +161,7 @@ def test_a_store_damaged_under_way(light):
     wait_until(lambda: light.metric("ttrl_engine_up") == 0, "the engine is missed")
     wait_until(light.ready, "another engine is there", START_SECONDS)
     assert light.ask(PROMPT)[1] in ("base", before[1])
+    light.kill()  # or it would try for ten seconds to write what it was asked
 
 
 # In a run: last, so that it trains beside no other test
