@@ -91,7 +91,7 @@ def test_labels_show_how_reliable_a_judge_is(tmp_path):
         settings = ("judge.by=model", f"judge.url={url}", "judge.model=m")
         with Daemon(tmp_path / "state", *settings, environ=LIGHT) as daemon:
             daemon.ttrl("probes", "add", str(probes))
-            measured = json.loads(daemon.ttrl("measure", "--json"))["checks"]["checks"]
+            measured = json.loads(daemon.ttrl("measure", "--json"))["signals"]["checks"]
             (key,) = measured
             assert key.startswith("judge m ")
             assert measured[key]["value"] == 1.0
