@@ -23,8 +23,10 @@ from ttrl.votes import take_vote
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-WEIGHTS = {name: 0.1 * place for place, name in enumerate(REWARDS, 2) if name != "reference"}
-"""All but the one that needs a file (see test_recipes): each its own weight."""
+WEIGHTS = {
+    name: 0.1 * place for place, name in enumerate(REWARDS, 2) if name not in ("reference", "judge")
+}
+"""All but those that need a file (test_recipes) or a judge (test_judge): each its own weight."""
 MAX_TOKENS, FLOOR = 70, 0.2
 
 
