@@ -154,15 +154,19 @@ def difference(one: str, other: str) -> Difference:
     """Of two whole texts, or where that tells nothing, of their first clauses, in which an answer
     says what it says ("She can return it", "She cannot return it") before its reasons."""
     whole = _difference(_words(one), _words(other))
+    if whole.tells:
+        return whole
     # The first clause of each that has several words.
     first, second = (
         next((clause for clause in map(_words, _CLAUSE_END.split(text)) if len(clause) > 1), [])
         for text in (one, other)
     )
-    return Difference(whole.close, whole.tells or _difference(first, second).tells)
+    return Difference(whole.close, _difference(first, second).tells)
 
 
 def _difference(left: list[str], right: list[str]) -> Difference:
+    if left == right:  # the matcher takes the square of their length where words repeat
+        return Difference(close=True, tells=False)
     matcher = SequenceMatcher(None, left, right, autojunk=False)
     quickly = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
     size = max(sum(0.5 if re.match(_HAN, word) else 1.0 for word in text) for text in (left, right))
