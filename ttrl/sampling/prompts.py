@@ -49,10 +49,10 @@ class Views:
         if not self.count:
             return ()
         if question.hash not in self._found:
-            text = message_text(question.body["messages"][-1])
-            if self.rephrase:
+            text, texts = plain_words(question), list[str]()
+            if text is not None and self.rephrase:
                 texts = list(map(str, self.rephrase(text)))
-            else:
+            elif text is not None:
                 prompt = from_prompt(PROMPT.format(question=text))
                 texts = [spoken(each) or "" for each in ask(prompt, SPARE * self.count)]
             found = reworded(question, texts)[: self.count]
@@ -76,16 +76,23 @@ def load(settings: VoteConfig) -> Views:
     return Views(settings.views - 1, function)
 
 
+def plain_words(question: Question) -> str | None:
+    """Return its last message, if that is a user's plain text."""
+    last = question.body["messages"][-1]
+    plain = last["role"] == "user" and isinstance(last["content"], str)
+    return last["content"] if plain else None
+
+
 def reworded(question: Question, texts: Sequence[str]) -> list[Question]:
     """Return the question in the wordings that differ from it and from one another, and keep its
-    facts: the last message says the new words. None where that is not a user's plain text, or
-    where the request shapes its answer further."""
-    *before, last = question.body["messages"]
-    if last["role"] != "user" or not isinstance(last["content"], str):
+    facts: the last message says the new words. None where that is not a user's plain text."""
+    own = plain_words(question)
+    if own is None:
         return []
-    seen, found = {_plain(last["content"])}, []
+    *before, last = question.body["messages"]
+    seen, found = {_plain(own)}, []
     for text in (each.strip() for each in texts):
-        if text and _plain(text) not in seen and same_facts(text, last["content"]):
+        if text and _plain(text) not in seen and same_facts(text, own):
             seen.add(_plain(text))
             body = {**question.body, "messages": [*before, {**last, "content": text}]}
             found.append(Question(body, digest(body), question.sampling))
