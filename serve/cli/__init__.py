@@ -1,7 +1,7 @@
 """`ttrl`: the command line. Commands are imported when they are called, so that help is quick.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage or configuration, 3 no daemon is running,
-4 the gate did not let the candidate ship.
+4 what was trained did not pass its gate.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ Resolve = Callable[[], Resolved]
 PATH = click.Path(path_type=Path)
 ID = click.IntRange(1, 2**63 - 1)
 """Of a row in the store."""
-NOT_RUNNING = 3
+NOT_RUNNING, NOT_SHIPPED = 3, 4
+"""Exit codes: no daemon is running; what was trained did not pass its gate."""
 OF_A_RUN = ("vote.", "verify.", "meaning.", "update.", "guard.", "gate.", "selection.")
 """Sections that a run may have otherwise than its daemon."""
 OWN_STATE = frozenset({"serve", "restore", "service", "init"})

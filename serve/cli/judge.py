@@ -9,14 +9,13 @@ from pathlib import Path
 import click
 
 from jobs.distill import Distilled, Training, run
-from serve.cli.common import PATH, look_store, require, standard_options
+from serve.cli.common import NOT_SHIPPED, PATH, look_store, require, standard_options
 from serve.cli.output import Failure, show_value
 from ttrl.config import Config
 from ttrl.judge import FOLDER
 from ttrl.words import counted
 
 START = "sentence-transformers/all-MiniLM-L6-v2"
-REFUSED = 4
 
 
 @click.group()
@@ -67,7 +66,7 @@ def distill(
         {**asdict(done), "kept": not done.refused, "folder": str(folder)}, _lines(done, folder)
     )
     if done.refused:
-        raise Failure(f"the distilled judge was not kept: {'; '.join(done.refused)}", REFUSED)
+        raise Failure(f"the distilled judge was not kept: {'; '.join(done.refused)}", NOT_SHIPPED)
 
 
 def _lines(done: Distilled, folder: Path) -> Iterator[str]:

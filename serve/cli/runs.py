@@ -24,6 +24,7 @@ from rich.progress import (
 from jobs import selection
 from serve.cli.common import (
     ID,
+    NOT_SHIPPED,
     PATH,
     Resolve,
     ask_daemon,
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
     from serve.daemon.core import Core
 
 LOOK_SECONDS = 0.25
-NOT_SHIPPED = 4
 CODES = {
     RunState.PUBLISHED: 0,
     RunState.NOTHING: 0,
