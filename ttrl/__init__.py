@@ -1,5 +1,6 @@
 """The method of test-time self-improvement, and the nouns everybody shares."""
 
+from abc import ABC, abstractmethod
 from typing import Self
 
 
@@ -7,11 +8,11 @@ class ReportedError(Exception):
     """An error whose message says all that an operator needs. It quotes no user and no model."""
 
 
-class Closing:
+class Closing(ABC):
     """What a `with` statement closes at its end."""
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self

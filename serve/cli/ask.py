@@ -23,22 +23,27 @@ from ttrl.questions.regime import Regime
 @click.command()
 @click.argument("text")
 @click.option("--key", help="An API key of the gateway (`ttrl keys add`), if it asks for one.")
+@click.option("--learn", is_flag=True, help="Record the question like any other.")
 @click.option(
     "--version", "wanted", metavar="NAME",
     help="Ask this version, or base: one that the engine has loaded.",
 )  # fmt: skip
 @standard_options
-def ask(config: Config, text: str, key: str | None, wanted: str | None) -> None:
+def ask(config: Config, text: str, key: str | None, learn: bool, wanted: str | None) -> None:
     """Ask the running daemon TEXT, and show the answer and which version gave it. The question is
     not recorded.
 
     - is standard input.
     """
+    if learn and wanted is not None:
+        raise click.UsageError(
+            "--learn records what the live version is asked; leave out --version"
+        )
     if (status := ask_daemon(config, "GET", "/admin/status")) is None:
         no_daemon(config)
     text = sys.stdin.read() if text == "-" else text
     if wanted is None:
-        said, version = _of_gateway(config, status, key, text)
+        said, version = _of_gateway(config, status, key, text, learn=learn)
     else:
         said, version = _of_engine(config, status["engine_url"], wanted, text), wanted
     if wants_json():
@@ -49,10 +54,10 @@ def ask(config: Config, text: str, key: str | None, wanted: str | None) -> None:
 
 
 def _of_gateway(
-    config: Config, status: Mapping[str, Any], key: str | None, text: str
+    config: Config, status: Mapping[str, Any], key: str | None, text: str, *, learn: bool
 ) -> tuple[str | None, str]:
     body = {"model": status["model"], "messages": [{"role": "user", "content": text}]}
-    headers = {NO_LEARN_HEADER: "1"}
+    headers = {} if learn else {NO_LEARN_HEADER: "1"}
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
     seconds = config.engine.request_timeout.total_seconds()

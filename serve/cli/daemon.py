@@ -28,6 +28,11 @@ WAITING_SECONDS = 5.0
     "--model", "model__name", help="The base model: a directory or a Hugging Face Hub name."
 )
 @click.option(
+    "--served-name",
+    "model__served_name",
+    help="The model name that clients use, if not the model's own.",
+)
+@click.option(
     "--engine",
     "engine__kind",
     type=click.Choice([kind.value for kind in EngineKind]),

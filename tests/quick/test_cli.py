@@ -148,11 +148,11 @@ def test_status_looks_again_until_it_is_told_to_stop(tmp_path):
 async def chat(request: Request) -> JSONResponse:
     if request.headers.get("authorization") != "Bearer key":
         return JSONResponse({"error": {"message": "a key is needed"}}, 401)
-    assert request.headers["x-ttrl-no-learn"] == "1"
+    learns = "x-ttrl-no-learn" not in request.headers
     body = await request.json()
     said = f"{body['model']}: {body['messages'][0]['content']}\x1b[1m"
     answer = {"choices": [{"message": {"role": "assistant", "content": said}}]}
-    return JSONResponse(answer, headers={"x-ttrl-adapter": "ttrl-7"})
+    return JSONResponse(answer, headers={"x-ttrl-adapter": "ttrl-7-learns" if learns else "ttrl-7"})
 
 
 async def daemon_status(request: Request) -> JSONResponse:
@@ -172,6 +172,8 @@ def test_ask_shows_the_answer_and_its_version(ttrl, tmp_path):
         assert "assistant: Why?\N{REPLACEMENT CHARACTER}[1m" in said
         assert "answered by ttrl-7" in said
         assert json.loads(ttrl("ask", "Why?", "--key", "key", "--json"))["version"] == "ttrl-7"
+        assert "answered by ttrl-7-learns" in ttrl("ask", "Why?", "--key", "key", "--learn")
+        assert "leave out --version" in ttrl("ask", "Why?", "--learn", "--version", "v", code=2)
 
 
 def test_the_only_running_daemon_is_found(tmp_path, empty_store, monkeypatch):
